@@ -1,0 +1,26 @@
+export type {
+  AcceleratorChoice,
+  Arch,
+  DiskSpec,
+  GuestSpec,
+  NicSpec,
+  PortSpec,
+  ShareSpec,
+  UserData,
+  VmIdentity,
+  VmSpec,
+} from './spec.ts';
+export type {
+  Domain,
+  DomainEvent,
+  DomainGetter,
+  DomainNetwork,
+  DomainRecord,
+  DomainState,
+  DomainUsage,
+  ExitResult,
+  RecoverSpec,
+  StopRequest,
+  Virtualizer,
+  VirtualizerInfo,
+} from './virtualizer.ts';

@@ -1,0 +1,100 @@
+/**
+ * What was asked for, in the driver's own words and already valid: whoever makes a VmSpec (the plugin from a Nomad
+ * task, the demo by hand) has checked every field; nobody below checks again.
+ */
+
+/** Architectures the driver knows an emulator and a machine for, by QEMU's name (`qemu-system-<arch>`). */
+export type Arch = 'x86_64' | 'aarch64';
+
+/** `auto` is KVM where a probe really ran guest instructions, else TCG. */
+export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
+
+/** Who the VM belongs to, for people and tools that meet the process or its directory. */
+export interface VmIdentity {
+  readonly taskId: string;
+  readonly taskName: string;
+  readonly allocId: string;
+  readonly groupName: string;
+  readonly jobId: string;
+  readonly jobName: string;
+  readonly namespace: string;
+  readonly nodeName: string;
+}
+
+export interface DiskSpec {
+  /** As the job wrote it: absolute, or relative to the task directory. Checked against the allow-list when opened. */
+  readonly image: string;
+  /** Wanted virtual size in MiB; an image larger than that is an error. */
+  readonly sizeMiB: number;
+  /** true: overlay of the image; false: a private copy. */
+  readonly thin: boolean;
+}
+
+/** One mapped port. `hostIp` is '' when every local address is meant. */
+export interface PortSpec {
+  readonly label: string;
+  readonly hostIp: string;
+  readonly hostPort: number;
+  readonly guestPort: number;
+}
+
+export interface NicSpec {
+  readonly kind: 'bridge';
+  readonly bridge: string;
+  /** TCP and UDP both. */
+  readonly ports: readonly PortSpec[];
+}
+
+/** A host directory the guest may mount. */
+export interface ShareSpec {
+  /** Mount tag in the guest, at most 31 bytes. */
+  readonly tag: string;
+  readonly source: string;
+  /** Mount point in the guest. */
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+export type UserData =
+  | { readonly kind: 'inline'; readonly text: string }
+  /** A file inside the task's directories or image_paths; opened by the same rules as images. */
+  | { readonly kind: 'file'; readonly path: string };
+
+export interface GuestSpec {
+  readonly hostname: string;
+  readonly userData: UserData | undefined;
+  readonly password: string | undefined;
+  readonly authorizedKey: string | undefined;
+  readonly commands: readonly string[];
+  readonly timezone: string | undefined;
+  /** The task's environment, for the env file in the guest. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export interface VmSpec {
+  /** `<task>-<8hex>`, only [a-z0-9-], at most 56 bytes. */
+  readonly name: string;
+  readonly identity: VmIdentity;
+  readonly arch: Arch;
+  /** QEMU machine type as the job wrote it; undefined is the architecture's default. */
+  readonly machine: string | undefined;
+  readonly accelerator: AcceleratorChoice;
+  readonly vcpus: number;
+  /** Host cores reserved for the task; empty when none are. */
+  readonly pinnedCores: readonly number[];
+  /** Relative CPU weight: Nomad's cpu_shares (MHz); 0 when unknown. */
+  readonly cpuShares: number;
+  readonly memoryMiB: number;
+  readonly disk: DiskSpec;
+  readonly nics: readonly NicSpec[];
+  readonly shares: readonly ShareSpec[];
+  readonly guest: GuestSpec;
+  /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
+  readonly allocDir: string;
+  readonly taskDir: string;
+  /** Nomad's log FIFOs (or /dev/null, or paths that do not exist when log collection is off). */
+  readonly stdoutPath: string;
+  readonly stderrPath: string;
+  /** The task's cpuset cgroup as Nomad tells it ('' when cgroups are off). */
+  readonly cgroupPath: string;
+}

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { test } from 'node:test';
+
+const root = resolve(import.meta.dirname, '..');
+
+/** Which rooms a room may import, through their doors only. */
+const rooms: Readonly<Record<string, readonly string[]>> = {
+  plugin: ['vm', 'host'],
+  vm: ['image', 'net', 'cloudinit', 'qmp', 'host'],
+  image: ['host'],
+  net: ['netlink', 'host'],
+  netlink: ['host'],
+  qmp: [],
+  cloudinit: [],
+  host: [],
+};
+
+/** Packages that only the named places may import (rule 18). */
+const packages: Readonly<Record<string, readonly string[]>> = {
+  '@grpc/grpc-js': ['src/plugin/'],
+  '@bufbuild/protobuf': ['src/plugin/'],
+  '@msgpack/msgpack': ['src/plugin/cty.ts'],
+  koffi: ['src/host/libc.ts', 'src/host/native.ts'],
+  netlink: ['src/netlink/socket.ts'],
+  valibot: ['src/'],
+};
+
+/** Files that decide and never touch the world. */
+const pure: readonly string[] = [
+  'src/plugin/config.ts',
+  'src/plugin/cty.ts',
+  'src/plugin/task-handle.ts',
+  'src/plugin/status.ts',
+  'src/vm/spec.ts',
+  'src/vm/plan.ts',
+  'src/vm/argv.ts',
+  'src/image/sniff.ts',
+  'src/image/qcow2.ts',
+  'src/net/plan.ts',
+  'src/net/names.ts',
+  'src/net/dhcp.ts',
+  'src/netlink/linkinfo.ts',
+  'src/qmp/frame.ts',
+  'src/qmp/message.ts',
+  'src/qmp/commands.ts',
+  'src/qmp/journal.ts',
+  'src/cloudinit/',
+];
+const impureModules =
+  /^node:(fs|fs\/promises|net|dgram|child_process|timers|timers\/promises|os|http|https|dns|worker_threads|process)$/;
+const clock = /\b(Date\.now|new Date\(\)|performance\.now|setTimeout|setInterval|setImmediate)\b/;
+
+interface Source {
+  readonly path: string;
+  readonly text: string;
+  readonly imports: readonly string[];
+}
+
+function sourcesBelow(folder: string): Source[] {
+  return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+    .map((path) => {
+      const text = readFileSync(join(root, path), 'utf8');
+      const found = text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g);
+      return { path, text, imports: [...found].map((match) => match[1] ?? '') };
+    });
+}
+
+const sources = sourcesBelow('src');
+const roomOf = (path: string): string => path.split('/')[1] ?? '';
+
+test('rooms import only what the map allows, and only through doors', () => {
+  const wrong = sources.flatMap(({ path, imports }) =>
+    imports.flatMap((specifier) => {
+      const own = roomOf(path);
+      if (specifier.startsWith('#')) {
+        return rooms[own]?.includes(specifier.slice(1)) ? [] : [`${path} imports ${specifier}`];
+      }
+      if (!specifier.startsWith('.')) return [];
+      const target = relative(root, resolve(root, dirname(path), specifier));
+      return target.startsWith(`src/${own}/`) ? [] : [`${path} reaches into ${target}`];
+    }),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('every room of the map exists and there is no other', () => {
+  const found = readdirSync(join(root, 'src'));
+  assert.deepEqual(found.toSorted(), Object.keys(rooms).toSorted());
+});
+
+test('bin and the doors: bin imports rooms through their doors', () => {
+  const wrong = sourcesBelow('bin').flatMap(({ path, imports }) =>
+    imports
+      .filter((specifier) => specifier.startsWith('.'))
+      .map((specifier) => `${path} imports ${specifier}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('a package is imported only where it may be', () => {
+  const wrong = sources.flatMap(({ path, imports }) =>
+    imports.flatMap((specifier) => {
+      if (/^([.#]|node:)/.test(specifier)) return [];
+      const name = specifier
+        .split('/')
+        .slice(0, specifier.startsWith('@') ? 2 : 1)
+        .join('/');
+      const allowed = packages[name];
+      if (allowed === undefined) return [`${path} imports the unlisted package ${name}`];
+      return allowed.some((place) => path.startsWith(place)) ? [] : [`${path} imports ${name}`];
+    }),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('pure files touch neither the system nor the clock', () => {
+  const wrong = sources
+    .filter(({ path }) =>
+      pure.some((entry) => path === entry || (entry.endsWith('/') && path.startsWith(entry))),
+    )
+    .flatMap(({ path, text, imports }) => [
+      ...imports
+        .filter((specifier) => impureModules.test(specifier))
+        .map((it) => `${path} imports ${it}`),
+      ...(clock.test(text) ? [`${path} reads the clock`] : []),
+    ]);
+  assert.deepEqual(wrong, []);
+});
+
+test('doors list names one by one', () => {
+  const wrong = sources
+    .filter(({ path, text }) => path.endsWith('/index.ts') && /export \*/.test(text))
+    .map(({ path }) => path);
+  assert.deepEqual(wrong, []);
+});
+
+test('files stay readable: at most 300 lines, generated code apart', () => {
+  const long = sources
+    .filter(({ path }) => !path.startsWith('src/plugin/gen/'))
+    .filter(({ text }) => text.split('\n').length > 301)
+    .map(({ path }) => path);
+  assert.deepEqual(long, []);
+});
