@@ -1,0 +1,19 @@
+import { createHash } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** Where built guests are kept between runs: outside the tree, shared by every checkout of one user. */
+export function cacheFolder(): string {
+  const base = process.env.XDG_CACHE_HOME || join(homedir(), '.cache');
+  const folder = join(base, 'nomad-driver-qmp', 'guests');
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}
+
+/** Short name of whatever a guest is made from: changes when any part does. */
+export function recipeHash(parts: readonly (string | Uint8Array)[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(`${part.length}:`).update(part);
+  return hash.digest('hex').slice(0, 12);
+}
