@@ -1,0 +1,257 @@
+import { once } from 'node:events';
+import { connect as connectSocket, type Socket } from 'node:net';
+import { type Commands, decodeAnswer } from './commands.ts';
+import { QmpError } from './error.ts';
+import { EventQueue } from './event-queue.ts';
+import { FrameReader, formatCommand } from './frame.ts';
+import { parseMessage, type QemuVersion, type QmpEvent, type QmpMessage } from './message.ts';
+
+/** The last parameter of whatever can wait: the signal is also the deadline. */
+export interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+interface Call {
+  readonly command: string;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** Unsent bytes at which a call is refused: an emulator that no longer reads must not fill our memory. */
+const maxUnsentBytes = 1024 * 1024;
+
+/**
+ * A QMP session. Everything QEMU says is read at once, whether somebody waits for it or not; when the session is over
+ * every waiter has been told. Errors of the socket end the session and nothing else.
+ */
+export class QmpClient implements AsyncDisposable {
+  /** Settles when the session is over for whatever reason; never rejects. */
+  readonly closed: Promise<void>;
+  readonly #socket: Socket;
+  readonly #frames = new FrameReader();
+  readonly #calls = new Map<unknown, Call>();
+  readonly #queues = new Set<EventQueue>();
+  readonly #greeting = Promise.withResolvers<QemuVersion>();
+  readonly #closed = Promise.withResolvers<void>();
+  #version: QemuVersion | undefined;
+  #lastId = 0;
+  /** Why the session ended; undefined while it lasts. The first cause stays. */
+  #end: QmpError | undefined;
+
+  /** Connects to the monitor's socket. QmpError `connect` where nobody listens, then as `negotiate`. */
+  static async connect(path: string, waiting: Waiting): Promise<QmpClient> {
+    const socket = connectSocket({ path });
+    try {
+      await once(socket, 'connect', waiting);
+    } catch (cause) {
+      socket.on('error', ignore).destroy();
+      if (waiting.signal.aborted) throw gaveUp(`connecting to ${path}`, waiting);
+      throw new QmpError('connect', `no QMP monitor at ${path}`, { cause });
+    }
+    return QmpClient.negotiate(socket, waiting);
+  }
+
+  /**
+   * Awaits the greeting on a connected socket and leaves negotiation mode. The socket may be connected to a listener
+   * that QEMU has yet to inherit; the greeting comes when it has. The client owns the socket from here on, also when
+   * this throws.
+   */
+  static async negotiate(socket: Socket, waiting: Waiting): Promise<QmpClient> {
+    const client = new QmpClient(socket);
+    try {
+      client.#version = await client.#awaitGreeting(waiting);
+      await client.#call('qmp_capabilities', {}, waiting);
+      return client;
+    } catch (error) {
+      await client[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.closed = this.#closed.promise;
+    this.#greeting.promise.catch(ignore);
+    socket.on('error', (cause) => this.#finish('the QMP connection broke', cause));
+    socket.on('end', () => this.#finishAtEnd());
+    socket.on('close', () => this.#finish('the QMP connection is closed'));
+    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    if (socket.destroyed || socket.readableEnded) this.#finish('the QMP connection is closed');
+  }
+
+  /** QEMU's version, from the greeting. */
+  get version(): QemuVersion {
+    if (this.#version === undefined) throw new Error('a QMP client is only handed out greeted');
+    return this.#version;
+  }
+
+  /**
+   * Sends a command and awaits its answer. QmpError `command` where QEMU refuses, `timeout` when the signal comes
+   * first (QEMU may still do it; its answer is then dropped), `closed` when the session ends, `protocol` where the
+   * answer is not what the command promises.
+   */
+  async execute<C extends keyof Commands>(
+    command: C,
+    parameters: Commands[C]['arguments'],
+    waiting: Waiting,
+  ): Promise<Commands[C]['return']> {
+    return decodeAnswer(command, await this.#call(command, parameters, waiting));
+  }
+
+  /**
+   * Events from this very call on, whether iteration has begun or not. The iteration ends when the session ends in
+   * order (we closed it, or QEMU did between two lines), and throws QmpError when it broke, when the signal comes, or
+   * when more was left unread than is kept.
+   */
+  events(waiting?: Waiting): AsyncIterableIterator<QmpEvent> & AsyncDisposable {
+    const abort = (): void => {
+      if (waiting !== undefined) queue.end(gaveUp('waiting for QMP events', waiting));
+    };
+    const queue = new EventQueue((ended) => {
+      this.#queues.delete(ended);
+      waiting?.signal.removeEventListener('abort', abort);
+    });
+    this.#queues.add(queue);
+    waiting?.signal.addEventListener('abort', abort, { once: true });
+    if (waiting?.signal.aborted) abort();
+    if (this.#end !== undefined) queue.end(brokenOnly(this.#end));
+    return queue;
+  }
+
+  /** Closes the session; calls in flight fail with QmpError `closed`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#finish('the QMP connection was closed here');
+    if (!this.#socket.closed) await once(this.#socket, 'close').catch(ignore);
+  }
+
+  async #awaitGreeting(waiting: Waiting): Promise<QemuVersion> {
+    const abort = (): void =>
+      this.#greeting.reject(gaveUp('waiting for the QMP greeting', waiting));
+    waiting.signal.addEventListener('abort', abort, { once: true });
+    if (waiting.signal.aborted) abort();
+    try {
+      return await this.#greeting.promise;
+    } finally {
+      waiting.signal.removeEventListener('abort', abort);
+    }
+  }
+
+  #call(command: string, parameters: object, waiting: Waiting): Promise<unknown> {
+    const refusal = this.#refusal(command, waiting);
+    if (refusal !== undefined) return Promise.reject(refusal);
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    this.#lastId += 1;
+    const id = this.#lastId;
+    const settled = (): void => {
+      this.#calls.delete(id);
+      waiting.signal.removeEventListener('abort', abort);
+    };
+    const call: Call = {
+      command,
+      resolve: (value) => {
+        settled();
+        resolve(value);
+      },
+      reject: (error) => {
+        settled();
+        reject(error);
+      },
+    };
+    const abort = (): void => call.reject(gaveUp(command, waiting));
+    this.#calls.set(id, call);
+    waiting.signal.addEventListener('abort', abort, { once: true });
+    this.#socket.write(formatCommand(command, parameters, id));
+    return promise;
+  }
+
+  #refusal(command: string, waiting: Waiting): QmpError | undefined {
+    if (this.#end !== undefined) {
+      return new QmpError('closed', `${command} was not sent: ${this.#end.message}`, {
+        cause: this.#end,
+      });
+    }
+    if (waiting.signal.aborted) return gaveUp(command, waiting);
+    if (this.#socket.writableLength > maxUnsentBytes) {
+      return new QmpError('timeout', `${command} was not sent: QEMU has stopped reading commands`);
+    }
+    return undefined;
+  }
+
+  #receive(chunk: Uint8Array): void {
+    try {
+      for (const text of this.#frames.push(chunk)) {
+        if (this.#end !== undefined) return;
+        this.#route(parseMessage(text), text.length);
+      }
+    } catch (cause) {
+      if (!(cause instanceof QmpError)) throw cause;
+      this.#finish(cause.message, cause);
+    }
+  }
+
+  #route(message: QmpMessage, bytes: number): void {
+    switch (message.kind) {
+      case 'greeting':
+        if (this.#version !== undefined) throw new QmpError('protocol', 'QEMU greeted twice');
+        this.#version = message.version;
+        this.#greeting.resolve(message.version);
+        return;
+      case 'reply':
+        // No such call: its caller gave up before the answer came.
+        this.#calls.get(message.id)?.resolve(message.value);
+        return;
+      case 'error':
+        this.#routeError(message);
+        return;
+      case 'event':
+        for (const queue of this.#queues) queue.push(message.event, bytes);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #routeError(message: QmpMessage & { readonly kind: 'error' }): void {
+    const { id, errorClass, description } = message;
+    if (id === undefined && this.#calls.size > 0) {
+      // QEMU could not parse what it was sent, so one of these calls will never be answered.
+      throw new QmpError('protocol', `QEMU did not understand a command: ${description}`);
+    }
+    const call = this.#calls.get(id);
+    const text = `QEMU refused ${call?.command}: ${description}`;
+    call?.reject(new QmpError('command', text, { errorClass }));
+  }
+
+  #finishAtEnd(): void {
+    if (this.#frames.unfinished) {
+      this.#finish('the QMP connection ended inside a line', new QmpError('protocol', 'torn line'));
+    } else this.#finish('QEMU closed the QMP connection');
+  }
+
+  /** A cause makes it a breakage; without one the end is in order. */
+  #finish(message: string, cause?: Error): void {
+    if (this.#end !== undefined) return;
+    const code = cause instanceof QmpError ? cause.code : 'closed';
+    const end = new QmpError(code, message, cause === undefined ? {} : { cause });
+    this.#end = end;
+    this.#socket.destroy();
+    this.#greeting.reject(end);
+    for (const call of [...this.#calls.values()]) {
+      call.reject(new QmpError(code, `${call.command}: ${message}`, { cause: end }));
+    }
+    for (const queue of [...this.#queues]) queue.end(brokenOnly(end));
+    this.#closed.resolve();
+  }
+}
+
+function brokenOnly(end: QmpError): QmpError | undefined {
+  return end.cause === undefined ? undefined : end;
+}
+
+function gaveUp(what: string, { signal }: Waiting): QmpError {
+  const late = signal.reason instanceof Error && signal.reason.name === 'TimeoutError';
+  const text = late ? `${what}: no answer before the deadline` : `${what}: the wait was given up`;
+  return new QmpError('timeout', text, { cause: signal.reason });
+}
+
+function ignore(): void {}

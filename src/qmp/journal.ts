@@ -1,0 +1,75 @@
+import { parseMessage, type QmpEvent } from './message.ts';
+
+/** How a VM ended, as far as QEMU lived to say it. */
+export interface JournalEnd {
+  /** QEMU's ShutdownCause: `guest-shutdown`, `guest-reset`, `guest-panic`, `host-qmp-quit`, `host-signal`, ... */
+  readonly reason: string;
+  /** Whether it came from inside the guest. */
+  readonly guest: boolean;
+  /** Whether the guest had panicked since its last reset. */
+  readonly panicked: boolean;
+}
+
+const lineFeed = 0x0a;
+
+/**
+ * The events in what QEMU's second monitor wrote to a file. Whatever is not an event is passed over: the greeting,
+ * replies, a last line that QEMU did not live to finish, and the NUL bytes and half a line that are left at the front
+ * when somebody punched a hole into the file to bound it.
+ */
+export function parseJournal(text: string | Uint8Array): readonly QmpEvent[] {
+  const bytes = typeof text === 'string' ? new TextEncoder().encode(text) : text;
+  return lines(bytes).flatMap((line) => {
+    const event = eventOf(line);
+    return event === undefined ? [] : [event];
+  });
+}
+
+/**
+ * The end that a journal tells of; undefined when it tells of none, which for a dead QEMU means SIGKILL, the OOM
+ * killer or an abort. The first SHUTDOWN decides: QEMU may write another one while it is being terminated.
+ */
+export function endOf(events: readonly QmpEvent[]): JournalEnd | undefined {
+  let panicked = false;
+  let stuck = false;
+  for (const { event, data } of events) {
+    if (event === 'GUEST_PANICKED') {
+      panicked = true;
+      // With action `run` the guest goes on, to write its crash dump for instance.
+      stuck = data.action !== 'run';
+    } else if (event === 'RESET') {
+      panicked = false;
+      stuck = false;
+    } else if (event === 'SHUTDOWN') {
+      const guest = data.guest === true;
+      const reason = typeof data.reason === 'string' ? data.reason : 'unknown';
+      return { reason, guest, panicked };
+    }
+  }
+  return stuck ? { reason: 'guest-panic', guest: true, panicked } : undefined;
+}
+
+function lines(bytes: Uint8Array): readonly Uint8Array[] {
+  const found: Uint8Array[] = [];
+  let at = 0;
+  while (at < bytes.length) {
+    if (bytes[at] === 0) {
+      at += 1;
+      continue;
+    }
+    const end = bytes.indexOf(lineFeed, at);
+    const stop = end < 0 ? bytes.length : end;
+    found.push(bytes.subarray(at, stop));
+    at = stop + 1;
+  }
+  return found;
+}
+
+function eventOf(line: Uint8Array): QmpEvent | undefined {
+  try {
+    const message = parseMessage(new TextDecoder().decode(line).trim());
+    return message.kind === 'event' ? message.event : undefined;
+  } catch {
+    return undefined;
+  }
+}

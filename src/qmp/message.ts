@@ -1,0 +1,145 @@
+import { QmpError } from './error.ts';
+
+/** Something that happened in QEMU. `atMs` is the host's clock, ms since the epoch. */
+export interface QmpEvent {
+  readonly event: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly atMs: number;
+}
+
+export interface QemuVersion {
+  readonly major: number;
+  readonly minor: number;
+  readonly micro: number;
+}
+
+/** One line from QEMU. `id` is undefined where QEMU could not tell which command it answers. */
+export type QmpMessage =
+  | { readonly kind: 'greeting'; readonly version: QemuVersion }
+  | { readonly kind: 'reply'; readonly id: unknown; readonly value: unknown }
+  | {
+      readonly kind: 'error';
+      readonly id: unknown;
+      readonly errorClass: string;
+      readonly description: string;
+    }
+  | { readonly kind: 'event'; readonly event: QmpEvent };
+
+/** Deepest nesting taken. QEMU's own parser stops at 1024; a block graph of 100 images needs about 200. */
+export const maxDepth = 256;
+
+/** Tells the four kinds of line apart. Throws QmpError `protocol` on anything else. */
+export function parseMessage(text: string): QmpMessage {
+  const value = parseJson(text);
+  if (!isRecord(value)) throw unknownLine(text);
+  const message =
+    parseEvent(value) ?? parseReply(value) ?? parseRefusal(value) ?? parseGreeting(value);
+  if (message === undefined) throw unknownLine(text);
+  return message;
+}
+
+/**
+ * JSON with two differences: nesting is capped before anything recurses over it, and integers that a double can't
+ * hold come as bigint, so that 18446744073709551615 stays what QEMU said.
+ */
+export function parseJson(text: string): unknown {
+  if (nestsDeeperThan(text, maxDepth)) {
+    throw new QmpError('protocol', `a line from QEMU nests deeper than ${maxDepth} levels`);
+  }
+  try {
+    // The reviver costs ten times the parsing, and only a run of 16 digits can be an unsafe integer.
+    return /\d{16}/.test(text) ? JSON.parse(text, unsafeIntegers) : JSON.parse(text);
+  } catch (cause) {
+    throw new QmpError('protocol', `QEMU said something that is not JSON: ${excerpt(text)}`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * A figure from QEMU as a number: undefined for "not available", which the balloon says as 2^64-1, and for whatever
+ * else is not a count.
+ */
+export function figure(value: unknown): number | undefined {
+  if (typeof value === 'bigint') {
+    return value >= 0n && value < 2n ** 63n ? Number(value) : undefined;
+  }
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : undefined;
+}
+
+export function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function nestsDeeperThan(text: string, limit: number): boolean {
+  let depth = 0;
+  let quoted = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const code = text.charCodeAt(at);
+    if (quoted) {
+      if (code === 0x5c) at += 1;
+      else if (code === 0x22) quoted = false;
+    } else if (code === 0x22) quoted = true;
+    else if (code === 0x7b || code === 0x5b) {
+      depth += 1;
+      if (depth > limit) return true;
+    } else if (code === 0x7d || code === 0x5d) depth -= 1;
+  }
+  return false;
+}
+
+// The third parameter holds the digits as they were written (ES2025, JSON.parse source text access).
+function unsafeIntegers(_key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== 'number' || Number.isSafeInteger(value)) return value;
+  const source = context?.source ?? '';
+  return /^-?\d+$/.test(source) ? BigInt(source) : value;
+}
+
+function parseEvent(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
+  const { event, data, timestamp } = value;
+  if (typeof event !== 'string') return undefined;
+  const time = isRecord(timestamp) ? timestamp : {};
+  const seconds = figure(time.seconds) ?? 0;
+  const microseconds = figure(time.microseconds) ?? 0;
+  return {
+    kind: 'event',
+    event: {
+      event,
+      data: isRecord(data) ? data : {},
+      atMs: Math.floor(seconds * 1000 + microseconds / 1000),
+    },
+  };
+}
+
+function parseReply(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
+  if (!Object.hasOwn(value, 'return')) return undefined;
+  return { kind: 'reply', id: value.id, value: value.return };
+}
+
+function parseRefusal(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
+  const { error, id } = value;
+  if (!isRecord(error)) return undefined;
+  const { class: errorClass, desc } = error;
+  if (typeof errorClass !== 'string' || typeof desc !== 'string') return undefined;
+  return { kind: 'error', id, errorClass, description: desc };
+}
+
+function parseGreeting(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
+  const body = value.QMP;
+  const version = isRecord(body) ? body.version : undefined;
+  const qemu = isRecord(version) ? version.qemu : undefined;
+  if (!isRecord(qemu)) return undefined;
+  const { major, minor, micro } = qemu;
+  if (typeof major !== 'number' || typeof minor !== 'number' || typeof micro !== 'number') {
+    return undefined;
+  }
+  return { kind: 'greeting', version: { major, minor, micro } };
+}
+
+function unknownLine(text: string): QmpError {
+  return new QmpError('protocol', `a line from QEMU is no QMP message: ${excerpt(text)}`);
+}
+
+function excerpt(text: string): string {
+  return JSON.stringify(text.length > 120 ? `${text.slice(0, 120)}...` : text);
+}
