@@ -1,0 +1,151 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { build as bundle } from 'esbuild';
+import { nativeAssets, netlinkAddon } from './build/native-addons.ts';
+
+const root = resolve(import.meta.dirname, '..');
+const dist = join(root, 'dist');
+// From Node's manual: the resource's name, and the marker in the node binary that says whether there is one.
+const resourceName = 'NODE_SEA_BLOB';
+const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+
+/**
+ * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and the native addons in it. Nothing is done
+ * when sources, lock file and this script are those of the last build.
+ */
+export async function build(arch: string = process.arch): Promise<string> {
+  const output = join(
+    dist,
+    arch === process.arch ? 'nomad-driver-qmp' : `nomad-driver-qmp-${arch}`,
+  );
+  const stamp = `${output}.inputs`;
+  const inputs = hashInputs(arch);
+  if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === inputs) {
+    return output;
+  }
+  mkdirSync(dist, { recursive: true });
+  const work = mkdtempSync(join(dist, '.build-'));
+  try {
+    const script = await bundleSources(work);
+    const blob = makeBlob(work, script, arch);
+    const draft = makeExecutable(work, blob, arch);
+    // Renamed, not written over: Nomad may be running the old one.
+    renameSync(draft, output);
+    writeFileSync(stamp, inputs);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return output;
+}
+
+function hashInputs(arch: string): string {
+  const files = globSync('{bin,src,scripts/build}/**', { cwd: root })
+    .concat('scripts/build.ts', 'package.json', 'package-lock.json')
+    .filter((path) => statSync(join(root, path)).isFile());
+  const hash = createHash('sha256').update(arch);
+  for (const path of files.toSorted()) {
+    hash
+      .update(`${path}\0`)
+      .update(readFileSync(join(root, path)))
+      .update('\0');
+  }
+  return hash.digest('hex');
+}
+
+async function bundleSources(work: string): Promise<string> {
+  const outfile = join(work, 'nomad-driver-qmp.cjs');
+  await bundle({
+    absWorkingDir: root,
+    entryPoints: ['bin/nomad-driver-qmp.ts'],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    target: 'node24',
+    // The code cache of a single executable is for CommonJS only.
+    format: 'cjs',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    keepNames: true,
+    legalComments: 'eof',
+    logLevel: 'warning',
+    // src/host/native.ts knows that import.meta.url is empty in here.
+    logOverride: { 'empty-import-meta': 'silent' },
+    plugins: [netlinkAddon(join(root, 'src/host/native.ts'))],
+  });
+  return outfile;
+}
+
+/** The blob that goes into the executable: the script with its compiled code, and the addons. */
+function makeBlob(work: string, script: string, arch: string): string {
+  const output = join(work, 'sea.blob');
+  const config = join(work, 'sea.json');
+  writeFileSync(
+    config,
+    JSON.stringify({
+      // Relative, since both names end up in the blob and would make every build differ.
+      main: basename(script),
+      output: basename(output),
+      disableExperimentalSEAWarning: true,
+      // Compiled code fits only the machine type it was made on.
+      useCodeCache: arch === process.arch,
+      useSnapshot: false,
+      execArgvExtension: 'none',
+      assets: nativeAssets(arch),
+    }),
+  );
+  execFileSync(nodeOf(process.arch), ['--experimental-sea-config', config], {
+    cwd: work,
+    stdio: 'pipe',
+  });
+  return output;
+}
+
+function makeExecutable(work: string, blob: string, arch: string): string {
+  const draft = join(work, 'nomad-driver-qmp');
+  copyFileSync(nodeOf(arch), draft);
+  chmodSync(draft, 0o755);
+  // Before the blob goes in: strip would throw it out. Half of what it removes are debug symbols.
+  strip(draft);
+  // As a process of its own: it prints a dozen harmless warnings about section names.
+  const postject = join(root, 'node_modules/postject/dist/cli.js');
+  const args = [postject, draft, resourceName, blob, '--sentinel-fuse', fuse];
+  execFileSync(nodeOf(process.arch), args, { stdio: 'pipe' });
+  return draft;
+}
+
+function strip(path: string): void {
+  try {
+    execFileSync('strip', ['--strip-unneeded', path], { stdio: 'pipe' });
+  } catch (error) {
+    console.log(`not stripped, so larger than need be: ${String(error).split('\n')[0]}`);
+  }
+}
+
+function nodeOf(arch: string): string {
+  const path = join(root, `node_modules/node-linux-${arch}/bin/node`);
+  if (existsSync(path)) return path;
+  if (arch === process.arch) return process.execPath;
+  throw new Error(`there is no Node for ${arch}: npm install --no-save node-linux-${arch}`);
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { arch: { type: 'string', default: process.arch } } });
+  const path = await build(values.arch);
+  const mib = (statSync(path).size / 2 ** 20).toFixed(1);
+  console.log(`${path} (${mib} MiB)`);
+}

@@ -1,0 +1,28 @@
+import { globSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { phase, run, runNodeTests, type Totals } from './phases.ts';
+
+const root = resolve(import.meta.dirname, '..');
+
+/** Tests that need neither root nor QEMU: those of the rooms, and those about the sources themselves. */
+export function fastTests(): string[] {
+  const slow = /^test\/(root|boot|nomad|support)\//;
+  return globSync('test/**/*.test.ts', { cwd: root })
+    .filter((path) => !slow.test(path))
+    .toSorted();
+}
+
+/** Everything that can be judged within a minute, cheapest first. */
+export async function check(): Promise<Totals> {
+  await phase('format', () => run('biome', ['format', '.'], root));
+  await phase('lint', () => run('biome', ['check', '--formatter-enabled=false', '.'], root));
+  await phase('types', () => run('tsc', ['--noEmit', '-p', '.'], root));
+  await phase('architecture', () => runNodeTests({ files: [architecture], concurrency: 1 }));
+  await phase('unused code', () => run('knip', [], root));
+  const files = fastTests().map((path) => join(root, path));
+  return await phase('fast tests', () => runNodeTests({ files, concurrency: 2 }));
+}
+
+const architecture = join(root, 'test/architecture.test.ts');
+
+if (import.meta.main) await check();

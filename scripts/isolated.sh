@@ -1,0 +1,63 @@
+#!/bin/bash
+# isolated.sh PROGRAM [ARGUMENT]...: runs a program where it can touch neither the host's links, rules and mounts nor its
+# processes: in network, mount and process namespaces of its own. Bash is process 1 there, so orphans are reaped, and when it
+# ends the kernel ends whatever was left. What was left is reported first, and is a failure.
+set -euo pipefail
+
+if [ "${1-}" != --inside ]; then
+  exec unshare --net --mount --pid --fork --kill-child --mount-proc --propagation private "$0" --inside "$@"
+fi
+shift
+
+# Exit without these steps would let tests run half isolated: set -e stops at the first failure.
+ip link set lo up
+# sysfs shows the links of the network namespace it was mounted in; the cgroup mounts below it have to be carried over.
+carry=$(mktemp -d)
+mount --rbind /sys/fs/cgroup "$carry"
+mount -t sysfs sysfs /sys
+mount --rbind "$carry" /sys/fs/cgroup
+umount -l "$carry"
+rmdir "$carry"
+# Namespaces are named by mounts here; ours must not be seen outside, nor theirs in here.
+mkdir -p /run/netns /run/nomad-driver-qmp
+mount -t tmpfs -o mode=755 tmpfs /run/netns
+mount -t tmpfs -o mode=755 tmpfs /run/nomad-driver-qmp
+
+state() {
+  echo "link:       $(ip -o link | awk -F': ' '{print $2}' | sort | tr '\n' ' ')"
+  nft list ruleset | sed 's/^/nftables:   /'
+  ls -A /run/netns | sed 's/^/namespace:  /'
+  ls -A /run/nomad-driver-qmp | sed 's/^/run folder: /'
+  awk '{print "mount:      " $5}' /proc/self/mountinfo | sort
+  for dir in /sys/fs/cgroup/memory/nomad/*/ /sys/fs/cgroup/nomad.slice/*/*/; do
+    [ ! -d "$dir" ] || [ ! -s "$dir/cgroup.procs" ] || echo "cgroup:     $dir"
+  done
+}
+
+processes() {
+  local pid command
+  for pid in /proc/[0-9]*; do
+    command=$(tr '\0' ' ' 2>/dev/null < "$pid/cmdline" | cut -c1-200) || continue
+    # Zombies have no command line; this shell and its forks are no leftovers.
+    case $command in '' | *isolated.sh\ --inside*) continue ;; esac
+    echo "process:    ${pid#/proc/} $command"
+  done
+}
+
+before=$(state)
+code=0
+"$@" || code=$?
+
+# A process that was told to end may need a moment.
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+  left=$(processes)
+  [ -n "$left" ] || break
+  sleep 0.3
+done
+after=$(state)
+if [ "$before" != "$after" ] || [ -n "$left" ]; then
+  echo "!!! tests left something behind (- before, + after):" >&2
+  diff -U0 <(echo "$before") <(echo "$after"; [ -z "$left" ] || echo "$left") | grep '^[-+][^-+]' >&2 || true
+  [ "$code" -ne 0 ] || code=1
+fi
+exit "$code"

@@ -1,0 +1,103 @@
+import { spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { type SectorMode, sectorImage } from '../test/support/images.ts';
+import { assertRan, formatTotals, PhaseError, phase, run, type Totals } from './phases.ts';
+import { nomadAgent } from './setup/nomad-agent.ts';
+
+const root = resolve(import.meta.dirname, '..');
+const module = join(root, 'test/nomad');
+const sectorModes: readonly SectorMode[] = [0, 1, 2, 3, 4, 5, 6];
+
+export interface NomadTests {
+  /** The built plugin. */
+  readonly plugin: string;
+  /** What puts the tests into namespaces of their own; building needs the network and stays outside. */
+  readonly wrapper: readonly string[];
+  /** Regular expression of the tests to run, as go test takes it. */
+  readonly only: string;
+}
+
+/** Runs the Go tests: Nomad's own client code and whole agents against the built plugin. */
+export async function runNomadTests(tests: NomadTests): Promise<Totals> {
+  const binary = join(root, 'dist/nomad.test');
+  mkdirSync(dirname(binary), { recursive: true });
+  await phase('build the Nomad tests', async () => {
+    await run('go', ['vet', '-mod=readonly', '.'], module);
+    await run('go', ['test', '-mod=readonly', '-c', '-o', binary, '.'], module);
+  });
+  const agent = await phase('build the Nomad agent', nomadAgent);
+  const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';
+  return await phase('Nomad tests', async () => {
+    const totals = await runGoBinary(
+      [
+        ...tests.wrapper,
+        binary,
+        '-test.v=test2json',
+        '-test.timeout=25m',
+        `-test.run=${tests.only}`,
+      ],
+      { NOMAD_BIN: agent, QMP_PLUGIN: tests.plugin, QMP_SECTOR_IMAGES: images },
+    );
+    console.log(formatTotals(totals));
+    assertRan(totals);
+    return totals;
+  });
+}
+
+interface GoEvent {
+  readonly Action: string;
+  readonly Test?: string;
+  readonly Elapsed?: number;
+  readonly Output?: string;
+}
+
+/** Runs a Go test binary; one line per test as it ends, its output only when it failed or was skipped. */
+async function runGoBinary(command: readonly string[], env: NodeJS.ProcessEnv): Promise<Totals> {
+  const child = spawn('go', ['tool', 'test2json', '-t', ...command], {
+    cwd: module,
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const exit = new Promise<number | null>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('exit', resolve);
+  });
+  const output = new Map<string, string[]>();
+  const count: Record<string, number> = { pass: 0, fail: 0, skip: 0 };
+  for await (const line of createInterface({ input: child.stdout })) {
+    const event = parseEvent(line);
+    if (event === undefined) {
+      console.log(line);
+      continue;
+    }
+    const name = event.Test ?? '';
+    const kept = output.get(name) ?? [];
+    if (event.Action === 'output') output.set(name, [...kept, event.Output ?? '']);
+    if (!(event.Action in count)) continue;
+    if (name === '') {
+      if (event.Action === 'fail') process.stdout.write(kept.slice(-200).join(''));
+      continue;
+    }
+    count[event.Action] = (count[event.Action] ?? 0) + 1;
+    const mark = { pass: '✔', fail: '✖', skip: '﹣' }[event.Action] ?? '';
+    console.log(`${mark} ${name} (${(event.Elapsed ?? 0).toFixed(2)} s)`);
+    if (event.Action !== 'pass') process.stdout.write(kept.join('').replaceAll(/^/gm, '    '));
+    output.delete(name);
+  }
+  const code = await exit;
+  const { pass = 0, fail = 0, skip = 0 } = count;
+  const totals = { tests: pass + fail + skip, pass, fail, skipped: skip };
+  if (code !== 0 && fail === 0) throw new PhaseError(`the Nomad tests ended with code ${code}`);
+  return totals;
+}
+
+function parseEvent(line: string): GoEvent | undefined {
+  try {
+    const event: GoEvent | null = JSON.parse(line);
+    return typeof event?.Action === 'string' ? event : undefined;
+  } catch {
+    return undefined;
+  }
+}

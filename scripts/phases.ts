@@ -1,0 +1,123 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** How many tests ran and how they ended; phases that are no tests count nothing. */
+export interface Totals {
+  readonly tests: number;
+  readonly pass: number;
+  readonly fail: number;
+  readonly skipped: number;
+}
+
+export const nothing: Totals = { tests: 0, pass: 0, fail: 0, skipped: 0 };
+
+export function add(a: Totals, b: Totals): Totals {
+  return {
+    tests: a.tests + b.tests,
+    pass: a.pass + b.pass,
+    fail: a.fail + b.fail,
+    skipped: a.skipped + b.skipped,
+  };
+}
+
+/** The closing lines, in TAP's words, which readers of test logs look for. */
+export function formatTotals(totals: Totals): string {
+  return (['tests', 'pass', 'fail', 'skipped'] as const)
+    .map((key) => `# ${key} ${totals[key]}`)
+    .join('\n');
+}
+
+export class PhaseError extends Error {
+  override readonly name = 'PhaseError';
+}
+
+/** Runs one phase, announced before and timed after it; its failure is told by name and goes up. */
+export async function phase<T>(name: string, run: () => T | Promise<T>): Promise<T> {
+  const begin = performance.now();
+  console.log(`\n=== ${name}`);
+  const took = () => `${((performance.now() - begin) / 1000).toFixed(1)} s`;
+  try {
+    const result = await run();
+    console.log(`=== ${name}: done in ${took()}`);
+    return result;
+  } catch (error) {
+    console.log(`=== ${name}: FAILED after ${took()}`);
+    throw error;
+  }
+}
+
+/** Runs a program with our own output; anything but exit code 0 is an error that names it. */
+export async function run(program: string, args: readonly string[], cwd?: string): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd });
+  child.on('error', (cause) =>
+    reject(new PhaseError(`cannot start ${program}: ${cause.message}`, { cause })),
+  );
+  child.on('exit', (code, signal) => {
+    if (code === 0) resolve();
+    else reject(new PhaseError(`${program} ${args.join(' ')}: ${signal ?? `exit code ${code}`}`));
+  });
+  await promise;
+}
+
+export interface NodeTests {
+  readonly files: readonly string[];
+  readonly concurrency: number;
+  /** A program and its first arguments to put before node: a namespace of its own, for example. */
+  readonly wrapper?: readonly string[];
+}
+
+/**
+ * Runs test files under node's test runner. A run without a single test is a failure: a wrong path or a crash before
+ * the first test must not look like success. In CI a skipped test is one, too.
+ */
+export async function runNodeTests(tests: NodeTests): Promise<Totals> {
+  if (tests.files.length === 0) throw new PhaseError('there is no test file');
+  const folder = mkdtempSync(join(tmpdir(), 'nq-tests-'));
+  try {
+    const tap = join(folder, 'tap');
+    const [program = process.execPath, ...args] = [
+      ...(tests.wrapper ?? []),
+      process.execPath,
+      '--test',
+      `--test-concurrency=${tests.concurrency}`,
+      '--test-reporter=spec',
+      '--test-reporter-destination=stdout',
+      '--test-reporter=tap',
+      `--test-reporter-destination=${tap}`,
+      ...tests.files,
+    ];
+    const outcome = await run(program, args).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    const totals = parseTap(readFileSync(tap, 'utf8'));
+    console.log(formatTotals(totals));
+    if (outcome !== undefined) throw outcome;
+    assertRan(totals);
+    return totals;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export function assertRan(totals: Totals): void {
+  if (totals.pass === 0) throw new PhaseError('no test has passed');
+  if (totals.fail > 0) throw new PhaseError(`${totals.fail} tests failed`);
+  if (process.env.CI && totals.skipped > 0) {
+    throw new PhaseError(`${totals.skipped} tests were skipped, and CI must be able to run all`);
+  }
+}
+
+function parseTap(text: string): Totals {
+  const count = (key: string): number =>
+    Number(new RegExp(`^# ${key} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
+  return {
+    tests: count('tests'),
+    pass: count('pass'),
+    fail: count('fail') + count('cancelled'),
+    skipped: count('skipped') + count('todo'),
+  };
+}
