@@ -1,1 +1,38 @@
-export {};
+export { createExclusive, writeAtomic } from './atomic-file.ts';
+export {
+  closeFd,
+  lockFile,
+  memfd,
+  openBeneath,
+  openPath,
+  setNonBlocking,
+} from './descriptor.ts';
+export { HostError, type HostErrorCode } from './error.ts';
+export { limitProcess, type ProcessLimits, setAffinity } from './limits.ts';
+export type { Logger } from './log.ts';
+export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
+export { loadNative } from './native.ts';
+export { withNetns } from './netns.ts';
+export {
+  findByMark,
+  identify,
+  isAlive,
+  kill,
+  killByMark,
+  type ProcessIdentity,
+  pidfdSignal,
+  waitGone,
+} from './process.ts';
+export { listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
+export { ficlone, punchHole, seekData, seekHole } from './sparse.ts';
+export {
+  type Exit,
+  type RunOptions,
+  type RunResult,
+  runProgram,
+  type SpawnedProcess,
+  type SpawnOptions,
+  spawnDetached,
+} from './spawn.ts';
+export { readUndoLog, type Undo, type UndoFailure, UndoLog } from './undo-log.ts';
+export type { Waiting } from './waiting.ts';

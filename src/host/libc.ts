@@ -1,0 +1,103 @@
+import type * as Koffi from 'koffi';
+import { HostError } from './error.ts';
+import { loadNative } from './native.ts';
+
+/**
+ * The C functions that Node has no way to, as this room calls them. Variadic ones (open, ioctl, fcntl, syscall) are
+ * declared with the arguments we pass: on Linux x86-64 and arm64 integers and pointers travel alike either way.
+ */
+const prototypes = {
+  bind: 'int bind(int fd, const void *address, uint32_t length)',
+  fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
+  fcntl: 'int fcntl(int fd, int command, long argument)',
+  flock: 'int flock(int fd, int operation)',
+  ioctlBytes: ['ioctl', 'int', ['int', 'unsigned long', 'void *']],
+  ioctlNumber: ['ioctl', 'int', ['int', 'unsigned long', 'long']],
+  listen: 'int listen(int fd, int backlog)',
+  lseek: 'int64_t lseek(int fd, int64_t offset, int whence)',
+  memfdCreate: ['memfd_create', 'int', ['str', 'unsigned int']],
+  mount: 'int mount(str source, str target, str type, unsigned long flags, str data)',
+  prlimit: 'int prlimit(int pid, int resource, const void *wanted, void *former)',
+  schedSetaffinity: ['sched_setaffinity', 'int', ['int', 'size_t', 'const void *']],
+  setns: 'int setns(int fd, int type)',
+  setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+  socket: 'int socket(int domain, int type, int protocol)',
+  syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
+  syscallOpenat2: ['syscall', 'long', ['long', 'long', 'str', 'const void *', 'size_t']],
+  umount2: 'int umount2(str target, int flags)',
+} as const satisfies Record<string, string | readonly [string, string, readonly string[]]>;
+
+export type LibcFunction = keyof typeof prototypes;
+type Argument = number | bigint | string | Uint8Array | null;
+
+interface Bound {
+  readonly koffi: typeof Koffi;
+  readonly library: Koffi.LibraryHandle;
+  readonly functions: Map<LibcFunction, (...values: readonly Argument[]) => unknown>;
+  /** Number → name, e.g. 1 → EPERM. Some numbers have two names; the first one is the usual one. */
+  readonly errnoNames: ReadonlyMap<number, string>;
+}
+
+let bound: Bound | undefined;
+
+/** The outcome of a call that may fail: `errno` is undefined where it worked. */
+export interface Outcome {
+  readonly value: number;
+  readonly errno: string | undefined;
+}
+
+/**
+ * Calls a C function that answers -1 on failure. The library is bound on the first call ever, for two of the three
+ * processes that Nomad starts of a plugin never need it.
+ */
+export function attempt(name: LibcFunction, ...values: readonly Argument[]): Outcome {
+  bound ??= bind();
+  const { koffi, errnoNames } = bound;
+  const call = bound.functions.get(name) ?? resolve(bound, name);
+  const value = Number(call(...values));
+  // Nothing may come between the call and this line: errno is the thread's.
+  if (value !== -1) return { value, errno: undefined };
+  const number = koffi.errno();
+  return { value, errno: errnoNames.get(number) ?? `errno ${number}` };
+}
+
+/** The same, where failure is an error: HostError 'libc' saying `<what>: <errno>`. */
+export function must(what: string, name: LibcFunction, ...values: readonly Argument[]): number {
+  const { value, errno } = attempt(name, ...values);
+  if (errno !== undefined) throw libcError(what, errno);
+  return value;
+}
+
+export function libcError(what: string, errno: string): HostError {
+  return new HostError('libc', `${what}: ${errno}`, { errno });
+}
+
+function bind(): Bound {
+  const koffi = asKoffi(loadNative('koffi'));
+  const errnoNames = new Map<number, string>();
+  for (const [name, number] of Object.entries(koffi.os.errno)) {
+    if (!errnoNames.has(number)) errnoNames.set(number, name);
+  }
+  // null: what the running program is linked to anyway, so neither a version nor a path of libc is needed.
+  return { koffi, library: koffi.load(null), functions: new Map(), errnoNames };
+}
+
+function asKoffi(exports: unknown): typeof Koffi {
+  if (typeof exports !== 'object' || exports === null || !('load' in exports)) {
+    throw new HostError('libc', 'what was loaded as koffi has no load()');
+  }
+  return exports as typeof Koffi;
+}
+
+function resolve(
+  { library, functions }: Bound,
+  name: LibcFunction,
+): (...values: readonly Argument[]) => unknown {
+  const prototype = prototypes[name];
+  const call =
+    typeof prototype === 'string'
+      ? library.func(prototype)
+      : library.func(prototype[0], prototype[1], [...prototype[2]]);
+  functions.set(name, call);
+  return call;
+}

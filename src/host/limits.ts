@@ -1,0 +1,45 @@
+import { must } from './libc.ts';
+
+const resources = { core: 4, fileSize: 1, openFiles: 7, processes: 6 } as const;
+const highestCore = 8191;
+
+/** Runs thread `tid` on these cores only. Throws HostError 'libc' (ESRCH: no such thread, EINVAL: no such core). */
+export function setAffinity(tid: number, cores: readonly number[]): void {
+  const mask = Buffer.alloc((Math.max(0, ...cores) >> 6) * 8 + 8); // whole 64-bit words, as the kernel wants it
+  for (const core of cores) {
+    if (!Number.isInteger(core) || core < 0 || core > highestCore) {
+      throw new RangeError(`not a core number: ${core}`);
+    }
+    mask[core >> 3] = (mask[core >> 3] ?? 0) | (1 << (core & 7));
+  }
+  must(
+    `pinning thread ${tid} to cores ${cores.join(',')}`,
+    'schedSetaffinity',
+    tid,
+    mask.length,
+    mask,
+  );
+}
+
+/** Hard and soft limit alike. */
+export interface ProcessLimits {
+  /** Bytes of a core dump. */
+  readonly core?: number;
+  /** Bytes of the largest file it may write. */
+  readonly fileSize?: number;
+  readonly openFiles?: number;
+  /** Processes and threads of its user. */
+  readonly processes?: number;
+}
+
+/** Limits a running process from outside; what is not named stays as it is. Throws HostError 'libc'. */
+export function limitProcess(pid: number, limits: ProcessLimits): void {
+  for (const name of ['core', 'fileSize', 'openFiles', 'processes'] as const) {
+    const limit = limits[name];
+    if (limit === undefined) continue;
+    const wanted = Buffer.alloc(16); // struct rlimit: soft, hard
+    wanted.writeBigUInt64LE(BigInt(limit), 0);
+    wanted.writeBigUInt64LE(BigInt(limit), 8);
+    must(`limiting ${name} of process ${pid}`, 'prlimit', pid, resources[name], wanted, null);
+  }
+}

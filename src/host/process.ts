@@ -1,0 +1,140 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { closeFd } from './descriptor.ts';
+import { errnoOf, HostError } from './error.ts';
+import { attempt, libcError } from './libc.ts';
+import { pause, type Waiting } from './waiting.ts';
+
+/** One process for ever: pids are used again, and start times count from boot. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** /proc/<pid>/stat field 22, in clock ticks since boot; text, for it may pass 2^53. */
+  readonly startTicks: string;
+  readonly bootId: string;
+}
+
+const sysPidfdSendSignal = 424;
+const sysPidfdOpen = 434;
+const sigkill = 9;
+const firstPollMs = 5;
+const longestPollMs = 100;
+
+/** What of /proc/<pid>/stat matters here. */
+export interface ProcessStat {
+  readonly state: string;
+  readonly threads: number;
+  readonly startTicks: string;
+}
+
+/** Reads one /proc/<pid>/stat. The program's name may hold blanks and brackets: the fields follow its last `)`. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const [state, threads, startTicks] = [fields[0], Number(fields[17]), fields[19]];
+  if (!state || !Number.isInteger(threads) || !startTicks || !/^\d+$/.test(startTicks)) return;
+  return { state, threads, startTicks };
+}
+
+/** Who has this pid now; undefined when nobody has, or only a zombie. */
+export function identify(pid: number): ProcessIdentity | undefined {
+  const stat = readStat(pid);
+  return stat === undefined || isDead(stat) ? undefined : identityOf(pid, stat);
+}
+
+/** The same, zombies included: right after a spawn, when the program may have ended already. */
+export function identifyChild(pid: number): ProcessIdentity | undefined {
+  const stat = readStat(pid);
+  return stat && identityOf(pid, stat);
+}
+
+function identityOf(pid: number, { startTicks }: ProcessStat): ProcessIdentity {
+  return { pid, startTicks, bootId: bootId() };
+}
+
+function readStat(pid: number): ProcessStat | undefined {
+  try {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch (error) {
+    // ESRCH: it went between open and read.
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
+    throw new HostError('process', `reading the state of process ${pid}`, { cause: error });
+  }
+}
+
+/**
+ * A zombie whose other threads are gone holds nothing any more, however late its parent reaps it. While one of them
+ * still ends, files and memory are still in use although the first thread is already a zombie.
+ */
+function isDead({ state, threads }: ProcessStat): boolean {
+  return (state === 'Z' && threads <= 1) || state === 'X' || state === 'x';
+}
+
+let cachedBootId: string | undefined;
+
+function bootId(): string {
+  cachedBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  return cachedBootId;
+}
+
+/** Whether exactly this process still runs: same boot, same start, not a zombie. */
+export function isAlive(identity: ProcessIdentity): boolean {
+  if (identity.bootId !== bootId()) return false;
+  return identify(identity.pid)?.startTicks === identity.startTicks;
+}
+
+/** All processes but this one that have an argument with `mark` in it. */
+export function findByMark(mark: string): readonly ProcessIdentity[] {
+  if (mark === '') throw new RangeError('an empty mark is in every argument');
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => pid !== process.pid && argumentsOf(pid).some((it) => it.includes(mark)))
+    .flatMap((pid) => identify(pid) ?? []);
+}
+
+function argumentsOf(pid: number): readonly string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    return []; // gone, or not ours to look at and then not ours to end either
+  }
+}
+
+/**
+ * Sends a signal to exactly this process, by number (0 only asks). false: it is gone, or its pid belongs to another one
+ * now. The descriptor pins the pid before the identity is checked, so nothing can slip in between.
+ */
+export function pidfdSignal(identity: ProcessIdentity, signal: number): boolean {
+  if (identity.pid === process.pid) throw new RangeError('a process does not signal itself here');
+  const what = `sending signal ${signal} to process ${identity.pid}`;
+  const opened = attempt('syscall4', sysPidfdOpen, identity.pid, 0, 0, 0);
+  if (opened.errno === 'ESRCH' || opened.errno === 'EINVAL') return false;
+  if (opened.errno !== undefined) throw libcError(what, opened.errno);
+  try {
+    if (!isAlive(identity)) return false;
+    const { errno } = attempt('syscall4', sysPidfdSendSignal, opened.value, signal, 0, 0);
+    if (errno === undefined) return true;
+    if (errno === 'ESRCH') return false;
+    throw libcError(what, errno);
+  } finally {
+    closeFd(opened.value);
+  }
+}
+
+/** Resolves when this process is dead, reaped or not. Rejects with the signal's reason. */
+export async function waitGone(identity: ProcessIdentity, waiting: Waiting): Promise<void> {
+  for (let ms = firstPollMs; isAlive(identity); ms = Math.min(ms * 2, longestPollMs)) {
+    await pause(ms, waiting);
+  }
+}
+
+/** SIGKILL, then waits until it is dead. Fine when it already is. */
+export async function kill(identity: ProcessIdentity, waiting: Waiting): Promise<void> {
+  pidfdSignal(identity, sigkill);
+  await waitGone(identity, waiting);
+}
+
+/** Kills every process with the mark in an argument, and those that turn up meanwhile. */
+export async function killByMark(mark: string, waiting: Waiting): Promise<void> {
+  for (let found = findByMark(mark); found.length > 0; found = findByMark(mark)) {
+    await Promise.all(found.map((identity) => kill(identity, waiting)));
+  }
+}

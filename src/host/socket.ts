@@ -1,0 +1,118 @@
+import { chmodSync, constants } from 'node:fs';
+import { isIPv4 } from 'node:net';
+import { closeFd, openPath } from './descriptor.ts';
+import { HostError } from './error.ts';
+import { must } from './libc.ts';
+
+const familyUnix = 1;
+const familyInet = 2;
+const typeStream = 1;
+const typeDatagram = 2;
+const typeCloexec = 0o2000000;
+const typeNonBlocking = 0o4000;
+const solSocket = 1;
+const soReuseAddress = 2;
+const soBroadcast = 6;
+const soBindToDevice = 25;
+const longestUnixPath = 107; // sun_path is 108 bytes with its NUL
+const backlog = 16;
+
+// TUNSETIFF and its flags, the same on x86-64 and arm64.
+const tunSetInterface = 0x400454ca;
+const flagTap = 0x0002;
+const flagNoPacketInfo = 0x1000;
+const flagVnetHeader = 0x4000;
+const longestName = 15;
+
+/**
+ * A Unix stream socket that listens at `path`, mode 0600: connecting needs write permission on it. The path may have at
+ * most 107 bytes; an existing file is EADDRINUSE. Returns the descriptor. Throws HostError 'libc'.
+ */
+export function listenUnix(path: string): number {
+  const name = Buffer.from(path);
+  if (name.length === 0 || name.length > longestUnixPath || name.includes(0)) {
+    throw new HostError('libc', `a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
+      errno: 'ENAMETOOLONG',
+    });
+  }
+  const address = Buffer.alloc(2 + name.length + 1);
+  address.writeUInt16LE(familyUnix, 0);
+  name.copy(address, 2);
+  const fd = must('making a unix socket', 'socket', familyUnix, typeStream | typeCloexec, 0);
+  try {
+    must(`binding a socket to ${path}`, 'bind', fd, address, address.length);
+    // Nobody can connect before listen(), so there is no moment with the umask's mode. Setting the umask instead would
+    // reach into whatever the pool threads are making just now.
+    chmodSync(path, 0o600);
+    must(`listening on ${path}`, 'listen', fd, backlog);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+export interface UdpSocketOptions {
+  /** Only packets that come and go through this link. */
+  readonly device?: string;
+  /** IPv4 address to bind to, '0.0.0.0' for any. */
+  readonly address: string;
+  readonly port: number;
+  /** Whether sending to a broadcast address is wanted. */
+  readonly broadcast: boolean;
+}
+
+/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which takes it over. Throws HostError 'libc'. */
+export function udpSocket(options: UdpSocketOptions): number {
+  const { device, address, port, broadcast } = options;
+  if (!isIPv4(address)) throw new HostError('libc', `not an IPv4 address: ${address}`);
+  const where = `${address}:${port}${device === undefined ? '' : ` on ${device}`}`;
+  const type = typeDatagram | typeCloexec | typeNonBlocking;
+  const fd = must('making a datagram socket', 'socket', familyInet, type, 0);
+  try {
+    setOption(fd, soReuseAddress, `sharing ${where}`);
+    if (broadcast) setOption(fd, soBroadcast, `allowing broadcasts from ${where}`);
+    if (device !== undefined) {
+      const name = Buffer.from(`${device}\0`);
+      const what = `tying a socket to the link ${device}`;
+      must(what, 'setsockopt', fd, solSocket, soBindToDevice, name, name.length);
+    }
+    const target = Buffer.alloc(16); // struct sockaddr_in: family, then port and address in network order
+    target.writeUInt16LE(familyInet, 0);
+    target.writeUInt16BE(port, 2);
+    target.set(address.split('.').map(Number), 4);
+    must(`binding a datagram socket to ${where}`, 'bind', fd, target, target.length);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+function setOption(fd: number, option: number, what: string): void {
+  const on = Buffer.alloc(4);
+  on.writeInt32LE(1);
+  must(what, 'setsockopt', fd, solSocket, option, on, on.length);
+}
+
+/**
+ * Makes a tap that lives as long as its descriptor (it is not persistent) and carries virtio headers. `name` has at most
+ * 15 bytes and may hold %d for a number of the kernel's choice; the name it got is returned. Needs CAP_NET_ADMIN.
+ */
+export function openTap(name: string): { readonly fd: number; readonly name: string } {
+  const bytes = Buffer.from(name);
+  if (bytes.length === 0 || bytes.length > longestName || bytes.includes(0)) {
+    throw new HostError('libc', `a link name has 1 to ${longestName} bytes: ${name}`);
+  }
+  const fd = openPath('/dev/net/tun', constants.O_RDWR | constants.O_NONBLOCK);
+  try {
+    const request = Buffer.alloc(40); // struct ifreq: 16 bytes of name, then the flags
+    bytes.copy(request);
+    request.writeUInt16LE(flagTap | flagNoPacketInfo | flagVnetHeader, 16);
+    must(`making the tap ${name}`, 'ioctlBytes', fd, tunSetInterface, request);
+    return { fd, name: request.toString('latin1', 0, request.indexOf(0)) };
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}

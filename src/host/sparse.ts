@@ -1,0 +1,39 @@
+import { attempt, libcError, must } from './libc.ts';
+
+// The same on x86-64 and arm64: _IOW(0x94, 9, int).
+const ficloneRequest = 0x40049409;
+const whenceData = 3;
+const whenceHole = 4;
+const fallocateKeepSize = 1;
+const fallocatePunchHole = 2;
+
+/** What a file system answers that can't share blocks between these two files. */
+const cannotClone = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'ENOTTY', 'EINVAL', 'ENOSYS']);
+
+/** Makes the destination share all blocks of the source. false where the file system can't. Throws HostError 'libc'. */
+export function ficlone(destFd: number, sourceFd: number): boolean {
+  const { errno } = attempt('ioctlNumber', destFd, ficloneRequest, sourceFd);
+  if (errno === undefined) return true;
+  if (cannotClone.has(errno)) return false;
+  throw libcError(`cloning descriptor ${sourceFd} into ${destFd}`, errno);
+}
+
+/** Where the next data at or after `offset` (bytes) begins; undefined when only a hole follows. */
+export function seekData(fd: number, offset: number): number | undefined {
+  const { value, errno } = attempt('lseek', fd, offset, whenceData);
+  if (errno === undefined) return value;
+  if (errno === 'ENXIO') return undefined;
+  throw libcError(`looking for data in descriptor ${fd}`, errno);
+}
+
+/** Where the next hole at or after `offset` (bytes) begins; the end of the file counts as one. */
+export function seekHole(fd: number, offset: number): number {
+  return must(`looking for a hole in descriptor ${fd}`, 'lseek', fd, offset, whenceHole);
+}
+
+/** Gives the blocks of a range back to the file system; it reads as zeros afterwards. Throws HostError 'libc'. */
+export function punchHole(fd: number, offset: number, length: number): void {
+  if (length === 0) return;
+  const mode = fallocateKeepSize | fallocatePunchHole;
+  must(`punching a hole into descriptor ${fd}`, 'fallocate', fd, mode, offset, length);
+}

@@ -1,0 +1,200 @@
+import { constants, open, readFile, truncate } from 'node:fs/promises';
+import { errnoOf, HostError, hostError } from './error.ts';
+import type { Logger } from './log.ts';
+import type { Waiting } from './waiting.ts';
+
+/** Performs the undoing of one step: fine when it was undone before, or its action never happened. */
+export type Undo<Step> = (step: Step, waiting: Waiting) => Promise<void>;
+
+export interface UndoFailure<Step> {
+  readonly step: Step;
+  readonly error: unknown;
+}
+
+const disposeMs = 30_000;
+
+/**
+ * What must be undone on this host, written down before it is done: lines of JSON, `{"do": step}` and, once undone,
+ * `{"done": number of the step}`, only ever appended. A line counts when it is whole, so being killed at any moment
+ * leaves a readable log. Nothing is synced to the disk: a killed process loses none of its writes, and what a crash of
+ * the whole host takes from the log (the last seconds) names links, rules and processes that the same crash took.
+ */
+export class UndoLog<Step> implements AsyncDisposable {
+  readonly #path: string;
+  readonly #undo: Undo<Step>;
+  readonly #log: Logger;
+  readonly #pending: Map<number, Step>;
+  #nextNumber: number;
+  #bytes: number;
+  #tail: Promise<unknown> = Promise.resolve();
+  #kept = false;
+
+  private constructor(path: string, undo: Undo<Step>, log: Logger, content: Content<Step>) {
+    this.#path = path;
+    this.#undo = undo;
+    this.#log = log;
+    this.#pending = content.pending;
+    this.#nextNumber = content.nextNumber;
+    this.#bytes = content.bytes;
+  }
+
+  /**
+   * Opens the log at `path`, making it (mode 0600) when missing. What an earlier process wrote is there as `steps`; a
+   * last line it was killed in the middle of is cut off. Throws HostError 'undo' for a file that is no such log.
+   */
+  static async open<Step>(
+    path: string,
+    undo: Undo<Step>,
+    options: { readonly decode: (json: unknown) => Step; readonly log: Logger },
+  ): Promise<UndoLog<Step>> {
+    try {
+      await using file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
+      const bytes = await file.readFile();
+      const content = parseLog(bytes, options.decode);
+      if (content.bytes < bytes.length) await file.truncate(content.bytes);
+      return new UndoLog(path, undo, options.log, content);
+    } catch (error) {
+      throw hostError('undo', `opening the undo log ${path}`, error);
+    }
+  }
+
+  /** The steps not undone yet, oldest first. */
+  get steps(): readonly Step[] {
+    return [...this.#pending.values()];
+  }
+
+  /** Puts the step on disk, then acts. A step whose action failed stays: it may have got half-way. */
+  async perform<T>(step: Step, action: () => T | Promise<T>): Promise<T> {
+    await this.note(step);
+    return await action();
+  }
+
+  /** Puts a step on disk whose action is done elsewhere. Throws HostError 'undo'. */
+  async note(step: Step): Promise<void> {
+    await this.#inTurn(async () => {
+      await this.#append({ do: step });
+      this.#pending.set(this.#nextNumber, step);
+      this.#nextNumber += 1;
+    });
+  }
+
+  /** From now on the end of the scope undoes nothing; someone else answers for the steps. */
+  keep(): this {
+    this.#kept = true;
+    return this;
+  }
+
+  /**
+   * Undoes everything, newest first. A step that fails is reported, stays in the log and does not stop the others. Once
+   * the signal aborts, the rest stays as well. Throws only HostError 'undo' when the log itself can't be written.
+   */
+  async rollback(waiting: Waiting): Promise<{ readonly failed: readonly UndoFailure<Step>[] }> {
+    return await this.#inTurn(async () => {
+      const failed: UndoFailure<Step>[] = [];
+      for (const [number, step] of [...this.#pending].reverse()) {
+        try {
+          waiting.signal.throwIfAborted();
+          await this.#undo(step, waiting);
+        } catch (error) {
+          this.#log.warn('undoing a step failed', { path: this.#path, step, error });
+          failed.push({ step, error });
+          continue;
+        }
+        await this.#append({ done: number });
+        this.#pending.delete(number);
+      }
+      if (failed.length === 0) await this.#empty();
+      return { failed };
+    });
+  }
+
+  /** Rolls back unless kept. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#kept) return;
+    await this.rollback({ signal: AbortSignal.timeout(disposeMs) });
+  }
+
+  /** One writer at a time, in the order of the calls. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(work);
+    this.#tail = result.catch(() => undefined);
+    return result;
+  }
+
+  async #append(entry: { readonly do: Step } | { readonly done: number }): Promise<void> {
+    // Not created anew: undoing a step may have removed the directory and the log with it, which is as good as done.
+    const line = Buffer.from(`${JSON.stringify(entry)}\n`);
+    try {
+      await using file = await open(this.#path, constants.O_WRONLY | constants.O_APPEND);
+      await file.writeFile(line);
+      this.#bytes += line.length;
+    } catch (error) {
+      if ('done' in entry && errnoOf(error) === 'ENOENT') return;
+      // A full disk may have taken half a line, which the next one must not be glued to.
+      await truncate(this.#path, this.#bytes).catch(() => undefined);
+      throw hostError('undo', `writing to the undo log ${this.#path}`, error);
+    }
+  }
+
+  async #empty(): Promise<void> {
+    await truncate(this.#path, 0).catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw hostError('undo', `emptying ${this.#path}`, error);
+    });
+    this.#bytes = 0;
+    this.#nextNumber = 0;
+  }
+}
+
+/** What a log says without opening it for work: for looking around. Missing is empty. Throws HostError 'undo'. */
+export async function readUndoLog<Step>(
+  path: string,
+  decode: (json: unknown) => Step,
+): Promise<readonly Step[]> {
+  try {
+    return [...parseLog(await readFile(path), decode).pending.values()];
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw hostError('undo', `reading the undo log ${path}`, error);
+  }
+}
+
+interface Content<Step> {
+  readonly pending: Map<number, Step>;
+  readonly nextNumber: number;
+  /** Length of the whole lines. */
+  readonly bytes: number;
+}
+
+/** The steps of a log's bytes. A broken last line is what a killed writer leaves; anywhere else it is an error. */
+export function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content<Step> {
+  const pending = new Map<number, Step>();
+  let nextNumber = 0;
+  let at = 0;
+  for (let line = 1; at < bytes.length; line += 1) {
+    const end = bytes.indexOf('\n', at);
+    if (end === -1) break;
+    const entry = parseEntry(bytes.toString('utf8', at, end));
+    if (entry === undefined) {
+      if (end === bytes.length - 1) break;
+      throw new HostError('undo', `line ${line} is broken`);
+    }
+    if ('done' in entry) pending.delete(Number(entry.done));
+    else {
+      pending.set(nextNumber, decode(entry.do));
+      nextNumber += 1;
+    }
+    at = end + 1;
+  }
+  return { pending, nextNumber, bytes: at };
+}
+
+function parseEntry(line: string): { do: unknown } | { done: unknown } | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (typeof value !== 'object' || value === null) return undefined;
+    if ('do' in value) return value;
+    return 'done' in value ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}

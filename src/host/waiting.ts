@@ -1,0 +1,18 @@
+import { setTimeout as sleepFor } from 'node:timers/promises';
+
+/** How long a caller is ready to wait. A deadline is a signal too: `AbortSignal.timeout(ms)`. */
+export interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+/** Lets `ms` pass; rejects with the signal's reason as soon as it aborts. */
+export async function pause(ms: number, waiting: Waiting): Promise<void> {
+  waiting.signal.throwIfAborted();
+  try {
+    await sleepFor(ms, undefined, { signal: waiting.signal });
+  } catch (error) {
+    // The timer's own AbortError hides why; a caller wants the reason its signal carries.
+    waiting.signal.throwIfAborted();
+    throw error;
+  }
+}
