@@ -1,0 +1,28 @@
+import type { Plain } from './json-yaml.ts';
+import type { SeedNic } from './seed-request.ts';
+
+/**
+ * Network configuration version 2. Interfaces are found by MAC address and keep the name the guest gives them.
+ * The default route is written as a network: cloud-init before 23.1 refuses `to: default`, and `gateway4` is
+ * deprecated in netplan.
+ */
+export function networkConfig(nics: readonly SeedNic[]): Plain {
+  return {
+    version: 2,
+    ethernets: Object.fromEntries(nics.map((nic, index) => [`nic${index}`, ethernet(nic)])),
+  };
+}
+
+function ethernet(nic: SeedNic): Plain {
+  const addressed = nic.address !== undefined && nic.prefix !== undefined;
+  return {
+    match: { macaddress: nic.mac.toLowerCase() },
+    dhcp4: !addressed,
+    ...(addressed && { addresses: [`${nic.address}/${nic.prefix}`] }),
+    ...(nic.gateway !== undefined && {
+      routes: [{ to: nic.gateway.includes(':') ? '::/0' : '0.0.0.0/0', via: nic.gateway }],
+    }),
+    ...(nic.nameservers.length > 0 && { nameservers: { addresses: nic.nameservers } }),
+    ...(nic.mtu !== undefined && { mtu: nic.mtu }),
+  };
+}

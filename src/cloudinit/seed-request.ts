@@ -1,0 +1,71 @@
+import { CloudInitError } from './error.ts';
+
+/** A share that the guest mounts at boot, as well as it can. */
+export interface SeedMount {
+  readonly tag: string;
+  readonly target: string;
+  readonly type: 'virtiofs' | '9p';
+  readonly readOnly: boolean;
+}
+
+/** One interface. Without an address it asks by DHCP, like every interface when there is no network part at all. */
+export interface SeedNic {
+  readonly mac: string;
+  readonly address?: string;
+  readonly prefix?: number;
+  readonly gateway?: string;
+  readonly nameservers: readonly string[];
+  readonly mtu?: number;
+}
+
+/** What a guest is to be told at its first boot. Text values are data: none of them can become syntax. */
+export interface SeedRequest {
+  readonly instanceId: string;
+  readonly hostname: string;
+  /** Passed on byte for byte. */
+  readonly userData?: string | undefined;
+  /** Clear text, for the image's default user. */
+  readonly password?: string | undefined;
+  /** One key a line, as in an authorized_keys file. */
+  readonly authorizedKey?: string | undefined;
+  readonly commands: readonly string[];
+  readonly timezone?: string | undefined;
+  readonly env: Readonly<Record<string, string>>;
+  readonly mounts: readonly SeedMount[];
+  readonly network?: readonly SeedNic[] | undefined;
+}
+
+// Line breaks would start a second line where the guest's tools read one (chpasswd's "user:password", /etc/hostname).
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the point
+const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const nul = '\0';
+
+/** Throws CloudInitError `seed`, naming every field whose value no guest could take as it is. */
+export function assertRepresentable(request: SeedRequest): void {
+  const problems: string[] = [];
+  const line = (what: string, value: string | undefined): void => {
+    if (value === undefined) return;
+    if (control.test(value)) problems.push(`${what} contains a control character or line break`);
+    else text(what, value);
+  };
+  const text = (what: string, value: string): void => {
+    if (value.includes(nul)) problems.push(`${what} contains a NUL byte`);
+    if (!value.isWellFormed()) problems.push(`${what} is not valid Unicode`);
+  };
+  line('the instance id', request.instanceId);
+  line('the hostname', request.hostname);
+  line('the password', request.password);
+  line('the timezone', request.timezone);
+  text('the authorized key', request.authorizedKey ?? '');
+  for (const [index, command] of request.commands.entries()) text(`command ${index + 1}`, command);
+  for (const mount of request.mounts) {
+    line(`the tag of the mount at ${JSON.stringify(mount.target)}`, mount.tag);
+    line(`the mount point ${JSON.stringify(mount.target)}`, mount.target);
+    if (!mount.target.startsWith('/')) {
+      problems.push(`the mount point ${JSON.stringify(mount.target)} is not absolute`);
+    }
+  }
+  if (problems.length > 0) {
+    throw new CloudInitError('seed', `the seed cannot be made: ${problems.join('; ')}`);
+  }
+}

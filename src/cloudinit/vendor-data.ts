@@ -1,0 +1,63 @@
+import { formatEnvFile, shellWord } from './env-file.ts';
+import type { Plain } from './json-yaml.ts';
+import type { SeedMount, SeedRequest } from './seed-request.ts';
+
+const envPath = '/etc/nomad/env';
+const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
+
+// Lists of ours and of the user's are joined, ours first; of anything else the user's wins. cloud-init consumes one of
+// the two keys while it reads this document and the other when it joins it with the user's, where the default would
+// drop our whole list. (With `merge_how` alone a user's own runcmd makes the job's commands disappear: seen with
+// cloud-init 22.4.)
+const merging = 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()';
+
+/** The cloud-config that carries what the job asked for beside its user data. */
+export function vendorData(request: SeedRequest): Plain {
+  const keys = (request.authorizedKey ?? '')
+    .split('\n')
+    .map((key) => key.trim())
+    .filter((key) => key !== '');
+  const env = formatEnvFile(request.env);
+  const commands = [...(env.text === '' ? [] : [sourceEnv]), ...request.commands];
+  return {
+    merge_how: merging,
+    merge_type: merging,
+    // The password stays as given: a VM is made anew at every restart of its task, so one that must be changed at
+    // the first login would be asked for each time. Whether sshd takes passwords at all is left to the image.
+    ...(request.password !== undefined && {
+      password: request.password,
+      chpasswd: { expire: false },
+    }),
+    ...(keys.length > 0 && { ssh_authorized_keys: keys }),
+    ...(request.timezone !== undefined && { timezone: request.timezone }),
+    ...(env.text !== '' && { write_files: envFiles(env.text) }),
+    ...(request.mounts.length > 0 && { bootcmd: request.mounts.map(mountCommand) }),
+    // cloud-init makes one sh script of all entries, so what the first one exports the others see.
+    ...(request.commands.length > 0 && { runcmd: commands }),
+  };
+}
+
+// The environment may hold secrets: only root reads it. Login shells of root get it by the second file, which holds
+// nothing worth reading; units can name the first one in EnvironmentFile=.
+function envFiles(text: string): Plain {
+  return [
+    { path: envPath, owner: 'root:root', permissions: '0600', content: text },
+    {
+      path: '/etc/profile.d/nomad.sh',
+      owner: 'root:root',
+      permissions: '0644',
+      content: `${sourceEnv}\n`,
+    },
+  ];
+}
+
+// At every boot, and without a word in fstab: a guest whose kernel lacks the file system boots all the same.
+function mountCommand(mount: SeedMount): string {
+  const target = shellWord(mount.target);
+  const options = [
+    mount.readOnly ? 'ro' : 'rw',
+    ...(mount.type === '9p' ? ['trans=virtio', 'version=9p2000.L', 'msize=262144'] : []),
+  ].join(',');
+  const mounting = `mount -t ${mount.type} -o ${options} ${shellWord(mount.tag)} ${target}`;
+  return `mkdir -p ${target}; mountpoint -q ${target} || ${mounting} || true`;
+}
