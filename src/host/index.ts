@@ -1,5 +1,12 @@
 export { createExclusive, writeAtomic } from './atomic-file.ts';
 export {
+  type CgroupPlan,
+  type CgroupRequest,
+  joinCgroup,
+  oomKills,
+  planCgroup,
+} from './cgroup.ts';
+export {
   closeFd,
   lockFile,
   memfd,
@@ -8,6 +15,9 @@ export {
   setNonBlocking,
 } from './descriptor.ts';
 export { HostError, type HostErrorCode } from './error.ts';
+export { type Emulator, findEmulators, findProgram } from './facts.ts';
+export type { Firmware } from './firmware.ts';
+export { type KvmVerdict, type ProbeUser, probeKvm } from './kvm-probe.ts';
 export { limitProcess, type ProcessLimits, setAffinity } from './limits.ts';
 export type { Logger } from './log.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
@@ -23,7 +33,7 @@ export {
   pidfdSignal,
   waitGone,
 } from './process.ts';
-export { listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
+export { connectUnix, listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
 export { ficlone, punchHole, seekData, seekHole } from './sparse.ts';
 export {
   type Exit,

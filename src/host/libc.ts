@@ -8,6 +8,7 @@ import { loadNative } from './native.ts';
  */
 const prototypes = {
   bind: 'int bind(int fd, const void *address, uint32_t length)',
+  connect: 'int connect(int fd, const void *address, uint32_t length)',
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   fcntl: 'int fcntl(int fd, int command, long argument)',
   flock: 'int flock(int fd, int operation)',

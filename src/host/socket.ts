@@ -29,15 +29,7 @@ const longestName = 15;
  * most 107 bytes; an existing file is EADDRINUSE. Returns the descriptor. Throws HostError 'libc'.
  */
 export function listenUnix(path: string): number {
-  const name = Buffer.from(path);
-  if (name.length === 0 || name.length > longestUnixPath || name.includes(0)) {
-    throw new HostError('libc', `a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
-      errno: 'ENAMETOOLONG',
-    });
-  }
-  const address = Buffer.alloc(2 + name.length + 1);
-  address.writeUInt16LE(familyUnix, 0);
-  name.copy(address, 2);
+  const address = unixAddress(path);
   const fd = must('making a unix socket', 'socket', familyUnix, typeStream | typeCloexec, 0);
   try {
     must(`binding a socket to ${path}`, 'bind', fd, address, address.length);
@@ -50,6 +42,35 @@ export function listenUnix(path: string): number {
     closeFd(fd);
     throw error;
   }
+}
+
+/**
+ * A connection to the Unix stream socket that listens at `path`: for handing to a child, as Node's own sockets can't be.
+ * Returns the descriptor, in blocking mode. Throws HostError 'libc'.
+ */
+export function connectUnix(path: string): number {
+  const address = unixAddress(path);
+  const fd = must('making a unix socket', 'socket', familyUnix, typeStream | typeCloexec, 0);
+  try {
+    must(`connecting to ${path}`, 'connect', fd, address, address.length);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+function unixAddress(path: string): Buffer {
+  const name = Buffer.from(path);
+  if (name.length === 0 || name.length > longestUnixPath || name.includes(0)) {
+    throw new HostError('libc', `a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
+      errno: 'ENAMETOOLONG',
+    });
+  }
+  const address = Buffer.alloc(2 + name.length + 1);
+  address.writeUInt16LE(familyUnix, 0);
+  name.copy(address, 2);
+  return address;
 }
 
 export interface UdpSocketOptions {
