@@ -24,6 +24,7 @@ export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
 export { loadNative } from './native.ts';
 export { withNetns } from './netns.ts';
 export {
+  bootId,
   findByMark,
   identify,
   isAlive,

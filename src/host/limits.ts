@@ -1,6 +1,7 @@
 import { must } from './libc.ts';
 
-const resources = { core: 4, fileSize: 1, openFiles: 7, processes: 6 } as const;
+const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
+const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;
 const highestCore = 8191;
 
 /** Runs thread `tid` on these cores only. Throws HostError 'libc' (ESRCH: no such thread, EINVAL: no such core). */
@@ -25,6 +26,8 @@ export function setAffinity(tid: number, cores: readonly number[]): void {
 export interface ProcessLimits {
   /** Bytes of a core dump. */
   readonly core?: number;
+  /** CPU time used up; the process is killed then. */
+  readonly cpuSeconds?: number;
   /** Bytes of the largest file it may write. */
   readonly fileSize?: number;
   readonly openFiles?: number;
@@ -32,14 +35,34 @@ export interface ProcessLimits {
   readonly processes?: number;
 }
 
-/** Limits a running process from outside; what is not named stays as it is. Throws HostError 'libc'. */
+/**
+ * Limits a running process from outside; what is not named stays as it is. Throws HostError 'libc', with EPERM for a
+ * process of another user unless we have CAP_SYS_RESOURCE, which root in a container may lack.
+ */
 export function limitProcess(pid: number, limits: ProcessLimits): void {
-  for (const name of ['core', 'fileSize', 'openFiles', 'processes'] as const) {
+  for (const name of names) {
     const limit = limits[name];
     if (limit === undefined) continue;
     const wanted = Buffer.alloc(16); // struct rlimit: soft, hard
     wanted.writeBigUInt64LE(BigInt(limit), 0);
     wanted.writeBigUInt64LE(BigInt(limit), 8);
     must(`limiting ${name} of process ${pid}`, 'prlimit', pid, resources[name], wanted, null);
+  }
+}
+
+/**
+ * Runs `start` while no process it starts can leave a core file: that would hold a guest's memory. Works without any
+ * right, since it lowers just our own soft limit, which children inherit, and raises it again.
+ */
+export function withoutCoreFiles<T>(start: () => T): T {
+  const former = Buffer.alloc(16);
+  must('reading the core limit', 'prlimit', 0, resources.core, null, former);
+  const none = Buffer.from(former);
+  none.writeBigUInt64LE(0n, 0);
+  must('setting the core limit', 'prlimit', 0, resources.core, none, null);
+  try {
+    return start();
+  } finally {
+    must('restoring the core limit', 'prlimit', 0, resources.core, former, null);
   }
 }

@@ -69,7 +69,8 @@ function isDead({ state, threads }: ProcessStat): boolean {
 
 let cachedBootId: string | undefined;
 
-function bootId(): string {
+/** Names this boot of the host: a pid from another boot means nothing. */
+export function bootId(): string {
   cachedBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
   return cachedBootId;
 }

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { errnoOf, HostError } from './error.ts';
+import { withoutCoreFiles } from './limits.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 import type { Waiting } from './waiting.ts';
 
@@ -29,13 +30,13 @@ export interface SpawnOptions {
 /**
  * Starts a program that outlives this one: own session and process group, nothing of ours but the descriptors in
  * `stdio` (number n of the list becomes descriptor n there; ours stay open and are the caller's to close). O_NONBLOCK is
- * switched off on the open files that become 0, 1 and 2, for everyone who shares them. Resolves once the program really
- * runs; throws HostError 'spawn' naming it and the reason (ENOENT, EACCES).
+ * switched off on the open files that become 0, 1 and 2, for everyone who shares them. It leaves no core file. Resolves
+ * once the program really runs; throws HostError 'spawn' naming it and the reason (ENOENT, EACCES).
  */
 export async function spawnDetached(
   options: SpawnOptions & { readonly stdio: readonly (number | 'ignore')[] },
 ): Promise<SpawnedProcess> {
-  const child = start(options, [...options.stdio], true);
+  const child = withoutCoreFiles(() => start(options, [...options.stdio]));
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
   const identity = child.pid === undefined ? undefined : identifyChild(child.pid);
@@ -52,12 +53,11 @@ export async function spawnDetached(
 function start(
   { program, args, env = {}, cwd, uid, gid }: SpawnOptions,
   stdio: (number | 'ignore' | 'pipe')[],
-  detached: boolean,
 ): ChildProcess {
   try {
     return spawn(program, [...args], {
       stdio,
-      detached,
+      detached: true,
       env: { ...env },
       shell: false,
       ...(cwd !== undefined && { cwd }),
@@ -106,11 +106,11 @@ const mebibyte = 1 << 20;
 export async function runProgram(options: RunOptions, waiting: Waiting): Promise<RunResult> {
   const { program, maxOutputBytes = mebibyte } = options;
   if (waiting.signal.aborted) throw stopped(program, waiting);
-  const child = start(
-    { env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' }, ...options },
-    pipes,
-    true,
-  );
+  const child = start({ env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' }, ...options }, [
+    'pipe',
+    'pipe',
+    'pipe',
+  ]);
   const closed = new Promise<Exit>((resolve) => {
     child.once('close', (code, signal) => resolve({ code, signal }));
   });
@@ -134,8 +134,6 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
   if (failure !== undefined) throw failure;
   return { code, signal, stdout: stdout(), stderr: stderr() };
 }
-
-const pipes: ('pipe' | 'ignore')[] = ['pipe', 'pipe', 'pipe'];
 
 function stopped(program: string, { signal }: Waiting): HostError {
   const cause: unknown = signal.reason;

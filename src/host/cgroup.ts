@@ -1,0 +1,153 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { errnoOf, HostError } from './error.ts';
+
+/** How a VM joins the control groups that Nomad made for its task. */
+export interface CgroupPlan {
+  readonly version: 1 | 2;
+  /** Directories whose cgroup.procs gets the pid. */
+  readonly groups: readonly string[];
+  /** In this order, before the first pid: a cpuset without cores or memory nodes takes no process. */
+  readonly writes: readonly { readonly file: string; readonly value: string }[];
+  /** Where the kernel counts the processes it killed for lack of memory. */
+  readonly oomFile: string | undefined;
+}
+
+export interface CgroupRequest {
+  /** The task's cpuset group as Nomad tells it; '' when it makes no groups. */
+  readonly cgroupPath: string;
+  readonly allocId: string;
+  readonly taskName: string;
+  /** Hard limit; 0 is none. */
+  readonly memoryBytes: number;
+  /** Relative weight as Nomad counts it (MHz); 0 leaves the default. */
+  readonly cpuShares: number;
+  /** Reserved cores; empty when the task shares cores with others. */
+  readonly cores: readonly number[];
+}
+
+/**
+ * Finds the task's groups. v2: one group, `…/<alloc>.<task>.scope`. v1: `cpuset/<parent>/share` (of all tasks without
+ * cores of their own) or `cpuset/<parent>/reserve/<alloc>.<task>`, and per other controller `<parent>/<alloc>.<task>`.
+ * undefined when there are none. `exists` is asked for directories and files.
+ */
+export function planCgroup(
+  request: CgroupRequest,
+  exists: (path: string) => boolean,
+): CgroupPlan | undefined {
+  const { cgroupPath } = request;
+  // Without rights to make groups Nomad may hand out a path with an empty front, which is not one of a group.
+  if (!cgroupPath.startsWith('/') || !exists(join(cgroupPath, 'cgroup.procs'))) return undefined;
+  const v1 = /^(?<root>.*)\/cpuset\/(?<parent>[^/]+)\/(?<part>share|reserve)(?:\/[^/]+)?$/.exec(
+    cgroupPath,
+  )?.groups;
+  if (v1 === undefined) return planV2(request, exists);
+  const { root = '', parent = '', part = '' } = v1;
+  const own = `${request.allocId}.${request.taskName}`;
+  const groupOf = (controller: string): string => join(root, controller, parent, own);
+  return planV1({ ...request, reserved: part === 'reserve' }, groupOf, exists);
+}
+
+function planV2(request: CgroupRequest, exists: (path: string) => boolean): CgroupPlan {
+  const { cgroupPath, memoryBytes, cpuShares, cores } = request;
+  const wanted = [
+    ...(cores.length > 0 ? [{ name: 'cpuset.cpus', value: cores.join(',') }] : []),
+    ...(memoryBytes > 0 ? [{ name: 'memory.max', value: String(memoryBytes) }] : []),
+    ...(cpuShares > 0 ? [{ name: 'cpu.weight', value: String(weightOfShares(cpuShares)) }] : []),
+  ];
+  const oomFile = join(cgroupPath, 'memory.events');
+  return {
+    version: 2,
+    groups: [cgroupPath],
+    // A controller that is not handed down to the group has no files there.
+    writes: wanted.flatMap(({ name, value }) => {
+      const file = join(cgroupPath, name);
+      return exists(file) ? [{ file, value }] : [];
+    }),
+    oomFile: exists(oomFile) ? oomFile : undefined,
+  };
+}
+
+function planV1(
+  request: CgroupRequest & { readonly reserved: boolean },
+  groupOf: (controller: string) => string,
+  exists: (path: string) => boolean,
+): CgroupPlan {
+  const { cgroupPath, memoryBytes, cpuShares, cores, reserved } = request;
+  const found = ['cpu', 'memory', 'freezer'].filter((controller) => exists(groupOf(controller)));
+  const file = (controller: string, name: string): string => join(groupOf(controller), name);
+  const writes = [
+    // The share group belongs to all tasks: its cores are Nomad's to choose.
+    ...(reserved && cores.length > 0
+      ? [{ file: join(cgroupPath, 'cpuset.cpus'), value: cores.join(',') }]
+      : []),
+    ...(found.includes('memory') && memoryBytes > 0
+      ? [{ file: file('memory', 'memory.limit_in_bytes'), value: String(memoryBytes) }]
+      : []),
+    ...(found.includes('cpu') && cpuShares > 0
+      ? [{ file: file('cpu', 'cpu.shares'), value: String(clampShares(cpuShares)) }]
+      : []),
+  ];
+  return {
+    version: 1,
+    groups: [cgroupPath, ...found.map(groupOf)],
+    writes,
+    oomFile: found.includes('memory') ? file('memory', 'memory.oom_control') : undefined,
+  };
+}
+
+const fewestShares = 2;
+const mostShares = 262_144;
+
+function clampShares(shares: number): number {
+  return Math.min(mostShares, Math.max(fewestShares, Math.round(shares)));
+}
+
+/** v1 shares (2 to 262144) onto v2 weight (1 to 10000) in a straight line, as container runtimes and Nomad do. */
+export function weightOfShares(shares: number): number {
+  return (
+    1 + Math.floor(((clampShares(shares) - fewestShares) * 9999) / (mostShares - fewestShares))
+  );
+}
+
+/** Sets the limits, then moves the process with all its threads. Throws HostError 'cgroup'. */
+export function joinCgroup(plan: CgroupPlan, pid: number): void {
+  for (const { file, value } of plan.writes) {
+    write(file, value);
+    if (file.endsWith('/cpuset.cpus')) inheritMemoryNodes(dirname(file));
+  }
+  for (const group of plan.groups) write(join(group, 'cgroup.procs'), String(pid));
+}
+
+/** A v1 cpuset begins with no memory nodes at all; v2 takes the parent's by itself and shows an empty file for it. */
+function inheritMemoryNodes(group: string): void {
+  if (readOrEmpty(join(dirname(group), 'cgroup.controllers')) !== '') return;
+  const file = join(group, 'cpuset.mems');
+  if (readOrEmpty(file) !== '') return;
+  const parents = readOrEmpty(join(dirname(group), 'cpuset.mems'));
+  if (parents !== '') write(file, parents);
+}
+
+function write(file: string, value: string): void {
+  try {
+    writeFileSync(file, value, { flag: 'r+' }); // never made: a group that is gone must not become a plain file
+  } catch (error) {
+    const errno = errnoOf(error);
+    const what = `writing ${value} to ${file}: ${errno ?? String(error)}`;
+    throw new HostError('cgroup', what, { cause: error, errno });
+  }
+}
+
+/** How many processes of the task the kernel has killed so far for lack of memory; 0 where that can't be read. */
+export function oomKills(plan: CgroupPlan): number {
+  if (plan.oomFile === undefined) return 0;
+  return Number(/^oom_kill (\d+)$/m.exec(readOrEmpty(plan.oomFile))?.[1] ?? 0);
+}
+
+function readOrEmpty(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}

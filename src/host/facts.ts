@@ -1,0 +1,156 @@
+import { accessSync, constants, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { HostError, hostError } from './error.ts';
+import { type Firmware, findFirmware } from './firmware.ts';
+import { runProgram } from './spawn.ts';
+import type { Waiting } from './waiting.ts';
+
+/** One installed QEMU system emulator and what it can do. */
+export interface Emulator {
+  readonly arch: 'x86_64' | 'aarch64';
+  readonly path: string;
+  /** E.g. '7.2.22'. */
+  readonly version: string;
+  /** major × 1,000,000 + minor × 1,000 + micro: 7002022. */
+  readonly versionNumber: number;
+  /** Machine types it knows, aliases included. */
+  readonly machines: readonly string[];
+  /** The newest general-purpose machine (q35, virt) under its versioned name, e.g. pc-q35-7.2. */
+  readonly defaultMachine: string;
+  /** Has the vhost-user-fs-pci device. */
+  readonly virtioFs: boolean;
+  /** Has the virtio-9p-pci device. */
+  readonly ninePfs: boolean;
+  /** UEFI firmware installed for its architecture, best first. */
+  readonly firmware: readonly Firmware[];
+}
+
+const architectures = ['x86_64', 'aarch64'] as const;
+const usualDirectories = ['/usr/sbin', '/sbin', '/usr/lib/qemu', '/usr/libexec'];
+const runDeadlineMs = 10_000;
+
+/** The machine family a VM gets when the job names none. */
+const families = { x86_64: 'q35', aarch64: 'virt' } as const;
+
+/** An executable file of that name on $PATH, in `extraDirs` or where system programs usually are. Absolute path. */
+export function findProgram(
+  name: string,
+  extraDirs: readonly string[] = [],
+  path: string = process.env.PATH ?? '',
+): string | undefined {
+  return [...path.split(':'), ...extraDirs, '/usr/bin', '/bin', ...usualDirectories]
+    .filter((directory) => directory.startsWith('/'))
+    .map((directory) => join(directory, name))
+    .find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}
+
+interface Remembered {
+  readonly file: string;
+  readonly emulator: Promise<Emulator>;
+}
+const remembered = new Map<string, Remembered>();
+
+/**
+ * The emulators of this host. Each is asked once and again only when its file changes. Throws HostError 'emulator' when
+ * there are some and none of them can be used; no emulator at all is an empty list.
+ */
+export async function findEmulators(
+  waiting: Waiting,
+  options: { readonly path?: string } = {},
+): Promise<readonly Emulator[]> {
+  const found = architectures.flatMap((arch) => {
+    const path = findProgram(`qemu-system-${arch}`, [], options.path);
+    return path === undefined ? [] : [{ arch, path }];
+  });
+  const outcomes = await Promise.allSettled(found.map((it) => recall(it.arch, it.path, waiting)));
+  const failures = outcomes.flatMap((it) => (it.status === 'rejected' ? [it.reason] : []));
+  if (failures.length > 0 && failures.length === outcomes.length) throw failures[0];
+  return outcomes.flatMap((it) => (it.status === 'fulfilled' ? [it.value] : []));
+}
+
+function recall(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {
+  const { ino, size, mtimeMs } = statSync(path);
+  const file = `${ino}:${size}:${mtimeMs}`;
+  const former = remembered.get(path);
+  if (former?.file === file) return former.emulator;
+  const emulator = ask(arch, path, waiting);
+  remembered.set(path, { file, emulator });
+  // A failure may have been the moment's (a busy host, an aborted caller) and is not kept.
+  emulator.catch(() => remembered.delete(path));
+  return emulator;
+}
+
+async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {
+  const [versionText, machineText, deviceText] = await Promise.all(
+    [['--version'], ['-machine', 'help'], ['-device', 'help']].map((args) =>
+      say(path, args, waiting),
+    ),
+  );
+  const version = parseVersion(versionText ?? '');
+  const { names, versionedDefault } = parseMachines(machineText ?? '', families[arch]);
+  if (version === undefined || versionedDefault === undefined) {
+    throw new HostError(
+      'emulator',
+      `${path} names neither its version nor a ${families[arch]} machine`,
+    );
+  }
+  const devices = new Set(
+    [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, it]) => it),
+  );
+  return {
+    arch,
+    path,
+    ...version,
+    machines: names,
+    defaultMachine: versionedDefault,
+    virtioFs: devices.has('vhost-user-fs-pci'),
+    ninePfs: devices.has('virtio-9p-pci'),
+    firmware: findFirmware(arch),
+  };
+}
+
+async function say(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
+  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(runDeadlineMs)]);
+  const what = `asking ${path} ${args.join(' ')}`;
+  const result = await runProgram({ program: path, args }, { signal }).catch((error: unknown) => {
+    throw hostError('emulator', what, error);
+  });
+  if (result.code === 0) return result.stdout;
+  const words = result.stderr.trim().split('\n')[0] ?? '';
+  throw new HostError('emulator', `${what}: exit ${result.code ?? result.signal}: ${words}`);
+}
+
+/** The version in what `--version` prints; a distribution's suffix is left out. */
+export function parseVersion(
+  text: string,
+): { readonly version: string; readonly versionNumber: number } | undefined {
+  const match = /^QEMU emulator version (\d+)\.(\d+)\.(\d+)/m.exec(text);
+  if (match === null) return undefined;
+  const [major = 0, minor = 0, micro = 0] = match.slice(1).map(Number);
+  return {
+    version: `${major}.${minor}.${micro}`,
+    versionNumber: major * 1_000_000 + minor * 1_000 + micro,
+  };
+}
+
+/** The names in what `-machine help` prints, and which versioned machine the family's plain name stands for. */
+export function parseMachines(
+  text: string,
+  family: string,
+): { readonly names: readonly string[]; readonly versionedDefault: string | undefined } {
+  const lines = text.split('\n').slice(1);
+  const names = lines.flatMap((line) => /^(\S+)\s+\S/.exec(line)?.[1] ?? []);
+  const alias = lines
+    .find((line) => line.startsWith(`${family} `))
+    ?.match(/\(alias of ([^)\s]+)\)/)?.[1];
+  return { names, versionedDefault: alias ?? (names.includes(family) ? family : undefined) };
+}

@@ -1,0 +1,117 @@
+const sectorBytes = 512;
+const diskBytes = 1 << 20; // the firmware does not boot from a disk of a single sector
+
+/** What the guest prints on COM1 when everything worked. */
+export const guestWord = 'kvm-guest-ran';
+
+/**
+ * The guest of the KVM probe: machine code beside the assembly it comes from (AT&T syntax; a test assembles it again). It
+ * goes the way every kernel goes, from real mode to paged 64-bit code, uses what nested virtualization without hardware
+ * help is known to stumble over, says its word and ends the VM.
+ */
+export const program: readonly (readonly [code: string, assembly: string])[] = [
+  ['', '.code16'],
+  ['fa', 'cli'],
+  // segments and stack: the firmware leaves them as it likes.
+  ['31c0', 'xor %ax, %ax'],
+  ['8ed8', 'mov %ax, %ds'],
+  ['8ec0', 'mov %ax, %es'],
+  ['8ed0', 'mov %ax, %ss'],
+  ['bc007c', 'mov $0x7c00, %sp'],
+  // three empty pages for the page tables.
+  ['bf0010', 'mov $0x1000, %di'],
+  ['b9000c', 'mov $0xc00, %cx'],
+  ['6631c0', 'xor %eax, %eax'],
+  ['66f3ab', 'rep stosl'],
+  // one table entry each, the last one maps the first 2 MiB.
+  ['c70600100320', 'movw $0x2003, 0x1000'],
+  ['c70600200330', 'movw $0x3003, 0x2000'],
+  ['c70600308300', 'movw $0x0083, 0x3000'],
+  // CR4: PAE, OSFXSR, OSXMMEXCPT.
+  ['66b820060000', 'mov $0x620, %eax'],
+  ['0f22e0', 'mov %eax, %cr4'],
+  ['66b800100000', 'mov $0x1000, %eax'],
+  ['0f22d8', 'mov %eax, %cr3'],
+  // EFER: long mode.
+  ['66b9800000c0', 'mov $0xc0000080, %ecx'],
+  ['0f32', 'rdmsr'],
+  ['0d0001', 'or $0x100, %ax'],
+  ['0f30', 'wrmsr'],
+  ['660f0116107d', 'lgdtl gdtr'],
+  // CR0: paging and protection, and with them 64-bit code.
+  ['66b811000080', 'mov $0x80000011, %eax'],
+  ['0f22c0', 'mov %eax, %cr0'],
+  ['ea5d7c0800', 'ljmp $8, $long'],
+  ['', '.code64'],
+  ['', 'long:'],
+  ['31c0', 'xor %eax, %eax'],
+  ['8ed8', 'mov %eax, %ds'],
+  ['8ec0', 'mov %eax, %es'],
+  ['8ed0', 'mov %eax, %ss'],
+  ['bc007c0000', 'mov $0x7c00, %esp'],
+  // vector 3 of the interrupt table.
+  ['c7042530400000d17c0800', 'movl $0x80000 + trap, 0x4030'],
+  ['c7042534400000008e0000', 'movl $0x8e00, 0x4034'],
+  ['0f011c25167d0000', 'lidt idtr'],
+  ['b801000000', 'mov $1, %eax'],
+  ['0fa2', 'cpuid'],
+  // cmpxchg16b, if the CPU says it has it: page-table and allocator code of kernels uses it.
+  ['0fbae10d', 'bt $13, %ecx'],
+  ['7320', 'jnc 1f'],
+  ['31c0', 'xor %eax, %eax'],
+  ['31d2', 'xor %edx, %edx'],
+  ['bb01000000', 'mov $1, %ebx'],
+  ['31c9', 'xor %ecx, %ecx'],
+  ['f0480fc70c2500500000', 'lock cmpxchg16b 0x5000'],
+  ['48833c250050000001', 'cmpq $1, 0x5000'],
+  ['7513', 'jne stop'],
+  ['', '1:'],
+  // the FPU state, as a kernel saves and restores it at every switch.
+  ['dbe3', 'fninit'],
+  ['0fae042500600000', 'fxsave 0x6000'],
+  ['0fae0c2500600000', 'fxrstor 0x6000'],
+  // a trap and a way into its handler.
+  ['cc', 'int3'],
+  ['', 'stop:'],
+  // a trap without a table: triple fault, and -no-reboot ends QEMU.
+  ['0f011c25207d0000', 'lidt none'],
+  ['cc', 'int3'],
+  ['', 'trap:'],
+  ['beeb7c0000', 'mov $word, %esi'],
+  ['', '2:'],
+  // COM1: wait until it takes a byte, then give it the next one of the word.
+  ['66bafd03', 'mov $0x3fd, %dx'],
+  ['', '3:'],
+  ['ec', 'in %dx, %al'],
+  ['a820', 'test $0x20, %al'],
+  ['74fb', 'jz 3b'],
+  ['66baf803', 'mov $0x3f8, %dx'],
+  ['ac', 'lodsb'],
+  ['ee', 'out %al, %dx'],
+  ['84c0', 'test %al, %al'],
+  ['75ed', 'jnz 2b'],
+  ['ebdd', 'jmp stop'],
+  ['', 'word:'],
+  ['0a6b766d2d67756573742d72616e0a00', '.asciz "\\nkvm-guest-ran\\n"'],
+  ['0f1f440000', '.balign 8'],
+  ['', 'gdt:'],
+  ['0000000000000000', '.quad 0'],
+  ['00000000009a2000', '.quad 0x00209a0000000000'],
+  ['', 'gdtr:'],
+  ['0f00', '.word 15'],
+  ['007d0000', '.long gdt'],
+  ['', 'idtr:'],
+  ['3f00', '.word 0x3f'],
+  ['0040000000000000', '.quad 0x4000'],
+  ['', 'none:'],
+  ['0000', '.word 0'],
+  ['0000000000000000', '.quad 0'],
+];
+
+/** A raw disk image whose boot sector is the guest. */
+export function guestDisk(): Uint8Array {
+  const disk = Buffer.alloc(diskBytes);
+  disk.write(program.map(([code]) => code).join(''), 'hex');
+  disk.writeUInt16LE(0xaa55, sectorBytes - 2); // what makes it a boot sector
+  return disk;
+}
