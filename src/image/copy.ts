@@ -1,0 +1,112 @@
+import { fstatSync, ftruncateSync } from 'node:fs';
+import { ficlone, HostError, seekData, seekHole, type Waiting } from '#host';
+import { checkWaiting, ImageError, stepSync } from './error.ts';
+import type { OpenImage } from './open-image.ts';
+import { readAt, writeAt } from './positional.ts';
+
+const chunkBytes = 2 * 1024 * 1024;
+/** Runs of zeros of this size and place are left out, as holes. */
+const zeroBytes = 64 * 1024;
+const zeros = Buffer.alloc(zeroBytes);
+
+/**
+ * Makes the destination (open for writing) the same bytes as the image: by sharing its blocks where the file system
+ * can, else by copying what is not a hole. Throws ImageError `io`, also when the signal gives up; the destination is
+ * then in no defined state.
+ */
+export async function copyImage(
+  source: OpenImage,
+  destFd: number,
+  waiting: Waiting,
+): Promise<{ readonly how: 'reflink' | 'sparse' }> {
+  const what = `copying ${source.path}`;
+  checkWaiting(what, waiting.signal);
+  if (stepSync(what, () => ficlone(destFd, source.fd))) return { how: 'reflink' };
+  try {
+    await copySparse(source, destFd, waiting);
+  } catch (cause) {
+    if (cause instanceof ImageError) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ImageError('io', `${what}: ${reason}`, { cause });
+  }
+  return { how: 'sparse' };
+}
+
+/** Makes a raw disk larger, with zeros; `bytes` is its new size. ImageError `too-small` when it would shrink. */
+export function growRaw(fd: number, bytes: number): void {
+  stepSync('growing a raw disk', () => {
+    const now = fstatSync(fd).size;
+    if (bytes < now) {
+      throw new ImageError('too-small', `a raw disk of ${now} bytes does not fit into ${bytes}`);
+    }
+    if (bytes > now) ftruncateSync(fd, bytes);
+  });
+}
+
+async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
+  // Emptied first, so that whatever is not written reads as zeros.
+  ftruncateSync(destFd, 0);
+  ftruncateSync(destFd, source.fileBytes);
+  const buffer = Buffer.alloc(chunkBytes);
+  let at = nextData(source, 0);
+  while (at < source.fileBytes) {
+    const end = nextHole(source, at);
+    while (at < end) {
+      checkWaiting(`copying ${source.path}`, signal);
+      // Chunks end at multiples of their size, so that runs of zeros fall onto block borders.
+      const stop = Math.min(end, at - (at % chunkBytes) + chunkBytes);
+      await copyChunk(source, destFd, buffer.subarray(0, stop - at), at);
+      at = stop;
+    }
+    at = nextData(source, at);
+  }
+}
+
+async function copyChunk(
+  source: OpenImage,
+  destFd: number,
+  buffer: Buffer,
+  offset: number,
+): Promise<void> {
+  const read = await readAt(source.fd, buffer, offset);
+  if (read.length < buffer.length) {
+    throw new ImageError('io', `${source.path} became shorter while it was being copied`);
+  }
+  for (const { start, end } of runsOfData(buffer)) {
+    await writeAt(destFd, buffer.subarray(start, end), offset + start);
+  }
+}
+
+/** The parts of a chunk that are not runs of zeros. */
+function runsOfData(chunk: Buffer): readonly { readonly start: number; readonly end: number }[] {
+  const runs: { start: number; end: number }[] = [];
+  for (let start = 0; start < chunk.length; start += zeroBytes) {
+    const end = Math.min(start + zeroBytes, chunk.length);
+    if (chunk.compare(zeros, 0, end - start, start, end) === 0) continue;
+    const last = runs.at(-1);
+    if (last?.end === start) last.end = end;
+    else runs.push({ start, end });
+  }
+  return runs;
+}
+
+function nextData({ fd, fileBytes }: OpenImage, from: number): number {
+  if (from >= fileBytes) return fileBytes;
+  return withoutHoles(() => Math.min(seekData(fd, from) ?? fileBytes, fileBytes), from);
+}
+
+function nextHole({ fd, fileBytes }: OpenImage, from: number): number {
+  return withoutHoles(() => Math.min(seekHole(fd, from), fileBytes), fileBytes);
+}
+
+// A file system that does not know the question has no holes to tell of: all is data.
+function withoutHoles(seek: () => number, otherwise: number): number {
+  try {
+    return seek();
+  } catch (error) {
+    if (error instanceof HostError && unknownSeek.has(error.errno ?? '')) return otherwise;
+    throw error;
+  }
+}
+
+const unknownSeek = new Set(['EINVAL', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);

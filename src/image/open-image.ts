@@ -1,0 +1,129 @@
+import { closeFd, type Waiting } from '#host';
+import { ImageError, step } from './error.ts';
+import { readAt } from './positional.ts';
+import { inspectQcow2 } from './qcow2.ts';
+import { type AllowedFile, type ImageRoots, openAllowed } from './roots.ts';
+import { refusalOf, sniff, sniffBytes } from './sniff.ts';
+
+/** The formats that reach an emulator. */
+export type ImageFormat = 'raw' | 'qcow2';
+
+export interface OpenImageOptions {
+  /** The largest disk that is wanted, as the guest would see it. */
+  readonly maxVirtualBytes: number;
+  /**
+   * The format where it is known already. A disk that was raw once must be opened with `raw` for ever: by now its
+   * guest may have written anything into its first bytes. undefined: recognised by its mark.
+   */
+  readonly format?: ImageFormat | undefined;
+}
+
+/** A disk file that passed every check, held by the very descriptor that was checked. */
+export class OpenImage implements Disposable {
+  /** Read-only. QEMU gets this descriptor, never the name. */
+  readonly fd: number;
+  /** The file's real path when it was opened. */
+  readonly path: string;
+  readonly format: ImageFormat;
+  /** The disk's size as a guest sees it, a multiple of 512 with raw disks. */
+  readonly virtualBytes: number;
+  /** The file's size, holes included. */
+  readonly fileBytes: number;
+  #open = true;
+
+  private constructor(file: AllowedFile, format: ImageFormat, virtualBytes: number) {
+    this.fd = file.fd;
+    this.path = file.path;
+    this.format = format;
+    this.virtualBytes = virtualBytes;
+    this.fileBytes = file.stats.size;
+  }
+
+  /** Checks the content of an allowed file; owns its descriptor from here on, also when this throws. */
+  static async check(file: AllowedFile, options: OpenImageOptions): Promise<OpenImage> {
+    try {
+      const head = await step(`reading ${file.path}`, () =>
+        readAt(file.fd, new Uint8Array(sniffBytes), 0),
+      );
+      const format = options.format ?? recogniseFormat(file, head);
+      const virtualBytes = format === 'raw' ? rawBytes(file) : qcow2Bytes(file, head);
+      checkSize(file, virtualBytes, options.maxVirtualBytes);
+      return new OpenImage(file, format, virtualBytes);
+    } catch (error) {
+      closeFd(file.fd);
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    // The number may belong to another file the second time.
+    if (this.#open) closeFd(this.fd);
+    this.#open = false;
+  }
+}
+
+/**
+ * Opens a disk file by the rules of `openAllowed` and looks at its first 4 KiB. Throws ImageError, with `refused`
+ * for a content that no emulator is to see and `too-large` for a disk beyond the limit.
+ */
+export async function openImage(
+  name: string,
+  roots: ImageRoots,
+  options: OpenImageOptions,
+  waiting: Waiting,
+): Promise<OpenImage> {
+  return OpenImage.check(await openAllowed(name, roots, waiting), options);
+}
+
+/** Reads a text file by the same rules. ImageError `too-large` beyond the limit, `refused` when it is not UTF-8. */
+export async function openText(
+  name: string,
+  roots: ImageRoots,
+  { maxBytes }: { readonly maxBytes: number },
+  waiting: Waiting,
+): Promise<string> {
+  const { fd, path, stats } = await openAllowed(name, roots, waiting);
+  try {
+    // One byte more than allowed shows whether the file grew meanwhile.
+    const space = new Uint8Array(Math.min(stats.size, maxBytes) + 1);
+    const bytes = await step(`reading ${path}`, () => readAt(fd, space, 0));
+    if (stats.size > maxBytes || bytes.length > maxBytes) {
+      throw new ImageError('too-large', `${path} is larger than ${maxBytes} bytes`);
+    }
+    return decodeText(path, bytes);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+function recogniseFormat(file: AllowedFile, head: Uint8Array): ImageFormat {
+  const format = sniff(head);
+  if (format === 'raw' || format === 'qcow2') return format;
+  throw new ImageError('refused', `image ${file.path} is refused: ${refusalOf(format)}`);
+}
+
+function rawBytes({ path, stats }: AllowedFile): number {
+  if (stats.size === 0) throw new ImageError('refused', `image ${path} is refused: it is empty`);
+  // QEMU counts in sectors and reads zeros after the end of the file.
+  return Math.ceil(stats.size / 512) * 512;
+}
+
+function qcow2Bytes({ path, stats }: AllowedFile, head: Uint8Array): number {
+  const { virtualBytes, problems } = inspectQcow2(head, stats.size);
+  if (problems.length === 0) return virtualBytes;
+  throw new ImageError('refused', `image ${path} is refused: ${problems.join('; ')}`);
+}
+
+function checkSize({ path }: AllowedFile, virtualBytes: number, maxVirtualBytes: number): void {
+  if (virtualBytes <= maxVirtualBytes) return;
+  const text = `image ${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
+  throw new ImageError('too-large', text);
+}
+
+function decodeText(path: string, bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new ImageError('refused', `${path} is not UTF-8 text`, { cause });
+  }
+}

@@ -1,0 +1,190 @@
+import { constants, fstatSync, readlinkSync, type Stats } from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import { isAbsolute, join, relative, resolve } from 'node:path';
+import { closeFd, HostError, openBeneath, openPath, setNonBlocking, type Waiting } from '#host';
+import { checkWaiting, ImageError, stepSync } from './error.ts';
+
+/** The allow-list: absolute directories, of which some may not exist. */
+export interface ImageRoots {
+  /** Directories that only the operator writes: `image_paths`, `data_dir`. */
+  readonly trusted: readonly string[];
+  /** Directories that tasks write (allocation and task directory): there a file with a second name is refused. */
+  readonly task: readonly string[];
+  /** Where relative names are looked up, in this order. Being here allows nothing. */
+  readonly relativeTo: readonly string[];
+}
+
+/** A regular file inside the allow-list, open for reading. Whoever gets it closes it. */
+export interface AllowedFile {
+  readonly fd: number;
+  /** The file's real path when it was opened. */
+  readonly path: string;
+  readonly stats: Stats;
+}
+
+/** A directory of the allow-list: as it was named, and its path without links where it exists. */
+interface Root {
+  readonly named: string;
+  readonly real: string | undefined;
+  readonly kind: 'trusted' | 'task';
+}
+
+// O_NONBLOCK: a FIFO or a device must not hold up the open. O_NOCTTY: nor must a terminal become ours.
+const readFlags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+/**
+ * Opens a file of the allow-list for reading. All checks are made on the opened file; the name is not used again.
+ * Links are followed as long as they end inside an allowed directory. Throws ImageError `not-found`, `not-allowed`,
+ * `not-regular` or `io`.
+ */
+export async function openAllowed(
+  name: string,
+  roots: ImageRoots,
+  { signal }: Waiting,
+): Promise<AllowedFile> {
+  checkWaiting(`opening ${name}`, signal);
+  if (name === '' || name.includes('\0')) throw new ImageError('not-found', 'no file is named');
+  const dirs = await findRoots(roots);
+  for (const path of candidates(name, roots)) {
+    const real = await findReal(path, dirs);
+    checkWaiting(`opening ${name}`, signal);
+    if (real !== undefined) return openReal(path, real, dirs);
+  }
+  const places = roots.relativeTo.join(', ');
+  const where = isAbsolute(name) ? '' : ` in ${places}`;
+  throw new ImageError('not-found', `there is no file ${name}${where}`);
+}
+
+function candidates(name: string, roots: ImageRoots): readonly string[] {
+  return isAbsolute(name) ? [resolve(name)] : roots.relativeTo.map((dir) => join(dir, name));
+}
+
+async function findRoots({ trusted, task }: ImageRoots): Promise<readonly Root[]> {
+  const named = [
+    ...task.map((path) => ({ named: path, kind: 'task' as const })),
+    ...trusted.map((path) => ({ named: path, kind: 'trusted' as const })),
+  ];
+  return Promise.all(
+    named
+      .filter((dir) => isAbsolute(dir.named))
+      .map(async (dir) => ({ ...dir, real: await realpath(dir.named).catch(() => undefined) })),
+  );
+}
+
+/**
+ * The path without links; undefined when there is no such file. What lies outside the allow-list is `not-allowed`
+ * whether it exists or not, so that nobody can ask us which files the host has.
+ */
+async function findReal(path: string, dirs: readonly Root[]): Promise<string | undefined> {
+  try {
+    return await realpath(path);
+  } catch (cause) {
+    const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
+    const around = dirs.filter((dir) => isInside(dir.named, path) || holds(dir, path));
+    if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
+      throw notAllowed(path, dirs, cause);
+    }
+    return undefined;
+  }
+}
+
+/** Whether the way to a missing file goes over a link out of the directory. */
+function leavesRoot({ named, real }: Root, path: string): boolean {
+  if (real === undefined) return false;
+  try {
+    closeFd(openInRoot(real, relative(isInside(named, path) ? named : real, path)));
+    return false;
+  } catch (error) {
+    return isErrno(error, 'EXDEV', 'ELOOP');
+  }
+}
+
+function openReal(path: string, real: string, dirs: readonly Root[]): AllowedFile {
+  const root = dirs.find((dir) => holds(dir, real))?.real;
+  if (root === undefined) throw notAllowed(path, dirs);
+  const fd = openChecked(path, relative(root, real), root, dirs);
+  try {
+    return { fd, ...checkOpened(path, fd, dirs) };
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+function openChecked(path: string, inside: string, root: string, dirs: readonly Root[]): number {
+  try {
+    return openInRoot(root, inside);
+  } catch (cause) {
+    if (isErrno(cause, 'ENOENT', 'ENOTDIR')) {
+      throw new ImageError('not-found', `${path} went away while it was being opened`, { cause });
+    }
+    // A link was put there after the path had been resolved.
+    if (isErrno(cause, 'EXDEV', 'ELOOP')) throw notAllowed(path, dirs, cause);
+    // What open(2) says to sockets, and to devices without a driver.
+    if (isErrno(cause, 'ENXIO', 'ENODEV')) throw notRegular(path, 'a socket or a device', cause);
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new ImageError('io', `${path} can't be opened: ${reason}`, { cause });
+  }
+}
+
+function openInRoot(root: string, inside: string): number {
+  const rootFd = openPath(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    return openBeneath(rootFd, inside === '' ? '.' : inside, readFlags);
+  } finally {
+    closeFd(rootFd);
+  }
+}
+
+function checkOpened(
+  path: string,
+  fd: number,
+  dirs: readonly Root[],
+): { readonly path: string; readonly stats: Stats } {
+  return stepSync(`looking at ${path}`, () => {
+    const stats = fstatSync(fd);
+    if (!stats.isFile()) throw notRegular(path, kindOf(stats));
+    const opened = readlinkSync(`/proc/self/fd/${fd}`);
+    const holders = dirs.filter((dir) => holds(dir, opened));
+    if (holders.length === 0) throw notAllowed(path, dirs);
+    // The stricter of two nested directories decides, as image_paths may well contain the allocation directories.
+    if (stats.nlink !== 1 && holders.some(({ kind }) => kind === 'task')) {
+      const text = `${path} has ${stats.nlink} names (hard links): in a directory that tasks write to it may be any file of the host`;
+      throw new ImageError('not-allowed', text);
+    }
+    // io_uring answers EAGAIN for a non-blocking descriptor where another read would wait for the disk.
+    setNonBlocking(fd, false);
+    return { path: opened, stats };
+  });
+}
+
+function holds({ real }: Root, path: string): boolean {
+  return real !== undefined && isInside(real, path);
+}
+
+function isInside(dir: string, path: string): boolean {
+  const inside = relative(dir, path);
+  return inside !== '..' && !inside.startsWith('../') && !isAbsolute(inside);
+}
+
+function isErrno(error: unknown, ...names: readonly string[]): boolean {
+  if (error instanceof HostError) return names.includes(error.errno ?? '');
+  return error instanceof Error && 'code' in error && names.includes(String(error.code));
+}
+
+function kindOf(stats: Stats): string {
+  if (stats.isDirectory()) return 'a directory';
+  if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isBlockDevice() || stats.isCharacterDevice()) return 'a device';
+  return 'a special file';
+}
+
+function notRegular(path: string, kind: string, cause?: unknown): ImageError {
+  return new ImageError('not-regular', `${path} is ${kind}, not a regular file`, { cause });
+}
+
+function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
+  const places = dirs.map(({ named }) => named).join(', ');
+  const text = `${path} is not inside the allowed directories (${places}), or leads out of them`;
+  return new ImageError('not-allowed', text, { cause });
+}

@@ -1,0 +1,91 @@
+/** What a file is by its first bytes. `raw` is whatever has no mark of its own, ISO 9660 included. */
+export type FileFormat =
+  | 'raw'
+  | 'qcow2'
+  | 'vmdk'
+  | 'vhdx'
+  | 'vpc'
+  | 'vdi'
+  | 'qed'
+  | 'luks'
+  | 'parallels'
+  | 'gzip'
+  | 'xz'
+  | 'zstd'
+  | 'bzip2'
+  | 'zip'
+  | 'tar';
+
+/** Bytes from the start of a file that `sniff` wants to see; fewer will do for a shorter file. */
+export const sniffBytes = 4096;
+
+/** Recognises a format by its mark. A guess for people and refusals: the format told to QEMU is never its own guess. */
+export function sniff(head: Uint8Array): FileFormat {
+  const found = marks.find(([, at, mark]) => hasBytes(head, at, mark));
+  if (found !== undefined) return found[0];
+  return isVmdkDescriptor(head) ? 'vmdk' : 'raw';
+}
+
+/** Why a format is not taken, as the end of a sentence about the file; undefined for the two that are. */
+export function refusalOf(format: FileFormat): string | undefined {
+  switch (format) {
+    case 'raw':
+    case 'qcow2':
+      return undefined;
+    case 'gzip':
+    case 'xz':
+    case 'zstd':
+    case 'bzip2':
+      return `it is ${format}-compressed: compressed images come later; unpack it first`;
+    case 'zip':
+    case 'tar':
+      return `it is a ${format} archive: archived images come later; unpack it first`;
+    case 'luks':
+      return 'it is LUKS-encrypted; only raw and qcow2 are taken';
+    case 'vmdk':
+    case 'vhdx':
+    case 'vpc':
+    case 'vdi':
+    case 'qed':
+    case 'parallels':
+      return `its format is ${format}, which may refer to other files; only raw and qcow2 are taken`;
+    default:
+      return format satisfies never;
+  }
+}
+
+// Marks as QEMU's own drivers (block/*.c, the probe functions) and file(1) know them.
+const marks: readonly (readonly [FileFormat, number, readonly number[]])[] = [
+  ['qcow2', 0, [0x51, 0x46, 0x49, 0xfb]],
+  ['vmdk', 0, ascii('KDMV')],
+  ['vmdk', 0, ascii('COWD')],
+  ['vhdx', 0, ascii('vhdxfile')],
+  ['vpc', 0, ascii('conectix')],
+  ['vdi', 0x40, [0x7f, 0x10, 0xda, 0xbe]],
+  ['qed', 0, ascii('QED\0')],
+  ['luks', 0, [...ascii('LUKS'), 0xba, 0xbe]],
+  ['parallels', 0, ascii('WithoutFreeSpace')],
+  ['parallels', 0, ascii('WithouFreSpacExt')],
+  ['gzip', 0, [0x1f, 0x8b, 0x08]],
+  ['xz', 0, [0xfd, ...ascii('7zXZ'), 0x00]],
+  ['zstd', 0, [0x28, 0xb5, 0x2f, 0xfd]],
+  ['bzip2', 0, ascii('BZh')],
+  ['zip', 0, ascii('PK\x03\x04')],
+  ['tar', 257, ascii('ustar')],
+];
+
+function ascii(text: string): readonly number[] {
+  return [...text].map((character) => character.charCodeAt(0));
+}
+
+function hasBytes(head: Uint8Array, at: number, mark: readonly number[]): boolean {
+  return mark.every((byte, index) => head[at + index] === byte);
+}
+
+// A VMDK may be plain text that lists files. QEMU takes any text for one that has `version=` as its first line that
+// is neither empty nor a comment (vmdk_probe).
+function isVmdkDescriptor(head: Uint8Array): boolean {
+  const text = new TextDecoder('latin1').decode(head);
+  if (/^\s*#\s*Disk DescriptorFile/i.test(text)) return true;
+  return /^(?:[ \t]*(?:#[^\n]*)?\r?\n)*version\s*=\s*\d/i.test(text);
+}
