@@ -1,0 +1,135 @@
+import { createSocket, type Socket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
+import { closeFd, type Logger, udpSocket } from '#host';
+import type { Claim } from './claim.ts';
+import { decodeQuery, encodeReply } from './dhcp.ts';
+import { answer, type DhcpNetwork } from './dhcp-answer.ts';
+import { NetError } from './error.ts';
+
+export interface DhcpServerOptions {
+  readonly bridge: string;
+  readonly network: DhcpNetwork;
+  /** Who is in the network now. Asked at most once a second and after `forget`. */
+  readonly claims: () => Promise<readonly Claim[]>;
+  readonly log: Logger;
+}
+
+const serverPort = 67;
+const clientPort = 68;
+const freshMs = 1000;
+// More at once than any number of honest guests asks for; what comes on top is dropped, and honest clients ask again.
+const mostInHand = 64;
+
+/**
+ * The DHCP responder of one bridge: answers those whose MAC address has a claim and is silent to everyone else. It
+ * keeps no state, so a second one on the same bridge (a plugin that is going while the next one is there) does no harm.
+ */
+export class DhcpServer implements AsyncDisposable {
+  readonly #socket: Socket;
+  readonly #options: DhcpServerOptions;
+  #known: { readonly byMac: ReadonlyMap<string, Claim>; readonly atMs: number } | undefined;
+  #inHand = 0;
+  #closed = false;
+
+  private constructor(socket: Socket, options: DhcpServerOptions) {
+    this.#socket = socket;
+    this.#options = options;
+  }
+
+  static async open(options: DhcpServerOptions): Promise<DhcpServer> {
+    const { bridge, log } = options;
+    const socket = createSocket('udp4');
+    const server = new DhcpServer(socket, options);
+    socket.on('message', (datagram) => void server.#receive(datagram));
+    try {
+      await bind(socket, bridge);
+    } catch (cause) {
+      await server[Symbol.asyncDispose]();
+      throw new NetError('dhcp', `opening the DHCP port on bridge ${bridge} failed`, { cause });
+    }
+    socket.on('error', (error) => log.warn('DHCP socket failed', { bridge, error: error.message }));
+    // A responder alone is no reason for the plugin to stay.
+    socket.unref();
+    log.info('DHCP responder started', { bridge, address: options.network.address });
+    return server;
+  }
+
+  /** Somebody came or went: the next question is answered from what is on disk then. */
+  forget(): void {
+    this.#known = undefined;
+  }
+
+  async #receive(datagram: Uint8Array): Promise<void> {
+    if (this.#inHand >= mostInHand) return;
+    this.#inHand += 1;
+    try {
+      await this.#reply(datagram);
+    } catch (error) {
+      const { bridge, log } = this.#options;
+      log.warn('answering a DHCP question failed', { bridge, error: String(error) });
+    } finally {
+      this.#inHand -= 1;
+    }
+  }
+
+  async #reply(datagram: Uint8Array): Promise<void> {
+    const query = decodeQuery(datagram);
+    if (query === undefined) return;
+    const claim = (await this.#claims()).get(query.mac);
+    if (claim === undefined) return;
+    const reply = answer(query, claim, this.#options.network);
+    if (reply === undefined || this.#closed) return;
+    // Without a raw socket a client that has no address yet can't be sent to by its MAC address: it gets a broadcast,
+    // as RFC 2131, 4.1 allows.
+    const to = reply.clientAddress === '0.0.0.0' ? '255.255.255.255' : reply.clientAddress;
+    await this.#send(encodeReply(reply), to);
+    const { bridge, log } = this.#options;
+    log.debug('DHCP answer', { bridge, vm: claim.vm, question: query.type, answer: reply.type });
+  }
+
+  #send(bytes: Uint8Array, to: string): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#socket.send(bytes, clientPort, to, (error) => (error ? reject(error) : resolve()));
+    return promise;
+  }
+
+  async #claims(): Promise<ReadonlyMap<string, Claim>> {
+    const known = this.#known;
+    if (known !== undefined && Date.now() - known.atMs < freshMs) return known.byMac;
+    const claims = await this.#options.claims();
+    const byMac = new Map(claims.map((claim) => [claim.mac, claim]));
+    this.#known = { byMac, atMs: Date.now() };
+    return byMac;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#socket.close(() => resolve());
+    await promise;
+  }
+}
+
+async function bind(socket: Socket, bridge: string): Promise<void> {
+  const address = { address: '0.0.0.0', port: serverPort };
+  const fd = udpSocket({ ...address, device: bridge, broadcast: true });
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  socket.once('error', reject);
+  try {
+    socket.bind({ fd, exclusive: true }, resolve);
+    await promise;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  } finally {
+    socket.off('error', reject);
+  }
+}
+
+/** How many sockets of this network namespace, in whichever process, listen on the DHCP port; dnsmasq's is one. */
+export function dhcpSockets(): number {
+  const port = serverPort.toString(16).toUpperCase().padStart(4, '0');
+  const lines = readFileSync('/proc/self/net/udp', 'utf8').split('\n').slice(1);
+  return lines.filter((line) => line.trim().split(/\s+/)[1]?.endsWith(`:${port}`)).length;
+}

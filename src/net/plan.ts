@@ -1,0 +1,195 @@
+import type { Claim, NetworkRecord, PortMapping } from './claim.ts';
+import { NetError } from './error.ts';
+import { contains, formatIpv4, isLoopback, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
+import { bridgeMac, nicMac, ownAlias, startingPoint, tapName } from './names.ts';
+
+/** A network that the driver makes on first use, with the host's address in it. */
+export interface ManagedNetwork {
+  readonly bridge: string;
+  readonly address: string;
+  readonly prefix: number;
+  /** What guests are told; the host's own servers when absent. */
+  readonly nameservers?: readonly string[];
+}
+
+export interface NicRequest {
+  readonly vm: string;
+  /** Counts a VM's NICs from 0. */
+  readonly index: number;
+  readonly bridge: string;
+  readonly ports: readonly PortMapping[];
+  readonly hostname: string;
+  readonly ownerUid?: number;
+}
+
+/** What a NIC will be called on the host. */
+export interface NetPlan {
+  readonly tap: string;
+  readonly mac: string;
+  readonly bridge: string;
+  readonly managed: boolean;
+}
+
+/** What was found under the name of a managed bridge. */
+export interface BridgeFound {
+  readonly kind: string | undefined;
+  readonly alias: string;
+  readonly mac: string;
+  readonly addresses: readonly { readonly address: string; readonly prefix: number }[];
+}
+
+/** `create` it, go on with `own` one, or use a `foreign` one as it is. */
+export type BridgePlan = 'create' | 'own' | 'foreign';
+
+/** Problems of a configured network, in words; [] when fine. */
+export function checkNetwork(network: ManagedNetwork): readonly string[] {
+  const problems: string[] = [];
+  // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(network.bridge)) {
+    problems.push(`"${network.bridge}" is not a name a bridge can have`);
+  }
+  if (!Number.isInteger(network.prefix) || network.prefix < 8 || network.prefix > 30) {
+    problems.push(`prefix ${network.prefix} of ${network.bridge} is not between 8 and 30`);
+  }
+  const address = parseIpv4(network.address);
+  if (address === undefined) {
+    problems.push(`"${network.address}" of ${network.bridge} is not an IPv4 address`);
+  } else if (problems.length === 0) {
+    const subnet = subnetOf(address, network.prefix);
+    if (address === subnet.network || address === subnet.broadcast) {
+      problems.push(
+        `${network.address}/${network.prefix} of ${network.bridge} is not a host address`,
+      );
+    }
+  }
+  return problems;
+}
+
+export function planBridge(network: ManagedNetwork, found: BridgeFound | undefined): BridgePlan {
+  const { bridge, address, prefix } = network;
+  if (found === undefined) return 'create';
+  if (found.kind !== 'bridge') {
+    throw new NetError(
+      'bridge',
+      `link ${bridge} exists and is not a bridge (${found.kind ?? 'hardware'})`,
+    );
+  }
+  const has = found.addresses.some((own) => own.address === address && own.prefix === prefix);
+  // Ours but without its address: a start was interrupted between the two, and is taken up again.
+  const ours = ownsBridge({ name: bridge, ...found });
+  if (ours && (has || found.addresses.length === 0)) return 'own';
+  if (has) return 'foreign';
+  const its =
+    found.addresses.map((own) => `${own.address}/${own.prefix}`).join(', ') || 'no address';
+  throw new NetError(
+    'bridge',
+    `bridge ${bridge} exists with ${its}, but the network ${bridge} is configured as ${address}/${prefix}: ` +
+      `configure the network with the bridge's own address, or give it another bridge`,
+  );
+}
+
+/**
+ * Whether the driver made a bridge. Its MAC address is given in the very message that makes it and the alias only after
+ * that: either tells, so that it is known as ours also when the process died between the two.
+ */
+export function ownsBridge(link: {
+  readonly name: string;
+  readonly kind: string | undefined;
+  readonly alias: string;
+  readonly mac: string;
+}): boolean {
+  if (link.kind !== 'bridge') return false;
+  return link.alias === ownAlias || (link.alias === '' && link.mac === bridgeMac(link.name));
+}
+
+/** The names of a NIC; `taken` are the links that exist. */
+export function planNic(
+  request: NicRequest,
+  managed: boolean,
+  taken: ReadonlySet<string>,
+): NetPlan {
+  const { vm, index, bridge } = request;
+  for (let attempt = 0; attempt < 16; attempt++) {
+    const tap = tapName(vm, index, attempt);
+    if (!taken.has(tap)) return { tap, mac: nicMac(vm, index), bridge, managed };
+  }
+  throw new NetError('tap', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
+}
+
+/**
+ * An address for a NIC: the one it has, else the first free one from a place that its name decides, so that the same
+ * VM tends to get the same address again. `avoid` are addresses somebody else was seen to use.
+ */
+export function planAddress(
+  request: NicRequest,
+  network: ManagedNetwork,
+  facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlySet<string> },
+): string {
+  const { vm, index } = request;
+  const own = facts.claims.find((claim) => claim.vm === vm && claim.index === index);
+  if (own !== undefined) return own.ip;
+  const subnet = networkSubnet(network);
+  const claimed = new Set(facts.claims.map(({ ip }) => ip));
+  const count = subnet.broadcast - subnet.network - 1;
+  const start = startingPoint(vm, index, count);
+  for (let step = 0; step < count; step++) {
+    const ip = formatIpv4(subnet.network + 1 + ((start + step) % count));
+    if (ip !== network.address && !claimed.has(ip) && !facts.avoid.has(ip)) return ip;
+  }
+  throw new NetError(
+    'address',
+    `VM ${vm}: no free address in network ${network.bridge} (${network.address}/${network.prefix}, ` +
+      `${facts.claims.length} in use)`,
+  );
+}
+
+/** Refuses ports that can't be mapped or that another NIC has; `networks` is every network in use with its claims. */
+export function checkPorts(
+  request: NicRequest,
+  networks: readonly { readonly record: NetworkRecord; readonly claims: readonly Claim[] }[],
+): void {
+  for (const port of request.ports) {
+    const where = `${port.hostIp === '' ? '*' : port.hostIp}:${port.hostPort}`;
+    if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
+      throw new NetError(
+        'rules',
+        `VM ${request.vm}: port ${port.label} on ${where}: bridge ${request.bridge} has IPv4 only`,
+      );
+    }
+    for (const claim of networks.flatMap(({ claims }) => claims)) {
+      if (claim.vm === request.vm && claim.index === request.index) continue;
+      if (!claim.ports.some((other) => overlaps(port, other))) continue;
+      throw new NetError(
+        'rules',
+        `VM ${request.vm}: port ${port.label} on ${where} is already mapped to VM ${claim.vm}`,
+      );
+    }
+  }
+}
+
+/** Whether any of the ports is reachable at a loopback address only. */
+export function wantsLoopback(ports: readonly PortMapping[]): boolean {
+  return ports.some(({ hostIp }) => isLoopback(parseIpv4(hostIp) ?? 0));
+}
+
+export function networkSubnet(network: { address: string; prefix: number }): Subnet {
+  return subnetOf(parseIpv4(network.address) ?? 0, network.prefix);
+}
+
+/** Another network that is in use and shares addresses with this one. */
+export function overlappingNetwork(
+  network: ManagedNetwork,
+  records: readonly NetworkRecord[],
+): NetworkRecord | undefined {
+  const own = networkSubnet(network);
+  return records.find((record) => {
+    if (record.bridge === network.bridge) return false;
+    const other = networkSubnet(record);
+    return contains(own, other.network) || contains(other, own.network);
+  });
+}
+
+function overlaps(one: PortMapping, other: PortMapping): boolean {
+  if (one.hostPort !== other.hostPort) return false;
+  return one.hostIp === other.hostIp || one.hostIp === '' || other.hostIp === '';
+}

@@ -1,0 +1,68 @@
+import type { Logger } from '#host';
+import type { ReadyBridge } from './bridge.ts';
+import { DhcpServer, dhcpSockets } from './dhcp-server.ts';
+import type { ManagedNetwork } from './plan.ts';
+import type { NetworkStore } from './store.ts';
+
+interface Responder {
+  readonly server: DhcpServer;
+  /** A bridge that was made again is another link: a socket tied to the old one hears nothing. */
+  readonly linkIndex: number;
+}
+
+/** This process's DHCP responders, one for each managed bridge in use. */
+export class Responders implements AsyncDisposable {
+  readonly #store: NetworkStore;
+  readonly #log: Logger;
+  readonly #running = new Map<string, Responder>();
+
+  constructor(store: NetworkStore, log: Logger) {
+    this.#store = store;
+    this.#log = log;
+  }
+
+  /** Has one running for the bridge. Guests get their address from the seed too, so not having one is not an error. */
+  async ensure(
+    network: ManagedNetwork,
+    { link, owned }: ReadyBridge,
+    nameservers: readonly string[],
+  ): Promise<void> {
+    const { bridge, address, prefix } = network;
+    const running = this.#running.get(bridge);
+    if (running?.linkIndex === link.index) {
+      running.server.forget();
+      return;
+    }
+    await this.stop(bridge);
+    if (!owned && dhcpSockets() > this.#running.size) {
+      const why = 'another DHCP server answers on this host, and the bridge is not ours';
+      this.#log.info('no DHCP responder', { bridge, why });
+      return;
+    }
+    try {
+      const server = await DhcpServer.open({
+        bridge,
+        network: { address, prefix, nameservers, mtu: link.mtu },
+        claims: () => this.#store.claims(bridge),
+        log: this.#log,
+      });
+      this.#running.set(bridge, { server, linkIndex: link.index });
+    } catch (error) {
+      this.#log.warn('no DHCP responder', { bridge, why: String(error) });
+    }
+  }
+
+  forget(bridge: string): void {
+    this.#running.get(bridge)?.server.forget();
+  }
+
+  async stop(bridge: string): Promise<void> {
+    const running = this.#running.get(bridge);
+    this.#running.delete(bridge);
+    await running?.server[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const bridge of [...this.#running.keys()]) await this.stop(bridge);
+  }
+}

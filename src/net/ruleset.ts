@@ -1,0 +1,110 @@
+import type { Claim, NetworkRecord } from './claim.ts';
+import { formatSubnet } from './ipv4.ts';
+import { networkSubnet } from './plan.ts';
+
+/** A network in use, with everybody in it. */
+export interface NetworkInUse {
+  readonly record: NetworkRecord;
+  readonly claims: readonly Claim[];
+}
+
+const protocols = ['tcp', 'udp'] as const;
+
+/**
+ * The nftables script that makes the table say exactly what the claims say, in one transaction: the kernel goes from
+ * the old table to the new one with nothing in between. With no network in use the table is gone.
+ */
+export function formatRuleset(table: string, networks: readonly NetworkInUse[]): string {
+  // Adding first makes the deletion succeed when there was no table.
+  const removal = `add table inet ${table}\ndelete table inet ${table}\n`;
+  if (networks.length === 0) return removal;
+  return `${removal}table inet ${table} {\n${[...sets(networks), ...maps(networks), ...chains].join(
+    '\n',
+  )}\n}\n`;
+}
+
+function sets(networks: readonly NetworkInUse[]): string[] {
+  const bridges = networks.map(({ record }) => `"${record.bridge}"`);
+  const owned = networks
+    .filter(({ record }) => record.owned)
+    .map(({ record }) => `"${record.bridge}"`);
+  const subnets = networks.map(({ record }) => formatSubnet(networkSubnet(record)));
+  return [
+    set('set bridges', 'ifname', bridges),
+    set('set owned', 'ifname', owned),
+    set(
+      'set same',
+      'ifname . ifname',
+      bridges.map((bridge) => `${bridge} . ${bridge}`),
+    ),
+    set('set subnets', 'ipv4_addr; flags interval', subnets),
+  ];
+}
+
+function maps(networks: readonly NetworkInUse[]): string[] {
+  const mappings = networks.flatMap(({ claims }) =>
+    claims.flatMap((claim) =>
+      claim.ports.flatMap((port) => protocols.map((protocol) => ({ claim, port, protocol }))),
+    ),
+  );
+  const target = 'inet_proto . inet_service : ipv4_addr . inet_service';
+  const element = ({ claim, port, protocol }: (typeof mappings)[number]): string =>
+    `${protocol} . ${port.hostPort} : ${claim.ip} . ${port.guestPort}`;
+  return [
+    set(
+      'map published',
+      `ipv4_addr . ${target}`,
+      mappings
+        .filter(({ port }) => port.hostIp !== '')
+        .map((mapping) => `${mapping.port.hostIp} . ${element(mapping)}`),
+    ),
+    set(
+      'map published_everywhere',
+      target,
+      mappings.filter(({ port }) => port.hostIp === '').map(element),
+    ),
+  ];
+}
+
+function set(name: string, type: string, elements: readonly string[]): string {
+  const list =
+    elements.length === 0 ? '' : `\n    elements = {\n      ${elements.join(',\n      ')}\n    }`;
+  return `  ${name} {\n    type ${type}${list}\n  }`;
+}
+
+const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @published
+    fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere`;
+
+const chains: readonly string[] = [
+  // Before connection tracking, where an address is what was on the wire: route_localnet lets the host answer for
+  // 127.0.0.0/8 on the bridge, and without this a guest could reach what listens on the host's loopback.
+  `  chain guard {
+    type filter hook prerouting priority raw; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+  }`,
+  `  chain arriving {
+    type nat hook prerouting priority dstnat; policy accept;
+${translate}
+  }`,
+  // What the host itself sends does not pass prerouting.
+  `  chain local {
+    type nat hook output priority -100; policy accept;
+${translate}
+  }`,
+  // The last two: a guest can't answer 127.0.0.1, and answers a neighbour directly instead of the host that it asked.
+  `  chain leaving {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr @subnets oifname != @bridges masquerade
+    oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
+    oifname @bridges ct status dnat ip saddr @subnets masquerade
+  }`,
+  // Link-local addresses are the host's cloud metadata. Bridged frames come through here, too, where br_netfilter is on.
+  `  chain passing {
+    type filter hook forward priority filter; policy accept;
+    iifname @bridges ip daddr 169.254.0.0/16 drop
+    oifname @bridges ct state established,related accept
+    oifname @bridges ct status dnat accept
+    iifname . oifname @same accept
+    oifname @owned reject with icmpx admin-prohibited
+  }`,
+];

@@ -1,0 +1,69 @@
+import { closeFd, openTap, type Waiting } from '#host';
+import { changeLink, deleteLink, findLink, type Link, type NetlinkSocket } from '#netlink';
+import { NetError } from './error.ts';
+import { tapAlias } from './names.ts';
+import type { NetPlan } from './plan.ts';
+import { writeSysctl } from './sysctl.ts';
+
+/**
+ * Opens the planned tap and plugs it into the bridge. The tap lives as long as somebody holds the descriptor: QEMU
+ * inherits it, so the kernel removes the tap when QEMU is gone, whoever else is.
+ */
+export async function plugTap(
+  netlink: NetlinkSocket,
+  plan: NetPlan,
+  nic: { readonly vm: string; readonly index: number; readonly bridge: Link },
+  waiting: Waiting,
+): Promise<number> {
+  const fd = open(plan.tap, nic.vm);
+  try {
+    const link = await findLink(netlink, plan.tap, waiting);
+    if (link === undefined) throw new NetError('tap', `tap ${plan.tap} disappeared`);
+    // The host has no business on this link other than bridging: no address of its own, no advertisements taken.
+    writeSysctl(`net/ipv6/conf/${plan.tap}/accept_ra`, '0');
+    writeSysctl(`net/ipv6/conf/${plan.tap}/disable_ipv6`, '1');
+    const alias = tapAlias(nic.vm, nic.index);
+    const { index: master, mtu } = nic.bridge;
+    await changeLink(netlink, link, { alias, mtu, master }, waiting);
+    // A guest that asks for a port it publishes itself is answered through the port the question came from.
+    const port = { hairpin: plan.managed };
+    await changeLink(netlink, link, { port, up: true }, waiting);
+    return fd;
+  } catch (cause) {
+    closeFd(fd);
+    if (cause instanceof NetError) throw cause;
+    const what = `VM ${nic.vm}: plugging tap ${plan.tap} into bridge ${plan.bridge} failed`;
+    throw new NetError('tap', what, { cause });
+  }
+}
+
+/** Puts a tap back into its bridge when something took it out. */
+export async function replugTap(
+  netlink: NetlinkSocket,
+  tap: Link,
+  bridge: Link,
+  waiting: Waiting,
+): Promise<boolean> {
+  if (tap.master === bridge.index && tap.up) return false;
+  await changeLink(netlink, tap, { master: bridge.index, up: true }, waiting);
+  return true;
+}
+
+/** Removes a tap that somebody still holds open; only if it is that NIC's. */
+export async function removeTap(
+  netlink: NetlinkSocket,
+  nic: { readonly tap: string; readonly vm: string; readonly index: number },
+  waiting: Waiting,
+): Promise<void> {
+  const link = await findLink(netlink, nic.tap, waiting);
+  if (link?.kind !== 'tun' || link.alias !== tapAlias(nic.vm, nic.index)) return;
+  await deleteLink(netlink, link, waiting);
+}
+
+function open(name: string, vm: string): number {
+  try {
+    return openTap(name).fd;
+  } catch (cause) {
+    throw new NetError('tap', `VM ${vm}: opening tap ${name} failed`, { cause });
+  }
+}

@@ -1,0 +1,143 @@
+import type { Waiting } from '#host';
+import { decodeAttributes, encodeAttributes, readU32 } from './attributes.ts';
+import { flag, messageType } from './message.ts';
+import type { NetlinkSocket } from './socket.ts';
+
+/** An IPv4 address of a link, with its subnet. */
+export interface LinkAddress {
+  readonly linkIndex: number;
+  readonly address: string;
+  readonly prefix: number;
+}
+
+/** An IPv4 route of the main table. A default route has prefix 0. */
+export interface Route {
+  readonly destination: string;
+  readonly prefix: number;
+  readonly gateway: string | undefined;
+  readonly linkIndex: number | undefined;
+  /** Lower wins. */
+  readonly metric: number;
+}
+
+/** Who answers for an IPv4 address on a link, as far as the kernel has seen. */
+export interface Neighbour {
+  readonly linkIndex: number;
+  readonly address: string;
+}
+
+const inet = 2;
+const addressHeaderBytes = 8;
+const routeHeaderBytes = 12;
+const neighbourHeaderBytes = 12;
+const mainTable = 254;
+const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
+const routeAttribute = { destination: 1, output: 4, gateway: 5, priority: 6 } as const;
+const neighbourAddress = 1;
+// NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: nobody answered, or nobody was asked.
+const unanswered = 0x01 | 0x20 | 0x40;
+
+export async function listAddresses(
+  socket: NetlinkSocket,
+  waiting: Waiting,
+): Promise<readonly LinkAddress[]> {
+  const body = familyHeader(addressHeaderBytes);
+  const request = { what: 'list addresses', type: messageType.getAddress, flags: flag.dump, body };
+  const answer = await socket.request(request, waiting);
+  return answer.flatMap(({ type, body: bytes }) => {
+    if (type !== messageType.newAddress || bytes[0] !== inet) return [];
+    const attributes = decodeAttributes(bytes.subarray(addressHeaderBytes));
+    // On a point-to-point link IFA_ADDRESS is the peer; IFA_LOCAL is always the link's own.
+    const address =
+      attributes.get(addressAttribute.local) ?? attributes.get(addressAttribute.address);
+    if (address?.length !== 4) return [];
+    return [{ linkIndex: bytes.readUInt32LE(4), address: text(address), prefix: bytes[1] ?? 0 }];
+  });
+}
+
+/** Gives a link an IPv4 address and its subnet's broadcast address. EEXIST when it has that address. */
+export async function addAddress(
+  socket: NetlinkSocket,
+  { linkIndex, address, prefix }: LinkAddress,
+  waiting: Waiting,
+): Promise<void> {
+  const header = familyHeader(addressHeaderBytes);
+  header.writeUInt8(prefix, 1);
+  header.writeUInt32LE(linkIndex, 4);
+  const bytes = Buffer.from(address.split('.').map(Number));
+  const broadcast = Buffer.alloc(4);
+  broadcast.writeUInt32BE((bytes.readUInt32BE() | (2 ** (32 - prefix) - 1)) >>> 0);
+  const attributes = encodeAttributes([
+    [addressAttribute.local, bytes],
+    [addressAttribute.address, bytes],
+    [addressAttribute.broadcast, broadcast],
+  ]);
+  const what = `add address ${address}/${prefix} to link ${linkIndex}`;
+  const flags = flag.create | flag.exclusive;
+  const body = Buffer.concat([header, attributes]);
+  await socket.request({ what, type: messageType.newAddress, flags, body }, waiting);
+}
+
+export async function listRoutes(
+  socket: NetlinkSocket,
+  waiting: Waiting,
+): Promise<readonly Route[]> {
+  const body = familyHeader(routeHeaderBytes);
+  const request = { what: 'list routes', type: messageType.getRoute, flags: flag.dump, body };
+  const answer = await socket.request(request, waiting);
+  return answer.flatMap(({ type, body: bytes }) => {
+    if (type !== messageType.newRoute || bytes[0] !== inet || bytes[4] !== mainTable) return [];
+    const attributes = decodeAttributes(bytes.subarray(routeHeaderBytes));
+    const gateway = attributes.get(routeAttribute.gateway);
+    const destination = attributes.get(routeAttribute.destination);
+    return [
+      {
+        destination: destination === undefined ? '0.0.0.0' : text(destination),
+        prefix: bytes[1] ?? 0,
+        gateway: gateway === undefined ? undefined : text(gateway),
+        linkIndex: readU32(attributes.get(routeAttribute.output)),
+        metric: readU32(attributes.get(routeAttribute.priority)) ?? 0,
+      },
+    ];
+  });
+}
+
+/** The default route that wins, if there is one. */
+export async function defaultRoute(
+  socket: NetlinkSocket,
+  waiting: Waiting,
+): Promise<Route | undefined> {
+  const routes = await listRoutes(socket, waiting);
+  return routes
+    .filter(({ prefix }) => prefix === 0)
+    .toSorted((one, other) => one.metric - other.metric)[0];
+}
+
+/** IPv4 neighbours that have answered. */
+export async function listNeighbours(
+  socket: NetlinkSocket,
+  waiting: Waiting,
+): Promise<readonly Neighbour[]> {
+  const body = familyHeader(neighbourHeaderBytes);
+  const request = { what: 'list neighbours', type: messageType.getNeighbour, flags: flag.dump };
+  const answer = await socket.request({ ...request, body }, waiting);
+  return answer.flatMap(({ type, body: bytes }) => {
+    if (type !== messageType.newNeighbour || bytes[0] !== inet) return [];
+    if ((bytes.readUInt16LE(8) & unanswered) !== 0) return [];
+    const address = decodeAttributes(bytes.subarray(neighbourHeaderBytes)).get(neighbourAddress);
+    return address === undefined
+      ? []
+      : [{ linkIndex: bytes.readInt32LE(4), address: text(address) }];
+  });
+}
+
+/** struct ifaddrmsg, rtmsg and ndmsg all begin with the family. */
+function familyHeader(bytes: number): Buffer {
+  const header = Buffer.alloc(bytes);
+  header.writeUInt8(inet, 0);
+  return header;
+}
+
+function text(address: Buffer): string {
+  return address.join('.');
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { kill, openTap, type ProcessIdentity, spawnDetached, withNetns } from '#host';
+import { closeFd } from '../../src/host/descriptor.ts';
+import { command, Namespace } from './netns.ts';
+import { findProgram } from './programs.ts';
+
+const peer = join(import.meta.dirname, 'peer.ts');
+
+/** Anything with network interfaces: a namespace that can serve and ask. */
+export class Machine implements AsyncDisposable {
+  readonly namespace: Namespace;
+  readonly #children: ChildProcess[] = [];
+  readonly #cables: ProcessIdentity[] = [];
+
+  protected constructor(namespace: Namespace) {
+    this.namespace = namespace;
+  }
+
+  /** A machine outside the host under test, on a veth cable: the host's end is `link`. */
+  static async outside(o: {
+    link: string;
+    hostAddress: string;
+    address: string;
+  }): Promise<Machine> {
+    const machine = new Machine(await Namespace.open());
+    const { pid } = machine.namespace;
+    await must('ip', 'link', 'add', o.link, 'type', 'veth', 'peer', 'name', `${o.link}p`);
+    await must('ip', 'link', 'set', `${o.link}p`, 'netns', String(pid));
+    await must('ip', 'addr', 'add', `${o.hostAddress}/24`, 'dev', o.link);
+    await must('ip', 'link', 'set', o.link, 'up');
+    await machine.namespace.ip('addr', 'add', `${o.address}/24`, 'dev', `${o.link}p`);
+    await machine.namespace.ip('link', 'set', `${o.link}p`, 'up');
+    return machine;
+  }
+
+  /**
+   * A guest behind a tap, as QEMU would hold it: two processes carry the frames between the host's tap, which is
+   * closed here, and an `eth0` in the guest's namespace that has the NIC's MAC address.
+   */
+  static async guest(nic: { tapFd: number; mac: string }): Promise<Machine> {
+    const machine = new Machine(await Namespace.open());
+    const inner = withNetns(machine.namespace.path, () => openTap('eth0')).fd;
+    const program = findProgram('cat') ?? 'cat';
+    for (const stdio of [
+      [nic.tapFd, inner, 'ignore'],
+      [inner, nic.tapFd, 'ignore'],
+    ] as const) {
+      machine.#cables.push((await spawnDetached({ program, args: [], stdio })).identity);
+    }
+    closeFd(nic.tapFd);
+    closeFd(inner);
+    await machine.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
+    await machine.namespace.ip('link', 'set', 'eth0', 'up');
+    return machine;
+  }
+
+  /** Configures eth0 as the seed would. */
+  async configure(
+    address: { ip: string; prefix: number; gateway: string } | undefined,
+  ): Promise<this> {
+    assert.ok(address !== undefined, 'the NIC has no address');
+    await this.namespace.ip('addr', 'add', `${address.ip}/${address.prefix}`, 'dev', 'eth0');
+    await this.namespace.ip('route', 'add', 'default', 'via', address.gateway);
+    return this;
+  }
+
+  /** Answers HTTP and UDP on a port with `<name> saw <address>`. */
+  async serve(port: number, name: string): Promise<void> {
+    const args = [`--net=${this.namespace.path}`, '--', process.execPath, peer, 'serve'];
+    const child = spawn(findProgram('nsenter') ?? 'nsenter', [...args, String(port), name], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    this.#children.push(child);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    child.stdout.once('data', () => resolve());
+    await promise;
+  }
+
+  /** Asks once; the answer, or what went wrong. */
+  async ask(protocol: 'tcp' | 'udp', host: string, port: number): Promise<string> {
+    const args = [peer, 'ask', protocol, host, String(port)];
+    return (await this.namespace.try(process.execPath, ...args)).output.trim();
+  }
+
+  /** What happens to a guest's links when QEMU dies. */
+  async unplug(): Promise<void> {
+    const waiting = { signal: AbortSignal.timeout(10_000) };
+    for (const cable of this.#cables.splice(0)) await kill(cable, waiting);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children) child.kill('SIGKILL');
+    await this.unplug();
+    await this.namespace[Symbol.asyncDispose]();
+  }
+}
+
+/** The host under test asks. */
+export async function askFromHost(
+  protocol: 'tcp' | 'udp',
+  host: string,
+  port: number,
+): Promise<string> {
+  return (await command(process.execPath, peer, 'ask', protocol, host, String(port))).output.trim();
+}
+
+export async function must(program: string, ...args: readonly string[]): Promise<string> {
+  const { code, output } = await command(program, ...args);
+  assert.equal(code, 0, `${program} ${args.join(' ')}: ${output}`);
+  return output;
+}

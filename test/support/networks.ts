@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Logger, UndoLog } from '#host';
+import {
+  type AttachedNic,
+  decodeNetUndo,
+  type ManagedNetwork,
+  type NetUndo,
+  Networks,
+  type NicRequest,
+} from '#net';
+import { command } from './netns.ts';
+import { findProgram } from './programs.ts';
+
+export const virbr0: ManagedNetwork = {
+  bridge: 'virbr0',
+  address: '192.168.122.1',
+  prefix: 24,
+  nameservers: ['192.0.2.53'],
+};
+
+export const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+
+/** A host with its own state directory, networks and one undo log per VM, as the plugin has them. */
+export class Host implements AsyncDisposable {
+  readonly dir: string;
+  readonly networks: Networks;
+  /** Every log line as `message {fields}`. */
+  readonly lines: string[];
+  readonly #own: boolean;
+
+  private constructor(dir: string, o: { managed: readonly ManagedNetwork[]; own: boolean }) {
+    const lines: string[] = [];
+    this.dir = dir;
+    this.lines = lines;
+    this.#own = o.own;
+    const nft = findProgram('nft') ?? 'nft';
+    const log = collect(lines);
+    this.networks = Networks.open({
+      stateDir: join(dir, 'networks'),
+      managed: o.managed,
+      nft,
+      log,
+    });
+  }
+
+  static async open(managed: readonly ManagedNetwork[] = [virbr0]): Promise<Host> {
+    const dir = await mkdtemp(join(tmpdir(), 'nq-net-'));
+    return new Host(dir, { managed, own: true });
+  }
+
+  /** A second plugin process on the same state, as after a restart. */
+  again(managed: readonly ManagedNetwork[] = [virbr0]): Host {
+    return new Host(this.dir, { managed, own: false });
+  }
+
+  async undoLog(vm: string): Promise<UndoLog<NetUndo>> {
+    return await UndoLog.open<NetUndo>(
+      join(this.dir, `${vm}.undo`),
+      (step, w) => this.networks.undo(step, w),
+      { decode, log: collect(this.lines) },
+    );
+  }
+
+  /** Attaches with an undo log that is kept, or rolled back when attaching fails. */
+  async attach(vm: string, request: Partial<NicRequest> = {}): Promise<AttachedNic> {
+    await using undo = await this.undoLog(vm);
+    const nic = { vm, index: 0, bridge: 'virbr0', ports: [], hostname: vm, ...request };
+    const attached = await this.networks.attach(nic, undo, waiting());
+    undo.keep();
+    return attached;
+  }
+
+  async detach(vm: string): Promise<void> {
+    const undo = await this.undoLog(vm);
+    const { failed } = await undo.rollback(waiting());
+    assert.deepEqual(failed, []);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.networks[Symbol.asyncDispose]();
+    if (this.#own) await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** What is on this host: links but lo and veth cables, and nftables tables. */
+export async function leftovers(): Promise<{
+  links: readonly string[];
+  tables: readonly string[];
+}> {
+  const links = (await command('ip', '-o', 'link')).output
+    .split('\n')
+    .map((line) => /^\d+: ([^:@]+)/.exec(line)?.[1] ?? '')
+    .filter((name) => !/^(lo|out\d*|)$/.test(name));
+  const tables = (await command('nft', 'list', 'tables')).output.split('\n').filter(Boolean);
+  return { links, tables };
+}
+
+export const nothing = { links: [], tables: [] };
+
+function decode(json: unknown): NetUndo {
+  const step = decodeNetUndo(json);
+  assert.ok(step !== undefined, `not an undo step: ${JSON.stringify(json)}`);
+  return step;
+}
+
+function collect(lines: string[]): Logger {
+  const write = (message: string, fields: object = {}): void => {
+    lines.push(`${message} ${JSON.stringify(fields)}`);
+  };
+  return { trace: write, debug: write, info: write, warn: write, error: write };
+}

@@ -1,0 +1,48 @@
+/**
+ * A program for the far end of a network test. `peer.ts serve <port> <name>` answers over HTTP and UDP with its name
+ * and with who asked; `peer.ts ask <tcp|udp> <host> <port>` asks once and prints the answer.
+ */
+import { createSocket } from 'node:dgram';
+import { createServer } from 'node:http';
+
+const [verb = '', ...words] = process.argv.slice(2);
+if (verb === 'serve') serve(Number(words[0]), words[1] ?? '');
+else await ask(words[0] ?? '', words[1] ?? '', Number(words[2]));
+
+function serve(port: number, name: string): void {
+  const udp = createSocket('udp4');
+  udp.on('message', (_, from) => udp.send(`${name} saw ${from.address}`, from.port, from.address));
+  const http = createServer((request, response) => {
+    response.end(`${name} saw ${request.socket.remoteAddress ?? ''}`);
+  });
+  http.listen(port, '0.0.0.0', () => udp.bind(port, () => console.log('ready')));
+}
+
+async function ask(protocol: string, host: string, port: number): Promise<void> {
+  try {
+    console.log(await (protocol === 'udp' ? askUdp(host, port) : askTcp(host, port)));
+  } catch (error) {
+    console.log(error instanceof Error ? (error.cause ?? error) : error);
+    process.exitCode = 1;
+  }
+}
+
+async function askTcp(host: string, port: number): Promise<string> {
+  const answer = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(2500) });
+  return await answer.text();
+}
+
+async function askUdp(host: string, port: number): Promise<string> {
+  const socket = createSocket('udp4');
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const timer = setTimeout(() => reject(new Error('no answer')), 2500);
+  socket.once('message', (answer) => resolve(answer.toString()));
+  socket.once('error', reject);
+  socket.send('?', port, host);
+  try {
+    return await promise;
+  } finally {
+    clearTimeout(timer);
+    socket.close();
+  }
+}
