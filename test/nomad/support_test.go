@@ -1,0 +1,153 @@
+package nomadtest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shoenig/test/must"
+)
+
+// pluginPath is the executable under test, as scripts/build.ts makes it.
+func pluginPath(t testing.TB) string { return fromEnv(t, "QMP_PLUGIN") }
+
+// sectorImage is a guest of one boot sector; scripts/guests/sector.ts says what each mode does.
+func sectorImage(t testing.TB, mode sectorMode) string {
+	return filepath.Join(fromEnv(t, "QMP_SECTOR_IMAGES"), fmt.Sprintf("mode-%d.raw", mode))
+}
+
+type sectorMode int
+
+const (
+	obedient  sectorMode = 0 // ticks each second, powers off at the button
+	deaf      sectorMode = 1 // hears no button
+	powersOff sectorMode = 2 // by itself, after two seconds
+	resets    sectorMode = 3
+	chatty    sectorMode = 4 // floods the console
+	faults    sectorMode = 5 // triple fault after two seconds
+	panics    sectorMode = 6 // tells a panic device after two seconds
+)
+
+func fromEnv(t testing.TB, name string) string {
+	value := os.Getenv(name)
+	if value == "" {
+		t.Fatalf("%s is not set: these tests are run by scripts/test.ts (npm test -- nomad)", name)
+	}
+	return value
+}
+
+// shortDir is a fresh directory with a short path, for socket paths have an end at 107 bytes.
+func shortDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/tmp", "nq")
+	must.NoError(t, err)
+	// The users that QEMU runs as walk through it to the image.
+	must.NoError(t, os.Chmod(dir, 0o755))
+	t.Cleanup(func() {
+		unmountBelow(t, dir)
+		must.NoError(t, os.RemoveAll(dir))
+	})
+	return dir
+}
+
+// unmountBelow ends what a killed agent leaves mounted: two tmpfs for every task.
+func unmountBelow(t testing.TB, dir string) {
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	must.NoError(t, err)
+	lines := strings.Split(string(data), "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		fields := strings.Fields(lines[i])
+		if len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			if err := syscall.Unmount(fields[4], syscall.MNT_DETACH); err != nil {
+				t.Logf("unmount %s: %v", fields[4], err)
+			}
+		}
+	}
+}
+
+// eventually waits for a condition that comes by itself; what says the thing waited for, and why it is not there yet.
+func eventually(t testing.TB, limit time.Duration, what string, ready func() error) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		err := ready()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// process is a pid that can be told from a later process with the same number.
+type process struct {
+	pid   int
+	start string
+}
+
+func (p process) alive() bool { return startTime(p.pid) == p.start && p.start != "" }
+
+func (p process) String() string { return fmt.Sprintf("process %d", p.pid) }
+
+func (p process) signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	must.True(t, p.alive(), must.Sprintf("%v should be alive", p))
+	must.NoError(t, syscall.Kill(p.pid, signal))
+}
+
+// startTime is field 22 of /proc/PID/stat, or nothing when the process is gone or a zombie.
+func startTime(pid int) string {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return ""
+	}
+	return fields[19]
+}
+
+// processesWith are the living processes one of whose arguments holds the text.
+func processesWith(text string) []process {
+	var found []process
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		data, err := os.ReadFile(dir + "/cmdline")
+		if err != nil || pid == os.Getpid() || !bytes.Contains(data, []byte(text)) {
+			continue
+		}
+		if start := startTime(pid); start != "" {
+			found = append(found, process{pid, start})
+		}
+	}
+	return found
+}
+
+// emulators are the QEMU processes whose arguments hold the text.
+func emulators(text string) []process {
+	var found []process
+	for _, p := range processesWith(text) {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid))
+		if strings.HasPrefix(filepath.Base(exe), "qemu-system-") {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// endAll ends what a failed test left running, found by the test's own directory in its arguments.
+func endAll(t testing.TB, text string) {
+	for _, p := range processesWith(text) {
+		t.Logf("clean-up ends %v", p)
+		_ = syscall.Kill(p.pid, syscall.SIGKILL)
+	}
+}
