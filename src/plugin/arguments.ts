@@ -1,0 +1,38 @@
+import { parseArgs } from 'node:util';
+import { PluginError } from './error.ts';
+
+/** From the `args` of the agent's plugin block. */
+export interface Arguments {
+  readonly driverName: string;
+  readonly logFile: string | undefined;
+  readonly version: boolean;
+}
+
+/** Throws PluginError 'config' for an argument that is not one. */
+export function readArguments(argv: readonly string[]): Arguments {
+  const { values } = parse(argv);
+  const driverName = values['driver-name'];
+  if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(driverName)) {
+    throw new PluginError(
+      'config',
+      `--driver-name: ${JSON.stringify(driverName)} is no driver name`,
+    );
+  }
+  return { driverName, logFile: values['log-file'], version: values.version };
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: {
+        'driver-name': { type: 'string', default: 'virt' },
+        'log-file': { type: 'string' },
+        version: { type: 'boolean', default: false },
+      },
+    });
+  } catch (cause) {
+    const words = cause instanceof Error ? cause.message : String(cause);
+    throw new PluginError('config', words, { cause });
+  }
+}

@@ -1,0 +1,187 @@
+import { create } from '@bufbuild/protobuf';
+import type { Duration } from '@bufbuild/protobuf/wkt';
+import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
+import type { Logger } from '#host';
+import type { Arch, Domain } from '#vm';
+import type { BackendHolder } from './backend.ts';
+import type { Compute } from './compute.ts';
+import { taskSchema } from './config-schema.ts';
+import { PluginError } from './error.ts';
+import type { EventHub, TaskName } from './events.ts';
+import type { Fingerprinter } from './fingerprint.ts';
+import {
+  type Driver,
+  DriverCapabilities_FSIsolation,
+  DriverCapabilities_MountConfigs,
+  DriverCapabilitiesSchema,
+  NetworkIsolationSpec_NetworkIsolationMode,
+  type TaskConfig,
+  TaskState,
+} from './gen/driver_pb.ts';
+import { hclSpec } from './hcl-spec.ts';
+import type { Handlers } from './rpc.ts';
+import { readSignal, readStop } from './signals.ts';
+import { taskStats } from './stats.ts';
+import { decodeTaskState, encodeTaskState, handleVersion } from './task-handle.ts';
+import { planTask } from './task-spec.ts';
+import type { Tasks } from './tasks.ts';
+import { unlessAborted } from './waiting.ts';
+
+export interface DriverParts {
+  readonly backend: BackendHolder;
+  readonly tasks: Tasks;
+  readonly events: EventHub;
+  readonly fingerprinter: Fingerprinter;
+  readonly hostArch: Arch | undefined;
+  readonly compute: () => Compute | undefined;
+  readonly log: Logger;
+}
+
+const capabilities = create(DriverCapabilitiesSchema, {
+  sendSignals: true,
+  exec: false,
+  fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
+  networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
+  mustCreateNetwork: false,
+  mountConfigs: DriverCapabilities_MountConfigs.ANY_MOUNTS,
+  disableLogCollection: false,
+});
+
+/** What Go sends for a time that is not set; without a timestamp the caller fails. */
+const zeroTime = { seconds: -62_135_596_800n, nanos: 0 };
+
+const defaultIntervalMs = 1000;
+
+export function driverService(parts: DriverParts): Handlers<typeof Driver> {
+  const { tasks, log } = parts;
+  return {
+    init: () => ({}),
+    shutdown: () => ({}),
+    taskConfigSchema: () => ({ spec: hclSpec(taskSchema) }),
+    capabilities: () => ({ capabilities }),
+    fingerprint: (_request, call) => parts.fingerprinter.stream(call),
+    taskEvents: (_request, call) => parts.events.stream(call),
+
+    startTask: async ({ task: config }, call) => {
+      if (config === undefined || config.id === '') throw missing('task');
+      const { limits } = parts.backend.config;
+      const spec = planTask(config, { limits, hostArch: parts.hostArch });
+      log.info('starting task', { task: config.id, vm: spec.name });
+      const { domain } = await tasks.start(namesOf(config), spec, call);
+      const driverState = encodeTaskState({
+        record: domain.record,
+        startedAtMs: domain.startedAtMs,
+      });
+      const networkOverride = networkOf(domain);
+      return {
+        handle: { version: handleVersion, config, state: TaskState.RUNNING, driverState },
+        ...(networkOverride && { networkOverride }),
+      };
+    },
+
+    recoverTask: async ({ handle }, call) => {
+      if (handle === undefined) throw missing('handle');
+      const config = handle.config;
+      if (config === undefined || config.id === '') throw missing('handle.config');
+      const state = decodeTaskState(handle.version, handle.driverState);
+      const { stdoutPath, stderrPath } = config;
+      await tasks.recover(namesOf(config), { state, stdoutPath, stderrPath }, call);
+      log.info('recovered task', { task: config.id, vm: state.record.name });
+      return {};
+    },
+
+    waitTask: async ({ taskId }, { signal }) => {
+      const {
+        exitCode,
+        signal: signalNumber,
+        oomKilled,
+        error,
+      } = await unlessAborted(tasks.get(taskId).exit, signal);
+      return { result: { exitCode, signal: signalNumber, oomKilled }, err: error ?? '' };
+    },
+
+    stopTask: async ({ taskId, timeout, signal }) => {
+      const request = readStop(signal, toMs(timeout, 0));
+      log.info('stopping task', { task: taskId, ...request });
+      await tasks.stop(taskId, request);
+      return {};
+    },
+
+    destroyTask: async ({ taskId, force }) => {
+      if (taskId === '') throw missing('task_id');
+      log.info('destroying task', { task: taskId, force });
+      await tasks.destroy(taskId, force);
+      return {};
+    },
+
+    inspectTask: ({ taskId }) => {
+      const task = tasks.get(taskId);
+      const { domain } = task;
+      const { exitCode = 0, signal = 0, oomKilled = false } = domain.exit ?? {};
+      const networkOverride = networkOf(domain);
+      return {
+        task: {
+          id: taskId,
+          name: task.taskName,
+          state: domain.exit === undefined ? TaskState.RUNNING : TaskState.EXITED,
+          startedAt: timestampFromMs(domain.startedAtMs),
+          completedAt:
+            domain.completedAtMs === undefined ? zeroTime : timestampFromMs(domain.completedAtMs),
+          result: { exitCode, signal, oomKilled },
+        },
+        driver: { attributes: { ...domain.attributes } },
+        ...(networkOverride && { networkOverride }),
+      };
+    },
+
+    // For a task that is unknown the stream ends without an error; Nomad would log one per interval.
+    taskStats: async function* ({ taskId, collectionInterval }, call) {
+      const task = tasks.find(taskId);
+      if (task === undefined) return;
+      const intervalMs = toMs(collectionInterval, defaultIntervalMs) || defaultIntervalMs;
+      yield* taskStats(task, { intervalMs, compute: parts.compute(), log }, call);
+    },
+
+    signalTask: async ({ taskId, signal }) => {
+      const task = tasks.get(taskId);
+      const request = readSignal(signal);
+      log.info('signalling task', { task: taskId, signal });
+      const stopped = tasks.stop(task.taskId, request);
+      // A signal is sent, not waited for; what comes of it shows in WaitTask.
+      if (request.immediately) await stopped;
+      else stopped.catch((error: unknown) => log.warn('signal failed', { task: taskId, error }));
+      return {};
+    },
+
+    execTask: () => {
+      throw new PluginError('unsupported', 'ExecTask is not supported by this driver');
+    },
+    // biome-ignore lint/correctness/useYield: it only says that it can't
+    execTaskStreaming: async function* () {
+      throw new PluginError('unsupported', 'driver does not support exec');
+    },
+    createNetwork: () => {
+      throw new PluginError('unsupported', 'CreateNetwork is not supported by this driver');
+    },
+    destroyNetwork: () => {
+      throw new PluginError('unsupported', 'DestroyNetwork is not supported by this driver');
+    },
+  };
+}
+
+function namesOf(config: TaskConfig): TaskName {
+  return { taskId: config.id, taskName: config.name, allocId: config.allocId };
+}
+
+function networkOf({ network }: Domain) {
+  if (network === undefined) return undefined;
+  return { addr: network.ip, portMap: { ...network.portMap }, autoAdvertise: true };
+}
+
+function toMs(duration: Duration | undefined, absent: number): number {
+  return duration === undefined ? absent : durationMs(duration);
+}
+
+function missing(what: string): PluginError {
+  return new PluginError('request', `the request has no ${what}`);
+}

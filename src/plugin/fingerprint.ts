@@ -1,0 +1,117 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { Logger } from '#host';
+import type { VirtualizerInfo } from '#vm';
+import type { BackendHolder } from './backend.ts';
+import {
+  FingerprintResponse_HealthState,
+  type FingerprintResponseSchema,
+} from './gen/driver_pb.ts';
+import type { AttributeSchema } from './gen/structs_pb.ts';
+import { messageOf } from './status.ts';
+import { slept, unlessAborted } from './waiting.ts';
+
+type Response = MessageInitShape<typeof FingerprintResponseSchema>;
+type Attribute = MessageInitShape<typeof AttributeSchema>;
+
+/** A look at the host that takes longer is reported as trouble and tried again. */
+const lookMs = 15_000;
+
+/**
+ * What the node is told of this driver: at once, and then whenever a look at the host gives another answer. Attributes
+ * that were told once and are gone are told again as empty text, which is how Nomad forgets them.
+ */
+export class Fingerprinter {
+  readonly #driverName: string;
+  readonly #backend: BackendHolder;
+  readonly #log: Logger;
+  readonly #periodMs: number;
+  readonly #told = new Set<string>();
+  /** Of the last look that gave an answer; a failing one changes health, not what the node has. */
+  #attributes: VirtualizerInfo['attributes'] = {};
+  #detected = false;
+
+  constructor(o: {
+    readonly driverName: string;
+    readonly backend: BackendHolder;
+    readonly log: Logger;
+    readonly periodMs: number;
+  }) {
+    this.#driverName = o.driverName;
+    this.#backend = o.backend;
+    this.#log = o.log;
+    this.#periodMs = o.periodMs;
+  }
+
+  /** Ends only when the signal aborts: Nomad would reopen an ended stream in a hot loop. */
+  async *stream({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<Response> {
+    let last = '';
+    do {
+      const response = this.#response(await this.#look(signal));
+      if (signal.aborted) return;
+      const now = JSON.stringify(response, (_key, value: unknown) =>
+        typeof value === 'bigint' ? value.toString() : value,
+      );
+      if (now === last) continue;
+      last = now;
+      this.#log.info('fingerprint', { health: response.healthDescription });
+      yield response;
+    } while (await slept(this.#periodMs, signal));
+  }
+
+  async #look(signal: AbortSignal): Promise<VirtualizerInfo> {
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(lookMs)]);
+    try {
+      const backend = await unlessAborted(this.#backend.get(), deadline);
+      const info = await unlessAborted(backend.getInfo({ signal: deadline }), deadline);
+      this.#attributes = info.attributes;
+      return info;
+    } catch (error) {
+      if (!signal.aborted) this.#log.warn('the host cannot be examined', { error });
+      const description = deadline.aborted
+        ? `examining this host took longer than ${lookMs / 1000} s`
+        : messageOf(error);
+      return { healthy: false, detected: true, description, attributes: this.#attributes };
+    }
+  }
+
+  #response(info: VirtualizerInfo): Response {
+    const attributes: Record<string, Attribute> = {};
+    if (info.detected) {
+      const prefix = `driver.${this.#driverName}`;
+      attributes[prefix] = toAttribute(true);
+      for (const [key, value] of Object.entries(info.attributes)) {
+        attributes[`${prefix}.${key}`] = toAttribute(value);
+      }
+    }
+    for (const key of this.#told) attributes[key] ??= toAttribute('');
+    for (const key of Object.keys(attributes)) this.#told.add(key);
+    const sorted = Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
+    const health = this.#healthOf(info);
+    return {
+      attributes: Object.fromEntries(sorted),
+      health,
+      healthDescription: info.description,
+    };
+  }
+
+  /** An emulator that was here and is gone is trouble; one that never was is simply not there. */
+  #healthOf(info: VirtualizerInfo): FingerprintResponse_HealthState {
+    this.#detected ||= info.detected;
+    if (!this.#detected) return FingerprintResponse_HealthState.UNDETECTED;
+    if (info.detected && info.healthy) return FingerprintResponse_HealthState.HEALTHY;
+    return FingerprintResponse_HealthState.UNHEALTHY;
+  }
+}
+
+function toAttribute(value: string | number | boolean): Attribute {
+  switch (typeof value) {
+    case 'string':
+      return { value: { case: 'stringVal', value } };
+    case 'boolean':
+      return { value: { case: 'boolVal', value } };
+    default:
+      return Number.isSafeInteger(value)
+        ? { value: { case: 'intVal', value: BigInt(value) } }
+        : { value: { case: 'floatVal', value } };
+  }
+}

@@ -1,0 +1,83 @@
+import { writeSync } from 'node:fs';
+import { readArguments } from './arguments.ts';
+import type { CreateBackend } from './backend.ts';
+import { handshakeLine, readLaunch } from './handshake.ts';
+import { governProcess, watchOrphan } from './lifetime.ts';
+import { createLog } from './log.ts';
+import { createQemu } from './qemu.ts';
+import { startServer } from './server.ts';
+import type { Listener } from './socket.ts';
+import { messageOf } from './status.ts';
+import { version } from './version.ts';
+
+const stdout = 1;
+const stderr = 2;
+/** Long enough for the answer to Shutdown to be on its way, short beside the two seconds Nomad waits. */
+const farewellMs = 50;
+
+/**
+ * The plugin: serves Nomad when Nomad started this process, explains itself to a person otherwise. `argv` is without the
+ * interpreter and the file. Settles when the process is serving; it ends by process.exit.
+ */
+export async function main(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  createBackend: CreateBackend = createQemu,
+): Promise<void> {
+  const launch = readLaunch(env);
+  try {
+    const { driverName, logFile, version: wantsVersion } = readArguments(argv);
+    if (wantsVersion) {
+      writeSync(stdout, `nomad-driver-qmp ${version}\n`);
+      return;
+    }
+    if (launch.kind === 'serve') await run({ driverName, logFile, env, createBackend });
+    else refuse(launch.kind === 'refuse' ? launch.reason : byHand);
+  } catch (error) {
+    refuse(messageOf(error));
+  }
+}
+
+const byHand = `this is a plugin of the Nomad agent, which starts it itself.
+Put it into the agent's plugin_dir and give the agent a block plugin "nomad-driver-qmp" { }.
+--version tells the version.`;
+
+function refuse(reason: string): void {
+  writeSync(stderr, `nomad-driver-qmp: ${reason}\n`);
+  process.exitCode = 1;
+}
+
+interface RunOptions {
+  readonly driverName: string;
+  readonly logFile: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly createBackend: CreateBackend;
+}
+
+async function run(o: RunOptions): Promise<void> {
+  const log = createLog({ module: o.driverName, level: 'info', file: o.logFile });
+  let server: Listener | undefined;
+  const lifetime = governProcess({ log, cleanUp: () => server?.[Symbol.dispose]() });
+  const listener = await startServer({
+    env: o.env,
+    driverName: o.driverName,
+    log,
+    createBackend: o.createBackend,
+    fingerprintMs: readMs(o.env.NOMAD_DRIVER_QMP_FINGERPRINT_MS, 30_000),
+    onShutdown: () => {
+      setTimeout(() => lifetime.end(0, 'shutdown'), farewellMs);
+    },
+  });
+  server = listener;
+  watchOrphan({
+    lifetime,
+    afterMs: readMs(o.env.NOMAD_DRIVER_QMP_ORPHAN_MS, 600_000),
+    connections: () => listener.connections,
+  });
+  writeSync(stdout, handshakeLine(listener.path, o.env));
+}
+
+function readMs(text: string | undefined, fallback: number): number {
+  const ms = Number(text);
+  return text !== undefined && Number.isFinite(ms) && ms > 0 ? ms : fallback;
+}

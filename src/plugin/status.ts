@@ -1,0 +1,66 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { anyPack } from '@bufbuild/protobuf/wkt';
+import { PluginError, type PluginErrorCode } from './error.ts';
+import { StatusSchema } from './gen/rpc_status_pb.ts';
+import { RecoverableErrorSchema } from './gen/structs_pb.ts';
+
+/** A gRPC status. Neither 1 (CANCELLED) nor 14 (UNAVAILABLE) is ever used: Nomad takes both for a dying plugin. */
+export interface RpcStatus {
+  readonly code: number;
+  readonly message: string;
+  /** Present when Nomad is to be told whether trying again can help: the bytes of grpc-status-details-bin. */
+  readonly details: Uint8Array | undefined;
+}
+
+const UNKNOWN = 2;
+const FAILED_PRECONDITION = 9;
+const ABORTED = 10;
+
+const codes: Readonly<Record<PluginErrorCode, number>> = {
+  config: 3,
+  request: 3,
+  'not-found': 5,
+  exists: 6,
+  state: FAILED_PRECONDITION,
+  unsupported: 12,
+  handle: 3,
+  backend: FAILED_PRECONDITION,
+};
+
+/** What Nomad is told of an error. An error that says `recoverable: true` makes Nomad try the task again. */
+export function toStatus(error: unknown): RpcStatus {
+  const message = messageOf(error);
+  if (error instanceof PluginError) {
+    if (error.code === 'backend') return recoverable(message);
+    return { code: codes[error.code], message, details: undefined };
+  }
+  if (isRecoverable(error)) return recoverable(message);
+  const code = error instanceof Error && error.name === 'AbortError' ? ABORTED : UNKNOWN;
+  return { code, message, details: undefined };
+}
+
+/** The error's own words, then those of what caused it, unless they are already in there. */
+export function messageOf(error: unknown): string {
+  let text = '';
+  let next = error;
+  for (let depth = 0; depth < 5 && next !== undefined; depth += 1) {
+    const own = next instanceof Error ? next.message || next.name : String(next);
+    if (!text.includes(own)) text = text === '' ? own : `${text}: ${own}`;
+    next = next instanceof Error ? next.cause : undefined;
+  }
+  return text || 'unknown error';
+}
+
+function recoverable(message: string): RpcStatus {
+  const detail = anyPack(
+    RecoverableErrorSchema,
+    create(RecoverableErrorSchema, { recoverable: true }),
+  );
+  const details = create(StatusSchema, { code: FAILED_PRECONDITION, message, details: [detail] });
+  return { code: FAILED_PRECONDITION, message, details: toBinary(StatusSchema, details) };
+}
+
+/** By its property, so that reading a status doesn't load the room the error came from. */
+function isRecoverable(error: unknown): boolean {
+  return error instanceof Error && 'recoverable' in error && error.recoverable === true;
+}

@@ -1,0 +1,192 @@
+import type { Logger } from '#host';
+import type { Domain, ExitResult, StopRequest, VmSpec } from '#vm';
+import type { Backend } from './backend.ts';
+import { PluginError, taskNotFound } from './error.ts';
+import type { TaskName } from './events.ts';
+import { KeyedQueue } from './queue.ts';
+import type { TaskState } from './task-handle.ts';
+import { vmName } from './vm-name.ts';
+import { slept } from './waiting.ts';
+
+/** A start has this long; the steps in it have their own, shorter limits. */
+const startMs = 30 * 60_000;
+/** Recovery is reading files and knocking at a socket. Failing it means that Nomad kills the VM, so it is not hurried. */
+const recoverMs = 20_000;
+const rewatchMs = 1000;
+
+/** A task with a VM. */
+export interface Task extends TaskName {
+  readonly domain: Domain;
+  /** The one result that every WaitTask gets. Never rejects. */
+  readonly exit: Promise<ExitResult>;
+  /** Aborts once the VM has ended. */
+  readonly over: AbortSignal;
+}
+
+type Entry =
+  | {
+      readonly kind: 'starting';
+      readonly names: TaskName;
+      readonly vm: string;
+      readonly start: AbortController;
+    }
+  | {
+      readonly kind: 'running';
+      readonly names: TaskName;
+      readonly vm: string;
+      readonly task: Task;
+    };
+
+interface Waiting {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The tasks this process knows. Starting, recovering and destroying one task happen one after the other; stopping does
+ * not wait in that line, for a VM that takes its time to power off must still be killable.
+ */
+export class Tasks {
+  readonly #backend: () => Promise<Backend>;
+  readonly #log: Logger;
+  readonly #entries = new Map<string, Entry>();
+  readonly #queue = new KeyedQueue();
+
+  constructor(o: { readonly backend: () => Promise<Backend>; readonly log: Logger }) {
+    this.#backend = o.backend;
+    this.#log = o.log;
+  }
+
+  /** Makes the VM. When the signal aborts before it runs, nothing of it is left. */
+  async start(names: TaskName, spec: VmSpec, { signal }: Waiting): Promise<Task> {
+    const id = names.taskId;
+    if (this.#entries.has(id)) {
+      throw new PluginError('exists', `task with ID "${id}" already started`);
+    }
+    const rival = this.#idOf(spec.name);
+    if (rival !== undefined) {
+      throw new PluginError('exists', `the VM name ${spec.name} is taken by task "${rival}"`);
+    }
+    const start = new AbortController();
+    this.#entries.set(id, { kind: 'starting', names, vm: spec.name, start });
+    const limits = [signal, start.signal, AbortSignal.timeout(startMs)];
+    return await this.#queue.run(id, async () => {
+      try {
+        return this.#adopt(names, await this.#create(spec, { signal: AbortSignal.any(limits) }));
+      } catch (error) {
+        this.#entries.delete(id);
+        throw error;
+      }
+    });
+  }
+
+  async #create(spec: VmSpec, waiting: Waiting): Promise<Domain> {
+    const backend = await this.#backend();
+    // Nomad starts the same id again when the plugin died in the middle of it.
+    await backend.destroyDomain(spec.name);
+    const domain = await backend.createDomain(spec, waiting);
+    if (!waiting.signal.aborted) return domain;
+    await backend.destroyDomain(spec.name);
+    throw new PluginError('state', 'the start was called off', { cause: waiting.signal.reason });
+  }
+
+  /** Takes over a VM that another process started. A task that is known already is left alone. */
+  async recover(names: TaskName, o: RecoverRequest, { signal }: Waiting): Promise<void> {
+    const id = names.taskId;
+    await this.#queue.run(id, async () => {
+      if (this.#entries.has(id)) return;
+      const backend = await this.#backend();
+      const domain = await backend.recoverDomain(o.state.record, o, {
+        signal: AbortSignal.any([signal, AbortSignal.timeout(recoverMs)]),
+      });
+      if (domain === undefined) throw taskNotFound();
+      this.#adopt(names, domain);
+    });
+  }
+
+  /** undefined as long as the task is starting. */
+  find(id: string): Task | undefined {
+    const entry = this.#entries.get(id);
+    return entry?.kind === 'running' ? entry.task : undefined;
+  }
+
+  /** Throws PluginError 'not-found' where find gives undefined. */
+  get(id: string): Task {
+    const task = this.find(id);
+    if (task === undefined) throw taskNotFound();
+    return task;
+  }
+
+  namesOf(vm: string): TaskName | undefined {
+    const id = this.#idOf(vm);
+    return id === undefined ? undefined : this.#entries.get(id)?.names;
+  }
+
+  /** Returns once the VM has ended. A task that is unknown or over is fine; one that is starting is called off. */
+  async stop(id: string, request: StopRequest): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    if (entry.kind === 'starting') {
+      entry.start.abort(new PluginError('state', 'the task was stopped while it started'));
+      await this.#queue.run(id, async () => {});
+      return;
+    }
+    if (entry.task.over.aborted) return;
+    const backend = await this.#backend();
+    await backend.stopDomain(entry.vm, request);
+  }
+
+  /** Removes everything a task has on this host, also of a task that only an earlier process knew. */
+  async destroy(id: string, force: boolean): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined && !force) throw taskNotFound();
+    if (entry?.kind === 'running' && !force && !entry.task.over.aborted) {
+      throw new PluginError('state', 'cannot destroy running task');
+    }
+    if (entry?.kind === 'starting') {
+      if (!force) throw new PluginError('state', 'cannot destroy a task that is starting');
+      entry.start.abort(new PluginError('state', 'the task was destroyed while it started'));
+    }
+    await this.#queue.run(id, async () => {
+      const backend = await this.#backend();
+      await backend.destroyDomain(this.#entries.get(id)?.vm ?? entry?.vm ?? vmName(id));
+      this.#entries.delete(id);
+    });
+  }
+
+  #idOf(vm: string): string | undefined {
+    for (const [id, entry] of this.#entries) if (entry.vm === vm) return id;
+    return undefined;
+  }
+
+  #adopt(names: TaskName, domain: Domain): Task {
+    const over = new AbortController();
+    const exit = this.#watch(names, domain).then((result) => {
+      over.abort();
+      return result;
+    });
+    const task: Task = { ...names, domain, exit, over: over.signal };
+    this.#entries.set(names.taskId, { kind: 'running', names, vm: domain.name, task });
+    return task;
+  }
+
+  /** A hiccup of ours must not look like the end of the task: Nomad would start a second VM. */
+  async #watch(names: TaskName, domain: Domain): Promise<ExitResult> {
+    const { signal } = new AbortController();
+    for (;;) {
+      try {
+        const result = await domain.wait({ signal });
+        this.#log.info('task ended', { task: names.taskId, vm: domain.name, ...result });
+        return result;
+      } catch (error) {
+        this.#log.error('waiting for the VM failed, trying again', { vm: domain.name, error });
+        await slept(rewatchMs, signal);
+      }
+    }
+  }
+}
+
+export interface RecoverRequest {
+  readonly state: TaskState;
+  readonly stdoutPath: string;
+  readonly stderrPath: string;
+}
