@@ -35,7 +35,8 @@ async function firstBytes({ fd, format }: OpenImage): Promise<Uint8Array> {
   if (format === 'raw') return readAt(fd, new Uint8Array(wantedBytes), 0);
   const header = Buffer.from(await readAt(fd, new Uint8Array(112), 0));
   const clusterBits = header.readUInt32BE(20);
-  const compressionType = header.length > 104 && header.readUInt32BE(4) === 3 ? (header[104] ?? 0) : 0;
+  const compressionType =
+    header.length > 104 && header.readUInt32BE(4) === 3 ? (header[104] ?? 0) : 0;
   const l2 = await entry(fd, Number(header.readBigUInt64BE(40)));
   if (l2 === undefined || (l2 & offsetMask) === 0n) return new Uint8Array();
   const cluster = await entry(fd, Number(l2 & offsetMask));
@@ -66,7 +67,7 @@ async function readCompressed(
   const maxOutputLength = 2 ** clusterBits;
   try {
     // The stream ends inside its last sector; what follows belongs to somebody else.
-    return await (zstd ? unzstd : inflate)(packed, { maxOutputLength, finishFlush: undefined });
+    return await (zstd ? unzstd : inflate)(packed, { maxOutputLength });
   } catch {
     return new Uint8Array();
   }

@@ -1,7 +1,10 @@
+export { VmError, type VmErrorCode } from './error.ts';
+export { QemuVirtualizer, type VirtualizerOptions } from './qemu.ts';
 export type {
   AcceleratorChoice,
   Arch,
   DiskSpec,
+  FirmwareChoice,
   GuestSpec,
   NicSpec,
   PortSpec,

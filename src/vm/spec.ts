@@ -9,6 +9,9 @@ export type Arch = 'x86_64' | 'aarch64';
 /** `auto` is KVM where a probe really ran guest instructions, else TCG. */
 export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
 
+/** `auto` looks at the disk: UEFI where its first sectors have a GPT and no boot code, else BIOS. */
+export type FirmwareChoice = 'auto' | 'bios' | 'uefi';
+
 /** Who the VM belongs to, for people and tools that meet the process or its directory. */
 export interface VmIdentity {
   readonly taskId: string;
@@ -19,6 +22,8 @@ export interface VmIdentity {
   readonly jobName: string;
   readonly namespace: string;
   readonly nodeName: string;
+  /** Nomad's id of this client; '' outside of Nomad. */
+  readonly nodeId: string;
 }
 
 export interface DiskSpec {
@@ -79,6 +84,8 @@ export interface VmSpec {
   /** QEMU machine type as the job wrote it; undefined is the architecture's default. */
   readonly machine: string | undefined;
   readonly accelerator: AcceleratorChoice;
+  /** What the machine starts with; `auto` when left out. */
+  readonly firmware?: FirmwareChoice;
   readonly vcpus: number;
   /** Host cores reserved for the task; empty when none are. */
   readonly pinnedCores: readonly number[];

@@ -1,0 +1,204 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#host';
+import { type OpenImage, openImage } from '#image';
+import type { AttachedNic } from '#net';
+import type { Accelerated, VmHost } from './deps.ts';
+import { Descriptors } from './descriptors.ts';
+import { makeDisk, makeFirmware } from './disk.ts';
+import { messageOf, VmError, type VmErrorCode } from './error.ts';
+import { planFirmware } from './firmware.ts';
+import { launch } from './launch.ts';
+import type { Machine } from './machine.ts';
+import { consoleHistoryBytes, planVm, type VmPaths, vmPaths } from './plan.ts';
+import { makeSeed, type SeedParts } from './seed.ts';
+import { type PreparedShare, prepareShare, shareTools } from './shares.ts';
+import type { VmSpec } from './spec.ts';
+import type { GuestStory } from './story.ts';
+import { claimUid } from './uid.ts';
+import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
+
+export interface StartRequest {
+  readonly spec: VmSpec;
+  readonly host: VmHost;
+  readonly accelerated: Accelerated;
+  readonly tell: (story: GuestStory) => void;
+}
+
+/** Room on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
+const tmpfsSlackBytes = 256 * 1024;
+
+/**
+ * Starts a VM: everything it needs on this host is written into its undo log, then made, then QEMU runs. When any of
+ * it fails, all of it is undone, newest first, and the first error goes up.
+ */
+export async function startVm(request: StartRequest, waiting: Waiting): Promise<Machine> {
+  const { spec, host } = request;
+  const paths = vmPaths(spec.name, host.dataDir, host.runDir);
+  using image = await inWords('image', () => openDiskImage(request, waiting));
+  // The seed is made before anything else is: bad user data must leave no trace.
+  const seed = await inWords('seed', () => makeSeed(spec, roots(request), waiting));
+  await inWords('host', () => makeDirectory(paths));
+  try {
+    await using undo = await UndoLog.open<VmUndo>(
+      paths.undo,
+      (step, rollback) => undoStep(step, host.networks, rollback),
+      { decode: decodeVmUndo, log: host.log },
+    );
+    const machine = await build(request, { paths, undo, image, seed }, waiting);
+    undo.keep();
+    return machine;
+  } catch (error) {
+    await removeIfUndone(paths);
+    throw error;
+  }
+}
+
+interface Parts {
+  readonly paths: VmPaths;
+  readonly undo: UndoLog<VmUndo>;
+  readonly image: OpenImage;
+  readonly seed: SeedParts;
+}
+
+async function build(request: StartRequest, parts: Parts, waiting: Waiting): Promise<Machine> {
+  const { spec, host, accelerated, tell } = request;
+  const { paths, undo, image, seed } = parts;
+  using fds = new Descriptors();
+  await inWords('host', () => makeRunDirectory(paths, undo, seed.largestBytes));
+  const uid = await claimUid(
+    spec.name,
+    { dir: `${host.dataDir}/uids`, range: host.uidRange },
+    (file, make) => undo.perform({ kind: 'uid', file, name: spec.name }, make),
+  );
+  const nics = await inWords('network', () => attachNics(request, undo, fds, waiting));
+  const shares = await prepareShares(request, parts, fds, waiting);
+  const plan = planVm(
+    spec,
+    {
+      emulator: accelerated.emulator,
+      kvm: accelerated.kvm.usable,
+      image,
+      firmware: await planFirmware(spec, accelerated.emulator, image),
+      nics: nics.map(({ mac, mtu }) => ({ mac, mtu: mtu === 1500 ? undefined : mtu })),
+      shares: shares.map((it) => it.plan),
+    },
+    paths,
+  );
+  if (plan.disk.kind === 'copy')
+    tell({ message: 'Copying the image', annotations: { image: image.path } });
+  await inWords('image', () => makeDisk(plan.disk, image, fds, waiting));
+  await inWords('image', () => makeFirmware(plan, fds));
+  await inWords('seed', () =>
+    seed.write(paths.seed, { nics, shares: shares.map((it) => it.plan) }, fds),
+  );
+  return await launch(
+    { request, plan, undo, uid, nics, shares, fds, imagePath: image.path },
+    waiting,
+  );
+}
+
+function roots({ spec, host }: StartRequest): Parameters<typeof openImage>[1] {
+  return {
+    trusted: [...host.imagePaths, host.dataDir],
+    task: [spec.allocDir, spec.taskDir],
+    relativeTo: [spec.taskDir, spec.allocDir, ...host.imagePaths],
+  };
+}
+
+async function openDiskImage(request: StartRequest, waiting: Waiting): Promise<OpenImage> {
+  const { spec, host } = request;
+  return openImage(
+    spec.disk.image,
+    roots(request),
+    { maxVirtualBytes: host.maxImageBytes },
+    waiting,
+  );
+}
+
+async function makeDirectory(paths: VmPaths): Promise<void> {
+  await mkdir(paths.dir.slice(0, paths.dir.lastIndexOf('/')), { recursive: true, mode: 0o711 });
+  await mkdir(paths.dir, { mode: 0o700 });
+}
+
+async function makeRunDirectory(
+  paths: VmPaths,
+  undo: UndoLog<VmUndo>,
+  seedBytes: number,
+): Promise<void> {
+  await undo.perform({ kind: 'mount', target: paths.run }, async () => {
+    await mkdir(paths.run, { recursive: true, mode: 0o711 });
+    const sizeBytes = consoleHistoryBytes + seedBytes + tmpfsSlackBytes;
+    mountTmpfs(paths.run, { sizeBytes, mode: 0o711 });
+  });
+}
+
+async function attachNics(
+  { spec, host, tell }: StartRequest,
+  undo: UndoLog<VmUndo>,
+  fds: Descriptors,
+  waiting: Waiting,
+): Promise<readonly AttachedNic[]> {
+  const attached: AttachedNic[] = [];
+  for (const [index, nic] of spec.nics.entries()) {
+    const { bridge, ports } = nic;
+    const request = { vm: spec.name, index, bridge, ports, hostname: spec.guest.hostname };
+    const done = await host.networks.attach(
+      request,
+      { perform: (step, action) => undo.perform({ kind: 'net', step }, action) },
+      waiting,
+    );
+    fds.add(`tap${index}`, done.tapFd);
+    attached.push(done);
+    tell({
+      message:
+        done.address === undefined
+          ? `Joined bridge ${bridge}`
+          : `Address ${done.address.ip} on ${bridge}`,
+      annotations: { mac: done.mac, tap: done.tap },
+    });
+  }
+  return attached;
+}
+
+async function prepareShares(
+  { spec, host, accelerated, tell }: StartRequest,
+  { paths, undo }: Parts,
+  fds: Descriptors,
+  waiting: Waiting,
+): Promise<readonly PreparedShare[]> {
+  if (spec.shares.length === 0) return [];
+  const tools = await shareTools(accelerated.emulator, waiting);
+  if (tools.kind === 'none') {
+    tell({ message: `No shared directories in the guest: ${tools.reason}`, annotations: {} });
+    return [];
+  }
+  const prepared: PreparedShare[] = [];
+  for (const share of spec.shares) {
+    const done = await prepareShare(share, { tools, paths, undo, log: host.log });
+    if (done === undefined) {
+      tell({
+        message: `Directory not shared with the guest: ${share.target}`,
+        annotations: { source: share.source },
+      });
+      continue;
+    }
+    if (done.fd !== undefined) fds.add(`share${prepared.length}`, done.fd);
+    prepared.push(done);
+  }
+  return prepared;
+}
+
+/** The VM's directory goes last, and only when nothing is left to undo from it. */
+async function removeIfUndone(paths: VmPaths): Promise<void> {
+  const left = await readUndoLog(paths.undo, decodeVmUndo);
+  if (left.length === 0) await rm(paths.dir, { recursive: true, force: true });
+}
+
+async function inWords<T>(code: VmErrorCode, action: () => T | Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (error instanceof VmError) throw error;
+    throw new VmError(code, messageOf(error), { cause: error });
+  }
+}

@@ -1,0 +1,250 @@
+import { constants, existsSync, readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import {
+  type CgroupPlan,
+  joinCgroup,
+  type Logger,
+  limitProcess,
+  listenUnix,
+  memfd,
+  oomKills,
+  openPath,
+  planCgroup,
+  type SpawnedProcess,
+  setAffinity,
+  spawnDetached,
+  type UndoLog,
+  type Waiting,
+} from '#host';
+import type { AttachedNic } from '#net';
+import { QmpClient } from '#qmp';
+import type { StartRequest } from './apply.ts';
+import type { Descriptors } from './descriptors.ts';
+import { messageOf, VmError } from './error.ts';
+import { LogRelay } from './log-relay.ts';
+import { openLogSink } from './log-sink.ts';
+import { Machine } from './machine.ts';
+import type { VmPaths, VmPlan } from './plan.ts';
+import { type VmRecord, writeRecord } from './record.ts';
+import type { PreparedShare } from './shares.ts';
+import type { VmSpec } from './spec.ts';
+import { startGuestStatistics } from './stats.ts';
+import type { VmUndo } from './undo.ts';
+import type { DomainNetwork } from './virtualizer.ts';
+
+/** QEMU needs its time to map and, with hugepages, to clear the guest's memory. */
+const bootBaseMs = 30_000;
+const bootPerGiBMs = 1000;
+const guestStatisticsSeconds = 2;
+
+export interface LaunchParts {
+  readonly request: StartRequest;
+  readonly plan: VmPlan;
+  readonly undo: UndoLog<VmUndo>;
+  readonly uid: number;
+  readonly nics: readonly AttachedNic[];
+  readonly shares: readonly PreparedShare[];
+  readonly fds: Descriptors;
+  readonly imagePath: string;
+}
+
+/** Starts QEMU paused, puts it where it belongs, lets the guest run. Throws VmError 'boot' with QEMU's own words. */
+export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Machine> {
+  const { request, plan, undo, fds } = parts;
+  const { spec, host, tell } = request;
+  const { paths } = plan;
+  const cgroup = cgroupOf(spec, plan);
+  const record = makeRecord(parts, cgroup);
+  await writeRecord(paths.record, record);
+  const relays = openLogs(spec, paths, fds, host.log);
+  let spawned: SpawnedProcess | undefined;
+  let qmp: QmpClient | undefined;
+  try {
+    spawned = await undo.perform({ kind: 'process', mark: plan.uuid }, () => spawnQemu(parts));
+    host.log.info('QEMU spawned', { vm: spec.name, pid: spawned.identity.pid, uid: parts.uid });
+    fds[Symbol.dispose]();
+    if (cgroup !== undefined) joinCgroup(cgroup, spawned.identity.pid);
+    const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
+    const booting = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(limit)]) };
+    qmp = await connect(paths, spawned, booting);
+    if (cgroup === undefined) await pin(spawned.identity.pid, spec.pinnedCores);
+    if (plan.disk.growBeforeBoot) {
+      await qmp.execute(
+        'block_resize',
+        { 'node-name': 'disk', size: plan.disk.virtualBytes },
+        booting,
+      );
+    }
+    await startGuestStatistics(qmp, guestStatisticsSeconds, booting);
+    await qmp.execute('cont', {}, booting);
+  } catch (error) {
+    await qmp?.[Symbol.asyncDispose]();
+    for (const relay of relays) await relay[Symbol.asyncDispose]();
+    throw startError(error, paths);
+  }
+  tell({
+    message: 'Guest started',
+    annotations: {
+      pid: String(spawned.identity.pid),
+      machine: plan.machine.type,
+      accelerator: plan.machine.accelerator,
+    },
+  });
+  return Machine.watch({
+    record,
+    paths,
+    identity: spawned.identity,
+    qmp,
+    status: spawned.exit,
+    relays,
+    lastWords: () => lastWords(paths.messages),
+    helperPids: parts.shares.flatMap((it) => (it.pid === undefined ? [] : [it.pid])),
+    network: networkOf(record),
+    cgroup,
+    log: host.log,
+    tell,
+  });
+}
+
+/** Last lines of QEMU's own messages, '' when it said nothing. */
+export function lastWords(path: string): string {
+  try {
+    const text = readFileSync(path, 'utf8').replaceAll('\0', '').trim();
+    return text.split('\n').slice(-5).join('\n').slice(-2000);
+  } catch {
+    return '';
+  }
+}
+
+/** The first NIC's address and ports, as services want to know them; undefined when the driver knows no address. */
+export function networkOf({ nics }: VmRecord): DomainNetwork | undefined {
+  const first = nics[0];
+  if (first?.ip === undefined) return undefined;
+  return { ip: first.ip, mac: first.mac, bridge: first.bridge, portMap: first.portMap };
+}
+
+function cgroupOf(spec: VmSpec, plan: VmPlan): CgroupPlan | undefined {
+  const wanted = {
+    cgroupPath: spec.cgroupPath,
+    allocId: spec.identity.allocId,
+    taskName: spec.identity.taskName,
+    memoryBytes: plan.memoryLimitBytes,
+    cpuShares: spec.cpuShares,
+    cores: spec.pinnedCores,
+  };
+  return planCgroup(wanted, existsSync);
+}
+
+function makeRecord(parts: LaunchParts, cgroup: CgroupPlan | undefined): VmRecord {
+  const { request, plan, uid, nics, imagePath } = parts;
+  const { spec, host } = request;
+  return {
+    version: 1,
+    name: spec.name,
+    uuid: plan.uuid,
+    dataDir: host.dataDir,
+    ...spec.identity,
+    allocDir: spec.allocDir,
+    machine: plan.machine.type,
+    accelerator: plan.machine.accelerator,
+    vcpus: spec.vcpus,
+    memoryMiB: spec.memoryMiB,
+    uid,
+    image: imagePath,
+    diskPath: plan.disk.path,
+    runDir: plan.paths.run,
+    startedAtMs: Date.now(),
+    oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
+    ...(cgroup === undefined
+      ? {}
+      : { cgroup: { ...cgroup, groups: [...cgroup.groups], writes: [...cgroup.writes] } }),
+    nics: nics.map((nic, index) => ({
+      tap: nic.tap,
+      mac: nic.mac,
+      bridge: nic.bridge,
+      ...(nic.address === undefined ? {} : { ip: nic.address.ip }),
+      portMap: Object.fromEntries(
+        (spec.nics[index]?.ports ?? []).map(({ label, guestPort }) => [label, guestPort]),
+      ),
+    })),
+  };
+}
+
+/** Opens both of Nomad's log pipes and starts passing on what QEMU will append to the histories behind them. */
+function openLogs(
+  spec: VmSpec,
+  paths: VmPaths,
+  fds: Descriptors,
+  log: Logger,
+): readonly LogRelay[] {
+  const streams = [
+    { role: 'stdout', pipe: spec.stdoutPath, history: paths.console },
+    { role: 'stderr', pipe: spec.stderrPath, history: paths.messages },
+  ] as const;
+  return streams.map(({ role, pipe, history }) => {
+    const sink = openLogSink(pipe, log);
+    if (sink !== undefined) fds.add(role, sink.held);
+    return LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log });
+  });
+}
+
+async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProcess> {
+  const { paths } = plan;
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+  fds.add('qmp', listenUnix(paths.qmp));
+  fds.add('agent', listenUnix(paths.agent));
+  fds.add('console', openPath(paths.console, append, 0o600));
+  // The journal's monitor reads its only command from here; the end of it does not end the session.
+  const hello = fds.own(memfd('journal', Buffer.from('{"execute":"qmp_capabilities"}\n')));
+  const journal = fds.own(openPath(paths.journal, append, 0o600));
+  const messages = fds.own(openPath(paths.messages, append, 0o600));
+  // Inherited: a dump of QEMU would hold the guest's memory, one of the plugin every task's secrets.
+  limitProcess(process.pid, { core: 0 });
+  return spawnDetached({
+    program: plan.program,
+    args: plan.argv,
+    cwd: '/',
+    uid,
+    gid: uid,
+    stdio: [hello, journal, messages, ...fds.inOrder(plan.descriptors)],
+  });
+}
+
+/** Connects to a QEMU that was just spawned; its listener has been there since before it was. */
+async function connect(
+  paths: VmPaths,
+  spawned: SpawnedProcess,
+  waiting: Waiting,
+): Promise<QmpClient> {
+  const dead = new AbortController();
+  void spawned.exit.then(({ code, signal }) => {
+    dead.abort(
+      new Error(signal === null ? `it exited with code ${code}` : `it was ended by ${signal}`),
+    );
+  });
+  const either = { signal: AbortSignal.any([waiting.signal, dead.signal]) };
+  try {
+    const qmp = await QmpClient.connect(paths.qmp, either);
+    // A QEMU that fails later may greet already; an answered command means that the machine stands.
+    await qmp.execute('query-status', {}, either);
+    return qmp;
+  } catch (error) {
+    await Promise.race([spawned.exit, new Promise((resolve) => setTimeout(resolve, 100))]);
+    throw dead.signal.aborted ? dead.signal.reason : error;
+  }
+}
+
+/** Without a cgroup of Nomad's the reserved cores are set on QEMU's threads themselves. */
+async function pin(pid: number, cores: readonly number[]): Promise<void> {
+  if (cores.length === 0) return;
+  for (const tid of await readdir(`/proc/${pid}/task`)) setAffinity(Number(tid), cores);
+}
+
+function startError(error: unknown, paths: VmPaths): VmError {
+  if (error instanceof VmError) return error;
+  const words = lastWords(paths.messages);
+  const said = words === '' ? '' : `; QEMU said: ${words}`;
+  return new VmError('boot', `QEMU did not start the VM: ${messageOf(error)}${said}`, {
+    cause: error,
+  });
+}

@@ -1,0 +1,178 @@
+import { closeSync, constants, fstatSync, readSync, watch, write, writeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { closeFd, type Logger, openPath, punchHole, seekData } from '#host';
+import { messageOf } from './error.ts';
+
+const writeAsync = promisify(write);
+
+const pageBytes = 4096;
+const chunkBytes = 64 * 1024;
+/** A burst of single bytes is read in one go. */
+const burstMs = 10;
+const pollMs = 250;
+const fullPipeMs = 20;
+
+export interface RelayOptions {
+  /** A file on the VM's tmpfs that QEMU appends to. */
+  readonly history: string;
+  /** Where the number of bytes already passed on is kept for the next plugin process. */
+  readonly mark: string;
+  /** The FIFO to write to, owned by the relay from now on; undefined: the history is only kept bounded. */
+  readonly sink: number | undefined;
+  readonly log: Logger;
+}
+
+/**
+ * Passes on what QEMU appends to a history file, in order and each byte once, into a log FIFO. What was passed on is
+ * punched out of the file, so the tmpfs holds just what is still to come; with no reader, or no plugin, it fills up
+ * to its size and QEMU goes on without it. The guest is never held up.
+ */
+export class LogRelay implements AsyncDisposable {
+  readonly #fd: number;
+  readonly #markFd: number;
+  readonly #options: RelayOptions;
+  readonly #ended = new AbortController();
+  readonly #running: Promise<void>;
+  #offset: number;
+  #finishing = false;
+  #sinkOpen: boolean;
+
+  private constructor(fd: number, markFd: number, offset: number, options: RelayOptions) {
+    this.#fd = fd;
+    this.#markFd = markFd;
+    this.#offset = offset;
+    this.#options = options;
+    this.#sinkOpen = options.sink !== undefined;
+    this.#running = this.#run();
+  }
+
+  /** Starts passing on. Throws HostError when the history can't be opened. */
+  static open(options: RelayOptions): LogRelay {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
+    const fd = openPath(options.history, flags, 0o600);
+    try {
+      const markFd = openPath(options.mark, flags, 0o600);
+      return new LogRelay(fd, markFd, startOffset(fd, markFd), options);
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+  }
+
+  /** Passes on what is left, for as long as the signal allows, and closes. For when QEMU is gone. */
+  async finish({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+    this.#finishing = true;
+    const giveUp = (): void => this.#ended.abort();
+    if (signal.aborted) giveUp();
+    signal.addEventListener('abort', giveUp, { once: true });
+    this.#wake();
+    await this.#running;
+    signal.removeEventListener('abort', giveUp);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended.abort();
+    this.#wake();
+    await this.#running;
+  }
+
+  #wake: () => void = () => {};
+
+  async #run(): Promise<void> {
+    const { history, log } = this.#options;
+    const { signal } = this.#ended;
+    const watcher = watchFile(history, () => this.#wake());
+    const aborted = whenAborted(signal);
+    try {
+      while (!signal.aborted) {
+        const woken = new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        await this.#drain();
+        if (this.#finishing) return;
+        await Promise.race([woken, aborted, ...(watcher === undefined ? [sleep(pollMs)] : [])]);
+        if (!this.#finishing && !signal.aborted) await sleep(burstMs);
+      }
+    } catch (error) {
+      log.warn('log relay ended early', { history, reason: messageOf(error) });
+    } finally {
+      watcher?.close();
+      closeSync(this.#fd);
+      closeSync(this.#markFd);
+      if (this.#options.sink !== undefined) closeFd(this.#options.sink);
+    }
+  }
+
+  async #drain(): Promise<void> {
+    const chunk = Buffer.allocUnsafe(chunkBytes);
+    while (!this.#ended.signal.aborted) {
+      const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
+      if (length === 0) return;
+      await this.#pass(chunk.subarray(0, length));
+      if (this.#ended.signal.aborted) return;
+      this.#passed(length);
+    }
+  }
+
+  async #pass(bytes: Uint8Array): Promise<void> {
+    const { sink, log } = this.#options;
+    let rest = bytes;
+    while (rest.length > 0 && sink !== undefined && this.#sinkOpen && !this.#ended.signal.aborted) {
+      try {
+        const { bytesWritten } = await writeAsync(sink, rest);
+        rest = rest.subarray(bytesWritten);
+      } catch (error) {
+        if (!isFull(error)) {
+          log.warn('log pipe broke; output is no longer passed on', { reason: messageOf(error) });
+          this.#sinkOpen = false;
+          return;
+        }
+        await sleep(fullPipeMs);
+      }
+    }
+  }
+
+  #passed(length: number): void {
+    const before = wholePages(this.#offset);
+    this.#offset += length;
+    const mark = Buffer.alloc(8);
+    mark.writeBigUInt64LE(BigInt(this.#offset));
+    writeSync(this.#markFd, mark, 0, mark.length, 0);
+    const freed = wholePages(this.#offset);
+    if (freed > before) punchHole(this.#fd, before, freed - before);
+  }
+}
+
+function startOffset(fd: number, markFd: number): number {
+  const mark = Buffer.alloc(8);
+  const known = readSync(markFd, mark, 0, 8, 0) === 8 ? Number(mark.readBigUInt64LE()) : 0;
+  // The first page is written now, while there is room: a full tmpfs must not stop the mark from moving.
+  if (known === 0) writeSync(markFd, mark, 0, 8, 0);
+  const { size } = fstatSync(fd);
+  return known <= size ? known : (seekData(fd, 0) ?? size);
+}
+
+function watchFile(path: string, changed: () => void): ReturnType<typeof watch> | undefined {
+  try {
+    const watcher = watch(path, { persistent: false }, changed);
+    watcher.on('error', changed);
+    return watcher;
+  } catch {
+    return undefined; // out of inotify watches: polled instead
+  }
+}
+
+function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) =>
+    signal.addEventListener('abort', () => resolve(), { once: true }),
+  );
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+}
+
+function wholePages(offset: number): number {
+  return Math.floor(offset / pageBytes) * pageBytes;
+}

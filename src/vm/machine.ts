@@ -1,0 +1,316 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type CgroupPlan,
+  isAlive,
+  kill,
+  type Logger,
+  oomKills,
+  type ProcessIdentity,
+  pidfdSignal,
+  waitGone,
+} from '#host';
+import { endOf, parseJournal, QmpClient } from '#qmp';
+import { messageOf } from './error.ts';
+import { exitResult } from './exit.ts';
+import type { LogRelay } from './log-relay.ts';
+import type { VmPaths } from './plan.ts';
+import type { VmRecord } from './record.ts';
+import { guestMemory, measure } from './stats.ts';
+import { climbDown, stopTimes } from './stop.ts';
+import { type GuestStory, storyOf } from './story.ts';
+import type {
+  Domain,
+  DomainNetwork,
+  DomainRecord,
+  DomainState,
+  DomainUsage,
+  ExitResult,
+  StopRequest,
+} from './virtualizer.ts';
+
+const sigterm = 15;
+const MiB = 1024 * 1024;
+
+/** Which state may follow which. */
+const next: Readonly<Record<DomainState, readonly DomainState[]>> = {
+  starting: ['running', 'paused', 'stopping', 'exited'],
+  running: ['paused', 'stopping', 'exited'],
+  paused: ['running', 'stopping', 'exited'],
+  stopping: ['exited'],
+  exited: [],
+};
+
+export interface MachineParts {
+  readonly record: VmRecord;
+  readonly paths: VmPaths;
+  readonly identity: ProcessIdentity;
+  /** Connected and negotiated; undefined when nobody answers there now. */
+  readonly qmp: QmpClient | undefined;
+  /** The kernel's word on the exit, where QEMU is our child. */
+  readonly status:
+    | Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
+    | undefined;
+  readonly relays: readonly LogRelay[];
+  /** The last lines QEMU printed. */
+  readonly lastWords: () => string;
+  readonly helperPids: readonly number[];
+  readonly network: DomainNetwork | undefined;
+  readonly cgroup: CgroupPlan | undefined;
+  readonly log: Logger;
+  readonly tell: (story: GuestStory) => void;
+}
+
+/** A live VM and, later, how it ended. */
+export class Machine implements Domain {
+  readonly #parts: MachineParts;
+  readonly #ended = Promise.withResolvers<ExitResult>();
+  readonly #over = new AbortController();
+  #qmp: QmpClient | undefined;
+  #state: DomainState = 'starting';
+  #exit: ExitResult | undefined;
+  #completedAtMs: number | undefined;
+  #stopping: Promise<void> | undefined;
+  #finished: Promise<void> = Promise.resolve();
+
+  private constructor(parts: MachineParts) {
+    this.#parts = parts;
+    this.#qmp = parts.qmp;
+  }
+
+  /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from now on. */
+  static watch(parts: MachineParts): Machine {
+    const machine = new Machine(parts);
+    machine.#enter('running');
+    machine.#finished = machine.#watch();
+    return machine;
+  }
+
+  get name(): string {
+    return this.#parts.record.name;
+  }
+
+  get state(): DomainState {
+    return this.#state;
+  }
+
+  get startedAtMs(): number {
+    return this.#parts.record.startedAtMs;
+  }
+
+  get completedAtMs(): number | undefined {
+    return this.#completedAtMs;
+  }
+
+  get exit(): ExitResult | undefined {
+    return this.#exit;
+  }
+
+  get network(): DomainNetwork | undefined {
+    return this.#parts.network;
+  }
+
+  get record(): DomainRecord {
+    const { pid, startTicks, bootId } = this.#parts.identity;
+    return { name: this.name, dir: this.#parts.paths.dir, pid, startTicks, bootId };
+  }
+
+  get attributes(): Readonly<Record<string, string>> {
+    const { record, paths, identity, network } = this.#parts;
+    return {
+      pid: String(identity.pid),
+      uuid: record.uuid,
+      machine: record.machine,
+      accelerator: record.accelerator,
+      disk: record.diskPath,
+      'qmp.socket': paths.qmp,
+      'console.log': paths.console,
+      ...(network === undefined
+        ? {}
+        : { ip: network.ip, mac: network.mac, bridge: network.bridge }),
+    };
+  }
+
+  async wait({ signal }: { readonly signal: AbortSignal }): Promise<ExitResult> {
+    return whicheverFirst(this.#ended.promise, signal);
+  }
+
+  async usage({ signal }: { readonly signal: AbortSignal }): Promise<DomainUsage> {
+    const { identity, helperPids, record } = this.#parts;
+    const guest = await this.#guestMemory(record.memoryMiB * MiB, signal);
+    return measure([identity.pid, ...helperPids], guest, undefined);
+  }
+
+  /** Ends the VM within the request's grace; returns when it has ended. */
+  async stop({ graceMs, immediately }: StopRequest): Promise<void> {
+    if (this.#state === 'exited') return;
+    if (immediately || graceMs <= 0) return this.kill();
+    this.#stopping ??= this.#stopPolitely(graceMs);
+    return this.#stopping;
+  }
+
+  /** Kills QEMU and returns when it is gone. */
+  async kill(): Promise<void> {
+    if (this.#state === 'exited') return;
+    if (this.#state !== 'stopping') this.#enter('stopping');
+    await kill(this.#parts.identity, { signal: AbortSignal.timeout(30_000) });
+    await this.#ended.promise;
+  }
+
+  /** Lets go of everything in this process, once the VM has ended: what was logged is passed on first. */
+  async finish(): Promise<void> {
+    await this.#finished;
+  }
+
+  /** Lets go of the VM without touching it: for the end of the plugin. */
+  async release(): Promise<void> {
+    this.#over.abort();
+    await this.#qmp?.[Symbol.asyncDispose]();
+    for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
+  }
+
+  async #stopPolitely(graceMs: number): Promise<void> {
+    const paused = this.#state === 'paused';
+    this.#enter('stopping');
+    const ended = await climbDown(
+      {
+        qmp: this.#qmp,
+        paused,
+        ended: this.#ended.promise,
+        terminate: () => pidfdSignal(this.#parts.identity, sigterm),
+        tell: (message) => this.#parts.tell({ message, annotations: {} }),
+      },
+      stopTimes(graceMs),
+    );
+    if (!ended) {
+      this.#parts.tell({ message: 'Killing QEMU', annotations: {} });
+      await this.kill();
+    }
+  }
+
+  async #guestMemory(
+    limitBytes: number,
+    signal: AbortSignal,
+  ): Promise<Awaited<ReturnType<typeof guestMemory>>> {
+    if (this.#qmp === undefined || this.#state === 'exited') return undefined;
+    try {
+      const limited = AbortSignal.any([signal, AbortSignal.timeout(500)]);
+      return await guestMemory(this.#qmp, limitBytes, { signal: limited });
+    } catch {
+      return undefined; // a figure the guest may give; its absence is no fault
+    }
+  }
+
+  async #watch(): Promise<void> {
+    const events = this.#followEvents();
+    const status = await this.#whenGone();
+    if (this.#over.signal.aborted) return;
+    const exit = await this.#howItEnded(status);
+    this.#exit = exit;
+    this.#completedAtMs = Date.now();
+    this.#enter('exited');
+    this.#parts.log.info('VM ended', { vm: this.name, reason: exit.reason, code: exit.exitCode });
+    this.#ended.resolve(exit);
+    this.#parts.tell({
+      message: exit.error ?? `VM ended (${exit.reason})`,
+      annotations: { reason: exit.reason, exit_code: String(exit.exitCode) },
+    });
+    this.#over.abort();
+    const limited = { signal: AbortSignal.timeout(2000) };
+    await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
+    await this.#qmp?.[Symbol.asyncDispose]();
+    await events;
+  }
+
+  /** Returns when QEMU's process is gone; with its exit status where the kernel told us. */
+  async #whenGone(): Promise<Awaited<MachineParts['status']>> {
+    const { identity, status } = this.#parts;
+    if (status !== undefined) return status;
+    // Not our child: the socket's end tells of its death at once, a look now and then covers a lost connection.
+    while (isAlive(identity) && !this.#over.signal.aborted) {
+      const closed = this.#qmp?.closed ?? new Promise<void>(() => {});
+      const pause = new AbortController();
+      await Promise.race([
+        closed,
+        sleep(1000, undefined, { signal: pause.signal }).catch(() => {}),
+      ]);
+      pause.abort();
+      if (this.#qmp !== undefined && !isAlive(identity)) break;
+      await waitGone(identity, { signal: AbortSignal.timeout(50) }).catch(() => {});
+    }
+    return undefined;
+  }
+
+  async #howItEnded(status: Awaited<MachineParts['status']>): Promise<ExitResult> {
+    const { paths, cgroup, record, lastWords } = this.#parts;
+    return exitResult({
+      journal: endOf(parseJournal(await readJournal(paths.journal))),
+      status,
+      oomKills: cgroup === undefined ? 0 : oomKills(cgroup) - record.oomKillsBefore,
+      stopping: this.#state === 'stopping',
+      lastWords: lastWords(),
+    });
+  }
+
+  /** Follows QEMU's events for as long as it lives; a broken connection is made again. */
+  async #followEvents(): Promise<void> {
+    const { identity, log } = this.#parts;
+    for (let pauseMs = 100; !this.#over.signal.aborted; pauseMs = Math.min(pauseMs * 2, 30_000)) {
+      if (this.#qmp !== undefined) {
+        pauseMs = 100;
+        await this.#followConnection(this.#qmp);
+      }
+      this.#qmp = undefined;
+      await sleep(pauseMs, undefined, { signal: this.#over.signal }).catch(() => {});
+      if (this.#over.signal.aborted || !isAlive(identity)) return;
+      log.warn('QMP connection lost; connecting again', { vm: this.name });
+      this.#qmp = await connectAgain(this.#parts.paths.qmp);
+    }
+  }
+
+  async #followConnection(qmp: QmpClient): Promise<void> {
+    try {
+      for await (const event of qmp.events()) {
+        if (event.event === 'STOP' && this.#state === 'running') this.#enter('paused');
+        if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
+        const story = storyOf(event);
+        if (story !== undefined) this.#parts.tell(story);
+      }
+    } catch (error) {
+      this.#parts.log.debug('QMP events ended', { vm: this.name, reason: messageOf(error) });
+    }
+  }
+
+  #enter(state: DomainState): void {
+    if (!next[this.#state].includes(state)) {
+      throw new Error(`VM ${this.name}: no way from ${this.#state} to ${state}`);
+    }
+    this.#parts.log.debug('VM state', { vm: this.name, from: this.#state, to: state });
+    this.#state = state;
+  }
+}
+
+async function connectAgain(path: string): Promise<QmpClient | undefined> {
+  try {
+    return await QmpClient.connect(path, { signal: AbortSignal.timeout(5000) });
+  } catch {
+    return undefined; // hung, or somebody else is connected; tried again later
+  }
+}
+
+async function readJournal(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch {
+    return new Uint8Array();
+  }
+}
+
+function whicheverFirst<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  return new Promise((resolve, reject) => {
+    const aborted = (): void => reject(signal.reason);
+    signal.addEventListener('abort', aborted, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  });
+}

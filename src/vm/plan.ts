@@ -1,0 +1,289 @@
+import { createHash } from 'node:crypto';
+import { qemuArguments } from './argv.ts';
+import { VmError } from './error.ts';
+import type { Arch, ShareSpec, VmSpec } from './spec.ts';
+
+/**
+ * A descriptor that QEMU inherits, by its role. The plan's list gives their order: the first is number 3 in QEMU.
+ * `disk-read` is the task's disk opened read-only; `stdout` and `stderr` are Nomad's log pipes, held and never used, so
+ * that their readers meet no end of the log while the VM lives.
+ */
+export type Descriptor =
+  | 'qmp'
+  | 'agent'
+  | 'console'
+  | 'stdout'
+  | 'stderr'
+  | 'disk'
+  | 'disk-read'
+  | 'base'
+  | 'seed'
+  | 'firmware-code'
+  | 'firmware-vars'
+  | `tap${number}`
+  | `share${number}`;
+
+export type MachineFamily = 'q35' | 'pc' | 'virt';
+
+export interface MachinePlan {
+  /** Versioned where QEMU has a versioned name, e.g. `pc-q35-7.2`. */
+  readonly type: string;
+  readonly family: MachineFamily;
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly cpu: string;
+  /** Size of TCG's code cache; QEMU's own default is up to 1 GiB a VM. */
+  readonly tbSizeMiB: number;
+}
+
+export type FirmwarePlan =
+  | { readonly kind: 'bios' }
+  | { readonly kind: 'uefi'; readonly codePath: string; readonly varsTemplate: string };
+
+export interface NicPlan {
+  readonly mac: string;
+  readonly mtu: number | undefined;
+}
+
+export interface SharePlan extends ShareSpec {
+  readonly type: 'virtiofs' | '9p';
+  /** Where the directory is served from: a read-only bind mount when the share is read-only. */
+  readonly path: string;
+}
+
+export interface DiskPlan {
+  readonly kind: 'overlay' | 'copy';
+  readonly path: string;
+  readonly format: 'raw' | 'qcow2';
+  /** Format of the overlay's base; undefined for a copy. */
+  readonly base: 'raw' | 'qcow2' | undefined;
+  readonly virtualBytes: number;
+  /** A copied qcow2 is grown by QEMU itself before the guest runs. */
+  readonly growBeforeBoot: boolean;
+}
+
+/** What the host has for this VM, found out before anything is decided. */
+export interface PlanFacts {
+  readonly emulator: {
+    readonly arch: Arch;
+    readonly path: string;
+    readonly machines: readonly string[];
+    readonly defaultMachine: string;
+  };
+  readonly kvm: boolean;
+  readonly image: { readonly format: 'raw' | 'qcow2'; readonly virtualBytes: number };
+  readonly firmware: FirmwarePlan;
+  readonly nics: readonly NicPlan[];
+  readonly shares: readonly SharePlan[];
+}
+
+export interface VmPaths {
+  /** The VM's own directory below the data directory: undo log, record, journal, disk. */
+  readonly dir: string;
+  readonly undo: string;
+  readonly record: string;
+  readonly journal: string;
+  readonly disk: string;
+  readonly firmwareVars: string;
+  /** A small tmpfs of its own: sockets, seed, console history. Short, for a socket's path has 107 bytes. */
+  readonly run: string;
+  readonly qmp: string;
+  readonly agent: string;
+  readonly console: string;
+  /** What QEMU itself says. */
+  readonly messages: string;
+  readonly seed: string;
+  readonly shares: string;
+}
+
+export interface VmPlan {
+  readonly name: string;
+  readonly uuid: string;
+  readonly paths: VmPaths;
+  readonly program: string;
+  readonly argv: readonly string[];
+  readonly descriptors: readonly Descriptor[];
+  readonly machine: MachinePlan;
+  readonly firmware: FirmwarePlan;
+  readonly disk: DiskPlan;
+  /** Guest RAM and what QEMU itself needs beside it: the cgroup's limit. */
+  readonly memoryLimitBytes: number;
+}
+
+const MiB = 1024 * 1024;
+
+/** What QEMU needs beside guest RAM: its own heap, device buffers, page tables, and a share that grows with the guest. */
+const overheadMiB = 192;
+const overheadShare = 0.02;
+
+/** Console history that may wait for its reader while the plugin is away; beyond it the newest output is lost. */
+export const consoleHistoryBytes = MiB;
+
+/** Every name and path of a VM; the same for every process that asks. */
+export function vmPaths(name: string, dataDir: string, runDir: string): VmPaths {
+  const dir = `${dataDir}/vms/${name}`;
+  const run = `${runDir}/${digest(`${dataDir}\0${name}`).slice(0, 8)}`;
+  return {
+    dir,
+    undo: `${dir}/undo.jsonl`,
+    record: `${dir}/vm.json`,
+    journal: `${dir}/journal.jsonl`,
+    disk: `${dir}/${name}.img`,
+    firmwareVars: `${dir}/firmware-vars.fd`,
+    run,
+    qmp: `${run}/qmp.sock`,
+    agent: `${run}/agent.sock`,
+    console: `${run}/console.log`,
+    messages: `${run}/qemu.log`,
+    seed: `${run}/seed.iso`,
+    shares: `${run}/shares`,
+  };
+}
+
+/** Decides everything about a VM. Throws VmError 'spec' or 'image' where what was asked for can't be had. */
+export function planVm(spec: VmSpec, facts: PlanFacts, paths: VmPaths): VmPlan {
+  const machine = planMachine(spec, facts);
+  const disk = planDisk(spec, facts, paths);
+  const descriptors = planDescriptors(disk, facts);
+  const uuid = uuidOf(paths.dir);
+  return {
+    name: spec.name,
+    uuid,
+    paths,
+    program: facts.emulator.path,
+    argv: qemuArguments({
+      name: spec.name,
+      uuid,
+      allocId: spec.identity.allocId,
+      machine,
+      vcpus: spec.vcpus,
+      memoryMiB: spec.memoryMiB,
+      firmware: facts.firmware,
+      disk,
+      nics: facts.nics,
+      shares: facts.shares,
+      descriptors,
+    }),
+    descriptors,
+    machine,
+    firmware: facts.firmware,
+    disk,
+    memoryLimitBytes: memoryLimit(spec.memoryMiB, machine),
+  };
+}
+
+/** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
+export function uuidOf(dir: string): string {
+  const hex = digest(`vm\0${dir}`);
+  const variant = ((Number.parseInt(hex.slice(16, 18), 16) & 0x3f) | 0x80).toString(16);
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `8${hex.slice(13, 16)}`,
+    `${variant}${hex.slice(18, 20)}`,
+    hex.slice(20, 32),
+  ].join('-');
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}
+
+function planMachine(spec: VmSpec, { emulator, kvm }: PlanFacts): MachinePlan {
+  if (spec.accelerator === 'kvm' && !kvm) {
+    throw new VmError(
+      'spec',
+      'accelerator "kvm" was asked for, but KVM does not work on this host; the node attribute emulator.kvm says why',
+    );
+  }
+  const accelerator = spec.accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';
+  const type = machineType(spec, emulator);
+  return {
+    type,
+    family: machineFamily(type, emulator.defaultMachine),
+    accelerator,
+    // TCG's `max` has what current distributions ask of a processor (x86-64-v2 and up); QEMU's default has not.
+    cpu: accelerator === 'kvm' ? 'host' : 'max',
+    tbSizeMiB: Math.min(128, Math.max(32, Math.floor(spec.memoryMiB / 4))),
+  };
+}
+
+function machineType({ machine }: VmSpec, emulator: PlanFacts['emulator']): string {
+  const family = emulator.arch === 'x86_64' ? 'q35' : 'virt';
+  if (machine === undefined || machine === family) return emulator.defaultMachine;
+  const versioned = newestOf(machine, emulator.machines);
+  if (versioned !== undefined && isSupported(versioned)) return versioned;
+  const supported = emulator.machines.filter(isSupported);
+  throw new VmError(
+    'spec',
+    `os.machine "${machine}" is not one that can be had here with ${emulator.path}; supported: ${supported.join(', ')}`,
+  );
+}
+
+/** `pc` means the newest versioned pc machine: the handle must name the same machine after an upgrade of QEMU. */
+function newestOf(machine: string, machines: readonly string[]): string | undefined {
+  if (machine === 'pc') {
+    const order = new Intl.Collator('en', { numeric: true });
+    return machines
+      .filter((it) => it.startsWith('pc-i440fx-'))
+      .sort(order.compare)
+      .at(-1);
+  }
+  return machines.includes(machine) ? machine : undefined;
+}
+
+function isSupported(machine: string): boolean {
+  return /^(q35|pc|pc-q35-.+|pc-i440fx-.+|virt|virt-.+)$/.test(machine);
+}
+
+function machineFamily(type: string, fallback: string): MachineFamily {
+  const name = type === '' ? fallback : type;
+  if (/q35/.test(name)) return 'q35';
+  return /^virt/.test(name) ? 'virt' : 'pc';
+}
+
+function planDisk({ disk }: VmSpec, { image }: PlanFacts, paths: VmPaths): DiskPlan {
+  const wanted = disk.sizeMiB * MiB;
+  if (wanted < image.virtualBytes) {
+    throw new VmError(
+      'image',
+      `primary_disk_size ${disk.sizeMiB} MiB is smaller than the image ${disk.image}, which has ${Math.ceil(image.virtualBytes / MiB)} MiB`,
+    );
+  }
+  const common = { path: paths.disk, virtualBytes: wanted };
+  return disk.thin
+    ? { ...common, kind: 'overlay', format: 'qcow2', base: image.format, growBeforeBoot: false }
+    : {
+        ...common,
+        kind: 'copy',
+        format: image.format,
+        base: undefined,
+        growBeforeBoot: image.format === 'qcow2' && wanted > image.virtualBytes,
+      };
+}
+
+function planDescriptors(
+  disk: DiskPlan,
+  { nics, shares, firmware }: PlanFacts,
+): readonly Descriptor[] {
+  return [
+    'qmp',
+    'agent',
+    'console',
+    'stdout',
+    'stderr',
+    'disk',
+    'disk-read',
+    ...(disk.base === undefined ? [] : (['base'] as const)),
+    'seed',
+    ...(firmware.kind === 'uefi' ? (['firmware-code', 'firmware-vars'] as const) : []),
+    ...nics.map((_, index): Descriptor => `tap${index}`),
+    ...shares.flatMap((it, index): Descriptor[] =>
+      it.type === 'virtiofs' ? [`share${index}`] : [],
+    ),
+  ];
+}
+
+function memoryLimit(memoryMiB: number, machine: MachinePlan): number {
+  const codeCache = machine.accelerator === 'tcg' ? machine.tbSizeMiB : 0;
+  return Math.ceil(memoryMiB * (1 + overheadShare) + overheadMiB + codeCache) * MiB;
+}

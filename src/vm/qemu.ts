@@ -1,0 +1,202 @@
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises';
+import {
+  bootId,
+  findEmulators,
+  findProgram,
+  type Logger,
+  probeKvm,
+  UndoLog,
+  type Waiting,
+} from '#host';
+import { type ManagedNetwork, Networks } from '#net';
+import { startVm } from './apply.ts';
+import type { Accelerated, VmHost } from './deps.ts';
+import { messageOf, VmError } from './error.ts';
+import { describeHost } from './info.ts';
+import type { Machine } from './machine.ts';
+import { vmPaths } from './plan.ts';
+import { recoverVm } from './recover.ts';
+import type { VmSpec } from './spec.ts';
+import { type StoryListener, StoryTeller } from './story.ts';
+import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
+import type {
+  Domain,
+  DomainGetter,
+  DomainRecord,
+  RecoverSpec,
+  StopRequest,
+  Virtualizer,
+  VirtualizerInfo,
+} from './virtualizer.ts';
+
+export interface VirtualizerOptions {
+  readonly dataDir: string;
+  readonly runDir: string;
+  readonly imagePaths: readonly string[];
+  readonly uidRange: { readonly min: number; readonly max: number };
+  readonly managedNetworks: readonly ManagedNetwork[];
+  /** Largest virtual size of an image, in bytes. */
+  readonly maxImageBytes: number;
+  readonly log: Logger;
+}
+
+const destroyMs = 60_000;
+
+/** The one backend: QEMU, steered over QMP. Makes nothing on the host until a VM is asked for. */
+export class QemuVirtualizer implements Virtualizer, DomainGetter {
+  readonly #host: VmHost;
+  readonly #domains = new Map<string, Machine>();
+  readonly #busy = new Map<string, Promise<unknown>>();
+  readonly #teller = new StoryTeller();
+
+  private constructor(host: VmHost) {
+    this.#host = host;
+  }
+
+  static create(options: VirtualizerOptions): QemuVirtualizer {
+    const { dataDir, runDir, imagePaths, uidRange, maxImageBytes, log } = options;
+    const networks = Networks.open({
+      stateDir: `${dataDir}/networks`,
+      managed: options.managedNetworks,
+      nft: findProgram('nft') ?? '/usr/sbin/nft',
+      log,
+    });
+    return new QemuVirtualizer({
+      dataDir,
+      runDir,
+      imagePaths,
+      uidRange,
+      maxImageBytes,
+      networks,
+      log,
+    });
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#host.dataDir, { recursive: true, mode: 0o711 });
+  }
+
+  getDomain(name: string): Domain | undefined {
+    return this.#domains.get(name);
+  }
+
+  async createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain> {
+    return this.#inTurn(spec.name, async () => {
+      if (this.#domains.has(spec.name)) throw new VmError('host', `VM ${spec.name} exists already`);
+      await this.start();
+      // What a plugin killed in the middle of the same start left behind must not stay beside the new VM.
+      await this.#removeFromDisk(spec.name);
+      const accelerated = await this.#accelerated(spec, waiting);
+      const tell = this.#teller.about(spec.name);
+      const machine = await startVm({ spec, host: this.#host, accelerated, tell }, waiting);
+      this.#domains.set(spec.name, machine);
+      return machine;
+    });
+  }
+
+  async recoverDomain(known: DomainRecord, spec: RecoverSpec): Promise<Domain | undefined> {
+    return this.#inTurn(known.name, async () => {
+      const present = this.#domains.get(known.name);
+      if (present !== undefined) return present;
+      const machine = await recoverVm({
+        known,
+        spec,
+        host: this.#host,
+        bootId: bootId(),
+        tell: this.#teller.about(known.name),
+      });
+      if (machine !== undefined) this.#domains.set(known.name, machine);
+      return machine;
+    });
+  }
+
+  async stopDomain(name: string, request: StopRequest): Promise<void> {
+    await this.#domains.get(name)?.stop(request);
+  }
+
+  async destroyDomain(name: string): Promise<void> {
+    return this.#inTurn(name, async () => {
+      const machine = this.#domains.get(name);
+      if (machine !== undefined) {
+        await machine.kill();
+        await machine.finish();
+      }
+      await this.#removeFromDisk(name);
+      this.#domains.delete(name);
+    });
+  }
+
+  async getInfo(waiting: Waiting): Promise<VirtualizerInfo> {
+    return describeHost(this.#host, waiting);
+  }
+
+  onEvent(listener: StoryListener): () => void {
+    return this.#teller.listen(listener);
+  }
+
+  /** Names of the VMs that have a directory here, whoever started them. */
+  async namesOnDisk(): Promise<readonly string[]> {
+    try {
+      return await readdir(`${this.#host.dataDir}/vms`);
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      throw error;
+    }
+  }
+
+  /** Lets go of every VM without touching it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const machine of this.#domains.values()) await machine.release();
+    await this.#host.networks[Symbol.asyncDispose]();
+  }
+
+  /** Undoes what a VM's log names and removes its directory. Throws VmError 'destroy' naming what could not be undone. */
+  async #removeFromDisk(name: string): Promise<void> {
+    const { dataDir, runDir, networks, log } = this.#host;
+    const paths = vmPaths(name, dataDir, runDir);
+    if (!(await this.namesOnDisk()).includes(name)) return;
+    const undo = await UndoLog.open<VmUndo>(
+      paths.undo,
+      (step, waiting) => undoStep(step, networks, waiting),
+      { decode: decodeVmUndo, log },
+    );
+    const { failed } = await undo.keep().rollback({ signal: AbortSignal.timeout(destroyMs) });
+    if (failed.length > 0) {
+      const problems = failed.map(({ step, error }) => `${step.kind}: ${messageOf(error)}`);
+      throw new VmError('destroy', `VM ${name} was not removed whole: ${problems.join('; ')}`, {
+        recoverable: true,
+      });
+    }
+    await rm(paths.dir, { recursive: true, force: true });
+    // Other VMs' directories keep it; the last one takes it along.
+    await rmdir(runDir).catch(() => {});
+  }
+
+  async #accelerated(spec: VmSpec, waiting: Waiting): Promise<Accelerated> {
+    const emulators = await findEmulators(waiting);
+    const emulator = emulators.find((it) => it.arch === spec.arch);
+    if (emulator === undefined) {
+      throw new VmError('emulator', `no qemu-system-${spec.arch} on this host`, {
+        recoverable: true,
+      });
+    }
+    const kvm =
+      spec.accelerator === 'tcg'
+        ? { usable: false, reason: 'not asked for' }
+        : await probeKvm(emulator, waiting);
+    return { emulator, kvm };
+  }
+
+  /** One piece of work at a time for each VM. */
+  async #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#busy.get(name) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    const settled = mine.catch(() => {});
+    this.#busy.set(name, settled);
+    try {
+      return await mine;
+    } finally {
+      if (this.#busy.get(name) === settled) this.#busy.delete(name);
+    }
+  }
+}

@@ -1,0 +1,110 @@
+import { closeFd, findByMark, isAlive, type ProcessIdentity } from '#host';
+import { QmpClient } from '#qmp';
+import type { VmHost } from './deps.ts';
+import { messageOf, VmError } from './error.ts';
+import { lastWords, networkOf } from './launch.ts';
+import { LogRelay } from './log-relay.ts';
+import { openLogSink } from './log-sink.ts';
+import { Machine } from './machine.ts';
+import { type VmPaths, vmPaths } from './plan.ts';
+import { readRecord, type VmRecord } from './record.ts';
+import type { GuestStory } from './story.ts';
+import type { DomainRecord, RecoverSpec } from './virtualizer.ts';
+
+/** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
+const greetingMs = 500;
+
+export interface RecoverRequest {
+  readonly known: DomainRecord;
+  readonly spec: RecoverSpec;
+  readonly host: VmHost;
+  readonly bootId: string;
+  readonly tell: (story: GuestStory) => void;
+}
+
+/**
+ * Adopts a VM that an earlier process started. One that has ended meanwhile is adopted too: its journal says how.
+ * Undefined when nothing of it is left, or when the host was restarted since.
+ */
+export async function recoverVm(request: RecoverRequest): Promise<Machine | undefined> {
+  const { known, host, bootId } = request;
+  const paths = vmPaths(known.name, host.dataDir, host.runDir);
+  if (known.dir !== paths.dir) {
+    throw new VmError(
+      'recover',
+      `VM ${known.name} was started in ${known.dir}; with data_dir "${host.dataDir}" it can't be adopted`,
+    );
+  }
+  const record = await readRecord(paths.record);
+  if (record === undefined || known.bootId !== bootId) return undefined;
+  const identity: ProcessIdentity = {
+    pid: known.pid,
+    startTicks: known.startTicks,
+    bootId: known.bootId,
+  };
+  const alive = isAlive(identity);
+  if (alive) await adoptNics(request, record);
+  const machine = Machine.watch({
+    record,
+    paths,
+    identity,
+    qmp: alive ? await connect(paths, host) : undefined,
+    status: undefined,
+    relays: openLogs(request, paths),
+    lastWords: () => lastWords(paths.messages),
+    helperPids: alive
+      ? findByMark(`${paths.shares}/`)
+          .map((it) => it.pid)
+          .filter((pid) => pid !== known.pid)
+      : [],
+    network: networkOf(record),
+    cgroup: record.cgroup && { ...record.cgroup, oomFile: record.cgroup.oomFile },
+    log: host.log,
+    tell: request.tell,
+  });
+  host.log.info('VM adopted', { vm: known.name, pid: known.pid, alive });
+  return machine;
+}
+
+async function adoptNics({ host }: RecoverRequest, record: VmRecord): Promise<void> {
+  for (const [index, nic] of record.nics.entries()) {
+    try {
+      const waiting = { signal: AbortSignal.timeout(5000) };
+      await host.networks.adopt({ vm: record.name, index, ...nic }, waiting);
+    } catch (error) {
+      // The guest keeps its address; only what the plugin does beside it is missing.
+      host.log.warn('network not taken up again', { vm: record.name, reason: messageOf(error) });
+    }
+  }
+}
+
+async function connect(paths: VmPaths, host: VmHost): Promise<QmpClient | undefined> {
+  try {
+    return await QmpClient.connect(paths.qmp, { signal: AbortSignal.timeout(greetingMs) });
+  } catch (error) {
+    host.log.warn('QMP does not answer; connecting again later', {
+      path: paths.qmp,
+      reason: messageOf(error),
+    });
+    return undefined;
+  }
+}
+
+function openLogs({ spec, host }: RecoverRequest, paths: VmPaths): readonly LogRelay[] {
+  const streams = [
+    { pipe: spec.stdoutPath, history: paths.console },
+    { pipe: spec.stderrPath, history: paths.messages },
+  ];
+  return streams.flatMap(({ pipe, history }) => {
+    const sink = openLogSink(pipe, host.log);
+    // A later reader finds QEMU's own end of the pipe; ours is enough here.
+    if (sink !== undefined) closeFd(sink.held);
+    try {
+      return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log: host.log })];
+    } catch (error) {
+      if (sink !== undefined) closeFd(sink.fd);
+      host.log.warn('log is not passed on', { history, reason: messageOf(error) });
+      return [];
+    }
+  });
+}

@@ -1,0 +1,93 @@
+import { constants } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { buildSeed, checkUserData, type SeedRequest, writeIso } from '#cloudinit';
+import { openPath, type Waiting } from '#host';
+import { type ImageRoots, openText } from '#image';
+import type { AttachedNic } from '#net';
+import type { Descriptors } from './descriptors.ts';
+import { VmError } from './error.ts';
+import type { SharePlan } from './plan.ts';
+import type { UserData, VmSpec } from './spec.ts';
+
+/** cloud-init reads user-data whole; nobody writes more than this by hand. */
+const maxUserDataBytes = 1024 * 1024;
+
+/** Everything in a seed that is not what the user wrote. */
+const otherBytes = 256 * 1024;
+
+export interface SeedParts {
+  /** No seed of this VM is larger. */
+  readonly largestBytes: number;
+  write(
+    path: string,
+    guest: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
+    fds: Descriptors,
+  ): Promise<void>;
+}
+
+/** Reads and checks what the user wants in the guest. Throws VmError 'seed' naming every problem of the user data. */
+export async function makeSeed(
+  spec: VmSpec,
+  roots: ImageRoots,
+  waiting: Waiting,
+): Promise<SeedParts> {
+  const userData = await readUserData(spec.guest.userData, roots, waiting);
+  const problems = userData === undefined ? [] : checkUserData(userData);
+  if (problems.length > 0) throw new VmError('seed', `user_data: ${problems.join('; ')}`);
+  const envBytes = Buffer.byteLength(JSON.stringify(spec.guest.env)) * 4;
+  return {
+    largestBytes: Buffer.byteLength(userData ?? '') + envBytes + otherBytes,
+    write: async (path, guest, fds) => {
+      const iso = writeIso(buildSeed(seedRequest(spec, userData, guest)), { label: 'cidata' });
+      // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
+      await writeFile(path, iso, { mode: 0o600, flag: 'wx' });
+      fds.add('seed', openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW));
+    },
+  };
+}
+
+async function readUserData(
+  userData: UserData | undefined,
+  roots: ImageRoots,
+  waiting: Waiting,
+): Promise<string | undefined> {
+  if (userData === undefined) return undefined;
+  if (userData.kind === 'inline') return userData.text;
+  return openText(userData.path, roots, { maxBytes: maxUserDataBytes }, waiting);
+}
+
+function seedRequest(
+  { name, guest }: VmSpec,
+  userData: string | undefined,
+  {
+    nics,
+    shares,
+  }: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
+): SeedRequest {
+  const { hostname, password, authorizedKey, commands, timezone, env } = guest;
+  return {
+    instanceId: name,
+    hostname,
+    commands,
+    env,
+    ...(userData === undefined ? {} : { userData }),
+    ...(password === undefined ? {} : { password }),
+    ...(authorizedKey === undefined ? {} : { authorizedKey }),
+    ...(timezone === undefined ? {} : { timezone }),
+    mounts: shares.map(({ tag, target, type, readOnly }) => ({ tag, target, type, readOnly })),
+    network: nics.flatMap(({ mac, mtu, address }) =>
+      address === undefined
+        ? []
+        : [
+            {
+              mac,
+              address: address.ip,
+              prefix: address.prefix,
+              gateway: address.gateway,
+              nameservers: address.nameservers,
+              mtu,
+            },
+          ],
+    ),
+  };
+}

@@ -1,0 +1,117 @@
+import { mkdir, stat } from 'node:fs/promises';
+import {
+  bindMountReadOnly,
+  closeFd,
+  connectUnix,
+  type Emulator,
+  findProgram,
+  type Logger,
+  listenUnix,
+  runProgram,
+  spawnDetached,
+  type UndoLog,
+  type Waiting,
+} from '#host';
+import { messageOf } from './error.ts';
+import type { SharePlan, VmPaths } from './plan.ts';
+import type { ShareSpec } from './spec.ts';
+import type { VmUndo } from './undo.ts';
+
+/** A share that is ready for QEMU; `fd` is a connection to its virtiofsd, the caller's to close. */
+export interface PreparedShare {
+  readonly plan: SharePlan;
+  readonly fd: number | undefined;
+  readonly pid: number | undefined;
+}
+
+export interface ShareTools {
+  readonly kind: 'virtiofs' | '9p' | 'none';
+  readonly virtiofsd: string | undefined;
+  /** The C program of old QEMU releases takes other options than its successor. */
+  readonly dialect: 'c' | 'rust';
+  /** Why there are no shares. */
+  readonly reason: string;
+}
+
+/** Which way to share directories this host has. */
+export async function shareTools(emulator: Emulator, waiting: Waiting): Promise<ShareTools> {
+  const virtiofsd = emulator.virtioFs ? findProgram('virtiofsd') : undefined;
+  if (virtiofsd !== undefined) {
+    const help = await runProgram({ program: virtiofsd, args: ['--help'] }, waiting);
+    const dialect = `${help.stdout}${help.stderr}`.includes('--shared-dir') ? 'rust' : 'c';
+    return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
+  }
+  if (emulator.ninePfs) return { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' };
+  return {
+    kind: 'none',
+    virtiofsd: undefined,
+    dialect: 'rust',
+    reason: 'this host has neither virtiofsd nor a QEMU with 9p; install virtiofsd',
+  };
+}
+
+export interface ShareHost {
+  readonly tools: ShareTools;
+  readonly paths: VmPaths;
+  readonly undo: UndoLog<VmUndo>;
+  readonly log: Logger;
+}
+
+/**
+ * Makes one directory ready to be shared. What is read-only is made so by a mount on the host's side, whatever the
+ * program that serves it does. Undefined when the directory can't be shared; the VM goes on without it.
+ */
+export async function prepareShare(
+  share: ShareSpec,
+  host: ShareHost,
+): Promise<PreparedShare | undefined> {
+  const { tools, paths, undo, log } = host;
+  if (tools.kind === 'none') return undefined;
+  try {
+    if (!(await stat(share.source)).isDirectory()) return undefined;
+    const path = `${paths.shares}/${share.tag}`;
+    await undo.perform({ kind: 'mount', target: path }, async () => {
+      await mkdir(path, { recursive: true, mode: 0o711 });
+      bindMountReadOnly(share.source, path);
+    });
+    const plan: SharePlan = { ...share, type: tools.kind, path };
+    if (tools.virtiofsd === undefined) return { plan, fd: undefined, pid: undefined };
+    return await serve(plan, tools.virtiofsd, host);
+  } catch (error) {
+    log.warn('directory is not shared', { source: share.source, reason: messageOf(error) });
+    return undefined;
+  }
+}
+
+async function serve(
+  plan: SharePlan,
+  program: string,
+  { tools, paths, undo }: ShareHost,
+): Promise<PreparedShare> {
+  const socket = `${paths.run}/${plan.tag}.sock`;
+  const listener = listenUnix(socket);
+  try {
+    const fd = connectUnix(socket);
+    try {
+      const spawned = await undo.perform({ kind: 'process', mark: plan.path }, () =>
+        spawnDetached({
+          program,
+          args: virtiofsdArguments(plan.path, tools.dialect),
+          stdio: ['ignore', 'ignore', 'ignore', listener],
+        }),
+      );
+      return { plan, fd, pid: spawned.identity.pid };
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+  } finally {
+    closeFd(listener);
+  }
+}
+
+function virtiofsdArguments(path: string, dialect: 'c' | 'rust'): readonly string[] {
+  return dialect === 'rust'
+    ? ['--fd=3', `--shared-dir=${path}`, '--sandbox=namespace', '--cache=auto', '--readonly']
+    : ['--fd=3', '-o', `source=${path}`, '-o', 'sandbox=namespace', '-o', 'cache=auto', '-f'];
+}

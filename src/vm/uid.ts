@@ -1,0 +1,51 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { createExclusive } from '#host';
+import { VmError } from './error.ts';
+
+export interface UidRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+/**
+ * Finds a user id that no other VM of this data directory has. A claim is a file named after the id, made
+ * exclusively, so that no two processes choose the same one.
+ */
+export async function claimUid(
+  name: string,
+  { dir, range }: { readonly dir: string; readonly range: UidRange },
+  perform: (file: string, action: () => Promise<boolean>) => Promise<boolean>,
+): Promise<number> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const size = range.max - range.min + 1;
+  const start = createHash('sha256').update(name).digest().readUInt32BE(0) % size;
+  for (let step = 0; step < size; step += 1) {
+    const uid = range.min + ((start + step) % size);
+    const file = `${dir}/${uid}`;
+    if (await isTaken(file)) continue;
+    const made = await perform(file, () => createExclusive(file, `${name}\n`, { mode: 0o600 }));
+    if (made) return uid;
+  }
+  throw new VmError('host', `all ${size} user ids from ${range.min} to ${range.max} are in use`, {
+    recoverable: true,
+  });
+}
+
+/** Gives a claim back, unless it has meanwhile become another VM's. */
+export async function releaseUid(file: string, name: string): Promise<void> {
+  if ((await ownerOf(file)) === name) await rm(file, { force: true });
+}
+
+async function isTaken(file: string): Promise<boolean> {
+  return (await ownerOf(file)) !== undefined;
+}
+
+async function ownerOf(file: string): Promise<string | undefined> {
+  try {
+    return (await readFile(file, 'utf8')).trim();
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
