@@ -1,5 +1,6 @@
 export { copyImage, growRaw } from './copy.ts';
 export { ImageError, type ImageErrorCode } from './error.ts';
+export { type BootKind, bootKind } from './first-sectors.ts';
 export {
   type ImageFormat,
   OpenImage,
