@@ -1,4 +1,5 @@
 #!/usr/bin/env node
 import { main } from '#plugin';
 
-await main(process.argv.slice(2), process.env);
+// Not awaited: the single executable is built as CommonJS, which has no top-level await.
+void main(process.argv.slice(2), process.env);
