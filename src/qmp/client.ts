@@ -35,8 +35,8 @@ export class QmpClient implements AsyncDisposable {
   readonly #closed = Promise.withResolvers<void>();
   #version: QemuVersion | undefined;
   #lastId = 0;
-  /** Why the session ended; undefined while it lasts. The first cause stays. */
-  #end: QmpError | undefined;
+  /** Why the session ended, and whether it broke; undefined while it lasts. The first cause stays. */
+  #end: { readonly error: QmpError; readonly broke: boolean } | undefined;
 
   /** Connects to the monitor's socket. QmpError `connect` where nobody listens, then as `negotiate`. */
   static async connect(path: string, waiting: Waiting): Promise<QmpClient> {
@@ -72,11 +72,15 @@ export class QmpClient implements AsyncDisposable {
     this.#socket = socket;
     this.closed = this.#closed.promise;
     this.#greeting.promise.catch(ignore);
-    socket.on('error', (cause) => this.#finish('the QMP connection broke', cause));
+    const closed = (): void =>
+      this.#finish(new QmpError('closed', 'the QMP connection is closed'), false);
+    socket.on('error', (cause) =>
+      this.#finish(new QmpError('closed', 'the QMP connection broke', { cause }), true),
+    );
     socket.on('end', () => this.#finishAtEnd());
-    socket.on('close', () => this.#finish('the QMP connection is closed'));
+    socket.on('close', closed);
     socket.on('data', (chunk: Buffer) => this.#receive(chunk));
-    if (socket.destroyed || socket.readableEnded) this.#finish('the QMP connection is closed');
+    if (socket.destroyed || socket.readableEnded) closed();
   }
 
   /** QEMU's version, from the greeting. */
@@ -114,13 +118,13 @@ export class QmpClient implements AsyncDisposable {
     this.#queues.add(queue);
     waiting?.signal.addEventListener('abort', abort, { once: true });
     if (waiting?.signal.aborted) abort();
-    if (this.#end !== undefined) queue.end(brokenOnly(this.#end));
+    if (this.#end !== undefined) queue.end(this.#end.broke ? this.#end.error : undefined);
     return queue;
   }
 
   /** Closes the session; calls in flight fail with QmpError `closed`. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#finish('the QMP connection was closed here');
+    this.#finish(new QmpError('closed', 'the QMP connection was closed here'), false);
     if (!this.#socket.closed) await once(this.#socket, 'close').catch(ignore);
   }
 
@@ -166,9 +170,8 @@ export class QmpClient implements AsyncDisposable {
 
   #refusal(command: string, waiting: Waiting): QmpError | undefined {
     if (this.#end !== undefined) {
-      return new QmpError('closed', `${command} was not sent: ${this.#end.message}`, {
-        cause: this.#end,
-      });
+      const cause = this.#end.error;
+      return new QmpError('closed', `${command} was not sent: ${cause.message}`, { cause });
     }
     if (waiting.signal.aborted) return gaveUp(command, waiting);
     if (this.#socket.writableLength > maxUnsentBytes) {
@@ -183,9 +186,9 @@ export class QmpClient implements AsyncDisposable {
         if (this.#end !== undefined) return;
         this.#route(parseMessage(text), text.length);
       }
-    } catch (cause) {
-      if (!(cause instanceof QmpError)) throw cause;
-      this.#finish(cause.message, cause);
+    } catch (error) {
+      if (!(error instanceof QmpError)) throw error;
+      this.#finish(error, true);
     }
   }
 
@@ -224,28 +227,21 @@ export class QmpClient implements AsyncDisposable {
 
   #finishAtEnd(): void {
     if (this.#frames.unfinished) {
-      this.#finish('the QMP connection ended inside a line', new QmpError('protocol', 'torn line'));
-    } else this.#finish('QEMU closed the QMP connection');
+      this.#finish(new QmpError('protocol', 'the QMP connection ended inside a line'), true);
+    } else this.#finish(new QmpError('closed', 'QEMU closed the QMP connection'), false);
   }
 
-  /** A cause makes it a breakage; without one the end is in order. */
-  #finish(message: string, cause?: Error): void {
+  #finish(error: QmpError, broke: boolean): void {
     if (this.#end !== undefined) return;
-    const code = cause instanceof QmpError ? cause.code : 'closed';
-    const end = new QmpError(code, message, cause === undefined ? {} : { cause });
-    this.#end = end;
+    this.#end = { error, broke };
     this.#socket.destroy();
-    this.#greeting.reject(end);
+    this.#greeting.reject(error);
     for (const call of [...this.#calls.values()]) {
-      call.reject(new QmpError(code, `${call.command}: ${message}`, { cause: end }));
+      call.reject(new QmpError(error.code, `${call.command}: ${error.message}`, { cause: error }));
     }
-    for (const queue of [...this.#queues]) queue.end(brokenOnly(end));
+    for (const queue of [...this.#queues]) queue.end(broke ? error : undefined);
     this.#closed.resolve();
   }
-}
-
-function brokenOnly(end: QmpError): QmpError | undefined {
-  return end.cause === undefined ? undefined : end;
 }
 
 function gaveUp(what: string, { signal }: Waiting): QmpError {
