@@ -1,32 +1,274 @@
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import { Machine } from '../support/guest.ts';
+import { NetError } from '#net';
+import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing } from '../support/networks.ts';
+import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+
+const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
+const sysctl = (name: string): string => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim();
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
   test('V-110: the first VM makes the managed network, the last one leaves nothing', async () => {
     await using host = await Host.open();
     assert.deepEqual(await leftovers(), nothing);
-    const nic = await host.attach('web-0a1b2c3d');
+    assert.equal(sysctl('ipv4/ip_forward'), '0');
+    const nic = await host.attach('web');
     assert.match(nic.tap, /^qmp[0-9a-f]{8}$/);
     assert.match(nic.mac, /^52:54:00(:[0-9a-f]{2}){3}$/);
-    assert.equal(nic.address?.gateway, '192.168.122.1');
-    assert.match(nic.address.ip, /^192\.168\.122\.\d+$/);
     const found = await leftovers();
     assert.deepEqual(found.links.toSorted(), [nic.tap, 'virbr0'].toSorted());
     assert.equal(found.tables.length, 1);
-    assert.match((await command('ip', '-d', 'link', 'show', nic.tap)).output, /master virbr0/);
-    const bridge = (await command('ip', '-d', 'link', 'show', 'virbr0')).output;
-    assert.match(bridge, /alias nomad-driver-qmp/);
+    const tap = (await command('ip', '-d', 'link', 'show', nic.tap)).output;
+    assert.match(tap, /master virbr0/);
+    assert.match(tap, /alias nomad-driver-qmp web\/0/);
+    const bridge = (await command('ip', '-d', 'addr', 'show', 'virbr0')).output;
+    assert.match(bridge, /alias nomad-driver-qmp\n/);
     assert.match(bridge, /forward_delay 0 .*stp_state 0/);
+    assert.match(bridge, /inet 192\.168\.122\.1\/24 brd 192\.168\.122\.255/);
+    assert.doesNotMatch(bridge, /inet6/);
+    assert.equal(sysctl('ipv4/ip_forward'), '1');
+    assert.equal(sysctl('ipv4/conf/virbr0/route_localnet'), '1');
+    assert.equal(sysctl('ipv6/conf/virbr0/accept_ra'), '0');
+    assert.equal(sysctl(`ipv6/conf/${nic.tap}/disable_ipv6`), '1');
+    assert.equal(sysctl('ipv4/conf/all/route_localnet'), '0');
     closeFd(nic.tapFd);
-    await host.detach('web-0a1b2c3d');
+    await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);
-    await using guest = await Machine.guest(await host.attach('web-0a1b2c3d'));
-    console.log(await guest.namespace.ip('addr'));
-    await host.detach('web-0a1b2c3d');
+    assert.deepEqual(readdirSync(join(host.dir, 'networks')), ['lock']);
+  });
+
+  test('V-120 V-121 V-122: the address is there at once and the same each time', async () => {
+    await using host = await Host.open();
+    const seen = new Set<string>();
+    for (let round = 0; round < 3; round++) {
+      const nic = await host.attach('web');
+      assert.equal(nic.address?.gateway, '192.168.122.1');
+      assert.deepEqual(nic.address.nameservers, ['192.0.2.53']);
+      assert.equal(nic.mtu, 1500);
+      seen.add(`${nic.mac} ${nic.address.ip} ${nic.tap}`);
+      closeFd(nic.tapFd);
+      await host.detach('web');
+    }
+    assert.equal(seen.size, 1);
+  });
+
+  test('V-144: two VMs of one hostname, and two NICs of one VM, are told apart', async () => {
+    await using host = await Host.open();
+    const hostname = 'same';
+    const nics = [
+      await host.attach('a', { hostname }),
+      await host.attach('b', { hostname }),
+      await host.attach('b', { hostname, index: 1 }),
+    ];
+    for (const of of [
+      (nic: (typeof nics)[number]) => nic.mac,
+      (nic: (typeof nics)[number]) => nic.tap,
+      (nic: (typeof nics)[number]) => nic.address?.ip,
+    ]) {
+      assert.equal(new Set(nics.map(of)).size, 3);
+    }
+    for (const { tapFd } of nics) closeFd(tapFd);
+    await host.detach('a');
+    await host.detach('b');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a taken port is refused with the name of the VM that has it, and all is undone', async () => {
+    await using host = await Host.open();
+    const first = await host.attach('first', { ports: [web] });
+    const before = await command('nft', 'list', 'ruleset');
+    const same = { ...web, hostIp: '192.0.2.1' };
+    await assert.rejects(host.attach('second', { ports: [same] }), (error) => {
+      assert.ok(error instanceof NetError);
+      assert.equal(error.code, 'rules');
+      assert.match(error.message, /port web on 192\.0\.2\.1:8080 is already mapped to VM first/);
+      return true;
+    });
+    assert.equal((await command('nft', 'list', 'ruleset')).output, before.output);
+    closeFd(first.tapFd);
+    await host.detach('first');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-117: what fails half-way is undone: nft that refuses', async () => {
+    await using host = await Host.open();
+    const impossible = { ...web, guestPort: 123456 };
+    await assert.rejects(host.attach('web', { ports: [impossible] }), { code: 'rules' });
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a full network says so', async () => {
+    const tiny = { bridge: 'virbr7', address: '10.7.0.1', prefix: 30 };
+    await using host = await Host.open([tiny]);
+    const only = await host.attach('one', { bridge: 'virbr7' });
+    assert.equal(only.address?.ip, '10.7.0.2');
+    await assert.rejects(host.attach('two', { bridge: 'virbr7' }), { code: 'address' });
+    closeFd(only.tapFd);
+    await host.detach('one');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-109: a bridge that was there is used as it is and stays', async () => {
+    await using host = await Host.open();
+    await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
+    await must('ip', 'addr', 'add', '192.168.122.1/24', 'dev', 'virbr0');
+    await must('ip', 'link', 'set', 'virbr0', 'up');
+    const probe = await host.attach('web');
+    closeFd(probe.tapFd);
+    await host.detach('web');
+    const { ip = '' } = probe.address ?? {};
+    await must('ip', 'neigh', 'add', ip, 'lladdr', '52:54:00:00:00:99', 'dev', 'virbr0');
+    const nic = await host.attach('web');
+    assert.notEqual(nic.address?.ip, ip, 'an address that somebody else uses is avoided');
+    const loopback = { ...web, hostIp: '127.0.0.1' };
+    await assert.rejects(host.attach('other', { ports: [loopback] }), /route_localnet/);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), { links: ['virbr0'], tables: [] });
+    assert.equal(sysctl('ipv4/conf/virbr0/route_localnet'), '0');
+    await must('ip', 'link', 'del', 'virbr0');
+  });
+
+  test('a bridge of another address is refused by name', async () => {
+    await using host = await Host.open();
+    await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
+    await must('ip', 'addr', 'add', '10.1.1.1/24', 'dev', 'virbr0');
+    await assert.rejects(host.attach('web'), /bridge virbr0 exists with 10\.1\.1\.1\/24/);
+    await must('ip', 'link', 'del', 'virbr0');
+    await must('ip', 'link', 'add', 'virbr0', 'type', 'veth', 'peer', 'name', 'out1');
+    await assert.rejects(host.attach('web'), /virbr0 exists and is not a bridge \(veth\)/);
+    await must('ip', 'link', 'del', 'virbr0');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-108 V-109: any Linux bridge takes a tap; ports there are refused with a way out', async () => {
+    await using host = await Host.open();
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    const nic = await host.attach('web', { bridge: 'br0' });
+    assert.equal(nic.address, undefined);
+    assert.match((await command('ip', 'link', 'show', nic.tap)).output, /master br0/);
+    const refused = host.attach('other', { bridge: 'br0', ports: [web] });
+    await assert.rejects(refused, /ports \(web\) can't be mapped on bridge br0/);
+    await assert.rejects(host.attach('other', { bridge: 'br9' }), /bridge br9 does not exist/);
+    await assert.rejects(host.attach('other', { bridge: 'lo' }), /lo is not a Linux bridge/);
+    assert.deepEqual(await host.networks.describe(), [
+      { name: 'virbr0', bridge: 'virbr0', state: 'inactive' },
+      { name: 'br0', bridge: 'br0', state: 'active' },
+    ]);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), { links: ['br0'], tables: [] });
+    await must('ip', 'link', 'del', 'br0');
+  });
+
+  test('the tap goes with the process that holds it', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    assert.ok((await leftovers()).links.includes(nic.tap));
+    await guest.unplug();
+    assert.deepEqual((await leftovers()).links, ['virbr0']);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-118: undoing twice, and undoing what somebody removed by hand, are fine', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web', { ports: [web] });
+    const steps = (await host.undoLog('web')).steps;
+    closeFd(nic.tapFd);
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'virbr0');
+    for (const step of [...steps, ...steps.toReversed(), ...steps]) {
+      await host.networks.undo(step, waiting());
+    }
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('an old undo step leaves the later holder of its address alone', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web', { ports: [web] });
+    const { ip = '' } = nic.address ?? {};
+    const step = { kind: 'net-claim', bridge: 'virbr0', ip, vm: 'gone', index: 0 } as const;
+    await host.networks.undo(step, waiting());
+    await host.networks.undo({ kind: 'net-tap', tap: nic.tap, vm: 'gone', index: 0 }, waiting());
+    assert.match((await command('nft', 'list', 'ruleset')).output, new RegExp(`8080 : ${ip}`));
+    assert.ok((await leftovers()).links.includes(nic.tap));
+    closeFd(nic.tapFd);
+    await host.detach('web');
+  });
+
+  test('two agents on a host share a bridge and leave each other alone', async () => {
+    await using one = await Host.open();
+    await using two = await Host.open();
+    const first = await one.attach('first', { ports: [web] });
+    const second = await two.attach('second', { ports: [{ ...web, hostPort: 8081 }] });
+    closeFd(first.tapFd);
+    await one.detach('first');
+    const rules = (await command('nft', 'list', 'ruleset')).output;
+    assert.match(rules, /8081/);
+    assert.doesNotMatch(rules, /8080/);
+    assert.ok((await leftovers()).links.includes('virbr0'));
+    closeFd(second.tapFd);
+    await two.detach('second');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('D25: rules that somebody flushed come back for every VM at the next attach', async () => {
+    await using host = await Host.open();
+    const first = await host.attach('first', { ports: [web] });
+    const before = (await command('nft', 'list', 'ruleset')).output;
+    await must('nft', 'flush', 'ruleset');
+    const second = await host.attach('second');
+    assert.equal((await command('nft', 'list', 'ruleset')).output, before);
+    for (const { tapFd } of [first, second]) closeFd(tapFd);
+    await host.detach('first');
+    await host.detach('second');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('adopting puts back the rules, the bridge and the tap in it', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web', { ports: [web] });
+    const record = { vm: 'web', index: 0, bridge: nic.bridge, tap: nic.tap };
+    const rules = (await command('nft', 'list', 'ruleset')).output;
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'virbr0');
+    await using restarted = host.again();
+    await restarted.networks.adopt(record, waiting());
+    assert.equal((await command('nft', 'list', 'ruleset')).output, rules);
+    assert.match((await command('ip', 'link', 'show', nic.tap)).output, /master virbr0/);
+    await must('ip', 'link', 'set', nic.tap, 'nomaster');
+    await restarted.networks.adopt(record, waiting());
+    assert.match((await command('ip', 'link', 'show', nic.tap)).output, /master virbr0/);
+    closeFd(nic.tapFd);
+    await restarted.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a network taken out of the configuration is still adopted and undone', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web', { ports: [web] });
+    await using restarted = host.again([]);
+    const record = { vm: 'web', index: 0, bridge: nic.bridge, tap: nic.tap };
+    await restarted.networks.adopt(record, waiting());
+    closeFd(nic.tapFd);
+    await restarted.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('networks that overlap are refused by name', async () => {
+    const inner = { bridge: 'virbr8', address: '192.168.122.129', prefix: 25 };
+    await using host = await Host.open([virbr0, inner]);
+    const nic = await host.attach('web');
+    const refused = host.attach('other', { bridge: 'virbr8' });
+    await assert.rejects(refused, /virbr8 .* overlaps virbr0 \(192\.168\.122\.1\/24\)/);
+    closeFd(nic.tapFd);
+    await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);
   });
 });

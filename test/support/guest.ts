@@ -42,6 +42,9 @@ export class Machine implements AsyncDisposable {
   static async guest(nic: { tapFd: number; mac: string }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
     const inner = withNetns(machine.namespace.path, () => openTap('eth0')).fd;
+    // Up before the first frame: writing to a tap that is down is an error, and cat would end.
+    await machine.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
+    await machine.namespace.ip('link', 'set', 'eth0', 'up');
     const program = findProgram('cat') ?? 'cat';
     for (const stdio of [
       [nic.tapFd, inner, 'ignore'],
@@ -51,8 +54,6 @@ export class Machine implements AsyncDisposable {
     }
     closeFd(nic.tapFd);
     closeFd(inner);
-    await machine.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
-    await machine.namespace.ip('link', 'set', 'eth0', 'up');
     return machine;
   }
 
