@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CgroupPlan,
@@ -10,11 +9,14 @@ import {
   pidfdSignal,
   waitGone,
 } from '#host';
-import { endOf, parseJournal, QmpClient } from '#qmp';
+import type { QmpClient, QmpEvent } from '#qmp';
 import { messageOf } from './error.ts';
 import { exitResult } from './exit.ts';
+import { readEnd, trimJournal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
+import { orAborted } from './or-aborted.ts';
 import type { VmPaths } from './plan.ts';
+import { QmpLink } from './qmp-link.ts';
 import type { VmRecord } from './record.ts';
 import { guestMemory, measure } from './stats.ts';
 import { climbDown, stopTimes } from './stop.ts';
@@ -30,6 +32,10 @@ import type {
 } from './virtualizer.ts';
 
 const sigterm = 15;
+const resetsPerTrim = 64;
+const lookAgainMs = 1000;
+/** A socket closes a moment before its process is gone. */
+const dyingMs = 50;
 const MiB = 1024 * 1024;
 
 /** Which state may follow which. */
@@ -66,16 +72,23 @@ export class Machine implements Domain {
   readonly #parts: MachineParts;
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #over = new AbortController();
-  #qmp: QmpClient | undefined;
+  readonly #qmp: QmpLink;
   #state: DomainState = 'starting';
   #exit: ExitResult | undefined;
   #completedAtMs: number | undefined;
+  #resets = 0;
   #stopping: Promise<void> | undefined;
   #finished: Promise<void> = Promise.resolve();
 
   private constructor(parts: MachineParts) {
     this.#parts = parts;
-    this.#qmp = parts.qmp;
+    this.#qmp = QmpLink.keep({
+      path: parts.paths.qmp,
+      client: parts.qmp,
+      isAlive: () => isAlive(parts.identity),
+      onEvent: (event) => this.#heard(event),
+      log: parts.log,
+    });
   }
 
   /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from now on. */
@@ -88,6 +101,10 @@ export class Machine implements Domain {
 
   get name(): string {
     return this.#parts.record.name;
+  }
+
+  get nodeId(): string {
+    return this.#parts.record.nodeId;
   }
 
   get state(): DomainState {
@@ -132,7 +149,7 @@ export class Machine implements Domain {
   }
 
   async wait({ signal }: { readonly signal: AbortSignal }): Promise<ExitResult> {
-    return whicheverFirst(this.#ended.promise, signal);
+    return orAborted(this.#ended.promise, signal);
   }
 
   async usage({ signal }: { readonly signal: AbortSignal }): Promise<DomainUsage> {
@@ -165,7 +182,7 @@ export class Machine implements Domain {
   /** Lets go of the VM without touching it: for the end of the plugin. */
   async release(): Promise<void> {
     this.#over.abort();
-    await this.#qmp?.[Symbol.asyncDispose]();
+    await this.#qmp[Symbol.asyncDispose]();
     for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
   }
 
@@ -174,7 +191,7 @@ export class Machine implements Domain {
     this.#enter('stopping');
     const ended = await climbDown(
       {
-        qmp: this.#qmp,
+        qmp: this.#qmp.client,
         paused,
         ended: this.#ended.promise,
         terminate: () => pidfdSignal(this.#parts.identity, sigterm),
@@ -192,17 +209,17 @@ export class Machine implements Domain {
     limitBytes: number,
     signal: AbortSignal,
   ): Promise<Awaited<ReturnType<typeof guestMemory>>> {
-    if (this.#qmp === undefined || this.#state === 'exited') return undefined;
+    const { client } = this.#qmp;
+    if (client === undefined || this.#state === 'exited') return undefined;
     try {
       const limited = AbortSignal.any([signal, AbortSignal.timeout(500)]);
-      return await guestMemory(this.#qmp, limitBytes, { signal: limited });
+      return await guestMemory(client, limitBytes, { signal: limited });
     } catch {
       return undefined; // a figure the guest may give; its absence is no fault
     }
   }
 
   async #watch(): Promise<void> {
-    const events = this.#followEvents();
     const status = await this.#whenGone();
     if (this.#over.signal.aborted) return;
     const exit = await this.#howItEnded(status);
@@ -218,8 +235,7 @@ export class Machine implements Domain {
     this.#over.abort();
     const limited = { signal: AbortSignal.timeout(2000) };
     await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
-    await this.#qmp?.[Symbol.asyncDispose]();
-    await events;
+    await this.#qmp[Symbol.asyncDispose]();
   }
 
   /** Returns when QEMU's process is gone; with its exit status where the kernel told us. */
@@ -228,15 +244,14 @@ export class Machine implements Domain {
     if (status !== undefined) return status;
     // Not our child: the socket's end tells of its death at once, a look now and then covers a lost connection.
     while (isAlive(identity) && !this.#over.signal.aborted) {
-      const closed = this.#qmp?.closed ?? new Promise<void>(() => {});
       const pause = new AbortController();
+      const nap = sleep(lookAgainMs, undefined, { signal: pause.signal }).catch(() => {});
       await Promise.race([
-        closed,
-        sleep(1000, undefined, { signal: pause.signal }).catch(() => {}),
+        nap,
+        ...(this.#qmp.client === undefined ? [] : [this.#qmp.client.closed]),
       ]);
       pause.abort();
-      if (this.#qmp !== undefined && !isAlive(identity)) break;
-      await waitGone(identity, { signal: AbortSignal.timeout(50) }).catch(() => {});
+      await waitGone(identity, { signal: AbortSignal.timeout(dyingMs) }).catch(() => {});
     }
     return undefined;
   }
@@ -244,7 +259,7 @@ export class Machine implements Domain {
   async #howItEnded(status: Awaited<MachineParts['status']>): Promise<ExitResult> {
     const { paths, cgroup, record, lastWords } = this.#parts;
     return exitResult({
-      journal: endOf(parseJournal(await readJournal(paths.journal))),
+      journal: await readEnd(paths.journal),
       status,
       oomKills: cgroup === undefined ? 0 : oomKills(cgroup) - record.oomKillsBefore,
       stopping: this.#state === 'stopping',
@@ -252,32 +267,21 @@ export class Machine implements Domain {
     });
   }
 
-  /** Follows QEMU's events for as long as it lives; a broken connection is made again. */
-  async #followEvents(): Promise<void> {
-    const { identity, log } = this.#parts;
-    for (let pauseMs = 100; !this.#over.signal.aborted; pauseMs = Math.min(pauseMs * 2, 30_000)) {
-      if (this.#qmp !== undefined) {
-        pauseMs = 100;
-        await this.#followConnection(this.#qmp);
-      }
-      this.#qmp = undefined;
-      await sleep(pauseMs, undefined, { signal: this.#over.signal }).catch(() => {});
-      if (this.#over.signal.aborted || !isAlive(identity)) return;
-      log.warn('QMP connection lost; connecting again', { vm: this.name });
-      this.#qmp = await connectAgain(this.#parts.paths.qmp);
-    }
+  #heard(event: QmpEvent): void {
+    if (event.event === 'STOP' && this.#state === 'running') this.#enter('paused');
+    if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
+    if (event.event === 'RESET') this.#countReset();
+    const story = storyOf(event);
+    if (story !== undefined) this.#parts.tell(story);
   }
 
-  async #followConnection(qmp: QmpClient): Promise<void> {
+  #countReset(): void {
+    this.#resets += 1;
+    if (this.#resets % resetsPerTrim !== 0) return;
     try {
-      for await (const event of qmp.events()) {
-        if (event.event === 'STOP' && this.#state === 'running') this.#enter('paused');
-        if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
-        const story = storyOf(event);
-        if (story !== undefined) this.#parts.tell(story);
-      }
+      trimJournal(this.#parts.paths.journal);
     } catch (error) {
-      this.#parts.log.debug('QMP events ended', { vm: this.name, reason: messageOf(error) });
+      this.#parts.log.warn('journal not trimmed', { vm: this.name, reason: messageOf(error) });
     }
   }
 
@@ -288,29 +292,4 @@ export class Machine implements Domain {
     this.#parts.log.debug('VM state', { vm: this.name, from: this.#state, to: state });
     this.#state = state;
   }
-}
-
-async function connectAgain(path: string): Promise<QmpClient | undefined> {
-  try {
-    return await QmpClient.connect(path, { signal: AbortSignal.timeout(5000) });
-  } catch {
-    return undefined; // hung, or somebody else is connected; tried again later
-  }
-}
-
-async function readJournal(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch {
-    return new Uint8Array();
-  }
-}
-
-function whicheverFirst<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const aborted = (): void => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
-  });
 }

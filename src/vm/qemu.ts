@@ -18,6 +18,7 @@ import { vmPaths } from './plan.ts';
 import { recoverVm } from './recover.ts';
 import type { VmSpec } from './spec.ts';
 import { type StoryListener, StoryTeller } from './story.ts';
+import { isOrphan, sweepAfterMs } from './sweep.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
 import type {
   Domain,
@@ -48,6 +49,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #domains = new Map<string, Machine>();
   readonly #busy = new Map<string, Promise<unknown>>();
   readonly #teller = new StoryTeller();
+  #nodeId = '';
+  #sweeper: NodeJS.Timeout | undefined;
 
   private constructor(host: VmHost) {
     this.#host = host;
@@ -90,6 +93,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       const tell = this.#teller.about(spec.name);
       const machine = await startVm({ spec, host: this.#host, accelerated, tell }, waiting);
       this.#domains.set(spec.name, machine);
+      this.#serve(spec.identity.nodeId);
       return machine;
     });
   }
@@ -105,7 +109,9 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
         bootId: bootId(),
         tell: this.#teller.about(known.name),
       });
-      if (machine !== undefined) this.#domains.set(known.name, machine);
+      if (machine === undefined) return undefined;
+      this.#domains.set(known.name, machine);
+      this.#serve(machine.nodeId);
       return machine;
     });
   }
@@ -144,10 +150,40 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     }
   }
 
+  /**
+   * Removes VMs of this Nomad client that no task claims and whose allocation is gone: what is left when the agent
+   * lost its state. Returns their names.
+   */
+  async sweep(): Promise<readonly string[]> {
+    const { dataDir, runDir, log } = this.#host;
+    const swept: string[] = [];
+    for (const name of await this.namesOnDisk()) {
+      if (this.#domains.has(name) || this.#busy.has(name) || this.#nodeId === '') continue;
+      const paths = vmPaths(name, dataDir, runDir);
+      try {
+        if (!(await isOrphan({ paths, nodeId: this.#nodeId, nowMs: Date.now() }))) continue;
+        await this.destroyDomain(name);
+        log.warn('removed a VM that no task claims', { vm: name });
+        swept.push(name);
+      } catch (error) {
+        log.warn('unclaimed VM not removed', { vm: name, reason: messageOf(error) });
+      }
+    }
+    return swept;
+  }
+
   /** Lets go of every VM without touching it. */
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#sweeper);
     for (const machine of this.#domains.values()) await machine.release();
     await this.#host.networks[Symbol.asyncDispose]();
+  }
+
+  /** From its first task on this process serves a Nomad client, and looks after what that client has forgotten. */
+  #serve(nodeId: string): void {
+    if (nodeId === '') return;
+    this.#nodeId = nodeId;
+    this.#sweeper ??= setInterval(() => void this.sweep().catch(() => {}), sweepAfterMs).unref();
   }
 
   /** Undoes what a VM's log names and removes its directory. Throws VmError 'destroy' naming what could not be undone. */
