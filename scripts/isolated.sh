@@ -18,16 +18,15 @@ mount -t sysfs sysfs /sys
 mount --rbind "$carry" /sys/fs/cgroup
 umount -l "$carry"
 rmdir "$carry"
-# Namespaces are named by mounts here; ours must not be seen outside, nor theirs in here.
-mkdir -p /run/netns /run/nomad-driver-qmp
-mount -t tmpfs -o mode=755 tmpfs /run/netns
-mount -t tmpfs -o mode=755 tmpfs /run/nomad-driver-qmp
+# A /run of our own: namespaces are named there, sockets and locks live there, and nobody outside can pull it away.
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/netns /run/lock /run/nomad-driver-qmp
 
 state() {
   echo "link:       $(ip -o link | awk -F': ' '{print $2}' | sort | tr '\n' ' ')"
   nft list ruleset | sed 's/^/nftables:   /'
   ls -A /run/netns | sed 's/^/namespace:  /'
-  ls -A /run/nomad-driver-qmp | sed 's/^/run folder: /'
+  ls -A /run/nomad-driver-qmp 2>/dev/null | sed 's/^/run folder: /'
   awk '{print "mount:      " $5}' /proc/self/mountinfo | sort
   for dir in /sys/fs/cgroup/memory/nomad/*/ /sys/fs/cgroup/nomad.slice/*/*/; do
     [ ! -d "$dir" ] || [ ! -s "$dir/cgroup.procs" ] || echo "cgroup:     $dir"

@@ -77,13 +77,13 @@ async function runGoBinary(command: readonly string[], env: NodeJS.ProcessEnv): 
     if (event.Action === 'output') output.set(name, [...kept, event.Output ?? '']);
     if (!(event.Action in count)) continue;
     if (name === '') {
-      if (event.Action === 'fail') process.stdout.write(kept.slice(-200).join(''));
+      if (event.Action === 'fail') console.log(kept.slice(-200).join('').trimEnd());
       continue;
     }
     count[event.Action] = (count[event.Action] ?? 0) + 1;
     const mark = { pass: '✔', fail: '✖', skip: '﹣' }[event.Action] ?? '';
     console.log(`${mark} ${name} (${(event.Elapsed ?? 0).toFixed(2)} s)`);
-    if (event.Action !== 'pass') process.stdout.write(kept.join('').replaceAll(/^/gm, '    '));
+    if (event.Action !== 'pass') console.log(kept.join('').trimEnd().replaceAll(/^/gm, '    '));
     output.delete(name);
   }
   const code = await exit;

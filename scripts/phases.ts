@@ -31,6 +31,12 @@ export function formatTotals(totals: Totals): string {
 
 export class PhaseError extends Error {
   override readonly name = 'PhaseError';
+  /** What had run until then. */
+  readonly totals: Totals;
+  constructor(message: string, options?: ErrorOptions & { readonly totals?: Totals }) {
+    super(message, options);
+    this.totals = options?.totals ?? nothing;
+  }
 }
 
 /** Runs one phase, announced before and timed after it; its failure is told by name and goes up. */
@@ -95,19 +101,23 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
     );
     const totals = parseTap(readFileSync(tap, 'utf8'));
     console.log(formatTotals(totals));
-    if (outcome !== undefined) throw outcome;
     assertRan(totals);
+    if (outcome !== undefined) throw new PhaseError(String(outcome), { totals });
     return totals;
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
+/** Throws when nothing ran, something failed, or something was skipped that CI must be able to run. */
 export function assertRan(totals: Totals): void {
-  if (totals.pass === 0) throw new PhaseError('no test has passed');
-  if (totals.fail > 0) throw new PhaseError(`${totals.fail} tests failed`);
-  if (process.env.CI && totals.skipped > 0) {
-    throw new PhaseError(`${totals.skipped} tests were skipped, and CI must be able to run all`);
+  const { pass, fail, skipped } = totals;
+  if (fail > 0) throw new PhaseError(`${fail} tests failed`, { totals });
+  if (pass === 0) throw new PhaseError('no test has passed', { totals });
+  if (process.env.CI && skipped > 0) {
+    throw new PhaseError(`${skipped} tests were skipped, and CI must be able to run all`, {
+      totals,
+    });
   }
 }
 

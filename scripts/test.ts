@@ -63,6 +63,7 @@ for (const name of wanted) {
     totals = add(totals, await part(values.only));
   } catch (error) {
     failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
+    if (error instanceof PhaseError) totals = add(totals, error.totals);
   }
 }
 failures.push(

@@ -179,7 +179,8 @@ client {
 plugin "nomad-driver-qmp" {
   config {
     data_dir    = %q
-    image_paths = [%q, %q]
+    run_dir     = %q
+    image_paths = [%s]
     log_level   = "trace"
     limits {
       min_memory_mb = 16
@@ -191,11 +192,20 @@ plugin "nomad-driver-qmp" {
     }
   }
 }
-`, plugins, serverPorts+1, dir+"/data", fromEnv(t, "QMP_SECTOR_IMAGES"), filepath.Dir(os.Getenv("QMP_TINY_IMAGE")), c.bridge, number)), 0o600))
+`, plugins, serverPorts+1, dir+"/data", dir+"/run", imagePaths(t), c.bridge, number)), 0o600))
 	t.Cleanup(c.cleanUp)
 	c.begin()
 	c.ready()
 	return c
+}
+
+// imagePaths is where the guests of the tests are, as a list in HCL.
+func imagePaths(t testing.TB) string {
+	paths := fmt.Sprintf("%q", fromEnv(t, "QMP_SECTOR_IMAGES"))
+	if tiny := os.Getenv("QMP_TINY_IMAGE"); tiny != "" {
+		paths += fmt.Sprintf(", %q", filepath.Dir(tiny))
+	}
+	return paths
 }
 
 // ready waits until the node of this agent is known to be up, with a healthy driver.

@@ -144,6 +144,7 @@ func (h *host) configure(change map[string]any) error {
 func pluginConfig(t testing.TB, dir string) map[string]any {
 	return map[string]any{
 		"data_dir":    filepath.Join(dir, "data"),
+		"run_dir":     filepath.Join(dir, "run"),
 		"image_paths": []string{fromEnv(t, "QMP_SECTOR_IMAGES")},
 		"log_level":   "trace",
 		"limits":      []map[string]any{{"min_memory_mb": 16, "min_disk_mb": 1}},

@@ -132,21 +132,37 @@ func processesWith(text string) []process {
 	return found
 }
 
-// emulators are the QEMU processes whose arguments hold the text.
-func emulators(text string) []process {
+// emulators are the QEMU processes of one test: those that hold a file below its directory open, for their arguments name
+// nothing but descriptors.
+func emulators(dir string) []process {
 	var found []process
-	for _, p := range processesWith(text) {
-		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", p.pid))
-		if strings.HasPrefix(filepath.Base(exe), "qemu-system-") {
-			found = append(found, p)
+	exes, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range exes {
+		exe, _ := os.Readlink(link)
+		if !strings.HasPrefix(filepath.Base(exe), "qemu-system-") || !holds(filepath.Dir(link), dir) {
+			continue
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		if start := startTime(pid); start != "" {
+			found = append(found, process{pid, start})
 		}
 	}
 	return found
 }
 
-// endAll ends what a failed test left running, found by the test's own directory in its arguments.
-func endAll(t testing.TB, text string) {
-	for _, p := range processesWith(text) {
+func holds(proc, dir string) bool {
+	fds, _ := filepath.Glob(proc + "/fd/*")
+	for _, fd := range fds {
+		if path, _ := os.Readlink(fd); strings.HasPrefix(path, dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// endAll ends what a failed test left running.
+func endAll(t testing.TB, dir string) {
+	for _, p := range append(processesWith(dir), emulators(dir)...) {
 		t.Logf("clean-up ends %v", p)
 		_ = syscall.Kill(p.pid, syscall.SIGKILL)
 	}

@@ -48,6 +48,7 @@ func TestP18_JobSyntax(t *testing.T) {
 		"timezone":                        word("Europe/Berlin"),
 		"accelerator":                     word("tcg"),
 		"vcpus":                           number("2", 2),
+		"firmware":                        word("uefi"),
 		"os": {
 			[]string{`{ arch = "x86_64" }`, `= { arch = "x86_64" }`, `= [{ arch = "x86_64" }]`},
 			map[string]any{"arch": "x86_64"},
