@@ -65,7 +65,7 @@ function sourcesBelow(folder: string): Source[] {
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
     .map((path) => {
       const text = readFileSync(join(root, path), 'utf8');
-      const found = text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'([^']+)'/g);
+      const found = text.matchAll(/(?:\bfrom\s+|\bimport\s+|\bimport\(\s*)'([^']+)'/g);
       return { path, text, imports: [...found].map((match) => match[1] ?? '') };
     });
 }
