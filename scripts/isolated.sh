@@ -43,6 +43,14 @@ processes() {
   done
 }
 
+# For tests that would harm a real host, and for programs that want a host to have an address: it leads nowhere.
+export QMP_ISOLATED=1
+ip link add uplink0 type veth peer name nowhere0
+ip addr add 192.0.2.2/24 dev uplink0
+ip link set uplink0 up
+ip link set nowhere0 up
+ip route add default via 192.0.2.1
+
 before=$(state)
 code=0
 "$@" || code=$?

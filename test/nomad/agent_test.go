@@ -131,6 +131,10 @@ telemetry {
 }
 
 func TestMain(m *testing.M) {
+	if os.Getenv("QMP_ISOLATED") == "" {
+		fmt.Fprintln(os.Stderr, "these tests change links and rules: they run in scripts/isolated.sh only (npm test -- nomad)")
+		os.Exit(1)
+	}
 	code := m.Run()
 	if theServer != nil {
 		_ = theServer.command.Process.Kill()
@@ -170,6 +174,7 @@ client {
   enabled           = true
   servers           = ["127.0.0.1:%d"]
   cpu_total_compute = 4000
+  network_interface = "uplink0"
   max_kill_timeout  = "60s"
   options = {
     "driver.allowlist"     = "virt"
