@@ -70,8 +70,10 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
     { dir: `${host.dataDir}/uids`, range: host.uidRange },
     (file, make) => undo.perform({ kind: 'uid', file, name: spec.name }, make),
   );
-  const nics = await inWords('network', () => attachNics(request, undo, fds, waiting));
-  const shares = await prepareShares(request, parts, fds, waiting);
+  const [nics, shares] = await both(
+    inWords('network', () => attachNics(request, undo, fds, waiting)),
+    prepareShares(request, parts, fds, waiting),
+  );
   const plan = planVm(
     spec,
     {
@@ -172,20 +174,27 @@ async function prepareShares(
     tell({ message: `No shared directories in the guest: ${tools.reason}`, annotations: {} });
     return [];
   }
-  const prepared: PreparedShare[] = [];
-  for (const share of spec.shares) {
-    const done = await prepareShare(share, { tools, paths, undo, log: host.log });
-    if (done === undefined) {
-      tell({
-        message: `Directory not shared with the guest: ${share.target}`,
-        annotations: { source: share.source },
-      });
-      continue;
-    }
-    if (done.fd !== undefined) fds.add(`share${prepared.length}`, done.fd);
-    prepared.push(done);
+  const shared = await Promise.all(
+    spec.shares.map((share) => prepareShare(share, { tools, paths, undo, log: host.log })),
+  );
+  const prepared = shared.filter((it) => it !== undefined);
+  for (const [index, { fd }] of prepared.entries()) {
+    if (fd !== undefined) fds.add(`share${index}`, fd);
+  }
+  for (const [index, share] of spec.shares.entries()) {
+    if (shared[index] !== undefined) continue;
+    tell({
+      message: `Directory not shared with the guest: ${share.target}`,
+      annotations: { source: share.source },
+    });
   }
   return prepared;
+}
+
+/** Two pieces of work at once. Waits for both even when one fails: what is still being made can't be undone yet. */
+async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<readonly [A, B]> {
+  await Promise.allSettled([first, second]);
+  return [await first, await second];
 }
 
 /** The VM's directory goes last, and only when nothing is left to undo from it. */

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type CgroupPlan,
   isAlive,
-  kill,
   type Logger,
   oomKills,
   type ProcessIdentity,
@@ -10,7 +9,8 @@ import {
   waitGone,
 } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
-import { messageOf } from './error.ts';
+import { attributesOf } from './attributes.ts';
+import { messageOf, VmError } from './error.ts';
 import { exitResult } from './exit.ts';
 import { readEnd, trimJournal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
@@ -31,7 +31,10 @@ import type {
   StopRequest,
 } from './virtualizer.ts';
 
+const sigkill = 9;
 const sigterm = 15;
+/** A process that waits for a disk can't die before the disk answers. */
+const killMs = 30_000;
 const resetsPerTrim = 64;
 const lookAgainMs = 1000;
 /** A socket closes a moment before its process is gone. */
@@ -133,19 +136,7 @@ export class Machine implements Domain {
   }
 
   get attributes(): Readonly<Record<string, string>> {
-    const { record, paths, identity, network } = this.#parts;
-    return {
-      pid: String(identity.pid),
-      uuid: record.uuid,
-      machine: record.machine,
-      accelerator: record.accelerator,
-      disk: record.diskPath,
-      'qmp.socket': paths.qmp,
-      'console.log': paths.console,
-      ...(network === undefined
-        ? {}
-        : { ip: network.ip, mac: network.mac, bridge: network.bridge }),
-    };
+    return attributesOf(this.#parts);
   }
 
   async wait({ signal }: { readonly signal: AbortSignal }): Promise<ExitResult> {
@@ -170,8 +161,14 @@ export class Machine implements Domain {
   async kill(): Promise<void> {
     if (this.#state === 'exited') return;
     if (this.#state !== 'stopping') this.#enter('stopping');
-    await kill(this.#parts.identity, { signal: AbortSignal.timeout(30_000) });
-    await this.#ended.promise;
+    pidfdSignal(this.#parts.identity, sigkill);
+    try {
+      await orAborted(this.#ended.promise, AbortSignal.timeout(killMs));
+    } catch (cause) {
+      throw new VmError('stop', `QEMU (pid ${this.#parts.identity.pid}) does not die of SIGKILL`, {
+        cause,
+      });
+    }
   }
 
   /** Lets go of everything in this process, once the VM has ended: what was logged is passed on first. */
