@@ -1,4 +1,4 @@
-import { must } from './libc.ts';
+import { attempt, must } from './libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
 const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;
@@ -65,4 +65,16 @@ export function withoutCoreFiles<T>(start: () => T): T {
   } finally {
     must('restoring the core limit', 'prlimit', 0, resources.core, former, null);
   }
+}
+
+const sysCloseRange = 436;
+const closeRangeCloseOnExec = 4;
+
+/**
+ * Keeps programs started from now on from inheriting descriptors that this process was itself started with: whoever
+ * started it may have left some open. Before Linux 5.11 it does nothing.
+ */
+export function inheritNothing(): void {
+  const highest = 0xffff_ffff;
+  attempt('syscall4', sysCloseRange, 3, highest, closeRangeCloseOnExec, 0);
 }

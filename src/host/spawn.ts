@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { errnoOf, HostError } from './error.ts';
-import { withoutCoreFiles } from './limits.ts';
+import { inheritNothing, withoutCoreFiles } from './limits.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 import type { Waiting } from './waiting.ts';
 
@@ -36,6 +36,7 @@ export interface SpawnOptions {
 export async function spawnDetached(
   options: SpawnOptions & { readonly stdio: readonly (number | 'ignore')[] },
 ): Promise<SpawnedProcess> {
+  inheritNothing();
   const child = withoutCoreFiles(() => start(options, [...options.stdio]));
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.

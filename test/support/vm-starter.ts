@@ -1,0 +1,19 @@
+// A process that starts one VM and is there to be killed: argv[2] is {options, spec} as JSON. It says `ready`, waits for
+// a line on stdin, starts the VM and says its record as JSON. It ends with its stdin.
+import { findEmulators } from '#host';
+import { QemuVirtualizer } from '#vm';
+import { collect, soon } from './vm.ts';
+
+const { options, spec } = JSON.parse(process.argv[2] ?? '');
+const virtualizer = QemuVirtualizer.create({ ...options, log: collect([]) });
+await findEmulators(soon());
+process.stdout.write('ready\n');
+process.stdin.once('data', async () => {
+  try {
+    const domain = await virtualizer.createDomain(spec, soon());
+    process.stdout.write(`${JSON.stringify({ record: domain.record })}\n`);
+  } catch (error) {
+    process.stdout.write(`${JSON.stringify({ error: String(error) })}\n`);
+  }
+});
+process.stdin.once('end', () => process.exit());
