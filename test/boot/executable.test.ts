@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { before, test } from 'node:test';
+import { build } from '../../scripts/build.ts';
+import { version } from '../../src/plugin/version.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+// What Nomad sets, and nothing else: no node, no node_modules, no HOME.
+const environment = {
+  PATH: '/nonexistent',
+  NOMAD_PLUGIN_MAGIC_COOKIE: 'e4327c2e01eabfd75a8a67adb114fb34a757d57eee7728d857a8cec6e91a7255',
+  PLUGIN_PROTOCOL_VERSIONS: '2',
+};
+
+let executable = '';
+before(async () => {
+  executable = await build();
+});
+
+test('P-1: one file that needs nothing beside it', (t) => {
+  const output = execFileSync(executable, ['--version'], {
+    cwd: tmpDir(t),
+    env: { PATH: '/nonexistent' },
+    encoding: 'utf8',
+  });
+  assert.equal(output, `nomad-driver-qmp ${version}\n`);
+});
+
+test('P-1: it shares only the C and C++ libraries with the host', () => {
+  const output = execFileSync('ldd', [executable], { encoding: 'utf8' });
+  const libraries = [...output.matchAll(/^\t(?:\S*\/)?([\w+-]+)\.so/gm)].map((match) => match[1]);
+  const allowed = /^(libc|libdl|libgcc_s|libm|libpthread|libstdc\+\+|linux-vdso|ld-linux-.*)$/;
+  assert.ok(libraries.length > 3, output);
+  assert.deepEqual(
+    libraries.filter((name) => !allowed.test(name ?? '')),
+    [],
+  );
+});
+
+test('P-2: started by a person, it says so on stderr and nothing on stdout', (t) => {
+  const outcome = spawnSync(executable, [], {
+    cwd: tmpDir(t),
+    env: { PATH: '/nonexistent' },
+    encoding: 'utf8',
+  });
+  assert.equal(outcome.status, 1);
+  assert.equal(outcome.stdout, '');
+  assert.match(outcome.stderr, /plugin/);
+});
+
+test('P-3: the handshake comes within two seconds, somebody listens, SIGTERM ends it without a trace', async (t) => {
+  const temporary = tmpDir(t);
+  const begin = performance.now();
+  const child = spawn(executable, [], {
+    cwd: '/',
+    env: { ...environment, TMPDIR: temporary },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  let stderr = '';
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const exit = new Promise((resolve) => child.on('exit', resolve));
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: child.stdout })) {
+    lines.push(line);
+    const tookMs = performance.now() - begin;
+    t.diagnostic(`handshake after ${tookMs.toFixed(0)} ms`);
+    assert.ok(tookMs < 2000, `it took ${tookMs} ms`);
+    const [core, app, network, path = '', protocol, ...rest] = line.split('|');
+    assert.deepEqual([core, app, network, protocol, rest], ['1', '2', 'unix', 'grpc', ['']]);
+    assert.ok(path.startsWith(temporary) && Buffer.byteLength(path) <= 107, path);
+    await new Promise((resolve, reject) => {
+      const socket = connect(path, () => resolve(socket.destroy()));
+      socket.on('error', reject);
+    });
+    child.kill('SIGTERM');
+  }
+  assert.equal(await exit, 0);
+  assert.equal(lines.length, 1);
+  assert.doesNotMatch(stderr, /warning/i);
+  assert.deepEqual(readdirSync(temporary), []);
+});
+
+test('the executable is not built again when nothing has changed', async () => {
+  const begin = performance.now();
+  assert.equal(await build(), executable);
+  assert.ok(performance.now() - begin < 1000);
+  assert.ok(existsSync(join(executable, '../nomad-driver-qmp.inputs')));
+});
