@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
@@ -16,4 +16,17 @@ export function recipeHash(parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(`${part.length}:`).update(part);
   return hash.digest('hex').slice(0, 12);
+}
+
+/** The same over files and whole folders, by name and content. */
+export function hashOfFiles(paths: readonly string[]): string {
+  const parts = paths.flatMap((path) =>
+    statSync(path).isDirectory()
+      ? readdirSync(path, { recursive: true, encoding: 'utf8' })
+          .sort()
+          .filter((name) => statSync(join(path, name)).isFile())
+          .flatMap((name) => [name, readFileSync(join(path, name))])
+      : [readFileSync(path)],
+  );
+  return recipeHash(parts);
 }

@@ -1,0 +1,22 @@
+#!/bin/sh
+# network.sh NIC: the address that the seed has for this interface, else whatever DHCP says (in the background).
+nic=$1
+ip link set "$nic" up
+mac=$(cat "/sys/class/net/$nic/address")
+# JSON without blanks; from this interface's address to where the next interface begins.
+mine=$(tr -d ' \n\t' 2>/dev/null < /cidata/network-config |
+  sed -n "s/.*\"macaddress\":\"$mac\"//p" | sed 's/"match":.*//')
+address=$(echo "$mine" | sed 's/"nameservers".*//' | sed -n 's/.*"addresses":\["\([^"]*\)".*/\1/p')
+if [ -z "$address" ]; then
+  udhcpc -i "$nic" -s /sbin/udhcpc.sh -b -q -t 20 -T 1 -O mtu -x "hostname:$(hostname)" >/dev/null 2>&1 &
+  exit 0
+fi
+mtu=$(echo "$mine" | sed -n 's/.*"mtu":\([0-9]*\).*/\1/p')
+gateway=$(echo "$mine" | sed -n 's/.*"via":"\([^"]*\)".*/\1/p')
+servers=$(echo "$mine" | sed -n 's/.*"nameservers":{"addresses":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr , ' ')
+[ -z "$mtu" ] || ip link set "$nic" mtu "$mtu"
+ip addr add "$address" dev "$nic"
+[ -z "$gateway" ] || ip route add default via "$gateway" dev "$nic"
+for server in $servers; do echo "nameserver $server"; done >> /etc/resolv.conf
+echo "static" > "/run/mode.$nic"
+echo "GUEST-STATIC $nic ${address%/*}"
