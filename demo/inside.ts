@@ -1,0 +1,88 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describeChange, hostState } from '../scripts/host-state.ts';
+import type { DemoParts } from './demo.ts';
+import { runJob } from './nomad.ts';
+import { Report } from './report.ts';
+import { runVm } from './vm.ts';
+
+/** The whole demo; generous, for slow machines. */
+const limitMs = 10 * 60_000;
+
+/** What both kinds of demo work with. */
+export interface Stage {
+  readonly report: Report;
+  /** A directory of its own that is removed afterwards. */
+  readonly dir: string;
+  readonly image: string;
+  /** Aborts at Ctrl-C. */
+  readonly signal: AbortSignal;
+}
+
+/** Inside the namespaces: runs one kind of demo, then looks whether anything is left. Returns the exit code. */
+export async function runInside(parts: DemoParts): Promise<number> {
+  const report = new Report(parts.startedAtMs, parts.step);
+  const signal = AbortSignal.any([interruption(), AbortSignal.timeout(limitMs)]);
+  report.step('Namespaces');
+  report.line(
+    'from here on in network, mount and process namespaces of its own (scripts/isolated.sh):',
+  );
+  report.line("this host's links, rules, mounts and processes are out of reach");
+  const before = hostState();
+  const dir = await mkdtemp(join(tmpdir(), 'nq-demo-'));
+  const stage: Stage = { report, dir, image: parts.image, signal };
+  let failure: unknown;
+  try {
+    if (parts.nomad === undefined) await runVm(stage);
+    else await runJob(stage, parts.nomad);
+  } catch (error) {
+    failure = signal.aborted ? signal.reason : error;
+  }
+  report.step('What is left');
+  const left = await whatIsLeft(before, dir);
+  if (left.length === 0) {
+    report.line(
+      'nothing: no process, link, nftables rule, mount or network namespace, and no file',
+    );
+  }
+  for (const line of left) report.line(line);
+  return conclude(report, failure, left.length > 0);
+}
+
+/** Aborts at Ctrl-C, at SIGTERM and when the process that started this one is gone. */
+function interruption(): AbortSignal {
+  const controller = new AbortController();
+  const stop = (): void => controller.abort(new Error('interrupted'));
+  process.on('SIGINT', stop);
+  process.on('SIGTERM', stop);
+  process.on('disconnect', stop);
+  process.channel?.unref();
+  return controller.signal;
+}
+
+async function whatIsLeft(before: ReadonlySet<string>, dir: string): Promise<readonly string[]> {
+  let left = describeChange(before, hostState());
+  // A process that was told to end is a zombie for a moment, and its links go after it.
+  for (let attempt = 0; attempt < 20 && left.length > 0; attempt += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    left = describeChange(before, hostState());
+  }
+  await rm(dir, { recursive: true, force: true });
+  return left;
+}
+
+function conclude(report: Report, failure: unknown, somethingLeft: boolean): number {
+  if (failure !== undefined) {
+    report.bad(
+      `The demo ended early: ${failure instanceof Error ? failure.message : String(failure)}`,
+    );
+    return 1;
+  }
+  if (somethingLeft) {
+    report.bad('The demo left something behind, which is a bug.');
+    return 1;
+  }
+  report.good('Done.');
+  return 0;
+}

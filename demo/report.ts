@@ -1,0 +1,56 @@
+import { styleText } from 'node:util';
+
+/** What a person sees while the demo works: numbered steps with the time since the start, and lines below them. */
+export class Report {
+  readonly #startedAtMs: number;
+  #step: number;
+
+  /** `startedAtMs` and `step` let a second process go on where the first one stopped counting. */
+  constructor(startedAtMs: number, step = 0) {
+    this.#startedAtMs = startedAtMs;
+    this.#step = step;
+  }
+
+  get steps(): number {
+    return this.#step;
+  }
+
+  step(title: string): void {
+    this.#step += 1;
+    const number = String(this.#step).padStart(2);
+    console.log(`\n${this.#elapsed()} ${paint('bold', `${number}. ${title}`)}`);
+  }
+
+  /** A finding of the step. */
+  line(text: string): void {
+    for (const part of text.split('\n')) console.log(`             ${part}`);
+  }
+
+  /** Something that happened to the VM, with the time it happened. */
+  event(text: string): void {
+    console.log(`${this.#elapsed()}     ${paint('cyan', `* ${text}`)}`);
+  }
+
+  /** A line from the guest's serial port. */
+  console(text: string): void {
+    console.log(`${paint('dim', `    console | ${text}`)}`);
+  }
+
+  good(text: string): void {
+    console.log(`\n${this.#elapsed()} ${paint('green', text)}`);
+  }
+
+  bad(text: string): void {
+    console.error(`\n${this.#elapsed()} ${paint('red', text)}`);
+  }
+
+  #elapsed(): string {
+    const seconds = (Date.now() - this.#startedAtMs) / 1000;
+    return `[${seconds.toFixed(1).padStart(5)} s]`;
+  }
+}
+
+/** Follows NO_COLOR and leaves pipes and files plain. */
+function paint(format: Parameters<typeof styleText>[0], text: string): string {
+  return styleText(format, text, { stream: process.stdout });
+}

@@ -1,0 +1,222 @@
+import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Logger } from '#host';
+import { type Domain, QemuVirtualizer, type VmSpec } from '#vm';
+import { ConsolePipe } from './console-pipe.ts';
+import type { Stage } from './inside.ts';
+import { fetchPage } from './page.ts';
+import type { Report } from './report.ts';
+
+const hostPort = 18080;
+const MiB = 1024 * 1024;
+const bootMs = 90_000;
+const stopMs = 20_000;
+
+/** What the guest runs at its first boot, by way of the seed. */
+export const userData = `#!/bin/sh
+echo "Hello from $(hostname): $(uname -sr), up $(cut -d' ' -f1 /proc/uptime) s." > /www/index.html
+echo "user data has run"
+`;
+
+/** Boots one VM through the driver's own code and shows what there is to see of it. */
+export async function runVm(stage: Stage): Promise<void> {
+  const { report, dir, image, signal } = stage;
+  const name = `hello-${randomBytes(4).toString('hex')}`;
+  await chmod(dir, 0o711);
+  await using virtualizer = QemuVirtualizer.create({
+    dataDir: join(dir, 'data'),
+    runDir: '/run/nomad-driver-qmp',
+    imagePaths: [dirname(image)],
+    uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
+    managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
+    maxImageBytes: 2048 * MiB,
+    log: troubleOnly(report),
+  });
+  virtualizer.onEvent((_vm, { message, annotations }) => {
+    report.event(`${message}${formatAnnotations(annotations)}`);
+  });
+  await showHost(report, virtualizer, signal);
+
+  report.step('Start: undo log, tap and bridge, overlay, seed, then QEMU');
+  const allocDir = await makeAllocDir(dir);
+  using console = ConsolePipe.open(join(dir, 'stdout.fifo'), (line) => report.console(line));
+  using messages = ConsolePipe.open(join(dir, 'stderr.fifo'), (line) =>
+    report.line(`QEMU says: ${line}`),
+  );
+  try {
+    const spec = makeSpec({ name, image, allocDir, pipes: [console.path, messages.path] });
+    const domain = await virtualizer.createDomain(spec, { signal });
+    await tour(stage, virtualizer, domain);
+  } finally {
+    report.step('Remove: everything in the undo log, newest first');
+    await virtualizer.destroyDomain(name);
+  }
+  const left = await readdir(join(dir, 'data/vms'));
+  report.line(`VM directories left: ${left.length}`);
+}
+
+async function tour(
+  { report, signal }: Stage,
+  virtualizer: QemuVirtualizer,
+  domain: Domain,
+): Promise<void> {
+  const url = `http://127.0.0.1:${hostPort}/`;
+  report.step(`Fetch a page from the guest: ${url} on the host → port 80 in the guest`);
+  const ended = domain.wait({ signal }).then(({ reason, error }) => {
+    throw new Error(`the VM ended meanwhile (${reason}): ${error ?? 'nothing was wrong'}`);
+  });
+  ended.catch(() => {});
+  const page = await Promise.race([fetchPage(url, bootMs, { signal }), ended]);
+  report.line(`HTTP ${page.status} after ${page.tookMs.toFixed(0)} ms: ${page.text.trim()}`);
+
+  report.step('What is on this host now');
+  for (const line of describeDomain(domain)) report.line(line);
+  for (const line of describeNetwork()) report.line(line);
+
+  report.step('Statistics');
+  const usage = await domain.usage({ signal });
+  const cpu = (usage.cpuUserNs + usage.cpuSystemNs) / 1e9;
+  report.line(`CPU time ${cpu.toFixed(2)} s, QEMU's memory ${mib(usage.rssBytes)}`);
+  if (usage.guestUsedBytes !== undefined) {
+    report.line(
+      `in use inside the guest ${mib(usage.guestUsedBytes)} of ${mib(usage.guestTotalBytes)}`,
+    );
+  }
+
+  report.step('Stop: press the power button and wait for the guest');
+  const begin = performance.now();
+  await virtualizer.stopDomain(domain.name, { graceMs: stopMs, immediately: false });
+  const exit = await domain.wait({ signal });
+  report.line(
+    `ended after ${((performance.now() - begin) / 1000).toFixed(2)} s: reason ${exit.reason}, exit code ${exit.exitCode}, signal ${exit.signal}`,
+  );
+  if (exit.error !== undefined || exit.exitCode !== 0) {
+    throw new Error(`the guest did not power off in order: ${exit.error ?? exit.reason}`);
+  }
+}
+
+async function showHost(
+  report: Report,
+  virtualizer: QemuVirtualizer,
+  signal: AbortSignal,
+): Promise<void> {
+  report.step('This host, as the driver tells Nomad');
+  // The first look does not wait for the probe of KVM; a second one a few seconds later has its answer.
+  let info = await virtualizer.getInfo({ signal });
+  for (let looks = 0; looks < 40 && !('emulator.kvm' in info.attributes); looks += 1) {
+    info = await virtualizer.getInfo({ signal });
+  }
+  const { attributes } = info;
+  report.line(`${info.description}: QEMU ${attributes['emulator.version.readable']}`);
+  const kvm = attributes['emulator.kvm'] === true;
+  report.line(
+    kvm
+      ? 'KVM works: a guest ran on it just now'
+      : `KVM does not work here (${attributes['emulator.kvm.reason'] ?? 'still being probed'}): QEMU will interpret, slower`,
+  );
+  if (!info.healthy) throw new Error(`this host can't run VMs: ${info.description}`);
+}
+
+/** The directories that Nomad makes for an allocation. */
+async function makeAllocDir(dir: string): Promise<string> {
+  const allocDir = join(dir, 'alloc');
+  for (const path of ['alloc', 'hello/local', 'hello/secrets']) {
+    await mkdir(join(allocDir, path), { recursive: true, mode: 0o755 });
+  }
+  return allocDir;
+}
+
+function makeSpec(o: {
+  readonly name: string;
+  readonly image: string;
+  readonly allocDir: string;
+  readonly pipes: readonly [string, string];
+}): VmSpec {
+  return {
+    name: o.name,
+    identity: {
+      taskId: `demo/hello/${o.name.slice(-8)}`,
+      taskName: 'hello',
+      allocId: 'demo',
+      groupName: 'demo',
+      jobId: 'demo',
+      jobName: 'demo',
+      namespace: 'default',
+      nodeName: 'demo',
+      nodeId: '',
+    },
+    arch: process.arch === 'arm64' ? 'aarch64' : 'x86_64',
+    machine: undefined,
+    accelerator: 'auto',
+    vcpus: 1,
+    pinnedCores: [],
+    cpuShares: 0,
+    memoryMiB: 256,
+    disk: { image: o.image, sizeMiB: 256, thin: true },
+    nics: [
+      {
+        kind: 'bridge',
+        bridge: 'virbr0',
+        ports: [{ label: 'http', hostIp: '127.0.0.1', hostPort, guestPort: 80 }],
+      },
+    ],
+    shares: [],
+    guest: {
+      hostname: 'hello-qmp',
+      userData: { kind: 'inline', text: userData },
+      password: undefined,
+      authorizedKey: undefined,
+      commands: [],
+      timezone: undefined,
+      env: {},
+    },
+    allocDir: o.allocDir,
+    taskDir: join(o.allocDir, 'hello'),
+    stdoutPath: o.pipes[0],
+    stderrPath: o.pipes[1],
+    cgroupPath: '',
+  };
+}
+
+function describeDomain(domain: Domain): readonly string[] {
+  const { attributes } = domain;
+  return [
+    `QEMU: process ${attributes.pid}, machine ${attributes.machine}, accelerator ${attributes.accelerator}`,
+    `      user id ${userOf(attributes.pid)} and no capability; files and sockets came to it as descriptors`,
+    `disk: ${attributes.disk} (overlay; the image is never written to)`,
+    `QMP:  ${attributes['qmp.socket']}`,
+    `NIC:  ${attributes.mac} ${attributes.ip} on ${attributes.bridge}`,
+  ];
+}
+
+function userOf(pid: string | undefined): string {
+  return execFileSync('stat', ['-c', '%u', `/proc/${pid}`], { encoding: 'utf8' }).trim();
+}
+
+function describeNetwork(): readonly string[] {
+  const links = execFileSync('ip', ['-o', 'link'], { encoding: 'utf8' })
+    .split('\n')
+    .flatMap((line) => /^\d+: ([^:@]+)/.exec(line)?.[1] ?? [])
+    .filter((name) => !/^(lo|uplink0|nowhere0|ifb\d)$/.test(name));
+  const tables = execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' }).trim();
+  return [`links: ${links.join(', ')}`, `nftables: ${tables.replaceAll('\n', ', ')}`];
+}
+
+function formatAnnotations(annotations: Readonly<Record<string, string>>): string {
+  const parts = Object.entries(annotations).map(([key, value]) => `${key} ${value}`);
+  return parts.length === 0 ? '' : ` (${parts.join(', ')})`;
+}
+
+function mib(bytes: number | undefined): string {
+  return bytes === undefined ? 'unknown' : `${(bytes / MiB).toFixed(0)} MiB`;
+}
+
+/** The driver's own log, of which the demo shows what is out of order. */
+function troubleOnly(report: Report): Logger {
+  const quiet = (): void => {};
+  const loud = (message: string, fields?: Readonly<Record<string, unknown>>): void =>
+    report.line(`driver: ${message}${fields === undefined ? '' : ` ${JSON.stringify(fields)}`}`);
+  return { trace: quiet, debug: quiet, info: quiet, warn: loud, error: loud };
+}
