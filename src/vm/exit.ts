@@ -37,11 +37,14 @@ function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence):
   switch (reason) {
     case 'guest-shutdown':
     case 'guest-reset':
+      return success(reason);
     case 'host-qmp-quit':
-      return { exitCode: 0, signal: 0, oomKilled: false, error: undefined, reason };
+      return stopping
+        ? success(reason)
+        : failure(reason, 1, 0, 'QEMU was told to quit by somebody other than the driver');
     case 'host-signal':
       return stopping
-        ? { exitCode: 0, signal: 0, oomKilled: false, error: undefined, reason }
+        ? success(reason)
         : failure(reason, 128 + terminated, terminated, 'QEMU was ended by a signal from the host');
     default:
       return failure(reason, 1, 0, `QEMU ended the VM: ${reason}`);
@@ -75,6 +78,10 @@ function bySignal(name: NodeJS.Signals, stopping: boolean, lastWords: string): E
   }
   const text = `QEMU crashed with ${name}${lastWords === '' ? '' : `: ${lastWords}`}`;
   return failure('emulator-crashed', 128 + number, number, text);
+}
+
+function success(reason: string): ExitResult {
+  return { exitCode: 0, signal: 0, oomKilled: false, error: undefined, reason };
 }
 
 function failure(

@@ -37,6 +37,8 @@ const bootBaseMs = 30_000;
 const bootPerGiBMs = 1000;
 const guestStatisticsSeconds = 2;
 
+const outOfMemory = 'the kernel killed it: the task used more memory than its limit';
+
 export interface LaunchParts {
   readonly request: StartRequest;
   readonly plan: VmPlan;
@@ -80,7 +82,8 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   } catch (error) {
     await qmp?.[Symbol.asyncDispose]();
     for (const relay of relays) await relay[Symbol.asyncDispose]();
-    throw startError(error, paths);
+    const starved = cgroup !== undefined && oomKills(cgroup) > record.oomKillsBefore;
+    throw startError(starved ? new Error(outOfMemory, { cause: error }) : error, paths);
   }
   tell({
     message: 'Guest started',
