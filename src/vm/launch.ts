@@ -98,6 +98,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     paths,
     identity: spawned.identity,
     qmp,
+    paused: false,
     status: spawned.exit,
     relays,
     lastWords: () => lastWords(paths.messages),

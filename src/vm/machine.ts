@@ -56,6 +56,8 @@ export interface MachineParts {
   readonly identity: ProcessIdentity;
   /** Connected and negotiated; undefined when nobody answers there now. */
   readonly qmp: QmpClient | undefined;
+  /** Whether the guest stands still; it runs after a start. */
+  readonly paused: boolean;
   /** The kernel's word on the exit, where QEMU is our child. */
   readonly status:
     | Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>
@@ -97,7 +99,7 @@ export class Machine implements Domain {
   /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from now on. */
   static watch(parts: MachineParts): Machine {
     const machine = new Machine(parts);
-    machine.#enter('running');
+    machine.#enter(parts.paused ? 'paused' : 'running');
     machine.#finished = machine.#watch();
     return machine;
   }
@@ -184,12 +186,10 @@ export class Machine implements Domain {
   }
 
   async #stopPolitely(graceMs: number): Promise<void> {
-    const paused = this.#state === 'paused';
     this.#enter('stopping');
     const ended = await climbDown(
       {
         qmp: this.#qmp.client,
-        paused,
         ended: this.#ended.promise,
         terminate: () => pidfdSignal(this.#parts.identity, sigterm),
         tell: (message) => this.#parts.tell({ message, annotations: {} }),

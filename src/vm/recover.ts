@@ -44,11 +44,13 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
   };
   const alive = isAlive(identity);
   if (alive) await adoptNics(request, record);
+  const qmp = alive ? await connect(paths, host) : undefined;
   const machine = Machine.watch({
     record,
     paths,
     identity,
-    qmp: alive ? await connect(paths, host) : undefined,
+    qmp,
+    paused: qmp !== undefined && (await isPaused(qmp)),
     status: undefined,
     relays: openLogs(request, paths),
     lastWords: () => lastWords(paths.messages),
@@ -87,6 +89,15 @@ async function connect(paths: VmPaths, host: VmHost): Promise<QmpClient | undefi
       reason: messageOf(error),
     });
     return undefined;
+  }
+}
+
+async function isPaused(qmp: QmpClient): Promise<boolean> {
+  try {
+    const waiting = { signal: AbortSignal.timeout(greetingMs) };
+    return !(await qmp.execute('query-status', {}, waiting)).running;
+  } catch {
+    return false; // the end of the connection is told elsewhere
   }
 }
 

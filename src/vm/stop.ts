@@ -17,12 +17,13 @@ export function stopTimes(graceMs: number): StopTimes {
 /** What the ladder needs of a VM. */
 export interface Stoppable {
   readonly qmp: QmpClient | undefined;
-  readonly paused: boolean;
   /** Settles when the VM has ended. */
   readonly ended: Promise<unknown>;
   terminate(): void;
   tell(message: string): void;
 }
+
+const statusMs = 1000;
 
 /** Presses of the power button: at once, again soon for guests that missed the first, then now and then. */
 const pressAgainMs = [500, 2500, 5000];
@@ -44,8 +45,8 @@ async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   if (vm.qmp === undefined || politeMs <= 0) return endsWithin(vm.ended, 0);
   const until = performance.now() + politeMs;
   vm.tell('ACPI power button pressed');
-  // A paused guest would never see the button.
-  if (vm.paused) await send(vm.qmp, 'cont', politeMs);
+  // A paused guest would never see the button, and whether it is paused only QEMU knows for sure.
+  if (await isPaused(vm.qmp, politeMs)) await send(vm.qmp, 'cont', politeMs);
   for (let press = 0; ; press += 1) {
     const left = until - performance.now();
     if (left <= 0) return false;
@@ -53,6 +54,15 @@ async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
     const pause = pressAgainMs[Math.min(press, pressAgainMs.length - 1)] ?? 5000;
     const wait = Math.min(pause, until - performance.now());
     if (await endsWithin(vm.ended, wait)) return true;
+  }
+}
+
+async function isPaused(qmp: QmpClient, limitMs: number): Promise<boolean> {
+  try {
+    const waiting = { signal: AbortSignal.timeout(Math.min(statusMs, Math.ceil(limitMs))) };
+    return !(await qmp.execute('query-status', {}, waiting)).running;
+  } catch {
+    return false;
   }
 }
 
