@@ -2,7 +2,9 @@ import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { type SectorMode, sectorImage } from '../test/support/images.ts';
+import { guestImage } from './guests/images.ts';
+import type { SectorMode } from './guests/sector.ts';
+import { sectorImage } from './guests/sector-image.ts';
 import { assertRan, formatTotals, PhaseError, phase, run, type Totals } from './phases.ts';
 import { nomadAgent } from './setup/nomad-agent.ts';
 
@@ -29,6 +31,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
   });
   const agent = await phase('build the Nomad agent', nomadAgent);
   const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';
+  const tiny = await phase('find or build the tiny guest', tinyGuest);
   return await phase('Nomad tests', async () => {
     const totals = await runGoBinary(
       [
@@ -38,12 +41,28 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
         '-test.timeout=25m',
         `-test.run=${tests.only}`,
       ],
-      { NOMAD_BIN: agent, QMP_PLUGIN: tests.plugin, QMP_SECTOR_IMAGES: images },
+      {
+        NOMAD_BIN: agent,
+        QMP_PLUGIN: tests.plugin,
+        QMP_SECTOR_IMAGES: images,
+        QMP_TINY_IMAGE: tiny,
+      },
     );
     console.log(formatTotals(totals));
     assertRan(totals);
     return totals;
   });
+}
+
+/** Path of the tiny guest; undefined where it can't be built, and the tests that need it skip themselves. */
+async function tinyGuest(): Promise<string | undefined> {
+  try {
+    return (await guestImage('tiny', (line) => console.log(line))).path;
+  } catch (error) {
+    if (process.env.CI) throw error;
+    console.log(String(error));
+    return undefined;
+  }
 }
 
 interface GoEvent {

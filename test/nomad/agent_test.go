@@ -259,11 +259,18 @@ func (c *client) cleanUp() {
 		}
 	}
 	deadline := time.Now().Add(15 * time.Second)
-	for len(emulators(c.dir)) > 0 && time.Now().Before(deadline) {
+	remains := func() []string {
+		files := tree(c.t, filepath.Join(c.dir, "data", "vms"))
+		for _, p := range emulators(c.dir) {
+			files = append(files, p.String())
+		}
+		return files
+	}
+	for len(remains()) > 0 && time.Now().Before(deadline) {
 		time.Sleep(50 * time.Millisecond)
 	}
-	if left := emulators(c.dir); len(left) > 0 && !c.t.Failed() {
-		c.t.Errorf("machines left after their jobs were stopped: %v\n%s", left, c.logTail(60))
+	if left := remains(); len(left) > 0 && !c.t.Failed() {
+		c.t.Errorf("left after all jobs were stopped: %v\n%s", left, c.logTail(60))
 	}
 	for _, job := range jobs {
 		if strings.HasPrefix(job.ID, c.name+"-") {

@@ -1,0 +1,228 @@
+package nomadtest
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shoenig/test/must"
+)
+
+// tinyImage is a small Linux that serves its files by http on port 80 and echoes datagrams on port 7777.
+func tinyImage(t testing.TB) string {
+	path := os.Getenv("QMP_TINY_IMAGE")
+	if path == "" {
+		t.Skip("the tiny guest could not be built on this host")
+	}
+	return path
+}
+
+// tinyJob has two mapped ports, a file that a template wrote, and a service with the address of the guest.
+func (c *client) tinyJob(name string, extra string) *job {
+	return c.newJob(name, jobParts{
+		image:  tinyImage(c.t),
+		memory: 160,
+		group: `network {
+			port "http" { to = 80 }
+			port "echo" { to = 7777 }
+		}`,
+		task: fmt.Sprintf(`
+			template {
+				data        = "written for {{ env \"NOMAD_JOB_NAME\" }}\n"
+				destination = "local/page.txt"
+			}
+			service {
+				provider     = "nomad"
+				name         = "%s-%s"
+				port         = "http"
+				address_mode = "driver"
+			}`, c.name, name),
+		config: fmt.Sprintf(`network_interface {
+			bridge {
+				name  = %q
+				ports = ["http", "echo"]
+			}
+		}
+		%s`, c.bridge, extra),
+	})
+}
+
+// hostPorts are the ports that Nomad chose for the newest allocation, by label.
+func (j *job) hostPorts() map[string]int {
+	j.c.t.Helper()
+	alloc, _, err := j.c.api.Allocations().Info(j.allocs()[0].ID, nil)
+	must.NoError(j.c.t, err)
+	ports := map[string]int{}
+	for _, port := range alloc.AllocatedResources.Shared.Ports {
+		ports[port.Label] = port.Value
+	}
+	return ports
+}
+
+// page asks for a page until it is served.
+func page(t testing.TB, address string, limit time.Duration) string {
+	t.Helper()
+	var body string
+	// Without keep-alive: each question is a connection of its own, for the guest may be another one by then.
+	asker := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	eventually(t, limit, "http://"+address, func() error {
+		answer, err := asker.Get("http://" + address)
+		if err != nil {
+			return err
+		}
+		defer answer.Body.Close()
+		data, err := io.ReadAll(answer.Body)
+		if err != nil {
+			return err
+		}
+		if answer.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s", answer.Status)
+		}
+		body = string(data)
+		return nil
+	})
+	return body
+}
+
+// echoed sends a datagram until it comes back.
+func echoed(t testing.TB, address string) {
+	t.Helper()
+	eventually(t, 10*time.Second, "echo of "+address, func() error {
+		conn, err := net.Dial("udp", address)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte("ping")); err != nil {
+			return err
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		answer := make([]byte, 16)
+		n, err := conn.Read(answer)
+		if err == nil && string(answer[:n]) != "ping" {
+			err = fmt.Errorf("it says %q", answer[:n])
+		}
+		return err
+	})
+}
+
+// onHost is a port of the host as others see it; scripts/isolated.sh gives it its address.
+func onHost(port int) string { return net.JoinHostPort("192.0.2.2", fmt.Sprint(port)) }
+
+// A guest with a network: its page is served through the mapped ports, through crashes of plugin and agent, until it stops.
+func TestPortsOfAGuest(t *testing.T) {
+	c := newClient(t)
+	job := c.tinyJob("web", "user_data = \"#!/bin/sh\\necho USER-DATA-RAN\\n\"").run()
+	job.becomes("running", 60*time.Second)
+	job.says("TINY-READY")
+	ports := job.hostPorts()
+	outside := onHost(ports["http"])
+
+	t.Run("TCP", func(t *testing.T) {
+		must.StrContains(t, page(t, outside, 20*time.Second), "hello from nomad-vm-")
+	})
+	t.Run("UDP", func(t *testing.T) {
+		echoed(t, onHost(ports["echo"]))
+	})
+	t.Run("user data ran", func(t *testing.T) {
+		must.StrContains(t, job.logs("stdout"), "USER-DATA-RAN")
+	})
+	t.Run("what a template wrote is in the guest's /local", func(t *testing.T) {
+		must.Eq(t, "written for "+job.id+"\n", page(t, outside+"/local/page.txt", 10*time.Second))
+	})
+	t.Run("the service has the guest's own address", func(t *testing.T) {
+		eventually(t, 10*time.Second, "a registered service", func() error {
+			found, _, err := c.api.Services().Get(c.name+"-web", nil)
+			if err != nil {
+				return err
+			}
+			if len(found) != 1 {
+				return fmt.Errorf("there are %d", len(found))
+			}
+			must.StrHasPrefix(t, "10.99.", found[0].Address)
+			must.Eq(t, 80, found[0].Port)
+			must.StrContains(t, page(t, net.JoinHostPort(found[0].Address, fmt.Sprint(found[0].Port)), 5*time.Second), "hello from")
+			return nil
+		})
+	})
+	machine := c.emulator()
+	t.Run("P-37: the page is there while and after the plugin is killed", func(t *testing.T) {
+		c.plugin().signal(t, syscall.SIGKILL)
+		must.StrContains(t, page(t, outside, time.Second), "hello from")
+		time.Sleep(2 * time.Second)
+		must.StrContains(t, page(t, outside, time.Second), "hello from")
+	})
+	t.Run("P-38: and while and after the agent is killed", func(t *testing.T) {
+		c.end(syscall.SIGKILL)
+		must.StrContains(t, page(t, outside, time.Second), "hello from")
+		c.begin()
+		c.ready()
+		must.StrContains(t, page(t, outside, time.Second), "hello from")
+		must.Eq(t, machine, c.emulator())
+	})
+	t.Run("a stop closes the ports and takes link and rules away", func(t *testing.T) {
+		job.stop()
+		job.becomes("complete", 20*time.Second)
+		job.says("GUEST-POWEROFF")
+		eventually(t, 5*time.Second, "a closed port", func() error {
+			conn, err := net.DialTimeout("tcp", outside, time.Second)
+			if err == nil {
+				_ = conn.Close()
+				return fmt.Errorf("it is open")
+			}
+			return nil
+		})
+		rules, _ := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		must.StrNotContains(t, string(rules), fmt.Sprint(ports["http"]))
+		// An error when the bridge itself is gone, which is as good.
+		links, _ := exec.Command("ip", "-o", "link", "show", "master", c.bridge).Output()
+		must.Eq(t, "", strings.TrimSpace(string(links)), must.Sprint("links on the bridge"))
+	})
+}
+
+// Two jobs want the same static port: Nomad places only one on a node, and the second gets it when the first is gone.
+func TestStaticPortIsFreeAgain(t *testing.T) {
+	c := newClient(t)
+	for _, name := range []string{"first", "second"} {
+		job := c.tinyJob(name, "")
+		job.text = strings.Replace(job.text, `port "http" { to = 80 }`, "port \"http\" {\n static = 18080\n to = 80\n }", 1)
+		job.run()
+		job.becomes("running", 60*time.Second)
+		must.StrContains(t, page(t, onHost(18080), 60*time.Second), "hello from nomad-vm-")
+		job.stop()
+		job.becomes("complete", 20*time.Second)
+	}
+}
+
+// Two guests on one bridge have addresses of their own.
+func TestTwoGuestsOnOneBridge(t *testing.T) {
+	c := newClient(t)
+	job := c.tinyJob("pair", "")
+	job.text = strings.Replace(job.text, "count = 1", "count = 2", 1)
+	job.run()
+	addresses := map[string]bool{}
+	eventually(t, 90*time.Second, "two services", func() error {
+		found, _, err := c.api.Services().Get(c.name+"-pair", nil)
+		if err != nil {
+			return err
+		}
+		if len(found) != 2 {
+			return fmt.Errorf("there are %d", len(found))
+		}
+		for _, service := range found {
+			addresses[service.Address] = true
+		}
+		return nil
+	})
+	must.MapLen(t, 2, addresses)
+	for address := range addresses {
+		must.StrContains(t, page(t, address+":80", 60*time.Second), "hello from")
+	}
+}
