@@ -1,6 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describeChange, hostState } from '../scripts/host-state.ts';
 import type { DemoParts } from './demo.ts';
 import { runJob } from './nomad.ts';
@@ -65,11 +66,21 @@ async function whatIsLeft(before: ReadonlySet<string>, dir: string): Promise<rea
   let left = describeChange(before, hostState());
   // A process that was told to end is a zombie for a moment, and its links go after it.
   for (let attempt = 0; attempt < 20 && left.length > 0; attempt += 1) {
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sleep(100);
     left = describeChange(before, hostState());
   }
+  const files = await filesBelow(join(dir, 'data'));
   await rm(dir, { recursive: true, force: true });
-  return left;
+  return [...left, ...files.map((path) => `file ${path}`)];
+}
+
+/** What is in the driver's data directory, but for the directories themselves and the empty file they are locked by. */
+async function filesBelow(dir: string): Promise<readonly string[]> {
+  const entries = await readdir(dir, { recursive: true, withFileTypes: true }).catch(() => []);
+  return entries
+    .filter((it) => !it.isDirectory())
+    .map((it) => join(it.parentPath, it.name))
+    .filter((path) => path !== join(dir, 'networks/lock'));
 }
 
 function conclude(report: Report, failure: unknown, somethingLeft: boolean): number {

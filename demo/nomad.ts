@@ -37,8 +37,14 @@ export async function runJob(stage: Stage, parts: NomadParts): Promise<void> {
   const alloc = await agent.allocation('hello', bootMs);
   const url = `http://127.0.0.1:${port}/`;
   report.step(`Fetch a page from the guest: ${url} on the host → port 80 in the guest`);
-  const page = await fetchPage(url, bootMs, { signal });
-  report.line(`HTTP ${page.status} after ${page.tookMs.toFixed(0)} ms: ${page.text.trim()}`);
+  report.line(`$ curl ${url}`);
+  const page = await fetchPage(url, bootMs, { signal }).catch(async (error: unknown) => {
+    signal.throwIfAborted();
+    await agent.show(['alloc', 'status', alloc]);
+    await agent.show(['alloc', 'logs', alloc, 'vm']);
+    throw error;
+  });
+  report.line(page.text.trim());
 
   report.step("The guest's console is the task's log");
   await agent.show(['alloc', 'logs', alloc, 'vm'], undefined, report.console.bind(report));
@@ -91,8 +97,6 @@ plugin_dir           = "${plugins}"
 disable_update_check = true
 
 client {
-  # The only link with a way out in these namespaces; it leads nowhere.
-  network_interface = "uplink0"
   # A guest may take longer to power off than a process; the default is 30 s.
   max_kill_timeout = "2m"
   options = {

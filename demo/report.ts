@@ -1,4 +1,4 @@
-import { styleText } from 'node:util';
+import { stripVTControlCharacters, styleText } from 'node:util';
 
 /** What a person sees while the demo works: numbered steps with the time since the start, and lines below them. */
 export class Report {
@@ -33,7 +33,8 @@ export class Report {
 
   /** A line from the guest's serial port. */
   console(text: string): void {
-    console.log(`${paint('dim', `    console | ${text}`)}`);
+    const clean = printable(text);
+    if (clean.trim() !== '') console.log(paint('dim', `    console | ${clean}`));
   }
 
   good(text: string): void {
@@ -53,4 +54,9 @@ export class Report {
 /** Follows NO_COLOR and leaves pipes and files plain. */
 function paint(format: Parameters<typeof styleText>[0], text: string): string {
   return styleText(format, text, { stream: process.stdout });
+}
+
+/** A guest may send what moves a terminal's cursor or worse: nothing but what can be printed is left. */
+function printable(line: string): string {
+  return stripVTControlCharacters(line).replaceAll(/[^\p{L}\p{N}\p{P}\p{S} ]/gu, '');
 }

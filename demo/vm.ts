@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '#host';
 import { type Domain, QemuVirtualizer, type VmSpec } from '#vm';
@@ -15,7 +16,7 @@ const bootMs = 90_000;
 const stopMs = 20_000;
 
 /** What the guest runs at its first boot, by way of the seed. */
-export const userData = `#!/bin/sh
+const userData = `#!/bin/sh
 echo "Hello from $(hostname): $(uname -sr), up $(cut -d' ' -f1 /proc/uptime) s." > /www/index.html
 echo "user data has run"
 `;
@@ -51,10 +52,10 @@ export async function runVm(stage: Stage): Promise<void> {
     await tour(stage, virtualizer, domain);
   } finally {
     report.step('Remove: everything in the undo log, newest first');
+    const undoLog = join(dir, 'data/vms', name, 'undo.jsonl');
+    for (const step of (await readSteps(undoLog)).toReversed()) report.line(step);
     await virtualizer.destroyDomain(name);
   }
-  const left = await readdir(join(dir, 'data/vms'));
-  report.line(`VM directories left: ${left.length}`);
 }
 
 async function tour(
@@ -117,6 +118,23 @@ async function showHost(
       : `KVM does not work here (${attributes['emulator.kvm.reason'] ?? 'still being probed'}): QEMU will interpret, slower`,
   );
   if (!info.healthy) throw new Error(`this host can't run VMs: ${info.description}`);
+}
+
+/** One line for each thing that is on the host for a VM, oldest first. */
+async function readSteps(path: string): Promise<readonly string[]> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  return [...text.matchAll(/^\{"do":(.*)\}$/gm)].map(([, step]) => formatStep(step ?? ''));
+}
+
+/** `{"kind":"mount","target":"/run/x"}` → `mount: target /run/x`. */
+function formatStep(json: string): string {
+  const step: unknown = JSON.parse(json);
+  const entries = Object.entries(typeof step === 'object' && step !== null ? step : {});
+  const inner = entries.find(([key]) => key === 'step')?.[1];
+  if (inner !== undefined) return formatStep(JSON.stringify(inner));
+  const kind = entries.find(([key]) => key === 'kind')?.[1];
+  const rest = entries.filter(([key]) => key !== 'kind').map(([key, value]) => `${key} ${value}`);
+  return `${String(kind).padEnd(10)} ${rest.join(', ')}`;
 }
 
 /** The directories that Nomad makes for an allocation. */
@@ -184,15 +202,19 @@ function describeDomain(domain: Domain): readonly string[] {
   const { attributes } = domain;
   return [
     `QEMU: process ${attributes.pid}, machine ${attributes.machine}, accelerator ${attributes.accelerator}`,
-    `      user id ${userOf(attributes.pid)} and no capability; files and sockets came to it as descriptors`,
+    `      ${rightsOf(attributes.pid)}; files and sockets came to it as descriptors`,
     `disk: ${attributes.disk} (overlay; the image is never written to)`,
     `QMP:  ${attributes['qmp.socket']}`,
     `NIC:  ${attributes.mac} ${attributes.ip} on ${attributes.bridge}`,
   ];
 }
 
-function userOf(pid: string | undefined): string {
-  return execFileSync('stat', ['-c', '%u', `/proc/${pid}`], { encoding: 'utf8' }).trim();
+/** As the kernel sees them. */
+function rightsOf(pid: string | undefined): string {
+  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const field = (key: string): string =>
+    new RegExp(`^${key}:\\s+(\\S+)`, 'm').exec(status)?.[1] ?? 'unknown';
+  return `user id ${field('Uid')}, capabilities ${field('CapEff')}, seccomp mode ${field('Seccomp')}`;
 }
 
 function describeNetwork(): readonly string[] {
