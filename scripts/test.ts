@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
 import { check } from './check.ts';
+import { guestImage, guestNames } from './guests/images.ts';
 import { describeChange, hostState } from './host-state.ts';
 import { runNomadTests } from './nomad-tests.ts';
 import {
@@ -17,7 +18,7 @@ import {
 import { hasGo } from './setup/nomad-agent.ts';
 
 // npm test                                everything
-// npm test -- root boot                   some of: check root boot nomad
+// npm test -- root boot                   some of: check guests root boot nomad
 // npm test -- --only Restart nomad        Go tests whose name matches
 
 const root = resolve(import.meta.dirname, '..');
@@ -26,10 +27,26 @@ const wrapper = isRoot ? [join(root, 'scripts/isolated.sh')] : [];
 
 const phases: Readonly<Record<string, (only: string) => Promise<Totals>>> = {
   check,
+  guests,
   root: () => nodeTests('root'),
   boot: () => nodeTests('boot'),
   nomad,
 };
+
+/** Guests are built before the tests that boot them, for those have no network to fetch packages from. */
+async function guests(): Promise<Totals> {
+  await phase('guest images', async () => {
+    for (const name of guestNames) {
+      try {
+        await guestImage(name, console.log);
+      } catch (error) {
+        if (process.env.CI) throw error;
+        console.log(`tests of the ${name} guest will be skipped: ${String(error)}`);
+      }
+    }
+  });
+  return nothing;
+}
 
 async function nodeTests(kind: string): Promise<Totals> {
   const files = globSync(`test/${kind}/**/*.test.ts`, { cwd: root }).toSorted();

@@ -2,79 +2,77 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-const emulator = {
-  x64: { name: 'qemu-system-x86', file: 'qemu-system-x86_64' },
-  arm64: { name: 'qemu-system-arm', file: 'qemu-system-aarch64' },
-}[process.arch];
-
 /**
- * Every Debian package that this project asks for: the file that shows it is there, who needs it and what for.
- * `demo` is what running machines takes; `test` comes on top of it.
+ * Every Debian package that this project asks for: its name, a file that shows it is there (a program's name or a path),
+ * and what for. The first list is what showing a machine takes; tests take the second, too.
  */
-const packages = [
-  ...(emulator ? [{ ...emulator, for: 'demo', why: 'the emulator that runs the guests' }] : []),
-  { name: 'qemu-utils', file: 'qemu-img', for: 'demo', why: 'reads and converts disk images' },
-  { name: 'nftables', file: 'nft', for: 'demo', why: 'port forwarding and guest isolation' },
-  { name: 'iproute2', file: 'ip', for: 'demo', why: 'network namespaces, and showing links' },
-  { name: 'busybox-static', file: 'busybox', for: 'demo', why: 'user space of the small guest' },
-  { name: 'cpio', file: 'cpio', for: 'demo', why: 'packs the initramfs of the small guest' },
-  { name: 'kmod', file: 'depmod', for: 'demo', why: 'module lists of the small guest' },
-  { name: 'zstd', file: 'zstd', for: 'demo', why: 'unpacks kernel modules, makes .zst images' },
-  { name: 'xz-utils', file: 'xz', for: 'demo', why: 'unpacks kernel modules, makes .xz images' },
-  { name: 'mtools', file: 'mcopy', for: 'demo', why: 'fills the FAT disk of the small guest' },
-  { name: 'binutils', file: 'ld', for: 'demo', why: 'assembles the one-sector guest; strips' },
-  {
-    name: 'syslinux',
-    file: 'syslinux',
-    for: 'demo',
-    why: 'boot loader of the small guest',
-    arch: 'x64',
-  },
-  {
-    name: 'e2fsprogs',
-    file: 'mkfs.ext4',
-    for: 'test',
-    why: 'file systems with holes and reflinks',
-  },
-  { name: 'xorriso', file: 'xorriso', for: 'test', why: 'a second opinion on our ISO images' },
-  { name: 'gcc', file: 'gcc', for: 'test', why: 'cgo parts of the Nomad agent under test' },
-  { name: 'libc6-dev', path: '/usr/include/stdio.h', for: 'test', why: 'the same' },
-  {
-    name: 'containernetworking-plugins',
-    path: '/usr/lib/cni/bridge',
-    for: 'test',
-    why: 'group networks of the Nomad agent',
-  },
-  { name: 'iptables', file: 'iptables', for: 'test', why: 'the same: Nomad calls it' },
+const demoPackages = [
+  ['qemu-utils', 'qemu-img', 'disk images'],
+  ['nftables', 'nft', 'port forwarding and guest isolation'],
+  ['iproute2', 'ip', 'network namespaces, and showing links'],
+  ['busybox-static', 'busybox', 'user space of the tiny guest'],
+  ['cpio', 'cpio', 'its initramfs'],
+  ['kmod', 'depmod', 'its kernel modules'],
+  ['mtools', 'mcopy', 'its FAT file system'],
+  ['zstd', 'zstd', 'its initramfs, and .zst images'],
+  ['gcc', 'gcc', 'cgo parts of the Nomad agent'],
+  ['libc6-dev', '/usr/include/stdio.h', 'the same'],
 ];
+const testPackages = [
+  ['binutils', 'ld', 'the one-sector guest, and stripping the executable'],
+  ['e2fsprogs', 'mke2fs', 'root file system of the Debian guest'],
+  ['fdisk', 'sfdisk', 'partition tables of guests'],
+  ['mmdebstrap', 'mmdebstrap', 'the Debian guest'],
+  ['xorriso', 'xorriso', 'a second opinion on our ISO images'],
+  ['iptables', 'iptables', 'group networks: Nomad calls it'],
+  ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
+];
+const perArch = {
+  x64: {
+    demo: [
+      ['qemu-system-x86', 'qemu-system-x86_64', 'the emulator that runs the guests'],
+      ['syslinux', 'syslinux', 'boot loader of the guests'],
+    ],
+    test: [
+      ['ovmf', '/usr/share/OVMF/OVMF_CODE_4M.fd', 'UEFI firmware'],
+      ['syslinux-common', '/usr/lib/syslinux/mbr/mbr.bin', 'boot sector of the Debian guest'],
+    ],
+  },
+  arm64: {
+    demo: [
+      ['qemu-system-arm', 'qemu-system-aarch64', 'the emulator that runs the guests'],
+      ['qemu-efi-aarch64', '/usr/share/AAVMF/AAVMF_CODE.fd', 'UEFI firmware'],
+    ],
+    test: [],
+  },
+}[process.arch] ?? { demo: [], test: [] };
 
 const folders = ['/usr/bin', '/bin', '/usr/sbin', '/sbin', '/usr/local/bin', '/usr/local/sbin'];
 
-function isThere({ file, path }) {
-  return path ? existsSync(path) : folders.some((folder) => existsSync(join(folder, file)));
+function isThere(file) {
+  if (file.startsWith('/')) return existsSync(file);
+  return folders.some((folder) => existsSync(join(folder, file)));
 }
 
 /** Installs what is missing for the purpose ('demo' or 'test'); where it can't, it says what to install and goes on. */
 export function bringPackages(purpose) {
-  const missing = packages
-    .filter((it) => purpose === 'test' || it.for === purpose)
-    .filter((it) => it.arch === undefined || it.arch === process.arch)
-    .filter((it) => !isThere(it));
+  const wanted = [...demoPackages, ...perArch.demo];
+  if (purpose === 'test') wanted.push(...testPackages, ...perArch.test);
+  const missing = wanted.filter(([, file]) => !isThere(file));
   if (missing.length === 0) return;
-  const names = missing.map(({ name }) => name);
+  const names = missing.map(([name]) => name);
   console.error('# missing on this host:');
-  for (const { name, why } of missing) console.error(`#   ${name.padEnd(28)} ${why}`);
+  for (const [name, , why] of missing) console.error(`#   ${name.padEnd(28)} ${why}`);
   const command = `apt-get install -y --no-install-recommends ${names.join(' ')}`;
-  if (process.getuid?.() !== 0 || !isThere({ file: 'apt-get' })) {
+  if (process.getuid?.() !== 0 || !isThere('apt-get')) {
     console.error(`# going on without them; to install: ${command}`);
     return;
   }
   console.error(`# ${command}`);
-  if (!install(names)) {
-    console.error('# apt-get update (the package lists are missing or old)');
-    apt(['update', '-q']);
-    if (!install(names)) console.error('# apt-get failed; going on without those packages');
-  }
+  if (install(names)) return;
+  console.error('# apt-get update: the package lists are missing or old');
+  apt(['update', '-q']);
+  if (!install(names)) console.error('# apt-get failed; going on without those packages');
 }
 
 function install(names) {
