@@ -44,7 +44,8 @@ interface Place {
  * names keep their case and dashes. The bytes depend on names, contents and label only, not on the map's order.
  * In the image files belong to root and only root reads them.
  *
- * Throws CloudInitError `seed` for a name that is not 1 to 64 of [A-Za-z0-9._-] or a label over 16 characters.
+ * Throws CloudInitError `seed` for a name that is not 1 to 64 of [A-Za-z0-9._-], for `.` and `..`, and for a label of
+ * more than 16 characters.
  */
 export function writeIso(
   files: ReadonlyMap<string, Uint8Array>,
@@ -79,7 +80,9 @@ export function writeIso(
 }
 
 function assertNames(names: readonly string[], label: string): void {
-  const wrong = names.filter((name) => !/^[A-Za-z0-9._-]+$/.test(name) || name.length > maxName);
+  const wrong = names.filter(
+    (name) => !/^(?!\.{1,2}$)[A-Za-z0-9._-]+$/.test(name) || name.length > maxName,
+  );
   if (wrong.length > 0) {
     throw new CloudInitError('seed', `not file names a disc image can hold: ${wrong.join(', ')}`);
   }

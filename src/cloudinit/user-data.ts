@@ -86,9 +86,11 @@ function partProblems(text: string, line: number, skipped: number): readonly str
 function headerless(text: string, line: number): string {
   const first = JSON.stringify((text.split('\n', 1)[0] ?? '').slice(0, 40));
   const shape = yamlShape(text);
-  return shape.kind === 'mapping' && shape.problems.length === 0
-    ? `line ${line}: the first line must be #cloud-config; without it cloud-init ignores the text, though it reads like cloud-config (found ${first})`
-    : `line ${line}: unknown kind of user data, cloud-init would ignore it; it must start with ${known} (found ${first})`;
+  const why =
+    shape.kind === 'mapping' && shape.problems.length === 0
+      ? 'the first line must be #cloud-config; without it cloud-init ignores the text, though it reads like cloud-config'
+      : `unknown kind of user data, cloud-init would ignore it; it must start with ${known}`;
+  return `line ${line}: ${why} (found ${first})`;
 }
 
 function configProblems(rest: string, line: number): readonly string[] {

@@ -18,7 +18,7 @@ export function yamlShape(text: string, firstLine = 1): YamlShape {
     lineCounter: lines,
     prettyErrors: false,
     uniqueKeys: false,
-    logLevel: 'silent',
+    logLevel: 'error',
   });
   const place = (offset: number): string => `line ${lines.linePos(offset).line + firstLine - 1}`;
   const problems = [

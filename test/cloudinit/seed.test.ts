@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { parse } from 'yaml';
+import { buildSeed, CloudInitError, type SeedRequest, seedNotes } from '#cloudinit';
+import { fullest, line, smallest, text } from './request.ts';
+
+function file(request: SeedRequest, name: string): string {
+  const bytes = buildSeed(request).get(name);
+  assert.ok(bytes !== undefined, `no ${name}`);
+  return Buffer.from(bytes).toString('utf8');
+}
+
+/** What a YAML 1.1 reader and a JSON reader both make of a file; they have to agree. */
+function data(request: SeedRequest, name: string): Record<string, unknown> {
+  const content = file(request, name);
+  const json: unknown = JSON.parse(content.replace(/^#cloud-config\n/, ''));
+  assert.deepEqual(parse(content, { version: '1.1' }), json);
+  assert.deepEqual(parse(content, { version: '1.2' }), json);
+  assert.ok(typeof json === 'object' && json !== null);
+  return { ...json };
+}
+
+const shown = (request: SeedRequest): string =>
+  [...buildSeed(request)]
+    .map(([name, bytes]) => `=== ${name}\n${Buffer.from(bytes).toString('utf8')}`)
+    .join('');
+
+test('V-56 V-58: the seed of the smallest request', (t) => {
+  t.assert.snapshot(shown(smallest), { serializers: [String] });
+});
+
+test('V-56 V-58 V-62 V-63 V-67: the seed of a request with everything in it', (t) => {
+  t.assert.snapshot(shown(fullest), { serializers: [String] });
+});
+
+test('V-57: the instance id is the VM, the host name is local-hostname', () => {
+  assert.deepEqual(data(smallest, 'meta-data'), {
+    'instance-id': 'web-1a2b3c4d',
+    'local-hostname': 'nomad-web-1a2b3c4d',
+  });
+});
+
+test('V-60: user data goes into the seed byte for byte, and its absence is an empty cloud-config', () => {
+  const kinds = ['#!/bin/sh\r\necho hi\n', '#cloud-config\na: é😀\n', '#include https://example/x'];
+  for (const userData of kinds)
+    assert.equal(file({ ...smallest, userData }, 'user-data'), userData);
+  for (const userData of ['', ' \n', undefined]) {
+    assert.deepEqual(data({ ...smallest, userData }, 'user-data'), {});
+  }
+});
+
+test('V-61: user data that cloud-init would not take is an error that says why', () => {
+  assert.throws(
+    () => buildSeed({ ...smallest, userData: 'packages: [x]' }),
+    (error) =>
+      error instanceof CloudInitError &&
+      error.code === 'user-data' &&
+      /line 1: the first line must be #cloud-config/.test(error.message),
+  );
+});
+
+test('V-58 V-61 D8: no value can become syntax: every file parses back to the values given', () => {
+  const request = fc.record({
+    instanceId: line,
+    hostname: line,
+    password: line,
+    authorizedKey: line,
+    commands: fc.array(text, { minLength: 1, maxLength: 4 }),
+    timezone: line,
+    env: fc.dictionary(fc.stringMatching(/^X[A-Za-z0-9_]{0,8}$/), text, { minKeys: 1, maxKeys: 3 }),
+  });
+  fc.assert(
+    fc.property(request, (values) => {
+      const given: SeedRequest = { ...smallest, ...values };
+      assert.deepEqual(data(given, 'meta-data'), {
+        'instance-id': values.instanceId,
+        'local-hostname': values.hostname,
+      });
+      const vendor = data(given, 'vendor-data');
+      assert.equal(vendor.password, values.password);
+      assert.equal(vendor.timezone, values.timezone);
+      const key = values.authorizedKey.trim();
+      assert.deepEqual(vendor.ssh_authorized_keys, key === '' ? undefined : [key]);
+      assert.deepEqual(Array.isArray(vendor.runcmd) && vendor.runcmd.slice(1), values.commands);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('V-61 D8: PyYAML, which cloud-init reads with, finds the same values', (t) => {
+  const reader =
+    'import sys,json,yaml; print(json.dumps([yaml.safe_load(d) for d in json.load(sys.stdin)]))';
+  const run = (documents: readonly string[]) =>
+    spawnSync('/usr/bin/python3', ['-c', reader], {
+      input: JSON.stringify(documents),
+      encoding: 'utf8',
+      maxBuffer: 1 << 28,
+    });
+  // An extra reader, not needed for the driver's work: its absence is no failure even in CI.
+  if (run([]).status !== 0) return t.skip('python3 with yaml is not installed');
+  const samples = fc.sample(fc.tuple(text, line), { numRuns: 400, seed: 42 });
+  const documents = samples.map(([command, password]) =>
+    file({ ...smallest, commands: [command], password }, 'vendor-data'),
+  );
+  const found: unknown = JSON.parse(run(documents).stdout);
+  assert.deepEqual(
+    found,
+    documents.map((it) => JSON.parse(it.replace(/^#cloud-config\n/, ''))),
+  );
+});
+
+test('the same request gives the same bytes, whatever the order of its environment', () => {
+  const env = { B: '2', A: '1', C: '3' };
+  const other = { C: '3', A: '1', B: '2' };
+  assert.deepEqual(buildSeed({ ...smallest, env }), buildSeed({ ...smallest, env: other }));
+});
+
+test("V-58: ours and the user's lists are joined, and of everything else the user's wins", () => {
+  // cloud-init takes merge_how away while it reads this document, and merge_type while it joins it with the user's.
+  const vendor = data(smallest, 'vendor-data');
+  assert.equal(vendor.merge_how, 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()');
+  assert.equal(vendor.merge_type, vendor.merge_how);
+});
+
+test('V-58: a password does not expire, and without one nothing is said of passwords', () => {
+  assert.deepEqual(data({ ...smallest, password: 'x' }, 'vendor-data').chpasswd, { expire: false });
+  const none = data(smallest, 'vendor-data');
+  assert.deepEqual(Object.keys(none), ['merge_how', 'merge_type']);
+});
+
+test('V-64: several keys, one a line', () => {
+  const vendor = data({ ...smallest, authorizedKey: ' a b \n\r\n c d\n' }, 'vendor-data');
+  assert.deepEqual(vendor.ssh_authorized_keys, ['a b', 'c d']);
+});
+
+test('V-25 D10: the timezone reaches the guest', () => {
+  const vendor = data({ ...smallest, timezone: 'Asia/Tokyo' }, 'vendor-data');
+  assert.equal(vendor.timezone, 'Asia/Tokyo');
+});
+
+test('V-67 D9: shares are mounted by commands, and fstab is left alone', () => {
+  const vendor = data(fullest, 'vendor-data');
+  assert.equal(vendor.mounts, undefined);
+  assert.ok(Array.isArray(vendor.bootcmd) && vendor.bootcmd.length === 2);
+});
+
+test('V-63: without interfaces there is no network-config', () => {
+  assert.deepEqual([...buildSeed(smallest).keys()], ['meta-data', 'user-data', 'vendor-data']);
+  assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);
+});
+
+const refused: Readonly<Record<string, Partial<SeedRequest>>> = {
+  "a password of two lines, which would set a second user's": { password: 'x\nroot:y' },
+  'a host name with a line break': { hostname: 'a\nb' },
+  'a timezone with a control character': { timezone: 'a\u001b' },
+  'a NUL byte in a command': { commands: ['a\0'] },
+  'half a surrogate pair in a command': { commands: ['\ud800'] },
+  'half a surrogate pair in a key': { authorizedKey: 'ssh \udc00' },
+  'a relative mount point': {
+    mounts: [{ tag: 'a', target: 'alloc', type: '9p', readOnly: true }],
+  },
+};
+for (const [name, change] of Object.entries(refused)) {
+  test(`V-61: refused: ${name}`, () => {
+    assert.throws(
+      () => buildSeed({ ...smallest, ...change }),
+      (error) => error instanceof CloudInitError && error.code === 'seed',
+    );
+  });
+}
+
+test('V-62: variables that a shell cannot have are left out, and the reason is told', () => {
+  assert.deepEqual(seedNotes({ ...smallest, env: { 'a-b': '', OK: '1', UID: '0', NIL: '\0' } }), [
+    'environment variable "NIL" left out: its value contains a NUL byte',
+    'environment variable "UID" left out: the shell keeps this name to itself',
+    'environment variable "a-b" left out: its name is not one a shell can have',
+  ]);
+});
