@@ -1,6 +1,6 @@
 import { globSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { phase, run, runNodeTests, type Totals } from './phases.ts';
+import { PhaseError, phase, run, runNodeTests, type Totals } from './phases.ts';
 
 const root = resolve(import.meta.dirname, '..');
 
@@ -25,4 +25,12 @@ export async function check(): Promise<Totals> {
 
 const architecture = join(root, 'test/architecture.test.ts');
 
-if (import.meta.main) await check();
+if (import.meta.main) {
+  try {
+    await check();
+  } catch (error) {
+    if (!(error instanceof PhaseError)) throw error;
+    console.log(`# FAILED ${error.message}`);
+    process.exitCode = 1;
+  }
+}
