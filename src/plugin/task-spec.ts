@@ -126,6 +126,7 @@ function readIdentity(task: TaskConfig, complain: Complain): VmIdentity {
     jobName: task.jobName,
     namespace: task.namespace,
     nodeName: task.nodeName,
+    nodeId: task.nodeId,
   };
 }
 

@@ -1,0 +1,186 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { encode } from '@msgpack/msgpack';
+import { decodePluginConfig } from '../../src/plugin/config.ts';
+import { pluginSchema, taskSchema } from '../../src/plugin/config-schema.ts';
+import { PluginError } from '../../src/plugin/error.ts';
+import type { Spec } from '../../src/plugin/gen/hclspec_pb.ts';
+import { hclSpec } from '../../src/plugin/hcl-spec.ts';
+
+const plugin = (config: unknown) => decodePluginConfig(encode(config));
+
+const failureText = (config: unknown): string => {
+  try {
+    plugin(config);
+  } catch (error) {
+    assert.ok(error instanceof PluginError);
+    assert.equal(error.code, 'config');
+    return error.message;
+  }
+  return 'no failure';
+};
+
+test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
+  const expected = {
+    dataDir: '/var/lib/virt',
+    runDir: '/run/nomad-driver-qmp',
+    imagePaths: [],
+    logLevel: 'info',
+    uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
+    managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
+    limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152 },
+  };
+  assert.deepEqual(decodePluginConfig(new Uint8Array()), expected);
+  for (const config of [null, {}, { emulator: null, image_paths: null, managed_network: [] }]) {
+    assert.deepEqual(plugin(config), expected);
+  }
+});
+
+test('V-2 V-20 P-16: every key, and unknown ones are ignored', () => {
+  const config = plugin({
+    data_dir: '/opt/virt',
+    run_dir: '/run/x',
+    image_paths: ['/images', '/more'],
+    log_level: 'debug',
+    emulator: { uri: 'qemu:///system', user: 'me', password: 'secret' },
+    limits: { min_memory_mb: '64', min_disk_mb: 10, max_disk_mb: null },
+    uid_range: { min: 5000, max: 5001 },
+    managed_network: [
+      { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'] },
+      { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null },
+    ],
+    from_the_future: { a: [1] },
+  });
+  assert.deepEqual(config, {
+    dataDir: '/opt/virt',
+    runDir: '/run/x',
+    imagePaths: ['/images', '/more'],
+    logLevel: 'debug',
+    uidRange: { min: 5000, max: 5001 },
+    managedNetworks: [
+      { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'] },
+      { bridge: 'nq1', address: '10.1.0.1', prefix: 24 },
+    ],
+    limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152 },
+  });
+});
+
+test('D11: a libvirt that is not this host is refused by key; the local names are fine', () => {
+  for (const uri of ['qemu:///system', 'qemu:///session', 'qemu:///default', '']) {
+    plugin({ emulator: { uri } });
+    // Posted as JSON, a block may be a list of one.
+    plugin({ emulator: [{ uri }] });
+  }
+  for (const uri of ['qemu+ssh://root@other/system', 'xen:///', 'test:///default']) {
+    assert.match(failureText({ emulator: { uri } }), /emulator\.uri: .*starts QEMU itself/);
+  }
+});
+
+const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
+  'a relative data_dir': [{ data_dir: 'virt' }, /data_dir: must be an absolute path/],
+  'a relative image path': [{ image_paths: ['/a', 'b'] }, /image_paths\[1\]: must be an absolute/],
+  'a long run_dir': [{ run_dir: `/${'x'.repeat(60)}` }, /run_dir: must be at most 60 bytes/],
+  'an unknown log level': [{ log_level: 'loud' }, /log_level: must be one of trace, debug, info/],
+  'a number for text': [{ data_dir: 7 }, /data_dir: must be text, not the number 7/],
+  'text for a list': [{ image_paths: '/a' }, /image_paths: must be a list/],
+  'a list of numbers': [{ image_paths: [1] }, /image_paths\[0\]: must be text/],
+  'a NUL': [{ data_dir: '/a\0b' }, /data_dir: must not hold a NUL/],
+  'text for a block': [{ limits: 'x' }, /limits: must be a block/],
+  'two blocks for one': [{ limits: [{}, {}] }, /limits: may be there only once/],
+  'text for a number': [{ limits: { min_disk_mb: 'x' } }, /limits\.min_disk_mb: must be a number/],
+  'a fraction': [{ limits: { min_disk_mb: 1.5 } }, /min_disk_mb: must be a whole number, not 1\.5/],
+  'a fraction as text': [{ limits: { min_disk_mb: '0.1' } }, /must be a whole number, not 0\.1/],
+  'a number too small': [{ limits: { min_memory_mb: 0 } }, /min_memory_mb: must be at least 1/],
+  'a number too large': [{ limits: { min_memory_mb: 1e9 } }, /min_memory_mb: must be at most/],
+  'root among the ids': [{ uid_range: { min: 0, max: 9 } }, /uid_range\.min: must be at least 1/],
+  'ids upside down': [{ uid_range: { min: 9, max: 8 } }, /uid_range\.max: must not be less/],
+  'a bridge without a name': [
+    { managed_network: [{ address: '10.0.0.1/24' }] },
+    /managed_network\[0\]\.bridge: is needed/,
+  ],
+  'a long bridge name': [
+    { managed_network: [{ bridge: 'x'.repeat(16), address: '10.0.0.1/24' }] },
+    /bridge: "x+" is not a name/,
+  ],
+  'one bridge twice': [
+    {
+      managed_network: [
+        { bridge: 'a', address: '10.0.0.1/24' },
+        { bridge: 'a', address: '10.1.0.1/24' },
+      ],
+    },
+    /managed_network\[1\]\.bridge: a is there twice/,
+  ],
+  'an address without a length': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1' }] },
+    /address: "10\.0\.0\.1" is not an IPv4/,
+  ],
+  'an address that is none': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.256/24' }] },
+    /is not an IPv4/,
+  ],
+  'a network too small': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/31' }] },
+    /from 8 to 29/,
+  ],
+  'a name server by name': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', nameservers: ['dns'] }] },
+    /nameservers\[0\]: "dns" is not an IPv4/,
+  ],
+  'a list for the whole': [['x'], /must be a block, not a list/],
+};
+for (const [name, [config, words]] of Object.entries(wrong)) {
+  test(`P-16 V-6: refused with its key: ${name}`, () => assert.match(failureText(config), words));
+}
+
+test('V-19: everything wrong is told at once', () => {
+  const words = failureText({ data_dir: 'x', log_level: 'y', limits: { min_disk_mb: 'z' } });
+  assert.match(words, /invalid plugin configuration: 3 problems: /);
+  for (const key of ['data_dir', 'log_level', 'limits.min_disk_mb']) assert.ok(words.includes(key));
+});
+
+test('P-16: bytes that are no configuration are an error', () => {
+  assert.throws(
+    () => decodePluginConfig(Buffer.from('c1', 'hex')),
+    /failed to decode plugin config/,
+  );
+});
+
+for (const [name, schema] of Object.entries({ plugin: pluginSchema, task: taskSchema })) {
+  test(`P-15: in the ${name} schema every part is named, typed and says what it is for`, () => {
+    const types = ['string', 'number', 'bool', 'list(string)'];
+    const look = (spec: Spec | undefined): void => {
+      const block = spec?.block;
+      switch (block?.case) {
+        case 'object':
+          for (const inner of Object.values(block.value.attributes)) look(inner);
+          break;
+        case 'attr':
+          assert.ok(block.value.name);
+          assert.ok(types.includes(block.value.type), block.value.type);
+          break;
+        case 'default':
+          assert.equal(block.value.primary?.block.case, 'attr');
+          assert.equal(block.value.default?.block.case, 'literal');
+          look(block.value.primary);
+          break;
+        case 'blockValue':
+        case 'blockList':
+          assert.ok(block.value.name);
+          look(block.value.nested);
+          break;
+        default:
+          assert.fail(`a ${block?.case}`);
+      }
+    };
+    look(hclSpec(schema));
+    const documented = (fields: object): void => {
+      for (const [key, field] of Object.entries(fields)) {
+        assert.ok(field.doc.length > 10 && field.doc.endsWith('.'), key);
+        if (field.kind === 'attr') assert.ok(field.example, key);
+        else documented(field.fields);
+      }
+    };
+    documented(schema);
+  });
+}

@@ -1,0 +1,319 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import fc from 'fast-check';
+import { PluginError } from '../../src/plugin/error.ts';
+import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
+import { planTask } from '../../src/plugin/task-spec.ts';
+import { vmName } from '../../src/plugin/vm-name.ts';
+import { smallest, type TaskInit, task } from './requests.ts';
+
+const context = {
+  hostArch: 'x86_64',
+  limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 100_000 },
+} as const;
+
+type Change = TaskInit & { readonly config?: Record<string, unknown> };
+
+const plan = (change: Change = {}) => planTask(create(TaskConfigSchema, task(change)), context);
+const config = (more: Record<string, unknown>): Change => ({ config: { ...smallest, ...more } });
+
+const failureText = (change: Change): string => {
+  try {
+    plan(change);
+  } catch (error) {
+    assert.ok(error instanceof PluginError);
+    return error.message;
+  }
+  return 'no failure';
+};
+
+test('V-18 V-67: the smallest job', () => {
+  const spec = plan();
+  assert.deepEqual(spec, {
+    name: 'web-0123abcd',
+    identity: {
+      taskId: 'a1b2c3d4-0000-4000-8000-000000000001/web/0123abcd',
+      taskName: 'web',
+      allocId: 'a1b2c3d4-0000-4000-8000-000000000001',
+      groupName: '',
+      jobId: '',
+      jobName: '',
+      namespace: '',
+      nodeName: '',
+      nodeId: '',
+    },
+    arch: 'x86_64',
+    machine: undefined,
+    accelerator: 'auto',
+    firmware: 'auto',
+    vcpus: 1,
+    pinnedCores: [0],
+    cpuShares: 500,
+    memoryMiB: 512,
+    disk: { image: '/images/a.raw', sizeMiB: 2000, thin: false },
+    nics: [],
+    shares: [
+      {
+        tag: 'allocDir',
+        source: '/var/nomad/alloc/a1b2c3d4/alloc',
+        target: '/alloc',
+        readOnly: true,
+      },
+      {
+        tag: 'localDir',
+        source: '/var/nomad/alloc/a1b2c3d4/web/local',
+        target: '/local',
+        readOnly: true,
+      },
+      {
+        tag: 'secretsDir',
+        source: '/var/nomad/alloc/a1b2c3d4/web/secrets',
+        target: '/secrets',
+        readOnly: true,
+      },
+    ],
+    guest: {
+      hostname: 'nomad-web-0123abcd',
+      userData: undefined,
+      password: undefined,
+      authorizedKey: undefined,
+      commands: [],
+      timezone: undefined,
+      env: { NOMAD_TASK_NAME: 'web' },
+    },
+    allocDir: '/var/nomad/alloc/a1b2c3d4',
+    taskDir: '/var/nomad/alloc/a1b2c3d4/web',
+    stdoutPath: '/dev/null',
+    stderrPath: '/dev/null',
+    cgroupPath: '',
+  });
+});
+
+test('V-18 V-25 D10: every key of a job', () => {
+  const spec = plan(
+    config({
+      use_thin_copy: true,
+      primary_disk_size: '10000',
+      hostname: 'Web-1',
+      user_data: '#cloud-config\n',
+      default_user_authorized_ssh_key: 'ssh-ed25519 AAAA',
+      default_user_password: 'hush',
+      cmds: ['touch /a', 'echo: "b"'],
+      timezone: 'Europe/Berlin',
+      accelerator: 'tcg',
+      firmware: 'uefi',
+      vcpus: 3,
+      os: { arch: 'arm64', machine: 'virt' },
+      network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
+    }),
+  );
+  assert.deepEqual(spec.disk, { image: '/images/a.raw', sizeMiB: 10_000, thin: true });
+  assert.equal(spec.arch, 'aarch64');
+  assert.equal(spec.machine, 'virt');
+  assert.equal(spec.accelerator, 'tcg');
+  assert.equal(spec.firmware, 'uefi');
+  assert.equal(spec.vcpus, 3);
+  assert.deepEqual(spec.guest, {
+    hostname: 'Web-1',
+    userData: { kind: 'inline', text: '#cloud-config\n' },
+    password: 'hush',
+    authorizedKey: 'ssh-ed25519 AAAA',
+    commands: ['touch /a', 'echo: "b"'],
+    timezone: 'Europe/Berlin',
+    env: { NOMAD_TASK_NAME: 'web' },
+  });
+  assert.deepEqual(spec.nics, [
+    {
+      kind: 'bridge',
+      bridge: 'virbr0',
+      ports: [{ label: 'http', hostIp: '192.0.2.1', hostPort: 20_080, guestPort: 80 }],
+    },
+  ]);
+});
+
+test('V-72: reserved cores are the vCPUs; resources come from Nomad’s own fields', () => {
+  const spec = plan({
+    resources: {
+      allocatedResources: { memory: { memoryMb: 2048n, memoryMaxMb: 4096n } },
+      linuxResources: { cpusetCpus: '4,0-1', cpuShares: 1000n, cpusetCgroup: '/sys/fs/cgroup/x' },
+    },
+  });
+  assert.deepEqual(spec.pinnedCores, [0, 1, 4]);
+  assert.equal(spec.vcpus, 3);
+  assert.equal(spec.memoryMiB, 2048);
+  assert.equal(spec.cgroupPath, '/sys/fs/cgroup/x');
+});
+
+interface PortInit {
+  readonly label: string;
+  readonly value: number;
+  readonly to: number;
+  readonly hostIp?: string;
+}
+const ports = (list: PortInit[], labels: string[]): Change => ({
+  ...config({ network_interface: [{ bridge: { name: 'virbr0', ports: labels } }] }),
+  resources: {
+    allocatedResources: { memory: { memoryMb: 512n } },
+    linuxResources: { cpusetCpus: '0' },
+    ports: list,
+  },
+});
+
+test('V-115 D19: a port without `to` is the same inside', () => {
+  for (const to of [0, -1]) {
+    const spec = plan(ports([{ label: 'ssh', value: 20_022, to, hostIp: '' }], ['ssh']));
+    assert.deepEqual(spec.nics[0]?.ports, [
+      { label: 'ssh', hostIp: '', hostPort: 20_022, guestPort: 20_022 },
+    ]);
+  }
+});
+
+const inline = [
+  '#cloud-config',
+  '#!/bin/sh',
+  'a: b\nc: d',
+  'Content-Type: multipart/mixed',
+  'MIME-Version: 1.0',
+  '## template: jinja',
+];
+const paths = ['local/user-data', '/etc/x', 'user-data.yml', 'a b', 'C:\\x', 'x: y'];
+test('V-60: user data is told from a path without guessing', () => {
+  for (const text of inline) {
+    assert.deepEqual(plan(config({ user_data: text })).guest.userData, { kind: 'inline', text });
+  }
+  for (const path of paths) {
+    assert.deepEqual(plan(config({ user_data: path })).guest.userData, { kind: 'file', path });
+  }
+});
+
+const wrong: Readonly<Record<string, [change: Change, words: RegExp]>> = {
+  'V-23 no cores': [
+    { resources: { allocatedResources: { memory: { memoryMb: 512n } } } },
+    /no cpus configured, use resources\.cores to assign cores in the job spec/,
+  ],
+  'V-20 little memory': [
+    { resources: { linuxResources: { cpusetCpus: '0' } } },
+    /resources\.memory: not enough memory assigned to task/,
+  ],
+  'V-20 a small disk': [
+    config({ primary_disk_size: 1999 }),
+    /primary_disk_size: not enough disk space assigned to task/,
+  ],
+  'no disk size': [{ config: { image: '/a' } }, /not enough disk space assigned to task/],
+  'a disk too large': [
+    config({ primary_disk_size: 100_001 }),
+    /100001 MB are more than the 100000 allowed/,
+  ],
+  'no image': [config({ image: null }), /image: image path can not be empty/],
+  'V-24 two interfaces': [
+    config({ network_interface: [{ bridge: { name: 'a' } }, { bridge: { name: 'b' } }] }),
+    /only one network interface can be configured/,
+  ],
+  'D24 an interface of nothing': [
+    config({ network_interface: [{ bridge: null }] }),
+    /network_interface\[0\]: needs a bridge block/,
+  ],
+  'a bridge without a name': [
+    config({ network_interface: [{ bridge: { name: '' } }] }),
+    /network interface bridge '0' requires name parameter/,
+  ],
+  'V-26 an unknown port': [
+    config({ network_interface: [{ bridge: { name: 'a', ports: ['ssh'] } }] }),
+    /ports\[0\]: no port is labelled "ssh"; there are http/,
+  ],
+  'a port out of range': [
+    ports([{ label: 'x', value: 80, to: 70_000 }], ['x']),
+    /80 to 70000 are not ports/,
+  ],
+  'V-21 a bad host name': [config({ hostname: '-x' }), /hostname: "-x" must consist of/],
+  'V-21 a long host name': [config({ hostname: 'x'.repeat(64) }), /less than 64 characters/],
+  'V-22 an empty os': [
+    config({ os: { arch: null, machine: '' } }),
+    /os: provided os information is incomplete: arch and machine are mandatory/,
+  ],
+  'V-22 an unknown architecture': [
+    config({ os: { arch: 'vax' } }),
+    /os\.arch: "vax" is not supported; supported are x86_64 and aarch64/,
+  ],
+  'a prototype as architecture': [
+    config({ os: { arch: 'constructor' } }),
+    /"constructor" is not supported/,
+  ],
+  'a machine with options': [config({ os: { machine: 'pc,accel=tcg' } }), /os\.machine/],
+  'an unknown accelerator': [
+    config({ accelerator: 'warp' }),
+    /accelerator: must be one of auto, kvm, tcg/,
+  ],
+  'no vCPUs': [config({ vcpus: 0 }), /vcpus: must be at least 1/],
+  'an odd time zone': [config({ timezone: '../etc/passwd' }), /timezone/],
+  'an odd cpuset': [
+    { resources: { linuxResources: { cpusetCpus: '3-1' } } },
+    /"3-1" is not a list of cores/,
+  ],
+  'no task name': [{ name: '' }, /virtual machine name can not be empty/],
+  'P-35 volumes': [
+    { mounts: [{ taskPath: '/data', hostPath: '/srv' }] },
+    /volume_mount: "\/data": volumes are not supported/,
+  ],
+  'P-35 devices': [
+    { devices: [{ hostPath: '/dev/vfio/1' }] },
+    /"\/dev\/vfio\/1": devices are not supported/,
+  ],
+  'P-35 a user': [{ user: 'alice' }, /user: "alice"/],
+  'P-35 name servers': [{ dns: { servers: ['9.9.9.9'] } }, /network\.dns: is not passed to guests/],
+  'P-35 a group network': [
+    { networkIsolationSpec: { mode: 1, path: '/var/run/netns/x' } },
+    /only the group network mode "host" is supported/,
+  ],
+};
+for (const [name, [change, words]] of Object.entries(wrong)) {
+  test(`${name} is refused`, () => assert.match(failureText(change), words));
+}
+
+test('V-19: everything wrong is told at once, with the allocation', () => {
+  const words = failureText({ config: { hostname: '!', accelerator: 'warp' }, user: 'me' });
+  assert.ok(
+    words.startsWith(
+      'virt: invalid configuration a1b2c3d4-0000-4000-8000-000000000001: 5 problems: ',
+    ),
+  );
+  for (const path of ['hostname', 'accelerator', 'user', 'image', 'primary_disk_size']) {
+    assert.ok(words.includes(`${path}: `), path);
+  }
+});
+
+test('a value of the wrong type is told once', () => {
+  const words = failureText(config({ image: 7 }));
+  assert.equal(words.match(/image: /g)?.length, 1);
+});
+
+test('V-9 P-12: a task of nothing is refused, not a crash', () => {
+  assert.throws(() => planTask(create(TaskConfigSchema, {}), context), PluginError);
+});
+
+const names: Readonly<Record<string, string>> = {
+  'a/web/0123abcd': 'web-0123abcd',
+  'a/web-1/0123abcd': 'web-1-0123abcd',
+  [`a/${'x'.repeat(47)}/0123abcd`]: `${'x'.repeat(47)}-0123abcd`,
+};
+for (const [id, name] of Object.entries(names)) {
+  test(`V-28: the VM of ${id}`, () => assert.equal(vmName(id), name));
+}
+
+test('V-21 V-28 P-25: any name gives a safe VM name, another name another one, and a host name', () => {
+  const id = fc.tuple(
+    fc.uuid(),
+    fc.string({ unit: 'grapheme', maxLength: 150 }),
+    fc.stringMatching(/^[0-9a-f]{8}$/),
+  );
+  fc.assert(
+    fc.property(id, fc.string({ unit: 'grapheme', maxLength: 20 }), ([alloc, name, hex], other) => {
+      const vm = vmName(`${alloc}/${name}/${hex}`);
+      assert.match(vm, /^[a-z0-9][a-z0-9-]{0,55}$/);
+      assert.match(`nomad-${vm}`.slice(0, 63), /^[a-z0-9-]*[a-z0-9]$/);
+      if (other !== name) assert.notEqual(vmName(`${alloc}/${other}/${hex}`), vm);
+    }),
+    { numRuns: 1000 },
+  );
+});

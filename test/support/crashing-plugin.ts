@@ -1,0 +1,11 @@
+// The plugin with a bug: soon after the handshake something throws where nobody catches.
+import { type CreateBackend, main } from '#plugin';
+import { ProcessVirtualizer } from './process-virtualizer.ts';
+
+const create: CreateBackend = async () => new ProcessVirtualizer();
+await main(process.argv.slice(2), process.env, create);
+setTimeout(() => {
+  const bug = new Error('a bug of the test');
+  if (process.env.CRASH === 'throw') throw bug;
+  void Promise.reject(bug);
+}, 100);
