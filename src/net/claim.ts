@@ -22,6 +22,8 @@ export interface Claim {
   readonly ports: readonly PortMapping[];
 }
 
+export type HostAccess = 'closed' | 'open';
+
 /** A managed network that is in use, as kept on disk. */
 export interface NetworkRecord {
   readonly bridge: string;
@@ -29,6 +31,13 @@ export interface NetworkRecord {
   readonly prefix: number;
   /** true: we made the bridge and remove it; false: it was there. */
   readonly owned: boolean;
+  readonly hostAccess: HostAccess;
+}
+
+/** A network in use, with everybody in it. */
+export interface NetworkInUse {
+  readonly record: NetworkRecord;
+  readonly claims: readonly Claim[];
 }
 
 const portMapping = v.object({
@@ -50,6 +59,7 @@ const networkRecord = v.object({
   address: v.string(),
   prefix: v.number(),
   owned: v.boolean(),
+  hostAccess: v.picklist(['closed', 'open']),
 });
 
 /** undefined for a file that is torn or not ours. */

@@ -1,10 +1,5 @@
+export type { AdoptRecord, AttachedNic } from './attached.ts';
 export { NetError, type NetErrorCode } from './error.ts';
-export {
-  type AdoptRecord,
-  type AttachedNic,
-  Networks,
-  type NetworksOptions,
-  type UndoWriter,
-} from './networks.ts';
+export { type NetworkDescription, Networks, type NetworksOptions } from './networks.ts';
 export type { ManagedNetwork, NetPlan, NicRequest } from './plan.ts';
-export { decodeNetUndo, type NetUndo } from './undo.ts';
+export { decodeNetUndo, type NetUndo, type UndoWriter } from './undo.ts';

@@ -1,4 +1,4 @@
-import type { Claim, NetworkRecord, PortMapping } from './claim.ts';
+import type { Claim, HostAccess, NetworkRecord, PortMapping } from './claim.ts';
 import { NetError } from './error.ts';
 import { contains, formatIpv4, isLoopback, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
 import { bridgeMac, nicMac, ownAlias, startingPoint, tapName } from './names.ts';
@@ -10,6 +10,11 @@ export interface ManagedNetwork {
   readonly prefix: number;
   /** What guests are told; the host's own servers when absent. */
   readonly nameservers?: readonly string[];
+  /**
+   * Whether guests may reach what listens on the host itself. `closed`, the default, leaves them DHCP, DNS and ping;
+   * published ports are not on the host but in other guests, and stay reachable.
+   */
+  readonly hostAccess?: HostAccess;
 }
 
 export interface NicRequest {

@@ -1,12 +1,8 @@
-import type { Claim, NetworkRecord } from './claim.ts';
+import type { NetworkInUse } from './claim.ts';
+import { formatGuard } from './guard.ts';
 import { formatSubnet } from './ipv4.ts';
+import { set } from './nft-text.ts';
 import { networkSubnet } from './plan.ts';
-
-/** A network in use, with everybody in it. */
-export interface NetworkInUse {
-  readonly record: NetworkRecord;
-  readonly claims: readonly Claim[];
-}
 
 const protocols = ['tcp', 'udp'] as const;
 
@@ -16,11 +12,12 @@ const protocols = ['tcp', 'udp'] as const;
  */
 export function formatRuleset(table: string, networks: readonly NetworkInUse[]): string {
   // Adding first makes the deletion succeed when there was no table.
-  const removal = `add table inet ${table}\ndelete table inet ${table}\n`;
+  const removal = ['inet', 'bridge']
+    .map((family) => `add table ${family} ${table}\ndelete table ${family} ${table}\n`)
+    .join('');
   if (networks.length === 0) return removal;
-  return `${removal}table inet ${table} {\n${[...sets(networks), ...maps(networks), ...chains].join(
-    '\n',
-  )}\n}\n`;
+  const parts = [...sets(networks), ...maps(networks), ...chains].join('\n');
+  return `${removal}table inet ${table} {\n${parts}\n}\n${formatGuard(table, networks)}`;
 }
 
 function sets(networks: readonly NetworkInUse[]): string[] {
@@ -28,10 +25,15 @@ function sets(networks: readonly NetworkInUse[]): string[] {
   const owned = networks
     .filter(({ record }) => record.owned)
     .map(({ record }) => `"${record.bridge}"`);
+  // On somebody else's bridge there are guests that are not ours.
+  const closed = networks
+    .filter(({ record }) => record.owned && record.hostAccess === 'closed')
+    .map(({ record }) => `"${record.bridge}"`);
   const subnets = networks.map(({ record }) => formatSubnet(networkSubnet(record)));
   return [
     set('set bridges', 'ifname', bridges),
     set('set owned', 'ifname', owned),
+    set('set closed', 'ifname', closed),
     set(
       'set same',
       'ifname . ifname',
@@ -64,12 +66,6 @@ function maps(networks: readonly NetworkInUse[]): string[] {
       mappings.filter(({ port }) => port.hostIp === '').map(element),
     ),
   ];
-}
-
-function set(name: string, type: string, elements: readonly string[]): string {
-  const list =
-    elements.length === 0 ? '' : `\n    elements = {\n      ${elements.join(',\n      ')}\n    }`;
-  return `  ${name} {\n    type ${type}${list}\n  }`;
 }
 
 const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @published
@@ -106,5 +102,15 @@ ${translate}
     oifname @bridges ct status dnat accept
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
+  }`,
+  // The agent's own API, ssh and whatever else listens on the host is none of a guest's business.
+  `  chain host {
+    type filter hook input priority filter; policy accept;
+    iifname != @closed accept
+    ct state established,related accept
+    udp dport { 53, 67 } accept
+    tcp dport 53 accept
+    icmp type echo-request accept
+    reject with icmpx admin-prohibited
   }`,
 ];

@@ -6,11 +6,11 @@ import {
   decodeClaim,
   decodeNetwork,
   encodeClaim,
+  type NetworkInUse,
   type NetworkRecord,
 } from './claim.ts';
 import { NetError } from './error.ts';
 import { parseIpv4 } from './ipv4.ts';
-import type { NetworkInUse } from './ruleset.ts';
 
 const recordFile = 'network.json';
 

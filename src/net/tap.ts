@@ -1,4 +1,4 @@
-import { closeFd, openTap, type Waiting } from '#host';
+import { closeFd, type Logger, openTap, type Waiting } from '#host';
 import { changeLink, deleteLink, findLink, type Link, type NetlinkSocket } from '#netlink';
 import { NetError } from './error.ts';
 import { tapAlias } from './names.ts';
@@ -37,16 +37,18 @@ export async function plugTap(
   }
 }
 
-/** Puts a tap back into its bridge when something took it out. */
+/** Puts a NIC's tap back into its bridge when something took it out. */
 export async function replugTap(
-  netlink: NetlinkSocket,
-  tap: Link,
-  bridge: Link,
+  nic: { readonly vm: string; readonly tap: string },
+  host: { readonly netlink: NetlinkSocket; readonly bridge: Link; readonly log: Logger },
   waiting: Waiting,
-): Promise<boolean> {
-  if (tap.master === bridge.index && tap.up) return false;
-  await changeLink(netlink, tap, { master: bridge.index, up: true }, waiting);
-  return true;
+): Promise<void> {
+  const { netlink, bridge, log } = host;
+  const link = await findLink(netlink, nic.tap, waiting);
+  if (link === undefined || (link.master === bridge.index && link.up)) return;
+  await changeLink(netlink, link, { master: bridge.index, up: true }, waiting);
+  const { vm, tap } = nic;
+  log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
 }
 
 /** Removes a tap that somebody still holds open; only if it is that NIC's. */

@@ -23,3 +23,8 @@ export function decodeNetUndo(json: unknown): NetUndo | undefined {
   const result = v.safeParse(netUndo, json);
   return result.success ? result.output : undefined;
 }
+
+/** Who writes an undo step down before its action is done. */
+export interface UndoWriter {
+  perform<T>(step: NetUndo, action: () => T | Promise<T>): Promise<T>;
+}

@@ -73,6 +73,11 @@ export class NetlinkSocket implements AsyncDisposable {
     }
   }
 
+  /** Whether it can't be used any more, by our doing or because it failed. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
   /** Sends one request and waits for all of its answer. */
   async request(request: NetlinkRequest, waiting: Waiting): Promise<readonly Message[]> {
     for (let attempt = 1; ; attempt++) {

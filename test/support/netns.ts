@@ -9,6 +9,8 @@ import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
 
 const inside = 'NQ_NETNS';
+// One that hangs is ended, with everything in its namespace.
+const insideMs = 150_000;
 
 /**
  * Declares a file's tests so that they run in a network namespace of their own: from outside there is one test, which
@@ -24,12 +26,14 @@ export function inOwnNetns(
     return;
   }
   const file = fileURLToPath(fileUrl);
-  test(`${basename(file)} in a network namespace of its own`, { timeout: 300_000 }, async (t) => {
+  test(`${basename(file)} in a network namespace of its own`, {
+    timeout: insideMs + 10_000,
+  }, async (t) => {
     if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root for a network namespace')) return;
     for (const program of ['unshare', ...programs]) {
       if (!requireOrSkip(t, findProgram(program) !== undefined, `needs ${program}`)) return;
     }
-    const { code, output } = await runInside(file);
+    const { code, output } = await runInside(file, AbortSignal.timeout(insideMs));
     assert.equal(code, 0, `${basename(file)} failed in its namespace:\n${output}`);
     t.diagnostic(
       output
@@ -40,12 +44,26 @@ export function inOwnNetns(
   });
 }
 
-async function runInside(file: string): Promise<{ code: number | null; output: string }> {
+async function runInside(
+  file: string,
+  signal: AbortSignal,
+): Promise<{ code: number | null; output: string }> {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
-  const args = ['--net', '--mount', '--fork', '--kill-child', '--', process.execPath, file];
+  const args = [
+    '--net',
+    '--mount',
+    '--fork',
+    '--kill-child',
+    '--',
+    process.execPath,
+    '--test-force-exit',
+    file,
+  ];
   const child = spawn(findProgram('unshare') ?? 'unshare', args, {
     env: { ...env, [inside]: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
+    killSignal: 'SIGKILL',
+    signal,
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
@@ -54,6 +72,9 @@ async function runInside(file: string): Promise<{ code: number | null; output: s
     });
   }
   const { promise, resolve } = Promise.withResolvers<number | null>();
+  child.once('error', (error) => {
+    output += String(error);
+  });
   child.once('close', resolve);
   return { code: await promise, output };
 }

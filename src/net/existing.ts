@@ -1,0 +1,43 @@
+import type { Logger, Waiting } from '#host';
+import { type Link, listLinks, type NetlinkSocket } from '#netlink';
+import type { AttachedNic } from './attached.ts';
+import { NetError } from './error.ts';
+import { type NicRequest, planNic } from './plan.ts';
+import { plugTap } from './tap.ts';
+import type { UndoWriter } from './undo.ts';
+
+/** Plugs a NIC into a bridge that somebody else made and looks after: a tap in it is all the driver adds. */
+export async function attachToExisting(
+  request: NicRequest,
+  host: { readonly netlink: NetlinkSocket; readonly undo: UndoWriter; readonly log: Logger },
+  waiting: Waiting,
+): Promise<AttachedNic> {
+  const { vm, index, bridge } = request;
+  const { netlink, undo, log } = host;
+  const links = await listLinks(netlink, waiting);
+  const link = links.find(({ name }) => name === bridge);
+  refuseUnusable(request, link);
+  const plan = planNic(request, false, new Set(links.map(({ name }) => name)));
+  const tapFd = await undo.perform({ kind: 'net-tap', tap: plan.tap, vm, index }, () =>
+    plugTap(netlink, plan, { vm, index, bridge: link }, waiting),
+  );
+  log.info('tap joined bridge', { vm, tap: plan.tap, bridge });
+  return { tapFd, tap: plan.tap, mac: plan.mac, bridge, mtu: link.mtu };
+}
+
+function refuseUnusable(request: NicRequest, link: Link | undefined): asserts link is Link {
+  const { vm, bridge, ports } = request;
+  if (link === undefined) {
+    throw new NetError('bridge', `VM ${vm}: bridge ${bridge} does not exist and is not managed`);
+  }
+  if (link.kind !== 'bridge') {
+    throw new NetError('bridge', `VM ${vm}: link ${bridge} is not a Linux bridge`);
+  }
+  if (ports.length === 0) return;
+  const labels = ports.map(({ label }) => label).join(', ');
+  throw new NetError(
+    'rules',
+    `VM ${vm}: ports (${labels}) can't be mapped on bridge ${bridge}: the driver gives no addresses there. ` +
+      `Use a managed network, or reach the guest at the address it gets on that bridge`,
+  );
+}

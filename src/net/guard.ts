@@ -1,0 +1,60 @@
+import type { NetworkInUse } from './claim.ts';
+import { set } from './nft-text.ts';
+
+/**
+ * The table on the frames that come out of our taps, for managed networks: a guest speaks with the MAC and IP address
+ * it was given and with no other, is no DHCP server, and speaks IPv4 only, since that is all its network has. Everything
+ * else that comes by these bridges or others is left alone.
+ */
+export function formatGuard(table: string, networks: readonly NetworkInUse[]): string {
+  const claims = networks.flatMap((network) => network.claims);
+  const pairs = (text: (claim: (typeof claims)[number]) => string): string[] =>
+    claims.map((claim) => `"${claim.tap}" . ${text(claim)}`);
+  const parts = [
+    set(
+      'set taps',
+      'ifname',
+      claims.map(({ tap }) => `"${tap}"`),
+    ),
+    set(
+      'set macs',
+      'ifname . ether_addr',
+      pairs(({ mac }) => mac),
+    ),
+    set(
+      'set addresses',
+      'ifname . ipv4_addr',
+      pairs(({ ip }) => ip),
+    ),
+    set(
+      'set same',
+      'ifname . ifname',
+      pairs(({ tap }) => `"${tap}"`),
+    ),
+    ...chains,
+  ];
+  return `table bridge ${table} {\n${parts.join('\n')}\n}\n`;
+}
+
+const chains: readonly string[] = [
+  `  chain arriving {
+    type filter hook prerouting priority filter; policy accept;
+    iifname @taps goto guest
+  }`,
+  // 0.0.0.0 is what a guest has while it asks for its address, and what it asks with whether an address is free.
+  `  chain guest {
+    iifname . ether saddr != @macs drop
+    ether type arp iifname . arp saddr ether != @macs drop
+    ether type arp iifname . arp saddr ip @addresses accept
+    ether type arp arp operation request arp saddr ip 0.0.0.0 accept
+    ether type ip udp sport 67 drop
+    ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+    ether type ip iifname . ip saddr @addresses accept
+    drop
+  }`,
+  // Ports are in hairpin mode, for a guest that asks for its own published port; it need not hear its own broadcasts.
+  `  chain passing {
+    type filter hook forward priority filter; policy accept;
+    iifname . oifname @same meta pkttype { broadcast, multicast } drop
+  }`,
+];

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { closeFd, udpSocket } from '#host';
+import { Machine, must } from '../support/guest.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { Host, leftovers, nothing, waiting } from '../support/networks.ts';
+
+/** Asks for an address as a guest without cloud-init does; the variables busybox gives its script, or undefined. */
+async function lease(
+  host: Host,
+  guest: Machine,
+  ...options: readonly string[]
+): Promise<Readonly<Record<string, string>> | undefined> {
+  const script = join(host.dir, 'script.sh');
+  await writeFile(script, '#!/bin/sh\n[ "$1" = bound ] && env\nexit 0\n');
+  await chmod(script, 0o755);
+  const words = ['udhcpc', '-i', 'eth0', '-f', '-n', '-q', '-t', '3', '-T', '1', '-s', script];
+  const { code, output } = await guest.namespace.try('busybox', ...words, ...options);
+  if (code !== 0) return undefined;
+  return Object.fromEntries(
+    output.split('\n').flatMap((line) => {
+      const [, name = '', value = ''] = /^([a-z]\w*)=(.*)$/.exec(line) ?? [];
+      return name === '' ? [] : [[name, value]];
+    }),
+  );
+}
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
+  test('V-110 V-120: a guest without cloud-init gets the claimed address by DHCP', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web', { hostname: 'web-1' });
+    await using guest = await Machine.guest(nic);
+    const got = await lease(host, guest);
+    assert.equal(got?.ip, nic.address?.ip);
+    assert.deepEqual(
+      [got?.subnet, got?.router, got?.dns, got?.hostname, got?.mtu, got?.lease],
+      ['255.255.255.0', '192.168.122.1', '192.0.2.53', 'web-1', '1500', '315360000'],
+    );
+    await guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('who has no claim gets no answer, and who wants another address gets its own', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    const wanted = await lease(host, guest, '-r', '192.168.122.250');
+    assert.equal(wanted?.ip, nic.address?.ip);
+    await guest.namespace.ip('link', 'set', 'eth0', 'address', '52:54:00:ff:ff:ff');
+    assert.equal(await lease(host, guest), undefined);
+    await guest.unplug();
+    await host.detach('web');
+  });
+
+  test('V-121: a VM that comes later is known at once; one that went is not', async () => {
+    await using host = await Host.open();
+    const first = await host.attach('first');
+    await using guest = await Machine.guest(first);
+    assert.ok(await lease(host, guest));
+    const second = await host.attach('second');
+    await using other = await Machine.guest(second);
+    assert.equal((await lease(host, other))?.ip, second.address?.ip);
+    const { steps } = await host.undoLog('first');
+    const claim = steps.find(({ kind }) => kind === 'net-claim');
+    assert.ok(claim);
+    await host.networks.undo(claim, waiting());
+    assert.equal(await lease(host, guest), undefined);
+    await guest.unplug();
+    await other.unplug();
+    await host.detach('first');
+    await host.detach('second');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('after a restart of the plugin DHCP is back, beside the old one and without it', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    await using restarted = host.again();
+    const record = { vm: 'web', index: 0, bridge: nic.bridge, tap: nic.tap };
+    await restarted.networks.adopt(record, waiting());
+    assert.equal((await lease(host, guest))?.ip, nic.address?.ip, 'both answer');
+    await host.networks[Symbol.asyncDispose]();
+    assert.equal((await lease(host, guest))?.ip, nic.address?.ip, 'the new one answers');
+    await guest.unplug();
+    await restarted.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rubbish on the DHCP port harms nobody', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    await guest.configure(nic.address);
+    const rubbish = join(host.dir, 'rubbish');
+    for (const size of [0, 1, 239, 240, 241, 300, 1400]) {
+      const bytes = randomBytes(size);
+      // As much like a question as it can be without being one.
+      if (size >= 240) {
+        bytes.set([1, 1, 6, 0], 0);
+        bytes.writeUInt32BE(0x63825363, 236);
+      }
+      await writeFile(rubbish, bytes);
+      const send = `for i in $(seq 20); do busybox nc -u -w 1 192.168.122.1 67 < ${rubbish} & done; wait`;
+      await guest.namespace.run('sh', '-c', send);
+    }
+    assert.equal((await lease(host, guest))?.ip, nic.address?.ip);
+    await guest.unplug();
+    await host.detach('web');
+  });
+
+  test("where another server answers on somebody else's bridge, ours keeps out of it", async () => {
+    await using host = await Host.open();
+    await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
+    await must('ip', 'addr', 'add', '192.168.122.1/24', 'dev', 'virbr0');
+    await must('ip', 'link', 'set', 'virbr0', 'up');
+    const theirs = udpSocket({ device: 'virbr0', address: '0.0.0.0', port: 67, broadcast: true });
+    const nic = await host.attach('web');
+    assert.match(host.lines.join('\n'), /no DHCP responder .*another DHCP server answers/);
+    closeFd(theirs);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    await must('ip', 'link', 'del', 'virbr0');
+  });
+});
