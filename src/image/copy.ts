@@ -44,6 +44,7 @@ export function growRaw(fd: number, bytes: number): void {
 }
 
 async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
+  const before = fstatSync(source.fd, { bigint: true });
   // Emptied first, so that whatever is not written reads as zeros.
   ftruncateSync(destFd, 0);
   ftruncateSync(destFd, source.fileBytes);
@@ -60,6 +61,9 @@ async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting
     }
     at = nextData(source, at);
   }
+  const after = fstatSync(source.fd, { bigint: true });
+  const same = before.mtimeNs === after.mtimeNs && Number(after.size) === source.fileBytes;
+  if (!same) throw changed(source);
 }
 
 async function copyChunk(
@@ -69,12 +73,15 @@ async function copyChunk(
   offset: number,
 ): Promise<void> {
   const read = await readAt(source.fd, buffer, offset);
-  if (read.length < buffer.length) {
-    throw new ImageError('io', `${source.path} became shorter while it was being copied`);
-  }
+  if (read.length < buffer.length) throw changed(source);
   for (const { start, end } of runsOfData(buffer)) {
     await writeAt(destFd, buffer.subarray(start, end), offset + start);
   }
+}
+
+// Half of the old and half of the new bytes would be a disk that nobody ever had.
+function changed({ path }: OpenImage): ImageError {
+  return new ImageError('io', `${path} changed while it was being copied`);
 }
 
 /** The parts of a chunk that are not runs of zeros. */

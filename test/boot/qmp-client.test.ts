@@ -1,59 +1,18 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { endOf, figure, parseJournal, QmpClient, type QmpEvent } from '../../src/qmp/index.ts';
+import { test } from 'node:test';
+import { closeFd, listenUnix } from '../../src/host/index.ts';
+import { figure, QmpClient, type QmpEvent } from '../../src/qmp/index.ts';
+import { findProgram } from '../support/programs.ts';
+import { startQemu } from '../support/qemu-monitor.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-const program = '/usr/bin/qemu-system-x86_64';
-const base = ['-accel', 'tcg', '-S', '-nodefaults', '-no-user-config', '-display', 'none'];
 const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
-
-interface Machine {
-  readonly process: ChildProcess;
-  readonly qmp: QmpClient;
-  readonly journal: () => Uint8Array;
-}
-
-/** A paused QEMU with a control monitor and a journal, killed after the test if it still runs. */
-async function boot(t: TestContext, args: readonly string[]): Promise<Machine | undefined> {
-  if (!requireOrSkip(t, existsSync(program), `${program} is not installed`)) return undefined;
-  const dir = tmpDir(t);
-  const [socketPath, journalPath] = [join(dir, 'qmp.sock'), join(dir, 'journal')];
-  writeFileSync(join(dir, 'input'), '{"execute":"qmp_capabilities"}\n');
-  const input = openSync(join(dir, 'input'), 'r');
-  const output = openSync(journalPath, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT);
-  const process = spawn(
-    program,
-    [
-      ...base,
-      ...args,
-      ...['-chardev', `socket,id=control,path=${socketPath},server=on,wait=off`],
-      ...['-mon', 'chardev=control,mode=control'],
-      ...['-chardev', 'stdio,id=journal,signal=off', '-mon', 'chardev=journal,mode=control'],
-    ],
-    { stdio: [input, output, 'inherit'] },
-  );
-  closeSync(input);
-  closeSync(output);
-  const exited = once(process, 'exit');
-  t.after(async () => {
-    process.kill('SIGKILL');
-    await exited;
-  });
-  while (!existsSync(socketPath)) {
-    assert.equal(process.exitCode, null, 'QEMU ended before its monitor was there');
-    await sleep(10);
-  }
-  const qmp = await QmpClient.connect(socketPath, soon());
-  t.after(() => qmp[Symbol.asyncDispose]());
-  return { process, qmp, journal: () => readFileSync(journalPath) };
-}
-
 const q35 = ['-M', 'q35', '-m', '64'];
 
 async function collect(events: AsyncIterable<QmpEvent>): Promise<string[]> {
@@ -63,7 +22,7 @@ async function collect(events: AsyncIterable<QmpEvent>): Promise<string[]> {
 }
 
 test('QEMU: every query of the command table is answered as the table says', async (t) => {
-  const machine = await boot(t, [
+  const machine = await startQemu(t, [
     ...q35,
     ...['-smp', '2', '-device', '{"driver":"virtio-balloon-pci","id":"balloon0"}'],
     ...['-blockdev', '{"driver":"null-co","node-name":"disk0","size":1048576}'],
@@ -102,7 +61,7 @@ test('QEMU: every query of the command table is answered as the table says', asy
 });
 
 test('QEMU: the schema, 200 KB in one line, comes through', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
+  const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
   const schema = await machine.qmp.execute('query-qmp-schema', {}, soon());
   assert.ok(schema.length > 500);
@@ -110,7 +69,7 @@ test('QEMU: the schema, 200 KB in one line, comes through', async (t) => {
 
 test('QEMU: balloon statistics that are not available are told from large ones', async (t) => {
   const path = '/machine/peripheral/balloon0';
-  const machine = await boot(t, [
+  const machine = await startQemu(t, [
     ...q35,
     ...['-device', '{"driver":"virtio-balloon-pci","id":"balloon0"}'],
   ]);
@@ -132,7 +91,7 @@ test('QEMU: balloon statistics that are not available are told from large ones',
 });
 
 test('QEMU: cont, stop, reset and power-down bring their events in order', async (t) => {
-  const machine = await boot(t, q35);
+  const machine = await startQemu(t, q35);
   if (machine === undefined) return;
   const { qmp } = machine;
   const events = qmp.events();
@@ -154,7 +113,7 @@ test('QEMU: cont, stop, reset and power-down bring their events in order', async
 });
 
 test('QEMU: refusals keep their class', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
+  const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
   const resize = { 'node-name': 'nosuch', size: 512 };
   await assert.rejects(machine.qmp.execute('block_resize', resize, soon()), {
@@ -169,13 +128,9 @@ test('QEMU: refusals keep their class', async (t) => {
 });
 
 test('QEMU: a second client gets no greeting while the first is there, and times out', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
+  const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
-  const { process, qmp } = machine;
-  const path = String(process.spawnargs.find((it) => it.includes('path='))).replace(
-    /.*path=([^,]*).*/,
-    '$1',
-  );
+  const { qmp, socketPath: path } = machine;
   await assert.rejects(QmpClient.connect(path, { signal: AbortSignal.timeout(200) }), {
     code: 'timeout',
   });
@@ -185,7 +140,7 @@ test('QEMU: a second client gets no greeting while the first is there, and times
 });
 
 test('QEMU: frozen, it lets calls run into their deadline; thawed, late answers harm nothing', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
+  const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
   const { process, qmp } = machine;
   process.kill('SIGSTOP');
@@ -196,7 +151,7 @@ test('QEMU: frozen, it lets calls run into their deadline; thawed, late answers 
 });
 
 test('QEMU: 2000 calls, 16 in flight, all answered', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
+  const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
   let left = 2000;
   const worker = async (): Promise<void> => {
@@ -205,40 +160,32 @@ test('QEMU: 2000 calls, 16 in flight, all answered', async (t) => {
   await Promise.all(Array.from({ length: 16 }, worker));
 });
 
-test('journal of QEMU: quit is host-qmp-quit, and the session ends in order', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
-  if (machine === undefined) return;
-  const events = machine.qmp.events();
-  await machine.qmp.execute('quit', {}, soon());
-  assert.deepEqual((await collect(events)).at(-1), 'SHUTDOWN');
-  await once(machine.process, 'exit');
-  assert.deepEqual(endOf(parseJournal(machine.journal())), {
-    reason: 'host-qmp-quit',
-    guest: false,
-    panicked: false,
-  });
-});
-
-test('journal of QEMU: SIGTERM is host-signal', async (t) => {
-  const machine = await boot(t, ['-M', 'none']);
-  if (machine === undefined) return;
-  machine.process.kill('SIGTERM');
-  await once(machine.process, 'exit');
-  assert.deepEqual(endOf(parseJournal(machine.journal())), {
-    reason: 'host-signal',
-    guest: false,
-    panicked: false,
-  });
-});
-
-test('journal of QEMU: after SIGKILL it tells of no end', async (t) => {
-  const machine = await boot(t, q35);
-  if (machine === undefined) return;
-  await machine.qmp.execute('cont', {}, soon());
-  machine.process.kill('SIGKILL');
-  await once(machine.process, 'exit');
-  await machine.qmp.closed;
-  const events = parseJournal(machine.journal());
-  assert.ok(events.some(({ event }) => event === 'RESUME'));
-  assert.equal(endOf(events), undefined);
+test('QEMU: a client that was connected before QEMU was there is greeted when it comes', async (t) => {
+  const program = findProgram('qemu-system-x86_64');
+  if (!requireOrSkip(t, program !== undefined, 'qemu-system-x86_64 is not installed')) return;
+  const path = join(tmpDir(t), 'qmp.sock');
+  const listener = listenUnix(path);
+  const socket = connect({ path });
+  await once(socket, 'connect');
+  const negotiating = QmpClient.negotiate(socket, soon());
+  const process = spawn(
+    program ?? '',
+    [
+      ...['-accel', 'tcg', '-S', '-nodefaults', '-display', 'none', '-M', 'none'],
+      ...['-chardev', 'socket,id=control,fd=3,server=on,wait=off'],
+      ...['-mon', 'chardev=control,mode=control'],
+    ],
+    { stdio: ['ignore', 'ignore', 'ignore', listener] },
+  );
+  closeFd(listener);
+  const exited = once(process, 'exit');
+  try {
+    await using qmp = await negotiating;
+    assert.equal((await qmp.execute('query-status', {}, soon())).status, 'prelaunch');
+    await qmp.execute('quit', {}, soon());
+    await qmp.closed;
+  } finally {
+    process.kill('SIGKILL');
+    await exited;
+  }
 });

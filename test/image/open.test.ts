@@ -1,0 +1,342 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  fstatSync,
+  linkSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { type ImageRoots, type OpenImage, openImage, openText } from '../../src/image/index.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+const limit = { maxVirtualBytes: 2 ** 40 };
+const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(5000) });
+
+/** images/ is trusted, alloc/ is written by tasks, host/ is what nobody may reach. */
+function hostOf(t: TestContext): {
+  readonly at: (path: string) => string;
+  readonly roots: ImageRoots;
+} {
+  const dir = tmpDir(t);
+  const at = (path: string): string => join(dir, path);
+  for (const name of ['images/sub', 'alloc/task/local', 'host'])
+    mkdirSync(at(name), { recursive: true });
+  writeFileSync(at('images/base.img'), 'base');
+  writeFileSync(at('images/sub/deep.img'), 'deep');
+  writeFileSync(at('alloc/task/local/own.img'), 'own');
+  writeFileSync(at('host/secret'), 'CANARY');
+  const roots = {
+    trusted: [at('images')],
+    task: [at('alloc')],
+    relativeTo: [at('alloc/task'), at('images')],
+  };
+  return { at, roots };
+}
+
+function content({ fd }: OpenImage): string {
+  const buffer = Buffer.alloc(100);
+  return buffer.toString('utf8', 0, readSync(fd, buffer, 0, 100, 0));
+}
+
+const openFds = (): number => readdirSync('/proc/self/fd').length;
+
+async function read(name: string, roots: ImageRoots): Promise<string> {
+  using image = await openImage(name, roots, limit, soon());
+  return content(image);
+}
+
+test('V-33: absolute names inside the allowed directories are opened', async (t) => {
+  const { at, roots } = hostOf(t);
+  assert.equal(await read(at('images/base.img'), roots), 'base');
+  assert.equal(await read(at('images/sub/../sub/deep.img'), roots), 'deep');
+  assert.equal(await read(at('alloc/task/local/own.img'), roots), 'own');
+});
+
+test('V-32: relative names are looked up in order, the first one found wins', async (t) => {
+  const { at, roots } = hostOf(t);
+  assert.equal(await read('local/own.img', roots), 'own');
+  assert.equal(await read('base.img', roots), 'base');
+  writeFileSync(at('alloc/task/base.img'), 'mine');
+  assert.equal(await read('base.img', roots), 'mine');
+  await assert.rejects(read('none.img', roots), {
+    name: 'ImageError',
+    code: 'not-found',
+    message: `there is no file none.img in ${at('alloc/task')}, ${at('images')}`,
+  });
+});
+
+const links: Readonly<Record<string, readonly [string, string, string | RegExp]>> = {
+  'relative, inside one directory': ['images/link', 'sub/deep.img', 'deep'],
+  'up and down inside one directory': ['images/sub/link', '../base.img', 'base'],
+  'absolute, inside one directory': ['images/link', '@images/base.img', 'base'],
+  'from the task to a trusted image': ['alloc/task/link', '@images/base.img', 'base'],
+  'relative from one allowed directory to another': [
+    'alloc/task/link',
+    '../../images/base.img',
+    'base',
+  ],
+  'to a host file, absolute': ['alloc/task/link', '@host/secret', /not-allowed/],
+  'to a host file, relative': ['alloc/task/link', '../../host/secret', /not-allowed/],
+  'to a host file from a trusted directory': ['images/link', '@host/secret', /not-allowed/],
+  'through /proc/self/root': ['alloc/task/link', '/proc/self/root/etc/hostname', /not-allowed/],
+  'to itself': ['alloc/task/link', 'link', /not-allowed/],
+  'to a host file that does not exist': ['alloc/task/link', '@host/none', /not-allowed/],
+  'to nothing inside': ['alloc/task/link', 'local/none', /not-found/],
+};
+for (const [name, [from, to, expected]] of Object.entries(links)) {
+  test(`V-33 D4: a link ${name}`, async (t) => {
+    const { at, roots } = hostOf(t);
+    symlinkSync(to.startsWith('@') ? at(to.slice(1)) : to, at(from));
+    if (typeof expected === 'string') assert.equal(await read(at(from), roots), expected);
+    else
+      await assert.rejects(read(at(from), roots), (error: { code: string }) =>
+        expected.test(error.code),
+      );
+  });
+}
+
+test('V-33 D4: a directory on the way may be a link, and is held to the same rule', async (t) => {
+  const { at, roots } = hostOf(t);
+  symlinkSync(at('host'), at('alloc/task/dir'));
+  symlinkSync('sub', at('images/dir'));
+  await assert.rejects(read(at('alloc/task/dir/secret'), roots), { code: 'not-allowed' });
+  await assert.rejects(read('dir/secret', roots), { code: 'not-allowed' });
+  assert.equal(await read(at('images/dir/deep.img'), roots), 'deep');
+});
+
+test('V-33: names outside are refused alike whether the file exists or not', async (t) => {
+  const { at, roots } = hostOf(t);
+  const messages: string[] = [];
+  for (const name of [
+    'host/secret',
+    'host/absent',
+    'alloc/../host/secret',
+    'images/../host/none',
+  ]) {
+    await assert.rejects(read(at(name), roots), (error: { code: string; message: string }) => {
+      messages.push(error.message.replace(/^\S+/, 'X'));
+      assert.match(error.message, new RegExp(`^${at(join(name))} is not inside .*${at('images')}`));
+      return error.code === 'not-allowed';
+    });
+  }
+  assert.equal(new Set(messages).size, 1);
+  await assert.rejects(read('../../host/secret', roots), { code: 'not-allowed' });
+  await assert.rejects(read('/etc/shadow', roots), { code: 'not-allowed' });
+  await assert.rejects(read('/proc/self/environ', roots), { code: 'not-allowed' });
+});
+
+test('V-33: a directory whose name begins like an allowed one is not allowed', async (t) => {
+  const { at, roots } = hostOf(t);
+  mkdirSync(at('images-private'));
+  writeFileSync(at('images-private/x'), 'CANARY');
+  await assert.rejects(read(at('images-private/x'), roots), { code: 'not-allowed' });
+  writeFileSync(at('images/..x'), 'fine');
+  assert.equal(await read(at('images/..x'), roots), 'fine');
+});
+
+test('V-33: an allowed directory may be named through a link, or not exist', async (t) => {
+  const { at, roots } = hostOf(t);
+  symlinkSync(at('images'), at('alias'));
+  const aliased = { ...roots, trusted: [at('nowhere'), at('alias'), 'not-absolute'] };
+  assert.equal(await read(at('alias/base.img'), aliased), 'base');
+  assert.equal(await read(at('images/base.img'), aliased), 'base');
+  await assert.rejects(read(at('alias/none'), aliased), { code: 'not-found' });
+  await assert.rejects(read(at('images/none'), aliased), { code: 'not-found' });
+  await assert.rejects(read(at('nowhere/none'), aliased), { code: 'not-found' });
+});
+
+test('V-33: a hard link in a directory that tasks write is refused, in a trusted one it is fine', async (t) => {
+  const { at, roots } = hostOf(t);
+  linkSync(at('host/secret'), at('alloc/task/innocent.img'));
+  await assert.rejects(read(at('alloc/task/innocent.img'), roots), {
+    code: 'not-allowed',
+    message: /2 names \(hard links\)/,
+  });
+  linkSync(at('images/base.img'), at('images/second.img'));
+  assert.equal(await read(at('images/second.img'), roots), 'base');
+});
+
+test('V-33: of two nested allowed directories the stricter one decides', async (t) => {
+  const { at, roots } = hostOf(t);
+  linkSync(at('host/secret'), at('alloc/task/innocent.img'));
+  const nested = { ...roots, trusted: [at('.'), '/'] };
+  await assert.rejects(read(at('alloc/task/innocent.img'), nested), { code: 'not-allowed' });
+  assert.equal(await read(at('images/base.img'), nested), 'base');
+});
+
+test('V-33: a FIFO is refused at once, a directory, device and socket by name', async (t) => {
+  const { at, roots } = hostOf(t);
+  execFileSync('mkfifo', [at('alloc/task/fifo')]);
+  const started = performance.now();
+  await assert.rejects(read('fifo', roots), { code: 'not-regular', message: /a FIFO/ });
+  assert.ok(performance.now() - started < 1000);
+  await assert.rejects(read('local', roots), { code: 'not-regular', message: /a directory/ });
+  await assert.rejects(read(at('images'), roots), { code: 'not-regular', message: /a directory/ });
+  const devices = { ...roots, trusted: ['/dev'] };
+  await assert.rejects(read('/dev/null', devices), { code: 'not-regular', message: /a device/ });
+  const server = createServer().listen(at('alloc/task/sock'));
+  await once(server, 'listening');
+  await assert.rejects(read('sock', roots), { code: 'not-regular', message: /a socket/ });
+  server.close();
+});
+
+test('V-33: what was checked is what is read: a swap after opening changes nothing', async (t) => {
+  const { at, roots } = hostOf(t);
+  using image = await openImage('local/own.img', roots, limit, soon());
+  rmSync(at('alloc/task/local/own.img'));
+  symlinkSync(at('host/secret'), at('alloc/task/local/own.img'));
+  assert.equal(content(image), 'own');
+});
+
+test('V-33: links swapped in and out while opening never lead outside', async (t) => {
+  const { at, roots } = hostOf(t);
+  symlinkSync(at('host'), at('evil'));
+  const stopSwapping = swap(at('alloc/task/local'), at('evil'), at('parked'));
+  let opened = 0;
+  try {
+    writeFileSync(at('host/own.img'), 'CANARY');
+    const until = performance.now() + 600;
+    while (performance.now() < until) {
+      const text = await read(at('alloc/task/local/own.img'), roots).catch((error) => {
+        assert.ok(['not-allowed', 'not-found'].includes(error.code), String(error));
+        return undefined;
+      });
+      if (text !== undefined) {
+        assert.equal(text, 'own');
+        opened += 1;
+      }
+    }
+  } finally {
+    await stopSwapping();
+  }
+  t.diagnostic(`${opened} opens won the race`);
+});
+
+/** Exchanges a directory and a link for ever, in a thread of its own; returns what ends it. */
+function swap(dir: string, evil: string, parked: string): () => Promise<unknown> {
+  const code = `
+    const { renameSync } = require('node:fs');
+    const { dir, evil, parked, stop } = require('node:worker_threads').workerData;
+    while (Atomics.load(stop, 0) === 0) {
+      renameSync(dir, parked);
+      renameSync(evil, dir);
+      renameSync(dir, evil);
+      renameSync(parked, dir);
+    }`;
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(code, { eval: true, workerData: { dir, evil, parked, stop } });
+  const ended = once(worker, 'exit');
+  return () => {
+    Atomics.store(stop, 0, 1);
+    return ended;
+  };
+}
+
+test('image: the descriptor is read-only, blocking, closed on exec and closed by disposal once', async (t) => {
+  const { at, roots } = hostOf(t);
+  const before = openFds();
+  const image = await openImage(at('images/base.img'), roots, limit, soon());
+  const flags = Number.parseInt(
+    /flags:\t(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${image.fd}`, 'utf8'))?.[1] ?? '',
+    8,
+  );
+  assert.equal(flags & 0o3, 0);
+  assert.equal(flags & 0o4000, 0);
+  assert.equal(flags & 0o2000000, 0o2000000);
+  const { fd } = image;
+  image[Symbol.dispose]();
+  assert.throws(() => fstatSync(fd), { code: 'EBADF' });
+  using other = await openImage(at('images/base.img'), roots, limit, soon());
+  assert.equal(other.fd, fd);
+  image[Symbol.dispose]();
+  fstatSync(other.fd);
+  assert.equal(openFds(), before + 1);
+});
+
+test('image: refusals leave no descriptor behind', async (t) => {
+  const { at, roots } = hostOf(t);
+  linkSync(at('host/secret'), at('alloc/task/hard'));
+  writeFileSync(at('images/empty'), '');
+  writeFileSync(at('images/evil'), 'QFI\xfb', 'latin1');
+  await read(at('images/base.img'), roots);
+  const before = openFds();
+  for (const name of ['hard', 'local', 'empty', 'evil', 'none', '/etc/shadow', '']) {
+    await assert.rejects(read(name, roots));
+  }
+  await assert.rejects(openText('base.img', roots, { maxBytes: 1 }, soon()));
+  assert.equal(openFds(), before);
+});
+
+test('image: a raw disk has its file size in whole sectors; an empty file is refused', async (t) => {
+  const { at, roots } = hostOf(t);
+  using image = await openImage('base.img', roots, limit, soon());
+  assert.deepEqual(
+    [image.format, image.virtualBytes, image.fileBytes, image.path],
+    ['raw', 512, 4, at('images/base.img')],
+  );
+  writeFileSync(at('images/empty'), '');
+  await assert.rejects(read('empty', roots), { code: 'refused', message: /empty/ });
+});
+
+test('V-37 D29: a disk larger than was asked for is refused, by its virtual size', async (t) => {
+  const { at, roots } = hostOf(t);
+  truncateSync(at('images/base.img'), 8 * 2 ** 40);
+  await assert.rejects(openImage('base.img', roots, { maxVirtualBytes: 2 * 2 ** 40 }, soon()), {
+    code: 'too-large',
+    message: /8796093022208 bytes, more than the 2199023255552/,
+  });
+});
+
+test('image: a signal that is aborted, and a name that is none', async (t) => {
+  const { roots } = hostOf(t);
+  const reason = new Error('task destroyed');
+  const aborted = { signal: AbortSignal.abort(reason) };
+  await assert.rejects(openImage('base.img', roots, limit, aborted), { code: 'io', cause: reason });
+  await assert.rejects(read('', roots), { code: 'not-found' });
+  await assert.rejects(read('a\0b', roots), { code: 'not-found' });
+});
+
+test('image: opening reads a few KiB, whatever the size', async (t) => {
+  const { at, roots } = hostOf(t);
+  truncateSync(at('images/base.img'), 100 * 2 ** 30);
+  const readSoFar = (): number =>
+    Number(/rchar: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+  await read('base.img', roots);
+  const before = readSoFar();
+  using image = await openImage('base.img', roots, limit, soon());
+  assert.ok(image.fd > 0);
+  assert.ok(readSoFar() - before < 16384);
+});
+
+test('D7 D41: user data is read by the same rules as images', async (t) => {
+  const { at, roots } = hostOf(t);
+  const text = (name: string, maxBytes = 1000): Promise<string> =>
+    openText(name, roots, { maxBytes }, soon());
+  writeFileSync(at('alloc/task/user-data'), '#cloud-config\nname: ü\n');
+  assert.equal(await text('user-data'), '#cloud-config\nname: ü\n');
+  assert.equal(await text('user-data', 23), '#cloud-config\nname: ü\n');
+  await assert.rejects(text('user-data', 22), { code: 'too-large' });
+  await assert.rejects(text('/etc/shadow'), { code: 'not-allowed' });
+  await assert.rejects(text(at('host/secret')), { code: 'not-allowed' });
+  symlinkSync('/etc/shadow', at('alloc/task/shadow'));
+  await assert.rejects(text('shadow'), { code: 'not-allowed' });
+  linkSync(at('host/secret'), at('alloc/task/hard'));
+  await assert.rejects(text('hard'), { code: 'not-allowed' });
+  await assert.rejects(text('local'), { code: 'not-regular' });
+  await assert.rejects(text('none'), { code: 'not-found' });
+  writeFileSync(at('alloc/task/binary'), Buffer.of(0x1f, 0x8b, 0xff));
+  await assert.rejects(text('binary'), { code: 'refused', message: /UTF-8/ });
+  writeFileSync(at('alloc/task/blank'), '');
+  assert.equal(await text('blank'), '');
+});
