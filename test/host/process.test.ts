@@ -1,0 +1,160 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import fc from 'fast-check';
+import {
+  findByMark,
+  identify,
+  isAlive,
+  kill,
+  killByMark,
+  pidfdSignal,
+  type SpawnedProcess,
+  spawnDetached,
+  waitGone,
+} from '#host';
+import { parseStat } from '../../src/host/process.ts';
+
+const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
+const noStdio = ['ignore', 'ignore', 'ignore'] as const;
+
+async function sleeper(t: TestContext, mark = 'no-mark'): Promise<SpawnedProcess> {
+  const child = await spawnDetached({
+    program: '/bin/sh',
+    args: ['-c', 'while :; do sleep 60; done', mark],
+    stdio: noStdio,
+  });
+  t.after(() => killGroup(child.identity.pid));
+  return child;
+}
+
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // already gone, as the test wanted it
+  }
+}
+
+test('the state line of a process is read whatever its name is', () => {
+  const name = fc.string({
+    unit: fc.constantFrom('a', ' ', ')', '(', '1', '\n', 'R'),
+    maxLength: 15,
+  });
+  fc.assert(
+    fc.property(name, fc.nat(), fc.nat(500), (comm, start, threads) => {
+      const middle = Array.from({ length: 16 }, (_, index) => index).join(' ');
+      const text = `42 (${comm}) S ${middle} ${threads} 0 ${start} 1 2 3\n`;
+      assert.deepEqual(parseStat(text), { state: 'S', threads, startTicks: String(start) });
+    }),
+  );
+});
+
+test('half a state line is no state', () => {
+  const whole = readFileSync('/proc/self/stat', 'latin1');
+  const { startTicks } = parseStat(whole) ?? {};
+  assert.ok(startTicks);
+  const fields = whole.slice(0, whole.lastIndexOf(')')).length;
+  for (let length = 0; length < fields + 20; length += 1) {
+    assert.equal(parseStat(whole.slice(0, length)), undefined);
+  }
+});
+
+test('this process is itself', () => {
+  const identity = identify(process.pid);
+  assert.ok(identity);
+  assert.match(identity.bootId, /^[0-9a-f-]{36}$/);
+  assert.ok(isAlive(identity));
+  assert.throws(() => pidfdSignal(identity, 0), RangeError);
+});
+
+test('P-40: a pid that belongs to another process now, or to one before a reboot, is not ours', async (t) => {
+  const { identity } = await sleeper(t);
+  assert.ok(isAlive(identity));
+  const impostors = {
+    'another start': { ...identity, startTicks: String(Number(identity.startTicks) - 1) },
+    'another boot': { ...identity, bootId: randomUUID() },
+  };
+  for (const [name, impostor] of Object.entries(impostors)) {
+    assert.ok(!isAlive(impostor), name);
+    assert.equal(pidfdSignal(impostor, 9), false, name);
+    await kill(impostor, waiting());
+  }
+  assert.ok(isAlive(identity), 'the process that has the pid lives on');
+});
+
+test('a pid nobody has is nobody', () => {
+  const free = { pid: 2 ** 22 + 1, startTicks: '1', bootId: '' };
+  assert.equal(identify(free.pid), undefined);
+  assert.equal(pidfdSignal(free, 0), false);
+});
+
+test('a signal arrives, and asking with 0 harms nobody', async (t) => {
+  const { identity, exit } = await sleeper(t);
+  assert.equal(pidfdSignal(identity, 0), true);
+  assert.equal(pidfdSignal(identity, 15), true);
+  assert.deepEqual(await exit, { code: null, signal: 'SIGTERM' });
+  assert.equal(pidfdSignal(identity, 15), false);
+});
+
+test('a zombie is dead: it is neither alive, nor found, nor waited for', async (t) => {
+  // The shell becomes a sleeper that never reaps its child.
+  const mark = randomUUID();
+  const script = `sleep 60 ${mark}=1 2>/dev/null || true & exec sleep 60`;
+  const parent = await spawnDetached({
+    program: '/bin/sh',
+    args: ['-c', `sh -c 'while :; do sleep 0.01; done' ${mark} & exec sleep 60`, script],
+    stdio: noStdio,
+  });
+  t.after(() => killGroup(parent.identity.pid));
+  const child = await soon(() => findByMark(mark).find(({ pid }) => pid !== parent.identity.pid));
+  await kill(child, waiting());
+  assert.match(readFileSync(`/proc/${child.pid}/stat`, 'latin1'), /\) Z /, 'still unreaped');
+  assert.equal(identify(child.pid), undefined);
+  assert.ok(!isAlive(child));
+  assert.equal(pidfdSignal(child, 9), false);
+  assert.ok(!findByMark(mark).some(({ pid }) => pid === child.pid));
+});
+
+async function soon<T>(look: () => T | undefined): Promise<T> {
+  for (const deadline = Date.now() + 5000; Date.now() < deadline; ) {
+    const found = look();
+    if (found !== undefined) return found;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  throw new Error('it never came');
+}
+
+test('waiting ends with the process, or with the patience', async (t) => {
+  const { identity } = await sleeper(t);
+  await assert.rejects(waitGone(identity, waiting(30)), { name: 'TimeoutError' });
+  const gone = waitGone(identity, waiting());
+  await kill(identity, waiting());
+  await gone;
+  await waitGone(identity, waiting());
+});
+
+test('processes are found by a part of an argument, and all of them end', async (t) => {
+  const mark = randomUUID();
+  const children = [await sleeper(t, `dir=/x/${mark}/qmp.sock`), await sleeper(t, mark)];
+  const stranger = await sleeper(t, randomUUID());
+  const pids = children.map(({ identity }) => identity.pid);
+  assert.deepEqual(
+    findByMark(mark)
+      .map(({ pid }) => pid)
+      .toSorted(),
+    pids.toSorted(),
+  );
+  await killByMark(mark, waiting());
+  assert.deepEqual(findByMark(mark), []);
+  for (const { exit } of children) assert.equal((await exit).signal, 'SIGKILL');
+  assert.ok(isAlive(stranger.identity));
+  await killByMark(mark, waiting());
+});
+
+test('the searcher is never among the found, and an empty mark finds nobody', () => {
+  const own = process.argv[1] ?? '';
+  assert.ok(!findByMark(own).some(({ pid }) => pid === process.pid));
+  assert.throws(() => findByMark(''), RangeError);
+});

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { constants, fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { closeFd, ficlone, openPath, punchHole, seekData, seekHole } from '#host';
+import { tmpDir } from '../support/tmp.ts';
+
+const kibibyte = 1024;
+
+/** 1 MiB of which only [256 KiB, 320 KiB) is written. */
+function sparseFile(t: TestContext): number {
+  const fd = openPath(join(tmpDir(t), 'sparse'), constants.O_RDWR | constants.O_CREAT);
+  t.after(() => closeFd(fd));
+  ftruncateSync(fd, 1024 * kibibyte);
+  writeSync(fd, Buffer.alloc(64 * kibibyte, 1), 0, 64 * kibibyte, 256 * kibibyte);
+  return fd;
+}
+
+test('data and holes are found', (t) => {
+  const fd = sparseFile(t);
+  assert.equal(seekData(fd, 0), 256 * kibibyte);
+  assert.equal(seekHole(fd, 0), 0);
+  assert.equal(seekHole(fd, 256 * kibibyte), 320 * kibibyte);
+  assert.equal(seekData(fd, 320 * kibibyte), undefined);
+  assert.equal(seekHole(fd, 1024 * kibibyte - 1), 1024 * kibibyte - 1);
+});
+
+test('offsets beyond 4 GiB survive the way into C and back', (t) => {
+  const fd = openPath(join(tmpDir(t), 'large'), constants.O_RDWR | constants.O_CREAT);
+  t.after(() => closeFd(fd));
+  const far = 2 ** 40; // 1 TiB
+  ftruncateSync(fd, far + 8192);
+  writeSync(fd, Buffer.from('x'), 0, 1, far + 4096);
+  assert.equal(seekData(fd, 5), far + 4096);
+});
+
+test('a punched hole reads as zeros and gives its blocks back', (t) => {
+  const fd = sparseFile(t);
+  const before = fstatSync(fd);
+  punchHole(fd, 256 * kibibyte, 64 * kibibyte);
+  punchHole(fd, 0, 0);
+  const after = fstatSync(fd);
+  assert.equal(after.size, before.size);
+  assert.ok(after.blocks < before.blocks);
+  const bytes = Buffer.alloc(64 * kibibyte, 7);
+  readSync(fd, bytes, 0, bytes.length, 256 * kibibyte);
+  assert.ok(bytes.every((byte) => byte === 0));
+});
+
+test('cloning shares the content where the file system can, and says so where it cannot', (t) => {
+  const source = sparseFile(t);
+  const target = openPath(join(tmpDir(t), 'clone'), constants.O_RDWR | constants.O_CREAT);
+  t.after(() => closeFd(target));
+  const cloned = ficlone(target, source);
+  assert.equal(fstatSync(target).size, cloned ? 1024 * kibibyte : 0);
+});
+
+test('a descriptor that is not open is an error with its errno', () => {
+  for (const act of [
+    () => seekHole(-1, 0),
+    () => seekData(-1, 0),
+    () => punchHole(-1, 0, 1),
+    () => ficlone(-1, -1),
+  ]) {
+    assert.throws(act, { name: 'HostError', code: 'libc', errno: 'EBADF' });
+  }
+});

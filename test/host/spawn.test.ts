@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict';
+import { chmodSync, closeSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
+import { tmpDir } from '../support/tmp.ts';
+
+const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
+
+/** Runs a shell line detached and gives what it wrote into descriptor 1. */
+async function sayDetached(
+  t: TestContext,
+  line: string,
+  more: { readonly fds?: readonly number[]; readonly env?: Record<string, string> } = {},
+): Promise<string> {
+  const path = join(tmpDir(t), 'out');
+  const out = openSync(path, 'w');
+  const child = await spawnDetached({
+    program: '/bin/sh',
+    args: ['-c', line],
+    stdio: ['ignore', out, out, ...(more.fds ?? [])],
+    ...(more.env && { env: more.env }),
+  });
+  closeSync(out);
+  assert.deepEqual(await child.exit, { code: 0, signal: null });
+  return readFileSync(path, 'utf8').trim();
+}
+
+test('a detached program has its own session and group, and none of our environment', async (t) => {
+  const text = await sayDetached(t, 'cut -d" " -f1,5,6 /proc/self/stat; env; echo $$');
+  const [stat = '', ...rest] = text.split('\n');
+  const [, group, session] = stat.split(' ');
+  const shell = rest.at(-1);
+  assert.equal(group, shell);
+  assert.equal(session, shell);
+  // What a shell adds by itself.
+  assert.deepEqual(
+    rest.slice(0, -1).filter((line) => !/^(PWD|SHLVL|_)=/.test(line)),
+    [],
+  );
+  assert.equal(await sayDetached(t, 'echo $MARK', { env: { MARK: 'set' } }), 'set');
+});
+
+test('a detached program has exactly the descriptors it was given', async (t) => {
+  const fd = memfd('given', Buffer.from('content'));
+  const kept = memfd('kept', new Uint8Array());
+  const text = await sayDetached(t, 'cat <&3; echo; ls /proc/$$/fd | tr "\\n" " "', { fds: [fd] });
+  closeSync(fd);
+  closeSync(kept);
+  assert.equal(text, 'content\n0 1 2 3');
+});
+
+test('a detached program leaves no core file, and ours is our own affair', async (t) => {
+  const own = (): string =>
+    /^Max core.*/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[0] ?? '';
+  const before = own();
+  assert.match(await sayDetached(t, 'grep core /proc/self/limits'), /size +0 /);
+  assert.equal(own(), before);
+});
+
+test('the identity is right even of a program that ends at once', async () => {
+  for (let round = 0; round < 20; round += 1) {
+    const child = await spawnDetached({ program: '/bin/true', args: [], stdio: [] });
+    assert.ok(child.identity.pid > 0);
+    assert.match(child.identity.startTicks, /^\d+$/);
+    assert.deepEqual(await child.exit, { code: 0, signal: null });
+  }
+});
+
+test('a program that cannot start is an error that names it and the reason', async (t) => {
+  const dir = tmpDir(t);
+  const plain = join(dir, 'plain');
+  writeFileSync(plain, 'text');
+  const broken = join(dir, 'broken');
+  writeFileSync(broken, '#!/no/such/interpreter\n');
+  chmodSync(broken, 0o755);
+  symlinkSync('loop', join(dir, 'loop'));
+  const reasons = {
+    [join(dir, 'missing')]: 'ENOENT',
+    [plain]: 'EACCES',
+    [dir]: 'EACCES',
+    [broken]: 'ENOENT',
+    [join(dir, 'loop')]: 'ELOOP',
+  };
+  for (const [program, errno] of Object.entries(reasons)) {
+    const expected = (error: unknown): boolean =>
+      error instanceof HostError &&
+      error.code === 'spawn' &&
+      error.errno === errno &&
+      error.message.includes(program);
+    await assert.rejects(spawnDetached({ program, args: [], stdio: [] }), expected);
+    await assert.rejects(runProgram({ program, args: [] }, waiting()), expected);
+  }
+  const cwd = join(dir, 'nowhere');
+  const start = spawnDetached({ program: '/bin/true', args: [], cwd, stdio: [] });
+  await assert.rejects(start, { code: 'spawn', errno: 'ENOENT' });
+});
+
+test('V-97: the starter may end while the program runs on', async (t) => {
+  const script = `
+    import { spawnDetached } from ${JSON.stringify(import.meta.resolve('#host'))};
+    const child = await spawnDetached({ program: '/bin/sleep', args: ['60'], stdio: ['ignore', 'ignore', 'ignore'] });
+    console.log(JSON.stringify(child.identity));
+  `;
+  const args = ['--input-type=module', '-e', script];
+  const { code, stdout, stderr } = await runProgram(
+    { program: process.execPath, args },
+    waiting(20_000),
+  );
+  assert.equal(code, 0, stderr);
+  const identity = JSON.parse(stdout);
+  t.after(() => kill(identity, waiting()));
+  assert.match(readFileSync(`/proc/${identity.pid}/stat`, 'latin1'), /\(sleep\) [SR]/);
+});
+
+test('running a program gives its output, exit code or signal', async () => {
+  const run = (line: string, stdin?: string) =>
+    runProgram({ program: '/bin/sh', args: ['-c', line], ...(stdin && { stdin }) }, waiting());
+  assert.deepEqual(await run('cat; echo oops >&2; exit 3', 'in'), {
+    code: 3,
+    signal: null,
+    stdout: 'in',
+    stderr: 'oops\n',
+  });
+  assert.equal((await run('kill -TERM $$')).signal, 'SIGTERM');
+  // Input nobody reads, more of it than a pipe holds.
+  assert.equal((await run('exit 0', 'x'.repeat(1 << 20))).code, 0);
+  assert.equal((await run('echo $LC_ALL')).stdout, 'C\n');
+});
+
+test('output cut inside a character comes out whole', async () => {
+  const line = "printf '\\303'; sleep 0.05; printf '\\251'";
+  const result = await runProgram({ program: '/bin/sh', args: ['-c', line] }, waiting());
+  assert.equal(result.stdout, 'é');
+});
+
+test('too much output ends the program', async () => {
+  const run = runProgram(
+    { program: '/bin/sh', args: ['-c', 'yes'], maxOutputBytes: 10_000 },
+    waiting(),
+  );
+  await assert.rejects(run, { code: 'process', message: /more than 10000 bytes/ });
+});
+
+test('an aborted run ends the program and all it started', async () => {
+  const reason = new Error('changed my mind');
+  const abort = new AbortController();
+  const run = runProgram(
+    { program: '/bin/sh', args: ['-c', 'sleep 61 & sleep 61 & wait'] },
+    { signal: abort.signal },
+  );
+  setTimeout(() => abort.abort(reason), 50);
+  const begin = Date.now();
+  await assert.rejects(run, (error) => error instanceof HostError && error.cause === reason);
+  assert.ok(Date.now() - begin < 5000);
+  const early = runProgram({ program: '/bin/true', args: [] }, { signal: abort.signal });
+  await assert.rejects(early, { code: 'process' });
+});
+
+test('thirty programs at once keep their outputs apart', async () => {
+  const runs = Array.from({ length: 30 }, (_, index) =>
+    runProgram({ program: '/bin/echo', args: [String(index)] }, waiting()),
+  );
+  const texts = (await Promise.all(runs)).map(({ stdout }) => Number(stdout));
+  assert.deepEqual(texts, [...texts.keys()]);
+});
