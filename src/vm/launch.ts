@@ -62,7 +62,9 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   let spawned: SpawnedProcess | undefined;
   let qmp: QmpClient | undefined;
   try {
-    spawned = await undo.perform({ kind: 'process', mark: plan.uuid }, () => spawnQemu(parts));
+    spawned = await undo.perform({ kind: 'process', mark: plan.uuid, program: plan.program }, () =>
+      spawnQemu(parts),
+    );
     host.log.info('QEMU spawned', { vm: spec.name, pid: spawned.identity.pid, uid: parts.uid });
     fds[Symbol.dispose]();
     if (cgroup !== undefined) joinCgroup(cgroup, spawned.identity.pid);

@@ -1,4 +1,5 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import {
   bindMountReadOnly,
   closeFd,
@@ -7,6 +8,7 @@ import {
   findProgram,
   type Logger,
   listenUnix,
+  openPath,
   runProgram,
   spawnDetached,
   type UndoLog,
@@ -68,11 +70,10 @@ export async function prepareShare(
   const { tools, paths, undo, log } = host;
   if (tools.kind === 'none') return undefined;
   try {
-    if (!(await stat(share.source)).isDirectory()) return undefined;
     const path = `${paths.shares}/${share.tag}`;
     await undo.perform({ kind: 'mount', target: path }, async () => {
       await mkdir(path, { recursive: true, mode: 0o711 });
-      bindMountReadOnly(share.source, path);
+      bindMount(share.source, path);
     });
     const plan: SharePlan = { ...share, type: tools.kind, path };
     if (tools.virtiofsd === undefined) return { plan, fd: undefined, pid: undefined };
@@ -80,6 +81,19 @@ export async function prepareShare(
   } catch (error) {
     log.warn('directory is not shared', { source: share.source, reason: messageOf(error) });
     return undefined;
+  }
+}
+
+// O_PATH, which Node has no name for; the same on x86-64 and arm64.
+const pathOnly = 0o10000000;
+
+/** Mounts the very directory that was looked at: a neighbour task may put a link in its place at any time. */
+function bindMount(source: string, target: string): void {
+  const fd = openPath(source, pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    bindMountReadOnly(`/proc/self/fd/${fd}`, target);
+  } finally {
+    closeFd(fd);
   }
 }
 
@@ -93,7 +107,7 @@ async function serve(
   try {
     const fd = connectUnix(socket);
     try {
-      const spawned = await undo.perform({ kind: 'process', mark: plan.path }, () =>
+      const spawned = await undo.perform({ kind: 'process', mark: plan.path, program }, () =>
         spawnDetached({
           program,
           args: virtiofsdArguments(plan.path, tools.dialect),

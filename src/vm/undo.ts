@@ -1,6 +1,6 @@
-import { rm } from 'node:fs/promises';
+import { readlink, realpath, rm } from 'node:fs/promises';
 import * as v from 'valibot';
-import { killByMark, unmount, type Waiting } from '#host';
+import { findByMark, kill, unmount, type Waiting } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { VmError } from './error.ts';
 import { releaseUid } from './uid.ts';
@@ -13,15 +13,19 @@ export type VmUndo =
   /** A mount and the empty directory it covers. */
   | { readonly kind: 'mount'; readonly target: string }
   | { readonly kind: 'directory'; readonly path: string }
-  /** A process known by a text among its arguments, which stands in no other process's. */
-  | { readonly kind: 'process'; readonly mark: string }
+  /** A process known by its program and by a text among its arguments, which no other VM's process has. */
+  | { readonly kind: 'process'; readonly mark: string; readonly program: string }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo };
 
 const schema = v.variant('kind', [
   v.object({ kind: v.literal('mount'), target: v.string() }),
   v.object({ kind: v.literal('directory'), path: v.string() }),
-  v.object({ kind: v.literal('process'), mark: v.pipe(v.string(), v.minLength(8)) }),
+  v.object({
+    kind: v.literal('process'),
+    mark: v.pipe(v.string(), v.minLength(8)),
+    program: v.string(),
+  }),
   v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
@@ -55,7 +59,7 @@ export async function undoStep(
       await rm(step.path, { recursive: true, force: true });
       return;
     case 'process':
-      await killByMark(step.mark, waiting);
+      await killMarked(step, waiting);
       return;
     case 'uid':
       await releaseUid(step.file, step.name);
@@ -65,5 +69,18 @@ export async function undoStep(
       return;
     default:
       step satisfies never;
+  }
+}
+
+/** Leaves alone whoever merely names the mark: a person's `grep`, say. */
+async function killMarked(
+  { mark, program }: { readonly mark: string; readonly program: string },
+  waiting: Waiting,
+): Promise<void> {
+  const real = await realpath(program).catch(() => program);
+  for (const identity of findByMark(mark)) {
+    const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
+    // After an upgrade of the package the kernel says that the running program's file is gone.
+    if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) await kill(identity, waiting);
   }
 }

@@ -1,0 +1,138 @@
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { encode } from '@msgpack/msgpack';
+import { build } from '../scripts/build.ts';
+import { BasePlugin } from '../src/plugin/gen/base_pb.ts';
+import { Driver } from '../src/plugin/gen/driver_pb.ts';
+import { sectorImage } from '../test/support/images.ts';
+import { cookie, PluginClient } from '../test/support/plugin-client.ts';
+
+export interface StartedVm {
+  readonly id: string;
+  readonly pid: number;
+  /** StartTask's answer: by then the guest runs. */
+  readonly startMs: number;
+  readonly argv: readonly string[];
+  /** Tells when WaitTask was answered. */
+  readonly waited: Promise<number>;
+}
+
+/** The built plugin as Nomad runs it: a process of its own, spoken to over gRPC. */
+export class DriverPath implements AsyncDisposable {
+  readonly pid: number;
+  readonly #client: PluginClient;
+  readonly #dir: string;
+  readonly #end: () => Promise<void>;
+
+  private constructor(pid: number, client: PluginClient, dir: string, end: () => Promise<void>) {
+    this.pid = pid;
+    this.#client = client;
+    this.#dir = dir;
+    this.#end = end;
+  }
+
+  static async open(): Promise<DriverPath> {
+    const program = await build();
+    const dir = mkdtempSync(join(tmpdir(), 'bench-driver-'));
+    const child = spawn(program, [], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: { PATH: process.env.PATH, TMPDIR: dir, ...cookie },
+      cwd: '/',
+    });
+    const exited = new Promise<void>((resolve) => child.once('close', () => resolve()));
+    const line = await new Promise<string>((resolve, reject) => {
+      createInterface(child.stdout).once('line', resolve);
+      child.once('exit', () => reject(new Error('the plugin ended before its handshake')));
+    });
+    const client = new PluginClient(line.split('|')[3] ?? '');
+    await client.call(BasePlugin.method.setConfig, {
+      msgpackConfig: encode({
+        data_dir: join(dir, 'data'),
+        run_dir: join(dir, 'run'),
+        image_paths: ['/'],
+        limits: { min_memory_mb: 16, min_disk_mb: 1 },
+      }),
+      pluginApiVersion: 'v0.1.0',
+      nomadConfig: { driver: { topology: { cores: [{ baseSpeed: 2000n }] } } },
+    });
+    return new DriverPath(child.pid ?? 0, client, dir, async () => {
+      client.close();
+      child.kill('SIGTERM');
+      await exited;
+      rmSync(dir, { recursive: true, force: true });
+    });
+  }
+
+  /** With shares the allocation has the directories that Nomad makes; without, there is nothing to share. */
+  async start({ shares, mode = 0 }: { shares: boolean; mode?: 0 | 2 }): Promise<StartedVm> {
+    const id = `bench/vm/${randomBytes(4).toString('hex')}`;
+    const allocDir = join(this.#dir, shares ? 'with' : 'without');
+    for (const name of shares ? ['alloc', 'vm/local', 'vm/secrets'] : ['vm']) {
+      mkdirSync(join(allocDir, name), { recursive: true });
+    }
+    const began = performance.now();
+    await this.#client.call(Driver.method.startTask, {
+      task: {
+        id,
+        name: 'vm',
+        allocId: 'bench',
+        allocDir,
+        stdoutPath: '/dev/null',
+        stderrPath: '/dev/null',
+        msgpackDriverConfig: encode({
+          image: sectorImage(mode),
+          primary_disk_size: 64,
+          use_thin_copy: true,
+          accelerator: 'tcg',
+          vcpus: 1,
+        }),
+        resources: { allocatedResources: { memory: { memoryMb: 128n } } },
+      },
+    });
+    const startMs = performance.now() - began;
+    const waited = this.#client
+      .call(Driver.method.waitTask, { taskId: id })
+      .then(() => performance.timeOrigin + performance.now());
+    const inspected = await this.#client.call(Driver.method.inspectTask, { taskId: id });
+    const pid = Number(inspected.driver?.attributes.pid);
+    const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+    return { id, pid, startMs, argv, waited };
+  }
+
+  /** StopTask that skips the polite rungs; returns its time. The task is destroyed after it. */
+  async kill({ id }: StartedVm): Promise<number> {
+    const began = performance.now();
+    await this.#client.call(Driver.method.stopTask, { taskId: id, signal: 'SIGKILL' });
+    const killMs = performance.now() - began;
+    await this.destroy(id);
+    return killMs;
+  }
+
+  async destroy(id: string): Promise<void> {
+    await this.#client.call(Driver.method.destroyTask, { taskId: id, force: true });
+  }
+
+  /** A process that dies: from its death (SIGKILL sent) to the answer of WaitTask. */
+  async deathAnswered(): Promise<number> {
+    const vm = await this.start({ shares: false });
+    const began = performance.timeOrigin + performance.now();
+    process.kill(vm.pid, 'SIGKILL');
+    const answered = await vm.waited;
+    await this.destroy(vm.id);
+    return answered - began;
+  }
+
+  /** Resident memory of the plugin, in MiB. */
+  memoryMiB(): number {
+    const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
+    return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end();
+  }
+}
