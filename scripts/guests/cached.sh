@@ -5,7 +5,10 @@ set -euo pipefail
 final=$1 recipe=$2
 shift 2
 [ ! -d "$final" ] || exit 0
-folder=$(mktemp -d "$(dirname "$final")/.making-XXXXXX")
+# The lock is ours, so a draft of this recipe that is there was left by a build that got killed.
+draft=$(dirname "$final")/.draft-$(basename "$recipe" .sh)
+rm -rf "$draft".*
+folder=$(mktemp -d "$draft.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
 "$recipe" "$folder" "$@"
 chmod 755 "$folder"

@@ -5,14 +5,14 @@ export const SECTOR = 2048;
 export const sectors = (bytes: number): number => Math.ceil(bytes / SECTOR);
 
 /** A number in both byte orders, as the standard writes nearly all of them. */
-export function both32(value: number): Buffer {
+function both32(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeUInt32LE(value, 0);
   bytes.writeUInt32BE(value, 4);
   return bytes;
 }
 
-export function both16(value: number): Buffer {
+function both16(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt16LE(value, 0);
   bytes.writeUInt16BE(value, 2);
