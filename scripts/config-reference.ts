@@ -1,0 +1,130 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pluginSchema, taskSchema } from '../src/plugin/config-schema.ts';
+import type { AttrField, Field, Fields } from '../src/plugin/schema.ts';
+
+// node scripts/config-reference.ts    writes docs/configuration.md from the schemas that Nomad is told
+
+export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/configuration.md');
+
+/** The reference as Markdown; the same schemas give the same text. */
+export function renderReference(): string {
+  return `${[
+    '# Configuration',
+    '<!-- Written by scripts/config-reference.ts. Edit src/plugin/config-schema.ts or that script instead. -->',
+    agentHead,
+    exampleOf('plugin "nomad-driver-qmp"', pluginSchema),
+    ...sections(pluginSchema, ''),
+    argumentsText,
+    taskHead,
+    exampleOf('task "web"', taskSchema),
+    ...sections(taskSchema, ''),
+    jobText,
+  ].join('\n\n')}\n`;
+}
+
+const agentHead = `## Agent: the plugin block
+
+The label of the block is the name of the plugin's file. All keys can be left out. A mistake in it keeps the agent from
+starting and is told with the key; whatever is wrong with the host instead (no QEMU, no bridge) is told by the driver's
+health, and goes away without a restart when it is put right. Changes need a restart of the agent.`;
+
+const argumentsText = `### Arguments
+
+\`args\` of the plugin block, beside \`config\`:
+
+| Argument | Meaning |
+| --- | --- |
+| \`--driver-name NAME\` | What jobs write as \`driver\`, and the prefix of the node's attributes: \`driver.NAME.\`. Default: \`virt\`. |
+| \`--log-file PATH\` | The log goes to this file as well. After an agent was killed and came back, nobody reads the plugin's stderr; the file has those lines. |`;
+
+const taskHead = `## Job: the config block of a task
+
+All problems of a task are told at once, each with its key.`;
+
+const jobText = `### Other parts of a job
+
+| Part | What the driver makes of it |
+| --- | --- |
+| \`resources.memory\` | The guest's memory, in MiB. |
+| \`resources.memory_max\` | No effect. |
+| \`resources.cores\` | As many vCPUs, on these cores. |
+| \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` says how many CPUs the guest sees. |
+| \`network { mode }\` | Only \`host\`, which is the default. |
+| \`network { port }\` | Reaches the guest when \`network_interface\` names its label. Without \`to\` it is the same port inside. |
+| \`network { dns }\` | Refused: name servers are part of \`user_data\`. |
+| \`artifact\`, \`template\` | Files in the task directory; images and user data may be among them. \`/alloc\`, \`/local\` and \`/secrets\` are mounted in the guest, read-only. |
+| \`env\` | The environment of the guest's login shells. |
+| \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |
+| \`kill_signal\` | \`SIGKILL\` skips powering off. Any other presses the power button. |
+| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` press the power button, \`SIGKILL\` pulls the plug; others are refused. |
+| \`volume_mount\`, \`device\`, \`user\` | Refused: not supported. |`;
+
+/** One table per block: its attributes, then its blocks, each with a table of its own. */
+function sections(fields: Fields, path: string): string[] {
+  const entries = Object.entries(fields);
+  const attrs = entries.filter((entry): entry is [string, AttrField] => entry[1].kind === 'attr');
+  const rows = attrs.map(
+    ([key, field]) => `| \`${key}\` | ${typeOf(field)} | ${defaultOf(field)} | ${cell(field)} |`,
+  );
+  const table = ['| Key | Type | Default | Meaning |', '| --- | --- | --- | --- |', ...rows];
+  const inner = entries.flatMap(([key, field]) => {
+    if (field.kind === 'attr') return [];
+    const name = path === '' ? key : `${path}.${key}`;
+    const often = field.kind === 'block-list' ? 'A block that may be repeated.' : 'A block.';
+    return [`### ${name}`, `${often} ${field.doc}`, ...sections(field.fields, name)];
+  });
+  return attrs.length === 0 ? inner : [table.join('\n'), ...inner];
+}
+
+function typeOf(field: AttrField): string {
+  return field.type === 'list(string)' ? 'list of strings' : field.type;
+}
+
+function defaultOf(field: AttrField): string {
+  if (field.required) return 'needed';
+  return field.default === undefined ? '' : `\`${JSON.stringify(field.default)}\``;
+}
+
+function cell(field: AttrField): string {
+  const words = [field.doc];
+  if (field.oneOf) words.push(`One of ${field.oneOf.map((it) => `\`${it}\``).join(', ')}.`);
+  if (field.min !== undefined && field.min > 0) words.push(`At least ${field.min}.`);
+  return words.join(' ').replaceAll('|', '\\|');
+}
+
+/** Every key, with the example that stands beside it. */
+function exampleOf(head: string, fields: Fields): string {
+  const body = ['config {', ...exampleLines(fields, '  '), '}'].map((line) => `  ${line}`);
+  return ['```hcl', `${head} {`, ...body, '}', '```'].join('\n');
+}
+
+function exampleLines(fields: Fields, indent: string): string[] {
+  const attrs = Object.entries(fields).filter(([, field]) => field.kind === 'attr');
+  const width = Math.max(0, ...attrs.map(([key]) => key.length));
+  return Object.entries(fields).flatMap(([key, field]) =>
+    exampleOfField(key, field, { indent, width }),
+  );
+}
+
+function exampleOfField(
+  key: string,
+  field: Field,
+  o: { readonly indent: string; readonly width: number },
+): string[] {
+  if (field.kind === 'attr')
+    return [`${o.indent}${key.padEnd(o.width)} = ${field.example ?? '""'}`];
+  return [`${o.indent}${key} {`, ...exampleLines(field.fields, `${o.indent}  `), `${o.indent}}`];
+}
+
+if (import.meta.main) {
+  const text = renderReference();
+  let before = '';
+  try {
+    before = readFileSync(referencePath, 'utf8');
+  } catch {
+    // Not written yet.
+  }
+  if (before !== text) writeFileSync(referencePath, text);
+  console.log(`${referencePath}: ${before === text ? 'was current' : 'written'}`);
+}
