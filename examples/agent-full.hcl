@@ -1,0 +1,60 @@
+# Every setting of the driver, with its default unless a comment says otherwise. docs/configuration.md describes them.
+
+data_dir   = "/opt/nomad/data"
+plugin_dir = "/opt/nomad/plugins"
+
+client {
+  enabled          = true
+  servers          = ["nomad-server.example:4647"]
+  max_kill_timeout = "5m"
+}
+
+telemetry {
+  # Without it the agent never asks drivers for statistics.
+  publish_allocation_metrics = true
+}
+
+plugin "nomad-driver-qmp" {
+  # For jobs that say driver = "nomad-driver-virt"; without it the driver is called "virt".
+  # args = ["--driver-name", "nomad-driver-virt"]
+
+  config {
+    data_dir = "/var/lib/virt"
+    run_dir  = "/run/nomad-driver-qmp"
+
+    # Default: none.
+    image_paths = ["/var/local/images", "/srv/images"]
+
+    log_level = "info"
+
+    # What a job may ask for.
+    limits {
+      min_memory_mb = 500
+      min_disk_mb   = 2000
+      max_disk_mb   = 2097152
+    }
+
+    # One user id for each VM; no account may be among them.
+    uid_range {
+      min = 1900000000
+      max = 1900065535
+    }
+
+    # Networks that the driver makes when a VM asks for their bridge. Without any of these blocks there is the first one.
+    managed_network {
+      bridge  = "virbr0"
+      address = "192.168.122.1/24"
+    }
+
+    managed_network {
+      bridge      = "virbr1"
+      address     = "10.20.0.1/22"
+      nameservers = ["9.9.9.9", "149.112.112.112"]
+    }
+
+    # Accepted from configurations for libvirt drivers; changes nothing.
+    emulator {
+      uri = "qemu:///system"
+    }
+  }
+}

@@ -1,0 +1,20 @@
+# The least a Nomad client needs: nomad agent -config agent.hcl
+#
+# The plugin is one file, /opt/nomad/plugins/nomad-driver-qmp. The label of the plugin block is that file's name.
+
+data_dir   = "/opt/nomad/data"
+plugin_dir = "/opt/nomad/plugins"
+
+client {
+  enabled = true
+  servers = ["nomad-server.example:4647"]
+
+  # Without it no task gets more than 30 s to end, whatever its kill_timeout says; a guest may need longer to power off.
+  max_kill_timeout = "5m"
+}
+
+plugin "nomad-driver-qmp" {
+  config {
+    image_paths = ["/var/local/images"]
+  }
+}

@@ -1,0 +1,34 @@
+# A VM that does its work and powers itself off: the allocation is complete. A guest that panics makes it failed.
+
+job "batch" {
+  type = "batch"
+
+  group "work" {
+    restart {
+      attempts = 1
+      mode     = "fail"
+    }
+
+    task "vm" {
+      driver = "virt"
+
+      artifact {
+        source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"
+        destination = "local/debian-12.qcow2"
+        mode        = "file"
+      }
+
+      config {
+        image             = "local/debian-12.qcow2"
+        primary_disk_size = 10000
+        use_thin_copy     = true
+        cmds              = ["sha256sum /local/debian-12.qcow2", "poweroff"]
+      }
+
+      resources {
+        cores  = 1
+        memory = 1024
+      }
+    }
+  }
+}

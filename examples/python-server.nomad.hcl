@@ -1,0 +1,55 @@
+# A web server in a VM behind a port that Nomad chooses, registered as a service with a check.
+
+job "python-server" {
+  group "web" {
+    network {
+      mode = "host"
+      port "http" {
+        to = 8000
+      }
+    }
+
+    service {
+      provider = "nomad"
+      name     = "python-server"
+      port     = "http"
+
+      check {
+        type     = "http"
+        path     = "/"
+        interval = "10s"
+        timeout  = "2s"
+      }
+    }
+
+    task "vm" {
+      driver = "virt"
+
+      artifact {
+        source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"
+        destination = "local/debian-12.qcow2"
+        mode        = "file"
+      }
+
+      config {
+        image                 = "local/debian-12.qcow2"
+        primary_disk_size     = 10000
+        use_thin_copy         = true
+        default_user_password = "change-me"
+        cmds                  = ["python3 -m http.server 8000"]
+
+        network_interface {
+          bridge {
+            name  = "virbr0"
+            ports = ["http"]
+          }
+        }
+      }
+
+      resources {
+        cores  = 2
+        memory = 2000
+      }
+    }
+  }
+}

@@ -1,0 +1,43 @@
+# A VM without a network interface. What Nomad puts into the task's directories is in the guest at /alloc, /local and
+# /secrets: the rendered template as /local/index.html, the workload identity's token as /secrets/nomad_token.
+
+job "template-identity" {
+  group "vm" {
+    task "vm" {
+      driver = "virt"
+
+      identity {
+        env  = true
+        file = true
+      }
+
+      template {
+        destination = "local/index.html"
+        data        = <<-HTML
+          <h1>Task {{ env "NOMAD_TASK_NAME" }} of allocation {{ env "NOMAD_ALLOC_ID" }}</h1>
+        HTML
+      }
+
+      artifact {
+        source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"
+        destination = "local/debian-12.qcow2"
+        mode        = "file"
+      }
+
+      config {
+        image                           = "local/debian-12.qcow2"
+        primary_disk_size               = 26000
+        use_thin_copy                   = true
+        default_user_password           = "change-me"
+        default_user_authorized_ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bm5vdGFyZWFsa2V5bm90YXJlYWxrZXlub3RhcmVh you@example"
+
+        cmds = ["touch /home/debian/started-by-nomad"]
+      }
+
+      resources {
+        cores  = 2
+        memory = 2000
+      }
+    }
+  }
+}

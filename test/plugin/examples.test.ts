@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { test } from 'node:test';
+import { pluginSchema, taskSchema } from '../../src/plugin/config-schema.ts';
+import type { Field, Fields } from '../../src/plugin/schema.ts';
+import { type HclEntry, parseHcl } from '../support/hcl.ts';
+
+const examples = resolve(import.meta.dirname, '../../examples');
+const files = readdirSync(examples).filter((name) => name.endsWith('.hcl'));
+const jobs = files.filter((name) => name.endsWith('.nomad.hcl'));
+const agents = files.filter((name) => !name.endsWith('.nomad.hcl'));
+
+for (const file of jobs) {
+  test(`V-133: every key in examples/${file} exists and every value has its type`, () => {
+    const [job] = read(file);
+    const tasks = (job?.body ?? [])
+      .filter(named('group'))
+      .flatMap(({ body }) => body.filter(named('task')));
+    assert.ok(tasks.length > 0, 'there is no task');
+    for (const task of tasks) {
+      assert.equal(task.body.find(named('driver'))?.value, '"virt"');
+      const [config] = task.body.filter(named('config'));
+      assert.ok(config !== undefined, 'the task has no config');
+      assert.deepEqual(problems(taskSchema, config.body), []);
+    }
+  });
+}
+
+for (const file of agents) {
+  test(`V-133: every key in examples/${file} exists and every value has its type`, () => {
+    const [plugin] = read(file).filter(named('plugin'));
+    assert.deepEqual(plugin?.labels, ['nomad-driver-qmp']);
+    const config = plugin?.body.find(named('config'))?.body ?? [];
+    assert.deepEqual(problems(pluginSchema, config), []);
+  });
+}
+
+test('V-133: the full agent example has every key of the plugin', () => {
+  const [plugin] = read('agent-full.hcl').filter(named('plugin'));
+  const config = plugin?.body.find(named('config'))?.body ?? [];
+  const written = new Set(config.map(({ name }) => name));
+  assert.deepEqual(
+    Object.keys(pluginSchema).filter((key) => !written.has(key)),
+    [],
+  );
+});
+
+test('the check itself finds what is wrong', () => {
+  const wrong = parseHcl('imagee = "x"\nvcpus = "2"\nos {\n  arch = 3\n}\nhostname {\n}\n');
+  assert.deepEqual(problems(taskSchema, wrong), [
+    'line 1: imagee is not a key',
+    'line 2: vcpus is not a number: "2"',
+    'line 4: arch is not a string: 3',
+    'line 6: hostname is not a block',
+  ]);
+});
+
+function read(file: string): readonly HclEntry[] {
+  return parseHcl(readFileSync(join(examples, file), 'utf8'));
+}
+
+function named(name: string): (entry: HclEntry) => boolean {
+  return (entry) => entry.name === name;
+}
+
+function problems(fields: Fields, entries: readonly HclEntry[]): readonly string[] {
+  return entries.flatMap((entry) => {
+    const field = Object.hasOwn(fields, entry.name) ? fields[entry.name] : undefined;
+    const where = `line ${entry.line}: ${entry.name}`;
+    return field === undefined ? [`${where} is not a key`] : problemsOf(field, entry, where);
+  });
+}
+
+function problemsOf(field: Field, entry: HclEntry, where: string): readonly string[] {
+  if (field.kind !== 'attr') {
+    return entry.value === undefined ? problems(field.fields, entry.body) : [`${where} is a block`];
+  }
+  if (entry.value === undefined) return [`${where} is not a block`];
+  if (!shapes[field.type].test(entry.value)) {
+    return [`${where} is not a ${field.type}: ${entry.value}`];
+  }
+  const { oneOf } = field;
+  const isKnown = oneOf === undefined || oneOf.some((word) => entry.value === `"${word}"`);
+  return isKnown ? [] : [`${where} is not one of ${oneOf.join(', ')}: ${entry.value}`];
+}
+
+const shapes = {
+  string: /^("[^"]*"$|<<)/,
+  number: /^\d+$/,
+  bool: /^(true|false)$/,
+  'list(string)': /^\[/,
+} as const;
