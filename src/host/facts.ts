@@ -81,7 +81,10 @@ function recall(arch: Emulator['arch'], path: string, waiting: Waiting): Promise
   const { ino, size, mtimeMs } = statSync(path);
   const file = `${ino}:${size}:${mtimeMs}`;
   const former = remembered.get(path);
-  if (former?.file === file) return former.emulator;
+  if (former?.file === file) {
+    // Whoever asked first may have given up.
+    return former.emulator.catch(() => recall(arch, path, waiting));
+  }
   const emulator = ask(arch, path, waiting);
   remembered.set(path, { file, emulator });
   // A failure may have been the moment's (a busy host, an aborted caller) and is not kept.

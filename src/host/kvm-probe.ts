@@ -39,9 +39,13 @@ export async function probeKvm(
   user?: ProbeUser,
 ): Promise<KvmVerdict> {
   const key = `${emulator.path} ${user?.uid} ${user?.gid}`;
-  const verdict = verdicts.get(key) ?? probe(emulator, waiting, user);
+  const others = verdicts.get(key);
+  if (others !== undefined) {
+    // Whoever asked first may have given up, which says nothing about KVM.
+    return await others.catch(() => probeKvm(emulator, waiting, user));
+  }
+  const verdict = probe(emulator, waiting, user);
   verdicts.set(key, verdict);
-  // Giving up early says nothing about KVM.
   verdict.catch(() => verdicts.delete(key));
   return await verdict;
 }

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { findProgram, runProgram } from '#host';
+import { guestDisk, guestWord, program } from '../../src/host/kvm-guest.ts';
+import { type GuestRun, judge } from '../../src/host/kvm-probe.ts';
+import { requireOrSkip } from '../support/require.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+
+test('the guest is a boot sector on a disk the firmware boots from', () => {
+  const disk = Buffer.from(guestDisk());
+  assert.equal(disk.length, 1 << 20);
+  assert.equal(disk.readUInt16LE(510), 0xaa55);
+  assert.ok(disk.subarray(0, 446).includes(guestWord), 'ends before the partition table');
+  assert.ok(disk.subarray(512).every((byte) => byte === 0));
+});
+
+test('the machine code is what its assembly says', async (t) => {
+  const [as, ld] = [findProgram('as'), findProgram('ld')];
+  if (as === undefined || ld === undefined || process.arch !== 'x64') {
+    requireOrSkip(t, false, 'needs the assembler and linker of x86-64');
+    return;
+  }
+  const dir = tmpDir(t);
+  const [source, object, image] = ['guest.S', 'guest.o', 'guest.bin'].map((name) =>
+    join(dir, name),
+  );
+  assert.ok(source && object && image);
+  mkdirSync(dir, { recursive: true });
+  writeFileSync(source, `${program.map(([, assembly]) => assembly).join('\n')}\n`);
+  const link = ['-Ttext', '0x7c00', '--oformat', 'binary', '-e', '0', object, '-o', image];
+  for (const run of [
+    { program: as, args: ['--64', source, '-o', object] },
+    { program: ld, args: link },
+  ]) {
+    const { code, stderr } = await runProgram(run, waiting());
+    assert.equal(code, 0, stderr);
+  }
+  const assembled = readFileSync(image).toString('hex');
+  assert.equal(program.map(([code]) => code).join(''), assembled);
+});
+
+const nothing: GuestRun = { end: 'exit', code: 0, signal: null, serial: '', messages: '' };
+const verdicts: Record<string, [Partial<GuestRun>, boolean, RegExp]> = {
+  'the word was said': [{ serial: `\n${guestWord}\n\0` }, true, /ran under KVM/],
+  'the word was said by a QEMU that did not end': [
+    { serial: guestWord, end: 'deadline' },
+    true,
+    /ran under KVM/,
+  ],
+  'KVM gave up': [{ end: 'kvm-error' }, false, /internal error/],
+  'nothing came in time': [{ end: 'deadline' }, false, /within 3 s/],
+  'QEMU aborted': [
+    {
+      code: null,
+      signal: 'SIGABRT',
+      messages: 'qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69\nqemu: Assertion\n',
+    },
+    false,
+    /ended by SIGABRT before a test guest ran: error: failed to set MSR 0x10a/,
+  ],
+  'QEMU refused': [
+    { code: 1, messages: '\nCould not access KVM kernel module: Permission denied\n' },
+    false,
+    /exited with 1 .*Could not access KVM kernel module: Permission denied$/,
+  ],
+  'QEMU ended without a word': [{}, false, /exited with 0 before a test guest ran$/],
+};
+for (const [name, [run, usable, words]] of Object.entries(verdicts)) {
+  test(`V-75: KVM is judged right when ${name}`, () => {
+    const verdict = judge({ ...nothing, ...run });
+    assert.equal(verdict.usable, usable);
+    assert.match(verdict.reason, words);
+  });
+}

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import {
+  bindMountReadOnly,
+  HostError,
+  joinCgroup,
+  kill,
+  limitProcess,
+  memfd,
+  mountTmpfs,
+  oomKills,
+  planCgroup,
+  runProgram,
+  type SpawnedProcess,
+  setAffinity,
+  spawnDetached,
+  unmount,
+} from '#host';
+import { requireOrSkip } from '../support/require.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
+const isRoot = process.getuid?.() === 0;
+
+async function shell(t: TestContext, line: string): Promise<SpawnedProcess> {
+  const stdio = ['ignore', 'ignore', 'ignore'] as const;
+  const child = await spawnDetached({ program: '/bin/sh', args: ['-c', line], stdio });
+  t.after(() => kill(child.identity, waiting()));
+  return child;
+}
+
+test('V-129: a program runs as another user with no group and no right of ours', async (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to become another user')) return;
+  const out = memfd('out', new Uint8Array());
+  const child = await spawnDetached({
+    program: '/bin/cat',
+    args: ['/proc/self/status'],
+    uid: 54_321,
+    gid: 54_322,
+    stdio: ['ignore', out, out],
+  });
+  assert.equal((await child.exit).code, 0);
+  const status = readFileSync(`/proc/self/fd/${out}`, 'utf8');
+  closeSync(out);
+  assert.match(status, /^Uid:\s+54321\s+54321\s+54321\s+54321$/m);
+  assert.match(status, /^Gid:\s+54322\s+54322\s+54322\s+54322$/m);
+  assert.match(status, /^Groups:\s*$/m);
+  assert.match(status, /^CapEff:\s+0+$/m);
+});
+
+test('a program that its user may not run is an error', async (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to become another user')) return;
+  const dir = tmpDir(t);
+  const program = join(dir, 'program');
+  writeFileSync(program, '#!/bin/sh\n', { mode: 0o755 });
+  const run = runProgram({ program, args: [], uid: 54_321, gid: 54_321 }, waiting());
+  await assert.rejects(run, { code: 'spawn', errno: 'EACCES' });
+});
+
+test('memory file systems and read-only binds come with every restriction, and go', async (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to mount')) return;
+  const dir = tmpDir(t);
+  const [memory, bound] = [join(dir, 'memory'), join(dir, 'bound')];
+  for (const path of [memory, bound]) mkdirSync(path);
+  t.after(() => [bound, memory].forEach(unmount));
+  mountTmpfs(memory, { sizeBytes: 1 << 20, mode: 0o700 });
+  const optionsOf = (path: string): string =>
+    readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .findLast((line) => line.split(' ')[4] === path) ?? '';
+  assert.match(optionsOf(memory), / rw,nosuid,nodev,noexec.* - tmpfs .*size=1024k,mode=700/);
+  writeFileSync(join(memory, 'file'), 'text');
+  assert.throws(() => writeFileSync(join(memory, 'big'), Buffer.alloc(2 << 20)), {
+    code: 'ENOSPC',
+  });
+  bindMountReadOnly(memory, bound);
+  assert.match(optionsOf(bound), / ro,nosuid,nodev,noexec/);
+  assert.equal(readFileSync(join(bound, 'file'), 'utf8'), 'text');
+  assert.throws(() => writeFileSync(join(bound, 'file'), 'x'), { code: 'EROFS' });
+  writeFileSync(join(memory, 'file'), 'still writable from its own side');
+  unmount(bound);
+  assert.equal(optionsOf(bound), '');
+  // In use, and gone all the same.
+  const held = openSync(join(memory, 'file'), 'r');
+  unmount(memory);
+  closeSync(held);
+  assert.equal(optionsOf(memory), '');
+  unmount(memory);
+  unmount(join(dir, 'never-there'));
+});
+
+test('what cannot be mounted says what and why, and leaves no half of it', async (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to mount')) return;
+  const dir = tmpDir(t);
+  const missing = join(dir, 'missing');
+  for (const act of [
+    () => mountTmpfs(missing, { sizeBytes: 1, mode: 0o700 }),
+    () => bindMountReadOnly(dir, missing),
+    () => bindMountReadOnly(missing, dir),
+  ]) {
+    assert.throws(
+      act,
+      (error) =>
+        error instanceof HostError && error.errno === 'ENOENT' && error.message.includes(missing),
+    );
+  }
+});
+
+test('V-72: a thread is pinned to its cores', async (t) => {
+  const { identity } = await shell(t, 'sleep 60; true');
+  const allowed = (): string =>
+    /^Cpus_allowed_list:\s+(.*)$/m.exec(
+      readFileSync(`/proc/${identity.pid}/status`, 'utf8'),
+    )?.[1] ?? '';
+  setAffinity(identity.pid, [0]);
+  assert.equal(allowed(), '0');
+  assert.throws(() => setAffinity(identity.pid, [1000]), { code: 'libc', errno: 'EINVAL' });
+  assert.throws(() => setAffinity(identity.pid, []), { code: 'libc', errno: 'EINVAL' });
+  assert.throws(() => setAffinity(identity.pid, [-1]), RangeError);
+  assert.throws(() => setAffinity(2 ** 22 + 1, [0]), { code: 'libc', errno: 'ESRCH' });
+});
+
+test('limits arrive in the process, and only those named', async (t) => {
+  const { identity } = await shell(t, 'sleep 60; true');
+  const limits = (): string => readFileSync(`/proc/${identity.pid}/limits`, 'utf8');
+  const files = /^Max open files.*/m.exec(limits())?.[0];
+  limitProcess(identity.pid, { core: 0, fileSize: 3 * 2 ** 32, cpuSeconds: 1000 });
+  assert.match(limits(), /^Max core file size +0 +0 /m);
+  assert.match(limits(), /^Max file size +12884901888 +12884901888 /m);
+  assert.match(limits(), /^Max cpu time +1000 +1000 /m);
+  assert.equal(/^Max open files.*/m.exec(limits())?.[0], files);
+  assert.throws(() => limitProcess(2 ** 22 + 1, { core: 0 }), { code: 'libc', errno: 'ESRCH' });
+});
+
+test('V-74: a process joins the groups of its task, is limited, and its OOM kill is counted', async (t) => {
+  const root = '/sys/fs/cgroup';
+  const isV1 = existsSync(`${root}/memory/memory.limit_in_bytes`);
+  if (!requireOrSkip(t, isRoot && isV1, 'needs root and cgroup v1 with memory')) return;
+  const parent = `nq-test-${process.pid}`;
+  const own = 'alloc.task';
+  const made = [
+    ...['cpu', 'memory'].flatMap((it) => [
+      `${root}/${it}/${parent}`,
+      `${root}/${it}/${parent}/${own}`,
+    ]),
+    ...['', '/reserve', `/reserve/${own}`].map((it) => `${root}/cpuset/${parent}${it}`),
+  ];
+  for (const group of made) mkdirSync(group);
+  t.after(async () => {
+    for (const group of made.toReversed()) await removeGroup(group);
+  });
+  for (const group of [`${root}/cpuset/${parent}`, `${root}/cpuset/${parent}/reserve`]) {
+    for (const name of ['cpuset.cpus', 'cpuset.mems']) {
+      writeFileSync(join(group, name), readFileSync(`${root}/cpuset/${name}`));
+    }
+  }
+  const request = {
+    cgroupPath: `${root}/cpuset/${parent}/reserve/${own}`,
+    allocId: 'alloc',
+    taskName: 'task',
+    memoryBytes: 32 << 20,
+    cpuShares: 100,
+    cores: [0],
+  };
+  const plan = planCgroup(request, existsSync);
+  assert.ok(plan);
+  assert.deepEqual([plan.version, plan.groups.length, plan.writes.length], [1, 3, 3]);
+  // Waits to be moved, then asks for more memory than it may have.
+  const line = `while ! grep -q ${parent} /proc/self/cgroup; do sleep 0.02; done; exec tail -c 200M /dev/zero`;
+  const child = await shell(t, line);
+  assert.equal(oomKills(plan), 0);
+  joinCgroup(plan, child.identity.pid);
+  for (const group of plan.groups) {
+    const pids = readFileSync(`${group}/cgroup.procs`, 'utf8').split('\n');
+    assert.ok(pids.includes(String(child.identity.pid)), group);
+  }
+  assert.equal(readFileSync(`${root}/cpu/${parent}/${own}/cpu.shares`, 'utf8').trim(), '100');
+  assert.equal((await child.exit).signal, 'SIGKILL');
+  assert.equal(oomKills(plan), 1);
+});
+
+/** A group is busy for a moment after its last process has gone. */
+async function removeGroup(group: string): Promise<void> {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      rmdirSync(group);
+      return;
+    } catch (error) {
+      if (tries === 200) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
