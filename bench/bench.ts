@@ -29,19 +29,33 @@ const startShared: Pairs = {
 const kill: Pairs = { name: 'stop by SIGKILL', ours: [], bare: [], aim: 2 };
 const death: number[] = [];
 
+const template = new Map<Pairs, readonly string[]>();
+
 for (let round = -warmUps; round < rounds; round += 1) {
   for (const pairs of [start, startShared]) {
-    const vm = await driver.start({ shares: pairs === startShared });
-    const bare = await BarePath.prepare(vm.argv);
-    const bareStartMs = await bare.start();
-    const killMs = await driver.kill(vm);
-    const bareKillMs = await bare.kill();
+    const shares = pairs === startShared;
+    const ours = async (): Promise<readonly [number, number]> => {
+      const vm = await driver.start({ shares });
+      template.set(pairs, vm.argv);
+      return [vm.startMs, await driver.kill(vm)];
+    };
+    const theirs = async (): Promise<readonly [number, number]> => {
+      const bare = await BarePath.prepare(template.get(pairs) ?? []);
+      return [await bare.start(), await bare.kill()];
+    };
+    // Each goes first as often as the other; neither runs while the other is measured.
+    const oursFirst = round % 2 === 0 || !template.has(pairs);
+    const first = oursFirst ? await ours() : await theirs();
+    const second = oursFirst ? await theirs() : await ours();
     if (round < 0) continue;
-    pairs.ours.push(vm.startMs);
-    pairs.bare.push(bareStartMs);
+    const [[ourStart, ourKill], [bareStart, bareKill]] = oursFirst
+      ? [first, second]
+      : [second, first];
+    pairs.ours.push(ourStart);
+    pairs.bare.push(bareStart);
     if (pairs !== start) continue;
-    kill.ours.push(killMs);
-    kill.bare.push(bareKillMs);
+    kill.ours.push(ourKill);
+    kill.bare.push(bareKill);
   }
   const answeredMs = await driver.deathAnswered();
   if (round >= 0) death.push(answeredMs);

@@ -1,5 +1,4 @@
-import { constants, fstatSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { constants, fstatSync, readFileSync } from 'node:fs';
 import { closeFd, openPath, punchHole } from '#host';
 import { endOf, type JournalEnd, parseJournal } from '#qmp';
 
@@ -9,9 +8,9 @@ const mostBytes = 256 * 1024;
 const keptBytes = 16 * 1024;
 
 /** How the VM ended, by what QEMU wrote down; undefined when it did not live to write it. */
-export async function readEnd(path: string): Promise<JournalEnd | undefined> {
+export function readEnd(path: string): JournalEnd | undefined {
   try {
-    return endOf(parseJournal(await readFile(path)));
+    return endOf(parseJournal(readFileSync(path)));
   } catch {
     return undefined;
   }

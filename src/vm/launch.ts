@@ -28,14 +28,12 @@ import type { VmPaths, VmPlan } from './plan.ts';
 import { type VmRecord, writeRecord } from './record.ts';
 import type { PreparedShare } from './shares.ts';
 import type { VmSpec } from './spec.ts';
-import { startGuestStatistics } from './stats.ts';
 import type { VmUndo } from './undo.ts';
 import type { DomainNetwork } from './virtualizer.ts';
 
 /** QEMU needs its time to map and, with hugepages, to clear the guest's memory. */
 const bootBaseMs = 30_000;
 const bootPerGiBMs = 1000;
-const guestStatisticsSeconds = 2;
 
 const outOfMemory = 'the kernel killed it: the task used more memory than its limit';
 
@@ -79,7 +77,6 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
         booting,
       );
     }
-    await startGuestStatistics(qmp, guestStatisticsSeconds, booting);
     await qmp.execute('cont', {}, booting);
   } catch (error) {
     await qmp?.[Symbol.asyncDispose]();

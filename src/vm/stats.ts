@@ -70,20 +70,6 @@ export function parseStatus(
   return { rssBytes: kib('VmRSS') ?? 0, maxRssBytes: kib('VmHWM'), swapBytes: kib('VmSwap') };
 }
 
-/** Asks the balloon to collect guest figures every `seconds`. */
-export async function startGuestStatistics(
-  qmp: QmpClient,
-  seconds: number,
-  waiting: { readonly signal: AbortSignal },
-): Promise<void> {
-  const path = '/machine/peripheral/balloon0';
-  await qmp.execute(
-    'qom-set',
-    { path, property: 'guest-stats-polling-interval', value: seconds },
-    waiting,
-  );
-}
-
 /** What the guest says of its memory, kept within what it was given; undefined until it has said anything. */
 export async function guestMemory(
   qmp: QmpClient,
