@@ -176,7 +176,7 @@ test('V-74: a process joins the groups of its task, is limited, and its OOM kill
   assert.ok(plan);
   assert.deepEqual([plan.version, plan.groups.length, plan.writes.length], [1, 3, 3]);
   // Waits to be moved, then asks for more memory than it may have.
-  const line = `while ! grep -q ${parent} /proc/self/cgroup; do sleep 0.02; done; exec tail -c 200M /dev/zero`;
+  const line = `while ! grep -q ${parent} /proc/self/cgroup; do sleep 0.02; done; exec dd if=/dev/zero of=/dev/null bs=200M count=1`;
   const child = await shell(t, line);
   assert.equal(oomKills(plan), 0);
   joinCgroup(plan, child.identity.pid);
