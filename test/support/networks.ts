@@ -51,6 +51,11 @@ export class Host implements AsyncDisposable {
     return new Host(dir, { managed, own: true });
   }
 
+  /** This process as one of several on a state directory that somebody else removes. */
+  static at(dir: string): Host {
+    return new Host(dir, { managed: [virbr0], own: false });
+  }
+
   /** A second plugin process on the same state, as after a restart. */
   again(managed: readonly ManagedNetwork[] = [virbr0]): Host {
     return new Host(this.dir, { managed, own: false });
