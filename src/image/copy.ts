@@ -1,8 +1,10 @@
 import { fstatSync, ftruncateSync } from 'node:fs';
 import { ficlone, HostError, seekData, seekHole, type Waiting } from '#host';
-import { checkWaiting, ImageError, stepSync } from './error.ts';
+import { checkWaiting, ImageError, step, stepSync } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';
+import { inspectQcow2 } from './qcow2.ts';
+import { sniffBytes } from './sniff.ts';
 
 const chunkBytes = 2 * 1024 * 1024;
 /** Runs of zeros of this size and place are left out, as holes. */
@@ -10,9 +12,10 @@ const zeroBytes = 64 * 1024;
 const zeros = Buffer.alloc(zeroBytes);
 
 /**
- * Makes the destination (open for writing) the same bytes as the image: by sharing its blocks where the file system
- * can, else by copying what is not a hole. Throws ImageError `io`, also when the signal gives up; the destination is
- * then in no defined state.
+ * Makes the destination, open for reading and writing, the same bytes as the image: by sharing its blocks where the
+ * file system can, else by copying what is not a hole. What was copied is checked again, for a task may have written
+ * to the image since it was opened, and nobody but us can write to the copy. Throws ImageError `refused`, or `io`,
+ * also when the signal gives up; the destination is then in no defined state.
  */
 export async function copyImage(
   source: OpenImage,
@@ -21,15 +24,13 @@ export async function copyImage(
 ): Promise<{ readonly how: 'reflink' | 'sparse' }> {
   const what = `copying ${source.path}`;
   checkWaiting(what, waiting.signal);
-  if (stepSync(what, () => ficlone(destFd, source.fd))) return { how: 'reflink' };
-  try {
-    await copySparse(source, destFd, waiting);
-  } catch (cause) {
-    if (cause instanceof ImageError) throw cause;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new ImageError('io', `${what}: ${reason}`, { cause });
-  }
-  return { how: 'sparse' };
+  return step(what, async () => {
+    ftruncateSync(destFd, 0);
+    const how = ficlone(destFd, source.fd) ? 'reflink' : 'sparse';
+    if (how === 'sparse') await copySparse(source, destFd, waiting);
+    await checkCopy(source, destFd);
+    return { how };
+  });
 }
 
 /** Makes a raw disk larger, with zeros; `bytes` is its new size. ImageError `too-small` when it would shrink. */
@@ -45,8 +46,7 @@ export function growRaw(fd: number, bytes: number): void {
 
 async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
   const before = fstatSync(source.fd, { bigint: true });
-  // Emptied first, so that whatever is not written reads as zeros.
-  ftruncateSync(destFd, 0);
+  // Of an empty file; whatever is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
   const buffer = Buffer.alloc(chunkBytes);
   let at = nextData(source, 0);
@@ -77,6 +77,17 @@ async function copyChunk(
   for (const { start, end } of runsOfData(buffer)) {
     await writeAt(destFd, buffer.subarray(start, end), offset + start);
   }
+}
+
+async function checkCopy(source: OpenImage, destFd: number): Promise<void> {
+  const { size } = fstatSync(destFd);
+  if (size !== source.fileBytes) throw changed(source);
+  if (source.format === 'raw') return;
+  const head = await readAt(destFd, new Uint8Array(sniffBytes), 0);
+  const { problems, virtualBytes } = inspectQcow2(head, size);
+  if (problems.length === 0 && virtualBytes === source.virtualBytes) return;
+  const reason = problems.join('; ') || 'its size is another';
+  throw new ImageError('refused', `image ${source.path} is refused after it changed: ${reason}`);
 }
 
 // Half of the old and half of the new bytes would be a disk that nobody ever had.

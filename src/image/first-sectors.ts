@@ -31,7 +31,7 @@ export async function bootKind(image: OpenImage): Promise<BootKind> {
   return view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART' ? 'uefi' : 'unknown';
 }
 
-async function firstBytes({ fd, format }: OpenImage): Promise<Uint8Array> {
+async function firstBytes({ fd, format, fileBytes }: OpenImage): Promise<Uint8Array> {
   if (format === 'raw') return readAt(fd, new Uint8Array(wantedBytes), 0);
   const header = Buffer.from(await readAt(fd, new Uint8Array(112), 0));
   const clusterBits = header.readUInt32BE(20);
@@ -39,11 +39,14 @@ async function firstBytes({ fd, format }: OpenImage): Promise<Uint8Array> {
     header.length > 104 && header.readUInt32BE(4) === 3 ? (header[104] ?? 0) : 0;
   const l2 = await entry(fd, Number(header.readBigUInt64BE(40)));
   if (l2 === undefined || (l2 & offsetMask) === 0n) return new Uint8Array();
+  // Entries are the image's own word: one may point anywhere in 2^56 bytes.
+  if ((l2 & offsetMask) >= BigInt(fileBytes)) return new Uint8Array();
   const cluster = await entry(fd, Number(l2 & offsetMask));
   if (cluster === undefined) return new Uint8Array();
   if ((cluster & compressedFlag) !== 0n) {
-    return readCompressed(fd, cluster, { clusterBits, zstd: compressionType === 1 });
+    return readCompressed(fd, cluster, { clusterBits, fileBytes, zstd: compressionType === 1 });
   }
+  if ((cluster & offsetMask) >= BigInt(fileBytes)) return new Uint8Array();
   if ((cluster & offsetMask) === 0n || (cluster & zeroFlag) !== 0n) return new Uint8Array();
   return readAt(fd, new Uint8Array(wantedBytes), Number(cluster & offsetMask));
 }
@@ -57,10 +60,15 @@ async function entry(fd: number, offset: number): Promise<bigint | undefined> {
 async function readCompressed(
   fd: number,
   descriptor: bigint,
-  { clusterBits, zstd }: { readonly clusterBits: number; readonly zstd: boolean },
+  {
+    clusterBits,
+    fileBytes,
+    zstd,
+  }: { readonly clusterBits: number; readonly fileBytes: number; readonly zstd: boolean },
 ): Promise<Uint8Array> {
   const offsetBits = BigInt(62 - (clusterBits - 8));
   const offset = descriptor & ((1n << offsetBits) - 1n);
+  if (offset >= BigInt(fileBytes)) return new Uint8Array();
   const sectors = Number((descriptor & (compressedFlag - 1n)) >> offsetBits) + 1;
   const length = sectors * sectorBytes - Number(offset % BigInt(sectorBytes));
   const packed = await readAt(fd, new Uint8Array(length), Number(offset));

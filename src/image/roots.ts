@@ -10,6 +10,8 @@ export interface ImageRoots {
   readonly trusted: readonly string[];
   /** Directories that tasks write (allocation and task directory): there a file with a second name is refused. */
   readonly task: readonly string[];
+  /** Directories inside the others that are allowed to nobody: where other VMs' disks and seeds lie. */
+  readonly denied?: readonly string[];
   /** Where relative names are looked up, in this order. Being here allows nothing. */
   readonly relativeTo: readonly string[];
 }
@@ -26,7 +28,7 @@ export interface AllowedFile {
 interface Root {
   readonly named: string;
   readonly real: string | undefined;
-  readonly kind: 'trusted' | 'task';
+  readonly kind: 'trusted' | 'task' | 'denied';
 }
 
 // O_NONBLOCK: a FIFO or a device must not hold up the open. O_NOCTTY: nor must a terminal become ours.
@@ -59,8 +61,9 @@ function candidates(name: string, roots: ImageRoots): readonly string[] {
   return isAbsolute(name) ? [resolve(name)] : roots.relativeTo.map((dir) => join(dir, name));
 }
 
-async function findRoots({ trusted, task }: ImageRoots): Promise<readonly Root[]> {
+async function findRoots({ trusted, task, denied = [] }: ImageRoots): Promise<readonly Root[]> {
   const named = [
+    ...denied.map((path) => ({ named: path, kind: 'denied' as const })),
     ...task.map((path) => ({ named: path, kind: 'task' as const })),
     ...trusted.map((path) => ({ named: path, kind: 'trusted' as const })),
   ];
@@ -80,7 +83,7 @@ async function findReal(path: string, dirs: readonly Root[]): Promise<string | u
     return await realpath(path);
   } catch (cause) {
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
-    const around = dirs.filter((dir) => isInside(dir.named, path) || holds(dir, path));
+    const around = allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
     if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
       throw notAllowed(path, dirs, cause);
     }
@@ -100,7 +103,7 @@ function leavesRoot({ named, real }: Root, path: string): boolean {
 }
 
 function openReal(path: string, real: string, dirs: readonly Root[]): AllowedFile {
-  const root = dirs.find((dir) => holds(dir, real))?.real;
+  const [root] = allowing(dirs, real).flatMap((dir) => dir.real ?? []);
   if (root === undefined) throw notAllowed(path, dirs);
   const fd = openChecked(path, relative(root, real), root, dirs);
   try {
@@ -145,7 +148,7 @@ function checkOpened(
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw notRegular(path, kindOf(stats));
     const opened = readlinkSync(`/proc/self/fd/${fd}`);
-    const holders = dirs.filter((dir) => holds(dir, opened));
+    const holders = allowing(dirs, opened);
     if (holders.length === 0) throw notAllowed(path, dirs);
     // The stricter of two nested directories decides, as image_paths may well contain the allocation directories.
     if (stats.nlink !== 1 && holders.some(({ kind }) => kind === 'task')) {
@@ -156,6 +159,16 @@ function checkOpened(
     setNonBlocking(fd, false);
     return { path: opened, stats };
   });
+}
+
+/** The directories on the ground of which a path is allowed: none where a denied one is around it. */
+function allowing(
+  dirs: readonly Root[],
+  path: string,
+  around: (dir: Root) => boolean = (dir) => holds(dir, path),
+): readonly Root[] {
+  const found = dirs.filter(around);
+  return found.some(({ kind }) => kind === 'denied') ? [] : found;
 }
 
 function holds({ real }: Root, path: string): boolean {
@@ -184,7 +197,10 @@ function notRegular(path: string, kind: string, cause?: unknown): ImageError {
 }
 
 function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
-  const places = dirs.map(({ named }) => named).join(', ');
+  const places = dirs
+    .filter(({ kind }) => kind !== 'denied')
+    .map(({ named }) => named)
+    .join(', ');
   const text = `${path} is not inside the allowed directories (${places}), or leads out of them`;
   return new ImageError('not-allowed', text, { cause });
 }

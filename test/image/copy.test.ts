@@ -16,6 +16,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { copyImage, growRaw, type OpenImage, openImage } from '../../src/image/index.ts';
+import { sectorImage } from '../support/images.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const KiB = 1024;
@@ -153,6 +154,26 @@ for (const [name, change] of Object.entries({
     );
   });
 }
+
+test('V-34 V-38: a header that turns evil between the check and the copy is refused', async (t) => {
+  const dir = tmpDir(t);
+  const path = join(dir, 'source.img');
+  const evils: Readonly<Record<string, (header: Buffer) => unknown>> = {
+    'backing file': (header) => header.writeBigUInt64BE(512n, 8),
+    'another file': (header) => header.writeBigUInt64BE(4n, 72),
+    'size is another': (header) => header.writeBigUInt64BE(512n, 24),
+  };
+  for (const [reason, turn] of Object.entries(evils)) {
+    writeFileSync(path, readFileSync(sectorImage(0, 'qcow2')));
+    using image = await open(dir);
+    const evil = readFileSync(path);
+    turn(evil);
+    writeFileSync(path, evil, { flag: 'r+' });
+    const copy = destination(t, dir);
+    const refusal = { code: 'refused', message: new RegExp(`changed: .*${reason}`) };
+    await assert.rejects(copyImage(image, copy.fd, soon()), refusal);
+  }
+});
 
 test('V-38: a destination that can not be written is an error that names the source', async (t) => {
   const dir = tmpDir(t);

@@ -175,6 +175,25 @@ test('V-33: of two nested allowed directories the stricter one decides', async (
   assert.equal(await read(at('images/base.img'), nested), 'base');
 });
 
+test('V-33: a denied directory inside an allowed one is closed, by whatever way', async (t) => {
+  const { at, roots } = hostOf(t);
+  mkdirSync(at('images/vms/other'), { recursive: true });
+  writeFileSync(at('images/vms/other/disk.raw'), 'CANARY');
+  symlinkSync('../images/vms/other/disk.raw', at('alloc/link'));
+  symlinkSync(at('images/vms'), at('vms'));
+  const closed = { ...roots, denied: [at('vms'), at('nowhere')] };
+  for (const name of [
+    'images/vms/other/disk.raw',
+    'images/vms/none',
+    'alloc/link',
+    'vms/other/x',
+  ]) {
+    await assert.rejects(read(at(name), closed), { code: 'not-allowed' });
+  }
+  await assert.rejects(read('vms/other/disk.raw', closed), { code: 'not-allowed' });
+  assert.equal(await read(at('images/base.img'), closed), 'base');
+});
+
 test('V-33: a FIFO is refused at once, a directory, device and socket by name', async (t) => {
   const { at, roots } = hostOf(t);
   execFileSync('mkfifo', [at('alloc/task/fifo')]);
