@@ -4,11 +4,13 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
   bindMountReadOnly,
@@ -26,6 +28,7 @@ import {
   spawnDetached,
   unmount,
 } from '#host';
+import { loadBytes } from '../../src/host/native.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -72,7 +75,7 @@ test('memory file systems and read-only binds come with every restriction, and g
   const dir = tmpDir(t);
   const [memory, bound] = [join(dir, 'memory'), join(dir, 'bound')];
   for (const path of [memory, bound]) mkdirSync(path);
-  t.after(() => [bound, memory].forEach(unmount));
+  using _ = { [Symbol.dispose]: () => [bound, memory].forEach(unmount) };
   mountTmpfs(memory, { sizeBytes: 1 << 20, mode: 0o700 });
   const optionsOf = (path: string): string =>
     readFileSync('/proc/self/mountinfo', 'utf8')
@@ -97,6 +100,22 @@ test('memory file systems and read-only binds come with every restriction, and g
   assert.equal(optionsOf(memory), '');
   unmount(memory);
   unmount(join(dir, 'never-there'));
+});
+
+test('V-132: an addon is loaded although the first directory is mounted noexec', (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to mount')) return;
+  const dir = tmpDir(t);
+  const [noexec, good] = [join(dir, 'noexec'), join(dir, 'good')];
+  for (const path of [noexec, good]) mkdirSync(path);
+  mountTmpfs(noexec, { sizeBytes: 8 << 20, mode: 0o700 });
+  // Not in t.after: hooks run in the order they were set, and the directory's would come first.
+  using _ = { [Symbol.dispose]: () => unmount(noexec) };
+  const manifest = createRequire(import.meta.url).resolve('netlink/package.json');
+  const addon = `prebuilds/linux-${process.arch}/node.napi.node`;
+  const bytes = readFileSync(join(dirname(manifest), addon));
+  assert.throws(() => loadBytes('netlink', bytes, [noexec]), { code: 'libc' });
+  assert.ok(loadBytes('netlink', bytes, [noexec, good]));
+  assert.deepEqual([readdirSync(noexec), readdirSync(good)], [[], []]);
 });
 
 test('what cannot be mounted says what and why, and leaves no half of it', async (t) => {
