@@ -18,7 +18,7 @@ import { vmPaths } from './plan.ts';
 import { recoverVm } from './recover.ts';
 import type { VmSpec } from './spec.ts';
 import { type StoryListener, StoryTeller } from './story.ts';
-import { isOrphan, sweepAfterMs } from './sweep.ts';
+import { firstSweepMs, isOrphan, sweepEveryMs } from './sweep.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
 import type {
   Domain,
@@ -158,7 +158,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     const { dataDir, runDir, log } = this.#host;
     const swept: string[] = [];
     for (const name of await this.namesOnDisk()) {
-      if (this.#domains.has(name) || this.#busy.has(name) || this.#nodeId === '') continue;
+      if (this.#domains.has(name) || this.#busy.has(name)) continue;
       const paths = vmPaths(name, dataDir, runDir);
       try {
         if (!(await isOrphan({ paths, nodeId: this.#nodeId, nowMs: Date.now() }))) continue;
@@ -174,7 +174,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   /** Lets go of every VM without touching it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#sweeper);
+    clearTimeout(this.#sweeper);
     for (const machine of this.#domains.values()) await machine.release();
     await this.#host.networks[Symbol.asyncDispose]();
   }
@@ -183,7 +183,14 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   #serve(nodeId: string): void {
     if (nodeId === '') return;
     this.#nodeId = nodeId;
-    this.#sweeper ??= setInterval(() => void this.sweep().catch(() => {}), sweepAfterMs).unref();
+    this.#sweeper ??= this.#sweepIn(firstSweepMs);
+  }
+
+  #sweepIn(ms: number): NodeJS.Timeout {
+    const again = (): void => {
+      this.#sweeper = this.#sweepIn(sweepEveryMs);
+    };
+    return setTimeout(() => void this.sweep().then(again, again), ms).unref();
   }
 
   /** Undoes what a VM's log names and removes its directory. Throws VmError 'destroy' naming what could not be undone. */

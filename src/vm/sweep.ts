@@ -1,9 +1,11 @@
 import { access, stat } from 'node:fs/promises';
+import { findByMark } from '#host';
 import type { VmPaths } from './plan.ts';
 import { readRecord } from './record.ts';
 
 /** Nomad recovers its tasks within seconds of a start; what nobody has claimed by then is looked at. */
-export const sweepAfterMs = 10 * 60_000;
+export const firstSweepMs = 60_000;
+export const sweepEveryMs = 10 * 60_000;
 
 export interface SweepQuestion {
   readonly paths: VmPaths;
@@ -13,15 +15,17 @@ export interface SweepQuestion {
 }
 
 /**
- * Whether a VM that no task claims is an orphan of this client: its allocation's directory is gone, or it never got
- * as far as having a record and nothing has happened in its directory for as long as Nomad might need.
+ * Whether a VM that no task claims is an orphan: its allocation's directory is gone, and it is this client's or has
+ * no process any more; or it never got as far as having a record and nothing has happened in its directory for as
+ * long as a start may take.
  */
 export async function isOrphan({ paths, nodeId, nowMs }: SweepQuestion): Promise<boolean> {
   const record = await readRecord(paths.record);
   if (record !== undefined) {
-    return record.nodeId === nodeId && !(await exists(record.allocDir));
+    if (await exists(record.allocDir)) return false;
+    return record.nodeId === nodeId || findByMark(record.uuid).length === 0;
   }
-  return nowMs - (await stat(paths.dir)).mtimeMs > sweepAfterMs;
+  return nowMs - (await stat(paths.dir)).mtimeMs > sweepEveryMs;
 }
 
 async function exists(path: string): Promise<boolean> {
