@@ -22,7 +22,17 @@ function ethernet(nic: SeedNic): Plain {
     ...(nic.gateway !== undefined && {
       routes: [{ to: nic.gateway.includes(':') ? '::/0' : '0.0.0.0/0', via: nic.gateway }],
     }),
-    ...(nic.nameservers.length > 0 && { nameservers: { addresses: nic.nameservers } }),
+    ...resolver(nic),
     ...(nic.mtu !== undefined && { mtu: nic.mtu }),
+  };
+}
+
+function resolver({ nameservers, searches = [] }: SeedNic): Plain & object {
+  if (nameservers.length === 0 && searches.length === 0) return {};
+  return {
+    nameservers: {
+      ...(nameservers.length > 0 && { addresses: nameservers }),
+      ...(searches.length > 0 && { search: searches }),
+    },
   };
 }

@@ -15,6 +15,8 @@ export interface SeedNic {
   readonly prefix?: number;
   readonly gateway?: string;
   readonly nameservers: readonly string[];
+  /** Domains to try for names without dots. */
+  readonly searches?: readonly string[];
   readonly mtu?: number;
 }
 

@@ -66,6 +66,9 @@ export function planTask(task: TaskConfig, context: TaskContext): VmSpec {
       authorizedKey: raw.default_user_authorized_ssh_key || undefined,
       commands: raw.cmds,
       timezone: readTimezone(raw, complain),
+      ...(task.dns === undefined
+        ? {}
+        : { dns: { servers: task.dns.servers, searches: task.dns.searches } }),
       env: task.env,
     },
     allocDir: task.allocDir,
@@ -106,9 +109,8 @@ function checkUnsupported(task: TaskConfig, complain: Complain): void {
   if (task.user !== '') {
     complain('user', `${JSON.stringify(task.user)}: a VM runs as a user of its own; leave it out`);
   }
-  const { servers = [], searches = [], options = [] } = task.dns ?? {};
-  if (servers.length + searches.length + options.length > 0) {
-    complain('network.dns', 'is not passed to guests; set name servers in user_data');
+  if ((task.dns?.options.length ?? 0) > 0) {
+    complain('network.dns.options', 'can not be passed to guests; set them in user_data');
   }
 }
 

@@ -90,6 +90,7 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
     tell({ message: 'Copying the image', annotations: { image: image.path } });
   await inWords('image', () => makeDisk(plan.disk, image, fds, waiting));
   await inWords('image', () => makeFirmware(plan, fds));
+  for (const message of seed.notes) tell({ message, annotations: {} });
   await inWords('seed', () =>
     seed.write(paths.seed, { nics, shares: shares.map((it) => it.plan) }, fds),
   );

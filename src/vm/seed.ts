@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { buildSeed, checkUserData, type SeedRequest, writeIso } from '#cloudinit';
+import { buildSeed, checkUserData, type SeedRequest, seedNotes, writeIso } from '#cloudinit';
 import { openPath, type Waiting } from '#host';
 import { type ImageRoots, openText } from '#image';
 import type { AttachedNic } from '#net';
@@ -18,6 +18,8 @@ const otherBytes = 256 * 1024;
 export interface SeedParts {
   /** No seed of this VM is larger. */
   readonly largestBytes: number;
+  /** What of the job can't be given to a guest as it is, in sentences. */
+  readonly notes: readonly string[];
   write(
     path: string,
     guest: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
@@ -37,6 +39,7 @@ export async function makeSeed(
   const envBytes = Buffer.byteLength(JSON.stringify(spec.guest.env)) * 4;
   return {
     largestBytes: Buffer.byteLength(userData ?? '') + envBytes + otherBytes,
+    notes: seedNotes(seedRequest(spec, userData, { nics: [], shares: [] })),
     write: async (path, guest, fds) => {
       const iso = writeIso(buildSeed(seedRequest(spec, userData, guest)), { label: 'cidata' });
       // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
@@ -65,6 +68,7 @@ function seedRequest(
   }: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
 ): SeedRequest {
   const { hostname, password, authorizedKey, commands, timezone, env } = guest;
+  const { dns = { servers: [], searches: [] } } = guest;
   return {
     instanceId: name,
     hostname,
@@ -84,7 +88,8 @@ function seedRequest(
               address: address.ip,
               prefix: address.prefix,
               gateway: address.gateway,
-              nameservers: address.nameservers,
+              nameservers: dns.servers.length > 0 ? dns.servers : address.nameservers,
+              searches: dns.searches,
               mtu,
             },
           ],

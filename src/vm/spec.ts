@@ -72,6 +72,8 @@ export interface GuestSpec {
   readonly authorizedKey: string | undefined;
   readonly commands: readonly string[];
   readonly timezone: string | undefined;
+  /** Instead of the network's own name servers where there are any; nothing is searched unless it is said here. */
+  readonly dns?: { readonly servers: readonly string[]; readonly searches: readonly string[] };
   /** The task's environment, for the env file in the guest. */
   readonly env: Readonly<Record<string, string>>;
 }
