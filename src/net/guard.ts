@@ -1,4 +1,4 @@
-import type { NetworkInUse } from './claim.ts';
+import type { Claim, NetworkInUse } from './claim.ts';
 import { set } from './nft-text.ts';
 
 /**
@@ -8,13 +8,15 @@ import { set } from './nft-text.ts';
  */
 export function formatGuard(table: string, networks: readonly NetworkInUse[]): string {
   const claims = networks.flatMap((network) => network.claims);
-  const pairs = (text: (claim: (typeof claims)[number]) => string): string[] =>
-    claims.map((claim) => `"${claim.tap}" . ${text(claim)}`);
+  // On somebody else's bridge a guest may have got its address from his DHCP server instead.
+  const ours = networks.flatMap(({ record, claims: inIt }) => (record.owned ? inIt : []));
+  const pairs = (text: (claim: Claim) => string): string[] =>
+    ours.map((claim) => `"${claim.tap}" . ${text(claim)}`);
   const parts = [
     set(
       'set taps',
       'ifname',
-      claims.map(({ tap }) => `"${tap}"`),
+      ours.map(({ tap }) => `"${tap}"`),
     ),
     set(
       'set macs',
@@ -29,7 +31,7 @@ export function formatGuard(table: string, networks: readonly NetworkInUse[]): s
     set(
       'set same',
       'ifname . ifname',
-      pairs(({ tap }) => `"${tap}"`),
+      claims.map(({ tap }) => `"${tap}" . "${tap}"`),
     ),
     ...chains,
   ];

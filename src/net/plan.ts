@@ -153,13 +153,16 @@ export function checkPorts(
   request: NicRequest,
   networks: readonly { readonly record: NetworkRecord; readonly claims: readonly Claim[] }[],
 ): void {
-  for (const port of request.ports) {
+  for (const [at, port] of request.ports.entries()) {
     const where = `${port.hostIp === '' ? '*' : port.hostIp}:${port.hostPort}`;
     if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
       throw new NetError(
         'rules',
         `VM ${request.vm}: port ${port.label} on ${where}: bridge ${request.bridge} has IPv4 only`,
       );
+    }
+    if (request.ports.slice(0, at).some((other) => overlaps(port, other))) {
+      throw new NetError('rules', `VM ${request.vm}: port ${port.label} asks for ${where} again`);
     }
     for (const claim of networks.flatMap(({ claims }) => claims)) {
       if (claim.vm === request.vm && claim.index === request.index) continue;

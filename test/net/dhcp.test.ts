@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { type DhcpQuery, decodeQuery, encodeReply } from '../../src/net/dhcp.ts';
+import { answer } from '../../src/net/dhcp-answer.ts';
+import { formatIpv4 } from '../../src/net/ipv4.ts';
+
+const claim = {
+  ip: '192.168.122.87',
+  vm: 'web',
+  index: 0,
+  mac: '52:54:00:01:02:03',
+  tap: 'qmp00000000',
+  hostname: 'web-1',
+  ports: [],
+};
+const network = {
+  address: '192.168.122.1',
+  prefix: 24,
+  nameservers: ['192.0.2.53', '192.0.2.54'],
+  mtu: 1450,
+};
+const discover: DhcpQuery = {
+  type: 'discover',
+  transaction: 0xdeadbeef,
+  seconds: 0,
+  broadcast: false,
+  clientAddress: '0.0.0.0',
+  relayAddress: '0.0.0.0',
+  mac: claim.mac,
+  requestedAddress: undefined,
+  serverId: undefined,
+  clientId: undefined,
+};
+
+/** What a client would put on the wire. */
+function encodeQuery(query: DhcpQuery): Buffer {
+  const types = ['discover', 'offer', 'request', 'decline', 'ack', 'nak', 'release', 'inform'];
+  const octets = (text: string): number[] => text.split('.').map(Number);
+  const fixed = Buffer.alloc(240);
+  fixed.set([1, 1, 6], 0);
+  fixed.writeUInt32BE(query.transaction, 4);
+  fixed.writeUInt16BE(query.seconds, 8);
+  fixed.writeUInt16BE(query.broadcast ? 0x8000 : 0, 10);
+  fixed.set(octets(query.clientAddress), 12);
+  fixed.set(octets(query.relayAddress), 24);
+  fixed.set(Buffer.from(query.mac.replaceAll(':', ''), 'hex'), 28);
+  fixed.writeUInt32BE(0x63825363, 236);
+  const options = [53, 1, types.indexOf(query.type) + 1];
+  if (query.requestedAddress) options.push(50, 4, ...octets(query.requestedAddress));
+  if (query.serverId) options.push(54, 4, ...octets(query.serverId));
+  if (query.clientId) options.push(61, query.clientId.length, ...query.clientId);
+  return Buffer.concat([fixed, Buffer.from([...options, 0, 0, 255])]);
+}
+
+/** A reply's options by number, read independently of the encoder. */
+function optionsOf(reply: Buffer): Readonly<Record<number, string>> {
+  const found: Record<number, string> = {};
+  for (let at = 240; reply[at] !== 255; ) {
+    const length = reply[at + 1] ?? 0;
+    found[reply[at] ?? 0] = reply.toString('hex', at + 2, at + 2 + length);
+    at += 2 + length;
+  }
+  return found;
+}
+
+test('an offer says everything a guest needs, in the right places', () => {
+  const reply = answer({ ...discover, clientId: Buffer.of(1, 2, 3) }, claim, network);
+  assert.ok(reply);
+  const bytes = encodeReply(reply);
+  assert.equal(bytes.length >= 300, true);
+  assert.deepEqual([...bytes.subarray(0, 4)], [2, 1, 6, 0]);
+  assert.equal(bytes.readUInt32BE(4), 0xdeadbeef);
+  assert.equal(bytes.subarray(16, 20).join('.'), claim.ip);
+  assert.equal(bytes.toString('hex', 28, 34), '525400010203');
+  assert.deepEqual(optionsOf(bytes), {
+    1: 'ffffff00',
+    3: 'c0a87a01',
+    6: 'c0000235c0000236',
+    12: Buffer.from('web-1').toString('hex'),
+    26: '05aa',
+    28: 'c0a87aff',
+    51: '12cc0300',
+    53: '02',
+    54: 'c0a87a01',
+    61: '010203',
+  });
+});
+
+const other = '192.168.122.9';
+const cases: Readonly<Record<string, readonly [Partial<DhcpQuery>, string | undefined]>> = {
+  'a discovery is offered the claimed address': [{}, 'offer 192.168.122.87'],
+  'a discovery that wishes for another one as well': [
+    { requestedAddress: other },
+    'offer 192.168.122.87',
+  ],
+  'a request for the claimed address is granted': [
+    { type: 'request', requestedAddress: claim.ip, serverId: network.address },
+    'ack 192.168.122.87',
+  ],
+  'after a reboot, without naming a server, too': [
+    { type: 'request', requestedAddress: claim.ip },
+    'ack 192.168.122.87',
+  ],
+  'a renewal is granted': [{ type: 'request', clientAddress: claim.ip }, 'ack 192.168.122.87'],
+  'a request for another address is refused': [
+    { type: 'request', requestedAddress: other },
+    'nak 0.0.0.0',
+  ],
+  'a renewal of another address is refused': [
+    { type: 'request', clientAddress: other },
+    'nak 0.0.0.0',
+  ],
+  'a request to another server is not ours': [
+    { type: 'request', requestedAddress: other, serverId: '192.168.122.2' },
+    undefined,
+  ],
+  'an inform is answered without an address': [
+    { type: 'inform', clientAddress: claim.ip },
+    'ack 0.0.0.0',
+  ],
+  'a release is noted by nobody': [{ type: 'release', clientAddress: claim.ip }, undefined],
+  'a decline neither': [{ type: 'decline', requestedAddress: claim.ip }, undefined],
+  'what only servers say is ignored': [{ type: 'offer' }, undefined],
+  'a relayed question is not ours': [{ relayAddress: '10.0.0.1' }, undefined],
+};
+for (const [name, [change, expected]] of Object.entries(cases)) {
+  test(`DHCP: ${name}`, () => {
+    const query = decodeQuery(encodeQuery({ ...discover, ...change }));
+    assert.ok(query);
+    const reply = answer(query, claim, network);
+    assert.equal(reply && `${reply.type} ${reply.yourAddress}`, expected);
+    if (reply) assert.ok(encodeReply(reply).length >= 300);
+    const hasLease = reply?.lease?.leaseSeconds !== undefined;
+    assert.equal(hasLease, reply !== undefined && reply.yourAddress === claim.ip);
+  });
+}
+
+const folder = join(import.meta.dirname, 'dhcp-malformed');
+for (const file of readdirSync(folder)) {
+  test(`DHCP: malformed question: ${file}`, () => {
+    const bytes = Buffer.from(readFileSync(join(folder, file), 'utf8').replace(/\s/g, ''), 'hex');
+    assert.equal(decodeQuery(bytes), undefined);
+  });
+}
+
+test('DHCP: a question cut at any byte is refused or understood, never an exception', () => {
+  const whole = encodeQuery({ ...discover, clientId: Buffer.from('identifier') });
+  for (let length = 0; length < whole.length; length++) {
+    const query = decodeQuery(whole.subarray(0, length));
+    if (length < 243) assert.equal(query, undefined, `cut at ${length}`);
+    else if (query !== undefined) assert.equal(query.type, 'discover');
+  }
+});
+
+const address = fc.nat({ max: 0xffffffff }).map(formatIpv4);
+const queries: fc.Arbitrary<DhcpQuery> = fc.record({
+  type: fc.constantFrom('discover', 'request', 'decline', 'release', 'inform'),
+  transaction: fc.nat({ max: 0xffffffff }),
+  seconds: fc.nat({ max: 0xffff }),
+  broadcast: fc.boolean(),
+  clientAddress: address,
+  relayAddress: address,
+  mac: fc.uint8Array({ minLength: 6, maxLength: 6 }).map((bytes) =>
+    Buffer.from(bytes)
+      .toString('hex')
+      .replace(/..(?=.)/g, '$&:'),
+  ),
+  requestedAddress: fc.option(address, { nil: undefined }),
+  serverId: fc.option(address, { nil: undefined }),
+  clientId: fc.option(
+    fc.uint8Array({ minLength: 1, maxLength: 255 }).map((bytes) => Buffer.from(bytes)),
+    { nil: undefined },
+  ),
+});
+
+test('DHCP: what a client says is what the decoder hears', () => {
+  fc.assert(
+    fc.property(queries, (query) =>
+      assert.deepEqual(decodeQuery(encodeQuery(query)), { ...query }),
+    ),
+  );
+});
+
+test('DHCP: bytes at random, behind a header that passes, never throw', () => {
+  const header = encodeQuery(discover).subarray(0, 240);
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 400 }), fc.boolean(), (tail, bare) => {
+      const query = decodeQuery(bare ? tail : Buffer.concat([header, tail]));
+      const reply = query && answer(query, claim, network);
+      if (reply) encodeReply(reply);
+    }),
+    { numRuns: 2000 },
+  );
+});

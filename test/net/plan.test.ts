@@ -1,0 +1,229 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { Claim } from '../../src/net/claim.ts';
+import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/claim.ts';
+import { contains, formatIpv4, parseIpv4, subnetOf } from '../../src/net/ipv4.ts';
+import { bridgeMac, nicMac, ownAlias, tableName, tapAlias, tapName } from '../../src/net/names.ts';
+import {
+  checkNetwork,
+  checkPorts,
+  networkSubnet,
+  overlappingNetwork,
+  planAddress,
+  planBridge,
+  planNic,
+  wantsLoopback,
+} from '../../src/net/plan.ts';
+import { parseNameservers } from '../../src/net/resolver.ts';
+import { decodeNetUndo } from '../../src/net/undo.ts';
+
+const network = { bridge: 'virbr0', address: '192.168.122.1', prefix: 24 };
+const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
+const port = (hostIp: string, hostPort: number) => ({
+  label: `p${hostPort}`,
+  hostIp,
+  hostPort,
+  guestPort: 80,
+});
+const claim = (vm: string, ip: string, ports: Claim['ports'] = []): Claim => ({
+  ip,
+  vm,
+  index: 0,
+  mac: nicMac(vm, 0),
+  tap: tapName(vm, 0, 0),
+  hostname: vm,
+  ports,
+});
+const record = { ...network, owned: true, hostAccess: 'closed' } as const;
+
+test('names are stable, legal and different for different NICs', () => {
+  assert.equal(nicMac('web', 0), nicMac('web', 0));
+  fc.assert(
+    fc.property(fc.string(), fc.nat({ max: 9 }), (vm, index) => {
+      assert.match(nicMac(vm, index), /^52:54:00(:[0-9a-f]{2}){3}$/);
+      assert.match(tapName(vm, index, 0), /^qmp[0-9a-f]{8}$/);
+    }),
+  );
+  assert.notEqual(nicMac('web', 0), nicMac('web', 1));
+  assert.notEqual(tapName('web', 0, 0), tapName('web', 0, 1));
+  assert.notEqual(tableName('/a'), tableName('/b'));
+  assert.equal(tapAlias('web', 1), 'nomad-driver-qmp web/1');
+});
+
+test('a tap name that is taken is passed over', () => {
+  const first = planNic(request, true, new Set());
+  assert.deepEqual(first, {
+    tap: tapName('web', 0, 0),
+    mac: nicMac('web', 0),
+    bridge: 'virbr0',
+    managed: true,
+  });
+  assert.equal(planNic(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
+  const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
+  assert.throws(() => planNic(request, true, new Set(all)), { code: 'tap' });
+});
+
+const networks: Readonly<Record<string, readonly [object, RegExp | undefined]>> = {
+  'the default is fine': [{}, undefined],
+  'a name with a slash': [{ bridge: '../x' }, /not a name/],
+  'a name with a quote': [{ bridge: 'a"b' }, /not a name/],
+  'a name that is too long': [{ bridge: 'b'.repeat(16) }, /not a name/],
+  'no address': [{ address: '192.168.122' }, /not an IPv4 address/],
+  'an address with a leading zero': [{ address: '192.168.122.01' }, /not an IPv4 address/],
+  'the network itself': [{ address: '192.168.122.0' }, /not a host address/],
+  'the broadcast address': [{ address: '192.168.122.255' }, /not a host address/],
+  'a prefix without room': [{ prefix: 31 }, /not between 8 and 30/],
+  'a prefix that is too wide': [{ prefix: 4 }, /not between 8 and 30/],
+};
+for (const [name, [change, expected]] of Object.entries(networks)) {
+  test(`a configured network: ${name}`, () => {
+    const problems = checkNetwork({ ...network, ...change });
+    if (expected === undefined) assert.deepEqual(problems, []);
+    else assert.match(problems.join('\n'), expected);
+  });
+}
+
+const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };
+const theirs = { kind: 'bridge', alias: '', mac: '52:54:00:12:34:56' };
+const has = [{ address: '192.168.122.1', prefix: 24 }];
+const bridges = {
+  'nothing there': [undefined, 'create'],
+  'ours as it should be': [{ ...own, addresses: has }, 'own'],
+  'ours, interrupted before its address': [{ ...own, addresses: [] }, 'own'],
+  'ours, interrupted before its alias': [{ ...own, alias: '', addresses: [] }, 'own'],
+  'somebody else’s of the same address': [{ ...theirs, addresses: has }, 'foreign'],
+  'somebody else’s with our MAC address and his own alias': [
+    { ...own, alias: 'mine', addresses: has },
+    'foreign',
+  ],
+} as const;
+for (const [name, [found, expected]] of Object.entries(bridges)) {
+  test(`a bridge: ${name}`, () => assert.equal(planBridge(network, found), expected));
+}
+
+test('a bridge of another address, prefix or kind is refused', () => {
+  const wrong = [
+    { ...theirs, addresses: [] },
+    { ...theirs, addresses: [{ address: '192.168.122.1', prefix: 16 }] },
+    { ...own, addresses: [{ address: '10.0.0.1', prefix: 24 }] },
+    { ...theirs, kind: 'veth', addresses: has },
+    { ...theirs, kind: undefined, addresses: has },
+  ];
+  for (const found of wrong) assert.throws(() => planBridge(network, found), { code: 'bridge' });
+});
+
+test('V-120: an address is free, in the network, never the gateway, and the same again', () => {
+  fc.assert(
+    fc.property(fc.string(), fc.integer({ min: 24, max: 29 }), (vm, prefix) => {
+      const small = { ...network, prefix };
+      const facts = { claims: [], avoid: new Set<string>() };
+      const ip = planAddress({ ...request, vm }, small, facts);
+      assert.equal(planAddress({ ...request, vm }, small, facts), ip);
+      const subnet = networkSubnet(small);
+      const value = parseIpv4(ip) ?? 0;
+      assert.ok(contains(subnet, value) && value !== subnet.network && value !== subnet.broadcast);
+      assert.notEqual(ip, network.address);
+    }),
+  );
+});
+
+test('a network is filled to its last address and then refuses', () => {
+  const small = { ...network, prefix: 28 };
+  const claims: Claim[] = [];
+  for (let vm = 0; vm < 13; vm++) {
+    const ip = planAddress({ ...request, vm: `vm${vm}` }, small, { claims, avoid: new Set() });
+    claims.push(claim(`vm${vm}`, ip));
+  }
+  assert.equal(new Set(claims.map(({ ip }) => ip)).size, 13);
+  const facts = { claims, avoid: new Set<string>() };
+  assert.throws(() => planAddress({ ...request, vm: 'late' }, small, facts), {
+    code: 'address',
+    message: /VM late: no free address in network virbr0 \(192\.168\.122\.1\/28, 13 in use\)/,
+  });
+  const again = planAddress({ ...request, vm: 'vm5' }, small, facts);
+  assert.equal(again, claims[5]?.ip, 'who has one keeps it');
+});
+
+test('an address that somebody uses is avoided', () => {
+  const facts = { claims: [], avoid: new Set<string>() };
+  const ip = planAddress(request, network, facts);
+  assert.notEqual(planAddress(request, network, { ...facts, avoid: new Set([ip]) }), ip);
+});
+
+const taken = [{ record, claims: [claim('other', '192.168.122.9', [port('192.0.2.1', 80)])] }];
+const ports = {
+  'another port is free': [port('192.0.2.1', 81), undefined],
+  'the same port at another address is free': [port('192.0.2.2', 80), undefined],
+  'the same port at the same address': [port('192.0.2.1', 80), /already mapped to VM other/],
+  'the same port at every address': [port('', 80), /on \*:80 is already mapped to VM other/],
+  'IPv6 can’t be mapped': [port('::1', 90), /has IPv4 only/],
+} as const;
+for (const [name, [wanted, expected]] of Object.entries(ports)) {
+  test(`V-112: a port: ${name}`, () => {
+    const check = (): void => checkPorts({ ...request, ports: [wanted] }, taken);
+    if (expected === undefined) check();
+    else assert.throws(check, { code: 'rules', message: expected });
+  });
+}
+
+test('the ports a NIC has itself are no conflict', () => {
+  checkPorts({ ...request, vm: 'other', ports: [port('192.0.2.1', 80)] }, taken);
+});
+
+test('a port twice in one request is refused', () => {
+  const twice = [port('', 80), port('192.0.2.1', 80)];
+  assert.throws(() => checkPorts({ ...request, ports: twice }, []), { code: 'rules' });
+});
+
+test('loopback ports are recognised', () => {
+  assert.ok(wantsLoopback([port('', 80), port('127.0.0.9', 81)]));
+  assert.ok(!wantsLoopback([port('', 80), port('192.0.2.1', 81)]));
+});
+
+test('networks that share addresses are found, and a network is no neighbour of its own', () => {
+  assert.equal(overlappingNetwork(network, [record]), undefined);
+  const wide = { ...record, bridge: 'virbr1', address: '192.168.0.1', prefix: 16 };
+  assert.equal(overlappingNetwork(network, [wide]), wide);
+  assert.equal(overlappingNetwork({ ...network, bridge: 'b', prefix: 8 }, [record]), record);
+  assert.equal(overlappingNetwork({ ...network, address: '10.0.0.1' }, [record]), undefined);
+});
+
+test('IPv4 text and numbers are each other’s inverse', () => {
+  fc.assert(
+    fc.property(fc.nat({ max: 0xffffffff }), (value) => {
+      assert.equal(parseIpv4(formatIpv4(value)), value);
+    }),
+  );
+  for (const text of ['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '1.2.3.-4', '0x1.2.3.4', ' 1.2.3.4']) {
+    assert.equal(parseIpv4(text), undefined, text);
+  }
+  assert.equal(subnetOf(0xffffffff, 8).broadcast, 0xffffffff);
+});
+
+test('V-117 D20: claims and undo steps survive JSON; what isn’t one is told', () => {
+  const one = claim('web', '192.168.122.9', [port('', 80)]);
+  assert.deepEqual(decodeClaim(one.ip, encodeClaim(one)), one);
+  for (const text of ['', '{', '[]', '{"vm":1}', encodeClaim(one).slice(0, -3)]) {
+    assert.equal(decodeClaim(one.ip, text), undefined);
+  }
+  assert.deepEqual(decodeNetwork(JSON.stringify(record)), record);
+  assert.equal(decodeNetwork('{}'), undefined);
+  const step = { kind: 'net-tap', tap: 'qmp1', vm: 'web', index: 0 };
+  assert.deepEqual(decodeNetUndo(JSON.parse(JSON.stringify(step))), step);
+  assert.equal(decodeNetUndo({ kind: 'net-tap' }), undefined);
+  assert.equal(decodeNetUndo({ kind: 'file', path: '/' }), undefined);
+});
+
+test('name servers of the host: those a guest can reach', () => {
+  const text = [
+    '# nameserver 1.1.1.1',
+    'nameserver 127.0.0.53',
+    ' nameserver\t192.0.2.1',
+    'nameserver fe80::1%eth0',
+    'nameserver 192.0.2.1',
+    'search example.org',
+    'nameserver 192.0.2.2 # the other one',
+  ].join('\n');
+  assert.deepEqual(parseNameservers(text), ['192.0.2.1', '192.0.2.2']);
+});

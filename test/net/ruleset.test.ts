@@ -1,0 +1,39 @@
+import { test } from 'node:test';
+import { formatRuleset } from '../../src/net/ruleset.ts';
+
+const port = (hostIp: string, hostPort: number) => ({
+  label: 'web',
+  hostIp,
+  hostPort,
+  guestPort: 80,
+});
+const claim = {
+  ip: '192.168.122.9',
+  vm: 'web',
+  index: 0,
+  mac: '52:54:00:01:02:03',
+  tap: 'qmp01234567',
+  hostname: 'web',
+  ports: [port('192.0.2.1', 8080), port('', 8081)],
+};
+const record = {
+  bridge: 'virbr0',
+  address: '192.168.122.1',
+  prefix: 24,
+  owned: true,
+  hostAccess: 'closed',
+} as const;
+
+const cases = {
+  'nothing in use': [],
+  'a network without VMs': [{ record, claims: [] }],
+  'a VM with a port on one address and one on every': [{ record, claims: [claim] }],
+  "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
+};
+for (const [name, networks] of Object.entries(cases)) {
+  test(`V-112 V-116: rules: ${name}`, (t) => {
+    t.assert.snapshot(formatRuleset('nomad_driver_qmp_test', networks), {
+      serializers: [(text: unknown) => String(text)],
+    });
+  });
+}
