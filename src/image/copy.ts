@@ -48,34 +48,53 @@ async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting
   const before = fstatSync(source.fd, { bigint: true });
   // Of an empty file; whatever is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
-  const buffer = Buffer.alloc(chunkBytes);
-  let at = nextData(source, 0);
-  while (at < source.fileBytes) {
-    const end = nextHole(source, at);
-    while (at < end) {
+  let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
+  let writing: Promise<void> = Promise.resolve();
+  try {
+    for (const { start, end } of chunksOfData(source)) {
       checkWaiting(`copying ${source.path}`, signal);
-      // Chunks end at multiples of their size, so that runs of zeros fall onto block borders.
-      const stop = Math.min(end, at - (at % chunkBytes) + chunkBytes);
-      await copyChunk(source, destFd, buffer.subarray(0, stop - at), at);
-      at = stop;
+      const chunk = await readChunk(source, buffer.subarray(0, end - start), start);
+      await writing;
+      // One chunk is written while the next one is read.
+      writing = writeChunk(destFd, chunk, start);
+      writing.catch(ignore);
+      [buffer, other] = [other, buffer];
     }
-    at = nextData(source, at);
+    await writing;
+  } finally {
+    // The caller closes the descriptor next; until then nothing may be under way on it.
+    await writing.catch(ignore);
   }
   const after = fstatSync(source.fd, { bigint: true });
   const same = before.mtimeNs === after.mtimeNs && Number(after.size) === source.fileBytes;
   if (!same) throw changed(source);
 }
 
-async function copyChunk(
+/** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, so that runs of zeros lie well. */
+function* chunksOfData(
   source: OpenImage,
-  destFd: number,
-  buffer: Buffer,
-  offset: number,
-): Promise<void> {
+): Generator<{ readonly start: number; readonly end: number }, void, undefined> {
+  let at = nextData(source, 0);
+  while (at < source.fileBytes) {
+    const hole = nextHole(source, at);
+    while (at < hole) {
+      const end = Math.min(hole, at - (at % chunkBytes) + chunkBytes);
+      yield { start: at, end };
+      at = end;
+    }
+    at = nextData(source, at);
+  }
+}
+
+async function readChunk(source: OpenImage, buffer: Buffer, offset: number): Promise<Buffer> {
   const read = await readAt(source.fd, buffer, offset);
   if (read.length < buffer.length) throw changed(source);
-  for (const { start, end } of runsOfData(buffer)) {
-    await writeAt(destFd, buffer.subarray(start, end), offset + start);
+  return buffer;
+}
+
+async function writeChunk(destFd: number, chunk: Buffer, offset: number): Promise<void> {
+  for (const { start, end } of runsOfData(chunk)) {
+    await writeAt(destFd, chunk.subarray(start, end), offset + start);
   }
 }
 
@@ -128,3 +147,5 @@ function withoutHoles(seek: () => number, otherwise: number): number {
 }
 
 const unknownSeek = new Set(['EINVAL', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS']);
+
+function ignore(): void {}

@@ -129,10 +129,13 @@ test('V-38: copying leaves the event loop free', async (t) => {
   const copy = destination(t, dir);
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
+  const started = performance.now();
   await copyImage(image, copy.fd, soon());
+  const tookMs = performance.now() - started;
   delay.disable();
-  t.diagnostic(`longest pause ${(delay.max / 1e6).toFixed(1)} ms`);
-  assert.ok(delay.percentile(90) < 20e6);
+  const longestMs = delay.max / 1e6;
+  t.diagnostic(`longest pause ${longestMs.toFixed(1)} ms of ${tookMs.toFixed(0)} ms`);
+  assert.ok(longestMs < Math.max(50, tookMs / 2));
 });
 
 for (const [name, change] of Object.entries({
