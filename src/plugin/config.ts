@@ -173,6 +173,6 @@ function isIpv4(text: string): boolean {
 }
 
 /** 15 bytes: the kernel's IFNAMSIZ is 16 with its NUL. */
-export function isLinkName(text: string): boolean {
+function isLinkName(text: string): boolean {
   return /^[^\s/]+$/.test(text) && Buffer.byteLength(text) <= 15 && text !== '.' && text !== '..';
 }

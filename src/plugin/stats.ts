@@ -62,7 +62,7 @@ interface Measured {
 }
 
 /** Only what was measured is listed as measured; a rate needs two samples. */
-export function toResponse(measured: Measured): Response {
+function toResponse(measured: Measured): Response {
   const usage: Usage = { cpu: cpuUsage(measured), memory: memoryUsage(measured.now) };
   // The figures are the whole VM's: told under its main process, the others are counted in.
   const main = measured.now.pids[0];

@@ -1,7 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
+import { after, type TestContext } from 'node:test';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { encode } from '@msgpack/msgpack';
 import { type ProcessIdentity, pidfdSignal } from '#host';
@@ -73,7 +73,7 @@ export function installEmulator(dataDir: string): void {
 }
 
 /** Ends whatever a failed test left running below this data directory. */
-export function endProcesses(dataDir: string): void {
+function endProcesses(dataDir: string): void {
   for (const file of readdirSync(dataDir).filter((it) => it.endsWith('.json'))) {
     const record: ProcessIdentity = JSON.parse(readFileSync(join(dataDir, file), 'utf8'));
     pidfdSignal(record, 9);
@@ -91,3 +91,25 @@ export function dataDirOf(t: TestContext): string {
   installEmulator(dataDir);
   return dataDir;
 }
+
+let one: Promise<{ plugin: PluginProcess; client: PluginClient; dataDir: string }> | undefined;
+
+/** One plugin for all tests of a file that leave it as they found it. */
+export function shared() {
+  one ??= launchShared();
+  return one;
+}
+
+async function launchShared() {
+  const dataDir = mkdtempSync(join(tmpdir(), 'plugin-data-'));
+  installEmulator(dataDir);
+  return { ...(await processPlugin({ dataDir })), dataDir };
+}
+
+after(async () => {
+  if (one === undefined) return;
+  const { plugin, dataDir } = await one;
+  await plugin[Symbol.asyncDispose]();
+  endProcesses(dataDir);
+  rmSync(dataDir, { recursive: true, force: true });
+});

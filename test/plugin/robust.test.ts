@@ -14,7 +14,7 @@ import { formatLine } from '../../src/plugin/log.ts';
 import { toStatus } from '../../src/plugin/status.ts';
 import { decodeTaskState, encodeTaskState } from '../../src/plugin/task-handle.ts';
 import { cookie, failureOf, PluginClient, PluginProcess } from '../support/plugin-client.ts';
-import { dataDirOf, freshId, processPlugin, task } from './requests.ts';
+import { dataDirOf, freshId, processPlugin, shared, task } from './requests.ts';
 
 async function setUp(t: TestContext, env: Record<string, string> = {}) {
   const dataDir = dataDirOf(t);
@@ -26,8 +26,8 @@ async function setUp(t: TestContext, env: Record<string, string> = {}) {
 const { method } = Driver;
 const INVALID_ARGUMENT = 3;
 
-test('P-12 V-9: requests whose parts are missing are INVALID_ARGUMENT', async (t) => {
-  const { client } = await setUp(t);
+test('P-12 V-9: requests whose parts are missing are INVALID_ARGUMENT', async () => {
+  const { client } = await shared();
   const calls: Record<string, Promise<unknown>> = {
     'StartTask without a task': client.call(method.startTask, {}),
     'StartTask of nothing': client.call(method.startTask, { task: {} }),
@@ -77,8 +77,8 @@ const mutated = fc
     return Buffer.concat([Buffer.of(0x0a), length.subarray(0, written), bytes]);
   });
 
-test('P-12: whatever bytes a call gets, it answers, never with code 1 or 14, and the process lives', async (t) => {
-  const { client, plugin } = await setUp(t);
+test('P-12: whatever bytes a call gets, it answers, never with code 1 or 14, and the process lives', async () => {
+  const { client, plugin } = await shared();
   const answered = async (one: DescMethod, bytes: Buffer): Promise<void> => {
     try {
       await client.raw(one, bytes);
@@ -144,16 +144,16 @@ test('P-7 P-16: a launch that only validates makes nothing on the host', async (
   assert.equal(existsSync(`${dir}/run`), false);
 });
 
-test('P-22 V-138 D32: capabilities are deliberate and do not change', async (t) => {
-  const { client } = await setUp(t);
+test('P-22 V-138 D32: capabilities are deliberate and do not change', async () => {
+  const { client } = await shared();
   const bytes = await client.raw(method.capabilities, Buffer.alloc(0));
   // send_signals, file system isolation IMAGE, network modes [HOST]; mounts any and logs collected are the zeros.
   assert.equal(bytes.toString('hex'), '0a0708011802220100');
   assert.deepEqual(await client.raw(method.capabilities, Buffer.alloc(0)), bytes);
 });
 
-test('P-15: TaskConfigSchema has a spec', async (t) => {
-  const { client } = await setUp(t);
+test('P-15: TaskConfigSchema has a spec', async () => {
+  const { client } = await shared();
   const { spec } = await client.call(method.taskConfigSchema, {});
   assert.equal(spec?.block.case, 'object');
 });

@@ -4,8 +4,17 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CPUUsage_Fields, Driver, MemoryUsage_Fields } from '../../src/plugin/gen/driver_pb.ts';
+import { patient } from '../support/patience.ts';
 import type { PluginProcess } from '../support/plugin-client.ts';
-import { dataDirOf, freshId, installEmulator, processPlugin, smallest, task } from './requests.ts';
+import {
+  dataDirOf,
+  freshId,
+  installEmulator,
+  processPlugin,
+  shared,
+  smallest,
+  task,
+} from './requests.ts';
 
 const { method } = Driver;
 const force = true;
@@ -24,12 +33,12 @@ function openFiles(plugin: PluginProcess): number {
   return readdirSync(`/proc/${plugin.pid}/fd`).length;
 }
 
-test('P-20 V-11 V-12: the first fingerprint comes at once, attributes carry the driver’s prefix', async (t) => {
-  const { client } = await setUp(t);
+test('P-20 V-11 V-12: the first fingerprint comes at once, attributes carry the driver’s prefix', async () => {
+  const { client } = await shared();
   const begun = performance.now();
   const stream = client.stream(method.fingerprint, {});
   const [first] = await stream.until(1);
-  assert.ok(performance.now() - begun < 1000);
+  assert.ok(performance.now() - begun < patient(1000));
   assert.equal(first?.health, healthy);
   assert.equal(first?.healthDescription, 'Healthy');
   assert.equal(first?.err, '');
@@ -100,8 +109,8 @@ test('P-20: --driver-name is the prefix', async (t) => {
   assert.ok(first?.attributes['driver.nomad-driver-virt.emulator.version']);
 });
 
-test('P-21 V-104: events reach every listener with the names of their task', async (t) => {
-  const { client } = await setUp(t);
+test('P-21 V-104: events reach every listener with the names of their task', async () => {
+  const { client } = await shared();
   const streams = [client.stream(method.taskEvents, {}), client.stream(method.taskEvents, {})];
   await delay(200);
   const request = task({ id: freshId(), config: { ...smallest, cmds: ['exit 0'] } });
@@ -122,8 +131,8 @@ test('P-21 V-104: events reach every listener with the names of their task', asy
   await client.call(method.destroyTask, { taskId: request.id, force });
 });
 
-test('P-30 V-101 V-102 D16: stats come at once, keep the beat, are complete, and end in order', async (t) => {
-  const { client } = await setUp(t);
+test('P-30 V-101 V-102 D16: stats come at once, keep the beat, are complete, and end in order', async () => {
+  const { client } = await shared();
   const id = freshId();
   // The shell itself is the machine: let it do the work.
   const config = {
@@ -137,10 +146,11 @@ test('P-30 V-101 V-102 D16: stats come at once, keep the beat, are complete, and
     collectionInterval: { nanos: 200_000_000 },
   });
   await stream.until(5);
-  assert.ok((stream.times[0] ?? Infinity) - begun < 150);
+  assert.ok((stream.times[0] ?? Infinity) - begun < patient(500));
   const gaps = stream.times.slice(1).map((time, index) => time - (stream.times[index] ?? 0));
   const mean = gaps.reduce((sum, gap) => sum + gap, 0) / gaps.length;
-  assert.ok(mean > 150 && mean < 260, `${gaps}`);
+  // Wide, for a busy machine; without the beat 200 ms of sleep would come on top of each sample.
+  assert.ok(mean > 80 && mean < patient(300), `${gaps}`);
   for (const { stats } of stream.messages) {
     assert.equal(stats?.id, id);
     assert.ok(stats?.timestamp);

@@ -5,12 +5,14 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fromBinary } from '@bufbuild/protobuf';
 import { identify } from '#host';
+import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { GRPCController } from '../../src/plugin/gen/go_plugin_pb.ts';
 import { StatusSchema } from '../../src/plugin/gen/rpc_status_pb.ts';
 import { RecoverableErrorSchema } from '../../src/plugin/gen/structs_pb.ts';
+import { patient } from '../support/patience.ts';
 import { failureOf, type PluginClient } from '../support/plugin-client.ts';
-import { dataDirOf, freshId, processPlugin, smallest, task } from './requests.ts';
+import { dataDirOf, freshId, processPlugin, shared, smallest, task } from './requests.ts';
 
 const { method } = Driver;
 const force = true;
@@ -29,8 +31,8 @@ async function start(client: PluginClient, cmds: readonly string[] = [], id = fr
   return { id, request, response };
 }
 
-test('P-23: StartTask answers with the handle that recovery needs, the configuration echoed whole', async (t) => {
-  const { client } = await setUp(t);
+test('P-23: StartTask answers with the handle that recovery needs, the configuration echoed whole', async () => {
+  const { client } = await shared();
   const request = task({
     id: freshId(),
     config: {
@@ -58,8 +60,8 @@ test('P-23: StartTask answers with the handle that recovery needs, the configura
   await client.call(method.destroyTask, { taskId: request.id, force });
 });
 
-test('V-29: a second StartTask of the same id is refused and does not touch the first', async (t) => {
-  const { client } = await setUp(t);
+test('V-29: a second StartTask of the same id is refused and does not touch the first', async () => {
+  const { client } = await shared();
   const { id } = await start(client);
   const failure = await failureOf(client.call(method.startTask, { task: task({ id }) }));
   assert.equal(failure.details, `task with ID "${id}" already started`);
@@ -67,8 +69,8 @@ test('V-29: a second StartTask of the same id is refused and does not touch the 
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
-test('P-24 V-99: a start that may be tried again says so in the status detail, another does not', async (t) => {
-  const { client, dataDir } = await setUp(t);
+test('P-24 V-99: a start that may be tried again says so in the status detail, another does not', async () => {
+  const { client, dataDir } = await shared();
   const busy = task({ id: freshId(), config: { ...smallest, image: '/busy' } });
   const retry = await failureOf(client.call(method.startTask, { task: busy }));
   assert.equal(retry.code, 9);
@@ -93,8 +95,8 @@ test('P-24 V-99: a start that may be tried again says so in the status detail, a
   await client.call(method.destroyTask, { taskId: busy.id, force });
 });
 
-test('P-25: tasks with odd names start side by side and are told apart', async (t) => {
-  const { client, dataDir } = await setUp(t);
+test('P-25: tasks with odd names start side by side and are told apart', async () => {
+  const { client, dataDir } = await shared();
   const names = [
     'my task',
     'my,task',
@@ -122,8 +124,8 @@ const ends = [
   { name: 'kill', cmds: ['kill -9 $$'], result: [137, 9], err: 'ended by SIGKILL' },
 ] as const;
 for (const { name, cmds, result, err } of ends) {
-  test(`P-26 V-90 D18: WaitTask tells every caller the same result: ${name}`, async (t) => {
-    const { client } = await setUp(t);
+  test(`P-26 V-90 D18: WaitTask tells every caller the same result: ${name}`, async () => {
+    const { client } = await shared();
     const { id } = await start(client, ['sleep 0.3', ...cmds]);
     const early = await Promise.all([
       client.call(method.waitTask, { taskId: id }),
@@ -131,7 +133,7 @@ for (const { name, cmds, result, err } of ends) {
     ]);
     const asked = performance.now();
     const late = await client.call(method.waitTask, { taskId: id });
-    assert.ok(performance.now() - asked < 200);
+    assert.ok(performance.now() - asked < patient(200));
     for (const answer of [...early, late]) {
       assert.deepEqual([answer.result?.exitCode, answer.result?.signal], result);
       assert.equal(answer.result?.oomKilled, false);
@@ -144,8 +146,8 @@ for (const { name, cmds, result, err } of ends) {
   });
 }
 
-test('P-26: a WaitTask can be cancelled; the task does not mind', async (t) => {
-  const { client } = await setUp(t);
+test('P-26: a WaitTask can be cancelled; the task does not mind', async () => {
+  const { client } = await shared();
   const { id } = await start(client);
   const failure = await failureOf(
     client.call(method.waitTask, { taskId: id }, AbortSignal.timeout(100)),
@@ -155,8 +157,8 @@ test('P-26: a WaitTask can be cancelled; the task does not mind', async (t) => {
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
-test('P-27 V-88 D13: StopTask asks politely, waits no longer than told, and WaitTask answers', async (t) => {
-  const { client } = await setUp(t);
+test('P-27 V-88 D13: StopTask asks politely, waits no longer than told, and WaitTask answers', async () => {
+  const { client } = await shared();
   const polite = await start(client);
   const waiting = client.call(method.waitTask, { taskId: polite.id });
   await client.call(method.stopTask, { taskId: polite.id, timeout: { seconds: 10n } });
@@ -167,14 +169,14 @@ test('P-27 V-88 D13: StopTask asks politely, waits no longer than told, and Wait
   const begun = performance.now();
   await client.call(method.stopTask, { taskId: deaf.id, timeout: { nanos: 500_000_000 } });
   const took = performance.now() - begun;
-  assert.ok(took >= 450 && took < 3000, `${took} ms`);
+  assert.ok(took >= 450 && took < patient(3000), `${took} ms`);
   const { result } = await client.call(method.waitTask, { taskId: deaf.id });
   assert.deepEqual([result?.exitCode, result?.signal], [137, 9]);
   for (const { id } of [polite, deaf]) await client.call(method.destroyTask, { taskId: id });
 });
 
-test('P-27 V-86: StopTask of an unknown or ended task is fine; timeout 0 and SIGKILL do not wait', async (t) => {
-  const { client } = await setUp(t);
+test('P-27 V-86: StopTask of an unknown or ended task is fine; timeout 0 and SIGKILL do not wait', async () => {
+  const { client } = await shared();
   await client.call(method.stopTask, { taskId: 'never/was/00000000', timeout: { seconds: 5n } });
   for (const request of [
     { timeout: { seconds: 0n } },
@@ -184,26 +186,26 @@ test('P-27 V-86: StopTask of an unknown or ended task is fine; timeout 0 and SIG
     await delay(200);
     const begun = performance.now();
     await client.call(method.stopTask, { taskId: id, ...request });
-    assert.ok(performance.now() - begun < 2000);
+    assert.ok(performance.now() - begun < patient(2000));
     await client.call(method.stopTask, { taskId: id, ...request });
     await client.call(method.destroyTask, { taskId: id });
   }
 });
 
-test('V-139: StopTask calls off a start that is still waiting, and nothing of it is left', async (t) => {
-  const { client, dataDir } = await setUp(t);
+test('V-139: StopTask calls off a start that is still waiting, and nothing of it is left', async () => {
+  const { client, dataDir } = await shared();
   const request = task({ id: freshId(), config: { ...smallest, image: '/slow' } });
   const starting = failureOf(client.call(method.startTask, { task: request }));
   await delay(200);
   const begun = performance.now();
   await client.call(method.stopTask, { taskId: request.id, timeout: { seconds: 5n } });
   await starting;
-  assert.ok(performance.now() - begun < 2000);
+  assert.ok(performance.now() - begun < patient(2000));
   assert.deepEqual(readdirSync(dataDir), ['emulator']);
 });
 
-test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and can be repeated', async (t) => {
-  const { client, dataDir } = await setUp(t);
+test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and can be repeated', async () => {
+  const { client, dataDir } = await shared();
   const { id } = await start(client);
   const refused = await failureOf(client.call(method.destroyTask, { taskId: id }));
   assert.equal(refused.details, 'cannot destroy running task');
@@ -226,8 +228,8 @@ test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and ca
   }
 });
 
-test('P-29: InspectTask has every part Nomad insists on, running or not', async (t) => {
-  const { client } = await setUp(t);
+test('P-29: InspectTask has every part Nomad insists on, running or not', async () => {
+  const { client } = await shared();
   const { id } = await start(client);
   const running = await client.call(method.inspectTask, { taskId: id });
   assert.equal(running.task?.id, id);
@@ -244,8 +246,8 @@ test('P-29: InspectTask has every part Nomad insists on, running or not', async 
   await client.call(method.destroyTask, { taskId: id });
 });
 
-test('P-31 V-94: SignalTask presses the button or pulls the plug; other names are refused with the list', async (t) => {
-  const { client } = await setUp(t);
+test('P-31 V-94: SignalTask presses the button or pulls the plug; other names are refused with the list', async () => {
+  const { client } = await shared();
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGKILL']) {
     const { id } = await start(client);
     await client.call(method.signalTask, { taskId: id, signal });
@@ -261,8 +263,8 @@ test('P-31 V-94: SignalTask presses the button or pulls the plug; other names ar
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
-test('P-32 P-34: exec and networks are refused with words', async (t) => {
-  const { client } = await setUp(t);
+test('P-32 P-34: exec and networks are refused with words', async () => {
+  const { client } = await shared();
   const refusals = [
     [client.call(method.execTask, { taskId: 'a' }), 'ExecTask is not supported by this driver'],
     [client.call(method.createNetwork, {}), 'CreateNetwork is not supported by this driver'],
@@ -297,13 +299,40 @@ test('P-37 P-39 P-41: another process recovers a task from a handle without the 
   const config = { ...handle.config, msgpackDriverConfig: new Uint8Array() };
   const begun = performance.now();
   await next.client.call(method.recoverTask, { handle: { ...handle, config } });
-  assert.ok(performance.now() - begun < 1000);
+  assert.ok(performance.now() - begun < patient(1000));
   const after = await next.client.call(method.inspectTask, { taskId: id });
   assert.equal(after.driver?.attributes.pid, driver?.attributes.pid);
   const waiting = next.client.call(method.waitTask, { taskId: id });
   await next.client.call(method.stopTask, { taskId: id, timeout: { seconds: 5n } });
   await waiting;
   await next.client.call(method.destroyTask, { taskId: id });
+});
+
+test('P-38: after its agent died the plugin serves the next one: no reader, a new connection, the old tasks', async (t) => {
+  const { client, plugin } = await setUp(t);
+  const { id, response } = await start(client);
+  const pending = client.call(method.waitTask, { taskId: id }).catch(() => {});
+  const events = client.stream(method.taskEvents, {});
+  plugin.closePipes();
+  client.close();
+  events.cancel();
+  await pending;
+
+  const next = plugin.client();
+  await next.call(BasePlugin.method.pluginInfo, {});
+  await next.call(method.init, {});
+  const fingerprint = next.stream(method.fingerprint, {});
+  await fingerprint.until(1);
+  assert.ok(response.handle?.config);
+  const config = { ...response.handle.config, msgpackDriverConfig: new Uint8Array() };
+  const begun = performance.now();
+  await next.call(method.recoverTask, { handle: { ...response.handle, config } });
+  assert.ok(performance.now() - begun < patient(1000));
+  const waiting = next.call(method.waitTask, { taskId: id });
+  await next.call(method.stopTask, { taskId: id, timeout: { seconds: 5n } });
+  assert.equal((await waiting).result?.exitCode, 0);
+  await next.call(method.destroyTask, { taskId: id });
+  fingerprint.cancel();
 });
 
 test('P-11 P-39: an orderly Shutdown leaves what runs alone', async (t) => {
@@ -317,7 +346,7 @@ test('P-11 P-39: an orderly Shutdown leaves what runs alone', async (t) => {
   await client.call(method.shutdown, {});
   await client.call(GRPCController.method.shutdown, {});
   assert.equal((await plugin.exit).code, 0);
-  assert.ok(performance.now() - begun < 2000);
+  assert.ok(performance.now() - begun < patient(2000));
   await waiting;
   assert.ok(identify(Number(driver?.attributes.pid)));
 

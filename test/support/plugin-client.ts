@@ -12,6 +12,7 @@ import {
   toBinary,
 } from '@bufbuild/protobuf';
 import { Client, type ClientReadableStream, credentials, type ServiceError } from '@grpc/grpc-js';
+import { patient } from './patience.ts';
 
 const root = resolve(import.meta.dirname, '../..');
 
@@ -90,7 +91,7 @@ export class PluginProcess implements AsyncDisposable {
   }
 
   async until(what: string, condition: () => boolean, ms = 10_000): Promise<void> {
-    const end = performance.now() + ms;
+    const end = performance.now() + patient(ms);
     while (!condition()) {
       if (performance.now() > end || this.#child.exitCode !== null) {
         throw new Error(`no ${what}; stderr: ${this.stderr.join('\n')}`);
@@ -102,7 +103,7 @@ export class PluginProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const client of this.#clients) client.close();
     if (this.#child.exitCode === null && this.#child.signalCode === null) this.kill('SIGTERM');
-    const forced = setTimeout(() => this.kill('SIGKILL'), 5000);
+    const forced = setTimeout(() => this.kill('SIGKILL'), patient(5000));
     await this.exit;
     clearTimeout(forced);
     const socket = this.socketPath;
@@ -212,7 +213,7 @@ export class PluginStream<T> {
   }
 
   async until(count: number, ms = 5000): Promise<readonly T[]> {
-    const limit = performance.now() + ms;
+    const limit = performance.now() + patient(ms);
     while (this.messages.length < count) {
       if (performance.now() > limit)
         throw new Error(`${this.messages.length} of ${count} messages`);
