@@ -4,12 +4,14 @@ const diskBytes = 1 << 20; // the firmware does not boot from a disk of a single
 /** What the guest prints on COM1 when everything worked. */
 export const guestWord = 'kvm-guest-ran';
 
+/** Machine code beside the assembly it comes from; a test assembles it again. */
+export type Program = readonly (readonly [code: string, assembly: string])[];
+
 /**
- * The guest of the KVM probe: machine code beside the assembly it comes from (AT&T syntax; a test assembles it again). It
- * goes the way every kernel goes, from real mode to paged 64-bit code, uses what nested virtualization without hardware
+ * The guest of the KVM probe for x86-64 (AT&T syntax), a boot sector. It goes the way every kernel goes, from real mode to paged 64-bit code, uses what nested virtualization without hardware
  * help is known to stumble over, says its word and ends the VM.
  */
-export const program: readonly (readonly [code: string, assembly: string])[] = [
+export const x86Program: Program = [
   ['', '.code16'],
   ['fa', 'cli'],
   // segments and stack: the firmware leaves them as it likes.
@@ -108,10 +110,74 @@ export const program: readonly (readonly [code: string, assembly: string])[] = [
   ['0000000000000000', '.quad 0'],
 ];
 
+/** The same for arm64, where it is the first thing the CPU runs: says its word and asks the firmware interface for an end. */
+export const armProgram: Program = [
+  // The data register of the machine's PL011 UART.
+  ['0120a1d2', 'movz x1, #0x0900, lsl #16'],
+  ['42010010', 'adr x2, word'],
+  ['', '1:'],
+  ['40144038', 'ldrb w0, [x2], #1'],
+  ['60000034', 'cbz w0, 2f'],
+  ['200000b9', 'str w0, [x1]'],
+  ['fdffff17', 'b 1b'],
+  ['', '2:'],
+  // PSCI SYSTEM_OFF.
+  ['0080b0d2', 'movz x0, #0x8400, lsl #16'],
+  ['000180f2', 'movk x0, #0x0008'],
+  ['020000d4', 'hvc #0'],
+  ['', '3:'],
+  ['7f2003d5', 'wfi'],
+  ['ffffff17', 'b 3b'],
+  ['', 'word:'],
+  ['0a6b766d2d67756573742d72616e0a00', '.asciz "\\nkvm-guest-ran\\n"'],
+];
+
+// Past the device tree that QEMU puts at the start of memory.
+const armLoadAddress = 0x4020_0000;
+
+export interface TestGuest {
+  /** The content of the file that QEMU reads it from. */
+  image(): Uint8Array;
+  /** What follows the name of the machine type. */
+  readonly machineOptions: string;
+  /** QEMU's arguments that bring the guest in, given the file as this descriptor. */
+  arguments(fd: number): readonly string[];
+}
+
+/** The probe's guest for an architecture. */
+export function testGuest(arch: 'x86_64' | 'aarch64'): TestGuest {
+  return arch === 'x86_64' ? x86Guest : armGuest;
+}
+
+const x86Guest: TestGuest = {
+  image: bootDisk,
+  machineOptions: '',
+  arguments: (fd) => [
+    ...['-add-fd', `fd=${fd},set=1`],
+    ...['-blockdev', 'driver=file,filename=/dev/fdset/1,node-name=file,locking=off'],
+    ...['-blockdev', 'driver=raw,file=file,node-name=disk'],
+    ...['-device', 'virtio-blk-pci,drive=disk'],
+  ],
+};
+
+const armGuest: TestGuest = {
+  image: () => assembled(armProgram),
+  // The machine's own choice is version 2, which many CPUs can't offer to guests.
+  machineOptions: ',gic-version=max',
+  arguments: (fd) => [
+    '-device',
+    `loader,file=/proc/self/fd/${fd},addr=${armLoadAddress},cpu-num=0,force-raw=on`,
+  ],
+};
+
 /** A raw disk image whose boot sector is the guest. */
-export function guestDisk(): Uint8Array {
+function bootDisk(): Uint8Array {
   const disk = Buffer.alloc(diskBytes);
-  disk.write(program.map(([code]) => code).join(''), 'hex');
+  disk.set(assembled(x86Program));
   disk.writeUInt16LE(0xaa55, sectorBytes - 2); // what makes it a boot sector
   return disk;
+}
+
+function assembled(program: Program): Buffer {
+  return Buffer.from(program.map(([code]) => code).join(''), 'hex');
 }

@@ -3,7 +3,7 @@ import { machine } from 'node:os';
 import { closeFd, memfd, openPath } from './descriptor.ts';
 import { HostError } from './error.ts';
 import type { Emulator } from './facts.ts';
-import { guestDisk, guestWord } from './kvm-guest.ts';
+import { guestWord, testGuest } from './kvm-guest.ts';
 import { limitProcess } from './limits.ts';
 import { findByMark, identify, isAlive, kill, type ProcessIdentity } from './process.ts';
 import { type SpawnedProcess, spawnDetached } from './spawn.ts';
@@ -55,7 +55,6 @@ async function probe(emulator: Emulator, waiting: Waiting, user?: ProbeUser): Pr
   if (hostArch !== emulator.arch) {
     return no(`KVM runs guests of the host's own architecture, ${hostArch}, only`);
   }
-  if (emulator.arch !== 'x86_64') return no(`there is no KVM test guest for ${emulator.arch}`);
   const obstacle = deviceObstacle();
   if (obstacle !== undefined) return no(obstacle);
   try {
@@ -126,7 +125,7 @@ export async function runGuest(
   user?: ProbeUser,
 ): Promise<GuestRun> {
   await sweep(waiting);
-  const disk = memfd('kvm-probe-disk', guestDisk());
+  const disk = memfd('kvm-probe-disk', testGuest(emulator.arch).image());
   const serial = memfd('kvm-probe-serial', new Uint8Array());
   const messages = memfd('kvm-probe-messages', new Uint8Array());
   try {
@@ -159,15 +158,14 @@ function boundCpuTime(pid: number): void {
 }
 
 function guestArguments(emulator: Emulator): readonly string[] {
+  const guest = testGuest(emulator.arch);
   const own = identify(process.pid);
   return [
     ['-name', `${markPrefix}-${own?.pid}-${own?.startTicks}`],
     ['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ['-machine', emulator.defaultMachine, '-m', '64'],
+    ['-machine', `${emulator.defaultMachine}${guest.machineOptions}`, '-m', '64'],
     ['-chardev', 'stdio,id=serial,signal=off', '-serial', 'chardev:serial'],
-    ['-add-fd', 'fd=3,set=1'],
-    ['-blockdev', 'driver=file,filename=/dev/fdset/1,node-name=file,locking=off'],
-    ['-blockdev', 'driver=raw,file=file,node-name=disk', '-device', 'virtio-blk-pci,drive=disk'],
+    guest.arguments(3),
   ].flat();
 }
 

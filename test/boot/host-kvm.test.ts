@@ -34,6 +34,18 @@ test('the probe guest runs to its end', async (t) => {
   assert.deepEqual(leftovers(), before);
 });
 
+test('V-79: the probe guest for arm64 runs to its end', async (t) => {
+  const found = (await findEmulators(waiting())).find(({ arch }) => arch === 'aarch64');
+  if (found === undefined) {
+    t.skip('needs qemu-system-aarch64');
+    return;
+  }
+  const cpu = process.arch === 'arm64' ? 'max' : 'cortex-a57';
+  const run = await runGuest(found, ['-accel', 'tcg', '-cpu', cpu], waiting());
+  assert.deepEqual([run.end, run.code, run.messages], ['exit', 0, '']);
+  assert.ok(run.serial.includes(guestWord));
+});
+
 test('V-129: the probe runs with the rights a VM will have', async (t) => {
   const emulator = await emulatorFor(t);
   if (emulator === undefined) return;
