@@ -30,6 +30,7 @@ export class DhcpServer implements AsyncDisposable {
   #known: { readonly byMac: ReadonlyMap<string, Claim>; readonly atMs: number } | undefined;
   #inHand = 0;
   #closed = false;
+  #failed = false;
 
   private constructor(socket: Socket, options: DhcpServerOptions) {
     this.#socket = socket;
@@ -47,11 +48,19 @@ export class DhcpServer implements AsyncDisposable {
       await server[Symbol.asyncDispose]();
       throw new NetError('dhcp', `opening the DHCP port on bridge ${bridge} failed`, { cause });
     }
-    socket.on('error', (error) => log.warn('DHCP socket failed', { bridge, error: error.message }));
+    socket.on('error', (error) => {
+      server.#failed = true;
+      log.warn('DHCP socket failed', { bridge, error: error.message });
+    });
     // A responder alone is no reason for the plugin to stay.
     socket.unref();
     log.info('DHCP responder started', { bridge, address: options.network.address });
     return server;
+  }
+
+  /** Whether its socket is of no use any more. */
+  get failed(): boolean {
+    return this.#failed;
   }
 
   /** Somebody came or went: the next question is answered from what is on disk then. */

@@ -130,10 +130,22 @@ async function useBridge(
   const { hostAccess = 'closed' } = network;
   await store.keepRecord({ bridge, address, prefix, owned, hostAccess });
   const ready = await applyBridge(netlink, network, plan, { log, ...waiting });
+  if (plan === 'create') await warnOfDroppers(host, bridge, waiting);
   // A bridge that had to be made again gets its running VMs back.
   const claims = plan === 'create' ? await store.claims(bridge) : [];
   for (const claim of claims) await replugTap(claim, { ...host, bridge: ready.link }, waiting);
   return ready;
+}
+
+async function warnOfDroppers(
+  { rules, log }: Pick<ManagedHost, 'rules' | 'log'>,
+  bridge: string,
+  waiting: Waiting,
+): Promise<void> {
+  const chains = await rules.forwardDroppers(waiting);
+  if (chains.length === 0) return;
+  const advice = `let them accept what comes from and goes to ${bridge}`;
+  log.warn('other firewall rules drop forwarded packets', { bridge, chains, advice });
 }
 
 function checkLoopback({ vm, bridge, ports }: NicRequest, { owned }: ReadyBridge): void {

@@ -1,7 +1,7 @@
 import type { Logger, Waiting } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
 import type { AdoptRecord, AttachedNic } from './attached.ts';
-import { NetError } from './error.ts';
+import { inWords, NetError } from './error.ts';
 import { attachToExisting } from './existing.ts';
 import {
   adoptInManaged,
@@ -12,7 +12,7 @@ import {
 } from './managed.ts';
 import { tableName } from './names.ts';
 import { Rules } from './nft.ts';
-import { checkNetwork, type ManagedNetwork, type NicRequest } from './plan.ts';
+import { checkNetworks, type ManagedNetwork, type NicRequest } from './plan.ts';
 import { Responders } from './responders.ts';
 import { NetworkStore } from './store.ts';
 import { removeTap, replugTap } from './tap.ts';
@@ -50,18 +50,21 @@ export class Networks implements AsyncDisposable {
 
   /** Throws NetError `bridge` that lists every problem of the configured networks. */
   static open(options: NetworksOptions): Networks {
-    const problems = options.managed.flatMap(checkNetwork);
+    const problems = checkNetworks(options.managed);
     if (problems.length > 0) throw new NetError('bridge', problems.join('; '));
     return new Networks(options);
   }
 
   /** Makes a NIC's host side. When it fails, what was done until then is what the undo steps say. */
   async attach(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic> {
-    const network = this.#managed.get(request.bridge);
-    const host = await this.#withNetlink();
-    return network === undefined
-      ? attachToExisting(request, { ...host, undo }, waiting)
-      : attachToManaged(request, { host, network, undo }, waiting);
+    const { vm, bridge } = request;
+    const network = this.#managed.get(bridge);
+    return inWords('bridge', `VM ${vm}: attaching to bridge ${bridge} failed`, async () => {
+      const host = await this.#withNetlink();
+      return network === undefined
+        ? attachToExisting(request, { ...host, undo }, waiting)
+        : attachToManaged(request, { host, network, undo }, waiting);
+    });
   }
 
   /**
@@ -69,11 +72,14 @@ export class Networks implements AsyncDisposable {
    * and what somebody took away from the host meanwhile is put back.
    */
   async adopt(nic: AdoptRecord, waiting: Waiting): Promise<void> {
-    const host = await this.#withNetlink();
-    const network = this.#managed.get(nic.bridge) ?? (await this.#formerNetwork(nic.bridge));
-    if (network !== undefined) return adoptInManaged(nic, { host, network }, waiting);
-    const bridge = await findLink(host.netlink, nic.bridge, waiting);
-    if (bridge !== undefined) await replugTap(nic, { ...host, bridge }, waiting);
+    const what = `VM ${nic.vm}: taking up its NIC on bridge ${nic.bridge} again failed`;
+    return inWords('bridge', what, async () => {
+      const host = await this.#withNetlink();
+      const network = this.#managed.get(nic.bridge) ?? (await this.#formerNetwork(nic.bridge));
+      if (network !== undefined) return adoptInManaged(nic, { host, network }, waiting);
+      const bridge = await findLink(host.netlink, nic.bridge, waiting);
+      if (bridge !== undefined) await replugTap(nic, { ...host, bridge }, waiting);
+    });
   }
 
   /** Idempotent, and needs nothing but what is on disk. */

@@ -46,8 +46,19 @@ export interface BridgeFound {
 /** `create` it, go on with `own` one, or use a `foreign` one as it is. */
 export type BridgePlan = 'create' | 'own' | 'foreign';
 
-/** Problems of a configured network, in words; [] when fine. */
-export function checkNetwork(network: ManagedNetwork): readonly string[] {
+/** Problems of the configured networks, in words; [] when fine. */
+export function checkNetworks(networks: readonly ManagedNetwork[]): readonly string[] {
+  const problems = networks.flatMap(checkNetwork);
+  if (problems.length > 0) return problems;
+  return networks.flatMap((network, at) =>
+    networks.slice(0, at).flatMap((other) => {
+      if (other.bridge === network.bridge) return [`bridge ${network.bridge} is configured twice`];
+      return overlap(network, other) ? [`${other.bridge} and ${network.bridge} overlap`] : [];
+    }),
+  );
+}
+
+function checkNetwork(network: ManagedNetwork): readonly string[] {
   const problems: string[] = [];
   // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(network.bridge)) {
@@ -189,12 +200,14 @@ export function overlappingNetwork(
   network: ManagedNetwork,
   records: readonly NetworkRecord[],
 ): NetworkRecord | undefined {
-  const own = networkSubnet(network);
-  return records.find((record) => {
-    if (record.bridge === network.bridge) return false;
-    const other = networkSubnet(record);
-    return contains(own, other.network) || contains(other, own.network);
-  });
+  return records.find((record) => record.bridge !== network.bridge && overlap(network, record));
+}
+
+type Addressed = Pick<ManagedNetwork, 'address' | 'prefix'>;
+
+function overlap(one: Addressed, other: Addressed): boolean {
+  const [a, b] = [networkSubnet(one), networkSubnet(other)];
+  return contains(a, b.network) || contains(b, a.network);
 }
 
 function overlaps(one: PortMapping, other: PortMapping): boolean {

@@ -29,7 +29,7 @@ export class Responders implements AsyncDisposable {
   ): Promise<void> {
     const { bridge, address, prefix } = network;
     const running = this.#running.get(bridge);
-    if (running?.linkIndex === link.index) {
+    if (running?.linkIndex === link.index && !running.server.failed) {
       running.server.forget();
       return;
     }

@@ -6,7 +6,7 @@ import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/claim.ts'
 import { contains, formatIpv4, parseIpv4, subnetOf } from '../../src/net/ipv4.ts';
 import { bridgeMac, nicMac, ownAlias, tableName, tapAlias, tapName } from '../../src/net/names.ts';
 import {
-  checkNetwork,
+  checkNetworks,
   checkPorts,
   networkSubnet,
   overlappingNetwork,
@@ -78,11 +78,18 @@ const networks: Readonly<Record<string, readonly [object, RegExp | undefined]>> 
 };
 for (const [name, [change, expected]] of Object.entries(networks)) {
   test(`a configured network: ${name}`, () => {
-    const problems = checkNetwork({ ...network, ...change });
+    const problems = checkNetworks([{ ...network, ...change }]);
     if (expected === undefined) assert.deepEqual(problems, []);
     else assert.match(problems.join('\n'), expected);
   });
 }
+
+test('configured networks that share a bridge or addresses are refused', () => {
+  const second = { bridge: 'virbr1', address: '192.168.122.129', prefix: 25 };
+  assert.match(checkNetworks([network, second]).join(), /virbr0 and virbr1 overlap/);
+  assert.match(checkNetworks([network, network]).join(), /virbr0 is configured twice/);
+  assert.deepEqual(checkNetworks([network, { ...second, address: '10.0.0.1' }]), []);
+});
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };
 const theirs = { kind: 'bridge', alias: '', mac: '52:54:00:12:34:56' };

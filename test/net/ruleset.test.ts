@@ -1,4 +1,6 @@
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { findForwardDroppers } from '../../src/net/nft.ts';
 import { formatRuleset } from '../../src/net/ruleset.ts';
 
 const port = (hostIp: string, hostPort: number) => ({
@@ -37,3 +39,29 @@ for (const [name, networks] of Object.entries(cases)) {
     });
   });
 }
+
+test("other tables that drop what is forwarded are found in nft's words", () => {
+  const said = `table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+	chain DOCKER-USER {
+	}
+}
+table inet mine {
+	chain passing {
+		type filter hook forward priority filter; policy accept;
+	}
+}
+table bridge other {
+	chain passing {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+`;
+  assert.deepEqual(findForwardDroppers(said), ['ip filter FORWARD']);
+  assert.deepEqual(findForwardDroppers(''), []);
+});

@@ -6,7 +6,7 @@ import { closeFd } from '#host';
 import { NetError } from '#net';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { Host, leftovers, nothing, waiting } from '../support/networks.ts';
 
 const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
 const sysctl = (name: string): string => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim();
@@ -21,7 +21,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.match(nic.mac, /^52:54:00(:[0-9a-f]{2}){3}$/);
     const found = await leftovers();
     assert.deepEqual(found.links.toSorted(), [nic.tap, 'virbr0'].toSorted());
-    assert.equal(found.tables.length, 1);
+    const tables = found.tables.map((table) => table.replace(/_[0-9a-f]{8}$/, ''));
+    assert.deepEqual(tables.toSorted(), [
+      'table bridge nomad_driver_qmp',
+      'table inet nomad_driver_qmp',
+    ]);
     const tap = (await command('ip', '-d', 'link', 'show', nic.tap)).output;
     assert.match(tap, /master virbr0/);
     assert.match(tap, /alias nomad-driver-qmp web\/0/);
@@ -221,10 +225,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
   test('D25: rules that somebody flushed come back for every VM at the next attach', async () => {
     await using host = await Host.open();
     const first = await host.attach('first', { ports: [web] });
-    const before = (await command('nft', 'list', 'ruleset')).output;
+    const mapping = new RegExp(`tcp \\. 8080 : ${first.address?.ip} \\. 80`);
+    assert.match((await command('nft', 'list', 'ruleset')).output, mapping);
     await must('nft', 'flush', 'ruleset');
     const second = await host.attach('second');
-    assert.equal((await command('nft', 'list', 'ruleset')).output, before);
+    assert.match((await command('nft', 'list', 'ruleset')).output, mapping);
     for (const { tapFd } of [first, second]) closeFd(tapFd);
     await host.detach('first');
     await host.detach('second');
@@ -261,14 +266,37 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('networks that overlap are refused by name', async () => {
-    const inner = { bridge: 'virbr8', address: '192.168.122.129', prefix: 25 };
-    await using host = await Host.open([virbr0, inner]);
+  test('a network that overlaps one that is still in use is refused by name', async () => {
+    const wider = { bridge: 'virbr8', address: '192.168.0.1', prefix: 16 };
+    await using host = await Host.open();
     const nic = await host.attach('web');
-    const refused = host.attach('other', { bridge: 'virbr8' });
+    await using changed = host.again([wider]);
+    const refused = changed.attach('other', { bridge: 'virbr8' });
     await assert.rejects(refused, /virbr8 .* overlaps virbr0 \(192\.168\.122\.1\/24\)/);
     closeFd(nic.tapFd);
     await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test("what stands in the way of guests' packets is named in the log", async () => {
+    await using host = await Host.open();
+    const chain = '{ type filter hook forward priority 0; policy drop; }';
+    await must('nft', 'add', 'table', 'ip', 'filter');
+    await must('nft', 'add', 'chain', 'ip', 'filter', 'FORWARD', chain);
+    const nic = await host.attach('web');
+    assert.match(host.lines.join('\n'), /drop forwarded packets .*ip filter FORWARD/);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    await must('nft', 'flush', 'ruleset');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a deadline that has passed is the reason given', async () => {
+    await using host = await Host.open();
+    const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
+    const signal = AbortSignal.abort(new Error('too late'));
+    const undo = { perform: async <T>(_: unknown, action: () => T | Promise<T>) => action() };
+    await assert.rejects(host.networks.attach(request, undo, { signal }), { message: 'too late' });
     assert.deepEqual(await leftovers(), nothing);
   });
 });
