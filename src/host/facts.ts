@@ -1,4 +1,5 @@
 import { accessSync, constants, statSync } from 'node:fs';
+import { machine } from 'node:os';
 import { join } from 'node:path';
 import { HostError, hostError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
@@ -60,7 +61,7 @@ interface Remembered {
 const remembered = new Map<string, Remembered>();
 
 /**
- * The emulators of this host. Each is asked once and again only when its file changes. Throws HostError 'emulator' when
+ * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is asked once and again only when its file changes. Throws HostError 'emulator' when
  * there are some and none of them can be used; no emulator at all is an empty list.
  */
 export async function findEmulators(
@@ -68,7 +69,8 @@ export async function findEmulators(
   options: { readonly path?: string } = {},
 ): Promise<readonly Emulator[]> {
   const found = architectures.flatMap((arch) => {
-    const path = findProgram(`qemu-system-${arch}`, [], options.path);
+    const names = [`qemu-system-${arch}`, ...(machine() === arch ? ['qemu-kvm'] : [])];
+    const path = names.map((name) => findProgram(name, [], options.path)).find((it) => it);
     return path === undefined ? [] : [{ arch, path }];
   });
   const outcomes = await Promise.allSettled(found.map((it) => recall(it.arch, it.path, waiting)));

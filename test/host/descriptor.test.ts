@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   constants,
   fstatSync,
@@ -201,7 +202,6 @@ test('what is locked must be a file, and not one behind a link', async (t) => {
 test('a lock does not stay with a program that was started meanwhile', async (t) => {
   const path = join(tmpDir(t), 'lock');
   const lock = await lockFile(path, waiting());
-  const { spawnDetached, kill } = await import('#host');
   const child = await spawnDetached({ program: '/bin/sleep', args: ['60'], stdio: ['ignore'] });
   t.after(() => kill(child.identity, waiting()));
   await lock[Symbol.asyncDispose]();
@@ -212,4 +212,23 @@ test('a descriptor of a file can be written through after a memory file was read
   const fd = openFor(t, () => memfd('test', Buffer.from('abc')));
   writeSync(fd, 'X', 1);
   assert.equal(readFileSync(`/proc/self/fd/${fd}`, 'utf8'), 'aXc');
+});
+
+test('a lock holds against another process, and goes when that one is killed', async (t) => {
+  const path = join(tmpDir(t), 'lock');
+  const script = `
+    import { lockFile } from ${JSON.stringify(import.meta.resolve('#host'))};
+    const lock = await lockFile(process.argv.at(-1), { signal: AbortSignal.timeout(5000) });
+    setInterval(() => lock, 1000);
+    process.stdout.write('held');
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script, '--', path], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  await assert.rejects(lockFile(path, waiting(50)), { name: 'TimeoutError' });
+  const mine = lockFile(path, waiting());
+  child.kill('SIGKILL');
+  await using _ = await mine;
 });

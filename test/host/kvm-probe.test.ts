@@ -37,23 +37,22 @@ const programs: Record<string, { prefix: string; as: readonly string[]; program:
 };
 for (const [name, { prefix, as, program }] of Object.entries(programs)) {
   test(`the ${name} machine code is what its assembly says`, async (t) => {
-    const [assembler, linker] = ['as', 'ld'].map((tool) => findProgram(`${prefix}${tool}`));
-    if (assembler === undefined || linker === undefined) {
+    const [assembler, linker, copier] = ['as', 'ld', 'objcopy'].map((tool) =>
+      findProgram(`${prefix}${tool}`),
+    );
+    if (assembler === undefined || linker === undefined || copier === undefined) {
       // Not an error even in CI: one architecture's tools are there, and code does not change by itself.
-      t.skip(`needs ${prefix}as and ${prefix}ld`);
+      t.skip(`needs the assembler ${prefix}as and its companions`);
       return;
     }
     const dir = tmpDir(t);
-    const [source, object, image] = [
-      join(dir, 'guest.S'),
-      join(dir, 'guest.o'),
-      join(dir, 'guest.bin'),
-    ];
-    writeFileSync(source, `${program.map(([, assembly]) => assembly).join('\n')}\n`);
-    const link = ['-Ttext', '0x7c00', '--oformat', 'binary', '-e', '0', object, '-o', image];
+    const file = (ending: string): string => join(dir, `guest.${ending}`);
+    const image = file('bin');
+    writeFileSync(file('S'), `${program.map(([, assembly]) => assembly).join('\n')}\n`);
     for (const run of [
-      { program: assembler, args: [...as, source, '-o', object] },
-      { program: linker, args: link },
+      { program: assembler, args: [...as, file('S'), '-o', file('o')] },
+      { program: linker, args: ['-Ttext', '0x7c00', '-e', '0', file('o'), '-o', file('elf')] },
+      { program: copier, args: ['-O', 'binary', '-j', '.text', file('elf'), image] },
     ]) {
       const { code, stderr } = await runProgram(run, waiting());
       assert.equal(code, 0, stderr);

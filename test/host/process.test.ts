@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import {
   findByMark,
+  findProgram,
   identify,
   isAlive,
   kill,
@@ -101,10 +102,10 @@ test('a signal arrives, and asking with 0 harms nobody', async (t) => {
 test('a zombie is dead: it is neither alive, nor found, nor waited for', async (t) => {
   // The shell becomes a sleeper that never reaps its child.
   const mark = randomUUID();
-  const script = `sleep 60 ${mark}=1 2>/dev/null || true & exec sleep 60`;
+  const script = `sh -c 'while :; do sleep 0.01; done' ${mark} & exec sleep 60`;
   const parent = await spawnDetached({
     program: '/bin/sh',
-    args: ['-c', `sh -c 'while :; do sleep 0.01; done' ${mark} & exec sleep 60`, script],
+    args: ['-c', script],
     stdio: noStdio,
   });
   t.after(() => killGroup(parent.identity.pid));
@@ -125,6 +126,25 @@ async function soon<T>(look: () => T | undefined): Promise<T> {
   }
   throw new Error('it never came');
 }
+
+test('a process whose first thread has ended lives as long as another one does', async (t) => {
+  const python = findProgram('python3');
+  if (python === undefined) {
+    t.skip('needs python3 to end a first thread');
+    return;
+  }
+  const script = [
+    'import ctypes, os, threading, time',
+    'threading.Thread(target=lambda: (time.sleep(0.4), os._exit(7))).start()',
+    'ctypes.CDLL(None).pthread_exit(None)',
+  ].join('\n');
+  const child = await spawnDetached({ program: python, args: ['-c', script], stdio: noStdio });
+  const stat = (): string => readFileSync(`/proc/${child.identity.pid}/stat`, 'latin1');
+  await soon(() => (/\) Z /.test(stat()) ? true : undefined));
+  assert.ok(isAlive(child.identity), 'its files are still open');
+  assert.equal((await child.exit).code, 7);
+  assert.ok(!isAlive(child.identity));
+});
 
 test('waiting ends with the process, or with the patience', async (t) => {
   const { identity } = await sleeper(t);
