@@ -103,6 +103,8 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
 function roots({ spec, host }: StartRequest): Parameters<typeof openImage>[1] {
   return {
     trusted: [...host.imagePaths, host.dataDir],
+    // Other VMs' disks are in the data directory too.
+    denied: [`${host.dataDir}/vms`],
     task: [spec.allocDir, spec.taskDir],
     relativeTo: [spec.taskDir, spec.allocDir, ...host.imagePaths],
   };

@@ -69,6 +69,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
     const booting = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(limit)]) };
     qmp = await connect(paths, spawned, booting);
+    await checkNodes(qmp, booting);
     if (cgroup === undefined) await pin(spawned.identity.pid, spec.pinnedCores);
     if (plan.disk.growBeforeBoot) {
       await qmp.execute(
@@ -235,6 +236,21 @@ async function connect(
     await Promise.race([spawned.exit, new Promise((resolve) => setTimeout(resolve, 100))]);
     throw dead.signal.aborted ? dead.signal.reason : error;
   }
+}
+
+/** Every file QEMU may have open, by the names the plan gave them. */
+const plannedNodes = /^(base|disk|seed|firmware-(code|vars))(-file)?$/;
+
+/**
+ * A task may rewrite its image's header between our look at it and QEMU's. Whatever else that made QEMU open has a
+ * node that was not planned; the guest has not run yet.
+ */
+async function checkNodes(qmp: QmpClient, waiting: Waiting): Promise<void> {
+  const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, waiting);
+  const strangers = nodes.filter((it) => !plannedNodes.test(it['node-name'] ?? ''));
+  if (strangers.length === 0) return;
+  const files = strangers.map((it) => it.file).join(', ');
+  throw new VmError('image', `the image was changed while it was opened: it refers to ${files}`);
 }
 
 /** Without a cgroup of Nomad's the reserved cores are set on QEMU's threads themselves. */
