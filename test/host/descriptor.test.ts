@@ -13,7 +13,17 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { closeFd, HostError, lockFile, memfd, openBeneath, openPath, setNonBlocking } from '#host';
+import {
+  closeFd,
+  HostError,
+  kill,
+  lockFile,
+  memfd,
+  openBeneath,
+  openPath,
+  setNonBlocking,
+  spawnDetached,
+} from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 5000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
