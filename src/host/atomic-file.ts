@@ -5,7 +5,8 @@ import { errnoOf, hostError } from './error.ts';
 
 /**
  * Replaces a file whole: whoever reads the path sees the old content or the new one, never a part. `mode` is exact, the
- * umask does not count. Throws HostError 'file'.
+ * umask does not count. Nothing is synced: a kill of this process at any moment does no harm, a power cut may leave the
+ * file empty. Throws HostError 'file'.
  */
 export async function writeAtomic(
   path: string,
