@@ -36,3 +36,11 @@ function resolver({ nameservers, searches = [] }: SeedNic): Plain & object {
     },
   };
 }
+
+function nameservers({
+  nameservers: addresses,
+  searches: search = [],
+}: SeedNic): Readonly<Record<string, Plain>> {
+  if (addresses.length === 0 && search.length === 0) return {};
+  return { nameservers: { addresses, ...(search.length > 0 && { search }) } };
+}

@@ -37,7 +37,7 @@ export const fullest: SeedRequest = {
       gateway: 'fd00::1',
       nameservers: [],
     },
-    { mac: '52:54:00:ab:cd:f1', nameservers: [] },
+    { mac: '52:54:00:ab:cd:f1', nameservers: ['10.0.0.2'], searches: ['lan.example'] },
   ],
 };
 
