@@ -166,7 +166,7 @@ interface Content<Step> {
 }
 
 /** The steps of a log's bytes. A broken last line is what a killed writer leaves; anywhere else it is an error. */
-export function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content<Step> {
+function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content<Step> {
   const pending = new Map<number, Step>();
   let nextNumber = 0;
   let at = 0;
