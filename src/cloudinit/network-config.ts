@@ -3,8 +3,8 @@ import type { SeedNic } from './seed-request.ts';
 
 /**
  * Network configuration version 2. Interfaces are found by MAC address and keep the name the guest gives them.
- * The default route is written as a network: cloud-init before 23.1 refuses `to: default`, and `gateway4` is
- * deprecated in netplan.
+ * The default route is written as a network: cloud-init 22.4 (Debian 12) refuses `to: default`, and netplan calls
+ * `gateway4` deprecated.
  */
 export function networkConfig(nics: readonly SeedNic[]): Plain {
   return {
@@ -35,12 +35,4 @@ function resolver({ nameservers, searches = [] }: SeedNic): Plain & object {
       ...(searches.length > 0 && { search: searches }),
     },
   };
-}
-
-function nameservers({
-  nameservers: addresses,
-  searches: search = [],
-}: SeedNic): Readonly<Record<string, Plain>> {
-  if (addresses.length === 0 && search.length === 0) return {};
-  return { nameservers: { addresses, ...(search.length > 0 && { search }) } };
 }
