@@ -52,7 +52,7 @@ const jobText = `### Other parts of a job
 | \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` says how many CPUs the guest sees. |
 | \`network { mode }\` | Only \`host\`, which is the default. |
 | \`network { port }\` | Reaches the guest when \`network_interface\` names its label. Without \`to\` it is the same port inside. |
-| \`network { dns }\` | Refused: name servers are part of \`user_data\`. |
+| \`network { dns }\` | Servers and search domains are told to the guest; \`options\` are refused. |
 | \`artifact\`, \`template\` | Files in the task directory; images and user data may be among them. \`/alloc\`, \`/local\` and \`/secrets\` are mounted in the guest, read-only. |
 | \`env\` | The environment of the guest's login shells. |
 | \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |

@@ -74,7 +74,12 @@ async function run(o: RunOptions): Promise<void> {
     afterMs: readMs(o.env.NOMAD_DRIVER_QMP_ORPHAN_MS, 600_000),
     connections: () => listener.connections,
   });
-  writeSync(stdout, handshakeLine(listener.path, o.env));
+  try {
+    writeSync(stdout, handshakeLine(listener.path, o.env));
+  } catch (error) {
+    log.error('nobody reads the handshake', { error });
+    lifetime.end(1, 'no host');
+  }
 }
 
 function readMs(text: string | undefined, fallback: number): number {

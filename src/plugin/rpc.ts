@@ -21,7 +21,7 @@ import {
 } from '@grpc/grpc-js';
 import type { Logger } from '#host';
 import { PluginError } from './error.ts';
-import { messageOf, toStatus } from './status.ts';
+import { toStatus } from './status.ts';
 
 /** What a handler knows of the call it answers. */
 export interface Call {
@@ -192,7 +192,7 @@ function failure({ method, log }: Context, error: unknown, signal: AbortSignal):
   } else log.warn('call failed', { method: method.name, error });
   const metadata = new Metadata();
   if (status.details) metadata.set('grpc-status-details-bin', asBuffer(status.details));
-  return { code: status.code, details: messageOf(error), metadata };
+  return { code: status.code, details: status.message, metadata };
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -12,6 +12,8 @@ export interface RpcStatus {
   readonly details: Uint8Array | undefined;
 }
 
+const maxLength = 4096;
+
 const UNKNOWN = 2;
 const FAILED_PRECONDITION = 9;
 const ABORTED = 10;
@@ -29,7 +31,7 @@ const codes: Readonly<Record<PluginErrorCode, number>> = {
 
 /** What Nomad is told of an error. An error that says `recoverable: true` makes Nomad try the task again. */
 export function toStatus(error: unknown): RpcStatus {
-  const message = messageOf(error);
+  const message = fit(messageOf(error));
   if (error instanceof PluginError) {
     if (error.code === 'backend') return recoverable(message);
     return { code: codes[error.code], message, details: undefined };
@@ -49,6 +51,11 @@ export function messageOf(error: unknown): string {
     next = next instanceof Error ? next.cause : undefined;
   }
   return text || 'unknown error';
+}
+
+/** It travels in a header, which has limits, and as a URI, which half a surrogate pair can't be part of. */
+function fit(text: string): string {
+  return (text.length <= maxLength ? text : `${text.slice(0, maxLength)}…`).toWellFormed();
 }
 
 function recoverable(message: string): RpcStatus {

@@ -24,18 +24,8 @@ export interface Task extends TaskName {
 }
 
 type Entry =
-  | {
-      readonly kind: 'starting';
-      readonly names: TaskName;
-      readonly vm: string;
-      readonly start: AbortController;
-    }
-  | {
-      readonly kind: 'running';
-      readonly names: TaskName;
-      readonly vm: string;
-      readonly task: Task;
-    };
+  | { readonly kind: 'starting'; readonly vm: string; readonly start: AbortController }
+  | { readonly kind: 'running'; readonly vm: string; readonly task: Task };
 
 interface Waiting {
   readonly signal: AbortSignal;
@@ -49,6 +39,8 @@ export class Tasks {
   readonly #backend: () => Promise<Backend>;
   readonly #log: Logger;
   readonly #entries = new Map<string, Entry>();
+  /** By the VM's name, from before the VM is there: its story begins with the first step of the start. */
+  readonly #names = new Map<string, TaskName>();
   readonly #queue = new KeyedQueue();
 
   constructor(o: { readonly backend: () => Promise<Backend>; readonly log: Logger }) {
@@ -62,18 +54,19 @@ export class Tasks {
     if (this.#entries.has(id)) {
       throw new PluginError('exists', `task with ID "${id}" already started`);
     }
-    const rival = this.#idOf(spec.name);
+    const rival = this.#names.get(spec.name);
     if (rival !== undefined) {
-      throw new PluginError('exists', `the VM name ${spec.name} is taken by task "${rival}"`);
+      throw new PluginError('exists', `VM ${spec.name} belongs to task "${rival.taskId}"`);
     }
     const start = new AbortController();
-    this.#entries.set(id, { kind: 'starting', names, vm: spec.name, start });
+    this.#entries.set(id, { kind: 'starting', vm: spec.name, start });
+    this.#names.set(spec.name, names);
     const limits = [signal, start.signal, AbortSignal.timeout(startMs)];
     return await this.#queue.run(id, async () => {
       try {
         return this.#adopt(names, await this.#create(spec, { signal: AbortSignal.any(limits) }));
       } catch (error) {
-        this.#entries.delete(id);
+        this.#forget(id, spec.name);
         throw error;
       }
     });
@@ -94,12 +87,18 @@ export class Tasks {
     const id = names.taskId;
     await this.#queue.run(id, async () => {
       if (this.#entries.has(id)) return;
-      const backend = await this.#backend();
-      const domain = await backend.recoverDomain(o.state.record, o, {
-        signal: AbortSignal.any([signal, AbortSignal.timeout(recoverMs)]),
-      });
-      if (domain === undefined) throw taskNotFound();
-      this.#adopt(names, domain);
+      const { record } = o.state;
+      this.#names.set(record.name, names);
+      try {
+        const backend = await this.#backend();
+        const limit = AbortSignal.any([signal, AbortSignal.timeout(recoverMs)]);
+        const domain = await backend.recoverDomain(record, o, { signal: limit });
+        if (domain === undefined) throw taskNotFound();
+        this.#adopt(names, domain);
+      } catch (error) {
+        this.#forget(id, record.name);
+        throw error;
+      }
     });
   }
 
@@ -116,9 +115,9 @@ export class Tasks {
     return task;
   }
 
+  /** Whose VM that is. */
   namesOf(vm: string): TaskName | undefined {
-    const id = this.#idOf(vm);
-    return id === undefined ? undefined : this.#entries.get(id)?.names;
+    return this.#names.get(vm);
   }
 
   /** Returns once the VM has ended. A task that is unknown or over is fine; one that is starting is called off. */
@@ -148,14 +147,15 @@ export class Tasks {
     }
     await this.#queue.run(id, async () => {
       const backend = await this.#backend();
-      await backend.destroyDomain(this.#entries.get(id)?.vm ?? entry?.vm ?? vmName(id));
-      this.#entries.delete(id);
+      const vm = this.#entries.get(id)?.vm ?? entry?.vm ?? vmName(id);
+      await backend.destroyDomain(vm);
+      this.#forget(id, vm);
     });
   }
 
-  #idOf(vm: string): string | undefined {
-    for (const [id, entry] of this.#entries) if (entry.vm === vm) return id;
-    return undefined;
+  #forget(id: string, vm: string): void {
+    this.#entries.delete(id);
+    if (this.#names.get(vm)?.taskId === id) this.#names.delete(vm);
   }
 
   #adopt(names: TaskName, domain: Domain): Task {
@@ -165,7 +165,7 @@ export class Tasks {
       return result;
     });
     const task: Task = { ...names, domain, exit, over: over.signal };
-    this.#entries.set(names.taskId, { kind: 'running', names, vm: domain.name, task });
+    this.#entries.set(names.taskId, { kind: 'running', vm: domain.name, task });
     return task;
   }
 

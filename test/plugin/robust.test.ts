@@ -111,6 +111,9 @@ test('P-12 P-24: a status is never 1 or 14; only a recoverable error carries a d
     assert.ok(![1, 14].includes(codes(error)));
     assert.equal(toStatus(error).details, undefined);
   }
+  const endless = toStatus(new Error('🙂'.repeat(100_000))).message;
+  assert.ok(endless.length < 5000);
+  encodeURI(endless);
   const chain = new Error('outer', { cause: new Error('inner') });
   assert.equal(toStatus(chain).message, 'outer: inner');
 });

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CPUUsage_Fields, Driver, MemoryUsage_Fields } from '../../src/plugin/gen/driver_pb.ts';
 import { patient } from '../support/patience.ts';
-import type { PluginProcess } from '../support/plugin-client.ts';
+import { failureOf, type PluginProcess } from '../support/plugin-client.ts';
 import {
   dataDirOf,
   freshId,
@@ -96,6 +96,27 @@ test('P-20 V-17: what changes is told, what is gone is cleared, and it recovers 
   assert.equal(stream.ended, false);
   stream.cancel();
   await stream.end;
+});
+
+test('V-6 V-17: a host that is not ready is told by health, not by SetConfig, and recovers', async (t) => {
+  const parent = dataDirOf(t);
+  const blocker = join(parent, 'blocker');
+  writeFileSync(blocker, '');
+  const dataDir = join(blocker, 'data');
+  const env = { NOMAD_DRIVER_QMP_FINGERPRINT_MS: '60' };
+  const { plugin, client } = await processPlugin({ dataDir, env });
+  t.after(() => plugin[Symbol.asyncDispose]());
+  const stream = client.stream(method.fingerprint, {});
+  await stream.until(1);
+  assert.equal(stream.messages[0]?.health, unhealthy);
+  assert.match(stream.messages[0]?.healthDescription ?? '', /blocker/);
+  const refused = await failureOf(client.call(method.startTask, { task: task({ id: freshId() }) }));
+  assert.equal(refused.code, 9, 'trying again may help');
+  rmSync(blocker);
+  await stream.until(2);
+  installEmulator(dataDir);
+  await stream.until(3);
+  assert.equal(stream.messages[2]?.health, healthy);
 });
 
 test('P-20: --driver-name is the prefix', async (t) => {

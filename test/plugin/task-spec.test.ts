@@ -187,6 +187,11 @@ test('V-60: user data is told from a path without guessing', () => {
   }
 });
 
+test('V-126: the group’s name servers and search domains reach the guest', () => {
+  const { guest } = plan({ dns: { servers: ['9.9.9.9'], searches: ['example.org'] } });
+  assert.deepEqual(guest.dns, { servers: ['9.9.9.9'], searches: ['example.org'] });
+});
+
 const wrong: Readonly<Record<string, [change: Change, words: RegExp]>> = {
   'V-23 no cores': [
     { resources: { allocatedResources: { memory: { memoryMb: 512n } } } },
@@ -261,7 +266,10 @@ const wrong: Readonly<Record<string, [change: Change, words: RegExp]>> = {
     /"\/dev\/vfio\/1": devices are not supported/,
   ],
   'P-35 a user': [{ user: 'alice' }, /user: "alice"/],
-  'P-35 name servers': [{ dns: { servers: ['9.9.9.9'] } }, /network\.dns: is not passed to guests/],
+  'P-35 resolver options': [
+    { dns: { options: ['ndots:2'] } },
+    /network\.dns\.options: can not be passed/,
+  ],
   'P-35 a group network': [
     { networkIsolationSpec: { mode: 1, path: '/var/run/netns/x' } },
     /only the group network mode "host" is supported/,
