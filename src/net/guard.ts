@@ -10,6 +10,10 @@ export function formatGuard(table: string, networks: readonly NetworkInUse[]): s
   const claims = networks.flatMap((network) => network.claims);
   // On somebody else's bridge a guest may have got its address from his DHCP server instead.
   const ours = networks.flatMap(({ record, claims: inIt }) => (record.owned ? inIt : []));
+  // A guest with two NICs in one network answers for either address on either of them, as Linux does.
+  const addresses = ours.flatMap(({ tap, vm }) =>
+    ours.filter((other) => other.vm === vm).map(({ ip }) => `"${tap}" . ${ip}`),
+  );
   const pairs = (text: (claim: Claim) => string): string[] =>
     ours.map((claim) => `"${claim.tap}" . ${text(claim)}`);
   const parts = [
@@ -23,11 +27,7 @@ export function formatGuard(table: string, networks: readonly NetworkInUse[]): s
       'ifname . ether_addr',
       pairs(({ mac }) => mac),
     ),
-    set(
-      'set addresses',
-      'ifname . ipv4_addr',
-      pairs(({ ip }) => ip),
-    ),
+    set('set addresses', 'ifname . ipv4_addr', addresses),
     set(
       'set same',
       'ifname . ifname',

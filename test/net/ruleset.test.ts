@@ -30,6 +30,30 @@ const cases = {
   'nothing in use': [],
   'a network without VMs': [{ record, claims: [] }],
   'a VM with a port on one address and one on every': [{ record, claims: [claim] }],
+  'a VM with two NICs, and another': [
+    {
+      record,
+      claims: [
+        claim,
+        {
+          ...claim,
+          ip: '192.168.122.10',
+          index: 1,
+          mac: '52:54:00:01:02:04',
+          tap: 'qmp1',
+          ports: [],
+        },
+        {
+          ...claim,
+          ip: '192.168.122.11',
+          vm: 'b',
+          mac: '52:54:00:01:02:05',
+          tap: 'qmp2',
+          ports: [],
+        },
+      ],
+    },
+  ],
   "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {

@@ -34,13 +34,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await victim.configure(peer.address);
     const victimIp = peer.address?.ip ?? '';
     const online = async () => /saw/.test(await guest.ask('tcp', '192.0.2.9', 7000));
+    const offline = () => guest.askInVain('tcp', '192.0.2.9', 7000);
     assert.ok(await online());
 
     await t.test('not with the IP address of another', async () => {
       await guest.namespace.ip('addr', 'add', '192.168.122.77/32', 'dev', 'eth0');
       const route = ['192.0.2.9', 'via', '192.168.122.1', 'src', '192.168.122.77'];
       await guest.namespace.ip('route', 'add', ...route);
-      assert.ok(!(await online()));
+      await offline();
       await guest.namespace.ip('route', 'del', '192.0.2.9');
       await guest.namespace.ip('addr', 'del', '192.168.122.77/32', 'dev', 'eth0');
       assert.ok(await online());
@@ -48,7 +49,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
 
     await t.test('not with another MAC address', async () => {
       await guest.namespace.ip('link', 'set', 'eth0', 'address', '52:54:00:ff:ff:ff');
-      assert.ok(!(await online()));
+      await offline();
       await guest.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
       await guest.namespace.ip('route', 'replace', 'default', 'via', '192.168.122.1');
       assert.ok(await online());
@@ -123,10 +124,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       await guest.namespace.ip('route', 'del', 'local', own, 'dev', 'lo', 'table', 'local');
     }
     await guest.namespace.ip('route', 'add', '127.0.0.1', 'via', '192.168.122.1');
-    await guest.ask('udp', '127.0.0.1', 8500);
+    await guest.ask('udp', '127.0.0.1', 8500, 700);
     assert.deepEqual(heard, []);
     await must('nft', 'flush', 'ruleset');
-    await guest.ask('udp', '127.0.0.1', 8500);
+    await guest.ask('udp', '127.0.0.1', 8500, 700);
     assert.deepEqual(heard, [nic.address?.ip], 'without the rule it is open');
     secret.close();
     await guest.unplug();
@@ -143,7 +144,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using guest = await Machine.guest(nic);
     await guest.configure(nic.address);
     assert.match(await askFromHost('tcp', '169.254.169.254', 80), /metadata saw/);
-    assert.doesNotMatch(await guest.ask('tcp', '169.254.169.254', 80), /saw/);
+    await guest.askInVain('tcp', '169.254.169.254', 80);
     assert.match(await guest.ask('tcp', '192.0.2.9', 80), /metadata saw/);
     await guest.unplug();
     await host.detach('web');

@@ -103,18 +103,18 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
           await t.test(`${protocol}: ${name}`, async () => assert.equal(await ask(), expected));
         }
         await t.test(`${protocol}: a loopback port is closed to outside`, async () => {
-          assert.doesNotMatch(await outside.ask(protocol, '192.0.2.1', 8081), /saw/);
+          await outside.askInVain(protocol, '192.0.2.1', 8081);
         });
         await t.test(`${protocol}: what isn't mapped is closed to outside`, async () => {
           await outside.namespace.ip('route', 'replace', '192.168.122.0/24', 'via', '192.0.2.1');
-          assert.doesNotMatch(await outside.ask(protocol, webIp, 80), /saw/);
+          await outside.askInVain(protocol, webIp, 80);
         });
       }
 
       await host.detach('web');
       await t.test('V-118: after one VM went, the other still has its ports', async () => {
         assert.equal(await outside.ask('tcp', '192.0.2.1', 9090), 'other saw 192.0.2.9');
-        assert.doesNotMatch(await outside.ask('tcp', '192.0.2.1', 8080), /saw/);
+        await outside.askInVain('tcp', '192.0.2.1', 8080);
       });
       await otherGuest.unplug();
       await host.detach('other');

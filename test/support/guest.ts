@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { kill, openTap, type ProcessIdentity, spawnDetached, withNetns } from '#host';
-import { closeFd } from '../../src/host/descriptor.ts';
+import {
+  closeFd,
+  findProgram,
+  kill,
+  openTap,
+  type ProcessIdentity,
+  spawnDetached,
+  withNetns,
+} from '#host';
 import { command, Namespace } from './netns.ts';
-import { findProgram } from './programs.ts';
 
 const peer = join(import.meta.dirname, 'peer.ts');
 
@@ -13,6 +19,7 @@ export class Machine implements AsyncDisposable {
   readonly namespace: Namespace;
   readonly #children: ChildProcess[] = [];
   readonly #cables: ProcessIdentity[] = [];
+  #link: string | undefined;
 
   protected constructor(namespace: Namespace) {
     this.namespace = namespace;
@@ -26,6 +33,7 @@ export class Machine implements AsyncDisposable {
   }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
     const { pid } = machine.namespace;
+    machine.#link = o.link;
     await must('ip', 'link', 'add', o.link, 'type', 'veth', 'peer', 'name', `${o.link}p`);
     await must('ip', 'link', 'set', `${o.link}p`, 'netns', String(pid));
     await must('ip', 'addr', 'add', `${o.hostAddress}/24`, 'dev', o.link);
@@ -80,9 +88,14 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Asks once; the answer, or what went wrong. */
-  async ask(protocol: 'tcp' | 'udp', host: string, port: number): Promise<string> {
-    const args = [peer, 'ask', protocol, host, String(port)];
+  async ask(protocol: 'tcp' | 'udp', host: string, port: number, withinMs = 5000): Promise<string> {
+    const args = [peer, 'ask', protocol, host, String(port), String(withinMs)];
     return (await this.namespace.try(process.execPath, ...args)).output.trim();
+  }
+
+  /** Asks where no answer should come from, and doesn't wait long for none. */
+  async askInVain(protocol: 'tcp' | 'udp', host: string, port: number): Promise<void> {
+    assert.doesNotMatch(await this.ask(protocol, host, port, 700), /saw/);
   }
 
   /** What happens to a guest's links when QEMU dies. */
@@ -94,6 +107,8 @@ export class Machine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
     await this.unplug();
+    // The kernel takes its time to do away with a namespace, and the cable into it stays until then.
+    if (this.#link !== undefined) await command('ip', 'link', 'del', this.#link);
     await this.namespace[Symbol.asyncDispose]();
   }
 }

@@ -5,7 +5,7 @@ import { basename } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { findProgram } from './programs.ts';
+import { findProgram } from '#host';
 import { requireOrSkip } from './require.ts';
 
 const inside = 'NQ_NETNS';

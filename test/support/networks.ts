@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Logger, UndoLog } from '#host';
+import { findProgram, type Logger, UndoLog } from '#host';
 import {
   type AttachedNic,
   decodeNetUndo,
@@ -12,7 +12,6 @@ import {
   type NicRequest,
 } from '#net';
 import { command } from './netns.ts';
-import { findProgram } from './programs.ts';
 
 export const virbr0: ManagedNetwork = {
   bridge: 'virbr0',

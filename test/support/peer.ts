@@ -1,11 +1,13 @@
 /**
  * A program for the far end of a network test. `peer.ts serve <port> <name>` answers over HTTP and UDP with its name
- * and with who asked; `peer.ts ask <tcp|udp> <host> <port>` asks once and prints the answer.
+ * and with who asked; `peer.ts ask <tcp|udp> <host> <port> [ms]` asks once and prints the
+ * answer.
  */
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:http';
 
 const [verb = '', ...words] = process.argv.slice(2);
+const withinMs = Number(words[3] ?? 5000);
 if (verb === 'serve') serve(Number(words[0]), words[1] ?? '');
 else await ask(words[0] ?? '', words[1] ?? '', Number(words[2]));
 
@@ -28,14 +30,14 @@ async function ask(protocol: string, host: string, port: number): Promise<void> 
 }
 
 async function askTcp(host: string, port: number): Promise<string> {
-  const answer = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(2500) });
+  const answer = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(withinMs) });
   return await answer.text();
 }
 
 async function askUdp(host: string, port: number): Promise<string> {
   const socket = createSocket('udp4');
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const timer = setTimeout(() => reject(new Error('no answer')), 2500);
+  const timer = setTimeout(() => reject(new Error('no answer')), withinMs);
   socket.once('message', (answer) => resolve(answer.toString()));
   socket.once('error', reject);
   socket.send('?', port, host);
