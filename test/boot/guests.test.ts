@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
 import { buildSeed, type SeedRequest, writeIso } from '#cloudinit';
+import { findProgram } from '#host';
 import { type Guest, type GuestName, guestImage } from '../../scripts/guests/images.ts';
-import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 

@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { findProgram } from '#host';
 import { hashOfFiles } from '../../scripts/guests/cache.ts';
 import { guestNames, guestPackages, missingPackages } from '../../scripts/guests/images.ts';
-import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
