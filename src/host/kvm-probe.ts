@@ -1,4 +1,4 @@
-import { constants, readFileSync } from 'node:fs';
+import { constants, readFileSync, statSync } from 'node:fs';
 import { machine } from 'node:os';
 import { closeFd, memfd, openPath } from './descriptor.ts';
 import { HostError } from './error.ts';
@@ -8,6 +8,8 @@ import { limitProcess } from './limits.ts';
 import { findByMark, identify, isAlive, kill, type ProcessIdentity } from './process.ts';
 import { type SpawnedProcess, spawnDetached } from './spawn.ts';
 import { pause, type Waiting } from './waiting.ts';
+
+const kvmDevice = '/dev/kvm';
 
 export interface KvmVerdict {
   readonly usable: boolean;
@@ -31,14 +33,14 @@ const verdicts = new Map<string, Promise<KvmVerdict>>();
 
 /**
  * Whether guests really run under KVM here: a device that opens proves nothing, so a small guest is run with it. Takes
- * up to 3 s where they don't. The answer is remembered for this process. Rejects only when the signal aborts.
+ * up to 3 s where they don't. The answer is remembered for as long as the device stays as it is. Rejects only when the signal aborts.
  */
 export async function probeKvm(
   emulator: Emulator,
   waiting: Waiting,
   user?: ProbeUser,
 ): Promise<KvmVerdict> {
-  const key = `${emulator.path} ${user?.uid} ${user?.gid}`;
+  const key = `${emulator.path} ${user?.uid} ${user?.gid} ${deviceState()}`;
   const others = verdicts.get(key);
   if (others !== undefined) {
     // Whoever asked first may have given up, which says nothing about KVM.
@@ -48,6 +50,12 @@ export async function probeKvm(
   verdicts.set(key, verdict);
   verdict.catch(() => verdicts.delete(key));
   return await verdict;
+}
+
+/** Changes when somebody loads the module or alters the rights. */
+function deviceState(): string {
+  const stats = statSync(kvmDevice, { throwIfNoEntry: false });
+  return stats === undefined ? 'none' : `${stats.rdev} ${stats.mode} ${stats.uid} ${stats.gid}`;
 }
 
 async function probe(emulator: Emulator, waiting: Waiting, user?: ProbeUser): Promise<KvmVerdict> {
@@ -73,7 +81,7 @@ function no(reason: string): KvmVerdict {
 
 function deviceObstacle(): string | undefined {
   try {
-    closeFd(openPath('/dev/kvm', constants.O_RDWR));
+    closeFd(openPath(kvmDevice, constants.O_RDWR));
     return undefined;
   } catch (error) {
     const errno = error instanceof HostError ? (error.errno ?? '') : '';

@@ -13,7 +13,7 @@ export async function planFirmware(
   const wanted = spec.firmware ?? 'auto';
   // Firmware with keys would refuse unsigned systems; with system management mode it needs another machine.
   const uefi = emulator.firmware.find(
-    (it) => it.format === 'raw' && !it.needsSmm && !it.keysEnrolled,
+    (it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot,
   );
   // An arm64 machine has no BIOS.
   const needed =

@@ -1,9 +1,10 @@
 import { access, constants } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Emulator, findEmulators, findProgram, probeKvm, type Waiting } from '#host';
+import { type Emulator, findEmulators, findProgram, type Waiting } from '#host';
 import type { VmHost } from './deps.ts';
 import { messageOf } from './error.ts';
+import { probeKvmForVms } from './kvm-access.ts';
 import { shareTools } from './shares.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
 
@@ -30,7 +31,7 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
     description: problems.length === 0 ? 'Healthy' : problems.join('; '),
     attributes: {
       ...emulatorAttributes(main, emulators),
-      ...(await kvmAttributes(main, waiting)),
+      ...(await kvmAttributes(host, main, waiting)),
       ...(await shareAttributes(main, waiting)),
       ...(await networkAttributes(host)),
     },
@@ -84,10 +85,11 @@ function emulatorAttributes(
 }
 
 async function kvmAttributes(
+  host: VmHost,
   main: Emulator,
   waiting: Waiting,
 ): Promise<Readonly<Record<string, string | boolean>>> {
-  const probe = probeKvm(main, waiting).catch((error: unknown) => ({
+  const probe = probeKvmForVms(main, host.uidRange, waiting).catch((error: unknown) => ({
     usable: false,
     reason: messageOf(error),
   }));

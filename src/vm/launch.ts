@@ -21,6 +21,7 @@ import { QmpClient } from '#qmp';
 import type { StartRequest } from './apply.ts';
 import type { Descriptors } from './descriptors.ts';
 import { messageOf, VmError } from './error.ts';
+import { vmGid } from './kvm-access.ts';
 import { LogRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
@@ -209,7 +210,7 @@ async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProces
     args: plan.argv,
     cwd: '/',
     uid,
-    gid: uid,
+    gid: plan.machine.accelerator === 'kvm' ? vmGid(uid) : uid,
     stdio: [hello, journal, messages, ...fds.inOrder(plan.descriptors)],
   });
 }

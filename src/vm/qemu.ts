@@ -1,18 +1,11 @@
 import { mkdir, readdir, rm, rmdir } from 'node:fs/promises';
-import {
-  bootId,
-  findEmulators,
-  findProgram,
-  type Logger,
-  probeKvm,
-  UndoLog,
-  type Waiting,
-} from '#host';
+import { bootId, findEmulators, findProgram, type Logger, UndoLog, type Waiting } from '#host';
 import { type ManagedNetwork, Networks } from '#net';
 import { startVm } from './apply.ts';
 import type { Accelerated, VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
 import { describeHost } from './info.ts';
+import { probeKvmForVms } from './kvm-access.ts';
 import type { Machine } from './machine.ts';
 import { vmPaths } from './plan.ts';
 import { recoverVm } from './recover.ts';
@@ -226,7 +219,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     const kvm =
       spec.accelerator === 'tcg'
         ? { usable: false, reason: 'not asked for' }
-        : await probeKvm(emulator, waiting);
+        : await probeKvmForVms(emulator, this.#host.uidRange, waiting);
     return { emulator, kvm };
   }
 

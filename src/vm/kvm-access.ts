@@ -1,0 +1,33 @@
+import { type Stats, statSync } from 'node:fs';
+import { type Emulator, type KvmVerdict, probeKvm, type Waiting } from '#host';
+import type { UidRange } from './uid.ts';
+
+const device = '/dev/kvm';
+const groupReadWrite = 0o060;
+const othersReadWrite = 0o006;
+
+/**
+ * The group a VM's user belongs to. QEMU opens /dev/kvm itself, as that user: where the distribution lets a group in
+ * (`kvm`) and not everybody, that group is the VM's; else it is one that nobody else has.
+ */
+export function vmGid(
+  uid: number,
+  kvm: Pick<Stats, 'mode' | 'gid'> | undefined = deviceStats(),
+): number {
+  if (kvm === undefined || kvm.gid === 0) return uid;
+  if ((kvm.mode & othersReadWrite) === othersReadWrite) return uid;
+  return (kvm.mode & groupReadWrite) === groupReadWrite ? kvm.gid : uid;
+}
+
+/** Whether KVM works for the users that VMs run as. */
+export function probeKvmForVms(
+  emulator: Emulator,
+  { min: uid }: UidRange,
+  waiting: Waiting,
+): Promise<KvmVerdict> {
+  return probeKvm(emulator, waiting, { uid, gid: vmGid(uid) });
+}
+
+function deviceStats(): Stats | undefined {
+  return statSync(device, { throwIfNoEntry: false });
+}

@@ -1,0 +1,18 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { vmGid } from '../../src/vm/kvm-access.ts';
+
+const cases = [
+  ['no device: a group of its own', undefined, 7000],
+  ['root only: nobody else gets in', { mode: 0o20600, gid: 0 }, 7000],
+  ['root and its group: that group is not given away', { mode: 0o20660, gid: 0 }, 7000],
+  ['a group of the distribution: the VM is in it', { mode: 0o20660, gid: 104 }, 104],
+  ['everybody: no need of the group', { mode: 0o20666, gid: 104 }, 7000],
+  ['a group that may only read: no use', { mode: 0o20640, gid: 104 }, 7000],
+] as const;
+
+for (const [name, stats, gid] of cases) {
+  test(`V-75 group for KVM: ${name}`, () => {
+    assert.equal(vmGid(7000, stats ?? { mode: 0o20600, gid: 0 }), gid);
+  });
+}
