@@ -79,20 +79,19 @@ function seedRequest(
     ...(authorizedKey === undefined ? {} : { authorizedKey }),
     ...(timezone === undefined ? {} : { timezone }),
     mounts: shares.map(({ tag, target, type, readOnly }) => ({ tag, target, type, readOnly })),
-    network: nics.flatMap(({ mac, mtu, address }) =>
+    // On a bridge that isn't managed the driver knows no address: the guest asks there by DHCP.
+    network: nics.map(({ mac, mtu, address }) =>
       address === undefined
-        ? []
-        : [
-            {
-              mac,
-              address: address.ip,
-              prefix: address.prefix,
-              gateway: address.gateway,
-              nameservers: dns.servers.length > 0 ? dns.servers : address.nameservers,
-              searches: dns.searches,
-              mtu,
-            },
-          ],
+        ? { mac, nameservers: dns.servers, searches: dns.searches }
+        : {
+            mac,
+            mtu,
+            address: address.ip,
+            prefix: address.prefix,
+            gateway: address.gateway,
+            nameservers: dns.servers.length > 0 ? dns.servers : address.nameservers,
+            searches: dns.searches,
+          },
     ),
   };
 }
