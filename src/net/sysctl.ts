@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { NetError } from './error.ts';
 
 /**
  * A setting below /proc/sys, e.g. `net/ipv4/ip_forward`; those below net/ belong to this process's network namespace.
@@ -13,12 +14,15 @@ export function readSysctl(name: string): string | undefined {
   }
 }
 
-/** false where there is no such setting. */
-export function writeSysctl(name: string, value: string): boolean {
+/** Does nothing where there is no such setting. Throws NetError `bridge` where it may not be changed. */
+export function writeSysctl(name: string, value: string): void {
   const now = readSysctl(name);
-  if (now === undefined) return false;
-  if (now !== value) writeFileSync(`/proc/sys/${name}`, value);
-  return true;
+  if (now === undefined || now === value) return;
+  try {
+    writeFileSync(`/proc/sys/${name}`, value);
+  } catch (cause) {
+    throw new NetError('bridge', `setting /proc/sys/${name} to ${value} failed`, { cause });
+  }
 }
 
 function isMissing(error: unknown): boolean {
