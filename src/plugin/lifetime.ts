@@ -20,7 +20,7 @@ export function governProcess(o: {
   const end = (code: number, reason: string): void => {
     if (ended) return;
     ended = true;
-    o.log.info('plugin ends', { reason });
+    o.log.debug('plugin ends', { reason });
     try {
       o.cleanUp();
     } finally {

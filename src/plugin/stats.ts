@@ -64,14 +64,14 @@ interface Measured {
 /** Only what was measured is listed as measured; a rate needs two samples. */
 function toResponse(measured: Measured): Response {
   const usage: Usage = { cpu: cpuUsage(measured), memory: memoryUsage(measured.now) };
-  // The figures are the whole VM's: told under its main process, the others are counted in.
-  const main = measured.now.pids[0];
+  // The figures are the whole VM's: those of one process only when it has no helpers.
+  const [only, ...others] = measured.now.pids;
   return {
     stats: {
       id: measured.id,
       timestamp: timestampFromMs(measured.now.atMs),
       aggResourceUsage: usage,
-      resourceUsageByPid: main === undefined ? {} : { [String(main)]: usage },
+      resourceUsageByPid: only === undefined || others.length > 0 ? {} : { [String(only)]: usage },
     },
   };
 }

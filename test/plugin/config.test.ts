@@ -36,7 +36,7 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
   }
 });
 
-test('V-2 V-20 P-16: every key, and unknown ones are ignored', () => {
+test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
   const config = plugin({
     data_dir: '/opt/virt',
     run_dir: '/run/x',

@@ -181,7 +181,7 @@ test('P-11: Shutdown answers and the process is gone within 2 s, streams open or
   assert.ok(performance.now() - start < patient(2000));
 });
 
-test('P-14: PluginInfo; --driver-name answers to another name', async () => {
+test('P-14 V-1: PluginInfo; --driver-name answers to another name', async () => {
   await using plugin = await PluginProcess.serve();
   const info = await plugin.client().call(BasePlugin.method.pluginInfo, {});
   assert.equal(info.type, 2);

@@ -31,7 +31,7 @@ async function start(client: PluginClient, cmds: readonly string[] = [], id = fr
   return { id, request, response };
 }
 
-test('P-23: StartTask answers with the handle that recovery needs, the configuration echoed whole', async () => {
+test('P-23 V-30 V-122: StartTask answers with the handle that recovery needs, the configuration echoed whole', async () => {
   const { client } = await shared();
   const request = task({
     id: freshId(),
@@ -157,7 +157,7 @@ test('P-26: a WaitTask can be cancelled; the task does not mind', async () => {
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
-test('P-27 V-88 D13: StopTask asks politely, waits no longer than told, and WaitTask answers', async () => {
+test('P-27 V-87 V-88 D12 D13: StopTask asks politely, waits no longer than told, and WaitTask answers', async () => {
   const { client } = await shared();
   const polite = await start(client);
   const waiting = client.call(method.waitTask, { taskId: polite.id });
@@ -175,7 +175,7 @@ test('P-27 V-88 D13: StopTask asks politely, waits no longer than told, and Wait
   for (const { id } of [polite, deaf]) await client.call(method.destroyTask, { taskId: id });
 });
 
-test('P-27 V-86: StopTask of an unknown or ended task is fine; timeout 0 and SIGKILL do not wait', async () => {
+test('P-27 V-86 D36: StopTask of an unknown or ended task is fine; timeout 0 and SIGKILL do not wait', async () => {
   const { client } = await shared();
   await client.call(method.stopTask, { taskId: 'never/was/00000000', timeout: { seconds: 5n } });
   for (const request of [
@@ -204,7 +204,7 @@ test('V-139: StopTask calls off a start that is still waiting, and nothing of it
   assert.deepEqual(readdirSync(dataDir), ['emulator']);
 });
 
-test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and can be repeated', async () => {
+test('P-28 V-91 D14 D15 D40: DestroyTask kills only by force, forgets the id, and can be repeated', async () => {
   const { client, dataDir } = await shared();
   const { id } = await start(client);
   const refused = await failureOf(client.call(method.destroyTask, { taskId: id }));
@@ -213,8 +213,11 @@ test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and ca
   const pid = Number(driver?.attributes.pid);
   assert.ok(identify(pid));
   const waiting = client.call(method.waitTask, { taskId: id });
+  const stats = client.stream(method.taskStats, { taskId: id });
+  await stats.until(1);
   await client.call(method.destroyTask, { taskId: id, force });
   assert.equal((await waiting).result?.signal, 9);
+  assert.equal(await stats.end, 0);
   assert.equal(identify(pid), undefined);
   assert.deepEqual(readdirSync(dataDir), ['emulator']);
   await client.call(method.destroyTask, { taskId: id, force });
@@ -228,7 +231,7 @@ test('P-28 V-91 D14 D15: DestroyTask kills only by force, forgets the id, and ca
   }
 });
 
-test('P-29: InspectTask has every part Nomad insists on, running or not', async () => {
+test('P-29 V-92 D36: InspectTask has every part Nomad insists on, running or not', async () => {
   const { client } = await shared();
   const { id } = await start(client);
   const running = await client.call(method.inspectTask, { taskId: id });
@@ -335,7 +338,7 @@ test('P-38: after its agent died the plugin serves the next one: no reader, a ne
   fingerprint.cancel();
 });
 
-test('P-11 P-39: an orderly Shutdown leaves what runs alone', async (t) => {
+test('P-11 P-39 V-8 V-97: an orderly Shutdown leaves what runs alone', async (t) => {
   const { client, dataDir, plugin } = await setUp(t);
   const { id } = await start(client);
   const { driver } = await client.call(method.inspectTask, { taskId: id });
