@@ -13,10 +13,15 @@ export function hostState(): ReadonlySet<string> {
   ]);
 }
 
+// Processes and what they hold may well end while tests run; these do not go by themselves.
+const belongsToHost = /^(link|network namespace|nftables) /;
+
 /** What one state has and the other has not, in words. */
 export function describeChange(before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
   return [
-    ...[...before].filter((line) => !after.has(line)).map((line) => `gone: ${line}`),
+    ...[...before]
+      .filter((line) => !after.has(line) && belongsToHost.test(line))
+      .map((line) => `gone: ${line}`),
     ...[...after].filter((line) => !before.has(line)).map((line) => `left: ${line}`),
   ];
 }
