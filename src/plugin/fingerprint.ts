@@ -28,6 +28,8 @@ export class Fingerprinter {
   readonly #told = new Set<string>();
   /** Of the last look that gave an answer; a failing one changes health, not what the node has. */
   #attributes: VirtualizerInfo['attributes'] = {};
+  /** What the log was told last; each trouble is one line, however long it lasts. */
+  #trouble = '';
   #detected = false;
 
   constructor(o: {
@@ -64,12 +66,16 @@ export class Fingerprinter {
       const backend = await unlessAborted(this.#backend.get(), deadline);
       const info = await unlessAborted(backend.getInfo({ signal: deadline }), deadline);
       this.#attributes = info.attributes;
+      this.#trouble = '';
       return info;
     } catch (error) {
-      if (!signal.aborted) this.#log.warn('the host cannot be examined', { error });
       const description = deadline.aborted
         ? `examining this host took longer than ${lookMs / 1000} s`
         : messageOf(error);
+      if (!signal.aborted && description !== this.#trouble) {
+        this.#log.warn('the host cannot be examined', { error });
+      }
+      this.#trouble = description;
       return { healthy: false, detected: true, description, attributes: this.#attributes };
     }
   }

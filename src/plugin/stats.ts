@@ -94,11 +94,11 @@ function cpuUsage({ now, before, compute }: Measured): MessageInitShape<typeof C
     }
   }
   if (now.throttledPeriods !== undefined) {
-    cpu.throttledPeriods = BigInt(now.throttledPeriods);
+    cpu.throttledPeriods = count(now.throttledPeriods);
     cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_PERIODS);
   }
   if (now.throttledNs !== undefined) {
-    cpu.throttledTime = BigInt(now.throttledNs);
+    cpu.throttledTime = count(now.throttledNs);
     cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_TIME);
   }
   return cpu;
@@ -111,20 +111,25 @@ function percent(cpuNs: number, wallNs: number): number {
 
 function memoryUsage(now: DomainUsage): MessageInitShape<typeof MemoryUsageSchema> {
   const memory = create(MemoryUsageSchema, {
-    rss: BigInt(now.rssBytes),
+    rss: count(now.rssBytes),
     measuredFields: [MemoryUsage_Fields.RSS],
   });
   if (now.guestUsedBytes !== undefined) {
-    memory.usage = BigInt(now.guestUsedBytes);
+    memory.usage = count(now.guestUsedBytes);
     memory.measuredFields.push(MemoryUsage_Fields.USAGE);
   }
   if (now.maxRssBytes !== undefined) {
-    memory.maxUsage = BigInt(now.maxRssBytes);
+    memory.maxUsage = count(now.maxRssBytes);
     memory.measuredFields.push(MemoryUsage_Fields.MAX_USAGE);
   }
   if (now.swapBytes !== undefined) {
-    memory.swap = BigInt(now.swapBytes);
+    memory.swap = count(now.swapBytes);
     memory.measuredFields.push(MemoryUsage_Fields.SWAP);
   }
   return memory;
+}
+
+/** Whole and not negative, whatever it was reckoned from: BigInt throws for a fraction. */
+function count(value: number): bigint {
+  return Number.isFinite(value) ? BigInt(Math.max(0, Math.round(value))) : 0n;
 }
