@@ -49,15 +49,10 @@ async function runInside(
   signal: AbortSignal,
 ): Promise<{ code: number | null; output: string }> {
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  // In a process namespace too: when its first process ends, the kernel ends whatever the tests left.
   const args = [
-    '--net',
-    '--mount',
-    '--fork',
-    '--kill-child',
-    '--',
-    process.execPath,
-    '--test-force-exit',
-    file,
+    ...['--net', '--mount', '--pid', '--mount-proc', '--fork', '--kill-child', '--'],
+    ...[process.execPath, '--test-force-exit', file],
   ];
   const child = spawn(findProgram('unshare') ?? 'unshare', args, {
     env: { ...env, [inside]: '1' },
