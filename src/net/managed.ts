@@ -7,11 +7,13 @@ import { NetError } from './error.ts';
 import type { Rules } from './nft.ts';
 import {
   checkPorts,
+  findConflicts,
   type ManagedNetwork,
   type NicRequest,
   overlappingNetwork,
   planAddress,
   planNic,
+  portTaken,
   wantsLoopback,
 } from './plan.ts';
 import { hostNameservers } from './resolver.ts';
@@ -42,7 +44,10 @@ export async function attachToManaged(
   const { vm, index, bridge, ports, hostname } = request;
   const { netlink, store, rules, responders, log } = host;
   await using _ = await store.lock(waiting);
-  checkPorts(request, await store.networks());
+  const links = await listLinks(netlink, waiting);
+  const taken = new Set(links.map(({ name }) => name));
+  checkPorts(request);
+  await clearPorts(request, host, taken);
   const ready = await undo.perform({ kind: 'net-bridge', bridge }, () =>
     useBridge(host, network, waiting),
   );
@@ -51,8 +56,7 @@ export async function attachToManaged(
     claims: await store.claims(bridge),
     avoid: ready.owned ? new Set<string>() : await neighbours(netlink, ready.link, waiting),
   });
-  const links = await listLinks(netlink, waiting);
-  const plan = planNic(request, true, new Set(links.map(({ name }) => name)));
+  const plan = planNic(request, true, taken);
   const claim: Claim = { ip, vm, index, mac: plan.mac, tap: plan.tap, hostname, ports };
   await undo.perform({ kind: 'net-claim', bridge, ip, vm, index }, async () => {
     await store.keepClaim(bridge, claim);
@@ -82,7 +86,10 @@ export async function adoptInManaged(
   await replugTap(nic, { ...host, bridge: ready.link }, waiting);
 }
 
-/** Gives up a NIC's address and with it its ports, its DHCP answer and its leave to use the bridge. */
+/**
+ * Gives up a NIC's address and with it its ports, its DHCP answer and its leave to use the bridge. Connections that the
+ * kernel tracks already are translated until they have been idle for long enough: nft can't end them.
+ */
 export async function dropClaim(
   { bridge, ip, vm, index }: Extract<NetUndo, { kind: 'net-claim' }>,
   { store, responders, rules }: Omit<ManagedHost, 'netlink'>,
@@ -109,6 +116,23 @@ export async function dropUnused(
   if (record.owned) await removeBridge(netlink, bridge, { log, ...waiting });
   await store.dropNetwork(bridge);
   await rules.apply(waiting);
+}
+
+/**
+ * Refuses ports that another VM has, but takes them from one that is gone: a tap lives exactly as long as its VM, and
+ * under the lock there is no claim whose tap is yet to come. What its undo steps say stays fine to do.
+ */
+async function clearPorts(
+  request: NicRequest,
+  { store, log }: Pick<ManagedHost, 'store' | 'log'>,
+  links: ReadonlySet<string>,
+): Promise<void> {
+  for (const conflict of findConflicts(request, await store.networks())) {
+    const { bridge, claim } = conflict;
+    if (links.has(claim.tap)) throw portTaken(request, conflict);
+    await store.dropClaim(bridge, claim.ip);
+    log.warn('took the ports of a VM that is gone', { vm: request.vm, gone: claim.vm, bridge });
+  }
 }
 
 async function useBridge(

@@ -1,4 +1,4 @@
-import type { Claim, HostAccess, NetworkRecord, PortMapping } from './claim.ts';
+import type { Claim, HostAccess, NetworkInUse, NetworkRecord, PortMapping } from './claim.ts';
 import { NetError } from './error.ts';
 import { contains, formatIpv4, isLoopback, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
 import { bridgeMac, nicMac, ownAlias, startingPoint, tapName } from './names.ts';
@@ -159,31 +159,47 @@ export function planAddress(
   );
 }
 
-/** Refuses ports that can't be mapped or that another NIC has; `networks` is every network in use with its claims. */
-export function checkPorts(
-  request: NicRequest,
-  networks: readonly { readonly record: NetworkRecord; readonly claims: readonly Claim[] }[],
-): void {
-  for (const [at, port] of request.ports.entries()) {
-    const where = `${port.hostIp === '' ? '*' : port.hostIp}:${port.hostPort}`;
+/** Refuses ports that can't be mapped whoever else is there. */
+export function checkPorts({ vm, bridge, ports }: NicRequest): void {
+  for (const [at, port] of ports.entries()) {
+    const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
     if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
-      throw new NetError(
-        'rules',
-        `VM ${request.vm}: port ${port.label} on ${where}: bridge ${request.bridge} has IPv4 only`,
-      );
+      throw new NetError('rules', `${what}: bridge ${bridge} has IPv4 only`);
     }
-    if (request.ports.slice(0, at).some((other) => overlaps(port, other))) {
-      throw new NetError('rules', `VM ${request.vm}: port ${port.label} asks for ${where} again`);
-    }
-    for (const claim of networks.flatMap(({ claims }) => claims)) {
-      if (claim.vm === request.vm && claim.index === request.index) continue;
-      if (!claim.ports.some((other) => overlaps(port, other))) continue;
-      throw new NetError(
-        'rules',
-        `VM ${request.vm}: port ${port.label} on ${where} is already mapped to VM ${claim.vm}`,
-      );
+    if (ports.slice(0, at).some((other) => overlaps(port, other))) {
+      throw new NetError('rules', `${what}: asked for twice`);
     }
   }
+}
+
+/** Another NIC that has one of the ports wanted. */
+export interface PortConflict {
+  readonly bridge: string;
+  readonly claim: Claim;
+  readonly port: PortMapping;
+}
+
+/** Every other NIC, in whichever network, that has a port which this request wants. */
+export function findConflicts(
+  request: NicRequest,
+  networks: readonly NetworkInUse[],
+): readonly PortConflict[] {
+  return networks.flatMap(({ record: { bridge }, claims }) =>
+    claims.flatMap((claim) => {
+      if (claim.vm === request.vm && claim.index === request.index) return [];
+      const port = request.ports.find((own) => claim.ports.some((other) => overlaps(own, other)));
+      return port === undefined ? [] : [{ bridge, claim, port }];
+    }),
+  );
+}
+
+export function portTaken({ vm }: NicRequest, { port, claim }: PortConflict): NetError {
+  const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  return new NetError('rules', `${what} is already mapped to VM ${claim.vm}`);
+}
+
+function where({ hostIp, hostPort }: PortMapping): string {
+  return `${hostIp === '' ? '*' : hostIp}:${hostPort}`;
 }
 
 /** Whether any of the ports is reachable at a loopback address only. */

@@ -8,11 +8,13 @@ import { bridgeMac, nicMac, ownAlias, tableName, tapAlias, tapName } from '../..
 import {
   checkNetworks,
   checkPorts,
+  findConflicts,
   networkSubnet,
   overlappingNetwork,
   planAddress,
   planBridge,
   planNic,
+  portTaken,
   wantsLoopback,
 } from '../../src/net/plan.ts';
 import { parseNameservers } from '../../src/net/resolver.ts';
@@ -162,25 +164,34 @@ const taken = [{ record, claims: [claim('other', '192.168.122.9', [port('192.0.2
 const ports = {
   'another port is free': [port('192.0.2.1', 81), undefined],
   'the same port at another address is free': [port('192.0.2.2', 80), undefined],
-  'the same port at the same address': [port('192.0.2.1', 80), /already mapped to VM other/],
-  'the same port at every address': [port('', 80), /on \*:80 is already mapped to VM other/],
-  'IPv6 can’t be mapped': [port('::1', 90), /has IPv4 only/],
+  'the same port at the same address': [
+    port('192.0.2.1', 80),
+    'VM web: port p80 on 192.0.2.1:80 is already mapped to VM other',
+  ],
+  'the same port at every address': [
+    port('', 80),
+    'VM web: port p80 on *:80 is already mapped to VM other',
+  ],
 } as const;
 for (const [name, [wanted, expected]] of Object.entries(ports)) {
   test(`V-112: a port: ${name}`, () => {
-    const check = (): void => checkPorts({ ...request, ports: [wanted] }, taken);
-    if (expected === undefined) check();
-    else assert.throws(check, { code: 'rules', message: expected });
+    const asked = { ...request, ports: [port('', 9), wanted] };
+    const [conflict] = findConflicts(asked, taken);
+    assert.equal(conflict && portTaken(asked, conflict).message, expected);
   });
 }
 
 test('the ports a NIC has itself are no conflict', () => {
-  checkPorts({ ...request, vm: 'other', ports: [port('192.0.2.1', 80)] }, taken);
+  const own = { ...request, vm: 'other', ports: [port('192.0.2.1', 80)] };
+  assert.deepEqual(findConflicts(own, taken), []);
 });
 
-test('a port twice in one request is refused', () => {
+test('ports that can’t be mapped, or twice in one request, are refused', () => {
+  checkPorts({ ...request, ports: [port('', 80), port('192.0.2.1', 81)] });
   const twice = [port('', 80), port('192.0.2.1', 80)];
-  assert.throws(() => checkPorts({ ...request, ports: twice }, []), { code: 'rules' });
+  assert.throws(() => checkPorts({ ...request, ports: twice }), { code: 'rules' });
+  const ipv6 = [port('::1', 80)];
+  assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /::1:80: bridge virbr0 has IPv4/);
 });
 
 test('loopback ports are recognised', () => {

@@ -98,6 +98,20 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('the port of a VM that is gone but not yet undone is free', async () => {
+    await using host = await Host.open();
+    const gone = await host.attach('gone', { ports: [web] });
+    closeFd(gone.tapFd);
+    const next = await host.attach('next', { ports: [web] });
+    const mapping = new RegExp(`tcp \\. 8080 : ${next.address?.ip} \\. 80`);
+    assert.match((await command('nft', 'list', 'ruleset')).output, mapping);
+    await host.detach('gone');
+    assert.match((await command('nft', 'list', 'ruleset')).output, mapping);
+    closeFd(next.tapFd);
+    await host.detach('next');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('V-117: what fails half-way is undone: nft that refuses', async () => {
     await using host = await Host.open();
     const impossible = { ...web, guestPort: 123456 };
