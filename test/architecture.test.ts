@@ -31,6 +31,13 @@ const packages: Readonly<Record<string, readonly string[]>> = {
 /** Files that decide and never touch the world. */
 const pure: readonly string[] = [
   'src/plugin/config.ts',
+  'src/plugin/config-schema.ts',
+  'src/plugin/decode-fields.ts',
+  'src/plugin/hcl-spec.ts',
+  'src/plugin/schema.ts',
+  'src/plugin/signals.ts',
+  'src/plugin/task-spec.ts',
+  'src/plugin/vm-name.ts',
   'src/plugin/cty.ts',
   'src/plugin/task-handle.ts',
   'src/plugin/status.ts',
