@@ -102,7 +102,10 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
     const totals = parseTap(readFileSync(tap, 'utf8'));
     console.log(formatTotals(totals));
     assertRan(totals);
-    if (outcome !== undefined) throw new PhaseError(String(outcome), { totals });
+    if (outcome !== undefined)
+      throw new PhaseError(outcome instanceof Error ? outcome.message : String(outcome), {
+        totals,
+      });
     return totals;
   } finally {
     rmSync(folder, { recursive: true, force: true });

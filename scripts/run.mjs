@@ -27,7 +27,8 @@ if (purpose !== undefined) bringPackages(purpose);
 
 const isScript = /\.(ts|js|mjs|cjs)$/.test(program) || program.startsWith('-');
 const tools = join(root, 'node_modules/.bin');
-const child = spawn(isScript ? node : join(tools, program), isScript ? [program, ...args] : args, {
+const command = program.includes('/') ? program : join(tools, program);
+const child = spawn(isScript ? node : command, isScript ? [program, ...args] : args, {
   cwd: root,
   stdio: 'inherit',
   env: { ...process.env, PATH: [resolve(node, '..'), tools, process.env.PATH].join(delimiter) },

@@ -34,6 +34,7 @@ const perArch = {
       ['syslinux', 'syslinux', 'boot loader of the guests'],
     ],
     test: [
+      ['qemu-system-arm', 'qemu-system-aarch64', 'the other architecture, emulated'],
       ['ovmf', '/usr/share/OVMF/OVMF_CODE_4M.fd', 'UEFI firmware'],
       ['syslinux-common', '/usr/lib/syslinux/mbr/mbr.bin', 'boot sector of the Debian guest'],
     ],
@@ -43,7 +44,7 @@ const perArch = {
       ['qemu-system-arm', 'qemu-system-aarch64', 'the emulator that runs the guests'],
       ['qemu-efi-aarch64', '/usr/share/AAVMF/AAVMF_CODE.fd', 'UEFI firmware'],
     ],
-    test: [],
+    test: [['qemu-system-x86', 'qemu-system-x86_64', 'the other architecture, emulated']],
   },
 }[process.arch] ?? { demo: [], test: [] };
 

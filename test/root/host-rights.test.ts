@@ -136,7 +136,7 @@ test('what cannot be mounted says what and why, and leaves no half of it', async
 });
 
 test('V-72: a thread is pinned to its cores', async (t) => {
-  const { identity } = await shell(t, 'sleep 60; true');
+  const { identity } = await shell(t, 'exec sleep 60');
   const allowed = (): string =>
     /^Cpus_allowed_list:\s+(.*)$/m.exec(
       readFileSync(`/proc/${identity.pid}/status`, 'utf8'),
@@ -150,7 +150,7 @@ test('V-72: a thread is pinned to its cores', async (t) => {
 });
 
 test('limits arrive in the process, and only those named', async (t) => {
-  const { identity } = await shell(t, 'sleep 60; true');
+  const { identity } = await shell(t, 'exec sleep 60');
   const limits = (): string => readFileSync(`/proc/${identity.pid}/limits`, 'utf8');
   const files = /^Max open files.*/m.exec(limits())?.[0];
   limitProcess(identity.pid, { core: 0, fileSize: 3 * 2 ** 32, cpuSeconds: 1000 });
