@@ -47,6 +47,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
         QMP_SECTOR_IMAGES: images,
         QMP_TINY_IMAGE: tiny,
       },
+      tests.only !== '.',
     );
     console.log(formatTotals(totals));
     assertRan(totals);
@@ -72,8 +73,12 @@ interface GoEvent {
   readonly Output?: string;
 }
 
-/** Runs a Go test binary; one line per test as it ends, its output only when it failed or was skipped. */
-async function runGoBinary(command: readonly string[], env: NodeJS.ProcessEnv): Promise<Totals> {
+/** Runs a Go test binary; one line per test as it ends, and its output: always, or only when it failed or was skipped. */
+async function runGoBinary(
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+  everything: boolean,
+): Promise<Totals> {
   const child = spawn('go', ['tool', 'test2json', '-t', ...command], {
     cwd: module,
     env: { ...process.env, ...env },
@@ -102,7 +107,8 @@ async function runGoBinary(command: readonly string[], env: NodeJS.ProcessEnv): 
     count[event.Action] = (count[event.Action] ?? 0) + 1;
     const mark = { pass: '✔', fail: '✖', skip: '﹣' }[event.Action] ?? '';
     console.log(`${mark} ${name} (${(event.Elapsed ?? 0).toFixed(2)} s)`);
-    if (event.Action !== 'pass') console.log(kept.join('').trimEnd().replaceAll(/^/gm, '    '));
+    if (event.Action !== 'pass' || everything)
+      console.log(kept.join('').trimEnd().replaceAll(/^/gm, '    '));
     output.delete(name);
   }
   const code = await exit;
