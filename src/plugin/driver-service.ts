@@ -19,7 +19,8 @@ import {
   TaskState,
 } from './gen/driver_pb.ts';
 import { hclSpec } from './hcl-spec.ts';
-import type { Handlers } from './rpc.ts';
+import { releaseLogPipes } from './log-pipes.ts';
+import type { Call, Handlers } from './rpc.ts';
 import { readSignal, readStop } from './signals.ts';
 import { taskStats } from './stats.ts';
 import { decodeTaskState, encodeTaskState, handleVersion } from './task-handle.ts';
@@ -64,19 +65,12 @@ export function driverService(parts: DriverParts): Handlers<typeof Driver> {
 
     startTask: async ({ task: config }, call) => {
       if (config === undefined || config.id === '') throw missing('task');
-      const { limits } = parts.backend.config;
-      const spec = planTask(config, { limits, hostArch: parts.hostArch });
-      log.info('starting task', { task: config.id, vm: spec.name });
-      const { domain } = await tasks.start(namesOf(config), spec, call);
-      const driverState = encodeTaskState({
-        record: domain.record,
-        startedAtMs: domain.startedAtMs,
-      });
-      const networkOverride = networkOf(domain);
-      return {
-        handle: { version: handleVersion, config, state: TaskState.RUNNING, driverState },
-        ...(networkOverride && { networkOverride }),
-      };
+      try {
+        return await startTask(parts, config, call);
+      } catch (error) {
+        releaseLogPipes([config.stdoutPath, config.stderrPath]);
+        throw error;
+      }
     },
 
     recoverTask: async ({ handle }, call) => {
@@ -166,6 +160,23 @@ export function driverService(parts: DriverParts): Handlers<typeof Driver> {
     destroyNetwork: () => {
       throw new PluginError('unsupported', 'DestroyNetwork is not supported by this driver');
     },
+  };
+}
+
+async function startTask(
+  { backend, tasks, hostArch, log }: DriverParts,
+  config: TaskConfig,
+  call: Call,
+) {
+  const { limits } = backend.config;
+  const spec = planTask(config, { limits, hostArch });
+  log.info('starting task', { task: config.id, vm: spec.name });
+  const { domain } = await tasks.start(namesOf(config), spec, call);
+  const driverState = encodeTaskState({ record: domain.record, startedAtMs: domain.startedAtMs });
+  const networkOverride = networkOf(domain);
+  return {
+    handle: { version: handleVersion, config, state: TaskState.RUNNING, driverState },
+    ...(networkOverride && { networkOverride }),
   };
 }
 

@@ -85,8 +85,29 @@ func TestP24_StartErrors(t *testing.T) {
 			must.Eq(t, before, tree(t, filepath.Join(h.dir, "data")), must.Sprint("left in data_dir"))
 			_, err = h.InspectTask(task.ID)
 			must.Error(t, err)
+			released := make(chan struct{})
+			go func() {
+				task.logEnd.Wait()
+				close(released)
+			}()
+			select {
+			case <-released:
+			case <-time.After(2 * time.Second):
+				t.Fatal("the log collector still waits for a writer")
+			}
 		})
 	}
+	t.Run("what may pass by itself is worth another try", func(t *testing.T) {
+		h := launchIn(t, shortDir(t))
+		one := []map[string]any{{"min": 1_900_000_000, "max": 1_900_000_000}}
+		must.NoError(t, h.configure(map[string]any{"uid_range": one}))
+		h.sectorTask("first", obedient).start()
+		second := h.sectorTask("second", obedient)
+		_, _, err := h.StartTask(second.TaskConfig)
+		must.ErrorContains(t, err, "user id")
+		must.True(t, structs.IsRecoverable(err), must.Sprintf("%#v", err))
+		must.Len(t, 1, emulators(h.dir))
+	})
 }
 
 // bigImage is a raw image of 3 MiB where a job may use it from.

@@ -168,6 +168,7 @@ func convert(schema *hclspec.Spec, config any) (cty.Value, error) {
 type task struct {
 	*drivers.TaskConfig
 	host   *host
+	logEnd sync.WaitGroup // both readers of the logs
 	stdout *lockedBuffer
 	stderr *lockedBuffer
 }
@@ -214,15 +215,18 @@ func (h *host) newTask(name string, config map[string]any) *task {
 		},
 	}
 	must.NoError(h.t, made.EncodeDriverConfig(value))
-	follow(h.t, made.StdoutPath, made.stdout)
-	follow(h.t, made.StderrPath, made.stderr)
+	made.follow(made.StdoutPath, made.stdout)
+	made.follow(made.StderrPath, made.stderr)
 	return made
 }
 
 // follow reads a FIFO as the agent's log collector does: from the first writer to the last.
-func follow(t testing.TB, path string, into io.Writer) {
+func (task *task) follow(path string, into io.Writer) {
+	t := task.host.t
 	must.NoError(t, syscall.Mkfifo(path, 0o600))
+	task.logEnd.Add(1)
 	go func() {
+		defer task.logEnd.Done()
 		file, err := os.OpenFile(path, os.O_RDONLY, 0)
 		if err != nil {
 			return
