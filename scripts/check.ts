@@ -17,10 +17,12 @@ export async function check(): Promise<Totals> {
   await phase('format', () => run('biome', ['format', '.'], root));
   await phase('lint', () => run('biome', ['check', '--formatter-enabled=false', '.'], root));
   await phase('types', () => run('tsc', ['--noEmit', '-p', '.'], root));
-  await phase('architecture', () => runNodeTests({ files: [architecture], concurrency: 1 }));
+  await phase('architecture', () =>
+    runNodeTests({ files: [architecture], concurrency: 1, limitSeconds: 30 }),
+  );
   await phase('unused code', () => run('knip', [], root));
   const files = fastTests().map((path) => join(root, path));
-  return await phase('fast tests', () => runNodeTests({ files, concurrency: 2 }));
+  return await phase('fast tests', () => runNodeTests({ files, concurrency: 2, limitSeconds: 60 }));
 }
 
 const architecture = join(root, 'test/architecture.test.ts');

@@ -71,6 +71,8 @@ export async function run(program: string, args: readonly string[], cwd?: string
 export interface NodeTests {
   readonly files: readonly string[];
   readonly concurrency: number;
+  /** The longest that a file of tests may take; a test that hangs must not hang everything. */
+  readonly limitSeconds: number;
   /** A program and its first arguments to put before node: a namespace of its own, for example. */
   readonly wrapper?: readonly string[];
 }
@@ -89,6 +91,7 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
       process.execPath,
       '--test',
       `--test-concurrency=${tests.concurrency}`,
+      `--test-timeout=${tests.limitSeconds * 1000}`,
       '--test-reporter=spec',
       '--test-reporter-destination=stdout',
       '--test-reporter=tap',

@@ -50,7 +50,9 @@ async function guests(): Promise<Totals> {
 
 async function nodeTests(kind: string): Promise<Totals> {
   const files = globSync(`test/${kind}/**/*.test.ts`, { cwd: root }).toSorted();
-  return await phase(`${kind} tests`, () => runNodeTests({ files, concurrency: 2, wrapper }));
+  return await phase(`${kind} tests`, () =>
+    runNodeTests({ files, concurrency: 2, limitSeconds: 300, wrapper }),
+  );
 }
 
 async function nomad(only: string): Promise<Totals> {
