@@ -26,8 +26,8 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
   const binary = join(root, 'dist/nomad.test');
   mkdirSync(dirname(binary), { recursive: true });
   await phase('build the Nomad tests', async () => {
-    await run('go', ['vet', '-mod=readonly', '.'], module);
-    await run('go', ['test', '-mod=readonly', '-c', '-o', binary, '.'], module);
+    await run('go', ['vet', '-mod=readonly', '.'], { cwd: module });
+    await run('go', ['test', '-mod=readonly', '-c', '-o', binary, '.'], { cwd: module });
   });
   const agent = await phase('build the Nomad agent', nomadAgent);
   const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';

@@ -54,25 +54,64 @@ export async function phase<T>(name: string, run: () => T | Promise<T>): Promise
   }
 }
 
-/** Runs a program with our own output; anything but exit code 0 is an error that names it. */
-export async function run(program: string, args: readonly string[], cwd?: string): Promise<void> {
+export interface RunOptions {
+  readonly cwd?: string;
+  readonly limitSeconds?: number;
+}
+
+/**
+ * Runs a program with our own output; anything but exit code 0 is an error that names it. It gets a process group of its
+ * own, so that all of it can be ended: at the limit, and when we are.
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  { cwd, limitSeconds = 3600 }: RunOptions = {},
+): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const child = spawn(program, args, { stdio: ['ignore', 'inherit', 'inherit'], cwd });
-  child.on('error', (cause) =>
-    reject(new PhaseError(`cannot start ${program}: ${cause.message}`, { cause })),
-  );
+  const fail = (text: string) => reject(new PhaseError(`${program} ${args.join(' ')}: ${text}`));
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    cwd,
+    detached: true,
+  });
+  const endGroup = (signal: NodeJS.Signals) => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, signal);
+    } catch {
+      // It has ended meanwhile.
+    }
+  };
+  const quit = () => {
+    endGroup('SIGTERM');
+    process.exit(130);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, quit);
+  const timer = setTimeout(() => {
+    fail(`still running after ${limitSeconds} s`);
+    // First so that isolated.sh can clear up; what spins in JavaScript hears nothing else than the second.
+    endGroup('SIGTERM');
+    setTimeout(endGroup, 3000, 'SIGKILL').unref();
+  }, limitSeconds * 1000);
+  child.on('error', (cause) => fail(cause.message));
   child.on('exit', (code, signal) => {
     if (code === 0) resolve();
-    else reject(new PhaseError(`${program} ${args.join(' ')}: ${signal ?? `exit code ${code}`}`));
+    else fail(signal ?? `exit code ${code}`);
   });
-  await promise;
+  try {
+    await promise;
+  } finally {
+    clearTimeout(timer);
+    for (const signal of signals) process.off(signal, quit);
+  }
 }
 
 export interface NodeTests {
   readonly files: readonly string[];
   readonly concurrency: number;
-  /** The longest that a file of tests may take; a test that hangs must not hang everything. */
-  readonly limitSeconds: number;
+  /** The longest that one file of tests may take, and all of them: one that hangs must not hang everything. */
+  readonly limitSeconds: { readonly file: number; readonly all: number };
   /** A program and its first arguments to put before node: a namespace of its own, for example. */
   readonly wrapper?: readonly string[];
 }
@@ -91,24 +130,24 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
       process.execPath,
       '--test',
       `--test-concurrency=${tests.concurrency}`,
-      `--test-timeout=${tests.limitSeconds * 1000}`,
+      `--test-timeout=${tests.limitSeconds.file * 1000}`,
       '--test-reporter=spec',
       '--test-reporter-destination=stdout',
       '--test-reporter=tap',
       `--test-reporter-destination=${tap}`,
       ...tests.files,
     ];
-    const outcome = await run(program, args).then(
+    const outcome = await run(program, args, { limitSeconds: tests.limitSeconds.all }).then(
       () => undefined,
       (error: unknown) => error,
     );
     const totals = parseTap(readFileSync(tap, 'utf8'));
     console.log(formatTotals(totals));
+    if (outcome !== undefined && totals.fail === 0) {
+      const reason = outcome instanceof Error ? outcome.message : String(outcome);
+      throw new PhaseError(reason, { totals });
+    }
     assertRan(totals);
-    if (outcome !== undefined)
-      throw new PhaseError(outcome instanceof Error ? outcome.message : String(outcome), {
-        totals,
-      });
     return totals;
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -51,7 +51,7 @@ async function guests(): Promise<Totals> {
 async function nodeTests(kind: string): Promise<Totals> {
   const files = globSync(`test/${kind}/**/*.test.ts`, { cwd: root }).toSorted();
   return await phase(`${kind} tests`, () =>
-    runNodeTests({ files, concurrency: 2, limitSeconds: 300, wrapper }),
+    runNodeTests({ files, concurrency: 2, limitSeconds: { file: 300, all: 1200 }, wrapper }),
   );
 }
 
