@@ -175,6 +175,7 @@ client {
   servers           = ["127.0.0.1:%d"]
   cpu_total_compute = 4000
   network_interface = "uplink0"
+  cni_path          = "/usr/lib/cni"
   max_kill_timeout  = "60s"
   options = {
     "driver.allowlist"     = "virt"

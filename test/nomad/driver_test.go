@@ -54,7 +54,7 @@ func TestP23_StartTaskHandle(t *testing.T) {
 	})
 }
 
-// P-24: what may work at the next try is told apart from what never will, and neither leaves anything.
+// P-24 D34 V-51: what may work at the next try is told apart from what never will, and neither leaves anything.
 func TestP24_StartErrors(t *testing.T) {
 	h := launch(t)
 	big := bigImage(t, h)
@@ -150,7 +150,7 @@ func make128() []byte {
 	return name
 }
 
-// P-26: WaitTask blocks until the end, answers alike for all, for ever, and maps every kind of end.
+// P-26 D35: WaitTask blocks until the end, answers alike for all, for ever, and maps every kind of end.
 func TestP26_WaitTask(t *testing.T) {
 	t.Run("the guest powers off: success, the same for all who ask", func(t *testing.T) {
 		h := launch(t)
@@ -164,6 +164,7 @@ func TestP26_WaitTask(t *testing.T) {
 			result := receive(t, results, 30*time.Second)
 			must.True(t, result.Successful(), must.Sprintf("%+v", result))
 		}
+		must.SliceEmpty(t, emulators(h.dir), must.Sprint("it has ended when the answer comes"))
 		must.True(t, task.exit(time.Second).Successful(), must.Sprint("asked again afterwards"))
 	})
 	t.Run("panic: a failure that says so", func(t *testing.T) {
@@ -294,7 +295,7 @@ func TestP27_StopTask(t *testing.T) {
 	})
 }
 
-// P-28: DestroyTask leaves nothing, and nothing without force that runs.
+// P-28 D6 V-51: DestroyTask leaves nothing, and nothing without force that runs.
 func TestP28_DestroyTask(t *testing.T) {
 	h := launch(t)
 	task := h.sectorTask("vm", obedient)

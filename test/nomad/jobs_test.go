@@ -12,7 +12,7 @@ import (
 	"github.com/shoenig/test/must"
 )
 
-// A service runs, its console is its log, its figures are known, and it stops when asked.
+// P-44: under a real agent (of another version by $NOMAD_BIN) a service runs, its console is its log, its figures are known, and it stops when asked.
 func TestJobRunsLogsAndStops(t *testing.T) {
 	c := newClient(t)
 	job := c.newJob("web", jobParts{mode: obedient}).run()
