@@ -35,6 +35,7 @@ const perArch = {
     ],
     test: [
       ['qemu-system-arm', 'qemu-system-aarch64', 'the other architecture, emulated'],
+      ['binutils-aarch64-linux-gnu', 'aarch64-linux-gnu-as', 'its guest of a few instructions'],
       ['ovmf', '/usr/share/OVMF/OVMF_CODE_4M.fd', 'UEFI firmware'],
       ['syslinux-common', '/usr/lib/syslinux/mbr/mbr.bin', 'boot sector of the Debian guest'],
     ],
@@ -44,7 +45,10 @@ const perArch = {
       ['qemu-system-arm', 'qemu-system-aarch64', 'the emulator that runs the guests'],
       ['qemu-efi-aarch64', '/usr/share/AAVMF/AAVMF_CODE.fd', 'UEFI firmware'],
     ],
-    test: [['qemu-system-x86', 'qemu-system-x86_64', 'the other architecture, emulated']],
+    test: [
+      ['qemu-system-x86', 'qemu-system-x86_64', 'the other architecture, emulated'],
+      ['binutils-x86-64-linux-gnu', 'x86_64-linux-gnu-as', 'its guest of a few instructions'],
+    ],
   },
 }[process.arch] ?? { demo: [], test: [] };
 

@@ -52,12 +52,18 @@ test('V-13: machines are listed, and the default is the one the alias stands for
 });
 
 /** A directory with a script in the place of an emulator, that counts how often it runs. */
-function fakeEmulator(t: TestContext, body: string): { readonly path: string; runs(): number } {
+function fakeEmulator(
+  t: TestContext,
+  body: string,
+  names: readonly string[] = ['qemu-system-x86_64'],
+): { readonly path: string; runs(): number } {
   const path = tmpDir(t);
   const counter = join(path, 'runs');
   writeFileSync(counter, '');
-  writeFileSync(join(path, 'qemu-system-x86_64'), `#!/bin/sh\necho >>${counter}\n${body}\n`);
-  chmodSync(join(path, 'qemu-system-x86_64'), 0o755);
+  for (const name of names) {
+    writeFileSync(join(path, name), `#!/bin/sh\necho >>${counter}\n${body}\n`);
+    chmodSync(join(path, name), 0o755);
+  }
   return { path, runs: () => readFileSync(counter, 'utf8').length };
 }
 
@@ -94,13 +100,16 @@ test('V-16: an emulator is asked once, and again when its file changes', async (
   assert.equal(runs(), 6);
 });
 
+// A real emulator of the other architecture on this host would make up for a broken one.
+const both = ['qemu-system-x86_64', 'qemu-system-aarch64'];
+
 const broken: Record<string, [string, RegExp]> = {
   'fails to start': ['echo "libfoo.so: cannot open" >&2; exit 127', /exit 127: libfoo.so/],
   'is no QEMU at all': ['echo hello', /names neither its version nor/],
 };
 for (const [name, [body, words]] of Object.entries(broken)) {
   test(`an emulator that ${name} is an error, and asked anew the next time`, async (t) => {
-    const { path, runs } = fakeEmulator(t, body);
+    const { path, runs } = fakeEmulator(t, body, both);
     const ask = findEmulators(waiting(), { path });
     await assert.rejects(
       ask,
@@ -114,7 +123,7 @@ for (const [name, [body, words]] of Object.entries(broken)) {
 }
 
 test('an emulator that hangs is left alone when patience ends', async (t) => {
-  const { path } = fakeEmulator(t, 'sleep 60');
+  const { path } = fakeEmulator(t, 'sleep 60', both);
   const begin = Date.now();
   await assert.rejects(findEmulators(waiting(100), { path }), { code: 'emulator' });
   assert.ok(Date.now() - begin < 5000);
