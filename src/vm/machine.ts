@@ -241,13 +241,9 @@ export class Machine implements Domain {
     if (status !== undefined) return status;
     // Not our child: the socket's end tells of its death at once, a look now and then covers a lost connection.
     while (isAlive(identity) && !this.#over.signal.aborted) {
-      const pause = new AbortController();
-      const nap = sleep(lookAgainMs, undefined, { signal: pause.signal }).catch(() => {});
-      await Promise.race([
-        nap,
-        ...(this.#qmp.client === undefined ? [] : [this.#qmp.client.closed]),
-      ]);
-      pause.abort();
+      const { client } = this.#qmp;
+      if (client !== undefined) await client.closed;
+      else await sleep(lookAgainMs, undefined, { signal: this.#over.signal }).catch(() => {});
       await waitGone(identity, { signal: AbortSignal.timeout(dyingMs) }).catch(() => {});
     }
     return undefined;
