@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { link, open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { errnoOf, hostError } from './error.ts';
+import { hostError } from './error.ts';
 
 /**
  * Replaces a file whole: whoever reads the path sees the old content or the new one, never a part. `mode` is exact, the
- * umask does not count. Nothing is synced: a kill of this process at any moment does no harm, a power cut may leave the
- * file empty. Throws HostError 'file'.
+ * umask does not count. Nothing is synced: a kill of this process at any moment leaves the path whole and at most a
+ * draft beside it, whose name begins with a dot; a power cut may leave the file empty. Throws HostError 'file'.
  */
 export async function writeAtomic(
   path: string,
@@ -20,25 +20,6 @@ export async function writeAtomic(
   } catch (error) {
     await rm(draft, { force: true });
     throw hostError('file', `writing ${path}`, error);
-  }
-}
-
-/** Makes a file with all of its content, unless the path exists: then nothing changes and the answer is false. */
-export async function createExclusive(
-  path: string,
-  content: string,
-  { mode }: { readonly mode: number },
-): Promise<boolean> {
-  const draft = draftName(path);
-  try {
-    await writeDraft(draft, content, mode);
-    await link(draft, path); // unlike rename, link refuses to replace
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === 'EEXIST') return false;
-    throw hostError('file', `creating ${path}`, error);
-  } finally {
-    await rm(draft, { force: true });
   }
 }
 

@@ -1,4 +1,4 @@
-export { createExclusive, writeAtomic } from './atomic-file.ts';
+export { writeAtomic } from './atomic-file.ts';
 export {
   type CgroupPlan,
   type CgroupRequest,

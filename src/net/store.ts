@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createExclusive, lockFile, type Waiting, writeAtomic } from '#host';
+import { lockFile, type Waiting, writeAtomic } from '#host';
 import {
   type Claim,
   decodeClaim,
@@ -48,8 +48,12 @@ export class NetworkStore {
   }
 
   async keepRecord(record: NetworkRecord): Promise<void> {
-    await mkdir(join(this.#dir, record.bridge), { recursive: true, mode: 0o700 });
-    const path = join(this.#dir, record.bridge, recordFile);
+    const dir = join(this.#dir, record.bridge);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    // Under the lock nobody else writes here: what begins with a dot is of a process that was killed while it did.
+    const drafts = (await namesIn(dir)).filter((name) => name.startsWith('.'));
+    await Promise.all(drafts.map((name) => rm(join(dir, name), { force: true })));
+    const path = join(dir, recordFile);
     await writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o600 });
   }
 
@@ -69,8 +73,6 @@ export class NetworkStore {
 
   /** Takes the address, or renews the claim the same NIC has on it. */
   async keepClaim(bridge: string, claim: Claim): Promise<void> {
-    const path = join(this.#dir, bridge, claim.ip);
-    if (await createExclusive(path, encodeClaim(claim), { mode: 0o600 })) return;
     const holder = await this.claim(bridge, claim.ip);
     if (holder !== undefined && (holder.vm !== claim.vm || holder.index !== claim.index)) {
       throw new NetError(
@@ -78,7 +80,7 @@ export class NetworkStore {
         `VM ${claim.vm}: address ${claim.ip} on ${bridge} was taken by VM ${holder.vm}`,
       );
     }
-    await writeAtomic(path, encodeClaim(claim), { mode: 0o600 });
+    await writeAtomic(join(this.#dir, bridge, claim.ip), encodeClaim(claim), { mode: 0o600 });
   }
 
   async dropClaim(bridge: string, ip: string): Promise<void> {

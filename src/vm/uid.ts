@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rm } from 'node:fs/promises';
-import { createExclusive } from '#host';
+import { mkdir, readlink, rm, symlink } from 'node:fs/promises';
 import { VmError } from './error.ts';
 
 export interface UidRange {
@@ -9,8 +8,8 @@ export interface UidRange {
 }
 
 /**
- * Finds a user id that no other VM of this data directory has. A claim is a file named after the id, made
- * exclusively, so that no two processes choose the same one.
+ * Finds a user id that no other VM of this data directory has. A claim is a symbolic link named after the id, which
+ * points at the VM's name: made whole or not at all, by one of all who try, with nothing beside it to be left behind.
  */
 export async function claimUid(
   name: string,
@@ -24,7 +23,7 @@ export async function claimUid(
     const uid = range.min + ((start + step) % size);
     const file = `${dir}/${uid}`;
     if (await isTaken(file)) continue;
-    const made = await perform(file, () => createExclusive(file, `${name}\n`, { mode: 0o600 }));
+    const made = await perform(file, () => claim(file, name));
     if (made) return uid;
   }
   throw new VmError('host', `all ${size} user ids from ${range.min} to ${range.max} are in use`, {
@@ -37,15 +36,29 @@ export async function releaseUid(file: string, name: string): Promise<void> {
   if ((await ownerOf(file)) === name) await rm(file, { force: true });
 }
 
+async function claim(file: string, name: string): Promise<boolean> {
+  try {
+    await symlink(name, file);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
 async function isTaken(file: string): Promise<boolean> {
   return (await ownerOf(file)) !== undefined;
 }
 
 async function ownerOf(file: string): Promise<string | undefined> {
   try {
-    return (await readFile(file, 'utf8')).trim();
+    return await readlink(file);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+function errorCode(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

@@ -9,7 +9,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { createExclusive, writeAtomic } from '#host';
+import { writeAtomic } from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 test('a file is written with exactly its mode, and nothing beside it stays', async (t) => {
@@ -46,7 +46,6 @@ test('a link is replaced, not followed', async (t) => {
   symlinkSync('target', join(dir, 'link'));
   await writeAtomic(join(dir, 'link'), 'new', { mode: 0o600 });
   assert.equal(readFileSync(join(dir, 'target'), 'utf8'), 'mine');
-  assert.ok(!(await createExclusive(join(dir, 'target'), 'other', { mode: 0o600 })));
 });
 
 test('what cannot be written says so and leaves nothing', async (t) => {
@@ -61,22 +60,7 @@ test('what cannot be written says so and leaves nothing', async (t) => {
     code: 'file',
     errno: 'ENOENT',
   });
-  await assert.rejects(createExclusive(join(dir, 'no/where'), 'x', { mode: 0o600 }), {
-    code: 'file',
-    errno: 'ENOENT',
-  });
   assert.deepEqual(readdirSync(dir), ['taken']);
-});
-
-test('of many that create one file, one does, and its content is there whole', async (t) => {
-  const dir = tmpDir(t);
-  const path = join(dir, 'claim');
-  const names = Array.from({ length: 40 }, (_, index) => `owner ${index}`);
-  const won = await Promise.all(names.map((name) => createExclusive(path, name, { mode: 0o640 })));
-  const winners = names.filter((_, index) => won[index]);
-  assert.deepEqual(winners, [readFileSync(path, 'utf8')]);
-  assert.equal(statSync(path).mode & 0o777, 0o640);
-  assert.deepEqual(readdirSync(dir), ['claim']);
 });
 
 test('a long name is no obstacle', async (t) => {

@@ -10,7 +10,7 @@ import { requireOrSkip } from './require.ts';
 
 const inside = 'NQ_NETNS';
 // One that hangs is ended, with everything in its namespace.
-const insideMs = 150_000;
+const usualMs = 150_000;
 
 /**
  * Declares a file's tests so that they run in a network namespace of their own: from outside there is one test, which
@@ -20,6 +20,7 @@ export function inOwnNetns(
   fileUrl: string,
   programs: readonly string[],
   declare: () => void,
+  insideMs = usualMs,
 ): void {
   if (process.env[inside] === '1') {
     declare();

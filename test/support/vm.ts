@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -24,6 +26,7 @@ import {
   type VmSpec,
 } from '#vm';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/plan.ts';
+import { type ProcessFigures, processFigures } from '../../src/vm/stats.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
@@ -52,7 +55,7 @@ export class VmGround implements AsyncDisposable {
   readonly taskDir: string;
   readonly lines: string[] = [];
   readonly events: { readonly name: string; readonly event: DomainEvent }[] = [];
-  readonly #virtualizers: QemuVirtualizer[] = [];
+  readonly virtualizers: QemuVirtualizer[] = [];
   readonly #children: ChildProcess[] = [];
   readonly #names = new Set<string>();
 
@@ -83,7 +86,7 @@ export class VmGround implements AsyncDisposable {
   virtualizer(): QemuVirtualizer {
     const virtualizer = QemuVirtualizer.create(this.options);
     virtualizer.onEvent((name, event) => this.events.push({ name, event }));
-    this.#virtualizers.push(virtualizer);
+    this.virtualizers.push(virtualizer);
     return virtualizer;
   }
 
@@ -117,11 +120,14 @@ export class VmGround implements AsyncDisposable {
   async starter(spec: VmSpec): Promise<Starter> {
     const program = join(import.meta.dirname, 'vm-starter.ts');
     const { log: _, ...options } = this.options;
+    const stray = join(this.root, 'stray');
+    const fd = openSync(stray, 'a');
     const child = spawn(process.execPath, [program, JSON.stringify({ options, spec })], {
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit', fd],
     });
+    closeSync(fd);
     this.#children.push(child);
-    const starter = new Starter(child);
+    const starter = new Starter(child, stray);
     await starter.ready;
     return starter;
   }
@@ -134,6 +140,11 @@ export class VmGround implements AsyncDisposable {
 
   told(name = 'vm-0'): readonly string[] {
     return this.events.filter((it) => it.name === name).map((it) => it.event.message);
+  }
+
+  /** What the kernel says of a process, whoever started it. */
+  async usageOf(pid: number): Promise<ProcessFigures> {
+    return (await processFigures(pid)) ?? assert.fail(`process ${pid} is gone`);
   }
 
   /** What VMs of this ground have on the host, in words; nothing after all are destroyed. */
@@ -161,7 +172,7 @@ export class VmGround implements AsyncDisposable {
       child.kill('SIGKILL');
       await new Promise((resolve) => child.once('exit', resolve));
     }
-    for (const virtualizer of this.#virtualizers) await virtualizer[Symbol.asyncDispose]();
+    for (const virtualizer of this.virtualizers) await virtualizer[Symbol.asyncDispose]();
     await using remover = QemuVirtualizer.create(this.options);
     for (const name of this.#names) await remover.destroyDomain(name);
     const left = this.leftovers();
@@ -173,14 +184,21 @@ export class VmGround implements AsyncDisposable {
 /** Another plugin process, with one VM. */
 export class Starter {
   readonly ready: Promise<string>;
+  /** A file that the process was started with, open for whatever it starts. */
+  readonly stray: string;
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
-  constructor(child: ChildProcess) {
+  constructor(child: ChildProcess, stray: string) {
     assert.ok(child.stdout !== null);
+    this.stray = stray;
     this.#child = child;
     this.#lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     this.ready = this.#line();
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? assert.fail('the process did not start');
   }
 
   begin(): void {
