@@ -175,10 +175,11 @@ test('P-30 V-101 V-102 D16: stats come at once, keep the beat, are complete, and
   for (const { stats } of stream.messages) {
     assert.equal(stats?.id, id);
     assert.ok(stats?.timestamp);
-    assert.ok(Number(stats.aggResourceUsage?.memory?.rss) > 0);
     assert.deepEqual(stats.aggResourceUsage?.memory?.measuredFields, [MemoryUsage_Fields.RSS]);
     assert.equal(Object.keys(stats.resourceUsageByPid).length, 1);
   }
+  // The kernel counts the pages of a process that has just begun in batches: there may be none yet.
+  assert.ok(stream.messages.some((it) => Number(it.stats?.aggResourceUsage?.memory?.rss) > 0));
   const [first, ...later] = stream.messages.map((it) => it.stats?.aggResourceUsage?.cpu);
   assert.deepEqual(first?.measuredFields, [], 'a rate needs two samples');
   assert.deepEqual(later[0]?.measuredFields, [
