@@ -54,7 +54,7 @@ export async function runJob(stage: Stage, parts: NomadParts): Promise<void> {
   await sleep(2500, undefined, { signal });
   await agent.show(['alloc', 'status', '-stats', alloc], (line) => line.trim() !== '');
 
-  report.step('Stop the job: the guest gets its power button pressed');
+  report.step('Stop the job: the guest is asked to power off');
   await agent.show(['job', 'stop', '-detach', 'hello']);
   await agent.until('the allocation is complete', 30_000, async () => {
     return text(await agent.get(`/v1/allocation/${alloc}`), 'ClientStatus') === 'complete';

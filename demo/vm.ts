@@ -86,7 +86,7 @@ async function tour(
     );
   }
 
-  report.step('Stop: press the power button and wait for the guest');
+  report.step('Stop: ask the guest to power off and wait for it');
   const begin = performance.now();
   await virtualizer.stopDomain(domain.name, { graceMs: stopMs, immediately: false });
   const exit = await domain.wait({ signal });

@@ -54,10 +54,10 @@ const jobText = `### Other parts of a job
 | \`network { port }\` | Reaches the guest when \`network_interface\` names its label. Without \`to\` it is the same port inside. |
 | \`network { dns }\` | Servers and search domains are told to the guest; \`options\` are refused. |
 | \`artifact\`, \`template\` | Files in the task directory; images and user data may be among them. \`/alloc\`, \`/local\` and \`/secrets\` are mounted in the guest, read-only. |
-| \`env\` | The environment of the guest's login shells. |
+| \`env\` | The environment of root's login shells in the guest: the file with it is for root alone. |
 | \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |
-| \`kill_signal\` | \`SIGKILL\` skips powering off. Any other presses the power button. |
-| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` press the power button, \`SIGKILL\` pulls the plug; others are refused. |
+| \`kill_signal\` | \`SIGKILL\` skips powering off. Any other asks the guest to power off: its agent where one runs, else by the ACPI power button. |
+| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` pulls the plug; others are refused. |
 | \`volume_mount\`, \`device\`, \`user\` | Refused: not supported. |`;
 
 /** One table per block: its attributes, then its blocks, each with a table of its own. */

@@ -1,7 +1,7 @@
 import type { StopRequest } from '#vm';
 import { PluginError } from './error.ts';
 
-/** How long a guest has after the power button was pressed by a signal. */
+/** How long a guest has to power off after a signal. */
 const signalGraceMs = 30_000;
 
 /** What a VM makes of a signal: the ones that have a meaning for a machine. */
@@ -22,7 +22,7 @@ export function readSignal(name: string): StopRequest {
   );
 }
 
-/** StopTask's timeout and kill_signal: SIGKILL and no time at all skip every polite step, the rest is a power button. */
+/** StopTask's timeout and kill_signal: SIGKILL and no time at all skip every polite step. */
 export function readStop(signal: string, timeoutMs: number): StopRequest {
   const immediately = signal === 'SIGKILL' || timeoutMs <= 0;
   return { graceMs: Math.max(0, timeoutMs), immediately };

@@ -66,6 +66,11 @@ export interface Commands {
     /** `thread-id` is the vCPU's thread on the host. */
     return: readonly { readonly 'cpu-index': number; readonly 'thread-id': number }[];
   };
+  /** `frontend-open` is whether the guest's side of a serial port is open. */
+  'query-chardev': {
+    arguments: Empty;
+    return: readonly { readonly label: string; readonly 'frontend-open': boolean }[];
+  };
   'query-qmp-schema': { arguments: Empty; return: readonly unknown[] };
   cont: { arguments: Empty; return: Empty };
   stop: { arguments: Empty; return: Empty };
@@ -192,6 +197,7 @@ const answers: {
   'query-status': v.object({ status: text, running: v.boolean() }),
   'query-kvm': v.object({ enabled: v.boolean(), present: v.boolean() }),
   'query-cpus-fast': v.array(v.object({ 'cpu-index': v.number(), 'thread-id': v.number() })),
+  'query-chardev': v.array(v.object({ label: text, 'frontend-open': v.boolean() })),
   'query-qmp-schema': v.array(anything),
   cont: nothing,
   stop: nothing,

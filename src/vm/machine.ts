@@ -189,7 +189,8 @@ export class Machine implements Domain {
     this.#enter('stopping');
     const ended = await climbDown(
       {
-        qmp: this.#qmp.client,
+        qmp: () => this.#qmp.client,
+        agentPath: this.#parts.paths.agent,
         ended: this.#ended.promise,
         terminate: () => pidfdSignal(this.#parts.identity, sigterm),
         tell: (message) => this.#parts.tell({ message, annotations: {} }),

@@ -1,4 +1,5 @@
-import type { QmpClient } from '#qmp';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GuestAgent, type QmpClient } from '#qmp';
 
 /** How long each rung of the stop ladder may take; together they fill the job's kill_timeout. */
 export interface StopTimes {
@@ -16,7 +17,10 @@ export function stopTimes(graceMs: number): StopTimes {
 
 /** What the ladder needs of a VM. */
 export interface Stoppable {
-  readonly qmp: QmpClient | undefined;
+  /** The connection of this moment: one that broke is made again. */
+  qmp(): QmpClient | undefined;
+  /** Socket of the port that the guest agent listens at. */
+  readonly agentPath: string;
   /** Settles when the VM has ended. */
   readonly ended: Promise<unknown>;
   terminate(): void;
@@ -24,6 +28,11 @@ export interface Stoppable {
 }
 
 const statusMs = 1000;
+/** An agent that runs answers within milliseconds; one that hangs must not use up the button's time. */
+const agentMs = 1500;
+/** A guest that the agent shuts down is left in peace for so long before the button is pressed as well. */
+const agentHeadStartMs = 10_000;
+const noConnectionPauseMs = 100;
 
 /** Presses of the power button: at once, again soon for guests that missed the first, then now and then. */
 const pressAgainMs = [500, 2500, 5000];
@@ -35,34 +44,73 @@ const pressAgainMs = [500, 2500, 5000];
 export async function climbDown(vm: Stoppable, times: StopTimes): Promise<boolean> {
   if (await askGuest(vm, times.politeMs)) return true;
   vm.tell('Guest did not power off in time; ending QEMU');
-  await send(vm.qmp, 'quit', times.rungMs);
+  await send(vm.qmp(), 'quit', times.rungMs);
   if (await endsWithin(vm.ended, times.rungMs)) return true;
   vm.terminate();
   return endsWithin(vm.ended, times.rungMs);
 }
 
 async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
-  if (vm.qmp === undefined || politeMs <= 0) return endsWithin(vm.ended, 0);
   const until = performance.now() + politeMs;
-  vm.tell('ACPI power button pressed');
-  // A paused guest would never see the button, and whether it is paused only QEMU knows for sure.
-  if (await isPaused(vm.qmp, politeMs)) await send(vm.qmp, 'cont', politeMs);
-  for (let press = 0; ; press += 1) {
-    const left = until - performance.now();
-    if (left <= 0) return false;
-    await send(vm.qmp, 'system_powerdown', left);
-    const pause = pressAgainMs[Math.min(press, pressAgainMs.length - 1)] ?? 5000;
-    const wait = Math.min(pause, until - performance.now());
-    if (await endsWithin(vm.ended, wait)) return true;
+  const left = (): number => Math.max(0, until - performance.now());
+  const qmp = await connection(vm, left);
+  if (qmp === undefined) return endsWithin(vm.ended, 0);
+  // A paused guest would never hear of it, and whether it is paused only QEMU knows for sure.
+  if (await isPaused(qmp, left())) await send(qmp, 'cont', left());
+  if ((await agentListens(qmp, left())) && (await askAgent(vm, left()))) {
+    if (await endsWithin(vm.ended, Math.min(agentHeadStartMs, left() / 2))) return true;
   }
+  if (left() > 0) vm.tell('ACPI power button pressed');
+  return pressButton(vm, left);
+}
+
+async function pressButton(vm: Stoppable, left: () => number): Promise<boolean> {
+  for (let press = 0; left() > 0; press += 1) {
+    await send(vm.qmp(), 'system_powerdown', left());
+    const pauseMs = pressAgainMs[Math.min(press, pressAgainMs.length - 1)] ?? 5000;
+    if (await endsWithin(vm.ended, Math.min(pauseMs, left()))) return true;
+  }
+  return false;
+}
+
+/** The connection, waited for while it is being made again; undefined when it did not come in time. */
+async function connection(vm: Stoppable, left: () => number): Promise<QmpClient | undefined> {
+  let over = false;
+  void vm.ended.then(() => {
+    over = true;
+  });
+  while (vm.qmp() === undefined && !over && left() > 0) await sleep(noConnectionPauseMs);
+  return vm.qmp();
 }
 
 async function isPaused(qmp: QmpClient, limitMs: number): Promise<boolean> {
   try {
-    const waiting = { signal: AbortSignal.timeout(Math.min(statusMs, Math.ceil(limitMs))) };
-    return !(await qmp.execute('query-status', {}, waiting)).running;
+    return !(await qmp.execute('query-status', {}, within(Math.min(statusMs, limitMs)))).running;
   } catch {
     return false;
+  }
+}
+
+/** Whether the guest has opened its end of the port: without that nobody there would read a question. */
+async function agentListens(qmp: QmpClient, limitMs: number): Promise<boolean> {
+  try {
+    const ports = await qmp.execute('query-chardev', {}, within(Math.min(statusMs, limitMs)));
+    return ports.some((it) => it.label === 'agent' && it['frontend-open']);
+  } catch {
+    return false;
+  }
+}
+
+/** Whether an agent took the order. It has no word for yes: what is not refused within a moment is being done. */
+async function askAgent(vm: Stoppable, limitMs: number): Promise<boolean> {
+  const waiting = within(Math.min(agentMs, limitMs / 2));
+  try {
+    await using agent = await GuestAgent.connect(vm.agentPath, waiting);
+    vm.tell('Guest agent asked to shut down');
+    await agent.order('guest-shutdown', { mode: 'powerdown' }, within(Math.min(agentMs, limitMs)));
+    return true;
+  } catch {
+    return false; // absent, hung or not allowed to: there is still the button
   }
 }
 
@@ -72,16 +120,15 @@ async function send(
   command: 'cont' | 'quit' | 'system_powerdown',
   limitMs: number,
 ): Promise<void> {
-  if (qmp === undefined) return;
   try {
-    await qmp.execute(
-      command,
-      {},
-      { signal: AbortSignal.timeout(Math.max(1, Math.ceil(limitMs))) },
-    );
+    await qmp?.execute(command, {}, within(limitMs));
   } catch {
     // Closed, hung or refused: the next rung follows.
   }
+}
+
+function within(limitMs: number): { readonly signal: AbortSignal } {
+  return { signal: AbortSignal.timeout(Math.max(1, Math.ceil(limitMs))) };
 }
 
 async function endsWithin(ended: Promise<unknown>, limitMs: number): Promise<boolean> {

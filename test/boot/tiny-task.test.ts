@@ -235,8 +235,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
       assert.ok(usage.pids.length > helpers, 'the helpers count as well');
     });
 
-    await t.test('V-87: the power button is heard', async () => {
+    await t.test('V-87: the agent in the guest is asked to shut down', async () => {
       const exit = await powerOff(virtualizer, domain);
+      assert.ok(ground.told().includes('Guest agent asked to shut down'));
+      assert.ok(!ground.told().includes('ACPI power button pressed'));
       assert.deepEqual(exit, {
         exitCode: 0,
         signal: 0,

@@ -6,5 +6,5 @@ import { availableParallelism, loadavg } from 'node:os';
  */
 export function patient(ms: number): number {
   const perCore = (loadavg()[0] ?? 0) / availableParallelism();
-  return ms * Math.max(1, 2 * perCore);
+  return Math.ceil(ms * Math.max(1, 2 * perCore));
 }

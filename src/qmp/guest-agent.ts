@@ -1,0 +1,139 @@
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { connect as connectSocket, type Socket } from 'node:net';
+import type { Waiting } from './client.ts';
+import { QmpError } from './error.ts';
+import { FrameReader } from './frame.ts';
+import { parseJson } from './message.ts';
+
+/** Every command this driver sends to the agent inside a guest. */
+export interface AgentCommands {
+  'guest-shutdown': { readonly mode: 'powerdown' | 'halt' | 'reboot' };
+}
+
+/** The longest line taken from a guest: answers to what is asked here have a few hundred bytes. */
+const maxAnswerBytes = 64 * 1024;
+
+/** The agent's parser starts afresh at this byte, and puts it before its answer to a delimited sync. */
+const restart = 0xff;
+
+/**
+ * A session with qemu-guest-agent, over the socket behind its serial port. Whatever it says is the guest's word: it is
+ * bounded in size and time, decoded, and nothing on the host may depend on it.
+ */
+export class GuestAgent implements AsyncDisposable {
+  readonly #socket: Socket;
+  readonly #lines: AsyncGenerator<string>;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    this.#lines = linesOf(socket);
+  }
+
+  /**
+   * Connects and finds the point from which answers are to our questions: late ones to somebody else's may come first.
+   * QmpError `connect` where nobody listens, `timeout` where no agent answers before the signal, `closed`, `protocol`.
+   */
+  static async connect(path: string, { signal }: Waiting): Promise<GuestAgent> {
+    const socket = connectSocket({ path });
+    socket.on('error', () => {});
+    // The end of the wait is the end of the socket, which ends whatever reads from it.
+    const giveUp = (): void => void socket.destroy();
+    signal.addEventListener('abort', giveUp, { once: true });
+    try {
+      await once(socket, 'connect', { signal });
+      const agent = new GuestAgent(socket);
+      await agent.#synchronize();
+      return agent;
+    } catch (cause) {
+      socket.destroy();
+      if (signal.aborted) throw tooLate('the guest agent did not answer', signal);
+      if (cause instanceof QmpError) throw cause;
+      throw new QmpError('connect', `no guest agent's socket at ${path}`, { cause });
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
+  /**
+   * Sends a command that is answered only when it is refused, as guest-shutdown is. Returns when the signal comes or
+   * the session ends; throws QmpError `command` with the agent's words when it refuses.
+   */
+  async order<C extends keyof AgentCommands>(
+    command: C,
+    parameters: AgentCommands[C],
+    { signal }: Waiting,
+  ): Promise<void> {
+    const giveUp = (): void => void this.#socket.destroy();
+    signal.addEventListener('abort', giveUp, { once: true });
+    if (signal.aborted) giveUp();
+    try {
+      this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters })}\n`);
+      refuseErrors(command, await this.#answer());
+    } catch (error) {
+      if (!(error instanceof QmpError) || error.code !== 'closed') throw error;
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#socket.destroy();
+    if (!this.#socket.closed) await once(this.#socket, 'close').catch(() => {});
+  }
+
+  async #synchronize(): Promise<void> {
+    const id = randomInt(1, 2 ** 47);
+    const command = { execute: 'guest-sync-delimited', arguments: { id } };
+    this.#socket.write(Buffer.from([restart]));
+    this.#socket.write(`${JSON.stringify(command)}\n`);
+    for (;;) {
+      const answer = await this.#answer().catch(unlessNonsense);
+      if (answer?.return === id) return;
+    }
+  }
+
+  async #answer(): Promise<Readonly<Record<string, unknown>>> {
+    const answer = parseJson(await this.#line());
+    if (typeof answer === 'object' && answer !== null) return { ...answer };
+    throw new QmpError('protocol', 'the guest agent said something that is no answer');
+  }
+
+  async #line(): Promise<string> {
+    try {
+      const { value, done } = await this.#lines.next();
+      if (done !== true) return value;
+    } catch (cause) {
+      // The stream's own error is that the socket was destroyed.
+      if (cause instanceof QmpError) throw cause;
+    }
+    throw new QmpError('closed', 'the connection to the guest agent is closed');
+  }
+}
+
+/** Before the sync is through, what comes may be the rest of anything; the deadline is what bounds it. */
+function unlessNonsense(error: unknown): undefined {
+  if (!(error instanceof QmpError) || error.code === 'closed') throw error;
+}
+
+/** Lines of text; each ends at a line feed, and a restart byte throws away what came before it. */
+async function* linesOf(socket: Socket): AsyncGenerator<string> {
+  let frames = new FrameReader({ maxBytes: maxAnswerBytes });
+  for await (const chunk of socket) {
+    const bytes: Uint8Array = chunk;
+    const from = bytes.lastIndexOf(restart) + 1;
+    if (from > 0) frames = new FrameReader({ maxBytes: maxAnswerBytes });
+    yield* frames.push(bytes.subarray(from));
+  }
+}
+
+function refuseErrors(command: string, answer: Readonly<Record<string, unknown>>): void {
+  const { error } = answer;
+  if (typeof error !== 'object' || error === null) return;
+  const words = 'desc' in error && typeof error.desc === 'string' ? error.desc.slice(0, 200) : '';
+  throw new QmpError('command', `the guest agent refused ${command}: ${words}`);
+}
+
+function tooLate(text: string, signal: AbortSignal): QmpError {
+  return new QmpError('timeout', text, { cause: signal.reason });
+}
