@@ -15,6 +15,8 @@ export interface KvmVerdict {
   readonly usable: boolean;
   /** For the operator: what KVM did, or what is in its way. */
   readonly reason: string;
+  /** The host may just have been busy: worth another try after a while. */
+  readonly doubtful?: boolean;
 }
 
 /** Whose rights to probe with: those a VM will have. Left out: this process's own. */
@@ -29,11 +31,15 @@ const pollMs = 10;
 const cpuSeconds = 5;
 const markPrefix = 'nomad-driver-qmp-kvm-probe';
 
+/** How long a doubtful answer stands; shorter, and a host where KVM hangs would be probed all the time. */
+const doubtMs = 5 * 60_000;
+
 const verdicts = new Map<string, Promise<KvmVerdict>>();
 
 /**
  * Whether guests really run under KVM here: a device that opens proves nothing, so a small guest is run with it. Takes
- * up to 3 s where they don't. The answer is remembered for as long as the device stays as it is. Rejects only when the signal aborts.
+ * up to 3 s where they don't. The answer is remembered for as long as the device stays as it is, for some minutes only
+ * when it is in doubt. Rejects only when the signal aborts.
  */
 export async function probeKvm(
   emulator: Emulator,
@@ -48,7 +54,12 @@ export async function probeKvm(
   }
   const verdict = probe(emulator, waiting, user);
   verdicts.set(key, verdict);
-  verdict.catch(() => verdicts.delete(key));
+  verdict.then(
+    ({ doubtful = false }) => {
+      if (doubtful) setTimeout(() => verdicts.delete(key), doubtMs).unref();
+    },
+    () => verdicts.delete(key),
+  );
   return await verdict;
 }
 
@@ -69,14 +80,19 @@ async function probe(emulator: Emulator, waiting: Waiting, user?: ProbeUser): Pr
     return judge(await runGuest(emulator, ['-accel', 'kvm', '-cpu', 'host'], waiting, user));
   } catch (error) {
     waiting.signal.throwIfAborted();
-    if (error instanceof HostError)
-      return no(`the KVM test guest could not be run: ${error.message}`);
+    if (error instanceof HostError) {
+      return doubt(`the KVM test guest could not be run: ${error.message}`);
+    }
     throw error;
   }
 }
 
 function no(reason: string): KvmVerdict {
   return { usable: false, reason };
+}
+
+function doubt(reason: string): KvmVerdict {
+  return { usable: false, reason, doubtful: true };
 }
 
 function deviceObstacle(): string | undefined {
@@ -117,7 +133,7 @@ export function judge(run: GuestRun): KvmVerdict {
     );
   }
   if (run.end === 'deadline') {
-    return no(`a test guest did not come up under KVM within ${guestMs / 1000} s`);
+    return doubt(`a test guest did not come up under KVM within ${guestMs / 1000} s`);
   }
   const words = run.messages.split('\n').find((line) => /\S/.test(line));
   const said = words === undefined ? '' : `: ${words.replace(/^\S*qemu\S*: /, '').trim()}`;

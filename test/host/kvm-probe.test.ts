@@ -92,5 +92,7 @@ for (const [name, [run, usable, words]] of Object.entries(verdicts)) {
     const verdict = judge({ ...nothing, ...run });
     assert.equal(verdict.usable, usable);
     assert.match(verdict.reason, words);
+    // A busy host answers late; everything else is KVM's own word.
+    assert.equal(verdict.doubtful ?? false, run.end === 'deadline' && !usable);
   });
 }
