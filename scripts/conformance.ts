@@ -86,12 +86,20 @@ export function idsIn(title: string): readonly string[] {
   );
 }
 
-/** First arguments of `test`, `t.test` and the like; what a template puts in is shown as an ellipsis. */
+/**
+ * First arguments of `test`, `t.test` and the like, where what a template puts in is shown as an ellipsis; and the names
+ * of cases in a table, which are keys that begin with an id.
+ */
 export function typescriptTitles(text: string): readonly string[] {
-  const calls = /\b(?:test|it|describe)(?:\.\w+)?\(\s*(?:'((?:[^'\\]|\\.)*)'|`((?:[^`\\]|\\.)*)`)/g;
-  return [...text.matchAll(calls)].map(([, plain, template]) =>
-    (plain ?? template ?? '').replaceAll(/\$\{(?:[^{}]|\{[^}]*\})*\}/g, '…').replaceAll("\\'", "'"),
+  const calls =
+    /\b(?:test|it|describe)(?:\.\w+)?\(\s*(?:'((?:[^'\\]|\\.)*)'|`((?:[^`\\]|\\.)*)`|"([^"]*)")/g;
+  const titles = [...text.matchAll(calls)].map(([, plain, template, quoted]) =>
+    (plain ?? template ?? quoted ?? '')
+      .replaceAll(/\$\{(?:[^{}]|\{[^}]*\})*\}/g, '…')
+      .replaceAll("\\'", "'"),
   );
+  const cases = /^\s*'((?:[PV]-\d+|D\d+)[^'\n]*: [^'\n]+)':/gm;
+  return [...titles, ...[...text.matchAll(cases)].map(([, title = '']) => title)];
 }
 
 /** Test functions with the comment above them, and strings that begin with an id, as sub-tests have them. */

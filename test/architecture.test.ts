@@ -42,6 +42,7 @@ const pure: readonly string[] = [
   'src/plugin/task-handle.ts',
   'src/plugin/status.ts',
   'src/vm/spec.ts',
+  'src/vm/paths.ts',
   'src/vm/plan.ts',
   'src/vm/argv.ts',
   'src/image/sniff.ts',

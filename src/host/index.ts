@@ -26,16 +26,18 @@ export { withNetns } from './netns.ts';
 export {
   bootId,
   findByMark,
+  findByUser,
   identify,
   isAlive,
   kill,
   killByMark,
   type ProcessIdentity,
   pidfdSignal,
+  userOf,
   waitGone,
 } from './process.ts';
 export { connectUnix, listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
-export { ficlone, punchHole, seekData, seekHole } from './sparse.ts';
+export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
 export {
   type Exit,
   type RunOptions,

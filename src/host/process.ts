@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { closeFd } from './descriptor.ts';
 import { errnoOf, HostError } from './error.ts';
 import { attempt, libcError } from './libc.ts';
@@ -81,14 +81,31 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.startTicks === identity.startTicks;
 }
 
+/** The user a process runs as; undefined when it is gone. */
+export function userOf(pid: number): number | undefined {
+  // The kernel gives a process's directory to its effective user.
+  return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
+}
+
+/** All processes that run as this user, zombies left out. */
+export function findByUser(uid: number): readonly ProcessIdentity[] {
+  return pids()
+    .filter((pid) => userOf(pid) === uid)
+    .flatMap((pid) => identify(pid) ?? []);
+}
+
 /** All processes but this one that have an argument with `mark` in it. */
 export function findByMark(mark: string): readonly ProcessIdentity[] {
   if (mark === '') throw new RangeError('an empty mark is in every argument');
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number)
+  return pids()
     .filter((pid) => pid !== process.pid && argumentsOf(pid).some((it) => it.includes(mark)))
     .flatMap((pid) => identify(pid) ?? []);
+}
+
+function pids(): readonly number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number);
 }
 
 function argumentsOf(pid: number): readonly string[] {

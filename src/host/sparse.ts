@@ -31,6 +31,14 @@ export function seekHole(fd: number, offset: number): number {
   return must(`looking for a hole in descriptor ${fd}`, 'lseek', fd, offset, whenceHole);
 }
 
+/**
+ * Takes blocks for a range of a file, also beyond its end, which stays where it is: later writes there find room, however
+ * full the file system is by then. Throws HostError 'libc', with ENOSPC where there is no room now.
+ */
+export function reserveSpace(fd: number, offset: number, length: number): void {
+  must(`reserving room in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
+}
+
 /** Gives the blocks of a range back to the file system; it reads as zeros afterwards. Throws HostError 'libc'. */
 export function punchHole(fd: number, offset: number, length: number): void {
   if (length === 0) return;

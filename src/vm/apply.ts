@@ -5,11 +5,13 @@ import type { AttachedNic } from '#net';
 import type { Accelerated, VmHost } from './deps.ts';
 import { Descriptors } from './descriptors.ts';
 import { makeDisk, makeFirmware } from './disk.ts';
-import { messageOf, VmError, type VmErrorCode } from './error.ts';
+import { allProblems, inWords } from './error.ts';
 import { planFirmware } from './firmware.ts';
+import { journalBytes } from './journal.ts';
 import { launch } from './launch.ts';
 import type { Machine } from './machine.ts';
-import { consoleHistoryBytes, planVm, type VmPaths, vmPaths } from './plan.ts';
+import { type VmPaths, vmPaths } from './paths.ts';
+import { consoleHistoryBytes, planProblems, planVm } from './plan.ts';
 import { makeSeed, type SeedParts } from './seed.ts';
 import { type PreparedShare, prepareShare, shareTools } from './shares.ts';
 import type { VmSpec } from './spec.ts';
@@ -34,9 +36,8 @@ const tmpfsSlackBytes = 256 * 1024;
 export async function startVm(request: StartRequest, waiting: Waiting): Promise<Machine> {
   const { spec, host } = request;
   const paths = vmPaths(spec.name, host.dataDir, host.runDir);
-  using image = await inWords('image', () => openDiskImage(request, waiting));
-  // The seed is made before anything else is: bad user data must leave no trace.
-  const seed = await inWords('seed', () => makeSeed(spec, roots(request), waiting));
+  const { image: opened, seed } = await examine(request, waiting);
+  using image = opened;
   await inWords('host', () => makeDirectory(paths));
   try {
     await using undo = await UndoLog.open<VmUndo>(
@@ -51,6 +52,33 @@ export async function startVm(request: StartRequest, waiting: Waiting): Promise<
     await removeIfUndone(paths);
     throw error;
   }
+}
+
+/** Looks at everything the job names before anything is made. Throws one VmError with all that is wrong. */
+async function examine(
+  request: StartRequest,
+  waiting: Waiting,
+): Promise<{ readonly image: OpenImage; readonly seed: SeedParts }> {
+  const { spec, accelerated } = request;
+  const [image, seed] = await Promise.allSettled([
+    inWords('image', () => openDiskImage(request, waiting)),
+    inWords('seed', () => makeSeed(spec, roots(request), waiting)),
+  ]);
+  const problems: unknown[] = [image, seed].flatMap((it) =>
+    it.status === 'rejected' ? [it.reason] : [],
+  );
+  const { emulator, kvm } = accelerated;
+  const facts = {
+    emulator,
+    kvm: kvm.usable,
+    image: image.status === 'fulfilled' ? image.value : undefined,
+  };
+  problems.push(...planProblems(spec, facts));
+  if (problems.length === 0 && image.status === 'fulfilled' && seed.status === 'fulfilled') {
+    return { image: image.value, seed: seed.value };
+  }
+  facts.image?.[Symbol.dispose]();
+  throw allProblems(problems);
 }
 
 interface Parts {
@@ -132,7 +160,7 @@ async function makeRunDirectory(
 ): Promise<void> {
   await undo.perform({ kind: 'mount', target: paths.run }, async () => {
     await mkdir(paths.run, { recursive: true, mode: 0o711 });
-    const sizeBytes = consoleHistoryBytes + seedBytes + tmpfsSlackBytes;
+    const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
     mountTmpfs(paths.run, { sizeBytes, mode: 0o711 });
   });
 }
@@ -204,13 +232,4 @@ async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<readon
 async function removeIfUndone(paths: VmPaths): Promise<void> {
   const left = await readUndoLog(paths.undo, decodeVmUndo);
   if (left.length === 0) await rm(paths.dir, { recursive: true, force: true });
-}
-
-async function inWords<T>(code: VmErrorCode, action: () => T | Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (error) {
-    if (error instanceof VmError) throw error;
-    throw new VmError(code, messageOf(error), { cause: error });
-  }
 }

@@ -89,7 +89,8 @@ function json(option: string, value: Readonly<Record<string, unknown>>): readonl
 function machine({ machine, vcpus, memoryMiB, shares, allocId }: ArgvParts): readonly string[] {
   // vhost-user devices read guest memory from another process, so it must be a shared memfd then.
   const shared = shares.some((it) => it.type === 'virtiofs');
-  const flags = machine.family === 'q35' || machine.family === 'pc' ? ',vmport=off' : '';
+  // The oldest interrupt controller, which arm64 machines have unless told otherwise, knows eight CPUs.
+  const flags = machine.family === 'virt' ? ',gic-version=max' : ',vmport=off';
   return [
     ...[
       '-machine',
@@ -213,12 +214,11 @@ function disks(parts: ArgvParts): readonly string[] {
 function nic(parts: ArgvParts, { mac, mtu }: NicPlan, index: number): readonly string[] {
   const id = `net${index}`;
   return [
-    ...json('-netdev', {
-      type: 'tap',
-      id,
-      fd: String(descriptorNumber(parts.descriptors, `tap${index}`)),
-      vhost: false,
-    }),
+    // As text: this option takes JSON since QEMU 7.2 only.
+    ...[
+      '-netdev',
+      `tap,id=${id},fd=${descriptorNumber(parts.descriptors, `tap${index}`)},vhost=off`,
+    ],
     ...json('-device', {
       driver: 'virtio-net-pci',
       netdev: id,

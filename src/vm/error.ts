@@ -1,3 +1,6 @@
+import { HostError } from '#host';
+import { ImageError } from '#image';
+
 export type VmErrorCode =
   | 'spec'
   | 'emulator'
@@ -32,4 +35,32 @@ export class VmError extends Error {
 /** The text of whatever was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
+/** Gives what is thrown in the work its meaning here; what has one already keeps it. */
+export async function inWords<T>(code: VmErrorCode, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof VmError) throw error;
+    throw new VmError(code, messageOf(error), { cause: error, recoverable: mayPass(error) });
+  }
+}
+
+/** Whether what failed may work another time: the host's troubles come and go, a wrong job stays wrong. */
+export function mayPass(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if ('recoverable' in error) return error.recoverable === true;
+  if (error instanceof ImageError) return error.code === 'io';
+  return error instanceof HostError || error.name === 'TimeoutError';
+}
+
+/** One error for everything that is wrong; the first of them when it is the only one. */
+export function allProblems(problems: readonly unknown[]): unknown {
+  const [first] = problems;
+  if (problems.length < 2 || !(first instanceof VmError)) return first;
+  return new VmError(first.code, problems.map(messageOf).join('; '), {
+    cause: new AggregateError(problems),
+    recoverable: problems.every(mayPass),
+  });
 }

@@ -14,8 +14,8 @@ export interface ExitEvidence {
   readonly oomKills: number;
   /** Whether the driver was stopping or destroying it. */
   readonly stopping: boolean;
-  /** The last lines QEMU printed, '' when there are none. */
-  readonly lastWords: string;
+  /** The last lines QEMU printed, '' when there are none; read only where nothing better is known. */
+  readonly lastWords: () => string;
 }
 
 const killed = 9;
@@ -56,9 +56,10 @@ function withoutWord({ status, oomKills, stopping, lastWords }: ExitEvidence): E
     const text = 'QEMU was killed by the kernel: the task used more memory than its limit';
     return { ...failure('oom-killed', 128 + killed, killed, text), oomKilled: true };
   }
-  if (status?.signal != null) return bySignal(status.signal, stopping, lastWords);
+  if (status?.signal != null) return bySignal(status.signal, stopping, lastWords());
   if (status?.code != null) {
-    const text = `QEMU exited with code ${status.code}${lastWords === '' ? '' : `: ${lastWords}`}`;
+    const words = lastWords();
+    const text = `QEMU exited with code ${status.code}${words === '' ? '' : `: ${words}`}`;
     return failure('emulator-failed', status.code === 0 ? 1 : status.code, 0, text);
   }
   if (stopping) return failure('killed', 128 + killed, killed, undefined);

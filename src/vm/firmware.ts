@@ -1,4 +1,4 @@
-import type { Emulator } from '#host';
+import type { Emulator, Firmware } from '#host';
 import { bootKind, type OpenImage } from '#image';
 import { VmError } from './error.ts';
 import type { FirmwarePlan } from './plan.ts';
@@ -11,21 +11,24 @@ export async function planFirmware(
   image: OpenImage,
 ): Promise<FirmwarePlan> {
   const wanted = spec.firmware ?? 'auto';
-  // Firmware with keys would refuse unsigned systems; with system management mode it needs another machine.
-  const uefi = emulator.firmware.find(
-    (it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot,
-  );
   // An arm64 machine has no BIOS.
   const needed =
     wanted === 'uefi' ||
     spec.arch === 'aarch64' ||
     (wanted === 'auto' && (await bootKind(image)) === 'uefi');
   if (!needed) return { kind: 'bios' };
+  const uefi = usableFirmware(emulator);
   if (uefi === undefined) {
     throw new VmError(
       'emulator',
-      `the image ${image.path} boots by UEFI, and this host has no UEFI firmware for ${emulator.path}; install ovmf (x86-64) or qemu-efi-aarch64`,
+      `the VM needs UEFI firmware to boot ${image.path}, and this host has none for ${emulator.path}; install ovmf (x86-64) or qemu-efi-aarch64`,
+      { recoverable: true },
     );
   }
   return { kind: 'uefi', codePath: uefi.code, varsTemplate: uefi.vars };
+}
+
+/** Firmware with keys would refuse unsigned systems; with system management mode it needs another machine. */
+export function usableFirmware({ firmware }: Emulator): Firmware | undefined {
+  return firmware.find((it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot);
 }

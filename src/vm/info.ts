@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Emulator, findEmulators, findProgram, type Waiting } from '#host';
 import type { VmHost } from './deps.ts';
 import { messageOf } from './error.ts';
+import { usableFirmware } from './firmware.ts';
 import { probeKvmForVms } from './kvm-access.ts';
 import { shareTools } from './shares.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
@@ -80,7 +81,7 @@ function emulatorAttributes(
     'emulator.version.readable': main.version,
     'emulator.machine': main.defaultMachine,
     'emulator.archs': all.map((it) => it.arch).join(','),
-    'emulator.uefi': main.firmware.length > 0,
+    'emulator.uefi': usableFirmware(main) !== undefined,
   };
 }
 

@@ -1,4 +1,4 @@
-import { constants, existsSync, readFileSync } from 'node:fs';
+import { constants, existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import {
   type CgroupPlan,
@@ -21,14 +21,17 @@ import { QmpClient } from '#qmp';
 import type { StartRequest } from './apply.ts';
 import type { Descriptors } from './descriptors.ts';
 import { messageOf, VmError } from './error.ts';
+import { openJournal } from './journal.ts';
 import { vmGid } from './kvm-access.ts';
-import { LogRelay } from './log-relay.ts';
+import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
-import type { VmPaths, VmPlan } from './plan.ts';
+import type { VmPaths } from './paths.ts';
+import type { VmPlan } from './plan.ts';
 import { type VmRecord, writeRecord } from './record.ts';
 import type { PreparedShare } from './shares.ts';
 import type { VmSpec } from './spec.ts';
+import { lastWords } from './tail.ts';
 import type { VmUndo } from './undo.ts';
 import type { DomainNetwork } from './virtualizer.ts';
 
@@ -61,12 +64,15 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   let spawned: SpawnedProcess | undefined;
   let qmp: QmpClient | undefined;
   try {
-    spawned = await undo.perform({ kind: 'process', mark: plan.uuid, program: plan.program }, () =>
+    const { uuid: mark, program } = plan;
+    spawned = await undo.perform({ kind: 'process', mark, program, uid: parts.uid }, () =>
       spawnQemu(parts),
     );
     host.log.info('QEMU spawned', { vm: spec.name, pid: spawned.identity.pid, uid: parts.uid });
     fds[Symbol.dispose]();
-    if (cgroup !== undefined) joinCgroup(cgroup, spawned.identity.pid);
+    if (cgroup !== undefined) {
+      for (const pid of [spawned.identity.pid, ...helperPids(parts)]) joinCgroup(cgroup, pid);
+    }
     const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
     const booting = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(limit)]) };
     qmp = await connect(paths, spawned, booting);
@@ -103,7 +109,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     status: spawned.exit,
     relays,
     lastWords: () => lastWords(paths.messages),
-    helperPids: parts.shares.flatMap((it) => (it.pid === undefined ? [] : [it.pid])),
+    helperPids: helperPids(parts),
     network: networkOf(record),
     cgroup,
     log: host.log,
@@ -111,14 +117,9 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   });
 }
 
-/** Last lines of QEMU's own messages, '' when it said nothing. */
-export function lastWords(path: string): string {
-  try {
-    const text = readFileSync(path, 'utf8').replaceAll('\0', '').trim();
-    return text.split('\n').slice(-5).join('\n').slice(-2000);
-  } catch {
-    return '';
-  }
+/** What serves the VM's directories: part of the task, so its limits and its end are the task's. */
+function helperPids({ shares }: LaunchParts): readonly number[] {
+  return shares.flatMap(({ pid }) => (pid === undefined ? [] : [pid]));
 }
 
 /** The first NIC's address and ports, as services want to know them; undefined when the driver knows no address. */
@@ -157,6 +158,7 @@ function makeRecord(parts: LaunchParts, cgroup: CgroupPlan | undefined): VmRecor
     uid,
     image: imagePath,
     diskPath: plan.disk.path,
+    diskFormat: plan.disk.format,
     runDir: plan.paths.run,
     startedAtMs: Date.now(),
     oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
@@ -186,10 +188,10 @@ function openLogs(
     { role: 'stdout', pipe: spec.stdoutPath, history: paths.console },
     { role: 'stderr', pipe: spec.stderrPath, history: paths.messages },
   ] as const;
-  return streams.map(({ role, pipe, history }) => {
+  return streams.flatMap(({ role, pipe, history }) => {
     const sink = openLogSink(pipe, log);
     if (sink !== undefined) fds.add(role, sink.held);
-    return LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log });
+    return openRelay({ history, sink, log });
   });
 }
 
@@ -201,7 +203,7 @@ async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProces
   fds.add('console', openPath(paths.console, append, 0o600));
   // The journal's monitor reads its only command from here; the end of it does not end the session.
   const hello = fds.own(memfd('journal', Buffer.from('{"execute":"qmp_capabilities"}\n')));
-  const journal = fds.own(openPath(paths.journal, append, 0o600));
+  const journal = fds.own(openJournal(paths.journal));
   const messages = fds.own(openPath(paths.messages, append, 0o600));
   // Inherited: a dump of QEMU would hold the guest's memory, one of the plugin every task's secrets.
   limitProcess(process.pid, { core: 0 });
@@ -266,5 +268,7 @@ function startError(error: unknown, paths: VmPaths): VmError {
   const said = words === '' ? '' : `; QEMU said: ${words}`;
   return new VmError('boot', `QEMU did not start the VM: ${messageOf(error)}${said}`, {
     cause: error,
+    // What the job asks for was found possible before: it is the host that had no memory, no time, no luck.
+    recoverable: true,
   });
 }

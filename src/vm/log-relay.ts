@@ -143,6 +143,22 @@ export class LogRelay implements AsyncDisposable {
   }
 }
 
+/** A relay for one log, or none where its history can't be opened: a VM without its log is better than no VM. */
+export function openRelay(o: {
+  readonly history: string;
+  readonly sink: { readonly fd: number } | undefined;
+  readonly log: Logger;
+}): readonly LogRelay[] {
+  const { history, sink, log } = o;
+  try {
+    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log })];
+  } catch (error) {
+    if (sink !== undefined) closeFd(sink.fd);
+    log.warn('log is not passed on', { history, reason: messageOf(error) });
+    return [];
+  }
+}
+
 function startOffset(fd: number, markFd: number): number {
   const mark = Buffer.alloc(8);
   const known = readSync(markFd, mark, 0, 8, 0) === 8 ? Number(mark.readBigUInt64LE()) : 0;

@@ -1,25 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type CgroupPlan,
-  isAlive,
-  type Logger,
-  oomKills,
-  type ProcessIdentity,
-  pidfdSignal,
-  waitGone,
-} from '#host';
+import { type CgroupPlan, type Logger, oomKills, type ProcessIdentity, pidfdSignal } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
 import { attributesOf } from './attributes.ts';
 import { messageOf, VmError } from './error.ts';
 import { exitResult } from './exit.ts';
-import { readEnd, trimJournal } from './journal.ts';
+import { seemsAlive, whenGone } from './gone.ts';
+import { Journal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
 import { orAborted } from './or-aborted.ts';
-import type { VmPaths } from './plan.ts';
+import { Ownership } from './ownership.ts';
+import type { VmPaths } from './paths.ts';
 import { QmpLink } from './qmp-link.ts';
 import type { VmRecord } from './record.ts';
 import { guestMemory, measure } from './stats.ts';
-import { climbDown, stopTimes } from './stop.ts';
+import { climbDown, endsWithin, stopTimes } from './stop.ts';
 import { type GuestStory, storyOf } from './story.ts';
 import type {
   Domain,
@@ -35,10 +28,7 @@ const sigkill = 9;
 const sigterm = 15;
 /** A process that waits for a disk can't die before the disk answers. */
 const killMs = 30_000;
-const resetsPerTrim = 64;
-const lookAgainMs = 1000;
-/** A socket closes a moment before its process is gone. */
-const dyingMs = 50;
+const statusMs = 1000;
 const MiB = 1024 * 1024;
 
 /** Which state may follow which. */
@@ -78,20 +68,23 @@ export class Machine implements Domain {
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #over = new AbortController();
   readonly #qmp: QmpLink;
+  readonly #journal: Journal;
   #state: DomainState = 'starting';
   #exit: ExitResult | undefined;
   #completedAtMs: number | undefined;
-  #resets = 0;
-  #stopping: Promise<void> | undefined;
+  #ladder: Promise<void> | undefined;
   #finished: Promise<void> = Promise.resolve();
+  #ownership: Ownership | undefined;
 
   private constructor(parts: MachineParts) {
     this.#parts = parts;
+    this.#journal = new Journal(parts.paths.journal, parts.log);
     this.#qmp = QmpLink.keep({
       path: parts.paths.qmp,
       client: parts.qmp,
-      isAlive: () => isAlive(parts.identity),
+      isAlive: () => seemsAlive(parts.identity, parts.log),
       onEvent: (event) => this.#heard(event),
+      onReconnect: (client) => void this.#lookAgain(client),
       log: parts.log,
     });
   }
@@ -99,6 +92,7 @@ export class Machine implements Domain {
   /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from now on. */
   static watch(parts: MachineParts): Machine {
     const machine = new Machine(parts);
+    machine.#takeOver();
     machine.#enter(parts.paused ? 'paused' : 'running');
     machine.#finished = machine.#watch();
     return machine;
@@ -151,12 +145,14 @@ export class Machine implements Domain {
     return measure([identity.pid, ...helperPids], guest, undefined);
   }
 
-  /** Ends the VM within the request's grace; returns when it has ended. */
+  /** Ends the VM within the request's grace, whatever other stop is under way; returns when it has ended. */
   async stop({ graceMs, immediately }: StopRequest): Promise<void> {
     if (this.#state === 'exited') return;
     if (immediately || graceMs <= 0) return this.kill();
-    this.#stopping ??= this.#stopPolitely(graceMs);
-    return this.#stopping;
+    this.#ladder ??= this.#climbDown(graceMs);
+    if (await endsWithin(this.#ended.promise, graceMs)) return;
+    this.#parts.tell({ message: 'Killing QEMU', annotations: {} });
+    await this.kill();
   }
 
   /** Kills QEMU and returns when it is gone. */
@@ -181,25 +177,41 @@ export class Machine implements Domain {
   /** Lets go of the VM without touching it: for the end of the plugin. */
   async release(): Promise<void> {
     this.#over.abort();
+    this.#ownership?.[Symbol.dispose]();
     await this.#qmp[Symbol.asyncDispose]();
     for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
   }
 
-  async #stopPolitely(graceMs: number): Promise<void> {
-    this.#enter('stopping');
-    const ended = await climbDown(
-      {
-        qmp: () => this.#qmp.client,
-        agentPath: this.#parts.paths.agent,
-        ended: this.#ended.promise,
-        terminate: () => pidfdSignal(this.#parts.identity, sigterm),
-        tell: (message) => this.#parts.tell({ message, annotations: {} }),
-      },
-      stopTimes(graceMs),
-    );
-    if (!ended) {
-      this.#parts.tell({ message: 'Killing QEMU', annotations: {} });
-      await this.kill();
+  #takeOver(): void {
+    const { paths, log } = this.#parts;
+    try {
+      this.#ownership = Ownership.take(paths.owner, () => {
+        log.warn('another plugin process has taken over the VM', { vm: this.name });
+        void this.release();
+      });
+    } catch (error) {
+      log.debug('no owner is noted', { vm: this.name, reason: messageOf(error) });
+    }
+  }
+
+  /** Asks the guest and then QEMU to end; killing is left to whoever waits. Never rejects. */
+  async #climbDown(graceMs: number): Promise<void> {
+    if (this.#state !== 'stopping') this.#enter('stopping');
+    try {
+      await climbDown(
+        {
+          qmp: () => this.#qmp.client,
+          agentPath: this.#parts.paths.agent,
+          ended: this.#ended.promise,
+          terminate: () => pidfdSignal(this.#parts.identity, sigterm),
+          tell: (message) => this.#parts.tell({ message, annotations: {} }),
+        },
+        stopTimes(graceMs),
+      );
+    } catch (error) {
+      this.#parts.log.warn('stopping failed', { vm: this.name, reason: messageOf(error) });
+    } finally {
+      this.#ladder = undefined;
     }
   }
 
@@ -231,6 +243,7 @@ export class Machine implements Domain {
       annotations: { reason: exit.reason, exit_code: String(exit.exitCode) },
     });
     this.#over.abort();
+    this.#ownership?.[Symbol.dispose]();
     const limited = { signal: AbortSignal.timeout(2000) };
     await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
     await this.#qmp[Symbol.asyncDispose]();
@@ -238,44 +251,40 @@ export class Machine implements Domain {
 
   /** Returns when QEMU's process is gone; with its exit status where the kernel told us. */
   async #whenGone(): Promise<Awaited<MachineParts['status']>> {
-    const { identity, status } = this.#parts;
+    const { identity, status, log } = this.#parts;
     if (status !== undefined) return status;
-    // Not our child: the socket's end tells of its death at once, a look now and then covers a lost connection.
-    while (isAlive(identity) && !this.#over.signal.aborted) {
-      const { client } = this.#qmp;
-      if (client !== undefined) await client.closed;
-      else await sleep(lookAgainMs, undefined, { signal: this.#over.signal }).catch(() => {});
-      await waitGone(identity, { signal: AbortSignal.timeout(dyingMs) }).catch(() => {});
-    }
+    await whenGone(identity, { link: this.#qmp, log }, this.#over);
     return undefined;
   }
 
   async #howItEnded(status: Awaited<MachineParts['status']>): Promise<ExitResult> {
-    const { paths, cgroup, record, lastWords } = this.#parts;
+    const { cgroup, record, lastWords } = this.#parts;
     return exitResult({
-      journal: await readEnd(paths.journal),
+      journal: this.#journal.end(),
       status,
       oomKills: cgroup === undefined ? 0 : oomKills(cgroup) - record.oomKillsBefore,
       stopping: this.#state === 'stopping',
-      lastWords: lastWords(),
+      lastWords,
     });
   }
 
   #heard(event: QmpEvent): void {
     if (event.event === 'STOP' && this.#state === 'running') this.#enter('paused');
     if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
-    if (event.event === 'RESET') this.#countReset();
+    this.#journal.heard(event);
     const story = storyOf(event);
     if (story !== undefined) this.#parts.tell(story);
   }
 
-  #countReset(): void {
-    this.#resets += 1;
-    if (this.#resets % resetsPerTrim !== 0) return;
+  /** After a connection was lost: the guest may have been stopped or resumed meanwhile. */
+  async #lookAgain(client: QmpClient): Promise<void> {
     try {
-      trimJournal(this.#parts.paths.journal);
+      const waiting = { signal: AbortSignal.timeout(statusMs) };
+      const { running } = await client.execute('query-status', {}, waiting);
+      if (!running && this.#state === 'running') this.#enter('paused');
+      if (running && this.#state === 'paused') this.#enter('running');
     } catch (error) {
-      this.#parts.log.warn('journal not trimmed', { vm: this.name, reason: messageOf(error) });
+      this.#parts.log.debug('state not asked', { vm: this.name, reason: messageOf(error) });
     }
   }
 

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { qemuArguments } from './argv.ts';
 import { VmError } from './error.ts';
+import { uuidOf, type VmPaths } from './paths.ts';
 import type { Arch, ShareSpec, VmSpec } from './spec.ts';
 
 /**
@@ -76,25 +76,6 @@ export interface PlanFacts {
   readonly shares: readonly SharePlan[];
 }
 
-export interface VmPaths {
-  /** The VM's own directory below the data directory: undo log, record, journal, disk. */
-  readonly dir: string;
-  readonly undo: string;
-  readonly record: string;
-  readonly journal: string;
-  readonly disk: string;
-  readonly firmwareVars: string;
-  /** A small tmpfs of its own: sockets, seed, console history. Short, for a socket's path has 107 bytes. */
-  readonly run: string;
-  readonly qmp: string;
-  readonly agent: string;
-  readonly console: string;
-  /** What QEMU itself says. */
-  readonly messages: string;
-  readonly seed: string;
-  readonly shares: string;
-}
-
 export interface VmPlan {
   readonly name: string;
   readonly uuid: string;
@@ -117,27 +98,6 @@ const overheadShare = 0.02;
 
 /** Console history that may wait for its reader while the plugin is away; beyond it the newest output is lost. */
 export const consoleHistoryBytes = MiB;
-
-/** Every name and path of a VM; the same for every process that asks. */
-export function vmPaths(name: string, dataDir: string, runDir: string): VmPaths {
-  const dir = `${dataDir}/vms/${name}`;
-  const run = `${runDir}/${digest(`${dataDir}\0${name}`).slice(0, 8)}`;
-  return {
-    dir,
-    undo: `${dir}/undo.jsonl`,
-    record: `${dir}/vm.json`,
-    journal: `${dir}/journal.jsonl`,
-    disk: `${dir}/${name}.img`,
-    firmwareVars: `${dir}/firmware-vars.fd`,
-    run,
-    qmp: `${run}/qmp.sock`,
-    agent: `${run}/agent.sock`,
-    console: `${run}/console.log`,
-    messages: `${run}/qemu.log`,
-    seed: `${run}/seed.iso`,
-    shares: `${run}/shares`,
-  };
-}
 
 /** Decides everything about a VM. Throws VmError 'spec' or 'image' where what was asked for can't be had. */
 export function planVm(spec: VmSpec, facts: PlanFacts, paths: VmPaths): VmPlan {
@@ -171,31 +131,45 @@ export function planVm(spec: VmSpec, facts: PlanFacts, paths: VmPaths): VmPlan {
   };
 }
 
-/** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
-export function uuidOf(dir: string): string {
-  const hex = digest(`vm\0${dir}`);
-  const variant = ((Number.parseInt(hex.slice(16, 18), 16) & 0x3f) | 0x80).toString(16);
-  return [
-    hex.slice(0, 8),
-    hex.slice(8, 12),
-    `8${hex.slice(13, 16)}`,
-    `${variant}${hex.slice(18, 20)}`,
-    hex.slice(20, 32),
-  ].join('-');
+/** What planVm would refuse, as far as it can be told before anything is made: every problem, [] when there is none. */
+export function planProblems(
+  spec: VmSpec,
+  facts: MachineFacts & { readonly image: PlanFacts['image'] | undefined },
+): readonly VmError[] {
+  const { image } = facts;
+  const decisions = [
+    () => planAccelerator(spec, facts),
+    () => machineType(spec, facts.emulator),
+    () => (image === undefined ? undefined : checkSize(spec, image)),
+  ];
+  return decisions.flatMap((decide) => {
+    try {
+      decide();
+      return [];
+    } catch (error) {
+      if (error instanceof VmError) return [error];
+      throw error;
+    }
+  });
 }
 
-function digest(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
-}
+type MachineFacts = Pick<PlanFacts, 'emulator' | 'kvm'>;
 
-function planMachine(spec: VmSpec, { emulator, kvm }: PlanFacts): MachinePlan {
+function planAccelerator(spec: VmSpec, { kvm }: MachineFacts): 'kvm' | 'tcg' {
   if (spec.accelerator === 'kvm' && !kvm) {
     throw new VmError(
       'spec',
-      'accelerator "kvm" was asked for, but KVM does not work on this host; the node attribute emulator.kvm says why',
+      'accelerator "kvm" was asked for, but KVM does not work on this host; the node attribute emulator.kvm.reason says why',
+      // It is probed again after a while, and on another host it may work.
+      { recoverable: true },
     );
   }
-  const accelerator = spec.accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';
+  return spec.accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';
+}
+
+function planMachine(spec: VmSpec, facts: MachineFacts): MachinePlan {
+  const { emulator } = facts;
+  const accelerator = planAccelerator(spec, facts);
   const type = machineType(spec, emulator);
   return {
     type,
@@ -241,7 +215,8 @@ function machineFamily(type: string, fallback: string): MachineFamily {
   return /^virt/.test(name) ? 'virt' : 'pc';
 }
 
-function planDisk({ disk }: VmSpec, { image }: PlanFacts, paths: VmPaths): DiskPlan {
+/** The disk's size in bytes. */
+function checkSize({ disk }: VmSpec, image: PlanFacts['image']): number {
   const wanted = disk.sizeMiB * MiB;
   if (wanted < image.virtualBytes) {
     throw new VmError(
@@ -249,6 +224,12 @@ function planDisk({ disk }: VmSpec, { image }: PlanFacts, paths: VmPaths): DiskP
       `primary_disk_size ${disk.sizeMiB} MiB is smaller than the image ${disk.image}, which has ${Math.ceil(image.virtualBytes / MiB)} MiB`,
     );
   }
+  return wanted;
+}
+
+function planDisk(spec: VmSpec, { image }: PlanFacts, paths: VmPaths): DiskPlan {
+  const { disk } = spec;
+  const wanted = checkSize(spec, image);
   const common = { path: paths.disk, virtualBytes: wanted };
   return disk.thin
     ? { ...common, kind: 'overlay', format: 'qcow2', base: image.format, growBeforeBoot: false }

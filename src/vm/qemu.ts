@@ -1,5 +1,5 @@
-import { mkdir, readdir, rm, rmdir } from 'node:fs/promises';
-import { bootId, findEmulators, findProgram, type Logger, UndoLog, type Waiting } from '#host';
+import { mkdir, readdir } from 'node:fs/promises';
+import { bootId, findEmulators, findProgram, type Logger, type Waiting } from '#host';
 import { type ManagedNetwork, Networks } from '#net';
 import { startVm } from './apply.ts';
 import type { Accelerated, VmHost } from './deps.ts';
@@ -7,12 +7,12 @@ import { messageOf, VmError } from './error.ts';
 import { describeHost } from './info.ts';
 import { probeKvmForVms } from './kvm-access.ts';
 import type { Machine } from './machine.ts';
-import { vmPaths } from './plan.ts';
+import { vmPaths } from './paths.ts';
 import { recoverVm } from './recover.ts';
+import { Remover } from './remove.ts';
 import type { VmSpec } from './spec.ts';
 import { type StoryListener, StoryTeller } from './story.ts';
 import { firstSweepMs, isOrphan, sweepEveryMs } from './sweep.ts';
-import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
 import type {
   Domain,
   DomainGetter,
@@ -34,19 +34,19 @@ export interface VirtualizerOptions {
   readonly log: Logger;
 }
 
-const destroyMs = 60_000;
-
 /** The one backend: QEMU, steered over QMP. Makes nothing on the host until a VM is asked for. */
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
   readonly #domains = new Map<string, Machine>();
   readonly #busy = new Map<string, Promise<unknown>>();
   readonly #teller = new StoryTeller();
+  readonly #remover: Remover;
   #nodeId = '';
   #sweeper: NodeJS.Timeout | undefined;
 
   private constructor(host: VmHost) {
     this.#host = host;
+    this.#remover = new Remover(host);
   }
 
   static create(options: VirtualizerOptions): QemuVirtualizer {
@@ -81,7 +81,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       if (this.#domains.has(spec.name)) throw new VmError('host', `VM ${spec.name} exists already`);
       await this.start();
       // What a plugin killed in the middle of the same start left behind must not stay beside the new VM.
-      await this.#removeFromDisk(spec.name);
+      await this.#remover.remove(spec.name);
       const accelerated = await this.#accelerated(spec, waiting);
       const tell = this.#teller.about(spec.name);
       const machine = await startVm({ spec, host: this.#host, accelerated, tell }, waiting);
@@ -95,6 +95,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return this.#inTurn(known.name, async () => {
       const present = this.#domains.get(known.name);
       if (present !== undefined) return present;
+      // Where adopting fails Nomad destroys the task and starts it anew: what runs there must not be forgotten.
+      this.#remover.remember(known.name, known.dir);
       const machine = await recoverVm({
         known,
         spec,
@@ -119,9 +121,14 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       if (machine !== undefined) {
         await machine.kill();
         await machine.finish();
+        this.#domains.delete(name);
       }
-      await this.#removeFromDisk(name);
-      this.#domains.delete(name);
+      try {
+        await this.#remover.remove(name);
+      } catch (error) {
+        this.#sweeper ??= this.#sweepIn(firstSweepMs);
+        throw error;
+      }
     });
   }
 
@@ -145,17 +152,14 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   /**
    * Removes VMs of this Nomad client that no task claims and whose allocation is gone: what is left when the agent
-   * lost its state. Returns their names.
+   * forgets tasks while no plugin runs. Tries again, too, what could not be removed before. Returns their names.
    */
   async sweep(): Promise<readonly string[]> {
-    const { dataDir, runDir, log } = this.#host;
+    const { log } = this.#host;
     const swept: string[] = [];
-    for (const name of await this.namesOnDisk()) {
-      if (this.#domains.has(name) || this.#busy.has(name)) continue;
-      const paths = vmPaths(name, dataDir, runDir);
+    for (const name of new Set([...(await this.namesOnDisk()), ...this.#remover.unfinished])) {
       try {
-        if (!(await isOrphan({ paths, nodeId: this.#nodeId, nowMs: Date.now() }))) continue;
-        await this.destroyDomain(name);
+        if (!(await this.#inTurn(name, () => this.#sweepOne(name)))) continue;
         log.warn('removed a VM that no task claims', { vm: name });
         swept.push(name);
       } catch (error) {
@@ -163,6 +167,17 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       }
     }
     return swept;
+  }
+
+  /** In its turn, so that nobody starts or adopts it between the look and the removal. */
+  async #sweepOne(name: string): Promise<boolean> {
+    if (this.#domains.has(name)) return false;
+    const { dataDir, runDir } = this.#host;
+    const question = { paths: vmPaths(name, dataDir, runDir), nodeId: this.#nodeId };
+    const forgotten = this.#remover.unfinished.has(name);
+    if (!forgotten && !(await isOrphan({ ...question, nowMs: Date.now() }))) return false;
+    await this.#remover.remove(name);
+    return true;
   }
 
   /** Lets go of every VM without touching it. */
@@ -184,28 +199,6 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       this.#sweeper = this.#sweepIn(sweepEveryMs);
     };
     return setTimeout(() => void this.sweep().then(again, again), ms).unref();
-  }
-
-  /** Undoes what a VM's log names and removes its directory. Throws VmError 'destroy' naming what could not be undone. */
-  async #removeFromDisk(name: string): Promise<void> {
-    const { dataDir, runDir, networks, log } = this.#host;
-    const paths = vmPaths(name, dataDir, runDir);
-    if (!(await this.namesOnDisk()).includes(name)) return;
-    const undo = await UndoLog.open<VmUndo>(
-      paths.undo,
-      (step, waiting) => undoStep(step, networks, waiting),
-      { decode: decodeVmUndo, log },
-    );
-    const { failed } = await undo.keep().rollback({ signal: AbortSignal.timeout(destroyMs) });
-    if (failed.length > 0) {
-      const problems = failed.map(({ step, error }) => `${step.kind}: ${messageOf(error)}`);
-      throw new VmError('destroy', `VM ${name} was not removed whole: ${problems.join('; ')}`, {
-        recoverable: true,
-      });
-    }
-    await rm(paths.dir, { recursive: true, force: true });
-    // Other VMs' directories keep it; the last one takes it along.
-    await rmdir(runDir).catch(() => {});
   }
 
   async #accelerated(spec: VmSpec, waiting: Waiting): Promise<Accelerated> {

@@ -4,7 +4,7 @@ import { QmpClient, type QmpEvent } from '#qmp';
 import { messageOf } from './error.ts';
 
 const firstPauseMs = 100;
-const longestPauseMs = 30_000;
+const longestPauseMs = 5000;
 const greetingMs = 5000;
 
 export interface QmpLinkOptions {
@@ -13,6 +13,8 @@ export interface QmpLinkOptions {
   readonly client: QmpClient | undefined;
   readonly isAlive: () => boolean;
   readonly onEvent: (event: QmpEvent) => void;
+  /** A connection was made again: events may have been missed. */
+  readonly onReconnect: (client: QmpClient) => void;
   readonly log: Logger;
 }
 
@@ -58,13 +60,18 @@ export class QmpLink implements AsyncDisposable {
       if (signal.aborted || !isAlive()) return;
       pauseMs = Math.min(pauseMs * 2, longestPauseMs);
       log.warn('no QMP connection; connecting again', { path });
-      this.#client = await connect(path);
+      this.#client = await connect(path, signal);
     }
+    // Made in the very moment of the end.
+    await this.#client?.[Symbol.asyncDispose]();
   }
 
   async #followConnection(client: QmpClient): Promise<void> {
+    // Before anything is asked, so that no event falls between.
+    const events = client.events();
+    if (client !== this.#options.client) this.#options.onReconnect(client);
     try {
-      for await (const event of client.events()) this.#options.onEvent(event);
+      for await (const event of events) this.#options.onEvent(event);
     } catch (error) {
       this.#options.log.debug('QMP events ended', { reason: messageOf(error) });
     }
@@ -72,9 +79,10 @@ export class QmpLink implements AsyncDisposable {
   }
 }
 
-async function connect(path: string): Promise<QmpClient | undefined> {
+async function connect(path: string, over: AbortSignal): Promise<QmpClient | undefined> {
   try {
-    return await QmpClient.connect(path, { signal: AbortSignal.timeout(greetingMs) });
+    const signal = AbortSignal.any([over, AbortSignal.timeout(greetingMs)]);
+    return await QmpClient.connect(path, { signal });
   } catch {
     return undefined; // hung, or somebody else is connected; tried again later
   }

@@ -43,6 +43,7 @@ const schema = v.object({
   uid: count,
   image: text,
   diskPath: text,
+  diskFormat: v.exactOptional(text),
   runDir: text,
   startedAtMs: count,
   oomKillsBefore: count,

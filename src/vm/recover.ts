@@ -2,13 +2,14 @@ import { closeFd, findByMark, isAlive, type ProcessIdentity } from '#host';
 import { QmpClient } from '#qmp';
 import type { VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
-import { lastWords, networkOf } from './launch.ts';
-import { LogRelay } from './log-relay.ts';
+import { networkOf } from './launch.ts';
+import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
-import { type VmPaths, vmPaths } from './plan.ts';
+import { pathsIn, type VmPaths, vmPaths } from './paths.ts';
 import { readRecord, type VmRecord } from './record.ts';
 import type { GuestStory } from './story.ts';
+import { lastWords } from './tail.ts';
 import type { DomainRecord, RecoverSpec } from './virtualizer.ts';
 
 /** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
@@ -28,15 +29,17 @@ export interface RecoverRequest {
  */
 export async function recoverVm(request: RecoverRequest): Promise<Machine | undefined> {
   const { known, host, bootId } = request;
-  const paths = vmPaths(known.name, host.dataDir, host.runDir);
-  if (known.dir !== paths.dir) {
+  const current = vmPaths(known.name, host.dataDir, host.runDir);
+  if (known.dir !== current.dir) {
     throw new VmError(
       'recover',
       `VM ${known.name} was started in ${known.dir}; with data_dir "${host.dataDir}" it can't be adopted`,
     );
   }
-  const record = await readRecord(paths.record);
+  const record = await readRecord(current.record);
   if (record === undefined || known.bootId !== bootId) return undefined;
+  // Its sockets and logs are where they were made, whatever run_dir is now.
+  const paths = pathsIn(known.dir, { name: known.name, run: record.runDir });
   const identity: ProcessIdentity = {
     pid: known.pid,
     startTicks: known.startTicks,
@@ -110,12 +113,6 @@ function openLogs({ spec, host }: RecoverRequest, paths: VmPaths): readonly LogR
     const sink = openLogSink(pipe, host.log);
     // A later reader finds QEMU's own end of the pipe; ours is enough here.
     if (sink !== undefined) closeFd(sink.held);
-    try {
-      return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log: host.log })];
-    } catch (error) {
-      if (sink !== undefined) closeFd(sink.fd);
-      host.log.warn('log is not passed on', { history, reason: messageOf(error) });
-      return [];
-    }
+    return openRelay({ history, sink, log: host.log });
   });
 }

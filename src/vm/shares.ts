@@ -15,7 +15,8 @@ import {
   type Waiting,
 } from '#host';
 import { messageOf } from './error.ts';
-import type { SharePlan, VmPaths } from './plan.ts';
+import type { VmPaths } from './paths.ts';
+import type { SharePlan } from './plan.ts';
 import type { ShareSpec } from './spec.ts';
 import type { VmUndo } from './undo.ts';
 
@@ -29,8 +30,10 @@ export interface PreparedShare {
 export interface ShareTools {
   readonly kind: 'virtiofs' | '9p' | 'none';
   readonly virtiofsd: string | undefined;
-  /** The C program of old QEMU releases takes other options than its successor. */
-  readonly dialect: 'c' | 'rust';
+  /**
+   * The C program of old QEMU releases takes other options than its successor, which knows `--readonly` since 1.13.
+   */
+  readonly dialect: 'c' | 'rust' | 'rust-readonly';
   /** Why there are no shares. */
   readonly reason: string;
 }
@@ -40,7 +43,7 @@ export async function shareTools(emulator: Emulator, waiting: Waiting): Promise<
   const virtiofsd = emulator.virtioFs ? findProgram('virtiofsd') : undefined;
   if (virtiofsd !== undefined) {
     const help = await runProgram({ program: virtiofsd, args: ['--help'] }, waiting);
-    const dialect = `${help.stdout}${help.stderr}`.includes('--shared-dir') ? 'rust' : 'c';
+    const dialect = dialectOf(`${help.stdout}${help.stderr}`);
     return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
   }
   if (emulator.ninePfs) return { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' };
@@ -50,6 +53,12 @@ export async function shareTools(emulator: Emulator, waiting: Waiting): Promise<
     dialect: 'rust',
     reason: 'this host has neither virtiofsd nor a QEMU with 9p; install virtiofsd',
   };
+}
+
+/** Told by what the program says of its options. */
+export function dialectOf(help: string): ShareTools['dialect'] {
+  if (!help.includes('--shared-dir')) return 'c';
+  return help.includes('--readonly') ? 'rust-readonly' : 'rust';
 }
 
 export interface ShareHost {
@@ -124,8 +133,16 @@ async function serve(
   }
 }
 
-function virtiofsdArguments(path: string, dialect: 'c' | 'rust'): readonly string[] {
-  return dialect === 'rust'
-    ? ['--fd=3', `--shared-dir=${path}`, '--sandbox=namespace', '--cache=auto', '--readonly']
-    : ['--fd=3', '-o', `source=${path}`, '-o', 'sandbox=namespace', '-o', 'cache=auto', '-f'];
+/** What is read-only is so by its mount already; where the program can refuse writes as well, it does. */
+export function virtiofsdArguments(
+  path: string,
+  dialect: ShareTools['dialect'],
+): readonly string[] {
+  if (dialect === 'c') {
+    return ['--fd=3', '-o', `source=${path}`, '-o', 'sandbox=namespace', '-o', 'cache=auto', '-f'];
+  }
+  return [
+    ...['--fd=3', `--shared-dir=${path}`, '--sandbox=namespace', '--cache=auto'],
+    ...(dialect === 'rust-readonly' ? ['--readonly'] : []),
+  ];
 }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GuestAgent, type QmpClient } from '#qmp';
 
 /** How long each rung of the stop ladder may take; together they fill the job's kill_timeout. */
@@ -32,10 +31,12 @@ const statusMs = 1000;
 const agentMs = 1500;
 /** A guest that the agent shuts down is left in peace for so long before the button is pressed as well. */
 const agentHeadStartMs = 10_000;
-const noConnectionPauseMs = 100;
+/** A connection that broke comes back within moments, unless somebody else has taken the monitor. */
+const reconnectMs = 3000;
+const connectionPollMs = 50;
 
-/** Presses of the power button: at once, again soon for guests that missed the first, then now and then. */
-const pressAgainMs = [500, 2500, 5000];
+/** Between looks for a connection, and then between presses: again soon for guests that missed the first one. */
+const pressAgainMs = [250, 500, 2500, 5000];
 
 /**
  * Asks the guest, then QEMU, then QEMU's process to end, each for its time. Returns when the VM has ended or when
@@ -53,33 +54,36 @@ export async function climbDown(vm: Stoppable, times: StopTimes): Promise<boolea
 async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   const until = performance.now() + politeMs;
   const left = (): number => Math.max(0, until - performance.now());
-  const qmp = await connection(vm, left);
-  if (qmp === undefined) return endsWithin(vm.ended, 0);
+  const qmp = await connection(vm, Math.min(reconnectMs, politeMs / 3));
   // A paused guest would never hear of it, and whether it is paused only QEMU knows for sure.
-  if (await isPaused(qmp, left())) await send(qmp, 'cont', left());
-  if ((await agentListens(qmp, left())) && (await askAgent(vm, left()))) {
+  if (qmp !== undefined && (await isPaused(qmp, left()))) await send(qmp, 'cont', left());
+  if ((await mayAskAgent(qmp, left())) && (await askAgent(vm, left()))) {
     if (await endsWithin(vm.ended, Math.min(agentHeadStartMs, left() / 2))) return true;
   }
-  if (left() > 0) vm.tell('ACPI power button pressed');
   return pressButton(vm, left);
 }
 
 async function pressButton(vm: Stoppable, left: () => number): Promise<boolean> {
-  for (let press = 0; left() > 0; press += 1) {
-    await send(vm.qmp(), 'system_powerdown', left());
-    const pauseMs = pressAgainMs[Math.min(press, pressAgainMs.length - 1)] ?? 5000;
+  let presses = 0;
+  while (left() > 0) {
+    const qmp = vm.qmp();
+    if (qmp !== undefined) {
+      if (presses === 0) vm.tell('ACPI power button pressed');
+      await send(qmp, 'system_powerdown', left());
+      presses += 1;
+    }
+    const pauseMs = pressAgainMs[Math.min(presses, pressAgainMs.length - 1)] ?? 5000;
     if (await endsWithin(vm.ended, Math.min(pauseMs, left()))) return true;
   }
-  return false;
+  return endsWithin(vm.ended, 0);
 }
 
 /** The connection, waited for while it is being made again; undefined when it did not come in time. */
-async function connection(vm: Stoppable, left: () => number): Promise<QmpClient | undefined> {
-  let over = false;
-  void vm.ended.then(() => {
-    over = true;
-  });
-  while (vm.qmp() === undefined && !over && left() > 0) await sleep(noConnectionPauseMs);
+async function connection(vm: Stoppable, limitMs: number): Promise<QmpClient | undefined> {
+  const until = performance.now() + limitMs;
+  while (vm.qmp() === undefined && performance.now() < until) {
+    if (await endsWithin(vm.ended, connectionPollMs)) break;
+  }
   return vm.qmp();
 }
 
@@ -91,8 +95,12 @@ async function isPaused(qmp: QmpClient, limitMs: number): Promise<boolean> {
   }
 }
 
-/** Whether the guest has opened its end of the port: without that nobody there would read a question. */
-async function agentListens(qmp: QmpClient, limitMs: number): Promise<boolean> {
+/**
+ * Whether the guest has opened its end of the agent's port: without that nobody there would read a question. Where QEMU
+ * can't be asked, asking the agent is all that is left.
+ */
+async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise<boolean> {
+  if (qmp === undefined) return true;
   try {
     const ports = await qmp.execute('query-chardev', {}, within(Math.min(statusMs, limitMs)));
     return ports.some((it) => it.label === 'agent' && it['frontend-open']);
@@ -131,7 +139,8 @@ function within(limitMs: number): { readonly signal: AbortSignal } {
   return { signal: AbortSignal.timeout(Math.max(1, Math.ceil(limitMs))) };
 }
 
-async function endsWithin(ended: Promise<unknown>, limitMs: number): Promise<boolean> {
+/** Whether it comes to its end within the time. */
+export async function endsWithin(ended: Promise<unknown>, limitMs: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<false>((resolve) => {
     timer = setTimeout(() => resolve(false), Math.max(0, limitMs));

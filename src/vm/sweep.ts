@@ -1,6 +1,6 @@
 import { access, stat } from 'node:fs/promises';
 import { findByMark } from '#host';
-import type { VmPaths } from './plan.ts';
+import type { VmPaths } from './paths.ts';
 import { readRecord } from './record.ts';
 
 /** Nomad recovers its tasks within seconds of a start; what nobody has claimed by then is looked at. */
@@ -23,7 +23,7 @@ export async function isOrphan({ paths, nodeId, nowMs }: SweepQuestion): Promise
   const record = await readRecord(paths.record);
   if (record !== undefined) {
     if (await exists(record.allocDir)) return false;
-    return record.nodeId === nodeId || findByMark(record.uuid).length === 0;
+    return (nodeId !== '' && record.nodeId === nodeId) || findByMark(record.uuid).length === 0;
   }
   return nowMs - (await stat(paths.dir)).mtimeMs > sweepEveryMs;
 }
@@ -32,7 +32,9 @@ async function exists(path: string): Promise<boolean> {
   try {
     await access(path);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    // A file system that hangs or is out of reach has lost nothing.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    return true;
   }
 }

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readlink, rm, symlink } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { findByUser } from '#host';
 import { VmError } from './error.ts';
 
 export interface UidRange {
@@ -22,7 +24,8 @@ export async function claimUid(
   for (let step = 0; step < size; step += 1) {
     const uid = range.min + ((start + step) % size);
     const file = `${dir}/${uid}`;
-    if (await isTaken(file)) continue;
+    // A process of that user without a claim is what another data directory has, or what would not die.
+    if ((await isTaken(file)) || findByUser(uid).length > 0) continue;
     const made = await perform(file, () => claim(file, name));
     if (made) return uid;
   }
@@ -31,9 +34,17 @@ export async function claimUid(
   });
 }
 
-/** Gives a claim back, unless it has meanwhile become another VM's. */
+/**
+ * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError 'destroy' while a process still has
+ * the id: the next VM must not share its user with an emulator that does not die.
+ */
 export async function releaseUid(file: string, name: string): Promise<void> {
-  if ((await ownerOf(file)) === name) await rm(file, { force: true });
+  if ((await ownerOf(file)) !== name) return;
+  const [left] = findByUser(Number(basename(file)));
+  if (left !== undefined) {
+    throw new VmError('destroy', `process ${left.pid} still runs as user ${basename(file)}`);
+  }
+  await rm(file, { force: true });
 }
 
 async function claim(file: string, name: string): Promise<boolean> {

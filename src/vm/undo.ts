@@ -1,6 +1,6 @@
 import { readlink, realpath, rm } from 'node:fs/promises';
 import * as v from 'valibot';
-import { findByMark, kill, unmount, type Waiting } from '#host';
+import { findByMark, kill, unmount, userOf, type Waiting } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { VmError } from './error.ts';
 import { releaseUid } from './uid.ts';
@@ -13,8 +13,16 @@ export type VmUndo =
   /** A mount and the empty directory it covers. */
   | { readonly kind: 'mount'; readonly target: string }
   | { readonly kind: 'directory'; readonly path: string }
-  /** A process known by its program and by a text among its arguments, which no other VM's process has. */
-  | { readonly kind: 'process'; readonly mark: string; readonly program: string }
+  /**
+   * A process known by a text among its arguments, which no other VM's process has, and by its program or, where it has
+   * one of its own, its user: the program may be a script that started another one.
+   */
+  | {
+      readonly kind: 'process';
+      readonly mark: string;
+      readonly program: string;
+      readonly uid?: number;
+    }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo };
 
@@ -25,6 +33,7 @@ const schema = v.variant('kind', [
     kind: v.literal('process'),
     mark: v.pipe(v.string(), v.minLength(8)),
     program: v.string(),
+    uid: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
   v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
   v.object({ kind: v.literal('net'), step: v.unknown() }),
@@ -74,13 +83,14 @@ export async function undoStep(
 
 /** Leaves alone whoever merely names the mark: a person's `grep`, say. */
 async function killMarked(
-  { mark, program }: { readonly mark: string; readonly program: string },
+  { mark, program, uid }: Extract<VmUndo, { kind: 'process' }>,
   waiting: Waiting,
 ): Promise<void> {
   const real = await realpath(program).catch(() => program);
   for (const identity of findByMark(mark)) {
     const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
     // After an upgrade of the package the kernel says that the running program's file is gone.
-    if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) await kill(identity, waiting);
+    const ours = [program, real].includes(exe.replace(/ \(deleted\)$/, ''));
+    if (ours || (uid !== undefined && userOf(identity.pid) === uid)) await kill(identity, waiting);
   }
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
 import { readRecord } from '../../src/vm/record.ts';
@@ -164,6 +164,43 @@ test('V-30 V-31 D31 V-130: what is written down about a VM, and for whose eyes',
   const told = [argv, JSON.stringify(record), JSON.stringify(domain.record), ground.lines.join()];
   for (const text of told) assert.doesNotMatch(text, /secret/);
   assert.match(readFileSync(paths.seed, 'latin1'), /hunter2-secret/);
+});
+
+test('V-7 D22: the data directory is made with a mode that lets nobody but root look around', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const before = process.umask(0);
+  try {
+    await ground.virtualizer().createDomain(ground.spec(0), soon());
+  } finally {
+    process.umask(before);
+  }
+  const { dataDir } = ground.options;
+  const modes = ['', '/vms', '/vms/vm-0', '/uids'].map((it) =>
+    (statSync(`${dataDir}${it}`).mode & 0o7777).toString(8),
+  );
+  // Others may walk through to what they are handed, and list nothing.
+  assert.deepEqual(modes, ['711', '711', '700', '700']);
+});
+
+test('V-19 V-99 D27: everything that is wrong with a VM is told at once, and nothing is made for it', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const base = ground.spec(0);
+  const wrong = ground.spec(0, {
+    disk: { ...base.disk, image: '/etc/shadow' },
+    machine: 'isapc',
+    guest: { ...base.guest, userData: { kind: 'inline', text: '#cloud-config\na: [\n' } },
+  });
+  await assert.rejects(ground.virtualizer().createDomain(wrong, soon()), (error) => {
+    const text = String(error);
+    for (const pattern of [/\/etc\/shadow/, /user_data: /, /os\.machine "isapc"/]) {
+      assert.match(text, pattern);
+    }
+    return true;
+  });
+  assert.deepEqual(ground.leftovers(), []);
+  assert.ok(!existsSync(ground.paths().dir));
 });
 
 test('V-83 V-84 V-92: the machine has what was planned, and the guest boots from its disk', async (t) => {

@@ -135,6 +135,33 @@ test('P-27 D36: a stop that is in a hurry overtakes one that is not', async (t) 
   assert.equal(domain.exit?.signal, 9);
 });
 
+test('V-87 D12: a stop keeps its own time, whatever other stop is under way', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const virtualizer = ground.virtualizer();
+  const domain = await virtualizer.createDomain(ground.spec(1), soon());
+  await booted(domain);
+  const signalled = virtualizer.stopDomain('vm-0', politely(20_000));
+  const ms = await took(() => virtualizer.stopDomain('vm-0', politely(1000)));
+  assert.ok(ms >= 900 && ms <= 1500, `${ms} ms`);
+  await signalled;
+  assert.equal(domain.exit?.signal, 9);
+});
+
+test('P-27: a polite stop beside a kill is no error', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const virtualizer = ground.virtualizer();
+  const domain = await virtualizer.createDomain(ground.spec(1), soon());
+  // Two at once, in the order in which the second finds the first one's work half done.
+  await Promise.all([
+    virtualizer.stopDomain('vm-0', { graceMs: 0, immediately: true }),
+    virtualizer.stopDomain('vm-0', politely(2000)),
+    virtualizer.destroyDomain('vm-0'),
+  ]);
+  assert.equal(domain.exit?.signal, 9);
+});
+
 test('V-87: a guest that has only just been started hears the button, too', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();

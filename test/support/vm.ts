@@ -25,7 +25,7 @@ import {
   type VirtualizerOptions,
   type VmSpec,
 } from '#vm';
-import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/plan.ts';
+import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/paths.ts';
 import { type ProcessFigures, processFigures } from '../../src/vm/stats.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { findProgram } from './programs.ts';

@@ -1,0 +1,72 @@
+import { createHash } from 'node:crypto';
+
+export interface VmPaths {
+  /** The VM's own directory below the data directory: undo log, record, disk. */
+  readonly dir: string;
+  readonly undo: string;
+  readonly record: string;
+  readonly disk: string;
+  readonly firmwareVars: string;
+  /**
+   * A small tmpfs of its own: sockets, seed, console history, journal. What a guest can make grow is bounded by it.
+   * Short, for a socket's path has 107 bytes.
+   */
+  readonly run: string;
+  /** QEMU's events. */
+  readonly journal: string;
+  /** Which plugin process looks after the VM. */
+  readonly owner: string;
+  readonly qmp: string;
+  readonly agent: string;
+  readonly console: string;
+  /** What QEMU itself says. */
+  readonly messages: string;
+  readonly seed: string;
+  readonly shares: string;
+}
+
+/** Every name and path of a VM; the same for every process that asks. */
+export function vmPaths(name: string, dataDir: string, runDir: string): VmPaths {
+  const run = `${runDir}/${digest(`${dataDir}\0${name}`).slice(0, 8)}`;
+  return pathsIn(`${dataDir}/vms/${name}`, { name, run });
+}
+
+/** The same of a VM whose two directories are known. */
+export function pathsIn(
+  dir: string,
+  { name, run }: { readonly name: string; readonly run: string },
+): VmPaths {
+  return {
+    dir,
+    undo: `${dir}/undo.jsonl`,
+    record: `${dir}/vm.json`,
+    disk: `${dir}/${name}.img`,
+    firmwareVars: `${dir}/firmware-vars.fd`,
+    run,
+    journal: `${run}/journal.jsonl`,
+    owner: `${run}/owner`,
+    qmp: `${run}/qmp.sock`,
+    agent: `${run}/agent.sock`,
+    console: `${run}/console.log`,
+    messages: `${run}/qemu.log`,
+    seed: `${run}/seed.iso`,
+    shares: `${run}/shares`,
+  };
+}
+
+/** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
+export function uuidOf(dir: string): string {
+  const hex = digest(`vm\0${dir}`);
+  const variant = ((Number.parseInt(hex.slice(16, 18), 16) & 0x3f) | 0x80).toString(16);
+  return [
+    hex.slice(0, 8),
+    hex.slice(8, 12),
+    `8${hex.slice(13, 16)}`,
+    `${variant}${hex.slice(18, 20)}`,
+    hex.slice(20, 32),
+  ].join('-');
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

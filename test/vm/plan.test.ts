@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { VmSpec } from '#vm';
+import { vmPaths } from '../../src/vm/paths.ts';
+import {
+  type PlanFacts,
+  planProblems,
+  planVm,
+  type SharePlan,
+  type VmPlan,
+} from '../../src/vm/plan.ts';
+import { smallestSpec } from '../support/vm.ts';
+
+const MiB = 1024 * 1024;
+const paths = vmPaths('web-1a2b3c4d', '/data', '/run/vms');
+
+const spec: VmSpec = smallestSpec('/images/debian.qcow2', '/allocs/a/web', {
+  name: 'web-1a2b3c4d',
+  firmware: 'auto',
+  accelerator: 'auto',
+  vcpus: 2,
+  memoryMiB: 1024,
+  disk: { image: '/images/debian.qcow2', sizeMiB: 4096, thin: true },
+});
+
+const x86: PlanFacts['emulator'] = {
+  arch: 'x86_64',
+  path: '/usr/bin/qemu-system-x86_64',
+  defaultMachine: 'pc-q35-7.2',
+  machines: [
+    'microvm',
+    'none',
+    'pc',
+    'pc-i440fx-2.12',
+    'pc-i440fx-7.2',
+    'pc-q35-7.1',
+    'pc-q35-7.2',
+    'q35',
+  ],
+};
+
+const arm: PlanFacts['emulator'] = {
+  arch: 'aarch64',
+  path: '/usr/bin/qemu-system-aarch64',
+  defaultMachine: 'virt-7.2',
+  machines: ['virt', 'virt-7.2'],
+};
+
+const facts: PlanFacts = {
+  emulator: x86,
+  kvm: false,
+  image: { format: 'qcow2', virtualBytes: 2048 * MiB },
+  firmware: { kind: 'bios' },
+  nics: [],
+  shares: [],
+};
+
+const share = (type: SharePlan['type']): SharePlan => ({
+  tag: 'localDir',
+  source: '/allocs/a/web/local',
+  target: '/local',
+  readOnly: true,
+  type,
+  path: '/run/vms/0a1b2c3d/shares/localDir',
+});
+
+const uefi: PlanFacts['firmware'] = {
+  kind: 'uefi',
+  codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd',
+  varsTemplate: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+};
+
+interface Case {
+  readonly spec?: Partial<VmSpec>;
+  readonly facts?: Partial<PlanFacts>;
+}
+
+const plans: Readonly<Record<string, Case>> = {
+  'V-36 V-75 V-83 D3: an overlay of a qcow2 image, under TCG': {},
+  'V-36 V-34 D3: an overlay of a raw image': {
+    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB } },
+  },
+  'V-38: a private copy of a qcow2 image, which is grown': {
+    spec: { disk: { ...spec.disk, thin: false } },
+  },
+  'V-38: a private copy of a raw image': {
+    spec: { disk: { ...spec.disk, thin: false } },
+    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB } },
+  },
+  'V-75: KVM where it works': { facts: { kvm: true } },
+  'V-75: TCG where it is asked for': { spec: { accelerator: 'tcg' }, facts: { kvm: true } },
+  'V-80: UEFI has code that is shared and variables of its own': { facts: { firmware: uefi } },
+  'V-108: two NICs, one of them with a smaller MTU': {
+    facts: {
+      nics: [
+        { mac: '52:54:00:00:00:01', mtu: undefined },
+        { mac: '52:54:00:00:00:02', mtu: 1400 },
+      ],
+    },
+  },
+  'V-68: a directory by virtiofs needs memory that is shared': {
+    facts: { shares: [share('virtiofs')] },
+  },
+  'V-68: a directory by 9p': { facts: { shares: [share('9p')] } },
+  'V-22 V-79: pc is the newest versioned pc machine': { spec: { machine: 'pc' } },
+  'V-22 V-79: a machine by its versioned name': { spec: { machine: 'pc-q35-7.1' } },
+  'V-22 V-79: arm64': { spec: { arch: 'aarch64' }, facts: { emulator: arm, firmware: uefi } },
+  'V-72 V-73 V-74: sixteen CPUs and 64 GiB': { spec: { vcpus: 16, memoryMiB: 65_536 } },
+};
+
+/** All of the first plan, and of the others what is different. */
+const first = describe(planVm(spec, facts, paths));
+
+for (const [title, { spec: change, facts: found }] of Object.entries(plans)) {
+  test(`${title} (plan)`, (t) => {
+    const plan = describe(planVm({ ...spec, ...change }, { ...facts, ...found }, paths));
+    if (change === undefined && found === undefined) t.assert.snapshot(plan);
+    else {
+      t.assert.snapshot({
+        less: first.filter((line) => !plan.includes(line)),
+        more: plan.filter((line) => !first.includes(line)),
+      });
+    }
+  });
+}
+
+function describe(plan: VmPlan): readonly string[] {
+  const { argv, descriptors, machine, disk, memoryLimitBytes } = plan;
+  return [
+    ...lines(argv),
+    `descriptors from 3: ${descriptors.join(' ')}`,
+    `machine ${JSON.stringify(machine)}`,
+    `disk ${JSON.stringify(disk)}`,
+    `memory limit ${memoryLimitBytes / MiB} MiB`,
+  ];
+}
+
+/** An option and its value on one line. */
+function lines(argv: readonly string[]): readonly string[] {
+  const found: string[] = [];
+  for (const argument of argv) {
+    const last = found.at(-1);
+    if (argument.startsWith('-') || last === undefined || !last.startsWith('-'))
+      found.push(argument);
+    else found[found.length - 1] = `${last} ${argument}`;
+  }
+  return found;
+}
+
+test('V-80 V-66: whatever can be written or is secret is a descriptor, never a path', () => {
+  const plan = planVm(spec, { ...facts, firmware: uefi, shares: [share('virtiofs')] }, paths);
+  const named = plan.argv.filter((it) => it.includes('/')).join('\n');
+  for (const path of [paths.dir, paths.run, '/images', '/allocs', '/usr/share/OVMF']) {
+    assert.ok(!named.includes(path), `${path} in ${named}`);
+  }
+});
+
+test('P-25: a name with commas and blanks stays one value', () => {
+  const { argv } = planVm({ ...spec, name: 'a,b=c d' }, facts, paths);
+  assert.ok(argv.includes('guest=a,,b=c d,debug-threads=on'));
+});
+
+const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp[] }>> = {
+  'V-37 D2 D29: a disk smaller than the image': {
+    spec: { disk: { ...spec.disk, sizeMiB: 2047 } },
+    words: [/^primary_disk_size 2047 MiB is smaller than the image .*, which has 2048 MiB$/],
+  },
+  'V-75: KVM where it does not work': {
+    spec: { accelerator: 'kvm' },
+    words: [/^accelerator "kvm" was asked for, but KVM does not work on this host/],
+  },
+  'V-22: a machine that QEMU does not have': {
+    spec: { machine: 'pc-q35-99.0' },
+    words: [/^os\.machine "pc-q35-99\.0" is not one .*; supported: pc, pc-i440fx-2\.12, .*, q35$/],
+  },
+  'V-22: a machine that QEMU has and the driver does not support': {
+    spec: { machine: 'microvm' },
+    words: [/^os\.machine "microvm" is not one/],
+  },
+  'V-19: all of it': {
+    spec: { machine: 'none', accelerator: 'kvm', disk: { ...spec.disk, sizeMiB: 1 } },
+    words: [/^accelerator/, /^os\.machine/, /^primary_disk_size/],
+  },
+};
+
+for (const [title, { spec: change, words }] of Object.entries(refusals)) {
+  test(`${title}: is told before anything is made`, () => {
+    const wanted = { ...spec, ...change };
+    const problems = planProblems(wanted, facts).map(({ message }) => message);
+    assert.equal(problems.length, words.length, problems.join('\n'));
+    for (const [index, pattern] of words.entries()) assert.match(problems[index] ?? '', pattern);
+    assert.throws(() => planVm(wanted, facts, paths), { name: 'VmError' });
+  });
+}
+
+test('an image that could not be opened says nothing of its size', () => {
+  assert.deepEqual(planProblems(spec, { ...facts, image: undefined }), []);
+});
