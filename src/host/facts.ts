@@ -60,23 +60,39 @@ interface Remembered {
 }
 const remembered = new Map<string, Remembered>();
 
+export interface FoundEmulators {
+  readonly usable: readonly Emulator[];
+  /** Those that are there and can't be used, with the reason. */
+  readonly broken: readonly { readonly arch: Emulator['arch']; readonly reason: string }[];
+}
+
 /**
- * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is asked once and again only when its file changes. Throws HostError 'emulator' when
- * there are some and none of them can be used; no emulator at all is an empty list.
+ * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is asked
+ * once and again only when its file changes; one that can't be used is asked each time.
  */
 export async function findEmulators(
   waiting: Waiting,
   options: { readonly path?: string } = {},
-): Promise<readonly Emulator[]> {
+): Promise<FoundEmulators> {
   const found = architectures.flatMap((arch) => {
     const names = [`qemu-system-${arch}`, ...(machine() === arch ? ['qemu-kvm'] : [])];
     const path = names.map((name) => findProgram(name, [], options.path)).find((it) => it);
     return path === undefined ? [] : [{ arch, path }];
   });
-  const outcomes = await Promise.allSettled(found.map((it) => recall(it.arch, it.path, waiting)));
-  const failures = outcomes.flatMap((it) => (it.status === 'rejected' ? [it.reason] : []));
-  if (failures.length > 0 && failures.length === outcomes.length) throw failures[0];
-  return outcomes.flatMap((it) => (it.status === 'fulfilled' ? [it.value] : []));
+  const usable: Emulator[] = [];
+  const broken: { readonly arch: Emulator['arch']; readonly reason: string }[] = [];
+  await Promise.all(
+    found.map(async ({ arch, path }) => {
+      try {
+        usable.push(await recall(arch, path, waiting));
+      } catch (error) {
+        broken.push({ arch, reason: error instanceof Error ? error.message : String(error) });
+      }
+    }),
+  );
+  const byArch = (a: { readonly arch: string }, b: { readonly arch: string }): number =>
+    a.arch < b.arch ? 1 : -1;
+  return { usable: usable.toSorted(byArch), broken: broken.toSorted(byArch) };
 }
 
 function recall(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {

@@ -15,7 +15,7 @@ export {
   setNonBlocking,
 } from './descriptor.ts';
 export { HostError, type HostErrorCode } from './error.ts';
-export { type Emulator, findEmulators, findProgram } from './facts.ts';
+export { type Emulator, type FoundEmulators, findEmulators, findProgram } from './facts.ts';
 export type { Firmware } from './firmware.ts';
 export { type KvmVerdict, type ProbeUser, probeKvm } from './kvm-probe.ts';
 export { limitProcess, type ProcessLimits, setAffinity } from './limits.ts';

@@ -14,9 +14,13 @@ const probePatienceMs = 300;
 
 /** What this host can do and what is wrong with it, in words an operator can act on. */
 export async function describeHost(host: VmHost, waiting: Waiting): Promise<VirtualizerInfo> {
-  const emulators = await findEmulators(waiting);
+  const { usable: emulators, broken } = await findEmulators(waiting);
   const native = emulators.find((it) => it.arch === nativeArch());
   const main = native ?? emulators[0];
+  if (main === undefined && broken.length > 0) {
+    const description = broken.map(({ reason }) => reason).join('; ');
+    return { detected: true, healthy: false, description, attributes: {} };
+  }
   if (main === undefined) {
     return {
       detected: false,
@@ -25,7 +29,11 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
       attributes: {},
     };
   }
-  const problems = await hostProblems(host);
+  const problems = [
+    ...(await hostProblems(host)),
+    ...broken.flatMap(({ arch, reason }) => (arch === nativeArch() ? [reason] : [])),
+    ...emulators.flatMap(tooOld),
+  ];
   return {
     detected: true,
     healthy: problems.length === 0,
@@ -37,6 +45,14 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
       ...(await networkAttributes(host)),
     },
   };
+}
+
+/** `-device` takes JSON since then. */
+const oldestVersion = 6_002_000;
+
+function tooOld({ path, version, versionNumber }: Emulator): readonly string[] {
+  if (versionNumber >= oldestVersion) return [];
+  return [`${path} is version ${version}: QEMU 6.2 or newer is needed`];
 }
 
 function nativeArch(): string {

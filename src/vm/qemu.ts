@@ -202,12 +202,12 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async #accelerated(spec: VmSpec, waiting: Waiting): Promise<Accelerated> {
-    const emulators = await findEmulators(waiting);
-    const emulator = emulators.find((it) => it.arch === spec.arch);
+    const { usable, broken } = await findEmulators(waiting);
+    const emulator = usable.find((it) => it.arch === spec.arch);
     if (emulator === undefined) {
-      throw new VmError('emulator', `no qemu-system-${spec.arch} on this host`, {
-        recoverable: true,
-      });
+      const reason = broken.find((it) => it.arch === spec.arch)?.reason;
+      const text = reason ?? `there is no qemu-system-${spec.arch} on this host`;
+      throw new VmError('emulator', text, { recoverable: true });
     }
     const kvm =
       spec.accelerator === 'tcg'

@@ -10,7 +10,7 @@ const mark = 'nomad-driver-qmp-kvm-probe';
 const waiting = (ms = 20_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
 async function emulatorFor(t: TestContext): Promise<Emulator | undefined> {
-  const found = (await findEmulators(waiting())).find(({ arch }) => arch === 'x86_64');
+  const found = (await findEmulators(waiting())).usable.find(({ arch }) => arch === 'x86_64');
   return requireOrSkip(t, found !== undefined, 'needs qemu-system-x86_64') ? found : undefined;
 }
 
@@ -35,7 +35,7 @@ test('the probe guest runs to its end', async (t) => {
 });
 
 test('V-79: the probe guest for arm64 runs to its end', async (t) => {
-  const found = (await findEmulators(waiting())).find(({ arch }) => arch === 'aarch64');
+  const found = (await findEmulators(waiting())).usable.find(({ arch }) => arch === 'aarch64');
   if (found === undefined) {
     t.skip('needs qemu-system-aarch64');
     return;

@@ -34,7 +34,7 @@ test('V-98: a guest that makes QEMU write events without end fills no disk', asy
   await eventually(() => statSync(journal).size > 2048 * KiB, '2 MiB of events', 60_000);
   assert.ok(used(journal) <= 512 * KiB, `${used(journal)} bytes are kept`);
   // It has no power button, and yet its end is known.
-  await virtualizer.stopDomain(domain.name, { graceMs: 600, immediately: false });
+  await virtualizer.stopDomain(domain.name, { graceMs: 3000, immediately: false });
   assert.equal(domain.exit?.reason, 'host-qmp-quit');
 });
 

@@ -41,8 +41,10 @@ test('V-105: a guest that floods its console neither stops nor fills the host', 
     return bfree * bsize;
   };
   const deadline = performance.now() + 20_000;
-  while ((await free()) > 4096 && performance.now() < deadline) await sleep(50);
-  assert.ok((await free()) <= 4096, `${await free()} bytes are still free`);
+  while ((await free()) > 0 && performance.now() < deadline) await sleep(50);
+  assert.equal(await free(), 0);
+  // The last page takes a moment more to be filled.
+  await sleep(200);
   const before = statSync(history).size;
   assert.ok(before >= consoleHistoryBytes && before < 2 * consoleHistoryBytes, `${before} bytes`);
   await using qmp = await QmpClient.connect(socket, soon());
