@@ -34,6 +34,7 @@ const pure: readonly string[] = [
   'src/plugin/config-schema.ts',
   'src/plugin/decode-fields.ts',
   'src/plugin/hcl-spec.ts',
+  'src/plugin/managed-networks.ts',
   'src/plugin/schema.ts',
   'src/plugin/signals.ts',
   'src/plugin/task-spec.ts',

@@ -14,11 +14,7 @@ export function bringDependencies(root) {
   const stale = whyStale(root);
   if (stale !== undefined) {
     console.error(`# npm ci: ${stale}`);
-    const { status } = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
-      cwd: root,
-      stdio: ['ignore', 2, 2],
-    });
-    if (status !== 0) fail(`npm ci ended with status ${status}`);
+    installModules(root);
   }
   const own = nodePackages[process.arch];
   const path = own && join(root, 'node_modules', own, 'bin/node');
@@ -27,6 +23,20 @@ export function bringDependencies(root) {
   return fail(
     `this needs Node ${wantedMajor}: there is no package with it for ${process.platform}-${process.arch}, and the node on PATH is ${process.version}`,
   );
+}
+
+function installModules(root) {
+  const { error, status, signal } = spawnSync(
+    'npm',
+    ['ci', '--no-audit', '--no-fund', '--loglevel=error'],
+    { cwd: root, stdio: ['ignore', 2, 2] },
+  );
+  if (error !== undefined) {
+    const hint = error.code === 'ENOENT' ? ' (is npm on PATH?)' : '';
+    fail(`npm ci can not be started: ${error.code}${hint}`);
+  }
+  if (signal !== null) fail(`npm ci was ended by ${signal}`);
+  if (status !== 0) fail(`npm ci ended with status ${status}`);
 }
 
 /** What npm last installed (its hidden lockfile) against what package-lock.json asks for; undefined when they agree. */

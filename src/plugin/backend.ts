@@ -54,15 +54,19 @@ export class BackendHolder {
   }
 
   async #make(): Promise<Backend> {
+    // It is made of the configuration and the installed program, which stay as they are; it starts on a host that changes.
+    let recoverable = false;
     try {
       const backend = await this.#create(this.#config, this.#log);
       backend.onEvent(this.#onEvent);
+      recoverable = true;
       await backend.start(this.#config.dataDir);
       return backend;
     } catch (cause) {
       this.#made = undefined;
       throw new PluginError('backend', 'virt: the driver could not be made ready on this host', {
         cause,
+        recoverable,
       });
     }
   }

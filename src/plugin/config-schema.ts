@@ -121,14 +121,14 @@ export const pluginSchema = {
         kind: 'attr',
         type: 'string',
         required: true,
-        doc: 'Name of the bridge, at most 15 bytes; what a job writes in `network_interface { bridge { name } }`.',
+        doc: 'Name of the bridge, at most 15 letters, digits, dots, dashes and underscores; what a job writes in `network_interface { bridge { name } }`.',
         example: '"virbr0"',
       },
       address: {
         kind: 'attr',
         type: 'string',
         required: true,
-        doc: 'IPv4 address of the host on it, with its prefix length (8 to 29).',
+        doc: 'IPv4 address of the host on it, with its prefix length (8 to 29). Networks must not overlap.',
         example: '"192.168.122.1/24"',
       },
       nameservers: {

@@ -8,6 +8,17 @@ export interface Problem {
   readonly text: string;
 }
 
+/** Says what is wrong at a path. */
+export type Complain = (path: string, text: string) => void;
+
+/** For those who look further at what was decoded: of a value the decoder had to refuse, they could only repeat that. */
+export function complainTo(problems: Problem[]): Complain {
+  const told = new Set(problems.map(({ path }) => path));
+  return (path, text) => {
+    if (!told.has(path)) problems.push({ path, text });
+  };
+}
+
 /**
  * Decodes a block by its fields. A missing key is a null, null is the default, and unknown keys are ignored: a newer
  * agent may know more. Everything wrong is added to `problems`; the value is only good when nothing was.

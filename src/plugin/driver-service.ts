@@ -44,7 +44,9 @@ const capabilities = create(DriverCapabilitiesSchema, {
   fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
   networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
   mustCreateNetwork: false,
-  mountConfigs: DriverCapabilities_MountConfigs.ANY_MOUNTS,
+  // Nomad itself then refuses a volume_mount, by the names of driver and task: before artifacts are fetched, and before a
+  // CSI volume is claimed. What devices bring along it passes on all the same; planTask refuses that.
+  mountConfigs: DriverCapabilities_MountConfigs.NO_MOUNTS,
   disableLogCollection: false,
 });
 
@@ -184,9 +186,13 @@ function namesOf(config: TaskConfig): TaskName {
   return { taskId: config.id, taskName: config.name, allocId: config.allocId };
 }
 
+/**
+ * For services with address_mode "driver". Others are registered with the host's address and port: the guest's address is
+ * one of a private network, where other hosts reach only what the host passes on.
+ */
 function networkOf({ network }: Domain) {
   if (network === undefined) return undefined;
-  return { addr: network.ip, portMap: { ...network.portMap }, autoAdvertise: true };
+  return { addr: network.ip, portMap: { ...network.portMap }, autoAdvertise: false };
 }
 
 function toMs(duration: Duration | undefined, absent: number): number {

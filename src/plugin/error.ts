@@ -8,7 +8,7 @@ export type PluginErrorCode =
   | 'not-found'
   /** A task of that id is there already. */
   | 'exists'
-  /** Not now: the task is in the wrong state, or the start was called off. */
+  /** Not now: the task is in the wrong state, or the start was called off or took too long. */
   | 'state'
   /** This driver does not do that. */
   | 'unsupported'
@@ -17,12 +17,19 @@ export type PluginErrorCode =
   /** The part that runs VMs could not be made ready on this host. */
   | 'backend';
 
+/** `recoverable` says whether trying again may help. */
 export class PluginError extends Error {
   override readonly name = 'PluginError';
   readonly code: PluginErrorCode;
-  constructor(code: PluginErrorCode, message: string, options?: ErrorOptions) {
+  readonly recoverable: boolean;
+  constructor(
+    code: PluginErrorCode,
+    message: string,
+    options: ErrorOptions & { readonly recoverable?: boolean } = {},
+  ) {
     super(message, options);
     this.code = code;
+    this.recoverable = options.recoverable ?? false;
   }
 }
 

@@ -13,18 +13,26 @@ import { slept, unlessAborted } from './waiting.ts';
 type Response = MessageInitShape<typeof FingerprintResponseSchema>;
 type Attribute = MessageInitShape<typeof AttributeSchema>;
 
+/** All there is to tell, whoever was told what. */
+interface Picture {
+  readonly attributes: Readonly<Record<string, Attribute>>;
+  readonly health: FingerprintResponse_HealthState;
+  readonly healthDescription: string;
+}
+
 /** A look at the host that takes longer is reported as trouble and tried again. */
 const lookMs = 15_000;
 
 /**
- * What the node is told of this driver: at once, and then whenever a look at the host gives another answer. Attributes
- * that were told once and are gone are told again as empty text, which is how Nomad forgets them.
+ * What the node is told of this driver: at once, and then whenever a look at the host gives another answer. An attribute
+ * that is gone is told once more, as empty text in the very next message: that is how Nomad forgets it.
  */
 export class Fingerprinter {
   readonly #driverName: string;
   readonly #backend: BackendHolder;
   readonly #log: Logger;
   readonly #periodMs: number;
+  /** Attributes that streams told and none has cleared: what the reader of the next stream may know already. */
   readonly #told = new Set<string>();
   /** Of the last look that gave an answer; a failing one changes health, not what the node has. */
   #attributes: VirtualizerInfo['attributes'] = {};
@@ -47,16 +55,25 @@ export class Fingerprinter {
   /** Ends only when the signal aborts: Nomad would reopen an ended stream in a hot loop. */
   async *stream({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<Response> {
     let last = '';
+    // What the reader of this stream may have.
+    let known: readonly string[] = [...this.#told];
+    let gone: readonly string[] = [];
     do {
-      const response = this.#response(await this.#look(signal));
+      const picture = this.#picture(await this.#look(signal));
       if (signal.aborted) return;
-      const now = JSON.stringify(response, (_key, value: unknown) =>
+      // A whole period later the stream is still read, so what cleared them was. Else the next stream clears them again.
+      for (const key of gone) if (!has(picture, key)) this.#told.delete(key);
+      gone = [];
+      const now = JSON.stringify(picture, (_key, value: unknown) =>
         typeof value === 'bigint' ? value.toString() : value,
       );
       if (now === last) continue;
       last = now;
-      this.#log.info('fingerprint', { health: response.healthDescription });
-      yield response;
+      gone = known.filter((key) => !has(picture, key));
+      known = Object.keys(picture.attributes);
+      for (const key of known) this.#told.add(key);
+      this.#log.info('fingerprint', { health: picture.healthDescription });
+      yield { ...picture, attributes: { ...picture.attributes, ...cleared(gone) } };
     } while (await slept(this.#periodMs, signal));
   }
 
@@ -80,7 +97,7 @@ export class Fingerprinter {
     }
   }
 
-  #response(info: VirtualizerInfo): Response {
+  #picture(info: VirtualizerInfo): Picture {
     const attributes: Record<string, Attribute> = {};
     if (info.detected) {
       const prefix = `driver.${this.#driverName}`;
@@ -89,13 +106,10 @@ export class Fingerprinter {
         attributes[`${prefix}.${key}`] = toAttribute(value);
       }
     }
-    for (const key of this.#told) attributes[key] ??= toAttribute('');
-    for (const key of Object.keys(attributes)) this.#told.add(key);
     const sorted = Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));
-    const health = this.#healthOf(info);
     return {
       attributes: Object.fromEntries(sorted),
-      health,
+      health: this.#healthOf(info),
       healthDescription: info.description,
     };
   }
@@ -107,6 +121,14 @@ export class Fingerprinter {
     if (info.detected && info.healthy) return FingerprintResponse_HealthState.HEALTHY;
     return FingerprintResponse_HealthState.UNHEALTHY;
   }
+}
+
+function has({ attributes }: Picture, key: string): boolean {
+  return Object.hasOwn(attributes, key);
+}
+
+function cleared(keys: readonly string[]): Record<string, Attribute> {
+  return Object.fromEntries(keys.map((key) => [key, toAttribute('')]));
 }
 
 function toAttribute(value: string | number | boolean): Attribute {

@@ -187,7 +187,7 @@ function encode({ method }: Context, init: unknown): Buffer {
 function failure({ method, log }: Context, error: unknown, signal: AbortSignal): StatusObject {
   const status = toStatus(error);
   if (signal.aborted) log.debug('call ended by the client', { method: method.name });
-  else if (error instanceof PluginError) {
+  else if (error instanceof PluginError && !error.recoverable) {
     log.debug('call refused', { method: method.name, error: status.message });
   } else log.warn('call failed', { method: method.name, error });
   const metadata = new Metadata();

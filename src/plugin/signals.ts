@@ -3,6 +3,8 @@ import { PluginError } from './error.ts';
 
 /** How long a guest has to power off after a signal. */
 const signalGraceMs = 30_000;
+/** Nobody waits longer for a guest. A job may say so all the same, and a timer of more than 24.8 days would run at once. */
+const maxGraceMs = 24 * 3_600_000;
 
 /** What a VM makes of a signal: the ones that have a meaning for a machine. */
 const verbs: Readonly<Record<string, StopRequest>> = {
@@ -25,5 +27,5 @@ export function readSignal(name: string): StopRequest {
 /** StopTask's timeout and kill_signal: SIGKILL and no time at all skip every polite step. */
 export function readStop(signal: string, timeoutMs: number): StopRequest {
   const immediately = signal === 'SIGKILL' || timeoutMs <= 0;
-  return { graceMs: Math.max(0, timeoutMs), immediately };
+  return { graceMs: Math.min(Math.max(0, timeoutMs), maxGraceMs), immediately };
 }

@@ -32,25 +32,46 @@ const codes: Readonly<Record<PluginErrorCode, number>> = {
 /** What Nomad is told of an error. An error that says `recoverable: true` makes Nomad try the task again. */
 export function toStatus(error: unknown): RpcStatus {
   const message = fit(messageOf(error));
-  if (error instanceof PluginError) {
-    if (error.code === 'backend') return recoverable(message);
-    return { code: codes[error.code], message, details: undefined };
-  }
-  if (isRecoverable(error)) return recoverable(message);
-  const code = error instanceof Error && error.name === 'AbortError' ? ABORTED : UNKNOWN;
-  return { code, message, details: undefined };
+  const first = firstOf(error);
+  if (isRecoverable(first)) return recoverable(message);
+  return { code: codeOf(first), message, details: undefined };
 }
 
-/** The error's own words, then those of what caused it, unless they are already in there. */
+/**
+ * The error's own words, then those of what caused it, unless they are already in there. On one line, for that is how
+ * Nomad shows them.
+ */
 export function messageOf(error: unknown): string {
   let text = '';
   let next = error;
   for (let depth = 0; depth < 5 && next !== undefined; depth += 1) {
-    const own = next instanceof Error ? next.message || next.name : String(next);
-    if (!text.includes(own)) text = text === '' ? own : `${text}: ${own}`;
+    const own = ownWords(next);
+    if (own.includes(text)) text = own;
+    else if (!text.includes(own)) text = `${text}: ${own}`;
     next = next instanceof Error ? next.cause : undefined;
   }
   return text || 'unknown error';
+}
+
+function ownWords(error: unknown): string {
+  if (error instanceof SuppressedError) {
+    return `${messageOf(error.suppressed)}; then ${messageOf(error.error)}`;
+  }
+  if (error instanceof AggregateError && error.message === '') {
+    return error.errors.map(ownWords).join('; ');
+  }
+  const words = error instanceof Error ? error.message || error.name : String(error);
+  return words.trim().replaceAll(/\s*[\r\n]\s*/g, '; ');
+}
+
+/** What went wrong, where cleaning up after it went wrong as well. */
+function firstOf(error: unknown): unknown {
+  return error instanceof SuppressedError ? firstOf(error.suppressed) : error;
+}
+
+function codeOf(error: unknown): number {
+  if (error instanceof PluginError) return codes[error.code];
+  return error instanceof Error && error.name === 'AbortError' ? ABORTED : UNKNOWN;
 }
 
 /** It travels in a header, which has limits, and as a URI, which half a surrogate pair can't be part of. */

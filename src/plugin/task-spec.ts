@@ -11,7 +11,7 @@ import type {
 import { type LimitsConfig, listProblems } from './config.ts';
 import { taskSchema } from './config-schema.ts';
 import { CtyError, type CtyValue, decodeCty } from './cty.ts';
-import { decodeFields, type Problem } from './decode-fields.ts';
+import { type Complain, complainTo, decodeFields, type Problem } from './decode-fields.ts';
 import { PluginError } from './error.ts';
 import { NetworkIsolationSpec_NetworkIsolationMode, type TaskConfig } from './gen/driver_pb.ts';
 import type { Decoded } from './schema.ts';
@@ -31,11 +31,7 @@ export interface TaskContext {
 export function planTask(task: TaskConfig, context: TaskContext): VmSpec {
   const problems: Problem[] = [];
   const raw = decodeFields(taskSchema, decodeBytes(task), problems);
-  // What follows would only repeat what the decoder has said of a value of the wrong type.
-  const told = new Set(problems.map(({ path }) => path));
-  const complain: Complain = (path, text) => {
-    if (!told.has(path)) problems.push({ path, text });
-  };
+  const complain = complainTo(problems);
   checkUnsupported(task, complain);
   const pinnedCores = readCores(task, complain);
   const name = vmName(task.id);
@@ -83,7 +79,6 @@ export function planTask(task: TaskConfig, context: TaskContext): VmSpec {
 }
 
 type Raw = Decoded<typeof taskSchema>;
-type Complain = (path: string, text: string) => void;
 
 function decodeBytes(task: TaskConfig): CtyValue {
   try {

@@ -4,6 +4,7 @@ import type { Backend } from './backend.ts';
 import { PluginError, taskNotFound } from './error.ts';
 import type { TaskName } from './events.ts';
 import { KeyedQueue } from './queue.ts';
+import { messageOf } from './status.ts';
 import type { TaskState } from './task-handle.ts';
 import { vmName } from './vm-name.ts';
 import { slept } from './waiting.ts';
@@ -38,14 +39,20 @@ interface Waiting {
 export class Tasks {
   readonly #backend: () => Promise<Backend>;
   readonly #log: Logger;
+  readonly #startMs: number;
   readonly #entries = new Map<string, Entry>();
   /** By the VM's name, from before the VM is there: its story begins with the first step of the start. */
   readonly #names = new Map<string, TaskName>();
   readonly #queue = new KeyedQueue();
 
-  constructor(o: { readonly backend: () => Promise<Backend>; readonly log: Logger }) {
+  constructor(o: {
+    readonly backend: () => Promise<Backend>;
+    readonly log: Logger;
+    readonly startMs?: number;
+  }) {
     this.#backend = o.backend;
     this.#log = o.log;
+    this.#startMs = o.startMs ?? startMs;
   }
 
   /** Makes the VM. When the signal aborts before it runs, nothing of it is left. */
@@ -61,13 +68,14 @@ export class Tasks {
     const start = new AbortController();
     this.#entries.set(id, { kind: 'starting', vm: spec.name, start });
     this.#names.set(spec.name, names);
-    const limits = [signal, start.signal, AbortSignal.timeout(startMs)];
+    const late = AbortSignal.timeout(this.#startMs);
+    const limit = AbortSignal.any([signal, start.signal, late]);
     return await this.#queue.run(id, async () => {
       try {
-        return this.#adopt(names, await this.#create(spec, { signal: AbortSignal.any(limits) }));
-      } catch (error) {
+        return this.#adopt(names, await this.#create(spec, { signal: limit }));
+      } catch (cause) {
         this.#forget(id, spec.name);
-        throw error;
+        throw this.#startError(cause, { vm: spec.name, calledOff: start.signal, late });
       }
     });
   }
@@ -79,7 +87,21 @@ export class Tasks {
     const domain = await backend.createDomain(spec, waiting);
     if (!waiting.signal.aborted) return domain;
     await backend.destroyDomain(spec.name);
-    throw new PluginError('state', 'the start was called off', { cause: waiting.signal.reason });
+    throw waiting.signal.reason;
+  }
+
+  /** Where the start was cut short, that comes first; what it was just doing is the cause. */
+  #startError(
+    cause: unknown,
+    o: { readonly vm: string; readonly calledOff: AbortSignal; readonly late: AbortSignal },
+  ): unknown {
+    if (o.calledOff.aborted) {
+      return new PluginError('state', messageOf(o.calledOff.reason), { cause });
+    }
+    if (!o.late.aborted) return cause;
+    const words = `VM ${o.vm} was not started within ${this.#startMs / 1000} s`;
+    // A busy host or a slow file system may be faster next time.
+    return new PluginError('state', words, { cause, recoverable: true });
   }
 
   /** Takes over a VM that another process started. A task that is known already is left alone. */

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
+import fc from 'fast-check';
+import { checkNetworks } from '../../src/net/plan.ts';
 import { decodePluginConfig } from '../../src/plugin/config.ts';
 import { pluginSchema, taskSchema } from '../../src/plugin/config-schema.ts';
 import { PluginError } from '../../src/plugin/error.ts';
@@ -111,6 +113,28 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
     },
     /managed_network\[1\]\.bridge: a is there twice/,
   ],
+  'a bridge whose name nftables could not hold': [
+    { managed_network: [{ bridge: 'br:0', address: '10.0.0.1/24' }] },
+    /managed_network\[0\]\.bridge: "br:0" is not a name/,
+  ],
+  "a network's first address": [
+    { managed_network: [{ bridge: 'a', address: '192.168.122.0/24' }] },
+    /managed_network\[0\]\.address: "192\.168\.122\.0\/24" is the first address .* "192\.168\.122\.1\/24"/,
+  ],
+  "a network's last address": [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.7/29' }] },
+    /managed_network\[0\]\.address: "10\.0\.0\.7\/29" is the last address .* "10\.0\.0\.1\/29"/,
+  ],
+  'networks that overlap': [
+    {
+      managed_network: [
+        { bridge: 'a', address: '10.0.0.1/16' },
+        { bridge: 'b', address: '10.9.0.1/16' },
+        { bridge: 'c', address: '10.0.7.1/24' },
+      ],
+    },
+    /managed_network\[2\]\.address: "10\.0\.7\.1\/24" overlaps with "10\.0\.0\.1\/16" of bridge a/,
+  ],
   'an address without a length': [
     { managed_network: [{ bridge: 'a', address: '10.0.0.1' }] },
     /address: "10\.0\.0\.1" is not an IPv4/,
@@ -127,6 +151,8 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
     { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', nameservers: ['dns'] }] },
     /nameservers\[0\]: "dns" is not an IPv4/,
   ],
+  'the root of the file system as data_dir': [{ data_dir: '/' }, /data_dir: must be a directory/],
+  'the root in disguise as run_dir': [{ run_dir: '//x/..' }, /run_dir: must be a directory/],
   'a list for the whole': [['x'], /must be a block, not a list/],
 };
 for (const [name, [config, words]] of Object.entries(wrong)) {
@@ -137,6 +163,84 @@ test('V-19: everything wrong is told at once', () => {
   const words = failureText({ data_dir: 'x', log_level: 'y', limits: { min_disk_mb: 'z' } });
   assert.match(words, /invalid plugin configuration: 3 problems: /);
   for (const key of ['data_dir', 'log_level', 'limits.min_disk_mb']) assert.ok(words.includes(key));
+});
+
+test('V-19: all that is wrong with networks is told at once, and once', () => {
+  const words = failureText({
+    data_dir: 7,
+    managed_network: [
+      { bridge: 'br:0', address: '10.0.0.0/24' },
+      { bridge: 'b', address: '10.0.0.1/24', nameservers: ['x', '1.1.1.1', 'y'] },
+      { bridge: 'b', address: '10.0.0.9/24' },
+      { bridge: 'c' },
+    ],
+  });
+  const paths = words.replace(/^.*8 problems: /, '').split('; ');
+  assert.deepEqual(
+    paths.map((it) => it.split(': ')[0]),
+    [
+      'data_dir',
+      'managed_network[3].address',
+      'managed_network[0].bridge',
+      'managed_network[0].address',
+      'managed_network[1].nameservers[0]',
+      'managed_network[1].nameservers[2]',
+      'managed_network[2].bridge',
+      'managed_network[2].address',
+    ],
+    words,
+  );
+});
+
+/** Of all kinds, wrong ones among them; few enough values that networks meet. */
+const block = fc.record({
+  bridge: fc.oneof(
+    fc.constantFrom('br0', 'br:0', 'a', '-a', '.', '..', 'a b', 'a/b', 'ü', 'x'.repeat(16)),
+    fc.string({ maxLength: 17 }),
+  ),
+  address: fc
+    .tuple(
+      fc.constantFrom(10, 172),
+      fc.constantFrom(0, 1, 255),
+      fc.nat(255),
+      fc.integer({ min: 7, max: 31 }),
+    )
+    .map(([a, c, d, prefix]) => `${a}.0.${c}.${d}/${prefix}`),
+});
+
+test('P-16 V-6: exactly the networks pass that the network layer will take', () => {
+  fc.assert(
+    fc.property(fc.array(block, { minLength: 1, maxLength: 4 }), (managed_network) => {
+      const words = failureText({ managed_network });
+      const networks = managed_network.map(({ bridge, address }) => {
+        const [ip = '', prefix] = address.split('/');
+        return { bridge, address: ip, prefix: Number(prefix) };
+      });
+      const later = checkNetworks(networks);
+      assert.equal(words === 'no failure', later.length === 0, `${words} | ${later}`);
+    }),
+    { numRuns: 3000 },
+  );
+});
+
+test('P-16 V-33: paths are kept in the one form that they are compared in', () => {
+  const forms: readonly [written: string, kept: string][] = [
+    ['/opt/virt/', '/opt/virt'],
+    ['//opt///virt', '/opt/virt'],
+    ['/opt/./virt/.', '/opt/virt'],
+    ['/opt/x/../virt/', '/opt/virt'],
+    ['/../opt/virt', '/opt/virt'],
+  ];
+  for (const [written, kept] of forms) {
+    const config = plugin({ data_dir: written, run_dir: written, image_paths: ['/', written] });
+    assert.deepEqual(
+      [config.dataDir, config.runDir, ...config.imagePaths],
+      [kept, kept, '/', kept],
+      written,
+    );
+  }
+  // What counts is the path that sockets will have.
+  assert.equal(plugin({ run_dir: `/run${'/'.repeat(70)}x` }).runDir, '/run/x');
 });
 
 test('P-16: bytes that are no configuration are an error', () => {

@@ -98,6 +98,52 @@ test('P-20 V-17: what changes is told, what is gone is cleared, and it recovers 
   await stream.end;
 });
 
+test('P-20 P-43 V-17: an attribute that is gone is cleared once for every agent that may have it', async (t) => {
+  const { client, dataDir } = await setUp(t, { NOMAD_DRIVER_QMP_FINGERPRINT_MS: '60' });
+  const put = (name: string) => writeFileSync(join(dataDir, `network-${name}`), '');
+  const remove = (name: string) => rmSync(join(dataDir, `network-${name}`));
+  const lan = 'driver.virt.network.lan';
+  put('lan');
+  const first = client.stream(method.fingerprint, {});
+  const other = client.stream(method.fingerprint, {});
+  for (const stream of [first, other]) {
+    const [picture] = await stream.until(1);
+    assert.equal(picture?.attributes[lan]?.value.value, 'active');
+  }
+  remove('lan');
+  for (const stream of [first, other]) {
+    const [, cleared] = await stream.until(2);
+    assert.equal(cleared?.attributes[lan]?.value.value, '');
+  }
+  await delay(300);
+  assert.equal(first.messages.length, 2, 'its absence is no news');
+  put('dmz');
+  const [, , third] = await first.until(3);
+  assert.equal(third?.attributes['driver.virt.network.dmz']?.value.value, 'active');
+  assert.equal(third?.attributes[lan], undefined, 'told once');
+
+  for (const stream of [first, other]) {
+    stream.cancel();
+    await stream.end;
+  }
+  // With no stream open nobody is told; whoever comes next may be the one who knows of it.
+  remove('dmz');
+  const next = client.stream(method.fingerprint, {});
+  const [picture] = await next.until(1);
+  assert.equal(picture?.attributes['driver.virt.network.dmz']?.value.value, '');
+  assert.equal(picture?.attributes['driver.virt.emulator.version']?.value.value, 7_002_022n);
+  // That stream goes on, so it was heard there: those after it say nothing of it any more.
+  const limit = performance.now() + patient(5000);
+  for (let left = [''] as readonly string[]; left.length > 0; await delay(50)) {
+    assert.ok(performance.now() < limit, `still cleared: ${left}`);
+    const later = client.stream(method.fingerprint, {});
+    const [complete] = await later.until(1);
+    left = Object.keys(complete?.attributes ?? {}).filter((key) => key.includes('network'));
+    later.cancel();
+  }
+  next.cancel();
+});
+
 test('V-6 V-17: a host that is not ready is told by health, not by SetConfig, and recovers', async (t) => {
   const parent = dataDirOf(t);
   const blocker = join(parent, 'blocker');
@@ -111,7 +157,8 @@ test('V-6 V-17: a host that is not ready is told by health, not by SetConfig, an
   assert.equal(stream.messages[0]?.health, unhealthy);
   assert.match(stream.messages[0]?.healthDescription ?? '', /blocker/);
   const refused = await failureOf(client.call(method.startTask, { task: task({ id: freshId() }) }));
-  assert.equal(refused.code, 9, 'trying again may help');
+  assert.equal(refused.code, 9);
+  assert.equal(refused.metadata.get('grpc-status-details-bin').length, 1, 'trying again may help');
   rmSync(blocker);
   await stream.until(2);
   installEmulator(dataDir);

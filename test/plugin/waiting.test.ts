@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { slept, unlessAborted } from '../../src/plugin/waiting.ts';
+
+test('P-12: what fails after its caller was called off ends no process', async () => {
+  const gone = AbortSignal.abort(new Error('gone'));
+  await assert.rejects(unlessAborted(Promise.reject(new Error('late')), gone), /gone/);
+  const soon = new AbortController();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const waiting = unlessAborted(promise, soon.signal);
+  soon.abort(new Error('gone'));
+  await assert.rejects(waiting, /gone/);
+  reject(new Error('late'));
+  // The test runner fails a test in which a rejection is left alone.
+  await delay(20);
+});
+
+test('unlessAborted: the outcome where it comes first', async () => {
+  const { signal } = new AbortController();
+  assert.equal(await unlessAborted(Promise.resolve(7), signal), 7);
+  await assert.rejects(unlessAborted(Promise.reject(new Error('own')), signal), /own/);
+});
+
+test('P-30: a sleep longer than a timer can be is long, not over at once', async () => {
+  for (const ms of [2 ** 31, 1e15]) {
+    const soon = new AbortController();
+    const asleep = slept(ms, soon.signal);
+    await delay(50);
+    soon.abort();
+    assert.equal(await asleep, false);
+  }
+});
