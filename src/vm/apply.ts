@@ -1,11 +1,11 @@
 import { mkdir, rm } from 'node:fs/promises';
-import { mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#host';
+import { type Logger, mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#host';
 import { type OpenImage, openImage } from '#image';
 import type { AttachedNic } from '#net';
 import type { Accelerated, VmHost } from './deps.ts';
 import { Descriptors } from './descriptors.ts';
 import { makeDisk, makeFirmware } from './disk.ts';
-import { allProblems, inWords } from './error.ts';
+import { allProblems, inWords, messageOf } from './error.ts';
 import { planFirmware } from './firmware.ts';
 import { journalBytes } from './journal.ts';
 import { launch } from './launch.ts';
@@ -49,7 +49,7 @@ export async function startVm(request: StartRequest, waiting: Waiting): Promise<
     undo.keep();
     return machine;
   } catch (error) {
-    await removeIfUndone(paths);
+    await removeIfUndone(paths, host.log);
     throw error;
   }
 }
@@ -229,7 +229,15 @@ async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<readon
 }
 
 /** The VM's directory goes last, and only when nothing is left to undo from it. */
-async function removeIfUndone(paths: VmPaths): Promise<void> {
-  const left = await readUndoLog(paths.undo, decodeVmUndo);
-  if (left.length === 0) await rm(paths.dir, { recursive: true, force: true });
+async function removeIfUndone(paths: VmPaths, log: Logger): Promise<void> {
+  try {
+    const left = await readUndoLog(paths.undo, decodeVmUndo);
+    if (left.length === 0) await rm(paths.dir, { recursive: true, force: true });
+  } catch (error) {
+    // The start's own error is what matters; the sweep looks after the directory.
+    log.warn('directory of a failed start not removed', {
+      dir: paths.dir,
+      reason: messageOf(error),
+    });
+  }
 }

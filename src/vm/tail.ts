@@ -17,11 +17,12 @@ export function readTail(path: string, mostBytes: number): Buffer {
   }
 }
 
-/** The last lines of QEMU's own messages, '' when it said nothing. */
+/** The last lines of QEMU's own messages, '' when it said nothing. Warnings, of options it will not know one day, are no such words. */
 export function lastWords(path: string): string {
   try {
     const text = readTail(path, 8192).toString('utf8').replaceAll('\0', '').trim();
-    return text.split('\n').slice(-5).join('\n').slice(-2000);
+    const lines = text.split('\n').filter((line) => !/: warning: /.test(line));
+    return lines.slice(-5).join('\n').slice(-2000);
   } catch {
     return '';
   }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/nomad/api"
 	"github.com/shoenig/test/must"
 )
 
@@ -43,7 +44,12 @@ func (c *client) tinyJob(name string, extra string) *job {
 				name         = "%s-%s"
 				port         = "http"
 				address_mode = "driver"
-			}`, c.name, name),
+			}
+			service {
+				provider = "nomad"
+				name     = "%s-%s-out"
+				port     = "http"
+			}`, c.name, name, c.name, name),
 		config: fmt.Sprintf(`network_interface {
 			bridge {
 				name  = %q
@@ -64,6 +70,21 @@ func (j *job) hostPorts() map[string]int {
 		ports[port.Label] = port.Value
 	}
 	return ports
+}
+
+// service is the one instance that is registered under a name.
+func (c *client) service(name string) *api.ServiceRegistration {
+	c.t.Helper()
+	var found []*api.ServiceRegistration
+	eventually(c.t, 10*time.Second, "service "+name, func() error {
+		var err error
+		found, _, err = c.api.Services().Get(name, nil)
+		if err == nil && len(found) != 1 {
+			err = fmt.Errorf("there are %d", len(found))
+		}
+		return err
+	})
+	return found[0]
 }
 
 // page asks for a page until it is served.
@@ -137,20 +158,16 @@ func TestPortsOfAGuest(t *testing.T) {
 	t.Run("what a template wrote is in the guest's /local", func(t *testing.T) {
 		must.Eq(t, "written for "+job.id+"\n", page(t, outside+"/local/page.txt", 10*time.Second))
 	})
-	t.Run("the service has the guest's own address", func(t *testing.T) {
-		eventually(t, 10*time.Second, "a registered service", func() error {
-			found, _, err := c.api.Services().Get(c.name+"-web", nil)
-			if err != nil {
-				return err
-			}
-			if len(found) != 1 {
-				return fmt.Errorf("there are %d", len(found))
-			}
-			must.StrHasPrefix(t, "10.99.", found[0].Address)
-			must.Eq(t, 80, found[0].Port)
-			must.StrContains(t, page(t, net.JoinHostPort(found[0].Address, fmt.Sprint(found[0].Port)), 5*time.Second), "hello from")
-			return nil
-		})
+	t.Run("V-146 V-122 D17: a service has the address it asks for, the host's unless it says otherwise", func(t *testing.T) {
+		own := c.service(c.name + "-web")
+		must.StrHasPrefix(t, "10.99.", own.Address)
+		must.Eq(t, 80, own.Port)
+		out := c.service(c.name + "-web-out")
+		must.Eq(t, job.hostPorts()["http"], out.Port)
+		for _, found := range []*api.ServiceRegistration{own, out} {
+			address := net.JoinHostPort(found.Address, fmt.Sprint(found.Port))
+			must.StrContains(t, page(t, address, 5*time.Second), "hello from")
+		}
 	})
 	machine := c.emulator()
 	t.Run("P-37: the page is there while and after the plugin is killed", func(t *testing.T) {

@@ -31,5 +31,7 @@ test('the last words are the last five lines, and none where there is no file', 
   assert.equal(lastWords(path), '');
   writeFileSync(path, Array.from({ length: 20 }, (_, index) => `line ${index}\n`).join(''));
   assert.equal(lastWords(path), 'line 15\nline 16\nline 17\nline 18\nline 19');
+  appendFileSync(path, "qemu: -mon x: warning: '-mon' is deprecated\n");
+  assert.match(lastWords(path), /line 19$/);
   assert.throws(() => readTail(join(path, 'below'), 10), { name: 'HostError' });
 });
