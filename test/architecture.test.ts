@@ -25,7 +25,7 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   koffi: ['src/host/libc.ts', 'src/host/native.ts'],
   netlink: ['src/netlink/socket.ts'],
   valibot: ['src/'],
-  yaml: ['src/cloudinit/yaml.ts'],
+  'js-yaml': ['src/cloudinit/yaml.ts'],
 };
 
 /** Files that decide and never touch the world. */

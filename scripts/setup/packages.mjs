@@ -24,6 +24,7 @@ const testPackages = [
   ['fdisk', 'sfdisk', 'partition tables of guests'],
   ['mmdebstrap', 'mmdebstrap', 'the Debian guest'],
   ['xorriso', 'xorriso', 'a second opinion on our ISO images'],
+  ['python3-yaml', '/usr/lib/python3/dist-packages/yaml', 'a second opinion on user data'],
   ['iptables', 'iptables', 'group networks: Nomad calls it'],
   ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
 ];

@@ -1,4 +1,4 @@
-import { CloudInitError } from './error.ts';
+import type { UserData } from './user-data-text.ts';
 
 /** A share that the guest mounts at boot, as well as it can. */
 export interface SeedMount {
@@ -25,7 +25,7 @@ export interface SeedRequest {
   readonly instanceId: string;
   readonly hostname: string;
   /** Passed on byte for byte. */
-  readonly userData?: string | undefined;
+  readonly userData?: UserData | undefined;
   /** Clear text, for the image's default user. */
   readonly password?: string | undefined;
   /** One key a line, as in an authorized_keys file. */
@@ -42,8 +42,11 @@ export interface SeedRequest {
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
 const nul = '\0';
 
-/** Throws CloudInitError `seed`, naming every field whose value no guest could take as it is. */
-export function assertRepresentable(request: SeedRequest): void {
+/**
+ * Every field whose value no guest could take as it is, a sentence each: what buildSeed refuses a request for, besides
+ * its user data. Interfaces are not among them, so it can be asked before there are any.
+ */
+export function seedProblems(request: SeedRequest): readonly string[] {
   const problems: string[] = [];
   const line = (what: string, value: string | undefined): void => {
     if (value === undefined) return;
@@ -67,7 +70,5 @@ export function assertRepresentable(request: SeedRequest): void {
       problems.push(`the mount point ${JSON.stringify(mount.target)} is not absolute`);
     }
   }
-  if (problems.length > 0) {
-    throw new CloudInitError('seed', `the seed cannot be made: ${problems.join('; ')}`);
-  }
+  return problems;
 }

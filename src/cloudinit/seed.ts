@@ -1,8 +1,8 @@
 import { formatEnvFile } from './env-file.ts';
-import { CloudInitError } from './error.ts';
+import { CloudInitError, type CloudInitErrorCode } from './error.ts';
 import { formatJsonYaml, type Plain } from './json-yaml.ts';
 import { networkConfig } from './network-config.ts';
-import { assertRepresentable, type SeedRequest } from './seed-request.ts';
+import { type SeedRequest, seedProblems } from './seed-request.ts';
 import { checkUserData } from './user-data.ts';
 import { vendorData } from './vendor-data.ts';
 
@@ -13,25 +13,30 @@ import { vendorData } from './vendor-data.ts';
  * Throws CloudInitError: `user-data` with every problem checkUserData finds, `seed` for a value no guest could take.
  */
 export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array> {
-  const userData = request.userData ?? '';
-  const problems = checkUserData(userData);
-  if (problems.length > 0) {
-    throw new CloudInitError('user-data', `user data: ${problems.join('; ')}`);
-  }
-  assertRepresentable(request);
-  const files = new Map<string, string>([
+  refuse('user-data', 'user data', checkUserData(request.userData ?? ''));
+  refuse('seed', 'the seed cannot be made', seedProblems(request));
+  const files = new Map<string, string | Uint8Array>([
     [
       'meta-data',
       `${formatJsonYaml({ 'instance-id': request.instanceId, 'local-hostname': request.hostname })}\n`,
     ],
-    ['user-data', userData.trim() === '' ? cloudConfig({}) : userData],
+    ['user-data', userDataFile(request)],
     ['vendor-data', cloudConfig(vendorData(request))],
   ]);
   if (request.network !== undefined && request.network.length > 0) {
     files.set('network-config', `${formatJsonYaml(networkConfig(request.network))}\n`);
   }
-  const encoder = new TextEncoder();
-  return new Map([...files].map(([name, text]) => [name, encoder.encode(text)]));
+  return new Map([...files].map(([name, content]) => [name, Buffer.from(content)]));
+}
+
+function refuse(code: CloudInitErrorCode, what: string, problems: readonly string[]): void {
+  if (problems.length > 0) throw new CloudInitError(code, `${what}: ${problems.join('; ')}`);
+}
+
+/** As it was given. cloud-init wants the file in any case; one without a word in it is an empty cloud-config. */
+function userDataFile({ userData = '' }: SeedRequest): string | Uint8Array {
+  const blank = Buffer.from(userData).toString('latin1').trim() === '';
+  return blank ? cloudConfig({}) : userData;
 }
 
 /** What of a request its seed leaves out, a sentence each; for the log, not a failure. */

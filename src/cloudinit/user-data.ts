@@ -1,9 +1,6 @@
+import { isMessage, parseMessage } from './mime.ts';
+import { type UserData, userDataText } from './user-data-text.ts';
 import { yamlShape } from './yaml.ts';
-
-const maxBytes = 1024 * 1024;
-
-// Where cloud-init looks for the MIME header (user_data.convert_string).
-const mimeWindow = 4096;
 
 type Kind =
   | 'archive'
@@ -34,46 +31,84 @@ const known =
   '#cloud-config, #!, #include, #cloud-boothook, #cloud-config-archive, ' +
   '#cloud-config-jsonp, #part-handler, ## template: jinja, or a MIME message';
 
+// What Python takes for blank (str.lstrip).
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the point
+const blanks = /^[\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*/;
+
 /**
  * What would keep cloud-init from doing what this user data says, a sentence each with the line where there is one.
  * Blank text is fine: it means no user data.
  */
-export function checkUserData(text: string): readonly string[] {
+export function checkUserData(userData: UserData): readonly string[] {
+  const read = userDataText(userData);
+  if ('problem' in read) return [read.problem];
+  const { text } = read;
   if (text.trim() === '') return [];
-  const size = Buffer.byteLength(text);
-  if (size > maxBytes) return [`it is ${size} bytes long; at most ${maxBytes} fit`];
-  if (text.includes('\0')) {
-    const line = text.slice(0, text.indexOf('\0')).split('\n').length;
-    return [`line ${line}: a NUL byte`];
-  }
-  if (!text.isWellFormed()) return ['it is not valid Unicode'];
   if (text.startsWith('\ufeff')) {
     return ['line 1: a byte order mark before the header, so cloud-init would ignore all of it'];
   }
-  if (/mime-version:/i.test(text.slice(0, mimeWindow))) return mimeProblems(text);
-  const start = text.length - text.trimStart().length;
-  return partProblems(text.slice(start), text.slice(0, start).split('\n').length, start);
+  return isMessage(text) ? messageProblems(text) : partProblems(text, 1);
 }
 
-/** `line` is the number of the text's first line, `skipped` how many blank characters stood before it. */
-function partProblems(text: string, line: number, skipped: number): readonly string[] {
-  const kind = headers.find(([header]) => text.toLowerCase().startsWith(header))?.[1];
-  const rest = text.slice(text.indexOf('\n') + 1 || text.length);
+function messageProblems(text: string): readonly string[] {
+  const { type, boundary, encoded, body, headLines } = parseMessage(text);
+  const line = headLines + 1;
+  const spoiled = spoiledProblems(body, line);
+  if (spoiled.length > 0) return spoiled;
+  if (type.startsWith('multipart/')) return multipartProblems(body, boundary);
+  if (encoded) return [];
+  if (body.trim() === '') return [headerless(text, 1)];
+  // A text of no other type is known by its own first line. What other types hold is left to cloud-init.
+  if (type === 'text/plain' || type === 'text/x-not-multipart') return partProblems(body, line);
+  return type === 'text/cloud-config' ? shapeProblems(body, line, 'mapping') : [];
+}
+
+// Python's Message.get_payload gives Latin-1 for these letters, and cloud-init reads that as UTF-8. Others it writes as
+// \u escapes, with which the text still has a meaning.
+function spoiledProblems(body: string, line: number): readonly string[] {
+  const found = /[\x80-\xff]/.exec(body);
+  if (found === null) return [];
+  const place = `line ${lineAt(body, found.index, line)}: ${JSON.stringify(found[0])}`;
+  return [
+    `${place} would be lost: cloud-init takes what has "MIME-Version:" in its first 4096 bytes for an e-mail ` +
+      'message; move these words further down, write the letter as an escape, or encode the text in base64',
+  ];
+}
+
+function lineAt(text: string, at: number, firstLine: number): number {
+  return firstLine + text.slice(0, at).split('\n').length - 1;
+}
+
+function multipartProblems(body: string, boundary: string | undefined): readonly string[] {
+  if (boundary === undefined || boundary === '') {
+    return ['the multipart message names no boundary'];
+  }
+  return body.split(/\r\n|[\r\n]/).some((it) => it.trimEnd() === `--${boundary}`)
+    ? []
+    : [`no part begins with the boundary ${JSON.stringify(boundary)}`];
+}
+
+/** `firstLine` is the number of the text's first line in what the reader has before them. */
+function partProblems(text: string, firstLine: number): readonly string[] {
+  const skipped = blanks.exec(text)?.[0].length ?? 0;
+  const line = lineAt(text, skipped, firstLine);
+  const part = text.slice(skipped);
+  const kind = kindOf(part);
   switch (kind) {
     case undefined:
-      return [headerless(text, line)];
+      return [headerless(part, line)];
     case 'config':
-      return configProblems(rest, line);
+      return shapeProblems(text, firstLine, 'mapping');
     case 'archive':
-      return archiveProblems(rest, line);
+      return shapeProblems(text, firstLine, 'list');
     case 'patch':
-      return patchProblems(text, line);
+      return patchProblems(part, line);
     case 'include':
-      return includeProblems(text, line);
+      return includeProblems(part, line);
     case 'jinja':
-      return templateProblems(rest, line + 1);
+      return skipped === 0 ? templateProblems(part, line) : [nothingBefore(line, '## template:')];
     case 'script':
-      return skipped === 0 ? [] : [`line ${line}: nothing may stand before #!, not even a blank`];
+      return skipped === 0 ? [] : [nothingBefore(line, '#!')];
     case 'boothook':
     case 'handler':
     case 'upstart':
@@ -83,8 +118,17 @@ function partProblems(text: string, line: number, skipped: number): readonly str
   }
 }
 
+function kindOf(part: string): Kind | undefined {
+  const start = part.slice(0, 40).toLowerCase();
+  return headers.find(([header]) => start.startsWith(header))?.[1];
+}
+
+function nothingBefore(line: number, header: string): string {
+  return `line ${line}: nothing may stand before ${header}, not even a blank`;
+}
+
 function headerless(text: string, line: number): string {
-  const first = JSON.stringify((text.split('\n', 1)[0] ?? '').slice(0, 40));
+  const first = quote(text.split('\n', 1)[0] ?? '');
   const shape = yamlShape(text);
   const why =
     shape.kind === 'mapping' && shape.problems.length === 0
@@ -93,20 +137,19 @@ function headerless(text: string, line: number): string {
   return `line ${line}: ${why} (found ${first})`;
 }
 
-function configProblems(rest: string, line: number): readonly string[] {
-  const { kind, problems } = yamlShape(rest, line + 1);
-  if (problems.length > 0) return problems;
-  return kind === 'mapping' || kind === 'empty'
-    ? []
-    : [`line ${line + 1}: cloud-config must be a mapping of keys to values, not a ${kind}`];
-}
+const shapes = {
+  mapping: 'cloud-config must be a mapping of keys to values',
+  list: 'a cloud-config archive must be a list of parts',
+} as const;
 
-function archiveProblems(rest: string, line: number): readonly string[] {
-  const { kind, problems } = yamlShape(rest, line + 1);
-  if (problems.length > 0) return problems;
-  return kind === 'list' || kind === 'empty'
-    ? []
-    : [`line ${line + 1}: a cloud-config archive must be a list of parts, not a ${kind}`];
+function shapeProblems(
+  text: string,
+  firstLine: number,
+  wanted: keyof typeof shapes,
+): readonly string[] {
+  const { kind, line, problems } = yamlShape(text, firstLine);
+  if (problems.length > 0 || kind === wanted || kind === 'empty') return problems;
+  return [`line ${line}: ${shapes[wanted]}, not a ${kind}`];
 }
 
 // cloud-init strips the header and parses what follows it, on the same line or on later ones.
@@ -127,27 +170,20 @@ function includeProblems(text: string, line: number): readonly string[] {
   return targets.length > 0 ? [] : [`line ${line}: #include names no address`];
 }
 
-// What a template renders to is known in the guest only; its kind is told by the line after the template's own.
-function templateProblems(rest: string, line: number): readonly string[] {
-  const kind = headers.find(([header]) => rest.toLowerCase().trimStart().startsWith(header))?.[1];
-  return kind === undefined || kind === 'jinja'
-    ? [`line ${line}: below "## template: jinja" must stand a header such as #cloud-config`]
+// What a template renders to is known in the guest only. Its kind is told by the line after the template's own, unless
+// that is a block of the template, too.
+function templateProblems(part: string, line: number): readonly string[] {
+  const [first = '', ...rest] = part.split('\n');
+  if (!/^##\s*template:\s*jinja\s*$/i.test(first)) {
+    return [`line ${line}: only jinja may follow "## template:" (found ${quote(first)})`];
+  }
+  const below = rest.join('\n').replace(blanks, '');
+  const kind = kindOf(below);
+  return (kind === undefined && !/^\{[%#{]/.test(below)) || kind === 'jinja'
+    ? [`line ${line + 1}: below "## template: jinja" must stand a header such as #cloud-config`]
     : [];
 }
 
-function mimeProblems(text: string): readonly string[] {
-  const [head = '', ...bodies] = text.replaceAll('\r\n', '\n').split('\n\n');
-  const unfolded = head.replace(/\n[ \t]+/g, ' ');
-  const wrong = unfolded.split('\n').findIndex((it) => !/^(From |[!-9;-~]+:)/.test(it));
-  if (wrong >= 0) return [`line ${wrong + 1}: not a MIME header`];
-  const type = /^content-type:\s*([^;\s]+)/im.exec(unfolded)?.[1]?.toLowerCase();
-  if (type === undefined) return ['the MIME message has no Content-Type header'];
-  if (!type.startsWith('multipart/')) return [];
-  const boundary = /;\s*boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(unfolded);
-  const mark = boundary?.[1] ?? boundary?.[2];
-  if (mark === undefined) return ['the multipart message names no boundary'];
-  const parts = bodies.join('\n\n').split('\n');
-  return parts.some((it) => it.trimEnd() === `--${mark}`)
-    ? []
-    : [`no part begins with the boundary ${JSON.stringify(mark)}`];
+function quote(line: string): string {
+  return JSON.stringify(line.slice(0, 40));
 }

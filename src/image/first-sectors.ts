@@ -1,10 +1,6 @@
-import { promisify } from 'node:util';
-import { inflateRaw, zstdDecompress } from 'node:zlib';
+import { constants, createInflateRaw, createZstdDecompress } from 'node:zlib';
 import type { OpenImage } from './open-image.ts';
 import { readAt } from './positional.ts';
-
-const inflate = promisify(inflateRaw);
-const unzstd = promisify(zstdDecompress);
 
 const sectorBytes = 512;
 /** The boot record and the GPT's header behind it. */
@@ -31,52 +27,95 @@ export async function bootKind(image: OpenImage): Promise<BootKind> {
   return view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART' ? 'uefi' : 'unknown';
 }
 
+/** A qcow2 image, as far as its clusters are found by it. */
+interface Clusters {
+  readonly fd: number;
+  readonly fileBytes: number;
+  readonly clusterBits: number;
+  readonly zstd: boolean;
+}
+
+/** Fewer than wanted where the image is shorter, or broken. */
 async function firstBytes({ fd, format, fileBytes }: OpenImage): Promise<Uint8Array> {
   if (format === 'raw') return readAt(fd, new Uint8Array(wantedBytes), 0);
   const header = Buffer.from(await readAt(fd, new Uint8Array(112), 0));
-  const clusterBits = header.readUInt32BE(20);
-  const compressionType =
-    header.length > 104 && header.readUInt32BE(4) === 3 ? (header[104] ?? 0) : 0;
-  const l2 = await entry(fd, Number(header.readBigUInt64BE(40)));
-  if (l2 === undefined || (l2 & offsetMask) === 0n) return new Uint8Array();
-  // Entries are the image's own word: one may point anywhere in 2^56 bytes.
-  if ((l2 & offsetMask) >= BigInt(fileBytes)) return new Uint8Array();
-  const cluster = await entry(fd, Number(l2 & offsetMask));
-  if (cluster === undefined) return new Uint8Array();
-  if ((cluster & compressedFlag) !== 0n) {
-    return readCompressed(fd, cluster, { clusterBits, fileBytes, zstd: compressionType === 1 });
+  const zstd = header.length > 104 && header.readUInt32BE(4) === 3 && header[104] === 1;
+  const clusters = { fd, fileBytes, clusterBits: header.readUInt32BE(20), zstd };
+  const table = await entry(fd, Number(header.readBigUInt64BE(40)));
+  if (!liesInside(table, fileBytes)) return nothing;
+  const bytes = new Uint8Array(wantedBytes);
+  const stride = Math.min(2 ** clusters.clusterBits, wantedBytes);
+  for (let at = 0, index = 0; at < wantedBytes; at += stride, index++) {
+    const cluster = await entry(fd, Number(table & offsetMask) + 8 * index);
+    const start = await clusterStart(clusters, cluster, stride);
+    if (start === undefined) return nothing;
+    bytes.set(start, at);
   }
-  if ((cluster & offsetMask) >= BigInt(fileBytes)) return new Uint8Array();
-  if ((cluster & offsetMask) === 0n || (cluster & zeroFlag) !== 0n) return new Uint8Array();
-  return readAt(fd, new Uint8Array(wantedBytes), Number(cluster & offsetMask));
+  return bytes;
 }
 
-async function entry(fd: number, offset: number): Promise<bigint | undefined> {
+const nothing = new Uint8Array();
+
+async function entry(fd: number, offset: number): Promise<bigint> {
   const bytes = Buffer.from(await readAt(fd, new Uint8Array(8), offset));
-  return bytes.length === 8 ? bytes.readBigUInt64BE(0) : undefined;
+  return bytes.length === 8 ? bytes.readBigUInt64BE(0) : 0n;
+}
+
+// Entries are the image's own word: one may point anywhere in 2^56 bytes.
+function liesInside(entry: bigint, fileBytes: number): boolean {
+  const offset = entry & offsetMask;
+  return offset !== 0n && offset < BigInt(fileBytes);
+}
+
+/** The first bytes of a cluster, or fewer that zeros follow; undefined when it can't be read. */
+async function clusterStart(
+  clusters: Clusters,
+  cluster: bigint,
+  bytes: number,
+): Promise<Uint8Array | undefined> {
+  if ((cluster & compressedFlag) !== 0n) return compressedStart(clusters, cluster, bytes);
+  if ((cluster & zeroFlag) !== 0n || (cluster & offsetMask) === 0n) return nothing;
+  if (!liesInside(cluster, clusters.fileBytes)) return undefined;
+  return readAt(clusters.fd, new Uint8Array(bytes), Number(cluster & offsetMask));
 }
 
 /** A compressed cluster's descriptor: x bits of offset, then a count of sectors behind the first, x = 62 - (bits - 8). */
-async function readCompressed(
-  fd: number,
+async function compressedStart(
+  { fd, fileBytes, clusterBits, zstd }: Clusters,
   descriptor: bigint,
-  {
-    clusterBits,
-    fileBytes,
-    zstd,
-  }: { readonly clusterBits: number; readonly fileBytes: number; readonly zstd: boolean },
-): Promise<Uint8Array> {
+  bytes: number,
+): Promise<Uint8Array | undefined> {
   const offsetBits = BigInt(62 - (clusterBits - 8));
   const offset = descriptor & ((1n << offsetBits) - 1n);
-  if (offset >= BigInt(fileBytes)) return new Uint8Array();
+  if (offset >= BigInt(fileBytes)) return undefined;
   const sectors = Number((descriptor & (compressedFlag - 1n)) >> offsetBits) + 1;
   const length = sectors * sectorBytes - Number(offset % BigInt(sectorBytes));
   const packed = await readAt(fd, new Uint8Array(length), Number(offset));
-  const maxOutputLength = 2 ** clusterBits;
+  return unpackStart(packed, bytes, zstd);
+}
+
+// What a decoder of zstd should have room for (RFC 8878, 3.1.1.1.2). A cluster needs at most 2 MiB.
+const maxWindowLog = 23;
+
+/** Unpacks no more than is wanted: behind the data there is the rest of a sector, which is not part of it. */
+async function unpackStart(
+  packed: Uint8Array,
+  bytes: number,
+  zstd: boolean,
+): Promise<Uint8Array | undefined> {
+  // An output buffer that is full before the decoder meets the rest of the sector, and takes offence at it.
+  const chunkSize = bytes;
+  const params = { [constants.ZSTD_d_windowLogMax]: maxWindowLog };
+  const stream = zstd
+    ? createZstdDecompress({ chunkSize, params })
+    : createInflateRaw({ chunkSize });
+  stream.end(packed);
   try {
-    // The stream ends inside its last sector; what follows belongs to somebody else.
-    return await (zstd ? unzstd : inflate)(packed, { maxOutputLength });
+    for await (const chunk of stream) {
+      return chunk instanceof Uint8Array && chunk.length === bytes ? chunk : undefined;
+    }
+    return undefined;
   } catch {
-    return new Uint8Array();
+    return undefined;
   }
 }

@@ -6,7 +6,7 @@ export {
   OpenImage,
   type OpenImageOptions,
   openImage,
-  openText,
+  readBytes,
 } from './open-image.ts';
 export { createOverlay, type OverlayOptions } from './overlay.ts';
 export { inspectQcow2, type Qcow2Inspection } from './qcow2.ts';

@@ -75,13 +75,13 @@ export async function openImage(
   return OpenImage.check(await openAllowed(name, roots, waiting), options);
 }
 
-/** Reads a text file by the same rules. ImageError `too-large` beyond the limit, `refused` when it is not UTF-8. */
-export async function openText(
+/** Reads a file whole, by the same rules. ImageError `too-large` beyond the limit. */
+export async function readBytes(
   name: string,
   roots: ImageRoots,
   { maxBytes }: { readonly maxBytes: number },
   waiting: Waiting,
-): Promise<string> {
+): Promise<Uint8Array> {
   const { fd, path, stats } = await openAllowed(name, roots, waiting);
   try {
     // One byte more than allowed shows whether the file grew meanwhile.
@@ -90,7 +90,7 @@ export async function openText(
     if (stats.size > maxBytes || bytes.length > maxBytes) {
       throw new ImageError('too-large', `${path} is larger than ${maxBytes} bytes`);
     }
-    return decodeText(path, bytes);
+    return bytes;
   } finally {
     closeFd(fd);
   }
@@ -118,12 +118,4 @@ function checkSize({ path }: AllowedFile, virtualBytes: number, maxVirtualBytes:
   if (virtualBytes <= maxVirtualBytes) return;
   const text = `image ${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
   throw new ImageError('too-large', text);
-}
-
-function decodeText(path: string, bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new ImageError('refused', `${path} is not UTF-8 text`, { cause });
-  }
 }

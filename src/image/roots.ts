@@ -85,7 +85,8 @@ async function findReal(path: string, dirs: readonly Root[]): Promise<string | u
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
     const around = allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
     if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
-      throw notAllowed(path, dirs, cause);
+      // Without the cause, which would tell the same.
+      throw notAllowed(path, dirs);
     }
     return undefined;
   }

@@ -36,23 +36,32 @@ export function refusalOf(format: FileFormat): string | undefined {
     case 'xz':
     case 'zstd':
     case 'bzip2':
-      return `it is ${format}-compressed: compressed images come later; unpack it first`;
+      return `it is ${format}-compressed, which is not supported; unpack it first with: ${unpackers[format]}`;
     case 'zip':
     case 'tar':
-      return `it is a ${format} archive: archived images come later; unpack it first`;
+      return `it is a ${format} archive, which is not supported; unpack it first with: ${unpackers[format]}`;
     case 'luks':
-      return 'it is LUKS-encrypted; only raw and qcow2 are taken';
+      return 'it is LUKS-encrypted, which is not supported; decrypt it into a raw or qcow2 image first';
     case 'vmdk':
     case 'vhdx':
     case 'vpc':
     case 'vdi':
     case 'qed':
     case 'parallels':
-      return `its format is ${format}, which may refer to other files; only raw and qcow2 are taken`;
+      return `its format is ${format}, which may refer to other files and is not supported; convert it with: qemu-img convert -f ${format} -O qcow2 IMAGE IMAGE.qcow2`;
     default:
       return format satisfies never;
   }
 }
+
+const unpackers = {
+  gzip: 'gunzip IMAGE',
+  xz: 'unxz IMAGE',
+  zstd: 'unzstd IMAGE',
+  bzip2: 'bunzip2 IMAGE',
+  zip: 'unzip IMAGE',
+  tar: 'tar -xf IMAGE',
+} as const;
 
 // Marks as QEMU's own drivers (block/*.c, the probe functions) and file(1) know them.
 const marks: readonly (readonly [FileFormat, number, readonly number[]])[] = [

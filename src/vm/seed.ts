@@ -1,8 +1,15 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { buildSeed, checkUserData, type SeedRequest, seedNotes, writeIso } from '#cloudinit';
+import {
+  buildSeed,
+  checkUserData,
+  type SeedRequest,
+  seedNotes,
+  seedProblems,
+  writeIso,
+} from '#cloudinit';
 import { openPath, type Waiting } from '#host';
-import { type ImageRoots, openText } from '#image';
+import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
 import type { Descriptors } from './descriptors.ts';
 import { VmError } from './error.ts';
@@ -34,12 +41,16 @@ export async function makeSeed(
   waiting: Waiting,
 ): Promise<SeedParts> {
   const userData = await readUserData(spec.guest.userData, roots, waiting);
-  const problems = userData === undefined ? [] : checkUserData(userData);
-  if (problems.length > 0) throw new VmError('seed', `user_data: ${problems.join('; ')}`);
+  const request = seedRequest(spec, userData, { nics: [], shares: [] });
+  const problems = [
+    ...(userData === undefined ? [] : checkUserData(userData)).map((it) => `user_data: ${it}`),
+    ...seedProblems(request),
+  ];
+  if (problems.length > 0) throw new VmError('seed', problems.join('; '));
   const envBytes = Buffer.byteLength(JSON.stringify(spec.guest.env)) * 4;
   return {
     largestBytes: Buffer.byteLength(userData ?? '') + envBytes + otherBytes,
-    notes: seedNotes(seedRequest(spec, userData, { nics: [], shares: [] })),
+    notes: seedNotes(request),
     write: async (path, guest, fds) => {
       const iso = writeIso(buildSeed(seedRequest(spec, userData, guest)), { label: 'cidata' });
       // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
@@ -53,15 +64,15 @@ async function readUserData(
   userData: UserData | undefined,
   roots: ImageRoots,
   waiting: Waiting,
-): Promise<string | undefined> {
+): Promise<string | Uint8Array | undefined> {
   if (userData === undefined) return undefined;
   if (userData.kind === 'inline') return userData.text;
-  return openText(userData.path, roots, { maxBytes: maxUserDataBytes }, waiting);
+  return readBytes(userData.path, roots, { maxBytes: maxUserDataBytes }, waiting);
 }
 
 function seedRequest(
   { name, guest }: VmSpec,
-  userData: string | undefined,
+  userData: string | Uint8Array | undefined,
   {
     nics,
     shares,

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { parse } from 'yaml';
-import { buildSeed, CloudInitError, type SeedRequest, seedNotes } from '#cloudinit';
+import { buildSeed, CloudInitError, type SeedRequest, seedNotes, seedProblems } from '#cloudinit';
 import { fullest, line, smallest, text } from './request.ts';
 
 function file(request: SeedRequest, name: string): string {
@@ -49,6 +50,14 @@ test('V-60: user data goes into the seed byte for byte, and its absence is an em
   for (const userData of ['', ' \n', undefined]) {
     assert.deepEqual(data({ ...smallest, userData }, 'user-data'), {});
   }
+});
+
+test('V-59 V-60: compressed user data goes into the seed as it is', () => {
+  const userData = gzipSync('#cloud-config\na: é\n');
+  assert.deepEqual(buildSeed({ ...smallest, userData }).get('user-data'), userData);
+  assert.throws(() => buildSeed({ ...smallest, userData: userData.subarray(0, -1) }), {
+    code: 'user-data',
+  });
 });
 
 test('V-61: user data that cloud-init would not take is an error that says why', () => {
@@ -153,6 +162,8 @@ test('V-63: without interfaces there is no network-config', () => {
 
 const refused: Readonly<Record<string, Partial<SeedRequest>>> = {
   "a password of two lines, which would set a second user's": { password: 'x\nroot:y' },
+  'a password with a line break at its end': { password: 'x\n' },
+  'a password with a tab in it': { password: 'x\ty' },
   'a host name with a line break': { hostname: 'a\nb' },
   'a timezone with a control character': { timezone: 'a\u001b' },
   'a NUL byte in a command': { commands: ['a\0'] },
@@ -166,10 +177,18 @@ for (const [name, change] of Object.entries(refused)) {
   test(`V-61: refused: ${name}`, () => {
     assert.throws(
       () => buildSeed({ ...smallest, ...change }),
-      (error) => error instanceof CloudInitError && error.code === 'seed',
+      (error) =>
+        error instanceof CloudInitError &&
+        error.code === 'seed' &&
+        // What can be asked before anything is made.
+        error.message === `the seed cannot be made: ${seedProblems({ ...smallest, ...change })}`,
     );
   });
 }
+
+test('V-61: a request that a seed is made of has no problems', () => {
+  assert.deepEqual([seedProblems(smallest), seedProblems(fullest)], [[], []]);
+});
 
 test('V-62: variables that a shell cannot have are left out, and the reason is told', () => {
   assert.deepEqual(seedNotes({ ...smallest, env: { 'a-b': '', OK: '1', UID: '0', NIL: '\0' } }), [

@@ -17,7 +17,8 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { type ImageRoots, type OpenImage, openImage, openText } from '../../src/image/index.ts';
+import { gzipSync } from 'node:zlib';
+import { type ImageRoots, type OpenImage, openImage, readBytes } from '../../src/image/index.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const limit = { maxVirtualBytes: 2 ** 40 };
@@ -293,7 +294,7 @@ test('image: refusals leave no descriptor behind', async (t) => {
   for (const name of ['hard', 'local', 'empty', 'evil', 'none', '/etc/shadow', '']) {
     await assert.rejects(read(name, roots));
   }
-  await assert.rejects(openText('base.img', roots, { maxBytes: 1 }, soon()));
+  await assert.rejects(readBytes('base.img', roots, { maxBytes: 1 }, soon()));
   assert.equal(openFds(), before);
 });
 
@@ -338,24 +339,37 @@ test('image: opening reads a few KiB, whatever the size', async (t) => {
   assert.ok(readSoFar() - before < 16384);
 });
 
-test('D7 D41: user data is read by the same rules as images', async (t) => {
+test('V-59 D7 D41: user data is read by the same rules as images, whatever bytes it has', async (t) => {
   const { at, roots } = hostOf(t);
-  const text = (name: string, maxBytes = 1000): Promise<string> =>
-    openText(name, roots, { maxBytes }, soon());
-  writeFileSync(at('alloc/task/user-data'), '#cloud-config\nname: ü\n');
-  assert.equal(await text('user-data'), '#cloud-config\nname: ü\n');
-  assert.equal(await text('user-data', 23), '#cloud-config\nname: ü\n');
-  await assert.rejects(text('user-data', 22), { code: 'too-large' });
-  await assert.rejects(text('/etc/shadow'), { code: 'not-allowed' });
-  await assert.rejects(text(at('host/secret')), { code: 'not-allowed' });
-  symlinkSync('/etc/shadow', at('alloc/task/shadow'));
-  await assert.rejects(text('shadow'), { code: 'not-allowed' });
-  linkSync(at('host/secret'), at('alloc/task/hard'));
-  await assert.rejects(text('hard'), { code: 'not-allowed' });
-  await assert.rejects(text('local'), { code: 'not-regular' });
-  await assert.rejects(text('none'), { code: 'not-found' });
-  writeFileSync(at('alloc/task/binary'), Buffer.of(0x1f, 0x8b, 0xff));
-  await assert.rejects(text('binary'), { code: 'refused', message: /UTF-8/ });
+  const bytes = async (name: string, maxBytes = 1000): Promise<Buffer> =>
+    Buffer.from(await readBytes(name, roots, { maxBytes }, soon()));
+  const text = '#cloud-config\nname: ü\n';
+  writeFileSync(at('alloc/task/user-data'), text);
+  assert.equal((await bytes('user-data')).toString(), text);
+  assert.equal((await bytes('user-data', 23)).toString(), text);
+  await assert.rejects(bytes('user-data', 22), { code: 'too-large' });
+  const packed = gzipSync(text);
+  writeFileSync(at('alloc/task/user-data.gz'), packed);
+  assert.deepEqual(await bytes('user-data.gz'), packed);
   writeFileSync(at('alloc/task/blank'), '');
-  assert.equal(await text('blank'), '');
+  assert.equal((await bytes('blank')).length, 0);
+  await assert.rejects(bytes('/etc/shadow'), { code: 'not-allowed' });
+  await assert.rejects(bytes(at('host/secret')), { code: 'not-allowed' });
+  symlinkSync('/etc/shadow', at('alloc/task/shadow'));
+  await assert.rejects(bytes('shadow'), { code: 'not-allowed' });
+  linkSync(at('host/secret'), at('alloc/task/hard'));
+  await assert.rejects(bytes('hard'), { code: 'not-allowed' });
+  await assert.rejects(bytes('local'), { code: 'not-regular' });
+  await assert.rejects(bytes('none'), { code: 'not-found' });
+});
+
+test('V-33: what is said of a file elsewhere is the same whether it exists or not', async (t) => {
+  const { at, roots } = hostOf(t);
+  const said = async (path: string): Promise<unknown> =>
+    readBytes(path, roots, { maxBytes: 1 }, soon()).catch((error: Error) => ({
+      message: error.message.replaceAll(path, 'PATH'),
+      cause: error.cause,
+    }));
+  assert.deepEqual(await said(at('host/secret')), await said(at('host/missing')));
+  assert.deepEqual(await said('/etc/passwd'), await said('/etc/no-such-file'));
 });

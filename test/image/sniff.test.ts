@@ -46,11 +46,26 @@ test('V-35: raw and qcow2 are taken, all other formats are refused by name', () 
   for (const format of formats) {
     const refusal = refusalOf(format);
     if (format === 'raw' || format === 'qcow2') assert.equal(refusal, undefined);
-    else assert.match(refusal ?? '', new RegExp(format, 'i'));
+    else assert.match(refusal ?? '', new RegExp(`${format}.* not supported`, 'i'));
   }
-  assert.match(refusalOf('gzip') ?? '', /come later; unpack it first/);
-  assert.match(refusalOf('tar') ?? '', /come later; unpack it first/);
 });
+
+const remedies: Readonly<Partial<Record<FileFormat, RegExp>>> = {
+  gzip: /unpack it first with: gunzip /,
+  zstd: /unpack it first with: unzstd /,
+  tar: /unpack it first with: tar -xf /,
+  vmdk: /convert it with: qemu-img convert -f vmdk -O qcow2 /,
+  vpc: /convert it with: qemu-img convert -f vpc -O qcow2 /,
+  luks: /decrypt it /,
+};
+for (const [format, remedy] of Object.entries(remedies)) {
+  test(`V-35: the refusal of ${format} says what to do, and promises nothing`, () => {
+    const found = Object.values(cases).find(([it]) => it === format);
+    assert.ok(found !== undefined);
+    assert.match(refusalOf(found[0]) ?? '', remedy);
+    assert.doesNotMatch(refusalOf(found[0]) ?? '', /later|yet|will/);
+  });
+}
 
 test('sniff: property: no bytes make it throw, and the same bytes say the same', () => {
   fc.assert(

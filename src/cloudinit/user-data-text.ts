@@ -1,0 +1,43 @@
+import { gunzipSync } from 'node:zlib';
+
+/** The most that user data may have, as a file and unpacked. What people write is far smaller. */
+const maxBytes = 1024 * 1024;
+
+/** A text, or the bytes of a file: those may be gzip-compressed, as cloud-init unpacks them. */
+export type UserData = string | Uint8Array;
+
+/** User data as cloud-init has it before it, or why it never will. */
+export type UserDataText = { readonly text: string } | { readonly problem: string };
+
+export function userDataText(userData: UserData): UserDataText {
+  const size = Buffer.byteLength(userData);
+  if (size > maxBytes) return { problem: `it is ${size} bytes long; at most ${maxBytes} fit` };
+  const read = typeof userData === 'string' ? { text: userData } : readBytes(userData);
+  if ('problem' in read) return read;
+  const nul = read.text.indexOf('\0');
+  if (nul >= 0) {
+    return { problem: `line ${read.text.slice(0, nul).split('\n').length}: a NUL byte` };
+  }
+  return read.text.isWellFormed() ? read : { problem: 'it is not valid Unicode' };
+}
+
+function readBytes(bytes: Uint8Array): UserDataText {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return decode(bytes);
+  try {
+    return decode(gunzipSync(bytes, { maxOutputLength: maxBytes }));
+  } catch (error) {
+    if (error instanceof RangeError) {
+      return { problem: `it is gzip-compressed and unpacks to more than ${maxBytes} bytes` };
+    }
+    const reason = error instanceof Error ? error.message : String(error);
+    return { problem: `it is gzip-compressed and cannot be unpacked: ${reason}` };
+  }
+}
+
+function decode(bytes: Uint8Array): UserDataText {
+  try {
+    return { text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes) };
+  } catch {
+    return { problem: 'it is not UTF-8 text' };
+  }
+}
