@@ -47,9 +47,10 @@ export async function makeSeed(
     ...seedProblems(request),
   ];
   if (problems.length > 0) throw new VmError('seed', problems.join('; '));
-  const envBytes = Buffer.byteLength(JSON.stringify(spec.guest.env)) * 4;
+  // Environment, commands, keys: quoted once for JSON, some once more for a shell, and padded to sectors.
+  const guestBytes = Buffer.byteLength(JSON.stringify({ ...spec.guest, userData: undefined })) * 4;
   return {
-    largestBytes: Buffer.byteLength(userData ?? '') + envBytes + otherBytes,
+    largestBytes: Buffer.byteLength(userData ?? '') + guestBytes + otherBytes,
     notes: seedNotes(request),
     write: async (path, guest, fds) => {
       const iso = writeIso(buildSeed(seedRequest(spec, userData, guest)), { label: 'cidata' });
