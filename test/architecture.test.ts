@@ -48,6 +48,8 @@ const pure: readonly string[] = [
   'src/vm/argv.ts',
   'src/image/sniff.ts',
   'src/image/qcow2.ts',
+  'src/net/description.ts',
+  'src/net/droppers.ts',
   'src/net/plan.ts',
   'src/net/names.ts',
   'src/net/dhcp.ts',

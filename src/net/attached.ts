@@ -13,6 +13,8 @@ export interface AttachedNic {
     readonly gateway: string;
     readonly nameservers: readonly string[];
   };
+  /** What people should know of it, in whole sentences: firewalls in the way, … */
+  readonly notes: readonly string[];
 }
 
 /** What must be known of a NIC to take it over from an earlier process. */

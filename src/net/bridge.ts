@@ -67,8 +67,11 @@ async function dressBridge(
   network: ManagedNetwork,
   waiting: Waiting,
 ): Promise<void> {
-  // The alias first: it is what makes the bridge ours if the rest is interrupted.
-  await changeLink(netlink, link, { alias: ownAlias }, waiting);
+  // The alias first: it is what makes the bridge ours if the rest is interrupted. Frames to 01:80:c2:00:00:0X pass no
+  // rule on what comes in, and must teach the bridge nothing: a guest could name its neighbour as their sender and get
+  // what is meant for that one (br_handle_frame, __br_handle_local_finish).
+  const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
+  await changeLink(netlink, link, change, waiting);
   setBridgeSysctls(link.name);
   const addresses = await listAddresses(netlink, waiting);
   const has = addresses.some(

@@ -32,6 +32,8 @@ export interface NetworkRecord {
   /** true: we made the bridge and remove it; false: it was there. */
   readonly owned: boolean;
   readonly hostAccess: HostAccess;
+  /** What its guests are told. */
+  readonly nameservers: readonly string[];
 }
 
 /** A network in use, with everybody in it. */
@@ -60,6 +62,7 @@ const networkRecord = v.object({
   prefix: v.number(),
   owned: v.boolean(),
   hostAccess: v.picklist(['closed', 'open']),
+  nameservers: v.optional(v.array(v.string()), []),
 });
 
 /** undefined for a file that is torn or not ours. */

@@ -7,10 +7,17 @@ export type NetErrorCode = 'bridge' | 'tap' | 'address' | 'rules' | 'dhcp';
 export class NetError extends Error {
   override readonly name = 'NetError';
   readonly code: NetErrorCode;
+  /** Whether trying again, later or elsewhere, may help. It does not for a request that is wrong in itself. */
+  readonly recoverable: boolean;
 
-  constructor(code: NetErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: NetErrorCode,
+    message: string,
+    options: ErrorOptions & { readonly recoverable?: boolean } = {},
+  ) {
     super(message, options);
     this.code = code;
+    this.recoverable = options.recoverable ?? true;
   }
 }
 

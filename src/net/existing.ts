@@ -22,7 +22,7 @@ export async function attachToExisting(
     plugTap(netlink, plan, { vm, index, bridge: link }, waiting),
   );
   log.info('tap joined bridge', { vm, tap: plan.tap, bridge });
-  return { tapFd, tap: plan.tap, mac: plan.mac, bridge, mtu: link.mtu };
+  return { tapFd, tap: plan.tap, mac: plan.mac, bridge, mtu: link.mtu, notes: [] };
 }
 
 function refuseUnusable(request: NicRequest, link: Link | undefined): asserts link is Link {
@@ -39,5 +39,6 @@ function refuseUnusable(request: NicRequest, link: Link | undefined): asserts li
     'rules',
     `VM ${vm}: ports (${labels}) can't be mapped on bridge ${bridge}: the driver gives no addresses there. ` +
       `Use a managed network, or reach the guest at the address it gets on that bridge`,
+    { recoverable: false },
   );
 }

@@ -3,8 +3,8 @@ import { set } from './nft-text.ts';
 
 /**
  * The table on the frames that come out of our taps, for managed networks: a guest speaks with the MAC and IP address
- * it was given and with no other, is no DHCP server, and speaks IPv4 only, since that is all its network has. Everything
- * else that comes by these bridges or others is left alone.
+ * it was given and with no other, is no DHCP server and asks one for itself only, and speaks IPv4 only, since that is
+ * all its network has. Everything else that comes by these bridges or others is left alone.
  */
 export function formatGuard(table: string, networks: readonly NetworkInUse[]): string {
   const claims = networks.flatMap((network) => network.claims);
@@ -34,8 +34,26 @@ export function formatGuard(table: string, networks: readonly NetworkInUse[]): s
       claims.map(({ tap }) => `"${tap}" . "${tap}"`),
     ),
     ...chains,
+    questions(ours),
   ];
   return `table bridge ${table} {\n${parts.join('\n')}\n}\n`;
+}
+
+/**
+ * What a guest asks a DHCP server: a few questions at a time, so that all are heard, and with its own MAC address in
+ * the question (chaddr, 28 bytes into it), to which the answer is given whoever sent it. An older nft has no sets of
+ * bytes at an offset, hence a rule for each tap.
+ */
+function questions(claims: readonly Claim[]): string {
+  const others = claims.map(
+    ({ tap, mac }) => `    iifname "${tap}" @th,288,48 != 0x${mac.replaceAll(':', '')} drop\n`,
+  );
+  return `  set askers {
+    type ifname; size 65535; flags dynamic
+  }
+  chain questions {
+    update @askers { iifname limit rate over 20/second burst 40 packets } drop
+${others.join('')}  }`;
 }
 
 const chains: readonly string[] = [
@@ -50,6 +68,8 @@ const chains: readonly string[] = [
     ether type arp iifname . arp saddr ip @addresses accept
     ether type arp arp operation request arp saddr ip 0.0.0.0 accept
     ether type ip udp sport 67 drop
+    ether type ip udp dport 68 drop
+    ether type ip udp dport 67 jump questions
     ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
     ether type ip iifname . ip saddr @addresses accept
     drop

@@ -1,17 +1,21 @@
 import type { Logger, Waiting } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
 import type { AdoptRecord, AttachedNic } from './attached.ts';
+import { describeNetworks, type NetworkDescription } from './description.ts';
 import { inWords, NetError } from './error.ts';
 import { attachToExisting } from './existing.ts';
+import { Firewall } from './firewall.ts';
 import {
   adoptInManaged,
   attachToManaged,
   dropClaim,
   dropUnused,
   type ManagedHost,
+  restoreRules,
 } from './managed.ts';
 import { tableName } from './names.ts';
 import { Rules } from './nft.ts';
+import { Notices } from './notices.ts';
 import { checkNetworks, type ManagedNetwork, type NicRequest } from './plan.ts';
 import { Responders } from './responders.ts';
 import { NetworkStore } from './store.ts';
@@ -27,25 +31,22 @@ export interface NetworksOptions {
   readonly log: Logger;
 }
 
-export interface NetworkDescription {
-  readonly name: string;
-  readonly bridge: string;
-  readonly state: 'active' | 'inactive';
-}
-
 const describeMs = 10_000;
 
 /** The host side of the VMs' NICs. Does nothing to the host before the first attach or adopt. */
 export class Networks implements AsyncDisposable {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
   readonly #host: Omit<ManagedHost, 'netlink'>;
+  readonly #firewall: Firewall;
   #netlink: Promise<NetlinkSocket> | undefined;
 
   private constructor({ stateDir, managed, nft, log }: NetworksOptions) {
     const store = new NetworkStore(stateDir);
     const rules = new Rules(nft, tableName(stateDir), store);
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
-    this.#host = { store, rules, responders: new Responders(store, log), log };
+    const notices = new Notices(log);
+    this.#host = { store, rules, responders: new Responders(store, log), notices, log };
+    this.#firewall = new Firewall(rules, notices);
   }
 
   /** Throws NetError `bridge` that lists every problem of the configured networks. */
@@ -58,12 +59,16 @@ export class Networks implements AsyncDisposable {
   /** Makes a NIC's host side. When it fails, what was done until then is what the undo steps say. */
   async attach(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic> {
     const { vm, bridge } = request;
-    const network = this.#managed.get(bridge);
-    return inWords('bridge', `VM ${vm}: attaching to bridge ${bridge} failed`, async () => {
+    const configured = this.#managed.get(bridge);
+    const what = `VM ${vm}: attaching to bridge ${bridge} failed`;
+    return inWords('bridge', what, async () => {
       const host = await this.#withNetlink();
-      return network === undefined
-        ? attachToExisting(request, { ...host, undo }, waiting)
-        : attachToManaged(request, { host, network, undo }, waiting);
+      if (configured === undefined) {
+        const nic = await attachToExisting(request, { ...host, undo }, waiting);
+        return { ...nic, notes: await this.#firewall.notesOfBridged(bridge, waiting) };
+      }
+      const nic = await attachToManaged(request, { host, configured, undo }, waiting);
+      return { ...nic, notes: await this.#firewall.notes(bridge, waiting) };
     });
   }
 
@@ -75,10 +80,12 @@ export class Networks implements AsyncDisposable {
     const what = `VM ${nic.vm}: taking up its NIC on bridge ${nic.bridge} again failed`;
     return inWords('bridge', what, async () => {
       const host = await this.#withNetlink();
-      const network = this.#managed.get(nic.bridge) ?? (await this.#formerNetwork(nic.bridge));
-      if (network !== undefined) return adoptInManaged(nic, { host, network }, waiting);
+      // It may have been taken out of the configuration while VMs are in it.
+      const wanted = this.#managed.get(nic.bridge) ?? (await host.store.record(nic.bridge));
+      if (wanted !== undefined) return adoptInManaged(nic, { host, wanted }, waiting);
       const bridge = await findLink(host.netlink, nic.bridge, waiting);
-      if (bridge !== undefined) await replugTap(nic, { ...host, bridge }, waiting);
+      if (bridge === undefined) return;
+      await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);
     });
   }
 
@@ -88,7 +95,7 @@ export class Networks implements AsyncDisposable {
       case 'net-tap':
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
-        return dropClaim(step, this.#host, waiting);
+        return dropClaim(step, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       default:
@@ -96,16 +103,19 @@ export class Networks implements AsyncDisposable {
     }
   }
 
-  /** The managed networks, active when their bridge is there, and every other bridge of the host. */
+  /**
+   * The managed networks and bridges of others'. Asked again and again, so it is when flushed rules are noticed and put
+   * back as well.
+   */
   async describe(): Promise<readonly NetworkDescription[]> {
-    const { netlink } = await this.#withNetlink();
-    const links = await listLinks(netlink, { signal: AbortSignal.timeout(describeMs) });
+    const waiting = { signal: AbortSignal.timeout(describeMs) };
+    const host = await this.#withNetlink();
+    await restoreRules(host, waiting).catch((error: unknown) =>
+      host.log.warn('firewall rules of the VMs could not be checked', { why: String(error) }),
+    );
+    const links = await listLinks(host.netlink, waiting);
     const bridges = links.filter(({ kind }) => kind === 'bridge').map(({ name }) => name);
-    return [...new Set([...this.#managed.keys(), ...bridges])].map((bridge) => ({
-      name: bridge,
-      bridge,
-      state: bridges.includes(bridge) ? 'active' : 'inactive',
-    }));
+    return describeNetworks([...this.#managed.keys()], bridges);
   }
 
   /** Ends what runs in this process; leaves the host as it is. */
@@ -113,14 +123,6 @@ export class Networks implements AsyncDisposable {
     await this.#host.responders[Symbol.asyncDispose]();
     const netlink = await this.#netlink?.catch(() => undefined);
     await netlink?.[Symbol.asyncDispose]();
-  }
-
-  /** A network that was taken out of the configuration while VMs are in it. */
-  async #formerNetwork(bridge: string): Promise<ManagedNetwork | undefined> {
-    const record = await this.#host.store.record(bridge);
-    if (record === undefined) return undefined;
-    const { address, prefix, hostAccess } = record;
-    return { bridge, address, prefix, hostAccess };
   }
 
   async #withNetlink(): Promise<ManagedHost> {

@@ -5,6 +5,8 @@ import type { NetworkStore } from './store.ts';
 
 // nft waits for other users of the netfilter tables; 15 ms is usual.
 const deadlineMs = 10_000;
+// Hosts of a big cluster have tens of thousands of rules, and only a look is taken at them.
+const mostListedBytes = 4 * 1024 * 1024;
 
 /** The host's rules, which are made from what the store says and from nothing else. The caller holds its lock. */
 export class Rules {
@@ -22,45 +24,43 @@ export class Rules {
   /** All of it happens or nothing. */
   async apply(waiting: Waiting): Promise<void> {
     const script = formatRuleset(this.#table, await this.#store.networks());
-    const result = await this.#run(['-f', '-'], waiting, script);
-    if (result.code !== 0) {
-      const said = result.stderr.trim().split('\n').slice(0, 3).join(' ');
-      throw new NetError('rules', `nft refused the rules: ${said || `exit code ${result.code}`}`);
-    }
+    const { code, stderr } = await this.#run(['-f', '-'], waiting, script);
+    if (code !== 0) throw new NetError('rules', `nft refused the rules: ${reason(code, stderr)}`);
     this.#appliedAtMs = Date.now();
   }
 
-  /** For a caller who changed nothing and wants to be sure: not again when this process just did. */
-  async refresh(freshMs: number, waiting: Waiting): Promise<void> {
-    if (Date.now() - this.#appliedAtMs > freshMs) await this.apply(waiting);
+  /** Whether this process applied them just now. */
+  isFresh(freshMs: number): boolean {
+    return Date.now() - this.#appliedAtMs <= freshMs;
   }
 
-  /**
-   * Other tables that drop what is forwarded unless they know it, as Docker's does: a packet must pass every table, so
-   * no rule of ours can let a guest's through.
-   */
-  async forwardDroppers(waiting: Waiting): Promise<readonly string[]> {
-    const result = await this.#run(['list', 'chains'], waiting);
-    return findForwardDroppers(result.stdout);
+  /** Whether somebody flushed or deleted our tables. */
+  async gone(waiting: Waiting): Promise<boolean> {
+    const { code, stdout, stderr } = await this.#run(['list', 'tables'], waiting);
+    if (code !== 0)
+      throw new NetError('rules', `nft refused to list tables: ${reason(code, stderr)}`);
+    const lines = stdout.split('\n');
+    return ['inet', 'bridge'].some((family) => !lines.includes(`table ${family} ${this.#table}`));
+  }
+
+  /** All rules of the host, without their counters and what is in their sets; an error where they are too many. */
+  async list(waiting: Waiting): Promise<string> {
+    const { code, stdout, stderr } = await this.#run(['-s', '-t', 'list', 'ruleset'], waiting);
+    if (code === 0) return stdout;
+    throw new NetError('rules', `nft refused to list the rules: ${reason(code, stderr)}`);
   }
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
     const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(deadlineMs)]);
+    const program = { program: this.#nft, args, stdin, maxOutputBytes: mostListedBytes };
     try {
-      return await runProgram({ program: this.#nft, args, stdin }, { signal });
+      return await runProgram(program, { signal });
     } catch (cause) {
       throw new NetError('rules', `running ${this.#nft} ${args.join(' ')} failed`, { cause });
     }
   }
 }
 
-/** What `nft list chains` says → `table chain` of those that hook into forwarding with policy drop. */
-export function findForwardDroppers(text: string): readonly string[] {
-  const tables = text.split(/^table /m).slice(1);
-  return tables.flatMap((table) => {
-    const [, family = '', name = ''] = /^(\S+) (\S+)/.exec(table) ?? [];
-    if (!/^(ip|inet)$/.test(family)) return [];
-    const chains = table.matchAll(/chain (\S+) \{\s*type filter hook forward [^}]*policy drop;/g);
-    return [...chains].map(([, chain = '']) => `${family} ${name} ${chain}`);
-  });
+function reason(code: number | null, stderr: string): string {
+  return stderr.trim().split('\n').slice(0, 3).join(' ') || `exit code ${code}`;
 }

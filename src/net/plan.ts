@@ -64,8 +64,8 @@ function checkNetwork(network: ManagedNetwork): readonly string[] {
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(network.bridge)) {
     problems.push(`"${network.bridge}" is not a name a bridge can have`);
   }
-  if (!Number.isInteger(network.prefix) || network.prefix < 8 || network.prefix > 30) {
-    problems.push(`prefix ${network.prefix} of ${network.bridge} is not between 8 and 30`);
+  if (!Number.isInteger(network.prefix) || network.prefix < 8 || network.prefix > 29) {
+    problems.push(`prefix ${network.prefix} of ${network.bridge} is not between 8 and 29`);
   }
   const address = parseIpv4(network.address);
   if (address === undefined) {
@@ -164,12 +164,16 @@ export function checkPorts({ vm, bridge, ports }: NicRequest): void {
   for (const [at, port] of ports.entries()) {
     const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
     if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
-      throw new NetError('rules', `${what}: bridge ${bridge} has IPv4 only`);
+      throw refusal(`${what}: bridge ${bridge} has IPv4 only`);
     }
     if (ports.slice(0, at).some((other) => overlaps(port, other))) {
-      throw new NetError('rules', `${what}: asked for twice`);
+      throw refusal(`${what}: asked for twice`);
     }
   }
+}
+
+function refusal(message: string): NetError {
+  return new NetError('rules', message, { recoverable: false });
 }
 
 /** Another NIC that has one of the ports wanted. */
@@ -196,6 +200,14 @@ export function findConflicts(
 export function portTaken({ vm }: NicRequest, { port, claim }: PortConflict): NetError {
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
   return new NetError('rules', `${what} is already mapped to VM ${claim.vm}`);
+}
+
+export function portListenedOn({ vm }: NicRequest, port: PortMapping): NetError {
+  const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  return new NetError(
+    'rules',
+    `${what} can't be mapped: something on this host listens there already`,
+  );
 }
 
 function where({ hostIp, hostPort }: PortMapping): string {

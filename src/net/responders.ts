@@ -1,7 +1,7 @@
 import type { Logger } from '#host';
 import type { ReadyBridge } from './bridge.ts';
 import { DhcpServer, dhcpSockets } from './dhcp-server.ts';
-import type { ManagedNetwork } from './plan.ts';
+import type { SettledNetwork } from './network.ts';
 import type { NetworkStore } from './store.ts';
 
 interface Responder {
@@ -23,11 +23,9 @@ export class Responders implements AsyncDisposable {
 
   /** Has one running for the bridge. Guests get their address from the seed too, so not having one is not an error. */
   async ensure(
-    network: ManagedNetwork,
+    { bridge, address, prefix, nameservers }: SettledNetwork,
     { link, owned }: ReadyBridge,
-    nameservers: readonly string[],
   ): Promise<void> {
-    const { bridge, address, prefix } = network;
     const running = this.#running.get(bridge);
     if (running?.linkIndex === link.index && !running.server.failed) {
       running.server.forget();

@@ -1,10 +1,12 @@
 import type { NetworkInUse } from './claim.ts';
 import { formatGuard } from './guard.ts';
-import { formatSubnet } from './ipv4.ts';
+import { contains, formatSubnet, parseIpv4, subnetOf } from './ipv4.ts';
+import { tapPrefix } from './names.ts';
 import { set } from './nft-text.ts';
 import { networkSubnet } from './plan.ts';
 
 const protocols = ['tcp', 'udp'] as const;
+const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
 
 /**
  * The nftables script that makes the table say exactly what the claims say, in one transaction: the kernel goes from
@@ -40,7 +42,14 @@ function sets(networks: readonly NetworkInUse[]): string[] {
       bridges.map((bridge) => `${bridge} . ${bridge}`),
     ),
     set('set subnets', 'ipv4_addr; flags interval', subnets),
+    set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(linkLocalResolvers)),
   ];
+}
+
+/** Name servers that guests were told of and would not reach without a rule: clouds have theirs at 169.254.169.25x. */
+function linkLocalResolvers({ record: { bridge, nameservers } }: NetworkInUse): readonly string[] {
+  const servers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
+  return [...new Set(servers)].map((server) => `"${bridge}" . ${server}`);
 }
 
 function maps(networks: readonly NetworkInUse[]): string[] {
@@ -72,11 +81,14 @@ const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @publis
     fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere`;
 
 const chains: readonly string[] = [
-  // Before connection tracking, where an address is what was on the wire: route_localnet lets the host answer for
-  // 127.0.0.0/8 on the bridge, and without this a guest could reach what listens on the host's loopback.
+  // Before connection tracking, where an address is what was on the wire. What comes from a tap comes by its bridge,
+  // but frames to 01:80:c2:00:00:0X come from the tap itself, past every rule on bridges. 127.0.0.0/8 is on no wire:
+  // route_localnet would let guests reach the host's loopback there, and ports published on it are translated before
+  // the kernel looks whether such an address may come from a neighbour.
   `  chain guard {
     type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname "${tapPrefix}*" iifname != @bridges drop
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
   }`,
   `  chain arriving {
     type nat hook prerouting priority dstnat; policy accept;
@@ -87,16 +99,19 @@ ${translate}
     type nat hook output priority -100; policy accept;
 ${translate}
   }`,
-  // The last two: a guest can't answer 127.0.0.1, and answers a neighbour directly instead of the host that it asked.
+  // What goes over lo is the host's own, to its address in a network. The last two: a guest can't answer 127.0.0.1, and
+  // answers a neighbour directly instead of the host that it asked.
   `  chain leaving {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr @subnets oifname != @bridges masquerade
+    ip saddr @subnets oifname != @bridges oifname != "lo" masquerade
     oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
     oifname @bridges ct status dnat ip saddr @subnets masquerade
   }`,
-  // Link-local addresses are the host's cloud metadata. Bridged frames come through here, too, where br_netfilter is on.
+  // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
+  // here, too, where br_netfilter is on.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
+    iifname . ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
     iifname @bridges ip daddr 169.254.0.0/16 drop
     oifname @bridges ct state established,related accept
     oifname @bridges ct status dnat accept

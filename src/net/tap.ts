@@ -1,7 +1,14 @@
 import { closeFd, type Logger, openTap, type Waiting } from '#host';
-import { changeLink, deleteLink, findLink, type Link, type NetlinkSocket } from '#netlink';
+import {
+  changeLink,
+  deleteLink,
+  findLink,
+  type Link,
+  listLinks,
+  type NetlinkSocket,
+} from '#netlink';
 import { NetError } from './error.ts';
-import { tapAlias } from './names.ts';
+import { addressInAlias, isAliasOf, tapAlias, tapMac } from './names.ts';
 import type { NetPlan } from './plan.ts';
 import { writeSysctl } from './sysctl.ts';
 
@@ -12,7 +19,13 @@ import { writeSysctl } from './sysctl.ts';
 export async function plugTap(
   netlink: NetlinkSocket,
   plan: NetPlan,
-  nic: { readonly vm: string; readonly index: number; readonly bridge: Link },
+  nic: {
+    readonly vm: string;
+    readonly index: number;
+    readonly bridge: Link;
+    /** Its address in a managed network. */
+    readonly ip?: string;
+  },
   waiting: Waiting,
 ): Promise<number> {
   const fd = open(plan.tap, nic.vm);
@@ -22,9 +35,14 @@ export async function plugTap(
     // The host has no business on this link other than bridging: no address of its own, no advertisements taken.
     writeSysctl(`net/ipv6/conf/${plan.tap}/accept_ra`, '0');
     writeSysctl(`net/ipv6/conf/${plan.tap}/disable_ipv6`, '1');
-    const alias = tapAlias(nic.vm, nic.index);
+    // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
+    // from there, or guests could fill the host's neighbour table.
+    writeSysctl(`net/ipv4/conf/${plan.tap}/arp_ignore`, '8');
+    const alias = tapAlias(nic.vm, nic.index, nic.ip);
     const { index: master, mtu } = nic.bridge;
-    await changeLink(netlink, link, { alias, mtu, master }, waiting);
+    const address = tapMac(plan.mac);
+    await changeLink(netlink, link, { alias, mtu, address, master }, waiting);
+    if (nic.ip !== undefined) await refuseShared(netlink, { ...nic, ip: nic.ip, link }, waiting);
     // A guest that asks for a port it publishes itself is answered through the port the question came from.
     const port = { hairpin: plan.managed };
     await changeLink(netlink, link, { port, up: true }, waiting);
@@ -37,9 +55,29 @@ export async function plugTap(
   }
 }
 
+/**
+ * Two agents that choose an address in the same moment don't know of each other yet. Each looks around after it has
+ * said which one is its own, so at least the later one finds the other.
+ */
+async function refuseShared(
+  netlink: NetlinkSocket,
+  nic: { readonly vm: string; readonly ip: string; readonly link: Link; readonly bridge: Link },
+  waiting: Waiting,
+): Promise<void> {
+  const { vm, ip, link, bridge } = nic;
+  const links = await listLinks(netlink, waiting);
+  const other = links.find(
+    ({ index, master, alias }) =>
+      index !== link.index && master === bridge.index && addressInAlias(alias) === ip,
+  );
+  if (other === undefined) return;
+  const what = `VM ${vm}: address ${ip} on ${bridge.name} was taken in the same moment`;
+  throw new NetError('address', `${what} by another agent, for its tap ${other.name}`);
+}
+
 /** Puts a NIC's tap back into its bridge when something took it out. */
 export async function replugTap(
-  nic: { readonly vm: string; readonly tap: string },
+  nic: { readonly vm: string; readonly tap: string; readonly managed: boolean },
   host: { readonly netlink: NetlinkSocket; readonly bridge: Link; readonly log: Logger },
   waiting: Waiting,
 ): Promise<void> {
@@ -47,7 +85,9 @@ export async function replugTap(
   const link = await findLink(netlink, nic.tap, waiting);
   if (link === undefined || (link.master === bridge.index && link.up)) return;
   await changeLink(netlink, link, { master: bridge.index, up: true }, waiting);
-  const { vm, tap } = nic;
+  const { vm, tap, managed } = nic;
+  // What a port was told goes when it leaves.
+  await changeLink(netlink, link, { port: { hairpin: managed } }, waiting);
   log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
 }
 
@@ -58,7 +98,7 @@ export async function removeTap(
   waiting: Waiting,
 ): Promise<void> {
   const link = await findLink(netlink, nic.tap, waiting);
-  if (link?.kind !== 'tun' || link.alias !== tapAlias(nic.vm, nic.index)) return;
+  if (link?.kind !== 'tun' || !isAliasOf(link.alias, nic.vm, nic.index)) return;
   await deleteLink(netlink, link, waiting);
 }
 

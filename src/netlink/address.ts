@@ -1,5 +1,5 @@
 import type { Waiting } from '#host';
-import { decodeAttributes, encodeAttributes, readU32 } from './attributes.ts';
+import { decodeAttributes, encodeAttributes, readMac, readU32 } from './attributes.ts';
 import { flag, messageType } from './message.ts';
 import type { NetlinkSocket } from './socket.ts';
 
@@ -24,6 +24,8 @@ export interface Route {
 export interface Neighbour {
   readonly linkIndex: number;
   readonly address: string;
+  /** Hardware address, `52:54:00:aa:bb:cc`. */
+  readonly mac: string;
 }
 
 const inet = 2;
@@ -33,7 +35,7 @@ const neighbourHeaderBytes = 12;
 const mainTable = 254;
 const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
 const routeAttribute = { destination: 1, output: 4, gateway: 5, priority: 6 } as const;
-const neighbourAddress = 1;
+const neighbourAttribute = { address: 1, mac: 2 } as const;
 // NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: nobody answered, or nobody was asked.
 const unanswered = 0x01 | 0x20 | 0x40;
 
@@ -64,7 +66,7 @@ export async function addAddress(
   const header = familyHeader(addressHeaderBytes);
   header.writeUInt8(prefix, 1);
   header.writeUInt32LE(linkIndex, 4);
-  const bytes = Buffer.from(address.split('.').map(Number));
+  const bytes = octets(address);
   const broadcast = Buffer.alloc(4);
   broadcast.writeUInt32BE((bytes.readUInt32BE() | (2 ** (32 - prefix) - 1)) >>> 0);
   const attributes = encodeAttributes([
@@ -124,11 +126,26 @@ export async function listNeighbours(
   return answer.flatMap(({ type, body: bytes }) => {
     if (type !== messageType.newNeighbour || bytes[0] !== inet) return [];
     if ((bytes.readUInt16LE(8) & unanswered) !== 0) return [];
-    const address = decodeAttributes(bytes.subarray(neighbourHeaderBytes)).get(neighbourAddress);
-    return address === undefined
-      ? []
-      : [{ linkIndex: bytes.readInt32LE(4), address: text(address) }];
+    const attributes = decodeAttributes(bytes.subarray(neighbourHeaderBytes));
+    const address = attributes.get(neighbourAttribute.address);
+    if (address === undefined) return [];
+    const mac = readMac(attributes.get(neighbourAttribute.mac));
+    return [{ linkIndex: bytes.readInt32LE(4), address: text(address), mac }];
   });
+}
+
+/** Makes the kernel forget who answered for an address. ENOENT when it knew of nobody. */
+export async function deleteNeighbour(
+  socket: NetlinkSocket,
+  { linkIndex, address }: Pick<Neighbour, 'linkIndex' | 'address'>,
+  waiting: Waiting,
+): Promise<void> {
+  const header = familyHeader(neighbourHeaderBytes);
+  header.writeInt32LE(linkIndex, 4);
+  const target = encodeAttributes([[neighbourAttribute.address, octets(address)]]);
+  const what = `forget neighbour ${address} of link ${linkIndex}`;
+  const body = Buffer.concat([header, target]);
+  await socket.request({ what, type: messageType.deleteNeighbour, flags: 0, body }, waiting);
 }
 
 /** struct ifaddrmsg, rtmsg and ndmsg all begin with the family. */
@@ -140,4 +157,8 @@ function familyHeader(bytes: number): Buffer {
 
 function text(address: Buffer): string {
   return address.join('.');
+}
+
+function octets(address: string): Buffer {
+  return Buffer.from(address.split('.').map(Number));
 }

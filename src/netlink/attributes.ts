@@ -59,6 +59,11 @@ export function readText(bytes: Buffer | undefined): string | undefined {
   return bytes.toString('utf8', 0, end < 0 ? bytes.length : end);
 }
 
+/** A hardware address, `52:54:00:aa:bb:cc`; '' where there is none. */
+export function readMac(bytes: Buffer | undefined): string {
+  return (bytes?.toString('hex') ?? '').replace(/..(?=.)/g, '$&:');
+}
+
 /** Netlink aligns everything to 4 bytes. */
 export function align(length: number): number {
   return (length + 3) & ~3;

@@ -1,7 +1,7 @@
 /** `open`: no socket; `request`: the kernel said no (see errno); `closed`: the socket went away; `protocol`: an answer that makes no sense. */
 export type NetlinkErrorCode = 'open' | 'request' | 'closed' | 'protocol';
 
-/** Everything that can go wrong with rtnetlink. `errno` is the kernel's name for it, e.g. `EEXIST`. */
+/** Everything that can go wrong with netlink. `errno` is the kernel's name for it, e.g. `EEXIST`. */
 export class NetlinkError extends Error {
   override readonly name = 'NetlinkError';
   readonly code: NetlinkErrorCode;

@@ -1,10 +1,12 @@
 export {
   addAddress,
   defaultRoute,
+  deleteNeighbour,
   listAddresses,
   listNeighbours,
   listRoutes,
 } from './address.ts';
+export { deleteFlows, type Flow, type FlowFilter, listFlows } from './conntrack.ts';
 export { NetlinkError } from './error.ts';
 export {
   changeLink,

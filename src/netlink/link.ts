@@ -3,14 +3,17 @@ import {
   type Attribute,
   decodeAttributes,
   encodeAttributes,
+  readMac,
   readText,
   readU32,
 } from './attributes.ts';
 import { NetlinkError } from './error.ts';
 import {
+  type BridgeChange,
   type BridgeFacts,
   type BridgePort,
   decodeLinkInfo,
+  encodeBridgeChange,
   encodeBridgePort,
   encodeKind,
   type LinkKind,
@@ -43,6 +46,7 @@ export interface LinkChange {
   readonly address?: string;
   readonly alias?: string;
   readonly port?: BridgePort;
+  readonly bridge?: BridgeChange;
   readonly netnsPid?: number;
 }
 
@@ -112,6 +116,7 @@ export async function changeLink(
   if (change.alias !== undefined) attributes.push([attribute.alias, Buffer.from(change.alias)]);
   if (change.netnsPid !== undefined) attributes.push([attribute.netnsPid, change.netnsPid]);
   if (change.port !== undefined) attributes.push(encodeBridgePort(change.port));
+  if (change.bridge !== undefined) attributes.push(encodeBridgeChange(change.bridge));
   const upDown = change.up === undefined ? {} : { flags: change.up ? interfaceUp : 0, mask: 1 };
   const body = withAttributes({ index: link.index, ...upDown }, attributes);
   const what = `change link ${link.name} (${Object.keys(change).join(', ')})`;
@@ -145,7 +150,7 @@ function decodeLink(message: Message): Link {
     index: body.readInt32LE(4),
     name: readText(attributes.get(attribute.name)) ?? '',
     kind,
-    address: (attributes.get(attribute.address)?.toString('hex') ?? '').replace(/..(?=.)/g, '$&:'),
+    address: readMac(attributes.get(attribute.address)),
     mtu: readU32(attributes.get(attribute.mtu)) ?? 0,
     up: (body.readUInt32LE(8) & interfaceUp) !== 0,
     master: master === 0 ? undefined : master,

@@ -22,11 +22,18 @@ export interface BridgePort {
 export interface BridgeFacts {
   readonly stp: boolean;
   readonly forwardDelayMs: number;
+  /** Whether it learns the senders of frames to 01:80:c2:00:00:0X, which it never forwards. */
+  readonly linkLocalLearn: boolean;
 }
+
+/** What a bridge may be told. */
+export type BridgeChange = Partial<Pick<BridgeFacts, 'linkLocalLearn'>>;
 
 const attribute = { name: 3, lower: 5, info: 18 } as const;
 const info = { kind: 1, data: 2, portKind: 4, portData: 5 } as const;
-const bridge = { forwardDelay: 1, stp: 5 } as const;
+const bridge = { forwardDelay: 1, stp: 5, options: 46 } as const;
+// BR_BOOLOPT_NO_LL_LEARN, bit 0 of struct br_boolopt_multi: u32 values, u32 which of them are meant.
+const noLinkLocalLearn = 1;
 const bridgePort = { hairpin: 4, isolated: 33 } as const;
 const macvtapMode = 1;
 const vethPeer = 1;
@@ -56,6 +63,12 @@ export function encodeKind(kind: LinkKind): readonly Attribute[] {
     default:
       return kind satisfies never;
   }
+}
+
+export function encodeBridgeChange({ linkLocalLearn }: BridgeChange): Attribute {
+  if (linkLocalLearn === undefined) return linkInfo('bridge', []);
+  const values = u32(linkLocalLearn ? 0 : noLinkLocalLearn);
+  return linkInfo('bridge', [[bridge.options, Buffer.concat([values, u32(noLinkLocalLearn)])]]);
 }
 
 export function encodeBridgePort(port: BridgePort): Attribute {
@@ -92,6 +105,7 @@ function decodeBridge(bytes: Buffer): BridgeFacts {
   return {
     stp: (readU32(settings.get(bridge.stp)) ?? 0) !== 0,
     forwardDelayMs: (readU32(settings.get(bridge.forwardDelay)) ?? 0) * msPerTick,
+    linkLocalLearn: ((readU32(settings.get(bridge.options)) ?? 0) & noLinkLocalLearn) === 0,
   };
 }
 

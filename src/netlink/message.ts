@@ -12,6 +12,7 @@ export const messageType = {
   newRoute: 24,
   getRoute: 26,
   newNeighbour: 28,
+  deleteNeighbour: 29,
   getNeighbour: 30,
 } as const;
 

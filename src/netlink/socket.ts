@@ -16,6 +16,17 @@ export interface NetlinkRequest {
   readonly type: number;
   readonly flags: number;
   readonly body: Uint8Array;
+  /** How many messages of the answer are kept; what comes on top is lost. All of them when left out. */
+  readonly most?: number;
+  /** Bodies of more such messages, which travel ahead of this one. Whether the kernel did what they say isn't told. */
+  readonly ahead?: readonly Uint8Array[];
+}
+
+export interface NetlinkOptions {
+  /** Of a network namespace, such as /run/netns/x; this process's own when left out. */
+  readonly netns?: string;
+  /** What to talk with: links and addresses (`route`, the default), or connection tracking (`netfilter`). */
+  readonly family?: keyof typeof families;
 }
 
 /** The part of the package's raw socket that is used. */
@@ -32,16 +43,20 @@ interface Pending {
   readonly sequence: number;
   readonly what: string;
   readonly messages: Message[];
+  readonly most: number;
   interrupted: boolean;
   readonly settle: (outcome: NetlinkError | undefined) => void;
 }
 
-const netlinkRoute = 0;
+// NETLINK_ROUTE and NETLINK_NETFILTER (linux/netlink.h).
+const families = { route: 0, netfilter: 12 } as const;
+// No request has this number.
+const unheard = 0;
 // A dump during which something changed is repeated; a host that changes all the time must not keep us for ever.
 const dumpAttempts = 8;
 
 /**
- * An rtnetlink socket of one network namespace. Only the package's lowest layer is used, because its upper one turns
+ * A netlink socket of one network namespace. Only the package's lowest layer is used, because its upper one turns
  * the kernel's errno into text and leaves requests that are pending at close unsettled for ever.
  */
 export class NetlinkSocket implements AsyncDisposable {
@@ -58,18 +73,16 @@ export class NetlinkSocket implements AsyncDisposable {
     raw.unref();
   }
 
-  /** Opens one in this process's network namespace, or in the one at `netns` (a path such as /run/netns/x). */
-  static async open(options: { readonly netns?: string } = {}): Promise<NetlinkSocket> {
+  /** Throws NetlinkError `open`. */
+  static async open({ netns, family = 'route' }: NetlinkOptions = {}): Promise<NetlinkSocket> {
     // On first use: two of the three instances Nomad starts never need it. Only the file with the socket itself: the
     // package's main file brings every protocol it knows, and takes 22 ms instead of 3.
     const { RawNetlinkSocket } = await import('netlink/dist/raw.js');
-    const make = (): RawSocket => new RawNetlinkSocket(netlinkRoute);
+    const make = (): RawSocket => new RawNetlinkSocket(families[family]);
     try {
-      return new NetlinkSocket(
-        options.netns === undefined ? make() : withNetns(options.netns, make),
-      );
+      return new NetlinkSocket(netns === undefined ? make() : withNetns(netns, make));
     } catch (cause) {
-      throw new NetlinkError('open', 'opening an rtnetlink socket failed', { cause });
+      throw new NetlinkError('open', `opening a netlink socket (${family}) failed`, { cause });
     }
   }
 
@@ -105,15 +118,16 @@ export class NetlinkSocket implements AsyncDisposable {
     return abandonable(turn, waiting.signal);
   }
 
-  #exchange({ what, type, flags, body }: NetlinkRequest): Promise<Pending> {
+  #exchange({ what, type, flags, body, most, ahead = [] }: NetlinkRequest): Promise<Pending> {
     const { promise, resolve, reject } = Promise.withResolvers<Pending>();
-    if (this.#closed) throw new NetlinkError('closed', `${what}: the rtnetlink socket is closed`);
+    if (this.#closed) throw new NetlinkError('closed', `${what}: the netlink socket is closed`);
     const sequence = this.#sequence;
     this.#sequence = (sequence + 1) >>> 0 || 1;
     const pending: Pending = {
       sequence,
       what,
       messages: [],
+      most: most ?? Number.POSITIVE_INFINITY,
       interrupted: false,
       settle: (error) => {
         this.#pending = undefined;
@@ -124,8 +138,12 @@ export class NetlinkSocket implements AsyncDisposable {
     };
     this.#pending = pending;
     this.#raw.ref();
-    const bytes = encodeMessage({ type, flags: flags | flag.request | flag.ack, sequence, body });
-    this.#raw.send(bytes, {}, (cause) => {
+    const each = { type, flags: flags | flag.request };
+    const bytes = [
+      ...ahead.map((other) => encodeMessage({ ...each, sequence: unheard, body: other })),
+      encodeMessage({ ...each, flags: each.flags | flag.ack, sequence, body }),
+    ];
+    this.#raw.send(Buffer.concat(bytes), {}, (cause) => {
       if (cause === undefined || this.#pending !== pending) return;
       pending.settle(new NetlinkError('request', `${what}: sending failed`, { cause }));
     });
@@ -140,7 +158,7 @@ export class NetlinkSocket implements AsyncDisposable {
       if (message.type === messageType.error || message.type === messageType.done) {
         const status = statusOf(message);
         pending.settle(status < 0 ? refusal(pending.what, status) : undefined);
-      } else pending.messages.push(message);
+      } else if (pending.messages.length < pending.most) pending.messages.push(message);
     }
   }
 
@@ -150,7 +168,7 @@ export class NetlinkSocket implements AsyncDisposable {
     this.#raw.close();
     const what = this.#pending?.what ?? '';
     this.#pending?.settle(
-      new NetlinkError('closed', `${what}: the rtnetlink socket was closed`, { cause }),
+      new NetlinkError('closed', `${what}: the netlink socket was closed`, { cause }),
     );
   }
 

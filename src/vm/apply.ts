@@ -189,6 +189,7 @@ async function attachNics(
           : `Address ${done.address.ip} on ${bridge}`,
       annotations: { mac: done.mac, tap: done.tap },
     });
+    for (const message of done.notes) tell({ message, annotations: {} });
   }
   return attached;
 }

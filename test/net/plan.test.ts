@@ -4,7 +4,17 @@ import fc from 'fast-check';
 import type { Claim } from '../../src/net/claim.ts';
 import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/claim.ts';
 import { contains, formatIpv4, parseIpv4, subnetOf } from '../../src/net/ipv4.ts';
-import { bridgeMac, nicMac, ownAlias, tableName, tapAlias, tapName } from '../../src/net/names.ts';
+import {
+  addressInAlias,
+  bridgeMac,
+  isAliasOf,
+  nicMac,
+  ownAlias,
+  tableName,
+  tapAlias,
+  tapMac,
+  tapName,
+} from '../../src/net/names.ts';
 import {
   checkNetworks,
   checkPorts,
@@ -37,13 +47,18 @@ const claim = (vm: string, ip: string, ports: Claim['ports'] = []): Claim => ({
   hostname: vm,
   ports,
 });
-const record = { ...network, owned: true, hostAccess: 'closed' } as const;
+const record = {
+  ...network,
+  owned: true,
+  hostAccess: 'closed',
+  nameservers: ['192.0.2.53'],
+} as const;
 
 test('names are stable, legal and different for different NICs', () => {
   assert.equal(nicMac('web', 0), nicMac('web', 0));
   fc.assert(
     fc.property(fc.string(), fc.nat({ max: 9 }), (vm, index) => {
-      assert.match(nicMac(vm, index), /^52:54:00(:[0-9a-f]{2}){3}$/);
+      assert.match(nicMac(vm, index), /^52(:[0-9a-f]{2}){5}$/);
       assert.match(tapName(vm, index, 0), /^qmp[0-9a-f]{8}$/);
     }),
   );
@@ -51,6 +66,24 @@ test('names are stable, legal and different for different NICs', () => {
   assert.notEqual(tapName('web', 0, 0), tapName('web', 0, 1));
   assert.notEqual(tableName('/a'), tableName('/b'));
   assert.equal(tapAlias('web', 1), 'nomad-driver-qmp web/1');
+});
+
+test('V-124: MAC addresses of a fleet on one LAN differ', () => {
+  const macs = Array.from({ length: 20_000 }, (_, vm) => nicMac(`vm-${vm}`, 0));
+  assert.equal(new Set(macs).size, macs.length);
+  assert.match(tapMac(nicMac('web', 0)), /^fe(:[0-9a-f]{2}){5}$/);
+});
+
+test("a tap's alias says whose it is and its address, and is known with and without", () => {
+  const alias = tapAlias('web', 1, '192.168.122.7');
+  assert.equal(alias, 'nomad-driver-qmp web/1 192.168.122.7');
+  assert.equal(addressInAlias(alias), '192.168.122.7');
+  assert.equal(addressInAlias(tapAlias('web', 1)), undefined);
+  assert.equal(addressInAlias('something else'), undefined);
+  for (const own of [alias, tapAlias('web', 1)]) {
+    assert.ok(isAliasOf(own, 'web', 1));
+    assert.ok(!isAliasOf(own, 'web', 10) && !isAliasOf(own, 'web-2', 1));
+  }
 });
 
 test('a tap name that is taken is passed over', () => {
@@ -75,8 +108,8 @@ const networks: Readonly<Record<string, readonly [object, RegExp | undefined]>> 
   'an address with a leading zero': [{ address: '192.168.122.01' }, /not an IPv4 address/],
   'the network itself': [{ address: '192.168.122.0' }, /not a host address/],
   'the broadcast address': [{ address: '192.168.122.255' }, /not a host address/],
-  'a prefix without room': [{ prefix: 31 }, /not between 8 and 30/],
-  'a prefix that is too wide': [{ prefix: 4 }, /not between 8 and 30/],
+  'a prefix without room': [{ prefix: 30 }, /not between 8 and 29/],
+  'a prefix that is too wide': [{ prefix: 4 }, /not between 8 and 29/],
 };
 for (const [name, [change, expected]] of Object.entries(networks)) {
   test(`a configured network: ${name}`, () => {
@@ -148,6 +181,7 @@ test('a network is filled to its last address and then refuses', () => {
   const facts = { claims, avoid: new Set<string>() };
   assert.throws(() => planAddress({ ...request, vm: 'late' }, small, facts), {
     code: 'address',
+    recoverable: true,
     message: /VM late: no free address in network virbr0 \(192\.168\.122\.1\/28, 13 in use\)/,
   });
   const again = planAddress({ ...request, vm: 'vm5' }, small, facts);
@@ -177,7 +211,9 @@ for (const [name, [wanted, expected]] of Object.entries(ports)) {
   test(`V-112: a port: ${name}`, () => {
     const asked = { ...request, ports: [port('', 9), wanted] };
     const [conflict] = findConflicts(asked, taken);
-    assert.equal(conflict && portTaken(asked, conflict).message, expected);
+    const error = conflict && portTaken(asked, conflict);
+    assert.equal(error?.message, expected);
+    assert.equal(error?.recoverable ?? true, true, 'the port may be free later, or elsewhere');
   });
 }
 
@@ -189,7 +225,8 @@ test('the ports a NIC has itself are no conflict', () => {
 test('ports that can’t be mapped, or twice in one request, are refused', () => {
   checkPorts({ ...request, ports: [port('', 80), port('192.0.2.1', 81)] });
   const twice = [port('', 80), port('192.0.2.1', 80)];
-  assert.throws(() => checkPorts({ ...request, ports: twice }), { code: 'rules' });
+  const wrongInItself = { code: 'rules', recoverable: false };
+  assert.throws(() => checkPorts({ ...request, ports: twice }), wrongInItself);
   const ipv6 = [port('::1', 80)];
   assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /::1:80: bridge virbr0 has IPv4/);
 });
@@ -227,6 +264,8 @@ test('V-117 D20: claims and undo steps survive JSON; what isn’t one is told', 
   }
   assert.deepEqual(decodeNetwork(JSON.stringify(record)), record);
   assert.equal(decodeNetwork('{}'), undefined);
+  const { nameservers: _, ...former } = record;
+  assert.deepEqual(decodeNetwork(JSON.stringify(former)), { ...record, nameservers: [] });
   const step = { kind: 'net-tap', tap: 'qmp1', vm: 'web', index: 0 };
   assert.deepEqual(decodeNetUndo(JSON.parse(JSON.stringify(step))), step);
   assert.equal(decodeNetUndo({ kind: 'net-tap' }), undefined);

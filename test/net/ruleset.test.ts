@@ -1,6 +1,4 @@
-import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findForwardDroppers } from '../../src/net/nft.ts';
 import { formatRuleset } from '../../src/net/ruleset.ts';
 
 const port = (hostIp: string, hostPort: number) => ({
@@ -24,6 +22,7 @@ const record = {
   prefix: 24,
   owned: true,
   hostAccess: 'closed',
+  nameservers: ['192.0.2.53'],
 } as const;
 
 const cases = {
@@ -54,6 +53,9 @@ const cases = {
       ],
     },
   ],
+  'a name server of a cloud, and one of a network': [
+    { record: { ...record, nameservers: ['169.254.169.254', '192.0.2.53'] }, claims: [claim] },
+  ],
   "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {
@@ -63,29 +65,3 @@ for (const [name, networks] of Object.entries(cases)) {
     });
   });
 }
-
-test("other tables that drop what is forwarded are found in nft's words", () => {
-  const said = `table ip filter {
-	chain INPUT {
-		type filter hook input priority filter; policy drop;
-	}
-	chain FORWARD {
-		type filter hook forward priority filter; policy drop;
-	}
-	chain DOCKER-USER {
-	}
-}
-table inet mine {
-	chain passing {
-		type filter hook forward priority filter; policy accept;
-	}
-}
-table bridge other {
-	chain passing {
-		type filter hook forward priority filter; policy drop;
-	}
-}
-`;
-  assert.deepEqual(findForwardDroppers(said), ['ip filter FORWARD']);
-  assert.deepEqual(findForwardDroppers(''), []);
-});

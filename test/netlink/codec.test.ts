@@ -8,7 +8,12 @@ import {
   readText,
   readU32,
 } from '../../src/netlink/attributes.ts';
-import { decodeLinkInfo, encodeBridgePort, encodeKind } from '../../src/netlink/linkinfo.ts';
+import {
+  decodeLinkInfo,
+  encodeBridgeChange,
+  encodeBridgePort,
+  encodeKind,
+} from '../../src/netlink/linkinfo.ts';
 import { decodeMessages, encodeMessage } from '../../src/netlink/message.ts';
 
 const message = (sequence: number, body: Uint8Array) => ({ type: 16, flags: 5, sequence, body });
@@ -90,6 +95,9 @@ const kinds = {
   'bridge with STP and 15 s': encodeKind({ kind: 'bridge', stp: true, forwardDelayMs: 15_000 }),
   'veth with its peer': encodeKind({ kind: 'veth', peer: 'v1' }),
   'macvtap in bridge mode': encodeKind({ kind: 'macvtap', lowerIndex: 7, mode: 'bridge' }),
+  'bridge that learns nothing from link-local frames': [
+    encodeBridgeChange({ linkLocalLearn: false }),
+  ],
   'bridge port in hairpin mode': [encodeBridgePort({ hairpin: true })],
   'bridge port on its own': [encodeBridgePort({ hairpin: false, isolated: true })],
 };
@@ -104,7 +112,11 @@ test('a bridge’s settings come back from its bytes', () => {
   const bytes = decodeAttributes(encodeAttributes(info)).get(18);
   assert.deepEqual(decodeLinkInfo(bytes), {
     kind: 'bridge',
-    bridge: { stp: true, forwardDelayMs: 15_000 },
+    bridge: { stp: true, forwardDelayMs: 15_000, linkLocalLearn: true },
   });
+  const learning = decodeAttributes(
+    encodeAttributes([encodeBridgeChange({ linkLocalLearn: false })]),
+  );
+  assert.equal(decodeLinkInfo(learning.get(18)).bridge?.linkLocalLearn, false);
   assert.deepEqual(decodeLinkInfo(undefined), { kind: undefined, bridge: undefined });
 });

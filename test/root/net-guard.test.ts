@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
+import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { askFromHost, Machine, must } from '../support/guest.ts';
@@ -132,6 +133,59 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     secret.close();
     await guest.unplug();
     await host.detach('web');
+  });
+
+  test('a port that is published on loopback is closed to the neighbours of the host', async () => {
+    await must('ip', 'link', 'set', 'lo', 'up');
+    await using outside = await outsideMachine();
+    await using host = await Host.open();
+    const port = { label: 'web', hostIp: '127.0.0.1', hostPort: 8080, guestPort: 80 };
+    const everywhere = { ...port, hostIp: '', hostPort: 8081 };
+    const nic = await host.attach('web', { ports: [port, everywhere] });
+    await using guest = await Machine.guest(nic);
+    await guest.configure(nic.address);
+    await guest.serve(80, 'web');
+    assert.match(await askFromHost('udp', '127.0.0.1', 8080), /web saw/);
+    for (const own of ['127.0.0.0/8', '127.0.0.1']) {
+      await outside.namespace.ip('route', 'del', 'local', own, 'dev', 'lo', 'table', 'local');
+    }
+    await outside.namespace.ip('route', 'add', '127.0.0.1', 'via', '192.0.2.1');
+    for (const hostPort of [8080, 8081]) await outside.askInVain('udp', '127.0.0.1', hostPort);
+    // An honest neighbour takes no answers from 127.0.0.1: whether the guest was reached shows here.
+    const connections = readFileSync('/proc/net/nf_conntrack', 'utf8');
+    assert.doesNotMatch(connections, /src=192\.0\.2\.9 dst=127\.0\.0\.1 /);
+    await guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test("a cloud's name server is open to guests, and nothing else of its address", async () => {
+    await using outside = await outsideMachine();
+    for (const address of ['169.254.169.253', '169.254.169.254']) {
+      await outside.namespace.ip('addr', 'add', `${address}/32`, 'dev', 'out0p');
+      await must('ip', 'route', 'add', address, 'via', '192.0.2.9');
+    }
+    for (const port of [53, 80]) await outside.serve(port, `port ${port}`);
+    await using host = await Host.open([{ ...virbr0, nameservers: ['169.254.169.253'] }]);
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    await guest.configure(nic.address);
+    // Neither fetch() nor every wget asks at such a port.
+    const get = `require('node:net').connect(53, '169.254.169.253')
+      .end('GET / HTTP/1.0\\r\\n\\r\\n').setTimeout(3000, process.exit).pipe(process.stdout)`;
+    assert.match(await guest.namespace.run(process.execPath, '-e', get), /port 53 saw/);
+    const answersFrom = (address: string) =>
+      outside.namespace.ip('route', 'replace', '192.0.2.0/24', 'dev', 'out0p', 'src', address);
+    await answersFrom('169.254.169.253');
+    assert.match(await guest.ask('udp', '169.254.169.253', 53), /port 53 saw/);
+    assert.match(await askFromHost('udp', '169.254.169.253', 80), /port 80 saw/);
+    await guest.askInVain('udp', '169.254.169.253', 80);
+    await answersFrom('169.254.169.254');
+    assert.match(await askFromHost('udp', '169.254.169.254', 53), /port 53 saw/);
+    await guest.askInVain('udp', '169.254.169.254', 53);
+    await guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
   });
 
   test("the host's cloud metadata is closed to guests", async () => {

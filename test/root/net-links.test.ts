@@ -6,6 +6,7 @@ import {
   createLink,
   defaultRoute,
   deleteLink,
+  deleteNeighbour,
   findLink,
   type Link,
   listAddresses,
@@ -43,7 +44,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
         up: false,
         master: undefined,
         alias: '',
-        bridge: { stp: false, forwardDelayMs: 0 },
+        bridge: { stp: false, forwardDelayMs: 0, linkLocalLearn: true },
       },
     );
     await changeLink(netlink, made, { up: true, alias: 'what it is for' }, waiting());
@@ -61,7 +62,9 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     const kind = { kind: 'bridge', stp: true, forwardDelayMs: 4000 } as const;
     await createLink(netlink, { ...kind, name: 'br0' }, waiting());
     const made = await link(netlink, 'br0');
-    assert.deepEqual(made.bridge, { stp: true, forwardDelayMs: 4000 });
+    assert.deepEqual(made.bridge, { stp: true, forwardDelayMs: 4000, linkLocalLearn: true });
+    await changeLink(netlink, made, { bridge: { linkLocalLearn: false } }, waiting());
+    assert.equal((await link(netlink, 'br0')).bridge?.linkLocalLearn, false);
     await deleteLink(netlink, made, waiting());
   });
 
@@ -123,7 +126,10 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     const mac = '52:54:00:00:00:07';
     await command('ip', 'neigh', 'add', '192.0.2.7', 'lladdr', mac, 'dev', 'v0');
     const neighbours = await listNeighbours(netlink, waiting());
-    assert.deepEqual(neighbours, [{ linkIndex: v0.index, address: '192.0.2.7' }]);
+    const neighbour = { linkIndex: v0.index, address: '192.0.2.7', mac };
+    assert.deepEqual(neighbours, [neighbour]);
+    await deleteNeighbour(netlink, neighbour, waiting());
+    assert.deepEqual(await listNeighbours(netlink, waiting()), []);
     await deleteLink(netlink, v0, waiting());
   });
 

@@ -30,12 +30,15 @@ export class Host implements AsyncDisposable {
   readonly lines: string[];
   readonly #own: boolean;
 
-  private constructor(dir: string, o: { managed: readonly ManagedNetwork[]; own: boolean }) {
+  private constructor(
+    dir: string,
+    o: { managed: readonly ManagedNetwork[]; own: boolean; nft?: string },
+  ) {
     const lines: string[] = [];
     this.dir = dir;
     this.lines = lines;
     this.#own = o.own;
-    const nft = findProgram('nft') ?? 'nft';
+    const nft = o.nft ?? findProgram('nft') ?? 'nft';
     const log = collect(lines);
     this.networks = Networks.open({
       stateDir: join(dir, 'networks'),
@@ -45,9 +48,13 @@ export class Host implements AsyncDisposable {
     });
   }
 
-  static async open(managed: readonly ManagedNetwork[] = [virbr0]): Promise<Host> {
+  /** `nft` is for a program of the test's own that stands in for it. */
+  static async open(
+    managed: readonly ManagedNetwork[] = [virbr0],
+    options: { readonly nft?: string } = {},
+  ): Promise<Host> {
     const dir = await mkdtemp(join(tmpdir(), 'nq-net-'));
-    return new Host(dir, { managed, own: true });
+    return new Host(dir, { managed, own: true, ...options });
   }
 
   /** This process as one of several on a state directory that somebody else removes. */

@@ -1,0 +1,100 @@
+/**
+ * What `nft list ruleset` says → chains of other tables, as `family table chain`, that may drop what is forwarded for
+ * a bridge: with policy drop, with a rule that drops or rejects whatever has come so far, or with one that names the
+ * bridge. A table that accepts something of the bridge by its name has been told of it, and only the last kind counts.
+ */
+export function findDroppers(text: string, bridge: string): readonly string[] {
+  const tables = Map.groupBy(parseChains(text), ({ table }) => table);
+  return [...tables.values()].flatMap((chains) => {
+    const passed = reachable(chains);
+    const told = passed.some(({ rules }) => rules.some((rule) => accepts(rule, bridge, chains)));
+    const droppers = passed.filter(
+      ({ hooked, rules }) =>
+        rules.some((rule) => names(rule, bridge) && drops(rule)) ||
+        (!told && hooked && rules.some(dropsAll)),
+    );
+    return droppers.map(({ table, name }) => `${table} ${name}`);
+  });
+}
+
+interface Chain {
+  /** With its family. */
+  readonly table: string;
+  readonly name: string;
+  /** Whether packets come here first when they are forwarded. */
+  readonly hooked: boolean;
+  readonly rules: readonly string[];
+}
+
+// Ours, and other agents': they let guests' packets through.
+const ours = /^nomad_driver_qmp_/;
+
+function parseChains(text: string): readonly Chain[] {
+  return text.split(/^table /m).flatMap((part) => {
+    const [, family = '', name = ''] = /^(\S+) (\S+)/.exec(part) ?? [];
+    if (!/^(ip|inet)$/.test(family) || ours.test(name)) return [];
+    return [...part.matchAll(/^\tchain (\S+) \{\n(.*?)^\t\}/gms)].map(
+      ([, chain = '', body = '']) => {
+        const rules = body.split('\n').map((line) => line.trim());
+        const hooked = /^type filter hook forward /.test(rules[0] ?? '');
+        return { table: `${family} ${name}`, name: chain, hooked, rules };
+      },
+    );
+  });
+}
+
+/** The chains a forwarded packet may come through: those at the hook, and where they send it. */
+function reachable(chains: readonly Chain[]): readonly Chain[] {
+  const byName = new Map(chains.map((chain) => [chain.name, chain]));
+  const found = new Set(chains.filter(({ hooked }) => hooked));
+  // A set takes in what is added while it is walked.
+  for (const { rules } of found) {
+    for (const rule of rules) {
+      const next = byName.get(sentTo(rule) ?? '');
+      if (next !== undefined) found.add(next);
+    }
+  }
+  return [...found];
+}
+
+function accepts(rule: string, bridge: string, chains: readonly Chain[]): boolean {
+  if (!names(rule, bridge)) return false;
+  if (/\baccept$/.test(verdictOf(rule))) return true;
+  // firewalld sends a link's packets to its zone's chain.
+  const zone = chains.find(({ name }) => name === sentTo(rule));
+  return zone?.rules.some((each) => verdictOf(each) === 'accept') ?? false;
+}
+
+function names(rule: string, bridge: string): boolean {
+  const matches = rule.matchAll(/\b[io]ifname (\{[^}]*\}|"[^"]*")/g);
+  const links = [...matches].flatMap(([, links = '']) => links.match(/[^"{}, ]+/g) ?? []);
+  return links.some((link) =>
+    link.endsWith('*') ? bridge.startsWith(link.slice(0, -1)) : bridge === link,
+  );
+}
+
+function drops(rule: string): boolean {
+  // The last one is how nft shows a rule of iptables that it can't translate.
+  return /\b(drop|reject( with [^"]*)?|xt target "(DROP|REJECT)")$/.test(verdictOf(rule));
+}
+
+function dropsAll(rule: string): boolean {
+  return (
+    /^type .* policy drop;$/.test(rule) ||
+    /^(log( (prefix|level|flags|group) ("[^"]*"|\S+))* )?(drop|reject( with .*)?)$/.test(
+      verdictOf(rule),
+    )
+  );
+}
+
+function sentTo(rule: string): string | undefined {
+  return /\b(?:jump|goto) (\S+)$/.exec(verdictOf(rule))?.[1];
+}
+
+/** Without what only counts or explains. */
+function verdictOf(rule: string): string {
+  return rule
+    .replace(/ comment "[^"]*"$/, '')
+    .replace(/\bcounter( packets \d+ bytes \d+| name \S+)? ?/, '')
+    .trim();
+}

@@ -1,0 +1,81 @@
+import type { Logger, Waiting } from '#host';
+import { deleteFlows, type Flow, type FlowFilter, listFlows, NetlinkSocket } from '#netlink';
+import type { Claim, PortMapping } from './claim.ts';
+import { isLoopback, parseIpv4 } from './ipv4.ts';
+
+const udp = 17;
+// A guest may have as many connections as the kernel tracks at all: they are ended in parts, and not for ever.
+const most = 8192;
+const withinMs = 3000;
+
+type Logged = Waiting & { readonly log: Logger };
+
+interface Search {
+  readonly filter: FlowFilter;
+  /** Which of those that the filter finds are meant. */
+  readonly isMeant: (flow: Flow) => boolean;
+}
+
+/**
+ * Ends the connections of an address whose VM is gone. The kernel goes on translating a connection that it tracks,
+ * whatever the rules say by then; one that is never idle would reach whoever gets the address next. Never fails.
+ */
+export async function forgetFlowsOf(ip: string, logged: Logged): Promise<void> {
+  const sides = ['original', 'reply'] as const;
+  const searches = sides.map((side) => ({ filter: { side, source: ip }, isMeant: () => true }));
+  await forget(searches, logged);
+}
+
+/**
+ * Ends UDP connections to the published ports of claims which lead elsewhere, because they are older than the rules that
+ * publish them: only the first packet of a connection is looked up there. A TCP client opens another one by itself, and
+ * what the host accepted before stays the host's. `local` are the host's addresses. Never fails.
+ */
+export async function forgetFlowsPast(
+  claims: readonly Claim[],
+  local: ReadonlySet<string>,
+  logged: Logged,
+): Promise<void> {
+  const searches = claims.flatMap(({ ip, ports }) =>
+    ports.map((port): Search => {
+      const target = { protocol: udp, port: port.hostPort };
+      const isMeant = (flow: Flow): boolean =>
+        isAddressed(flow, port, local) && flow.reply.source !== ip;
+      return { filter: { side: 'original', target }, isMeant };
+    }),
+  );
+  if (searches.length > 0) await forget(searches, logged);
+}
+
+function isAddressed(
+  { original: { destination } }: Flow,
+  { hostIp }: PortMapping,
+  local: ReadonlySet<string>,
+): boolean {
+  if (hostIp !== '') return destination === hostIp;
+  return local.has(destination) || isLoopback(parseIpv4(destination) ?? 0);
+}
+
+async function forget(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
+  const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(withinMs)]) };
+  try {
+    await using socket = await NetlinkSocket.open({ family: 'netfilter' });
+    for (const search of searches) await forgetFound(socket, search, waiting);
+  } catch (error) {
+    // A kernel without nf_conntrack_netlink, or too many of them: they end when they have been idle.
+    log.warn('tracked connections were not all ended', { why: String(error) });
+  }
+}
+
+async function forgetFound(
+  socket: NetlinkSocket,
+  { filter, isMeant }: Search,
+  waiting: Waiting,
+): Promise<void> {
+  for (;;) {
+    const found = await listFlows(socket, { filter, most }, waiting);
+    const meant = found.filter(isMeant);
+    await deleteFlows(socket, meant, waiting);
+    if (found.length < most || meant.length === 0) return;
+  }
+}

@@ -1,0 +1,157 @@
+import type { Waiting } from '#host';
+import { type Attribute, decodeAttributes, encodeAttributes } from './attributes.ts';
+import { NetlinkError } from './error.ts';
+import { flag } from './message.ts';
+import type { NetlinkSocket } from './socket.ts';
+
+/** One direction of a connection, as its packets are on the wire. Ports are undefined for protocols without. */
+export interface FlowSide {
+  readonly source: string;
+  readonly destination: string;
+  readonly destinationPort: number | undefined;
+}
+
+/** An IPv4 connection that the kernel tracks. */
+export interface Flow {
+  /** An IP protocol number: 6 is TCP, 17 UDP. */
+  readonly protocol: number;
+  readonly original: FlowSide;
+  /** Mirrors the other side, unless addresses are translated. */
+  readonly reply: FlowSide;
+  /** What names it to the kernel. */
+  readonly key: readonly Attribute[];
+}
+
+/** Which connections are meant: those whose packets in that direction have all that is given. */
+export interface FlowFilter {
+  readonly side: 'original' | 'reply';
+  readonly source?: string;
+  /** A port alone has no meaning. */
+  readonly target?: { readonly protocol: number; readonly port: number };
+}
+
+// linux/netfilter/nfnetlink.h: the type of a message is its subsystem, CTNETLINK, and IPCTNL_MSG_CT_*.
+const subsystem = 1 << 8;
+const messageType = { new: subsystem, get: subsystem | 1, delete: subsystem | 2 } as const;
+// linux/netfilter/nfnetlink_conntrack.h
+const attribute = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 } as const;
+const tuple = { ip: 1, protocol: 2 } as const;
+const ip = { source: 1, destination: 2 } as const;
+const protocol = { number: 1, destinationPort: 3 } as const;
+const filterFlags = { original: 1, reply: 2 } as const;
+const wanted = { source: 1 << 0, protocol: 1 << 3, destinationPort: 1 << 5 } as const;
+// The kernel insists on this mark for CTA_FILTER (nla_parse_nested).
+const nested = 0x8000;
+const inet = 2;
+const headerBytes = 4;
+// About 20 KiB: a datagram has to fit into the socket's send buffer (net.core.wmem_default, 208 KiB).
+const perDatagram = 200;
+
+/** At most `most` of them: the table may have hundreds of thousands. Kernels before 5.8 filter only after that. */
+export async function listFlows(
+  socket: NetlinkSocket,
+  { filter, most }: { readonly filter: FlowFilter; readonly most: number },
+  waiting: Waiting,
+): Promise<readonly Flow[]> {
+  const body = Buffer.concat([header(), encodeAttributes(encodeFilter(filter))]);
+  const request = { what: 'list connections', type: messageType.get, flags: flag.dump, body, most };
+  const answer = await socket.request(request, waiting);
+  const flows = answer.flatMap(({ type, body: bytes }) =>
+    type === messageType.new ? decodeFlow(bytes) : [],
+  );
+  // Kernels before 5.8 don't know the filter and list everything.
+  return flows.filter((flow) => matches(flow, filter));
+}
+
+/** Has the kernel forget connections, those that it still knows. */
+export async function deleteFlows(
+  socket: NetlinkSocket,
+  flows: readonly Pick<Flow, 'key'>[],
+  waiting: Waiting,
+): Promise<void> {
+  const bodies = flows.map(({ key }) => Buffer.concat([header(), encodeAttributes(key)]));
+  for (let at = 0; at < bodies.length; at += perDatagram) {
+    const ahead = bodies.slice(at, at + perDatagram);
+    const body = ahead.pop() ?? Buffer.alloc(0);
+    const request = { what: 'forget connections', type: messageType.delete, flags: 0, body, ahead };
+    await socket.request(request, waiting).catch(unlessGone);
+  }
+}
+
+function unlessGone(error: unknown): void {
+  if (!(error instanceof NetlinkError && error.errno === 'ENOENT')) throw error;
+}
+
+/** struct nfgenmsg: family, version 0, resource id 0. */
+function header(): Buffer {
+  return Buffer.of(inet, 0, 0, 0);
+}
+
+function encodeFilter({ side, source, target }: FlowFilter): readonly Attribute[] {
+  const addresses: Attribute[] =
+    source === undefined ? [] : [[ip.source, Buffer.from(source.split('.').map(Number))]];
+  const ports: Attribute[] =
+    target === undefined
+      ? []
+      : [
+          [protocol.number, Buffer.of(target.protocol)],
+          [protocol.destinationPort, Buffer.of(target.port >> 8, target.port & 0xff)],
+        ];
+  const flags =
+    (source === undefined ? 0 : wanted.source) |
+    (target === undefined ? 0 : wanted.protocol | wanted.destinationPort);
+  return [
+    [
+      attribute[side],
+      [
+        [tuple.ip, addresses],
+        [tuple.protocol, ports],
+      ],
+    ],
+    [attribute.filter | nested, [[filterFlags[side], flags]]],
+  ];
+}
+
+function matches(flow: Flow, { side, source, target }: FlowFilter): boolean {
+  const seen = flow[side];
+  if (source !== undefined && seen.source !== source) return false;
+  if (target === undefined) return true;
+  return flow.protocol === target.protocol && seen.destinationPort === target.port;
+}
+
+/** [] for anything but a whole IPv4 connection. */
+export function decodeFlow(body: Buffer): readonly Flow[] {
+  if (body[0] !== inet) return [];
+  const attributes = decodeAttributes(body.subarray(headerBytes));
+  const original = attributes.get(attribute.original);
+  const reply = attributes.get(attribute.reply);
+  const there = original && decodeSide(original);
+  const back = reply && decodeSide(reply);
+  if (original === undefined || there === undefined || back === undefined) return [];
+  const names = [attribute.zone, attribute.id].flatMap((type) => {
+    const bytes = attributes.get(type);
+    return bytes === undefined ? [] : [[type, bytes] as const];
+  });
+  return [
+    {
+      protocol: there.protocol,
+      original: there.side,
+      reply: back.side,
+      key: [[attribute.original, original], ...names],
+    },
+  ];
+}
+
+function decodeSide(bytes: Buffer): { side: FlowSide; protocol: number } | undefined {
+  const parts = decodeAttributes(bytes);
+  const addresses = decodeAttributes(parts.get(tuple.ip) ?? Buffer.alloc(0));
+  const ports = decodeAttributes(parts.get(tuple.protocol) ?? Buffer.alloc(0));
+  const source = addresses.get(ip.source);
+  const destination = addresses.get(ip.destination);
+  const number = ports.get(protocol.number)?.[0];
+  if (source?.length !== 4 || destination?.length !== 4 || number === undefined) return undefined;
+  const port = ports.get(protocol.destinationPort);
+  const destinationPort = port?.length === 2 ? port.readUInt16BE() : undefined;
+  const side = { source: source.join('.'), destination: destination.join('.'), destinationPort };
+  return { side, protocol: number };
+}

@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { findDroppers } from '../../src/net/droppers.ts';
+
+const chain = (name: string, ...rules: readonly string[]): string =>
+  `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;
+const table = (name: string, ...chains: readonly string[]): string =>
+  `table ${name} {\n${chains.join('\n')}}\n`;
+const forward = 'type filter hook forward priority filter; policy accept;';
+const dropping = 'type filter hook forward priority filter; policy drop;';
+const warning =
+  '# Warning: table ip filter is managed by iptables-nft, do not touch!\n# Warning: table ip nat is managed by iptables-nft, do not touch!\n';
+
+const firewalld = [
+  chain(
+    'filter_FORWARD',
+    forward,
+    'ct state { established, related } accept',
+    'jump zones',
+    'ct state invalid drop',
+    'reject with icmpx admin-prohibited',
+  ),
+  chain('filter_FWD_public', 'jump filter_FWD_public_allow', 'ip6 daddr fe80::/10 accept'),
+  chain('filter_FWD_trusted', 'accept'),
+];
+
+const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
+  'no rules at all': ['', []],
+  'a policy, as Docker sets it': [
+    warning +
+      table(
+        'ip filter',
+        chain('INPUT', 'type filter hook input priority filter; policy drop;'),
+        chain('FORWARD', dropping, 'counter jump DOCKER-USER'),
+        chain('DOCKER-USER'),
+      ),
+    ['ip filter FORWARD'],
+  ],
+  'Docker that was told of the bridge': [
+    table(
+      'ip filter',
+      chain('FORWARD', dropping, 'counter jump DOCKER-USER'),
+      chain(
+        'DOCKER-USER',
+        'iifname "virbr0" counter accept',
+        'oifname "virbr0" counter packets 0 bytes 0 accept',
+      ),
+    ),
+    [],
+  ],
+  'a rejection at the end, as firewalld has it': [
+    table(
+      'inet firewalld',
+      ...firewalld,
+      chain('zones', 'iifname "eth0" goto filter_FWD_public', 'goto filter_FWD_public'),
+    ),
+    ['inet firewalld filter_FORWARD'],
+  ],
+  'firewalld with the bridge in a trusted zone': [
+    table(
+      'inet firewalld',
+      ...firewalld,
+      chain('zones', 'iifname "virbr0" goto filter_FWD_trusted', 'goto filter_FWD_public'),
+    ),
+    [],
+  ],
+  'firewalld with the bridge in another zone': [
+    table(
+      'inet firewalld',
+      ...firewalld,
+      chain('zones', 'iifname "virbr0" goto filter_FWD_public', 'goto filter_FWD_public'),
+    ),
+    ['inet firewalld filter_FORWARD'],
+  ],
+  'a rule on the bridge by its name, as libvirt has it': [
+    table(
+      'ip filter',
+      chain('FORWARD', forward, 'counter jump LIBVIRT_FWI', 'counter jump LIBVIRT_FWO'),
+      chain(
+        'LIBVIRT_FWO',
+        'ip saddr 192.168.122.0/24 iifname "virbr0" counter accept',
+        'iifname "virbr0" counter reject',
+      ),
+      chain(
+        'LIBVIRT_FWI',
+        'oifname "virbr1" counter accept',
+        'oifname "virbr0" counter xt target "REJECT"',
+      ),
+    ),
+    ['ip filter LIBVIRT_FWI', 'ip filter LIBVIRT_FWO'],
+  ],
+  'a bridge in a list, by its beginning, with a comment': [
+    table(
+      'inet a',
+      chain('c', forward, 'iifname { "eth0", "virbr*" } counter drop comment "no guests; accept"'),
+    ),
+    ['inet a c'],
+  ],
+  'dropping with a word in the log': [
+    table('inet a', chain('c', forward, 'log prefix "dropped: " level debug counter drop')),
+    ['inet a c'],
+  ],
+  'rules on other bridges, other hooks, other families, and our own': [
+    table(
+      'inet a',
+      chain(
+        'c',
+        forward,
+        'iifname != "virbr0" drop',
+        'oifname "virbr01" drop',
+        'ip daddr 192.0.2.1 drop',
+      ),
+    ) +
+      table(
+        'inet b',
+        chain('c', 'type filter hook input priority filter; policy drop;', 'iifname "virbr0" drop'),
+      ) +
+      table('bridge c', chain('c', dropping)) +
+      table('ip6 d', chain('c', dropping)) +
+      table(
+        'inet nomad_driver_qmp_01234567',
+        chain('passing', forward, 'oifname "virbr0" reject with icmpx admin-prohibited'),
+      ),
+    [],
+  ],
+  'sets and maps between the chains': [
+    table(
+      'inet a',
+      '\tset s {\n\t\ttype ifname\n\t\telements = { "virbr0" }\n\t}\n',
+      chain('c', dropping),
+    ),
+    ['inet a c'],
+  ],
+};
+for (const [name, [text, expected]] of Object.entries(cases)) {
+  test(`firewall rules in the way: ${name}`, () => {
+    assert.deepEqual(findDroppers(text, 'virbr0'), expected);
+  });
+}

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { existsSync, writeFileSync } from 'node:fs';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { closeFd, findProgram } from '#host';
+import { must } from '../support/guest.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
+
+const bridged = '/proc/sys/net/bridge/bridge-nf-call-iptables';
+
+async function chain(table: string, name: string, hook: string, ...rules: readonly string[]) {
+  await must('nft', 'add', 'table', 'ip', table);
+  await must('nft', 'add', 'chain', 'ip', table, name, hook);
+  for (const rule of rules) await must('nft', 'add', 'rule', 'ip', table, name, rule);
+}
+
+/** Attaches and detaches; what was said of the NIC. */
+async function notes(host: Host, vm: string, bridge = 'virbr0'): Promise<readonly string[]> {
+  const nic = await host.attach(vm, { bridge });
+  closeFd(nic.tapFd);
+  await host.detach(vm);
+  return nic.notes;
+}
+
+const said = (host: Host): readonly string[] =>
+  host.lines.filter((line) => /other firewall rules/.test(line));
+const forward = (policy: string): string =>
+  `{ type filter hook forward priority 0; policy ${policy}; }`;
+
+inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+  test('what stands in the way of guests is said of each VM and logged once, until it is put right', async () => {
+    await using host = await Host.open();
+    await chain('filter', 'FORWARD', forward('drop'));
+    const expected = [
+      'Firewall rules of this host may drop packets of bridge virbr0: ip filter FORWARD',
+    ];
+    assert.deepEqual(await notes(host, 'web'), expected);
+    assert.deepEqual(await notes(host, 'other'), expected);
+    assert.equal(said(host).length, 1);
+    assert.match(said(host)[0] ?? '', /drop forwarded packets .*ip filter FORWARD/);
+    await must('nft', 'insert', 'rule', 'ip', 'filter', 'FORWARD', 'iifname virbr0 accept');
+    assert.deepEqual(await notes(host, 'web'), []);
+    await must('nft', 'flush', 'ruleset');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rules without a policy count too, and for a bridge that was there', async () => {
+    await using host = await Host.open();
+    await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
+    await must('ip', 'addr', 'add', '192.168.122.1/24', 'dev', 'virbr0');
+    await chain('mine', 'last', forward('accept'), 'ct state established accept', 'counter reject');
+    await chain('theirs', 'forward', forward('accept'), 'oifname "virbr0" counter drop');
+    assert.deepEqual(await notes(host, 'web'), [
+      'Firewall rules of this host may drop packets of bridge virbr0: ip mine last, ip theirs forward',
+    ]);
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'virbr0');
+  });
+
+  test('a bridge that the host does not route for is looked at where its frames pass the rules', async (t) => {
+    if (!existsSync(bridged)) return t.skip('needs br_netfilter');
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    await chain('filter', 'FORWARD', forward('drop'));
+    for (const [setting, count] of [
+      ['0', 0],
+      ['1', 1],
+    ] as const) {
+      await using host = await Host.open();
+      writeFileSync(bridged, setting);
+      assert.equal((await notes(host, 'web', 'br0')).length, count);
+    }
+    writeFileSync(bridged, '0');
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'br0');
+  });
+
+  const broken = {
+    'that fails': 'exit 1',
+    'that says too much': 'head -c 6000000 /dev/zero',
+  };
+  for (const [name, what] of Object.entries(broken)) {
+    test(`V-117: an nft ${name} when asked for all rules fails no VM`, async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'nq-nft-'));
+      const nft = join(dir, 'nft');
+      const real = findProgram('nft') ?? '';
+      await writeFile(
+        nft,
+        `#!/bin/sh\ncase "$*" in *ruleset*) ${what};; *) exec ${real} "$@";; esac\n`,
+      );
+      await chmod(nft, 0o755);
+      await using host = await Host.open([virbr0], { nft });
+      assert.deepEqual(await notes(host, 'web'), []);
+      assert.deepEqual(await notes(host, 'other'), []);
+      assert.equal(said(host).length, 1);
+      assert.match(said(host)[0] ?? '', /could not be read/);
+      assert.deepEqual(await leftovers(), nothing);
+      await rm(dir, { recursive: true });
+    });
+  }
+
+  test('a host with a great many such chains is named in few words', async () => {
+    await using host = await Host.open();
+    for (let at = 0; at < 12; at++) await chain(`table${at}`, 'c', forward('drop'));
+    const [note = ''] = await notes(host, 'web');
+    assert.match(note, /ip table7 c, 4 more$/);
+    await must('nft', 'flush', 'ruleset');
+  });
+});

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { writeFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { closeFd } from '#host';
+import type { AttachedNic } from '#net';
+import {
+  arpQuestion,
+  broadcastMac,
+  dhcpQuestion,
+  isArpAnswer,
+  lldpMac,
+  portOf,
+  received,
+  send,
+  udpFrame,
+} from '../net/frames.ts';
+import { must } from '../support/guest.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { Host, leftovers, nothing } from '../support/networks.ts';
+
+const gateway = '192.168.122.1';
+const everybody = '255.255.255.255';
+const ipOf = (nic: AttachedNic): string => nic.address?.ip ?? '';
+// Frames are handled by the kernel within microseconds, questions of DHCP by the plugin within milliseconds.
+const settle = (): Promise<void> => sleep(250);
+
+/** Two guests whose frames are written and read by the test itself. */
+async function inTwos(run: (host: Host, web: AttachedNic, peer: AttachedNic) => Promise<void>) {
+  await using host = await Host.open();
+  const [web, peer] = [await host.attach('web'), await host.attach('peer')];
+  await run(host, web, peer);
+  for (const { tapFd } of [web, peer]) closeFd(tapFd);
+  for (const vm of ['web', 'peer']) await host.detach(vm);
+  assert.deepEqual(await leftovers(), nothing);
+}
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
+  test('a frame that no rule sees teaches the bridge nothing', async () => {
+    await inTwos(async (_, web, peer) => {
+      const where = async () =>
+        (await must('bridge', 'fdb', 'show', 'br', 'virbr0'))
+          .split('\n')
+          .filter((line) => line.startsWith(peer.mac))
+          .map((line) => / dev (\S+)/.exec(line)?.[1]);
+      const known = { mac: [peer.mac, broadcastMac], ip: [ipOf(peer), gateway] } as const;
+      send(peer.tapFd, arpQuestion(known));
+      assert.deepEqual(await where(), [peer.tap]);
+      for (const last of ['02', '03', '0d', '0e', '0f']) {
+        const stolen = [peer.mac, `01:80:c2:00:00:${last}`] as const;
+        send(web.tapFd, udpFrame({ mac: stolen, ip: [ipOf(peer), gateway], port: [1, 1] }));
+      }
+      assert.deepEqual(await where(), [peer.tap]);
+    });
+  });
+
+  test('a frame that no rule on bridges sees reaches nothing on the host', async () => {
+    await inTwos(async (_, web) => {
+      const heard: string[] = [];
+      const secret = createSocket('udp4').on('message', (_message, from) =>
+        heard.push(from.address),
+      );
+      await new Promise<void>((resolve) => secret.bind(8500, resolve));
+      for (const name of ['all', web.tap]) {
+        writeFileSync(`/proc/sys/net/ipv4/conf/${name}/rp_filter`, '0');
+      }
+      const mac = [web.mac, lldpMac] as const;
+      const sneaky = udpFrame({ mac, ip: [ipOf(web), gateway], port: [9, 8500] });
+      send(web.tapFd, sneaky);
+      await settle();
+      assert.deepEqual(heard, []);
+      received(web.tapFd);
+      for (let sender = 100; sender < 200; sender++) {
+        send(web.tapFd, arpQuestion({ mac, ip: [`192.168.122.${sender}`, gateway] }));
+      }
+      await settle();
+      assert.deepEqual(received(web.tapFd).filter(isArpAnswer), []);
+      assert.equal(await must('ip', 'neigh', 'show', 'dev', web.tap), '');
+      await must('nft', 'flush', 'ruleset');
+      send(web.tapFd, sneaky);
+      await settle();
+      assert.deepEqual(heard, [ipOf(web)], 'without the rule it is heard');
+      secret.close();
+    });
+  });
+
+  test('no guest is a DHCP server, from whichever port', async () => {
+    await inTwos(async (_, web, peer) => {
+      const mac = [web.mac, broadcastMac] as const;
+      const ip = [ipOf(web), everybody] as const;
+      for (const from of [67, 68, 6767]) send(web.tapFd, udpFrame({ mac, ip, port: [from, 68] }));
+      send(web.tapFd, udpFrame({ mac, ip, port: [6767, 7777] }));
+      await settle();
+      const ports = received(peer.tapFd).map(portOf);
+      assert.deepEqual(
+        ports.filter((port) => port !== undefined),
+        [7777],
+      );
+    });
+  });
+
+  test("no guest asks in another's name, which would make the server take that one's lease", async () => {
+    await inTwos(async (host, web, peer) => {
+      const answers = () => host.lines.filter((line) => line.startsWith('DHCP answer'));
+      const ask = async (about: string): Promise<void> => {
+        const payload = dhcpQuestion({ type: 'request', mac: about, wanted: '192.168.122.250' });
+        for (const [from, to] of [
+          ['0.0.0.0', everybody],
+          [ipOf(web), gateway],
+        ] as const) {
+          const mac = [web.mac, broadcastMac] as const;
+          send(web.tapFd, udpFrame({ mac, ip: [from, to], port: [68, 67], payload }));
+        }
+        await settle();
+      };
+      await ask(peer.mac);
+      assert.deepEqual(answers(), []);
+      await ask(web.mac);
+      assert.match(answers().join('\n'), /"vm":"web","question":"request","answer":"nak"/);
+    });
+  });
+
+  test('a guest that asks without end is heard now and then, and its neighbour at once', async () => {
+    await inTwos(async (host, web, peer) => {
+      const answers = (vm: string) =>
+        host.lines.filter((line) => line.includes(`"vm":"${vm}"`) && line.startsWith('DHCP answer'))
+          .length;
+      const ask = ({ tapFd, mac }: AttachedNic): void => {
+        const payload = dhcpQuestion({ type: 'discover', mac });
+        send(
+          tapFd,
+          udpFrame({
+            mac: [mac, broadcastMac],
+            ip: ['0.0.0.0', everybody],
+            port: [68, 67],
+            payload,
+          }),
+        );
+      };
+      const since = performance.now();
+      for (let round = 0; round < 25; round++) {
+        for (let each = 0; each < 20; each++) ask(web);
+        await sleep(1);
+      }
+      ask(peer);
+      await settle();
+      const most = 40 + 20 * Math.ceil((performance.now() - since) / 1000);
+      assert.ok(answers('web') > 0 && answers('web') <= most, `${answers('web')} of 500`);
+      assert.equal(answers('peer'), 1);
+    });
+  });
+});
