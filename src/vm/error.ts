@@ -48,7 +48,7 @@ export async function inWords<T>(code: VmErrorCode, work: () => T | Promise<T>):
 }
 
 /** Whether what failed may work another time: the host's troubles come and go, a wrong job stays wrong. */
-export function mayPass(error: unknown): boolean {
+function mayPass(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if ('recoverable' in error) return error.recoverable === true;
   if (error instanceof ImageError) return error.code === 'io';
