@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { copyFile } from 'node:fs/promises';
+import { chmod, copyFile } from 'node:fs/promises';
 import { openPath, type Waiting } from '#host';
 import { copyImage, createOverlay, growRaw, type OpenImage } from '#image';
 import type { Descriptors } from './descriptors.ts';
@@ -28,6 +28,8 @@ export async function makeDisk(
 export async function makeFirmware({ firmware, paths }: VmPlan, fds: Descriptors): Promise<void> {
   if (firmware.kind === 'bios') return;
   await copyFile(firmware.varsTemplate, paths.firmwareVars);
+  // It came with the template's mode.
+  await chmod(paths.firmwareVars, 0o600);
   fds.add('firmware-code', openPath(firmware.codePath, constants.O_RDONLY));
   fds.add('firmware-vars', openPath(paths.firmwareVars, constants.O_RDWR | constants.O_NOFOLLOW));
 }
