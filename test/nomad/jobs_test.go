@@ -2,7 +2,10 @@ package nomadtest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -81,6 +84,38 @@ func TestJobRunsLogsAndStops(t *testing.T) {
 			return nil
 		})
 	})
+}
+
+// V-72 V-74 V-129: reserved cores are the machine's processors, and all of the machine is in its task's groups, which limit it.
+func TestReservedCores(t *testing.T) {
+	c := newClient(t)
+	job := c.newJob("pinned", jobParts{mode: obedient, memory: 64})
+	job.text = strings.Replace(job.text, "vcpus             = 1\n", "", 1)
+	job.text = strings.Replace(job.text, "cpu    = 50", "cores  = 1", 1)
+	job.run()
+	alloc := job.becomes("running", 30*time.Second)
+	job.says("GUEST-TICK")
+	emulator := c.emulator()
+	groups := readText(t, fmt.Sprintf("/proc/%d/cgroup", emulator.pid))
+	for _, controller := range []string{"memory", "cpu", "freezer"} {
+		must.RegexMatch(t, regexp.MustCompile(`(?m)^\d+:`+controller+`:/.*`+alloc.ID+`\.vm$`), groups)
+	}
+	must.RegexMatch(t, regexp.MustCompile(`(?m)^\d+:cpuset:/.*reserve/`+alloc.ID+`\.vm$`), groups)
+	status := readText(t, fmt.Sprintf("/proc/%d/status", emulator.pid))
+	must.RegexMatch(t, regexp.MustCompile(`(?m)^Cpus_allowed_list:\s+\d+$`), status)
+	limit := readText(t, "/sys/fs/cgroup/memory/nomad/"+alloc.ID+".vm/memory.limit_in_bytes")
+	bytes, err := strconv.Atoi(strings.TrimSpace(limit))
+	must.NoError(t, err)
+	must.Between(t, (64+128)<<20, bytes, (64+512)<<20)
+	job.stop()
+	job.becomes("complete", 15*time.Second)
+}
+
+func readText(t testing.TB, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	must.NoError(t, err)
+	return string(text)
 }
 
 // A guest that does not listen is ended after its kill_timeout.

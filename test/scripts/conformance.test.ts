@@ -59,10 +59,9 @@ test('no test names an item that there is not', () => {
 test('titles are found as they are written', () => {
   assert.deepEqual(idsIn('V-33 D4: a link'), ['V-33', 'D4']);
   assert.deepEqual(idsIn('no item: V-1'), []);
+  const template = ['`V-2: $', '{x}`'].join('');
   assert.deepEqual(
-    typescriptTitles(
-      "test('V-1: a', () => {});\nawait t.test(`V-2: ${x}`, f);\n  'V-3 D5: a case': {\n",
-    ),
+    typescriptTitles(`test('V-1: a', f);\nawait t.test(${template}, f);\n  'V-3 D5: a case': {\n`),
     ['V-1: a', 'V-2: …', 'V-3 D5: a case'],
   );
   assert.deepEqual(
