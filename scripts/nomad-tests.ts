@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { guestImage } from './guests/images.ts';
+import { type GuestName, guestImage } from './guests/images.ts';
 import type { SectorMode } from './guests/sector.ts';
 import { sectorImage } from './guests/sector-image.ts';
 import { assertRan, formatTotals, PhaseError, phase, run, type Totals } from './phases.ts';
@@ -31,7 +31,10 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
   });
   const agent = await phase('build the Nomad agent', nomadAgent);
   const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';
-  const tiny = await phase('find or build the tiny guest', tinyGuest);
+  const [tiny, debian] = await phase('find or build the guests', async () => [
+    await guest('tiny'),
+    await guest('debian'),
+  ]);
   return await phase('Nomad tests', async () => {
     const totals = await runGoBinary(
       [
@@ -46,6 +49,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
         QMP_PLUGIN: tests.plugin,
         QMP_SECTOR_IMAGES: images,
         QMP_TINY_IMAGE: tiny,
+        QMP_DEBIAN_IMAGE: debian,
       },
       tests.only !== '.',
     );
@@ -55,10 +59,10 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
   });
 }
 
-/** Path of the tiny guest; undefined where it can't be built, and the tests that need it skip themselves. */
-async function tinyGuest(): Promise<string | undefined> {
+/** Path of a guest's disk; undefined where it can't be built, and the tests that need it skip themselves. */
+async function guest(name: GuestName): Promise<string | undefined> {
   try {
-    return (await guestImage('tiny', (line) => console.log(line))).path;
+    return (await guestImage(name, (line) => console.log(line))).path;
   } catch (error) {
     if (process.env.CI) throw error;
     console.log(String(error));
