@@ -4,6 +4,7 @@ import { attributesOf } from './attributes.ts';
 import { messageOf, VmError } from './error.ts';
 import { exitResult } from './exit.ts';
 import { seemsAlive, whenGone } from './gone.ts';
+import { IoRetry } from './io-retry.ts';
 import { Journal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
 import { orAborted } from './or-aborted.ts';
@@ -69,6 +70,7 @@ export class Machine implements Domain {
   readonly #over = new AbortController();
   readonly #qmp: QmpLink;
   readonly #journal: Journal;
+  readonly #ioRetry: IoRetry;
   #state: DomainState = 'starting';
   #exit: ExitResult | undefined;
   #completedAtMs: number | undefined;
@@ -79,6 +81,7 @@ export class Machine implements Domain {
   private constructor(parts: MachineParts) {
     this.#parts = parts;
     this.#journal = new Journal(parts.paths.journal, parts.log);
+    this.#ioRetry = new IoRetry(() => this.#qmp.client, parts.log);
     this.#qmp = QmpLink.keep({
       path: parts.paths.qmp,
       client: parts.qmp,
@@ -93,7 +96,8 @@ export class Machine implements Domain {
   static watch(parts: MachineParts): Machine {
     const machine = new Machine(parts);
     machine.#takeOver();
-    machine.#enter(parts.paused ? 'paused' : 'running');
+    machine.#enter('running');
+    if (parts.paused) machine.#paused();
     machine.#finished = machine.#watch();
     return machine;
   }
@@ -141,7 +145,7 @@ export class Machine implements Domain {
 
   async usage({ signal }: { readonly signal: AbortSignal }): Promise<DomainUsage> {
     const { identity, helperPids, record } = this.#parts;
-    const guest = await this.#guestMemory(record.memoryMiB * MiB, signal);
+    const guest = await guestMemory(this.#qmp.client, record.memoryMiB * MiB, { signal });
     return measure([identity.pid, ...helperPids], guest, undefined);
   }
 
@@ -178,6 +182,7 @@ export class Machine implements Domain {
   async release(): Promise<void> {
     this.#over.abort();
     this.#ownership?.[Symbol.dispose]();
+    this.#ioRetry[Symbol.dispose]();
     await this.#qmp[Symbol.asyncDispose]();
     for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
   }
@@ -215,20 +220,6 @@ export class Machine implements Domain {
     }
   }
 
-  async #guestMemory(
-    limitBytes: number,
-    signal: AbortSignal,
-  ): Promise<Awaited<ReturnType<typeof guestMemory>>> {
-    const { client } = this.#qmp;
-    if (client === undefined || this.#state === 'exited') return undefined;
-    try {
-      const limited = AbortSignal.any([signal, AbortSignal.timeout(500)]);
-      return await guestMemory(client, limitBytes, { signal: limited });
-    } catch {
-      return undefined; // a figure the guest may give; its absence is no fault
-    }
-  }
-
   async #watch(): Promise<void> {
     const status = await this.#whenGone();
     if (this.#over.signal.aborted) return;
@@ -244,6 +235,7 @@ export class Machine implements Domain {
     });
     this.#over.abort();
     this.#ownership?.[Symbol.dispose]();
+    this.#ioRetry[Symbol.dispose]();
     const limited = { signal: AbortSignal.timeout(2000) };
     await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
     await this.#qmp[Symbol.asyncDispose]();
@@ -269,11 +261,16 @@ export class Machine implements Domain {
   }
 
   #heard(event: QmpEvent): void {
-    if (event.event === 'STOP' && this.#state === 'running') this.#enter('paused');
+    if (event.event === 'STOP' && this.#state === 'running') this.#paused();
     if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
     this.#journal.heard(event);
     const story = storyOf(event);
     if (story !== undefined) this.#parts.tell(story);
+  }
+
+  #paused(): void {
+    this.#enter('paused');
+    this.#ioRetry.stopped();
   }
 
   /** After a connection was lost: the guest may have been stopped or resumed meanwhile. */
@@ -281,7 +278,7 @@ export class Machine implements Domain {
     try {
       const waiting = { signal: AbortSignal.timeout(statusMs) };
       const { running } = await client.execute('query-status', {}, waiting);
-      if (!running && this.#state === 'running') this.#enter('paused');
+      if (!running && this.#state === 'running') this.#paused();
       if (running && this.#state === 'paused') this.#enter('running');
     } catch (error) {
       this.#parts.log.debug('state not asked', { vm: this.name, reason: messageOf(error) });

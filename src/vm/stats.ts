@@ -5,6 +5,8 @@ import type { DomainUsage } from './virtualizer.ts';
 /** Linux counts CPU time for /proc in 1/100 s on every architecture we run on (USER_HZ). */
 const tickNs = 10_000_000;
 
+const guestMs = 500;
+
 export interface ProcessFigures {
   readonly userNs: number;
   readonly systemNs: number;
@@ -70,18 +72,23 @@ export function parseStatus(
   return { rssBytes: kib('VmRSS') ?? 0, maxRssBytes: kib('VmHWM'), swapBytes: kib('VmSwap') };
 }
 
-/** What the guest says of its memory, kept within what it was given; undefined until it has said anything. */
+/**
+ * What the guest says of its memory, kept within what it was given; undefined where it says nothing, or QEMU does not
+ * answer soon. Never fails: it is a figure that may be there.
+ */
 export async function guestMemory(
-  qmp: QmpClient,
+  qmp: QmpClient | undefined,
   limitBytes: number,
-  waiting: { readonly signal: AbortSignal },
+  { signal }: { readonly signal: AbortSignal },
 ): Promise<GuestMemory | undefined> {
-  const answer = await qmp.execute(
-    'qom-get',
-    { path: '/machine/peripheral/balloon0', property: 'guest-stats' },
-    waiting,
-  );
-  return parseGuestStatistics(answer, limitBytes);
+  const path = '/machine/peripheral/balloon0';
+  const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(guestMs)]) };
+  try {
+    const answer = await qmp?.execute('qom-get', { path, property: 'guest-stats' }, waiting);
+    return parseGuestStatistics(answer, limitBytes);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Decodes the balloon's `guest-stats`; a guest may write any number there. */
