@@ -6,6 +6,7 @@ type Kind =
   | 'archive'
   | 'boothook'
   | 'config'
+  | 'foreign'
   | 'handler'
   | 'include'
   | 'jinja'
@@ -25,6 +26,9 @@ const headers: readonly (readonly [string, Kind])[] = [
   ['#include', 'include'],
   ['## template: jinja', 'jinja'],
   ['#!', 'script'],
+  // What cloudbase-init runs, the same for Windows guests.
+  ['#ps1', 'foreign'],
+  ['rem cmd', 'foreign'],
 ];
 
 const known =
@@ -110,6 +114,7 @@ function partProblems(text: string, firstLine: number): readonly string[] {
     case 'script':
       return skipped === 0 ? [] : [nothingBefore(line, '#!')];
     case 'boothook':
+    case 'foreign':
     case 'handler':
     case 'upstart':
       return [];

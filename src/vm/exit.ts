@@ -53,7 +53,9 @@ function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence):
 
 function withoutWord({ status, oomKills, stopping, lastWords }: ExitEvidence): ExitResult {
   if (oomKills > 0) {
-    const text = 'QEMU was killed by the kernel: the task used more memory than its limit';
+    // The kernel counts every such kill in the group, whichever limit was reached.
+    const text =
+      "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left";
     return { ...failure('oom-killed', 128 + killed, killed, text), oomKilled: true };
   }
   if (status?.signal != null) return bySignal(status.signal, stopping, lastWords());

@@ -1,4 +1,5 @@
 import { access, constants } from 'node:fs/promises';
+import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Emulator, findEmulators, findProgram, type Waiting } from '#host';
@@ -64,6 +65,9 @@ async function hostProblems({ dataDir }: VmHost): Promise<readonly string[]> {
   if (process.getuid?.() !== 0)
     problems.push('the agent does not run as root, which taps and users need');
   if (findProgram('nft') === undefined) problems.push('nft was not found: install nftables');
+  if (isOldKernel(release())) {
+    problems.push(`the kernel is ${release()}: Linux 5.6 or newer is needed`);
+  }
   try {
     await access('/dev/net/tun', constants.R_OK | constants.W_OK);
   } catch {
@@ -75,6 +79,12 @@ async function hostProblems({ dataDir }: VmHost): Promise<readonly string[]> {
     problems.push(`data_dir ${dataDir} can not be written to: ${messageOf(error)}`);
   }
   return problems;
+}
+
+/** openat2, which images are opened with, came with 5.6. */
+export function isOldKernel(release: string): boolean {
+  const [major = 0, minor = 0] = release.split('.').map((it) => Number.parseInt(it, 10));
+  return major < 5 || (major === 5 && minor < 6);
 }
 
 /** The directory itself, or the nearest one above it that exists. */

@@ -124,7 +124,8 @@ for (const [who, recovered] of [
       exitCode: 137,
       signal: 9,
       oomKilled: true,
-      error: 'QEMU was killed by the kernel: the task used more memory than its limit',
+      error:
+        "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left",
       reason: 'oom-killed',
     });
   });

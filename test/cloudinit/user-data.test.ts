@@ -29,6 +29,8 @@ const fine: Readonly<Record<string, string>> = {
   'a document with its marks': '#cloud-config\n---\na: 1\n...\n',
   anchors: '#cloud-config\na: &x [1]\nb: *x\n',
   'a script': '#!/bin/sh\necho hi\n',
+  'a script for Windows': '#ps1_sysnative\r\nWrite-Host hi\r\n',
+  'a batch file for Windows': 'rem cmd\necho hi\n',
   'a script with Windows line ends, which cloud-init mends': '#!/bin/sh\r\necho hi\r\n',
   'an include': '#include\nhttps://example/one\n',
   'an include on the same line': '#include https://example/one',
