@@ -153,15 +153,17 @@ export class Machine implements Domain {
   async stop({ graceMs, immediately }: StopRequest): Promise<void> {
     if (this.#state === 'exited') return;
     if (immediately || graceMs <= 0) return this.kill();
+    this.#mustBeOurs();
     this.#ladder ??= this.#climbDown(graceMs);
     if (await endsWithin(this.#ended.promise, graceMs)) return;
     this.#parts.tell({ message: 'Killing QEMU', annotations: {} });
     await this.kill();
   }
 
-  /** Kills QEMU and returns when it is gone. */
+  /** Kills QEMU and returns when it is gone. Refused once another plugin process has the VM. */
   async kill(): Promise<void> {
     if (this.#state === 'exited') return;
+    this.#mustBeOurs();
     if (this.#state !== 'stopping') this.#enter('stopping');
     pidfdSignal(this.#parts.identity, sigkill);
     try {
@@ -185,6 +187,12 @@ export class Machine implements Domain {
     this.#ioRetry[Symbol.dispose]();
     await this.#qmp[Symbol.asyncDispose]();
     for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
+  }
+
+  /** A process that has let go of the VM would neither hear it end nor know what to undo. */
+  #mustBeOurs(): void {
+    if (this.#over.signal.aborted)
+      throw new VmError('stop', `another plugin process looks after VM ${this.name} now`);
   }
 
   #takeOver(): void {

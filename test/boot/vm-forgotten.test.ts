@@ -195,6 +195,26 @@ test('P-7 P-36 V-93: of two plugin processes the newer one has the VM, with its 
   assert.equal(lines.filter((it) => it === 'GUEST-BUTTON').length, 1);
 });
 
+test('P-7 V-93: the older of two plugin processes refuses to end the VM it has let go of', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const spec = ground.spec(0);
+  const [older, newer] = [ground.virtualizer(), ground.virtualizer()];
+  const domain = await older.createDomain(spec, soon());
+  const same = await newer.recoverDomain(domain.record, spec);
+  await eventually(
+    () => ground.lines.some((it) => it.includes('another plugin process has taken over')),
+    'the older one to notice',
+  );
+  const refusal = /another plugin process looks after VM vm-0 now/;
+  for (const immediately of [false, true])
+    await assert.rejects(older.stopDomain(spec.name, { graceMs: 8000, immediately }), refusal);
+  await assert.rejects(older.destroyDomain(spec.name), refusal);
+  assert.equal(same?.state, 'running');
+  await newer.destroyDomain(spec.name);
+  assert.deepEqual(ground.leftovers(), []);
+});
+
 function cmdline(pid: string): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
