@@ -19,6 +19,7 @@ interface Pairs {
 
 await using driver = await DriverPath.open();
 const idleMiB = await settled();
+const ownMiB = driver.memoryMiB('RssAnon');
 const start: Pairs = { name: 'start, no shared directories', ours: [], bare: [], aim: 1.3 };
 const startShared: Pairs = {
   name: 'start, three shared directories',
@@ -84,7 +85,7 @@ console.log(
 );
 console.log(`\nQEMU dies → WaitTask answered: ${spread(death)} ms; aim ≤ 20 ms`);
 console.log(
-  `\nPlugin memory (RSS): ${idleMiB.toFixed(0)} MiB at 0 VMs (aim ≤ 90), ` +
+  `\nPlugin memory (RSS): ${idleMiB.toFixed(0)} MiB at 0 VMs (aim ≤ 90; ${ownMiB.toFixed(0)} of them its own, the rest is of its file), ` +
     `${usedMiB.toFixed(0)} after ${(rounds + warmUps) * 3} VMs came and went, ${oneMiB.toFixed(0)} at 1, ` +
     `${manyMiB.toFixed(0)} at ${manyVms}: ${((manyMiB - oneMiB) / (manyVms - 1)).toFixed(2)} MiB more a VM (aim ≤ 0.5)`,
 );

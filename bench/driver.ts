@@ -126,10 +126,10 @@ export class DriverPath implements AsyncDisposable {
     return answered - began;
   }
 
-  /** Resident memory of the plugin, in MiB. */
-  memoryMiB(): number {
+  /** Resident memory of the plugin, in MiB: all of it, or what is its own, without the pages of its executable. */
+  memoryMiB(which: 'VmRSS' | 'RssAnon' = 'VmRSS'): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
-    return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+    return Number(new RegExp(`^${which}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
