@@ -43,6 +43,7 @@ const pure: readonly string[] = [
   'src/plugin/task-handle.ts',
   'src/plugin/status.ts',
   'src/vm/spec.ts',
+  'src/vm/state.ts',
   'src/vm/paths.ts',
   'src/vm/plan.ts',
   'src/vm/argv.ts',

@@ -3,6 +3,7 @@ import { machine } from 'node:os';
 import { join } from 'node:path';
 import { HostError, hostError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
+import { PerFile } from './per-file.ts';
 import { runProgram } from './spawn.ts';
 import type { Waiting } from './waiting.ts';
 
@@ -54,11 +55,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-interface Remembered {
-  readonly file: string;
-  readonly emulator: Promise<Emulator>;
-}
-const remembered = new Map<string, Remembered>();
+const known = new PerFile<Emulator>();
 
 export interface FoundEmulators {
   readonly usable: readonly Emulator[];
@@ -84,7 +81,7 @@ export async function findEmulators(
   await Promise.all(
     found.map(async ({ arch, path }) => {
       try {
-        usable.push(await recall(arch, path, waiting));
+        usable.push(await known.get(path, () => ask(arch, path, waiting)));
       } catch (error) {
         broken.push({ arch, reason: error instanceof Error ? error.message : String(error) });
       }
@@ -93,21 +90,6 @@ export async function findEmulators(
   const byArch = (a: { readonly arch: string }, b: { readonly arch: string }): number =>
     a.arch < b.arch ? 1 : -1;
   return { usable: usable.toSorted(byArch), broken: broken.toSorted(byArch) };
-}
-
-function recall(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {
-  const { ino, size, mtimeMs } = statSync(path);
-  const file = `${ino}:${size}:${mtimeMs}`;
-  const former = remembered.get(path);
-  if (former?.file === file) {
-    // Whoever asked first may have given up.
-    return former.emulator.catch(() => recall(arch, path, waiting));
-  }
-  const emulator = ask(arch, path, waiting);
-  remembered.set(path, { file, emulator });
-  // A failure may have been the moment's (a busy host, an aborted caller) and is not kept.
-  emulator.catch(() => remembered.delete(path));
-  return emulator;
 }
 
 async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {

@@ -23,6 +23,7 @@ export type { Logger } from './log.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
 export { loadNative } from './native.ts';
 export { withNetns } from './netns.ts';
+export { PerFile } from './per-file.ts';
 export {
   bootId,
   findByMark,

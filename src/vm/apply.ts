@@ -206,6 +206,8 @@ async function prepareShares(
     tell({ message: `No shared directories in the guest: ${tools.reason}`, annotations: {} });
     return [];
   }
+  if (tools.reason !== '')
+    tell({ message: `Directories are shared over 9p: ${tools.reason}`, annotations: {} });
   const shared = await Promise.all(
     spec.shares.map((share) => prepareShare(share, { tools, paths, undo, log: host.log })),
   );

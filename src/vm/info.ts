@@ -42,7 +42,7 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
     attributes: {
       ...emulatorAttributes(main, emulators),
       ...(await kvmAttributes(host, main, waiting)),
-      ...(await shareAttributes(main, waiting)),
+      'emulator.shares': (await shareTools(main, waiting)).kind,
       ...(await networkAttributes(host)),
     },
   };
@@ -127,17 +127,6 @@ async function kvmAttributes(
     'emulator.accelerator': known.usable ? 'kvm' : 'tcg',
     'emulator.kvm.reason': known.usable ? '' : known.reason,
   };
-}
-
-async function shareAttributes(
-  main: Emulator,
-  waiting: Waiting,
-): Promise<Readonly<Record<string, string>>> {
-  try {
-    return { 'emulator.shares': (await shareTools(main, waiting)).kind };
-  } catch (error) {
-    return { 'emulator.shares': `unknown: ${messageOf(error)}` };
-  }
 }
 
 async function networkAttributes({

@@ -12,6 +12,7 @@ import { Ownership } from './ownership.ts';
 import type { VmPaths } from './paths.ts';
 import { QmpLink } from './qmp-link.ts';
 import type { VmRecord } from './record.ts';
+import { mayFollow } from './state.ts';
 import { guestMemory, measure } from './stats.ts';
 import { climbDown, endsWithin, stopTimes } from './stop.ts';
 import { type GuestStory, storyOf } from './story.ts';
@@ -31,15 +32,6 @@ const sigterm = 15;
 const killMs = 30_000;
 const statusMs = 1000;
 const MiB = 1024 * 1024;
-
-/** Which state may follow which. */
-const next: Readonly<Record<DomainState, readonly DomainState[]>> = {
-  starting: ['running', 'paused', 'stopping', 'exited'],
-  running: ['paused', 'stopping', 'exited'],
-  paused: ['running', 'stopping', 'exited'],
-  stopping: ['exited'],
-  exited: [],
-};
 
 export interface MachineParts {
   readonly record: VmRecord;
@@ -153,7 +145,7 @@ export class Machine implements Domain {
   async stop({ graceMs, immediately }: StopRequest): Promise<void> {
     if (this.#state === 'exited') return;
     if (immediately || graceMs <= 0) return this.kill();
-    this.#mustBeOurs();
+    this.#enterStopping();
     this.#ladder ??= this.#climbDown(graceMs);
     if (await endsWithin(this.#ended.promise, graceMs)) return;
     this.#parts.tell({ message: 'Killing QEMU', annotations: {} });
@@ -163,8 +155,7 @@ export class Machine implements Domain {
   /** Kills QEMU and returns when it is gone. Refused once another plugin process has the VM. */
   async kill(): Promise<void> {
     if (this.#state === 'exited') return;
-    this.#mustBeOurs();
-    if (this.#state !== 'stopping') this.#enter('stopping');
+    this.#enterStopping();
     pidfdSignal(this.#parts.identity, sigkill);
     try {
       await orAborted(this.#ended.promise, AbortSignal.timeout(killMs));
@@ -182,17 +173,22 @@ export class Machine implements Domain {
 
   /** Lets go of the VM without touching it: for the end of the plugin. */
   async release(): Promise<void> {
-    this.#over.abort();
-    this.#ownership?.[Symbol.dispose]();
-    this.#ioRetry[Symbol.dispose]();
+    this.#letGo();
     await this.#qmp[Symbol.asyncDispose]();
     for (const relay of this.#parts.relays) await relay[Symbol.asyncDispose]();
   }
 
+  #letGo(): void {
+    this.#over.abort();
+    this.#ownership?.[Symbol.dispose]();
+    this.#ioRetry[Symbol.dispose]();
+  }
+
   /** A process that has let go of the VM would neither hear it end nor know what to undo. */
-  #mustBeOurs(): void {
+  #enterStopping(): void {
     if (this.#over.signal.aborted)
       throw new VmError('stop', `another plugin process looks after VM ${this.name} now`);
+    if (this.#state !== 'stopping') this.#enter('stopping');
   }
 
   #takeOver(): void {
@@ -209,7 +205,6 @@ export class Machine implements Domain {
 
   /** Asks the guest and then QEMU to end; killing is left to whoever waits. Never rejects. */
   async #climbDown(graceMs: number): Promise<void> {
-    if (this.#state !== 'stopping') this.#enter('stopping');
     try {
       await climbDown(
         {
@@ -241,9 +236,7 @@ export class Machine implements Domain {
       message: exit.error ?? `VM ended (${exit.reason})`,
       annotations: { reason: exit.reason, exit_code: String(exit.exitCode) },
     });
-    this.#over.abort();
-    this.#ownership?.[Symbol.dispose]();
-    this.#ioRetry[Symbol.dispose]();
+    this.#letGo();
     const limited = { signal: AbortSignal.timeout(2000) };
     await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
     await this.#qmp[Symbol.asyncDispose]();
@@ -294,7 +287,7 @@ export class Machine implements Domain {
   }
 
   #enter(state: DomainState): void {
-    if (!next[this.#state].includes(state)) {
+    if (!mayFollow(this.#state, state)) {
       throw new Error(`VM ${this.name}: no way from ${this.#state} to ${state}`);
     }
     this.#parts.log.debug('VM state', { vm: this.name, from: this.#state, to: state });

@@ -9,12 +9,13 @@ import {
   type Logger,
   listenUnix,
   openPath,
+  PerFile,
   runProgram,
   spawnDetached,
   type UndoLog,
   type Waiting,
 } from '#host';
-import { messageOf } from './error.ts';
+import { messageOf, VmError } from './error.ts';
 import type { VmPaths } from './paths.ts';
 import type { SharePlan } from './plan.ts';
 import type { ShareSpec } from './spec.ts';
@@ -34,25 +35,41 @@ export interface ShareTools {
    * The C program of old QEMU releases takes other options than its successor, which knows `--readonly` since 1.13.
    */
   readonly dialect: 'c' | 'rust' | 'rust-readonly';
-  /** Why there are no shares. */
+  /** Why it is not virtiofs, where that is a fault; why there are no shares. */
   readonly reason: string;
 }
 
-/** Which way to share directories this host has. */
-export async function shareTools(emulator: Emulator, waiting: Waiting): Promise<ShareTools> {
-  const virtiofsd = emulator.virtioFs ? findProgram('virtiofsd') : undefined;
+const dialects = new PerFile<ShareTools['dialect']>();
+const askMs = 5000;
+
+/** Which way to share directories this host has; a virtiofsd that does not even explain itself is none. */
+export async function shareTools(
+  emulator: Emulator,
+  waiting: Waiting,
+  options: { readonly path?: string } = {},
+): Promise<ShareTools> {
+  const virtiofsd = emulator.virtioFs ? findProgram('virtiofsd', [], options.path) : undefined;
+  const without = { virtiofsd: undefined, dialect: 'rust' } as const;
+  let reason = '';
   if (virtiofsd !== undefined) {
-    const help = await runProgram({ program: virtiofsd, args: ['--help'] }, waiting);
-    const dialect = dialectOf(`${help.stdout}${help.stderr}`);
-    return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
+    try {
+      const dialect = await dialects.get(virtiofsd, () => askDialect(virtiofsd, waiting));
+      return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
+    } catch (error) {
+      reason = messageOf(error);
+    }
   }
-  if (emulator.ninePfs) return { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' };
-  return {
-    kind: 'none',
-    virtiofsd: undefined,
-    dialect: 'rust',
-    reason: 'this host has neither virtiofsd nor a QEMU with 9p; install virtiofsd',
-  };
+  if (emulator.ninePfs) return { ...without, kind: '9p', reason };
+  const nothing = 'this host has neither virtiofsd nor a QEMU with 9p; install virtiofsd';
+  return { ...without, kind: 'none', reason: reason || nothing };
+}
+
+async function askDialect(program: string, waiting: Waiting): Promise<ShareTools['dialect']> {
+  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(askMs)]);
+  const help = await runProgram({ program, args: ['--help'] }, { signal });
+  if (help.code === 0) return dialectOf(`${help.stdout}${help.stderr}`);
+  const words = help.stderr.trim().split('\n')[0] ?? '';
+  throw new VmError('share', `${program} --help: exit ${help.code ?? help.signal}: ${words}`);
 }
 
 /** Told by what the program says of its options. */
