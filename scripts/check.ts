@@ -25,7 +25,7 @@ export async function check(): Promise<Totals> {
   await phase('unused code', () => run('knip', [], { cwd: root }));
   const files = fastTests().map((path) => join(root, path));
   return await phase('fast tests', () =>
-    runNodeTests({ files, concurrency: 2, limitSeconds: { file: 60, all: 240 } }),
+    runNodeTests({ files, concurrency: 3, limitSeconds: { file: 60, all: 240 } }),
   );
 }
 
