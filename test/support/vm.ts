@@ -35,7 +35,9 @@ export const soon = (ms = 20_000): { readonly signal: AbortSignal } => ({
   signal: AbortSignal.timeout(ms),
 });
 
-export const uidRange = { min: 900_000, max: 900_099 } as const;
+/** Of this process alone: in every data directory the VM of one name takes the same id first. */
+const firstUid = 1_000_000_000 + (process.pid % 100_000) * 100;
+export const uidRange = { min: firstUid, max: firstUid + 99 } as const;
 
 /** Whether real VMs can run here; else the test is skipped with the reason. */
 export function canRunVms(t: TestContext): boolean {
