@@ -38,6 +38,7 @@ const pure: readonly string[] = [
   'src/plugin/schema.ts',
   'src/plugin/signals.ts',
   'src/plugin/task-spec.ts',
+  'src/plugin/time-zone.ts',
   'src/plugin/vm-name.ts',
   'src/plugin/cty.ts',
   'src/plugin/task-handle.ts',

@@ -199,7 +199,7 @@ export const taskSchema = {
   timezone: {
     kind: 'attr',
     type: 'string',
-    doc: "The guest's time zone, a name from the tz database.",
+    doc: "The guest's time zone, a name from the tz database as spelled there.",
     example: '"Europe/Berlin"',
   },
   accelerator: {

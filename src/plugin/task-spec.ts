@@ -15,6 +15,7 @@ import { type Complain, complainTo, decodeFields, type Problem } from './decode-
 import { PluginError } from './error.ts';
 import { NetworkIsolationSpec_NetworkIsolationMode, type TaskConfig } from './gen/driver_pb.ts';
 import type { Decoded } from './schema.ts';
+import { isTimeZone } from './time-zone.ts';
 import { vmName } from './vm-name.ts';
 
 /** What a task's specification depends on beside the task. */
@@ -279,8 +280,11 @@ function readUserData(text: string | undefined): UserData | undefined {
 
 function readTimezone(raw: Raw, complain: Complain): string | undefined {
   const timezone = raw.timezone || undefined;
-  if (timezone !== undefined && !/^[A-Za-z][A-Za-z0-9_+-]*(\/[A-Za-z0-9_+-]+)*$/.test(timezone)) {
-    complain('timezone', `${JSON.stringify(timezone)} is not a name from the tz database`);
+  if (timezone !== undefined && !isTimeZone(timezone)) {
+    complain(
+      'timezone',
+      `${JSON.stringify(timezone)} is not a name from the tz database, such as "Europe/Berlin"`,
+    );
   }
   return timezone;
 }

@@ -309,7 +309,10 @@ test('other values that are refused', () =>
       /accelerator: must be one of auto, kvm, tcg/,
     ],
     'no vCPUs': [config({ vcpus: 0 }), /vcpus: must be at least 1/],
-    'an odd time zone': [config({ timezone: '../etc/passwd' }), /timezone/],
+    'a time zone that is not there': [
+      config({ timezone: 'Mars/Olympus' }),
+      /timezone: "Mars\/Olympus" is not a name from the tz database, such as "Europe\/Berlin"/,
+    ],
     'an odd cpuset': [
       { resources: { linuxResources: { cpusetCpus: '3-1' } } },
       /"3-1" is not a list of cores/,
