@@ -79,10 +79,10 @@ export function driverService(parts: DriverParts): Handlers<typeof Driver> {
       if (handle === undefined) throw missing('handle');
       const config = handle.config;
       if (config === undefined || config.id === '') throw missing('handle.config');
-      const state = decodeTaskState(handle.version, handle.driverState);
+      const readState = () => decodeTaskState(handle.version, handle.driverState);
       const { stdoutPath, stderrPath } = config;
-      await tasks.recover(namesOf(config), { state, stdoutPath, stderrPath }, call);
-      log.info('recovered task', { task: config.id, vm: state.record.name });
+      await tasks.recover(namesOf(config), { readState, stdoutPath, stderrPath }, call);
+      log.info('recovered task', { task: config.id, vm: tasks.find(config.id)?.domain.name });
       return {};
     },
 

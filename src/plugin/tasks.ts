@@ -104,12 +104,12 @@ export class Tasks {
     return new PluginError('state', words, { cause, recoverable: true });
   }
 
-  /** Takes over a VM that another process started. A task that is known already is left alone. */
+  /** Takes over a VM that another process started. A task that is known already is left alone, whatever its handle says. */
   async recover(names: TaskName, o: RecoverRequest, { signal }: Waiting): Promise<void> {
     const id = names.taskId;
     await this.#queue.run(id, async () => {
       if (this.#entries.has(id)) return;
-      const { record } = o.state;
+      const { record } = o.readState();
       this.#names.set(record.name, names);
       try {
         const backend = await this.#backend();
@@ -208,7 +208,8 @@ export class Tasks {
 }
 
 export interface RecoverRequest {
-  readonly state: TaskState;
+  /** Decodes the handle; throws PluginError 'handle'. */
+  readonly readState: () => TaskState;
   readonly stdoutPath: string;
   readonly stderrPath: string;
 }

@@ -16,6 +16,11 @@ import { dataDirOf, freshId, processPlugin, shared, smallest, task } from './req
 
 const { method } = Driver;
 const force = true;
+const foreignState = {
+  version: 1,
+  startedAtMs: 1,
+  record: { name: 'other', dir: '/nowhere', pid: 1, startTicks: '1', bootId: 'never' },
+};
 
 async function setUp(t: TestContext) {
   const dataDir = dataDirOf(t);
@@ -313,6 +318,23 @@ test('P-37 P-39 P-41: another process recovers a task from a handle without the 
   await waiting;
   await next.client.call(method.destroyTask, { taskId: id });
 });
+
+const handles = {
+  'a version of the future': { version: 99 },
+  'no state': { driverState: new Uint8Array() },
+  'a state that is not JSON': { driverState: Buffer.from('<state/>') },
+  'the state of another VM': { driverState: Buffer.from(JSON.stringify(foreignState)) },
+} as const;
+for (const [name, change] of Object.entries(handles)) {
+  test(`P-38: a task that is known already is recovered by a handle with ${name}`, async () => {
+    const { client } = await shared();
+    const { id, response } = await start(client);
+    assert.ok(response.handle);
+    await client.call(method.recoverTask, { handle: { ...response.handle, ...change } });
+    assert.equal((await client.call(method.inspectTask, { taskId: id })).task?.state, 1);
+    await client.call(method.destroyTask, { taskId: id, force });
+  });
+}
 
 test('P-38: after its agent died the plugin serves the next one: no reader, a new connection, the old tasks', async (t) => {
   const { client, plugin } = await setUp(t);
