@@ -15,9 +15,6 @@ export {
   setNonBlocking,
 } from './descriptor.ts';
 export { HostError, type HostErrorCode } from './error.ts';
-export { type Emulator, type FoundEmulators, findEmulators, findProgram } from './facts.ts';
-export type { Firmware } from './firmware.ts';
-export { type KvmVerdict, type ProbeUser, probeKvm } from './kvm-probe.ts';
 export { limitProcess, type ProcessLimits, setAffinity } from './limits.ts';
 export type { Logger } from './log.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
@@ -37,6 +34,7 @@ export {
   userOf,
   waitGone,
 } from './process.ts';
+export { findProgram } from './programs.ts';
 export { connectUnix, listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
 export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
 export {
@@ -49,4 +47,4 @@ export {
   spawnDetached,
 } from './spawn.ts';
 export { readUndoLog, type Undo, type UndoFailure, UndoLog } from './undo-log.ts';
-export type { Waiting } from './waiting.ts';
+export { pause, type Waiting } from './waiting.ts';

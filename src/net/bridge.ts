@@ -11,9 +11,10 @@ import {
   listLinks,
   type NetlinkSocket,
 } from '#netlink';
+import type { ManagedNetwork } from '#spec';
 import { NetError } from './error.ts';
 import { bridgeMac, ownAlias } from './names.ts';
-import { type BridgePlan, type ManagedNetwork, ownsBridge, planBridge } from './plan.ts';
+import { type BridgePlan, ownsBridge, planBridge } from './plan.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';
 
 /** A bridge that is there, and whether the driver made it. */

@@ -1,12 +1,5 @@
 import * as v from 'valibot';
-
-/** One mapped port. `hostIp` is '' when every local address of the host is meant. */
-export interface PortMapping {
-  readonly label: string;
-  readonly hostIp: string;
-  readonly hostPort: number;
-  readonly guestPort: number;
-}
+import type { HostAccess, PortSpec } from '#spec';
 
 /**
  * One NIC's place in a managed network. The file that holds it is named by the address, so that an address can be
@@ -19,10 +12,8 @@ export interface Claim {
   readonly mac: string;
   readonly tap: string;
   readonly hostname: string;
-  readonly ports: readonly PortMapping[];
+  readonly ports: readonly PortSpec[];
 }
-
-export type HostAccess = 'closed' | 'open';
 
 /** A managed network that is in use, as kept on disk. */
 export interface NetworkRecord {

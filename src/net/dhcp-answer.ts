@@ -1,6 +1,6 @@
+import { formatIpv4 } from '#spec';
 import type { Claim } from './claim.ts';
 import type { DhcpLease, DhcpQuery, DhcpReply } from './dhcp.ts';
-import { formatIpv4 } from './ipv4.ts';
 import { networkSubnet } from './plan.ts';
 
 /** What every guest of a network is told alike. */

@@ -1,7 +1,7 @@
 import type { Logger, Waiting } from '#host';
 import { deleteFlows, type Flow, type FlowFilter, listFlows, NetlinkSocket } from '#netlink';
-import type { Claim, PortMapping } from './claim.ts';
-import { isLoopback, parseIpv4 } from './ipv4.ts';
+import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
+import type { Claim } from './claim.ts';
 
 const udp = 17;
 // A guest may have as many connections as the kernel tracks at all: they are ended in parts, and not for ever.
@@ -49,7 +49,7 @@ export async function forgetFlowsPast(
 
 function isAddressed(
   { original: { destination } }: Flow,
-  { hostIp }: PortMapping,
+  { hostIp }: PortSpec,
   local: ReadonlySet<string>,
 ): boolean {
   if (hostIp !== '') return destination === hostIp;

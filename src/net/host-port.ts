@@ -1,15 +1,13 @@
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
-import type { PortMapping } from './claim.ts';
+import type { PortSpec } from '#spec';
 
 /**
  * Whether something on this host has the port already, over TCP or UDP: a published port would take it away. Ports that
  * are published are no sockets, so other VMs' don't show here. A socket that only happens to send from the port counts
  * as well, for as long as it is there.
  */
-export async function isListenedOn(
-  port: Pick<PortMapping, 'hostIp' | 'hostPort'>,
-): Promise<boolean> {
+export async function isListenedOn(port: Pick<PortSpec, 'hostIp' | 'hostPort'>): Promise<boolean> {
   const address = port.hostIp === '' ? '0.0.0.0' : port.hostIp;
   const outcomes = await Promise.all([
     tryTcp(address, port.hostPort),

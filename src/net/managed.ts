@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Waiting } from '#host';
 import { findLink, listAddresses, listLinks } from '#netlink';
+import type { ManagedNetwork } from '#spec';
 import { addressesInUse, forgetNeighbour } from './addresses.ts';
 import type { AdoptRecord, AttachedNic } from './attached.ts';
 import { type ReadyBridge, removeBridge } from './bridge.ts';
@@ -13,7 +14,6 @@ import type { Rules } from './nft.ts';
 import {
   checkPorts,
   findConflicts,
-  type ManagedNetwork,
   type NicRequest,
   planAddress,
   planNic,

@@ -1,10 +1,10 @@
 import type { Logger, Waiting } from '#host';
 import type { NetlinkSocket } from '#netlink';
+import type { HostAccess, ManagedNetwork } from '#spec';
 import { applyBridge, inspectBridge, type ReadyBridge } from './bridge.ts';
-import type { HostAccess } from './claim.ts';
 import { NetError } from './error.ts';
 import type { Notices } from './notices.ts';
-import { type ManagedNetwork, overlappingNetwork } from './plan.ts';
+import { overlappingNetwork } from './plan.ts';
 import { hostNameservers } from './resolver.ts';
 import type { NetworkStore } from './store.ts';
 import { replugTap } from './tap.ts';

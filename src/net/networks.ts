@@ -1,5 +1,6 @@
 import type { Logger, Waiting } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
+import { checkNetworks, type ManagedNetwork } from '#spec';
 import type { AdoptRecord, AttachedNic } from './attached.ts';
 import { describeNetworks, type NetworkDescription } from './description.ts';
 import { inWords, NetError } from './error.ts';
@@ -16,7 +17,7 @@ import {
 import { tableName } from './names.ts';
 import { Rules } from './nft.ts';
 import { Notices } from './notices.ts';
-import { checkNetworks, type ManagedNetwork, type NicRequest } from './plan.ts';
+import type { NicRequest } from './plan.ts';
 import { Responders } from './responders.ts';
 import { NetworkStore } from './store.ts';
 import { removeTap, replugTap } from './tap.ts';
@@ -52,7 +53,10 @@ export class Networks implements AsyncDisposable {
   /** Throws NetError `bridge` that lists every problem of the configured networks. */
   static open(options: NetworksOptions): Networks {
     const problems = checkNetworks(options.managed);
-    if (problems.length > 0) throw new NetError('bridge', problems.join('; '));
+    if (problems.length > 0) {
+      const list = problems.map(({ index, key, text }) => `network ${index}: ${key}: ${text}`);
+      throw new NetError('bridge', list.join('; '));
+    }
     return new Networks(options);
   }
 

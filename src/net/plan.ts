@@ -1,28 +1,23 @@
-import type { Claim, HostAccess, NetworkInUse, NetworkRecord, PortMapping } from './claim.ts';
+import {
+  formatIpv4,
+  isLoopback,
+  type ManagedNetwork,
+  overlap,
+  type PortSpec,
+  parseIpv4,
+  type Subnet,
+  subnetOf,
+} from '#spec';
+import type { Claim, NetworkInUse, NetworkRecord } from './claim.ts';
 import { NetError } from './error.ts';
-import { contains, formatIpv4, isLoopback, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
 import { bridgeMac, nicMac, ownAlias, startingPoint, tapName } from './names.ts';
-
-/** A network that the driver makes on first use, with the host's address in it. */
-export interface ManagedNetwork {
-  readonly bridge: string;
-  readonly address: string;
-  readonly prefix: number;
-  /** What guests are told; the host's own servers when absent. */
-  readonly nameservers?: readonly string[];
-  /**
-   * Whether guests may reach what listens on the host itself. `closed`, the default, leaves them DHCP, DNS and ping;
-   * published ports are not on the host but in other guests, and stay reachable.
-   */
-  readonly hostAccess?: HostAccess;
-}
 
 export interface NicRequest {
   readonly vm: string;
   /** Counts a VM's NICs from 0. */
   readonly index: number;
   readonly bridge: string;
-  readonly ports: readonly PortMapping[];
+  readonly ports: readonly PortSpec[];
   readonly hostname: string;
   readonly ownerUid?: number;
 }
@@ -45,41 +40,6 @@ export interface BridgeFound {
 
 /** `create` it, go on with `own` one, or use a `foreign` one as it is. */
 export type BridgePlan = 'create' | 'own' | 'foreign';
-
-/** Problems of the configured networks, in words; [] when fine. */
-export function checkNetworks(networks: readonly ManagedNetwork[]): readonly string[] {
-  const problems = networks.flatMap(checkNetwork);
-  if (problems.length > 0) return problems;
-  return networks.flatMap((network, at) =>
-    networks.slice(0, at).flatMap((other) => {
-      if (other.bridge === network.bridge) return [`bridge ${network.bridge} is configured twice`];
-      return overlap(network, other) ? [`${other.bridge} and ${network.bridge} overlap`] : [];
-    }),
-  );
-}
-
-function checkNetwork(network: ManagedNetwork): readonly string[] {
-  const problems: string[] = [];
-  // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(network.bridge)) {
-    problems.push(`"${network.bridge}" is not a name a bridge can have`);
-  }
-  if (!Number.isInteger(network.prefix) || network.prefix < 8 || network.prefix > 29) {
-    problems.push(`prefix ${network.prefix} of ${network.bridge} is not between 8 and 29`);
-  }
-  const address = parseIpv4(network.address);
-  if (address === undefined) {
-    problems.push(`"${network.address}" of ${network.bridge} is not an IPv4 address`);
-  } else if (problems.length === 0) {
-    const subnet = subnetOf(address, network.prefix);
-    if (address === subnet.network || address === subnet.broadcast) {
-      problems.push(
-        `${network.address}/${network.prefix} of ${network.bridge} is not a host address`,
-      );
-    }
-  }
-  return problems;
-}
 
 export function planBridge(network: ManagedNetwork, found: BridgeFound | undefined): BridgePlan {
   const { bridge, address, prefix } = network;
@@ -180,7 +140,7 @@ function refusal(message: string): NetError {
 export interface PortConflict {
   readonly bridge: string;
   readonly claim: Claim;
-  readonly port: PortMapping;
+  readonly port: PortSpec;
 }
 
 /** Every other NIC, in whichever network, that has a port which this request wants. */
@@ -202,7 +162,7 @@ export function portTaken({ vm }: NicRequest, { port, claim }: PortConflict): Ne
   return new NetError('rules', `${what} is already mapped to VM ${claim.vm}`);
 }
 
-export function portListenedOn({ vm }: NicRequest, port: PortMapping): NetError {
+export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
   return new NetError(
     'rules',
@@ -210,12 +170,12 @@ export function portListenedOn({ vm }: NicRequest, port: PortMapping): NetError 
   );
 }
 
-function where({ hostIp, hostPort }: PortMapping): string {
+function where({ hostIp, hostPort }: PortSpec): string {
   return `${hostIp === '' ? '*' : hostIp}:${hostPort}`;
 }
 
 /** Whether any of the ports is reachable at a loopback address only. */
-export function wantsLoopback(ports: readonly PortMapping[]): boolean {
+export function wantsLoopback(ports: readonly PortSpec[]): boolean {
   return ports.some(({ hostIp }) => isLoopback(parseIpv4(hostIp) ?? 0));
 }
 
@@ -228,17 +188,13 @@ export function overlappingNetwork(
   network: ManagedNetwork,
   records: readonly NetworkRecord[],
 ): NetworkRecord | undefined {
-  return records.find((record) => record.bridge !== network.bridge && overlap(network, record));
+  const subnet = networkSubnet(network);
+  return records.find(
+    (record) => record.bridge !== network.bridge && overlap(subnet, networkSubnet(record)),
+  );
 }
 
-type Addressed = Pick<ManagedNetwork, 'address' | 'prefix'>;
-
-function overlap(one: Addressed, other: Addressed): boolean {
-  const [a, b] = [networkSubnet(one), networkSubnet(other)];
-  return contains(a, b.network) || contains(b, a.network);
-}
-
-function overlaps(one: PortMapping, other: PortMapping): boolean {
+function overlaps(one: PortSpec, other: PortSpec): boolean {
   if (one.hostPort !== other.hostPort) return false;
   return one.hostIp === other.hostIp || one.hostIp === '' || other.hostIp === '';
 }

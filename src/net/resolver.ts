@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { isLoopback, parseIpv4 } from './ipv4.ts';
+import { isLoopback, parseIpv4 } from '#spec';
 
 // systemd-resolved puts its own loopback address in the first and the servers it asks in the second.
 const files = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'];

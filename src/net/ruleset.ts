@@ -1,6 +1,6 @@
+import { contains, formatSubnet, parseIpv4, subnetOf } from '#spec';
 import type { NetworkInUse } from './claim.ts';
 import { formatGuard } from './guard.ts';
-import { contains, formatSubnet, parseIpv4, subnetOf } from './ipv4.ts';
 import { tapPrefix } from './names.ts';
 import { set } from './nft-text.ts';
 import { networkSubnet } from './plan.ts';

@@ -1,6 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lockFile, type Waiting, writeAtomic } from '#host';
+import { parseIpv4 } from '#spec';
 import {
   type Claim,
   decodeClaim,
@@ -10,7 +11,6 @@ import {
   type NetworkRecord,
 } from './claim.ts';
 import { NetError } from './error.ts';
-import { parseIpv4 } from './ipv4.ts';
 
 const recordFile = 'network.json';
 

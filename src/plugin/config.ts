@@ -1,10 +1,11 @@
 import { posix } from 'node:path';
+import type { ManagedNetwork } from '#spec';
 import { pluginSchema } from './config-schema.ts';
 import { CtyError, type CtyValue, decodeCty } from './cty.ts';
 import { type Complain, complainTo, decodeFields, type Problem } from './decode-fields.ts';
 import { PluginError } from './error.ts';
 import type { LogLevel } from './log-level.ts';
-import { type ManagedNetworkConfig, readNetworks } from './managed-networks.ts';
+import { readNetworks } from './managed-networks.ts';
 import type { Decoded, Fields } from './schema.ts';
 
 /** The operator's configuration, checked. */
@@ -14,7 +15,7 @@ export interface PluginConfig {
   readonly imagePaths: readonly string[];
   readonly logLevel: LogLevel;
   readonly uidRange: { readonly min: number; readonly max: number };
-  readonly managedNetworks: readonly ManagedNetworkConfig[];
+  readonly managedNetworks: readonly ManagedNetwork[];
   readonly limits: LimitsConfig;
 }
 

@@ -1,6 +1,6 @@
 import { arch } from 'node:os';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import type { Arch } from '#vm';
+import type { Arch } from '#spec';
 import { BackendHolder, type CreateBackend } from './backend.ts';
 import { baseService } from './base-service.ts';
 import { type Compute, hostCompute } from './compute.ts';

@@ -7,7 +7,7 @@ import type {
   UserData,
   VmIdentity,
   VmSpec,
-} from '#vm';
+} from '#spec';
 import { type LimitsConfig, listProblems } from './config.ts';
 import { taskSchema } from './config-schema.ts';
 import { CtyError, type CtyValue, decodeCty } from './cty.ts';

@@ -1,5 +1,6 @@
 import type { Logger } from '#host';
-import type { Domain, ExitResult, StopRequest, VmSpec } from '#vm';
+import type { VmSpec } from '#spec';
+import type { Domain, ExitResult, StopRequest } from '#vm';
 import type { Backend } from './backend.ts';
 import { PluginError, taskNotFound } from './error.ts';
 import type { TaskName } from './events.ts';

@@ -1,5 +1,6 @@
-import type { Emulator, Logger } from '#host';
+import type { Logger } from '#host';
 import type { Networks } from '#net';
+import type { Emulator } from '#qemu';
 import type { UidRange } from './uid.ts';
 
 /** What every part of this room works with: the plugin's settings and the things made from them once. */

@@ -1,8 +1,8 @@
-import type { Emulator, Firmware } from '#host';
 import { bootKind, type OpenImage } from '#image';
+import { type Emulator, usableFirmware } from '#qemu';
+import type { VmSpec } from '#spec';
 import { VmError } from './error.ts';
 import type { FirmwarePlan } from './plan.ts';
-import type { VmSpec } from './spec.ts';
 
 /** BIOS or UEFI: as the job says, else as the disk's first sectors ask for. */
 export async function planFirmware(
@@ -26,9 +26,4 @@ export async function planFirmware(
     );
   }
   return { kind: 'uefi', codePath: uefi.code, varsTemplate: uefi.vars };
-}
-
-/** Firmware with keys would refuse unsigned systems; with system management mode it needs another machine. */
-export function usableFirmware({ firmware }: Emulator): Firmware | undefined {
-  return firmware.find((it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot);
 }

@@ -1,19 +1,6 @@
 export { VmError, type VmErrorCode } from './error.ts';
 export { QemuVirtualizer, type VirtualizerOptions } from './qemu.ts';
 export type {
-  AcceleratorChoice,
-  Arch,
-  DiskSpec,
-  FirmwareChoice,
-  GuestSpec,
-  NicSpec,
-  PortSpec,
-  ShareSpec,
-  UserData,
-  VmIdentity,
-  VmSpec,
-} from './spec.ts';
-export type {
   Domain,
   DomainEvent,
   DomainGetter,

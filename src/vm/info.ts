@@ -2,11 +2,10 @@ import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Emulator, findEmulators, findProgram, type Waiting } from '#host';
+import { findProgram, type Waiting } from '#host';
+import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { VmHost } from './deps.ts';
 import { messageOf } from './error.ts';
-import { usableFirmware } from './firmware.ts';
-import { probeKvmForVms } from './kvm-access.ts';
 import { shareTools } from './shares.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
 

@@ -17,12 +17,13 @@ import {
   type Waiting,
 } from '#host';
 import type { AttachedNic } from '#net';
+import { vmGid } from '#qemu';
 import { QmpClient } from '#qmp';
+import type { VmSpec } from '#spec';
 import type { StartRequest } from './apply.ts';
 import type { Descriptors } from './descriptors.ts';
 import { messageOf, VmError } from './error.ts';
 import { openJournal } from './journal.ts';
-import { vmGid } from './kvm-access.ts';
 import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
@@ -30,7 +31,6 @@ import type { VmPaths } from './paths.ts';
 import type { VmPlan } from './plan.ts';
 import { type VmRecord, writeRecord } from './record.ts';
 import type { PreparedShare } from './shares.ts';
-import type { VmSpec } from './spec.ts';
 import { lastWords } from './tail.ts';
 import type { VmUndo } from './undo.ts';
 import type { DomainNetwork } from './virtualizer.ts';

@@ -1,7 +1,7 @@
+import type { Arch, ShareSpec, VmSpec } from '#spec';
 import { qemuArguments } from './argv.ts';
 import { VmError } from './error.ts';
 import { uuidOf, type VmPaths } from './paths.ts';
-import type { Arch, ShareSpec, VmSpec } from './spec.ts';
 
 /**
  * A descriptor that QEMU inherits, by its role. The plan's list gives their order: the first is number 3 in QEMU.

@@ -1,16 +1,16 @@
 import { mkdir, readdir } from 'node:fs/promises';
-import { bootId, findEmulators, findProgram, type Logger, type Waiting } from '#host';
-import { type ManagedNetwork, Networks } from '#net';
+import { bootId, findProgram, type Logger, type Waiting } from '#host';
+import { Networks } from '#net';
+import { findEmulators, probeKvmForVms } from '#qemu';
+import type { ManagedNetwork, VmSpec } from '#spec';
 import { startVm } from './apply.ts';
 import type { Accelerated, VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
 import { describeHost } from './info.ts';
-import { probeKvmForVms } from './kvm-access.ts';
 import type { Machine } from './machine.ts';
 import { vmPaths } from './paths.ts';
 import { recoverVm } from './recover.ts';
 import { Remover } from './remove.ts';
-import type { VmSpec } from './spec.ts';
 import { type StoryListener, StoryTeller } from './story.ts';
 import { firstSweepMs, isOrphan, sweepEveryMs } from './sweep.ts';
 import type {

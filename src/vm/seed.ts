@@ -11,10 +11,10 @@ import {
 import { openPath, type Waiting } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
+import type { UserData, VmSpec } from '#spec';
 import type { Descriptors } from './descriptors.ts';
 import { VmError } from './error.ts';
 import type { SharePlan } from './plan.ts';
-import type { UserData, VmSpec } from './spec.ts';
 
 /** cloud-init reads user-data whole; nobody writes more than this by hand. */
 const maxUserDataBytes = 1024 * 1024;

@@ -4,7 +4,6 @@ import {
   bindMountReadOnly,
   closeFd,
   connectUnix,
-  type Emulator,
   findProgram,
   type Logger,
   listenUnix,
@@ -15,10 +14,11 @@ import {
   type UndoLog,
   type Waiting,
 } from '#host';
+import type { Emulator } from '#qemu';
+import type { ShareSpec } from '#spec';
 import { messageOf, VmError } from './error.ts';
 import type { VmPaths } from './paths.ts';
 import type { SharePlan } from './plan.ts';
-import type { ShareSpec } from './spec.ts';
 import type { VmUndo } from './undo.ts';
 
 /** A share that is ready for QEMU; `fd` is a connection to its virtiofsd, the caller's to close. */

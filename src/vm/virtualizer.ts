@@ -1,4 +1,4 @@
-import type { VmSpec } from './spec.ts';
+import type { VmSpec } from '#spec';
 
 /** How a VM ended: exactly what WaitTask reports. Success is exitCode 0, signal 0 and no error. */
 export interface ExitResult {

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { type Emulator, findByMark, findEmulators, kill, probeKvm, spawnDetached } from '#host';
-import { guestWord } from '../../src/host/kvm-guest.ts';
-import { runGuest } from '../../src/host/kvm-probe.ts';
+import { findByMark, kill, spawnDetached } from '#host';
+import { type Emulator, findEmulators } from '#qemu';
+import { guestWord } from '../../src/qemu/kvm-guest.ts';
+import { probeKvm, runGuest } from '../../src/qemu/kvm-probe.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const mark = 'nomad-driver-qmp-kvm-probe';

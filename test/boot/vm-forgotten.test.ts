@@ -14,7 +14,7 @@ import {
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { identify } from '#host';
-import type { VmSpec } from '#vm';
+import type { VmSpec } from '#spec';
 import { undoStep } from '../../src/vm/undo.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '#host';
-import type { VmSpec } from '#vm';
+import type { VmSpec } from '#spec';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const KiB = 1024;

@@ -3,9 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { formatIpv4 } from '#spec';
 import { type DhcpQuery, decodeQuery, encodeReply } from '../../src/net/dhcp.ts';
 import { answer } from '../../src/net/dhcp-answer.ts';
-import { formatIpv4 } from '../../src/net/ipv4.ts';
 
 const claim = {
   ip: '192.168.122.87',

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { contains, parseIpv4 } from '#spec';
 import type { Claim } from '../../src/net/claim.ts';
 import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/claim.ts';
-import { contains, formatIpv4, parseIpv4, subnetOf } from '../../src/net/ipv4.ts';
 import {
   addressInAlias,
   bridgeMac,
@@ -16,7 +16,6 @@ import {
   tapName,
 } from '../../src/net/names.ts';
 import {
-  checkNetworks,
   checkPorts,
   findConflicts,
   networkSubnet,
@@ -97,33 +96,6 @@ test('a tap name that is taken is passed over', () => {
   assert.equal(planNic(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
   const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
   assert.throws(() => planNic(request, true, new Set(all)), { code: 'tap' });
-});
-
-const networks: Readonly<Record<string, readonly [object, RegExp | undefined]>> = {
-  'the default is fine': [{}, undefined],
-  'a name with a slash': [{ bridge: '../x' }, /not a name/],
-  'a name with a quote': [{ bridge: 'a"b' }, /not a name/],
-  'a name that is too long': [{ bridge: 'b'.repeat(16) }, /not a name/],
-  'no address': [{ address: '192.168.122' }, /not an IPv4 address/],
-  'an address with a leading zero': [{ address: '192.168.122.01' }, /not an IPv4 address/],
-  'the network itself': [{ address: '192.168.122.0' }, /not a host address/],
-  'the broadcast address': [{ address: '192.168.122.255' }, /not a host address/],
-  'a prefix without room': [{ prefix: 30 }, /not between 8 and 29/],
-  'a prefix that is too wide': [{ prefix: 4 }, /not between 8 and 29/],
-};
-for (const [name, [change, expected]] of Object.entries(networks)) {
-  test(`a configured network: ${name}`, () => {
-    const problems = checkNetworks([{ ...network, ...change }]);
-    if (expected === undefined) assert.deepEqual(problems, []);
-    else assert.match(problems.join('\n'), expected);
-  });
-}
-
-test('configured networks that share a bridge or addresses are refused', () => {
-  const second = { bridge: 'virbr1', address: '192.168.122.129', prefix: 25 };
-  assert.match(checkNetworks([network, second]).join(), /virbr0 and virbr1 overlap/);
-  assert.match(checkNetworks([network, network]).join(), /virbr0 is configured twice/);
-  assert.deepEqual(checkNetworks([network, { ...second, address: '10.0.0.1' }]), []);
 });
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };
@@ -242,18 +214,6 @@ test('networks that share addresses are found, and a network is no neighbour of 
   assert.equal(overlappingNetwork(network, [wide]), wide);
   assert.equal(overlappingNetwork({ ...network, bridge: 'b', prefix: 8 }, [record]), record);
   assert.equal(overlappingNetwork({ ...network, address: '10.0.0.1' }, [record]), undefined);
-});
-
-test('IPv4 text and numbers are each other’s inverse', () => {
-  fc.assert(
-    fc.property(fc.nat({ max: 0xffffffff }), (value) => {
-      assert.equal(parseIpv4(formatIpv4(value)), value);
-    }),
-  );
-  for (const text of ['', '1.2.3', '1.2.3.4.5', '256.1.1.1', '1.2.3.-4', '0x1.2.3.4', ' 1.2.3.4']) {
-    assert.equal(parseIpv4(text), undefined, text);
-  }
-  assert.equal(subnetOf(0xffffffff, 8).broadcast, 0xffffffff);
 });
 
 test('V-117 D20: claims and undo steps survive JSON; what isn’t one is told', () => {

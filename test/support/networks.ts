@@ -3,14 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findProgram, type Logger, UndoLog } from '#host';
-import {
-  type AttachedNic,
-  decodeNetUndo,
-  type ManagedNetwork,
-  type NetUndo,
-  Networks,
-  type NicRequest,
-} from '#net';
+import { type AttachedNic, decodeNetUndo, type NetUndo, Networks, type NicRequest } from '#net';
+import type { ManagedNetwork } from '#spec';
 import { command } from './netns.ts';
 
 export const virbr0: ManagedNetwork = {

@@ -10,6 +10,7 @@ import {
   type SpawnedProcess,
   spawnDetached,
 } from '#host';
+import type { VmSpec } from '#spec';
 import type {
   Domain,
   DomainEvent,
@@ -20,7 +21,6 @@ import type {
   StopRequest,
   Virtualizer,
   VirtualizerInfo,
-  VmSpec,
 } from '#vm';
 import { VmError } from '../../src/vm/error.ts';
 

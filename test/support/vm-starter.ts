@@ -1,6 +1,6 @@
 // A process that starts one VM and is there to be killed: argv[2] is {options, spec} as JSON. It says `ready`, waits for
 // a line on stdin, starts the VM and says its record as JSON. It ends with its stdin.
-import { findEmulators } from '#host';
+import { findEmulators } from '#qemu';
 import { QemuVirtualizer } from '#vm';
 import { collect, soon } from './vm.ts';
 

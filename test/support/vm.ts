@@ -17,13 +17,13 @@ import { createInterface } from 'node:readline';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findByMark, type Logger } from '#host';
+import type { VmSpec } from '#spec';
 import {
   type Domain,
   type DomainEvent,
   type DomainRecord,
   QemuVirtualizer,
   type VirtualizerOptions,
-  type VmSpec,
 } from '#vm';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/paths.ts';
 import { type ProcessFigures, processFigures } from '../../src/vm/stats.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { VmSpec } from '#vm';
+import type { VmSpec } from '#spec';
 import { vmPaths } from '../../src/vm/paths.ts';
 import {
   type PlanFacts,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Emulator } from '#host';
+import type { Emulator } from '#qemu';
 import { dialectOf, shareTools, virtiofsdArguments } from '../../src/vm/shares.ts';
 import { tmpDir } from '../support/tmp.ts';
 

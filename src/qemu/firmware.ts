@@ -55,6 +55,15 @@ export function findFirmware(
   return [...known.values()];
 }
 
+/** Firmware with keys would refuse unsigned systems; with system management mode it needs another machine. */
+export function usableFirmware({
+  firmware,
+}: {
+  readonly firmware: readonly Firmware[];
+}): Firmware | undefined {
+  return firmware.find((it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot);
+}
+
 function plainFirmware(code: string, vars: string): Firmware {
   return { code, vars, format: 'raw', secureBoot: false, keysEnrolled: false, needsSmm: false };
 }

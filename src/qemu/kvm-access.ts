@@ -1,6 +1,7 @@
 import { type Stats, statSync } from 'node:fs';
-import { type Emulator, type KvmVerdict, probeKvm, type Waiting } from '#host';
-import type { UidRange } from './uid.ts';
+import type { Waiting } from '#host';
+import type { Emulator } from './emulator.ts';
+import { type KvmVerdict, probeKvm } from './kvm-probe.ts';
 
 const device = '/dev/kvm';
 const groupReadWrite = 0o060;
@@ -22,7 +23,7 @@ export function vmGid(
 /** Whether KVM works for the users that VMs run as. */
 export function probeKvmForVms(
   emulator: Emulator,
-  { min: uid }: UidRange,
+  { min: uid }: { readonly min: number },
   waiting: Waiting,
 ): Promise<KvmVerdict> {
   return probeKvm(emulator, waiting, { uid, gid: vmGid(uid) });

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { findEmulators, findProgram } from '#host';
-import { parseMachines, parseVersion } from '../../src/host/facts.ts';
-import { findFirmware, parseDescriptor } from '../../src/host/firmware.ts';
+import { findProgram } from '#host';
+import { findEmulators } from '#qemu';
+import { parseMachines, parseVersion } from '../../src/qemu/emulator.ts';
+import { findFirmware, parseDescriptor } from '../../src/qemu/firmware.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

@@ -1,13 +1,23 @@
 import { constants, readFileSync, statSync } from 'node:fs';
 import { machine } from 'node:os';
-import { closeFd, memfd, openPath } from './descriptor.ts';
-import { HostError } from './error.ts';
-import type { Emulator } from './facts.ts';
+import {
+  closeFd,
+  findByMark,
+  HostError,
+  identify,
+  isAlive,
+  kill,
+  limitProcess,
+  memfd,
+  openPath,
+  type ProcessIdentity,
+  pause,
+  type SpawnedProcess,
+  spawnDetached,
+  type Waiting,
+} from '#host';
+import type { Emulator } from './emulator.ts';
 import { guestWord, testGuest } from './kvm-guest.ts';
-import { limitProcess } from './limits.ts';
-import { findByMark, identify, isAlive, kill, type ProcessIdentity } from './process.ts';
-import { type SpawnedProcess, spawnDetached } from './spawn.ts';
-import { pause, type Waiting } from './waiting.ts';
 
 const kvmDevice = '/dev/kvm';
 

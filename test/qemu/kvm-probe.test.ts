@@ -9,8 +9,8 @@ import {
   type Program,
   testGuest,
   x86Program,
-} from '../../src/host/kvm-guest.ts';
-import { type GuestRun, judge } from '../../src/host/kvm-probe.ts';
+} from '../../src/qemu/kvm-guest.ts';
+import { type GuestRun, judge } from '../../src/qemu/kvm-probe.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });

@@ -1,15 +1,12 @@
-import { accessSync, constants, statSync } from 'node:fs';
 import { machine } from 'node:os';
-import { join } from 'node:path';
-import { HostError, hostError } from './error.ts';
+import { findProgram, PerFile, runProgram, type Waiting } from '#host';
+import type { Arch } from '#spec';
+import { QemuError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
-import { PerFile } from './per-file.ts';
-import { runProgram } from './spawn.ts';
-import type { Waiting } from './waiting.ts';
 
 /** One installed QEMU system emulator and what it can do. */
 export interface Emulator {
-  readonly arch: 'x86_64' | 'aarch64';
+  readonly arch: Arch;
   readonly path: string;
   /** E.g. '7.2.22'. */
   readonly version: string;
@@ -28,32 +25,10 @@ export interface Emulator {
 }
 
 const architectures = ['x86_64', 'aarch64'] as const;
-const usualDirectories = ['/usr/sbin', '/sbin', '/usr/lib/qemu', '/usr/libexec'];
 const runDeadlineMs = 10_000;
 
 /** The machine family a VM gets when the job names none. */
 const families = { x86_64: 'q35', aarch64: 'virt' } as const;
-
-/** An executable file of that name on $PATH, in `extraDirs` or where system programs usually are. Absolute path. */
-export function findProgram(
-  name: string,
-  extraDirs: readonly string[] = [],
-  path: string = process.env.PATH ?? '',
-): string | undefined {
-  return [...path.split(':'), ...extraDirs, '/usr/bin', '/bin', ...usualDirectories]
-    .filter((directory) => directory.startsWith('/'))
-    .map((directory) => join(directory, name))
-    .find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
-}
 
 const known = new PerFile<Emulator>();
 
@@ -101,10 +76,7 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
   const version = parseVersion(versionText ?? '');
   const { names, versionedDefault } = parseMachines(machineText ?? '', families[arch]);
   if (version === undefined || versionedDefault === undefined) {
-    throw new HostError(
-      'emulator',
-      `${path} names neither its version nor a ${families[arch]} machine`,
-    );
+    throw new QemuError(`${path} names neither its version nor a ${families[arch]} machine`);
   }
   const devices = new Set(
     [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, it]) => it),
@@ -124,12 +96,13 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
 async function say(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
   const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(runDeadlineMs)]);
   const what = `asking ${path} ${args.join(' ')}`;
-  const result = await runProgram({ program: path, args }, { signal }).catch((error: unknown) => {
-    throw hostError('emulator', what, error);
+  const result = await runProgram({ program: path, args }, { signal }).catch((cause: unknown) => {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new QemuError(`${what}: ${reason}`, { cause });
   });
   if (result.code === 0) return result.stdout;
   const words = result.stderr.trim().split('\n')[0] ?? '';
-  throw new HostError('emulator', `${what}: exit ${result.code ?? result.signal}: ${words}`);
+  throw new QemuError(`${what}: exit ${result.code ?? result.signal}: ${words}`);
 }
 
 /** The version in what `--version` prints; a distribution's suffix is left out. */

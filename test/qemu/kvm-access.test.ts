@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { vmGid } from '../../src/vm/kvm-access.ts';
+import { vmGid } from '../../src/qemu/kvm-access.ts';
 
 const cases = [
   ['no device: a group of its own', undefined, 7000],

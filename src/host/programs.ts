@@ -1,0 +1,25 @@
+import { accessSync, constants, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+const usualDirectories = ['/usr/sbin', '/sbin', '/usr/lib/qemu', '/usr/libexec'];
+
+/** An executable file of that name on $PATH, in `extraDirs` or where system programs usually are. Absolute path. */
+export function findProgram(
+  name: string,
+  extraDirs: readonly string[] = [],
+  path: string = process.env.PATH ?? '',
+): string | undefined {
+  return [...path.split(':'), ...extraDirs, '/usr/bin', '/bin', ...usualDirectories]
+    .filter((directory) => directory.startsWith('/'))
+    .map((directory) => join(directory, name))
+    .find(isExecutable);
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return statSync(path).isFile();
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,29 @@
+export {
+  contains,
+  formatIpv4,
+  formatSubnet,
+  isLoopback,
+  parseIpv4,
+  type Subnet,
+  subnetOf,
+} from './ipv4.ts';
+export {
+  checkNetworks,
+  type HostAccess,
+  type ManagedNetwork,
+  overlap,
+  splitAddress,
+} from './network.ts';
+export type {
+  AcceleratorChoice,
+  Arch,
+  DiskSpec,
+  FirmwareChoice,
+  GuestSpec,
+  NicSpec,
+  PortSpec,
+  ShareSpec,
+  UserData,
+  VmIdentity,
+  VmSpec,
+} from './vm.ts';

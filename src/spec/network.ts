@@ -1,0 +1,110 @@
+import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
+
+export type HostAccess = 'closed' | 'open';
+
+/** A network that the driver makes on first use, with the host's address in it. */
+export interface ManagedNetwork {
+  readonly bridge: string;
+  /** Dotted decimal. */
+  readonly address: string;
+  /** 8 to 29. */
+  readonly prefix: number;
+  /** What guests are given; the host's own servers when absent. */
+  readonly nameservers?: readonly string[];
+  /**
+   * Whether guests may reach what listens on the host itself. `closed`, the default, leaves them DHCP, DNS and ping;
+   * published ports are not on the host but in other guests, and stay reachable.
+   */
+  readonly hostAccess?: HostAccess;
+}
+
+/** One thing wrong with the network at `index` of the list; `key` is the one of its configuration block. */
+export interface NetworkProblem {
+  readonly index: number;
+  readonly key: string;
+  readonly text: string;
+}
+
+/** Every problem of the configured networks, each alone and between them; [] when fine. */
+export function checkNetworks(networks: readonly ManagedNetwork[]): readonly NetworkProblem[] {
+  return networks.flatMap((network, index) => {
+    const earlier = networks.slice(0, index);
+    const problems = [
+      ...checkBridge(network, earlier),
+      ...checkAddress(network, earlier),
+      ...checkNameservers(network.nameservers ?? []),
+    ];
+    return problems.map(([key, text]) => ({ index, key, text }));
+  });
+}
+
+type Problem = readonly [key: string, text: string];
+
+function checkBridge(
+  { bridge }: ManagedNetwork,
+  earlier: readonly ManagedNetwork[],
+): readonly Problem[] {
+  // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(bridge)) {
+    const rule =
+      '1 to 15 letters, digits, dots, dashes and underscores, the first a letter or digit';
+    return [['bridge', `${JSON.stringify(bridge)} is not a name for a bridge (${rule})`]];
+  }
+  return earlier.some((other) => other.bridge === bridge)
+    ? [['bridge', `${bridge} is defined twice`]]
+    : [];
+}
+
+function checkAddress(
+  network: ManagedNetwork,
+  earlier: readonly ManagedNetwork[],
+): readonly Problem[] {
+  const subnet = hostSubnet(network);
+  const written = JSON.stringify(formatAddress(network));
+  if (typeof subnet === 'string') return [['address', `${written} ${subnet}`]];
+  return earlier.flatMap((other): Problem[] => {
+    const theirs = hostSubnet(other);
+    if (typeof theirs === 'string' || !overlap(subnet, theirs)) return [];
+    const text = `${written} overlaps with ${JSON.stringify(formatAddress(other))} of bridge ${other.bridge}`;
+    return [['address', text]];
+  });
+}
+
+/** The network around a host's address, or what is wrong with that address. */
+function hostSubnet({ address, prefix }: ManagedNetwork): Subnet | string {
+  const number = parseIpv4(address);
+  // Outside of these there is no room for guests, or it can't be meant.
+  if (number === undefined || !(prefix >= 8 && prefix <= 29)) {
+    return 'is not an IPv4 address with a prefix length from 8 to 29, such as "192.168.122.1/24"';
+  }
+  const subnet = subnetOf(number, prefix);
+  if (number !== subnet.network && number !== subnet.broadcast) return subnet;
+  const which = number === subnet.network ? 'first' : 'last';
+  const better = `${formatIpv4(subnet.network + 1)}/${prefix}`;
+  return `is the ${which} address of its network, which no host can have: try "${better}"`;
+}
+
+function checkNameservers(nameservers: readonly string[]): readonly Problem[] {
+  return nameservers.flatMap((server, at): Problem[] =>
+    parseIpv4(server) === undefined
+      ? [[`nameservers[${at}]`, `${JSON.stringify(server)} is not an IPv4 address`]]
+      : [],
+  );
+}
+
+/** `192.168.122.1/24` → address and prefix; what has no such form is all address, with a prefix of NaN. */
+export function splitAddress(text: string): { readonly address: string; readonly prefix: number } {
+  const [, address, prefix] = /^([^/]*)\/(\d{1,2})$/.exec(text) ?? [];
+  return address === undefined
+    ? { address: text, prefix: NaN }
+    : { address, prefix: Number(prefix) };
+}
+
+function formatAddress({ address, prefix }: Pick<ManagedNetwork, 'address' | 'prefix'>): string {
+  return Number.isNaN(prefix) ? address : `${address}/${prefix}`;
+}
+
+/** Whether two subnets share addresses: then one is inside the other. */
+export function overlap(one: Subnet, other: Subnet): boolean {
+  return contains(one, other.network) || contains(other, one.network);
+}
