@@ -23,17 +23,14 @@ export { withNetns } from './netns.ts';
 export { PerFile } from './per-file.ts';
 export {
   bootId,
-  findByMark,
-  findByUser,
   identify,
   isAlive,
   kill,
-  killByMark,
   type ProcessIdentity,
   pidfdSignal,
-  userOf,
   waitGone,
 } from './process.ts';
+export { findByMark, findByUser, killByMark, type MarkedProcess } from './process-search.ts';
 export { findProgram } from './programs.ts';
 export { connectUnix, listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
 export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
@@ -47,4 +44,4 @@ export {
   spawnDetached,
 } from './spawn.ts';
 export { readUndoLog, type Undo, type UndoFailure, UndoLog } from './undo-log.ts';
-export { pause, type Waiting } from './waiting.ts';
+export { orAborted, pause, type Waiting } from './waiting.ts';

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { closeFd } from './descriptor.ts';
 import { errnoOf, HostError } from './error.ts';
 import { attempt, libcError } from './libc.ts';
@@ -81,41 +81,6 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.startTicks === identity.startTicks;
 }
 
-/** The user a process runs as; undefined when it is gone. */
-export function userOf(pid: number): number | undefined {
-  // The kernel gives a process's directory to its effective user.
-  return statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.uid;
-}
-
-/** All processes that run as this user, zombies left out. */
-export function findByUser(uid: number): readonly ProcessIdentity[] {
-  return pids()
-    .filter((pid) => userOf(pid) === uid)
-    .flatMap((pid) => identify(pid) ?? []);
-}
-
-/** All processes but this one that have an argument with `mark` in it. */
-export function findByMark(mark: string): readonly ProcessIdentity[] {
-  if (mark === '') throw new RangeError('an empty mark is in every argument');
-  return pids()
-    .filter((pid) => pid !== process.pid && argumentsOf(pid).some((it) => it.includes(mark)))
-    .flatMap((pid) => identify(pid) ?? []);
-}
-
-function pids(): readonly number[] {
-  return readdirSync('/proc')
-    .filter((entry) => /^\d+$/.test(entry))
-    .map(Number);
-}
-
-function argumentsOf(pid: number): readonly string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-  } catch {
-    return []; // gone, or not ours to look at and then not ours to end either
-  }
-}
-
 /**
  * Sends a signal to exactly this process, by number (0 only asks). false: it is gone, or its pid belongs to another one
  * now. The descriptor pins the pid before the identity is checked, so nothing can slip in between.
@@ -148,11 +113,4 @@ export async function waitGone(identity: ProcessIdentity, waiting: Waiting): Pro
 export async function kill(identity: ProcessIdentity, waiting: Waiting): Promise<void> {
   pidfdSignal(identity, sigkill);
   await waitGone(identity, waiting);
-}
-
-/** Kills every process with the mark in an argument, and those that turn up meanwhile. */
-export async function killByMark(mark: string, waiting: Waiting): Promise<void> {
-  for (let found = findByMark(mark); found.length > 0; found = findByMark(mark)) {
-    await Promise.all(found.map((identity) => kill(identity, waiting)));
-  }
 }

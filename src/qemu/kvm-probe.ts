@@ -8,9 +8,9 @@ import {
   isAlive,
   kill,
   limitProcess,
+  type MarkedProcess,
   memfd,
   openPath,
-  type ProcessIdentity,
   pause,
   type SpawnedProcess,
   spawnDetached,
@@ -158,7 +158,7 @@ export async function runGuest(
   waiting: Waiting,
   user?: ProbeUser,
 ): Promise<GuestRun> {
-  await sweep(waiting);
+  await sweep(user, waiting);
   const disk = memfd('kvm-probe-disk', testGuest(emulator.arch).image());
   const serial = memfd('kvm-probe-serial', new Uint8Array());
   const messages = memfd('kvm-probe-messages', new Uint8Array());
@@ -232,22 +232,14 @@ async function watch(
 }
 
 /** Ends test guests whose maker was killed before it could. */
-async function sweep(waiting: Waiting): Promise<void> {
-  for (const guest of findByMark(markPrefix)) {
+async function sweep(user: ProbeUser | undefined, waiting: Waiting): Promise<void> {
+  for (const guest of await findByMark(markPrefix, user === undefined ? [] : [user.uid], waiting)) {
     if (!makerLives(guest)) await kill(guest, waiting);
   }
 }
 
-function makerLives({ pid, bootId }: ProcessIdentity): boolean {
+function makerLives({ args, bootId }: MarkedProcess): boolean {
   const mark = new RegExp(`${markPrefix}-(\\d+)-(\\d+)`);
-  const [, maker, startTicks = ''] = mark.exec(readCommandLine(pid)) ?? [];
+  const [, maker, startTicks = ''] = mark.exec(args.join(' ')) ?? [];
   return isAlive({ pid: Number(maker), startTicks, bootId });
-}
-
-function readCommandLine(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1');
-  } catch {
-    return '';
-  }
 }

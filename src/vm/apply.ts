@@ -97,6 +97,7 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
     spec.name,
     { dir: `${host.dataDir}/uids`, range: host.uidRange },
     (file, make) => undo.perform({ kind: 'uid', file, name: spec.name }, make),
+    waiting,
   );
   const [nics, shares] = await both(
     inWords('network', () => attachNics(request, undo, fds, waiting)),

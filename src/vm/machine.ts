@@ -1,4 +1,11 @@
-import { type CgroupPlan, type Logger, oomKills, type ProcessIdentity, pidfdSignal } from '#host';
+import {
+  type CgroupPlan,
+  type Logger,
+  oomKills,
+  orAborted,
+  type ProcessIdentity,
+  pidfdSignal,
+} from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
 import { attributesOf } from './attributes.ts';
 import { messageOf, VmError } from './error.ts';
@@ -7,7 +14,6 @@ import { seemsAlive, whenGone } from './gone.ts';
 import { IoRetry } from './io-retry.ts';
 import { Journal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
-import { orAborted } from './or-aborted.ts';
 import { Ownership } from './ownership.ts';
 import type { VmPaths } from './paths.ts';
 import { QmpLink } from './qmp-link.ts';
@@ -26,12 +32,10 @@ import type {
   StopRequest,
 } from './virtualizer.ts';
 
-const sigkill = 9;
-const sigterm = 15;
+const [sigkill, sigterm] = [9, 15];
 /** A process that waits for a disk can't die before the disk answers. */
 const killMs = 30_000;
 const statusMs = 1000;
-const MiB = 1024 * 1024;
 
 export interface MachineParts {
   readonly record: VmRecord;
@@ -137,7 +141,7 @@ export class Machine implements Domain {
 
   async usage({ signal }: { readonly signal: AbortSignal }): Promise<DomainUsage> {
     const { identity, helperPids, record } = this.#parts;
-    const guest = await guestMemory(this.#qmp.client, record.memoryMiB * MiB, { signal });
+    const guest = await guestMemory(this.#qmp.client, record.memoryMiB * 2 ** 20, { signal });
     return measure([identity.pid, ...helperPids], guest, undefined);
   }
 
@@ -167,8 +171,8 @@ export class Machine implements Domain {
   }
 
   /** Lets go of everything in this process, once the VM has ended: what was logged is passed on first. */
-  async finish(): Promise<void> {
-    await this.#finished;
+  finish(): Promise<void> {
+    return this.#finished;
   }
 
   /** Lets go of the VM without touching it: for the end of the plugin. */

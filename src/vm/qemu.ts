@@ -12,7 +12,7 @@ import { vmPaths } from './paths.ts';
 import { recoverVm } from './recover.ts';
 import { Remover } from './remove.ts';
 import { type StoryListener, StoryTeller } from './story.ts';
-import { firstSweepMs, isOrphan, sweepEveryMs } from './sweep.ts';
+import { firstSweepMs, isOrphan, sweepEveryMs, sweepLookMs } from './sweep.ts';
 import type {
   Domain,
   DomainGetter,
@@ -174,8 +174,9 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     if (this.#domains.has(name)) return false;
     const { dataDir, runDir } = this.#host;
     const question = { paths: vmPaths(name, dataDir, runDir), nodeId: this.#nodeId };
+    const waiting = { signal: AbortSignal.timeout(sweepLookMs) };
     const forgotten = this.#remover.unfinished.has(name);
-    if (!forgotten && !(await isOrphan({ ...question, nowMs: Date.now() }))) return false;
+    if (!forgotten && !(await isOrphan({ ...question, nowMs: Date.now() }, waiting))) return false;
     await this.#remover.remove(name);
     return true;
   }

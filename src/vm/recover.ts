@@ -14,6 +14,7 @@ import type { DomainRecord, RecoverSpec } from './virtualizer.ts';
 
 /** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
 const greetingMs = 500;
+const helpersMs = 2000;
 
 export interface RecoverRequest {
   readonly known: DomainRecord;
@@ -57,11 +58,7 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
     status: undefined,
     relays: openLogs(request, paths),
     lastWords: () => lastWords(paths.messages),
-    helperPids: alive
-      ? findByMark(`${paths.shares}/`)
-          .map((it) => it.pid)
-          .filter((pid) => pid !== known.pid)
-      : [],
+    helperPids: alive ? await findHelpers(paths, known.pid) : [],
     network: networkOf(record),
     cgroup: record.cgroup && { ...record.cgroup, oomFile: record.cgroup.oomFile },
     log: host.log,
@@ -69,6 +66,13 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
   });
   host.log.info('VM adopted', { vm: known.name, pid: known.pid, alive });
   return machine;
+}
+
+/** The programs that serve shares; without them only figures are missing. */
+async function findHelpers(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
+  const waiting = { signal: AbortSignal.timeout(helpersMs) };
+  const found = await findByMark(`${paths.shares}/`, [], waiting).catch(() => []);
+  return found.map((it) => it.pid).filter((pid) => pid !== qemuPid);
 }
 
 async function adoptNics({ host }: RecoverRequest, record: VmRecord): Promise<void> {

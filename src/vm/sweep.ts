@@ -1,11 +1,13 @@
 import { access, stat } from 'node:fs/promises';
-import { findByMark } from '#host';
+import { findByMark, type Waiting } from '#host';
 import type { VmPaths } from './paths.ts';
 import { readRecord } from './record.ts';
 
 /** Nomad recovers its tasks within seconds of a start; what nobody has claimed by then is looked at. */
 export const firstSweepMs = 60_000;
 export const sweepEveryMs = 10 * 60_000;
+/** Longest look at one VM. */
+export const sweepLookMs = 10_000;
 
 export interface SweepQuestion {
   readonly paths: VmPaths;
@@ -19,11 +21,15 @@ export interface SweepQuestion {
  * no process any more; or it never got as far as having a record and nothing has happened in its directory for as
  * long as a start may take.
  */
-export async function isOrphan({ paths, nodeId, nowMs }: SweepQuestion): Promise<boolean> {
+export async function isOrphan(
+  { paths, nodeId, nowMs }: SweepQuestion,
+  waiting: Waiting,
+): Promise<boolean> {
   const record = await readRecord(paths.record);
   if (record !== undefined) {
     if (await exists(record.allocDir)) return false;
-    return (nodeId !== '' && record.nodeId === nodeId) || findByMark(record.uuid).length === 0;
+    if (nodeId !== '' && record.nodeId === nodeId) return true;
+    return (await findByMark(record.uuid, [record.uid], waiting)).length === 0;
   }
   return nowMs - (await stat(paths.dir)).mtimeMs > sweepEveryMs;
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { findByUser } from '#host';
+import { findByUser, type Waiting } from '#host';
 import { VmError } from './error.ts';
 
 export interface UidRange {
@@ -17,6 +17,7 @@ export async function claimUid(
   name: string,
   { dir, range }: { readonly dir: string; readonly range: UidRange },
   perform: (file: string, action: () => Promise<boolean>) => Promise<boolean>,
+  waiting: Waiting,
 ): Promise<number> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const size = range.max - range.min + 1;
@@ -25,7 +26,7 @@ export async function claimUid(
     const uid = range.min + ((start + step) % size);
     const file = `${dir}/${uid}`;
     // A process of that user without a claim is what another data directory has, or what would not die.
-    if ((await isTaken(file)) || findByUser(uid).length > 0) continue;
+    if ((await isTaken(file)) || (await findByUser(uid, waiting)).length > 0) continue;
     const made = await perform(file, () => claim(file, name));
     if (made) return uid;
   }
@@ -38,9 +39,9 @@ export async function claimUid(
  * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError 'destroy' while a process still has
  * the id: the next VM must not share its user with an emulator that does not die.
  */
-export async function releaseUid(file: string, name: string): Promise<void> {
+export async function releaseUid(file: string, name: string, waiting: Waiting): Promise<void> {
   if ((await ownerOf(file)) !== name) return;
-  const [left] = findByUser(Number(basename(file)));
+  const [left] = await findByUser(Number(basename(file)), waiting);
   if (left !== undefined) {
     throw new VmError('destroy', `process ${left.pid} still runs as user ${basename(file)}`);
   }

@@ -1,6 +1,6 @@
 import { readlink, realpath, rm } from 'node:fs/promises';
 import * as v from 'valibot';
-import { findByMark, kill, unmount, userOf, type Waiting } from '#host';
+import { findByMark, kill, unmount, type Waiting } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { VmError } from './error.ts';
 import { releaseUid } from './uid.ts';
@@ -71,7 +71,7 @@ export async function undoStep(
       await killMarked(step, waiting);
       return;
     case 'uid':
-      await releaseUid(step.file, step.name);
+      await releaseUid(step.file, step.name, waiting);
       return;
     case 'net':
       await networks.undo(step.step, waiting);
@@ -87,10 +87,10 @@ async function killMarked(
   waiting: Waiting,
 ): Promise<void> {
   const real = await realpath(program).catch(() => program);
-  for (const identity of findByMark(mark)) {
+  for (const identity of await findByMark(mark, [uid ?? 0], waiting)) {
     const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
     // After an upgrade of the package the kernel says that the running program's file is gone.
     const ours = [program, real].includes(exe.replace(/ \(deleted\)$/, ''));
-    if (ours || (uid !== undefined && userOf(identity.pid) === uid)) await kill(identity, waiting);
+    if (ours || identity.uid === uid) await kill(identity, waiting);
   }
 }

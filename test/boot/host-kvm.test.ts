@@ -8,6 +8,7 @@ import { probeKvm, runGuest } from '../../src/qemu/kvm-probe.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const mark = 'nomad-driver-qmp-kvm-probe';
+const nobody = { uid: 65_534, gid: 65_534 };
 const waiting = (ms = 20_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
 async function emulatorFor(t: TestContext): Promise<Emulator | undefined> {
@@ -16,9 +17,12 @@ async function emulatorFor(t: TestContext): Promise<Emulator | undefined> {
 }
 
 /** Processes and descriptors that a probe might leave. */
-function leftovers(): { readonly processes: number; readonly descriptors: number } {
+async function leftovers(): Promise<{
+  readonly processes: number;
+  readonly descriptors: number;
+}> {
   return {
-    processes: findByMark(`${mark}-${process.pid}-`).length,
+    processes: (await findByMark(`${mark}-${process.pid}-`, [nobody.uid], waiting())).length,
     descriptors: readdirSync('/proc/self/fd').length,
   };
 }
@@ -26,13 +30,13 @@ function leftovers(): { readonly processes: number; readonly descriptors: number
 test('the probe guest runs to its end', async (t) => {
   const emulator = await emulatorFor(t);
   if (emulator === undefined) return;
-  const before = leftovers();
+  const before = await leftovers();
   const run = await runGuest(emulator, ['-accel', 'tcg'], waiting());
   assert.equal(run.messages, '');
   assert.equal(run.end, 'exit');
   assert.equal(run.code, 0);
   assert.ok(run.serial.includes(guestWord));
-  assert.deepEqual(leftovers(), before);
+  assert.deepEqual(await leftovers(), before);
 });
 
 test('V-79: the probe guest for arm64 runs to its end', async (t) => {
@@ -51,7 +55,6 @@ test('V-129: the probe runs with the rights a VM will have', async (t) => {
   const emulator = await emulatorFor(t);
   if (emulator === undefined) return;
   if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root to become another user')) return;
-  const nobody = { uid: 65_534, gid: 65_534 };
   const run = await runGuest(emulator, ['-accel', 'tcg'], waiting(), nobody);
   assert.ok(run.serial.includes(guestWord), run.messages);
 });
@@ -59,7 +62,7 @@ test('V-129: the probe runs with the rights a VM will have', async (t) => {
 test('V-75: whether KVM is usable is found out by running a guest, quickly and tidily', async (t) => {
   const emulator = await emulatorFor(t);
   if (emulator === undefined) return;
-  const before = leftovers();
+  const before = await leftovers();
   const begin = Date.now();
   const verdict = await probeKvm(emulator, waiting());
   assert.ok(Date.now() - begin < 6000);
@@ -67,7 +70,7 @@ test('V-75: whether KVM is usable is found out by running a guest, quickly and t
   assert.ok(verdict.reason.length > 10);
   if (!canOpen('/dev/kvm')) assert.equal(verdict.usable, false);
   assert.equal(await probeKvm(emulator, waiting()), verdict, 'remembered');
-  assert.deepEqual(leftovers(), before);
+  assert.deepEqual(await leftovers(), before);
 });
 
 function canOpen(path: string): boolean {
@@ -92,11 +95,11 @@ test('a guest of another architecture never gets KVM', async (t) => {
 test('an impatient caller ends the probe and its QEMU', async (t) => {
   const emulator = await emulatorFor(t);
   if (emulator === undefined) return;
-  const before = leftovers();
+  const before = await leftovers();
   await assert.rejects(runGuest(emulator, ['-accel', 'tcg', '-S'], waiting(60)), {
     name: 'TimeoutError',
   });
-  assert.deepEqual(leftovers(), before);
+  assert.deepEqual(await leftovers(), before);
 });
 
 test('a probe guest whose maker was killed is ended by the next probe', async (t) => {

@@ -92,7 +92,7 @@ test('P-23 P-26 P-27 P-36: a task on the real QEMU from StartTask to DestroyTask
   assert.equal(await stats.end, 0);
   assert.equal((await client.call(method.inspectTask, { taskId })).task?.state, 2);
   await client.call(method.destroyTask, { taskId, force });
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
   await log.ended;
 });
 
@@ -104,7 +104,7 @@ test('P-24 V-99: a start that fails says why, and nothing of it is left', async 
   const request = sectorTask(ground, '/etc/passwd');
   const failure = await failureOf(client.call(method.startTask, { task: request }));
   assert.match(failure.details, /\/etc\/passwd/);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 test('P-37 P-39 P-41: the plugin is killed, the VM stays, the next plugin has it again', async (t) => {
@@ -139,7 +139,7 @@ test('P-37 P-39 P-41: the plugin is killed, the VM stays, the next plugin has it
   await third.client.call(method.stopTask, { taskId, signal: 'SIGKILL' });
   await waiting;
   await third.client.call(method.destroyTask, { taskId, force });
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 async function recover(
@@ -182,7 +182,7 @@ test('P-40: a VM that ended while no plugin ran is told as ended, not adopted', 
     assert.notEqual(err, '');
   }
   await next.client.call(method.destroyTask, { taskId, force });
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 test('P-20: the fingerprint of this host', async (t) => {

@@ -260,7 +260,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     await t.test('V-98 V-118: nothing is left', async () => {
       await virtualizer.destroyDomain(domain.name);
       assert.deepEqual(await leftovers(), nothing);
-      assert.deepEqual(ground.leftovers(), []);
+      assert.deepEqual(await ground.leftovers(), []);
       assert.ok(existsSync(join(alloc, 'data', 'hello')), "the task's own files stay");
       assert.equal(readFileSync(join(secretsDir, 'token'), 'utf8'), 'very secret\n');
     });

@@ -19,13 +19,13 @@ test('V-98 V-99 V-117: a process killed at any moment of a start leaves nothing 
     starter.begin();
     await sleep(pauseMs);
     await starter.kill();
-    const left = ground.leftovers();
+    const left = await ground.leftovers();
     if (left.length === 0) found.nothing += 1;
     else if (left.some((it) => it.startsWith('process'))) found.running += 1;
     else found.begun += 1;
     const virtualizer = ground.virtualizer();
     await virtualizer.destroyDomain('vm-0');
-    assert.deepEqual(ground.leftovers(), [], `after ${pauseMs} ms, when there was ${left}`);
+    assert.deepEqual(await ground.leftovers(), [], `after ${pauseMs} ms, when there was ${left}`);
     // Removing what is gone already is fine.
     await virtualizer.destroyDomain('vm-0');
   }
@@ -89,7 +89,7 @@ test('V-91 D15: a VM is destroyed by a process that knows only its name, and aga
   const [one, two] = [ground.virtualizer(), ground.virtualizer()];
   await Promise.all([one.destroyDomain('vm-0'), two.destroyDomain('vm-0')]);
   assert.equal(identify(pid), undefined);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
   await one.destroyDomain('vm-0');
   await one.destroyDomain('never-was');
   assert.ok(!existsSync(ground.options.runDir), 'the last VM takes the common directory along');
@@ -104,7 +104,7 @@ test('V-91 V-86: a running VM is destroyed with everything it had, and its waite
   await Promise.all([virtualizer.destroyDomain('vm-0'), virtualizer.destroyDomain('vm-0')]);
   assert.equal((await waiter).reason, 'killed');
   assert.equal(virtualizer.getDomain('vm-0'), undefined);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
   await eventually(() => identify(domain.record.pid) === undefined, 'the end of QEMU', 100);
 });
 
@@ -122,5 +122,5 @@ test('V-91: an undo log that can not be read is said, and nothing is thrown away
   assert.equal(domain.state, 'exited');
   writeFileSync(undo, good);
   await virtualizer.destroyDomain('vm-0');
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });

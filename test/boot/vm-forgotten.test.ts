@@ -88,7 +88,7 @@ test('V-91 D15: what could not be removed is tried again, for nobody else will',
   assert.deepEqual(await virtualizer.sweep(), [], 'still in the way');
   writeFileSync(undo, good);
   assert.deepEqual(await virtualizer.sweep(), ['vm-0']);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 /** A process of this user that has the mark among its arguments. */
@@ -153,7 +153,7 @@ test('V-93: a changed run_dir does not make a VM deaf', async (t) => {
   await virtualizer.stopDomain(spec.name, { graceMs: 8000, immediately: false });
   assert.equal(domain.exit?.reason, 'guest-shutdown');
   await virtualizer.destroyDomain(spec.name);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 test('V-93 P-37: with a changed data_dir there are never two VMs of one task', async (t) => {
@@ -170,7 +170,7 @@ test('V-93 P-37: with a changed data_dir there are never two VMs of one task', a
   // What the client does then.
   await virtualizer.destroyDomain(spec.name);
   assert.equal(identify(record.pid), undefined);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 test('P-7 P-36 V-93: of two plugin processes the newer one has the VM, with its log and its monitor', async (t) => {
@@ -212,7 +212,7 @@ test('P-7 V-93: the older of two plugin processes refuses to end the VM it has l
   await assert.rejects(older.destroyDomain(spec.name), refusal);
   assert.equal(same?.state, 'running');
   await newer.destroyDomain(spec.name);
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 function cmdline(pid: string): string {

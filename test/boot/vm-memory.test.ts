@@ -142,5 +142,5 @@ test('V-99 D27 V-140: memory that is too small to start with is named as the rea
     assert.match(error.message, /QEMU did not start the VM: .*memory/);
     return true;
   });
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
 });

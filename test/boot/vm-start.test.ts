@@ -199,7 +199,7 @@ test('V-19 V-99 D27: everything that is wrong with a VM is told at once, and not
     }
     return true;
   });
-  assert.deepEqual(ground.leftovers(), []);
+  assert.deepEqual(await ground.leftovers(), []);
   assert.ok(!existsSync(ground.paths().dir));
 });
 

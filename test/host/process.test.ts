@@ -9,7 +9,6 @@ import {
   identify,
   isAlive,
   kill,
-  killByMark,
   pidfdSignal,
   type SpawnedProcess,
   spawnDetached,
@@ -109,18 +108,22 @@ test('a zombie is dead: it is neither alive, nor found, nor waited for', async (
     stdio: noStdio,
   });
   t.after(() => killGroup(parent.identity.pid));
-  const child = await soon(() => findByMark(mark).find(({ pid }) => pid !== parent.identity.pid));
+  const child = await soon(async () => {
+    const found = await findByMark(mark, [], waiting());
+    return found.find(({ pid }) => pid !== parent.identity.pid);
+  });
   await kill(child, waiting());
   assert.match(readFileSync(`/proc/${child.pid}/stat`, 'latin1'), /\) Z /, 'still unreaped');
   assert.equal(identify(child.pid), undefined);
   assert.ok(!isAlive(child));
   assert.equal(pidfdSignal(child, 9), false);
-  assert.ok(!findByMark(mark).some(({ pid }) => pid === child.pid));
+  const marked = await findByMark(mark, [], waiting());
+  assert.ok(!marked.some(({ pid }) => pid === child.pid));
 });
 
-async function soon<T>(look: () => T | undefined): Promise<T> {
+async function soon<T>(look: () => T | undefined | Promise<T | undefined>): Promise<T> {
   for (const deadline = Date.now() + 5000; Date.now() < deadline; ) {
-    const found = look();
+    const found = await look();
     if (found !== undefined) return found;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
@@ -153,28 +156,4 @@ test('waiting ends with the process, or with the patience', async (t) => {
   await kill(identity, waiting());
   await gone;
   await waitGone(identity, waiting());
-});
-
-test('processes are found by a part of an argument, and all of them end', async (t) => {
-  const mark = randomUUID();
-  const children = [await sleeper(t, `dir=/x/${mark}/qmp.sock`), await sleeper(t, mark)];
-  const stranger = await sleeper(t, randomUUID());
-  const pids = children.map(({ identity }) => identity.pid);
-  assert.deepEqual(
-    findByMark(mark)
-      .map(({ pid }) => pid)
-      .toSorted(),
-    pids.toSorted(),
-  );
-  await killByMark(mark, waiting());
-  assert.deepEqual(findByMark(mark), []);
-  for (const { exit } of children) assert.equal((await exit).signal, 'SIGKILL');
-  assert.ok(isAlive(stranger.identity));
-  await killByMark(mark, waiting());
-});
-
-test('the searcher is never among the found, and an empty mark finds nobody', () => {
-  const own = process.argv[1] ?? '';
-  assert.ok(!findByMark(own).some(({ pid }) => pid === process.pid));
-  assert.throws(() => findByMark(''), RangeError);
 });

@@ -150,15 +150,19 @@ export class VmGround implements AsyncDisposable {
   }
 
   /** What VMs of this ground have on the host, in words; nothing after all are destroyed. */
-  leftovers(): readonly string[] {
+  async leftovers(): Promise<readonly string[]> {
     const { dataDir, runDir } = this.options;
     const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
       .filter((path) => path.startsWith(`${this.root}/`));
-    const processes = [...this.#names].flatMap((name) =>
-      findByMark(uuidOf(this.paths(name).dir)).map((it) => `process ${it.pid} of ${name}`),
-    );
+    const users = Array.from({ length: 100 }, (_, index) => uidRange.min + index);
+    const waiting = { signal: AbortSignal.timeout(10_000) };
+    const processes: string[] = [];
+    for (const name of this.#names) {
+      const found = await findByMark(uuidOf(this.paths(name).dir), users, waiting);
+      processes.push(...found.map((it) => `process ${it.pid} of ${name}`));
+    }
     return [
       ...mounts.map((it) => `mount ${it}`),
       ...processes,
@@ -177,7 +181,7 @@ export class VmGround implements AsyncDisposable {
     for (const virtualizer of this.virtualizers) await virtualizer[Symbol.asyncDispose]();
     await using remover = QemuVirtualizer.create(this.options);
     for (const name of this.#names) await remover.destroyDomain(name);
-    const left = this.leftovers();
+    const left = await this.leftovers();
     rmSync(this.root, { recursive: true, force: true });
     assert.deepEqual(left, [], 'something was left on the host');
   }

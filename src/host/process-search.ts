@@ -1,0 +1,126 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { geteuid } from 'node:process';
+import { HostError } from './error.ts';
+import { identify, kill, type ProcessIdentity } from './process.ts';
+import { orAborted, type Waiting } from './waiting.ts';
+
+/** A process that was found, with what the search saw of it. */
+export interface FoundProcess extends ProcessIdentity {
+  /** The user it runs as, whatever it did to hide that. */
+  readonly uid: number;
+}
+
+export interface MarkedProcess extends FoundProcess {
+  readonly args: readonly string[];
+}
+
+const maxPid = 2 ** 22;
+const lookedAtOnce = 64;
+
+/** All processes that run as this user, zombies left out. */
+export async function findByUser(uid: number, waiting: Waiting): Promise<readonly FoundProcess[]> {
+  return findByUsers(new Set([uid]), waiting);
+}
+
+/**
+ * All processes but this one that have an argument with `mark` in it and run as one of these users, or as this
+ * process's own. The memory of other users' processes is not looked at: reading it waits for as long as they like.
+ */
+export async function findByMark(
+  mark: string,
+  users: readonly number[],
+  waiting: Waiting,
+): Promise<readonly MarkedProcess[]> {
+  if (mark === '') throw new RangeError('an empty mark is in every argument');
+  const marked: MarkedProcess[] = [];
+  for (const found of await findByUsers(new Set([geteuid?.() ?? 0, ...users]), waiting)) {
+    if (found.pid === process.pid) continue;
+    const args = await argumentsOf(found, waiting);
+    // Its pid may have passed to another process while its arguments were read.
+    const same = identify(found.pid)?.startTicks === found.startTicks;
+    if (same && args.some((it) => it.includes(mark))) marked.push({ ...found, args });
+  }
+  return marked;
+}
+
+/** Kills every process of these users with the mark in an argument, and those that turn up meanwhile. */
+export async function killByMark(
+  mark: string,
+  users: readonly number[],
+  waiting: Waiting,
+): Promise<void> {
+  for (;;) {
+    const found = await findByMark(mark, users, waiting);
+    if (found.length === 0) return;
+    await Promise.all(found.map((identity) => kill(identity, waiting)));
+  }
+}
+
+async function findByUsers(
+  users: ReadonlySet<number>,
+  { signal }: Waiting,
+): Promise<readonly FoundProcess[]> {
+  const pids = (await readdir('/proc')).map(Number).filter((it) => it > 0 && it <= maxPid);
+  const found: FoundProcess[] = [];
+  for (let at = 0; at < pids.length; at += lookedAtOnce) {
+    signal.throwIfAborted();
+    const some = pids.slice(at, at + lookedAtOnce);
+    const looks = await Promise.all(some.map((pid) => look(pid, users)));
+    found.push(...looks.filter((it) => it !== undefined));
+  }
+  return found;
+}
+
+/** undefined for a process of another user, and for a zombie. */
+async function look(pid: number, users: ReadonlySet<number>): Promise<FoundProcess | undefined> {
+  const owner = await stat(`/proc/${pid}`).catch(() => undefined);
+  // Root owns the directory of a process that may not be dumped, also of one that asked for that (proc(5)).
+  if (owner === undefined || (owner.uid !== 0 && !users.has(owner.uid))) return undefined;
+  const identity = identify(pid);
+  const uid = parseUser(await readFile(`/proc/${pid}/status`, 'latin1').catch(() => ''));
+  if (identity === undefined || uid === undefined || !users.has(uid)) return undefined;
+  return { ...identity, uid };
+}
+
+/**
+ * The user in a /proc/<pid>/status: real, effective, saved and for files. undefined where they differ: a set-user-ID
+ * program that another user started is not one of ours, and its memory is that user's to hold up.
+ */
+export function parseUser(status: string): number | undefined {
+  const ids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(status)?.slice(1) ?? [];
+  return new Set(ids).size === 1 ? Number(ids[0]) : undefined;
+}
+
+/** The arguments are there at once, or the page they are in waits for a file system that hangs. */
+const argumentsMs = 500;
+
+/** Reads that hang, by process: each keeps one of the four threads in which Node does all work on files. */
+const hanging = new Set<string>();
+const mostHanging = 2;
+
+let lastRead: Promise<unknown> = Promise.resolve();
+
+/** One process at a time, so that not more of them than `mostHanging` can keep a thread. */
+function argumentsOf(identity: ProcessIdentity, waiting: Waiting): Promise<readonly string[]> {
+  const read = lastRead.then(() => {
+    waiting.signal.throwIfAborted();
+    return readArguments(identity);
+  });
+  lastRead = read.catch(() => {});
+  return read;
+}
+
+/** Empty for a process that is gone, and for one whose memory can't be read: it is then not known by a mark. */
+async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<readonly string[]> {
+  const key = `${pid} ${startTicks}`;
+  if (hanging.has(key)) return [];
+  if (hanging.size >= mostHanging) {
+    const others = [...hanging].map((it) => it.split(' ')[0]).join(' and ');
+    throw new HostError('process', `looking for processes: the memory of ${others} can't be read`);
+  }
+  const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  hanging.add(key);
+  void reading.then(() => hanging.delete(key));
+  const text = await orAborted(reading, AbortSignal.timeout(argumentsMs)).catch(() => '');
+  return text.split('\0');
+}
