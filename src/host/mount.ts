@@ -7,6 +7,7 @@ const noExec = 0x08;
 const remount = 0x20;
 const bind = 0x1000;
 const unmountDetach = 2;
+const unmountNoFollow = 8;
 
 /** What umount2 answers when nothing is mounted there. */
 const nothingThere = new Set(['EINVAL', 'ENOENT', 'ENOTDIR']);
@@ -34,7 +35,7 @@ export function bindMountReadOnly(source: string, target: string): void {
 
 /** Takes away what is mounted on `target`, at once even when in use. Fine when nothing is. Throws HostError 'libc'. */
 export function unmount(target: string): void {
-  const { errno } = attempt('umount2', target, unmountDetach);
+  const { errno } = attempt('umount2', target, unmountDetach | unmountNoFollow);
   if (errno !== undefined && !nothingThere.has(errno)) {
     throw libcError(`unmounting ${target}`, errno);
   }

@@ -1,4 +1,5 @@
 import { mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { type Logger, mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#host';
 import { type OpenImage, openImage } from '#image';
 import type { AttachedNic } from '#net';
@@ -14,7 +15,7 @@ import type { Machine } from './machine.ts';
 import { type VmPaths, vmPaths } from './paths.ts';
 import { consoleHistoryBytes, planProblems, planVm } from './plan.ts';
 import { makeSeed, type SeedParts } from './seed.ts';
-import { type PreparedShare, prepareShare, shareTools } from './shares.ts';
+import { openShares, type PreparedShare, prepareShare, shareTools } from './shares.ts';
 import type { GuestStory } from './story.ts';
 import { claimUid } from './uid.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
@@ -101,7 +102,7 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
   );
   const [nics, shares] = await both(
     inWords('network', () => attachNics(request, undo, fds, waiting)),
-    prepareShares(request, parts, fds, waiting),
+    prepareShares(request, { ...parts, uid }, fds, waiting),
   );
   const plan = planVm(
     spec,
@@ -150,7 +151,7 @@ async function openDiskImage(request: StartRequest, waiting: Waiting): Promise<O
 }
 
 async function makeDirectory(paths: VmPaths): Promise<void> {
-  await mkdir(paths.dir.slice(0, paths.dir.lastIndexOf('/')), { recursive: true, mode: 0o711 });
+  await mkdir(dirname(paths.dir), { recursive: true, mode: 0o700 });
   await mkdir(paths.dir, { mode: 0o700 });
 }
 
@@ -160,9 +161,11 @@ async function makeRunDirectory(
   seedBytes: number,
 ): Promise<void> {
   await undo.perform({ kind: 'mount', target: paths.run }, async () => {
-    await mkdir(paths.run, { recursive: true, mode: 0o711 });
+    // Shared by all VMs: a QEMU that serves directories over 9p has to get through it.
+    await mkdir(dirname(paths.run), { recursive: true, mode: 0o711 });
+    await mkdir(paths.run, { recursive: true, mode: 0o700 });
     const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
-    mountTmpfs(paths.run, { sizeBytes, mode: 0o711 });
+    mountTmpfs(paths.run, { sizeBytes, mode: 0o700 });
   });
 }
 
@@ -197,7 +200,7 @@ async function attachNics(
 
 async function prepareShares(
   { spec, host, accelerated, tell }: StartRequest,
-  { paths, undo }: Parts,
+  { paths, undo, uid }: Parts & { readonly uid: number },
   fds: Descriptors,
   waiting: Waiting,
 ): Promise<readonly PreparedShare[]> {
@@ -209,6 +212,7 @@ async function prepareShares(
   }
   if (tools.reason !== '')
     tell({ message: `Directories are shared over 9p: ${tools.reason}`, annotations: {} });
+  await openShares(paths, tools.kind === '9p' ? uid : 0);
   const shared = await Promise.all(
     spec.shares.map((share) => prepareShare(share, { tools, paths, undo, log: host.log })),
   );

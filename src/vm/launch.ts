@@ -30,7 +30,7 @@ import { Machine } from './machine.ts';
 import type { VmPaths } from './paths.ts';
 import type { VmPlan } from './plan.ts';
 import { type VmRecord, writeRecord } from './record.ts';
-import type { PreparedShare } from './shares.ts';
+import { closeShares, type PreparedShare } from './shares.ts';
 import { lastWords } from './tail.ts';
 import type { VmUndo } from './undo.ts';
 import type { DomainNetwork } from './virtualizer.ts';
@@ -85,6 +85,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
         booting,
       );
     }
+    await closeShares(paths);
     await qmp.execute('cont', {}, booting);
   } catch (error) {
     await qmp?.[Symbol.asyncDispose]();

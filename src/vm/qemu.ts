@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
 import { bootId, findProgram, type Logger, type Waiting } from '#host';
 import { Networks } from '#net';
 import { findEmulators, probeKvmForVms } from '#qemu';
@@ -69,7 +69,10 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async start(): Promise<void> {
-    await mkdir(this.#host.dataDir, { recursive: true, mode: 0o711 });
+    const { dataDir } = this.#host;
+    await mkdir(`${dataDir}/vms`, { recursive: true, mode: 0o700 });
+    // Earlier versions let every user of the host through.
+    await chmod(`${dataDir}/vms`, 0o700);
   }
 
   getDomain(name: string): Domain | undefined {

@@ -8,6 +8,7 @@ import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
 import { pathsIn, type VmPaths, vmPaths } from './paths.ts';
 import { readRecord, type VmRecord } from './record.ts';
+import { closeShares } from './shares.ts';
 import type { GuestStory } from './story.ts';
 import { lastWords } from './tail.ts';
 import type { DomainRecord, RecoverSpec } from './virtualizer.ts';
@@ -47,7 +48,10 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
     bootId: known.bootId,
   };
   const alive = isAlive(identity);
-  if (alive) await adoptNics(request, record);
+  if (alive) {
+    await closeOldShares(paths, host);
+    await adoptNics(request, record);
+  }
   const qmp = alive ? await connect(paths, host) : undefined;
   const machine = Machine.watch({
     record,
@@ -73,6 +77,15 @@ async function findHelpers(paths: VmPaths, qemuPid: number): Promise<readonly nu
   const waiting = { signal: AbortSignal.timeout(helpersMs) };
   const found = await findByMark(`${paths.shares}/`, [], waiting).catch(() => []);
   return found.map((it) => it.pid).filter((pid) => pid !== qemuPid);
+}
+
+/** Earlier versions left them open to every user of the host. */
+async function closeOldShares(paths: VmPaths, host: VmHost): Promise<void> {
+  try {
+    await closeShares(paths);
+  } catch (error) {
+    host.log.warn('shared directories not closed', { run: paths.run, reason: messageOf(error) });
+  }
 }
 
 async function adoptNics({ host }: RecoverRequest, record: VmRecord): Promise<void> {

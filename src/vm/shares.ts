@@ -1,5 +1,5 @@
-import { constants } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { constants, existsSync } from 'node:fs';
+import { chmod, chown, mkdir } from 'node:fs/promises';
 import {
   bindMountReadOnly,
   closeFd,
@@ -78,6 +78,28 @@ export function dialectOf(help: string): ShareTools['dialect'] {
   return help.includes('--readonly') ? 'rust-readonly' : 'rust';
 }
 
+/**
+ * Makes the directory of a VM's shares. Their mounts go around what protects the task's files where Nomad keeps them,
+ * so only their reader gets that far: virtiofsd, which is root, or with 9p the user of this one QEMU.
+ */
+export async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<void> {
+  await mkdir(shares, { mode: 0o700 });
+  if (readerUid === 0) return;
+  await chown(shares, readerUid, 0);
+  await chmod(run, 0o711);
+}
+
+/**
+ * Leaves the shares to root alone. QEMU opens a 9p directory when it starts and looks below it from there; by the time
+ * the guest runs it needs no path any more.
+ */
+export async function closeShares({ run, shares }: VmPaths): Promise<void> {
+  await chmod(run, 0o700);
+  if (!existsSync(shares)) return;
+  await chown(shares, 0, 0);
+  await chmod(shares, 0o700);
+}
+
 export interface ShareHost {
   readonly tools: ShareTools;
   readonly paths: VmPaths;
@@ -98,7 +120,7 @@ export async function prepareShare(
   try {
     const path = `${paths.shares}/${share.tag}`;
     await undo.perform({ kind: 'mount', target: path }, async () => {
-      await mkdir(path, { recursive: true, mode: 0o711 });
+      await mkdir(path, { mode: 0o700 });
       bindMount(share.source, path);
     });
     const plan: SharePlan = { ...share, type: tools.kind, path };

@@ -1,0 +1,157 @@
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { QmpClient } from '#qmp';
+import type { VmSpec } from '#spec';
+import { readRecord } from '../../src/vm/record.ts';
+import { everythingIn, reachOf } from '../support/foreign-user.ts';
+import { findProgram } from '../support/programs.ts';
+import { requireOrSkip } from '../support/require.ts';
+import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
+
+const nobody = 65_534;
+
+/** A task's directories as Nomad makes them: open to everybody, and closed by a directory far above them. */
+function taskWithSecrets(ground: VmGround, name: string): Partial<VmSpec> {
+  const allocDir = join(ground.root, 'nomad', name);
+  const taskDir = join(allocDir, 'task');
+  const places = [join(allocDir, 'alloc'), join(taskDir, 'local'), join(taskDir, 'secrets')];
+  for (const place of places) {
+    mkdirSync(place, { recursive: true });
+    chmodSync(place, 0o777);
+    writeFileSync(join(place, 'nomad_token'), 'eyJhbGciOiJSUzI1NiIs', { mode: 0o644 });
+  }
+  chmodSync(join(ground.root, 'nomad'), 0o700);
+  const [alloc = '', local = '', secrets = ''] = places;
+  return {
+    name,
+    allocDir,
+    taskDir,
+    shares: [
+      { tag: 'allocDir', source: alloc, target: '/alloc', readOnly: true },
+      { tag: 'localDir', source: local, target: '/local', readOnly: true },
+      { tag: 'secretsDir', source: secrets, target: '/secrets', readOnly: true },
+    ],
+  };
+}
+
+/** Runs the work on a host whose virtiofsd does not even explain itself, so that QEMU serves the directories. */
+async function withoutVirtiofsd<T>(ground: VmGround, work: () => Promise<T>): Promise<T> {
+  const { PATH } = process.env;
+  const broken = join(ground.root, 'broken');
+  mkdirSync(broken, { recursive: true });
+  writeFileSync(join(broken, 'virtiofsd'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
+  process.env.PATH = `${broken}:${PATH}`;
+  try {
+    return await work();
+  } finally {
+    process.env.PATH = PATH;
+    rmSync(broken, { recursive: true });
+  }
+}
+
+/** What others get of everything the driver has on this host, but the way to VMs whose names they would have to guess. */
+async function exposed(ground: VmGround, names: readonly string[]): Promise<readonly string[]> {
+  const { dataDir, runDir } = ground.options;
+  const paths = [dataDir, runDir].flatMap(everythingIn);
+  const tokens = paths.filter((path) => path.endsWith('/nomad_token'));
+  assert.equal(tokens.length, names.length * 3, 'root finds the files of all shares');
+  const records = await Promise.all(names.map((name) => readRecord(ground.paths(name).record)));
+  const users = [nobody, ...records.map((it) => it?.uid ?? assert.fail('no record'))];
+  const runs = names.map((name) => ground.paths(name).run);
+  const ours = ['vms', 'uids', 'networks'].map((name) => join(dataDir, name));
+  const harmless = new Set([dataDir, ...ours, runDir, ...runs].map((path) => `see ${path}`));
+  return users.flatMap((uid) =>
+    reachOf(uid, paths)
+      .filter((it) => !harmless.has(it))
+      .map((it) => `user ${uid}: ${it}`),
+  );
+}
+
+test('what a foreign user is found to reach is what it can reach', async (t) => {
+  if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root: to become another user')) return;
+  await using ground = VmGround.open();
+  const at = (name: string): string => join(ground.root, name);
+  writeFileSync(at('open'), '', { mode: 0o644 });
+  writeFileSync(at('closed'), '', { mode: 0o600 });
+  mkdirSync(at('dir'));
+  chmodSync(at('dir'), 0o755);
+  const server = createServer().listen(at('socket'));
+  await new Promise((resolve) => server.once('listening', resolve));
+  chmodSync(at('socket'), 0o666);
+  const found = reachOf(nobody, [at('open'), at('closed'), at('dir')]);
+  server.close();
+  assert.deepEqual(
+    found,
+    ['see open', 'read open', 'see closed', 'see dir', 'list dir'].map((it) =>
+      it.replace(' ', ` ${ground.root}/`),
+    ),
+  );
+});
+
+test('nobody but root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
+  if (!canRunVms(t)) return;
+  if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
+  await using ground = VmGround.open();
+  const virtualizer = ground.virtualizer();
+  const first = ground.spec(0, taskWithSecrets(ground, 'vm-0'));
+  const second = ground.spec(0, taskWithSecrets(ground, 'vm-1'));
+  const domains = [
+    await virtualizer.createDomain(first, soon()),
+    await withoutVirtiofsd(ground, () => virtualizer.createDomain(second, soon())),
+  ];
+  assert.ok(ground.told('vm-1').some((it) => it.startsWith('Directories are shared over 9p')));
+  assert.deepEqual(
+    ground.told('vm-0').filter((it) => /9p|No shared/.test(it)),
+    [],
+  );
+  for (const domain of domains) await booted(domain);
+  assert.deepEqual(await exposed(ground, ['vm-0', 'vm-1']), []);
+
+  // QEMU looks below the directories that it opened at its start, also after its guest began anew.
+  const [, { record: overNine = assert.fail() } = assert.fail()] = domains;
+  const { shares, qmp: socket } = ground.paths('vm-1');
+  const held = (): readonly string[] =>
+    readdirSync(`/proc/${overNine.pid}/fd`)
+      .map((fd) => readlinkSync(`/proc/${overNine.pid}/fd/${fd}`))
+      .filter((path) => path.startsWith(shares))
+      .toSorted();
+  const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));
+  assert.deepEqual(held(), directories);
+  await virtualizer[Symbol.asyncDispose]();
+  await using qmp = await QmpClient.connect(socket, soon());
+  await qmp.execute('system_reset', {}, soon());
+  await qmp.execute('query-status', {}, soon());
+  assert.deepEqual(held(), directories);
+});
+
+test('VMs of the version that left their directories open are adopted, and closed', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const spec = ground.spec(0, taskWithSecrets(ground, 'vm-0'));
+  const starter = await ground.starter(spec);
+  const record = await starter.create();
+  await starter.kill();
+  const { dataDir, runDir } = ground.options;
+  const { run, shares } = ground.paths();
+  for (const path of [dataDir, join(dataDir, 'vms'), runDir, run, shares]) {
+    chownSync(path, 0, 0);
+    chmodSync(path, 0o711);
+  }
+  assert.notDeepEqual(await exposed(ground, ['vm-0']), []);
+  const virtualizer = ground.virtualizer();
+  await virtualizer.start();
+  const domain = await virtualizer.recoverDomain(record, spec);
+  assert.equal(domain?.record.pid, record.pid);
+  assert.deepEqual(await exposed(ground, ['vm-0']), []);
+});
