@@ -14,7 +14,8 @@ export {
   openPath,
   setNonBlocking,
 } from './descriptor.ts';
-export { HostError, type HostErrorCode } from './error.ts';
+export { errnoOf, HostError, type HostErrorCode } from './error.ts';
+export { KeyedQueue } from './keyed-queue.ts';
 export { limitProcess, type ProcessLimits, setAffinity } from './limits.ts';
 export type { Logger } from './log.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
@@ -44,4 +45,12 @@ export {
   spawnDetached,
 } from './spawn.ts';
 export { readUndoLog, type Undo, type UndoFailure, UndoLog } from './undo-log.ts';
-export { orAborted, pause, type Waiting } from './waiting.ts';
+export {
+  abortable,
+  aborted,
+  endsWithin,
+  pause,
+  slept,
+  type Waiting,
+  within,
+} from './waiting.ts';

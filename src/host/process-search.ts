@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { geteuid } from 'node:process';
 import { HostError } from './error.ts';
 import { identify, kill, type ProcessIdentity } from './process.ts';
-import { orAborted, type Waiting } from './waiting.ts';
+import { abortable, type Waiting, within } from './waiting.ts';
 
 /** A process that was found, with what the search saw of it. */
 export interface FoundProcess extends ProcessIdentity {
@@ -121,6 +121,6 @@ async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<read
   const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   hanging.add(key);
   void reading.then(() => hanging.delete(key));
-  const text = await orAborted(reading, AbortSignal.timeout(argumentsMs)).catch(() => '');
+  const text = await abortable(reading, within(argumentsMs)).catch(() => '');
   return text.split('\0');
 }

@@ -5,6 +5,15 @@ export interface Waiting {
   readonly signal: AbortSignal;
 }
 
+/** The longest a timer can be; Node runs one that is longer at once. */
+const maxTimerMs = 2 ** 31 - 1;
+
+/** A deadline `ms` from now, or the end of another wait if that comes first. */
+export function within(ms: number, waiting?: Waiting): Waiting {
+  const deadline = AbortSignal.timeout(Math.min(maxTimerMs, Math.max(1, Math.ceil(ms))));
+  return { signal: waiting ? AbortSignal.any([waiting.signal, deadline]) : deadline };
+}
+
 /** Lets `ms` pass; rejects with the signal's reason as soon as it aborts. */
 export async function pause(ms: number, waiting: Waiting): Promise<void> {
   waiting.signal.throwIfAborted();
@@ -17,14 +26,48 @@ export async function pause(ms: number, waiting: Waiting): Promise<void> {
   }
 }
 
+/** Lets `ms` pass, at most 24 days; false when the signal ended it early. Keeps no process alive. */
+export async function slept(ms: number, { signal }: Waiting): Promise<boolean> {
+  try {
+    await sleepFor(Math.min(ms, maxTimerMs), undefined, { signal, ref: false });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The promise's outcome, or the signal's reason if that comes first. Nothing stays behind on the signal. */
-export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  // Also when nobody waits any more: a rejection that nobody hears ends the process.
+export async function abortable<T>(promise: Promise<T>, { signal }: Waiting): Promise<T> {
+  // After an abort the promise has no other observer, and an unhandled rejection ends the process.
   promise.catch(() => {});
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const aborted = (): void => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', aborted));
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** Settles once the signal has aborted. */
+export function aborted({ signal }: Waiting): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
   });
+}
+
+/** Whether the promise settles within the time. */
+export async function endsWithin(ended: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), Math.max(0, ms));
+  });
+  try {
+    return await Promise.race([ended.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

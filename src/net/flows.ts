@@ -1,4 +1,4 @@
-import type { Logger, Waiting } from '#host';
+import { type Logger, type Waiting, within } from '#host';
 import { deleteFlows, type Flow, type FlowFilter, listFlows, NetlinkSocket } from '#netlink';
 import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
 import type { Claim } from './claim.ts';
@@ -57,7 +57,7 @@ function isAddressed(
 }
 
 async function forget(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
-  const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(withinMs)]) };
+  const waiting = within(withinMs, { signal });
   try {
     await using socket = await NetlinkSocket.open({ family: 'netfilter' });
     for (const search of searches) await forgetFound(socket, search, waiting);

@@ -1,4 +1,4 @@
-import { type RunResult, runProgram, type Waiting } from '#host';
+import { type RunResult, runProgram, type Waiting, within } from '#host';
 import { NetError } from './error.ts';
 import { formatRuleset } from './ruleset.ts';
 import type { NetworkStore } from './store.ts';
@@ -51,7 +51,7 @@ export class Rules {
   }
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
-    const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(deadlineMs)]);
+    const { signal } = within(deadlineMs, waiting);
     const program = { program: this.#nft, args, stdin, maxOutputBytes: mostListedBytes };
     try {
       return await runProgram(program, { signal });

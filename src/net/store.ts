@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lockFile, type Waiting, writeAtomic } from '#host';
+import { errnoOf, lockFile, type Waiting, writeAtomic } from '#host';
 import { parseIpv4 } from '#spec';
 import {
   type Claim,
@@ -111,5 +111,5 @@ async function textOf(path: string): Promise<string | undefined> {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && /^(ENOENT|ENOTDIR)$/.test(String(error.code));
+  return /^(ENOENT|ENOTDIR)$/.test(errnoOf(error) ?? '');
 }

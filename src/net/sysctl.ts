@@ -1,4 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { errnoOf } from '#host';
 import { NetError } from './error.ts';
 
 /**
@@ -26,5 +27,5 @@ export function writeSysctl(name: string, value: string): void {
 }
 
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  return errnoOf(error) === 'ENOENT';
 }

@@ -1,7 +1,7 @@
 import { create } from '@bufbuild/protobuf';
 import type { Duration } from '@bufbuild/protobuf/wkt';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
-import type { Logger } from '#host';
+import { abortable, type Logger } from '#host';
 import type { Arch } from '#spec';
 import type { Domain } from '#vm';
 import type { BackendHolder } from './backend.ts';
@@ -27,7 +27,6 @@ import { taskStats } from './stats.ts';
 import { decodeTaskState, encodeTaskState, handleVersion } from './task-handle.ts';
 import { planTask } from './task-spec.ts';
 import type { Tasks } from './tasks.ts';
-import { unlessAborted } from './waiting.ts';
 
 export interface DriverParts {
   readonly backend: BackendHolder;
@@ -87,13 +86,13 @@ export function driverService(parts: DriverParts): Handlers<typeof Driver> {
       return {};
     },
 
-    waitTask: async ({ taskId }, { signal }) => {
+    waitTask: async ({ taskId }, call) => {
       const {
         exitCode,
         signal: signalNumber,
         oomKilled,
         error,
-      } = await unlessAborted(tasks.get(taskId).exit, signal);
+      } = await abortable(tasks.get(taskId).exit, call);
       return { result: { exitCode, signal: signalNumber, oomKilled }, err: error ?? '' };
     },
 

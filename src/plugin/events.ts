@@ -1,8 +1,8 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { aborted, type Waiting } from '#host';
 import type { DomainEvent } from '#vm';
 import type { DriverTaskEventSchema } from './gen/driver_pb.ts';
-import { aborted } from './waiting.ts';
 
 /** Whose story an event belongs to. */
 export interface TaskName {
@@ -33,14 +33,14 @@ export class EventHub {
   }
 
   /** Ends only when the signal aborts: Nomad would reopen an ended stream in a hot loop. */
-  async *stream({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<Message> {
+  async *stream({ signal }: Waiting): AsyncGenerator<Message> {
     const waiting: Message[] = [];
     let wake = Promise.withResolvers<void>();
     const listener = (message: Message): void => {
       if (waiting.push(message) > maxWaiting) waiting.shift();
       wake.resolve();
     };
-    const end = aborted(signal);
+    const end = aborted({ signal });
     this.#listeners.add(listener);
     try {
       while (!signal.aborted) {

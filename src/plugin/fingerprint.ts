@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import type { Logger } from '#host';
+import { abortable, type Logger, slept, type Waiting, within } from '#host';
 import type { VirtualizerInfo } from '#vm';
 import type { BackendHolder } from './backend.ts';
 import {
@@ -8,7 +8,6 @@ import {
 } from './gen/driver_pb.ts';
 import type { AttributeSchema } from './gen/structs_pb.ts';
 import { messageOf } from './status.ts';
-import { slept, unlessAborted } from './waiting.ts';
 
 type Response = MessageInitShape<typeof FingerprintResponseSchema>;
 type Attribute = MessageInitShape<typeof AttributeSchema>;
@@ -53,7 +52,7 @@ export class Fingerprinter {
   }
 
   /** Ends only when the signal aborts: Nomad would reopen an ended stream in a hot loop. */
-  async *stream({ signal }: { readonly signal: AbortSignal }): AsyncGenerator<Response> {
+  async *stream({ signal }: Waiting): AsyncGenerator<Response> {
     let last = '';
     // What the reader of this stream may have.
     let known: readonly string[] = [...this.#told];
@@ -74,19 +73,19 @@ export class Fingerprinter {
       for (const key of known) this.#told.add(key);
       this.#log.info('fingerprint', { health: picture.healthDescription });
       yield { ...picture, attributes: { ...picture.attributes, ...cleared(gone) } };
-    } while (await slept(this.#periodMs, signal));
+    } while (await slept(this.#periodMs, { signal }));
   }
 
   async #look(signal: AbortSignal): Promise<VirtualizerInfo> {
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(lookMs)]);
+    const limited = within(lookMs, { signal });
     try {
-      const backend = await unlessAborted(this.#backend.get(), deadline);
-      const info = await unlessAborted(backend.getInfo({ signal: deadline }), deadline);
+      const backend = await abortable(this.#backend.get(), limited);
+      const info = await abortable(backend.getInfo(limited), limited);
       this.#attributes = info.attributes;
       this.#trouble = '';
       return info;
     } catch (error) {
-      const description = deadline.aborted
+      const description = limited.signal.aborted
         ? `examining this host took longer than ${lookMs / 1000} s`
         : messageOf(error);
       if (!signal.aborted && description !== this.#trouble) {

@@ -1,8 +1,8 @@
+import { aborted } from '#host';
 import { PluginError } from './error.ts';
 import type { GRPCBroker, GRPCController, GRPCStdio } from './gen/go_plugin_pb.ts';
 import { type Health, HealthCheckResponse_ServingStatus } from './gen/health_pb.ts';
 import type { Handlers } from './rpc.ts';
-import { aborted } from './waiting.ts';
 
 /** go-plugin registers its one health entry under this name. */
 const served = ['', 'plugin'];
@@ -20,7 +20,7 @@ export const health: Handlers<typeof Health> = {
         ? HealthCheckResponse_ServingStatus.SERVING
         : HealthCheckResponse_ServingStatus.SERVICE_UNKNOWN,
     };
-    await aborted(signal);
+    await aborted({ signal });
   },
 };
 
@@ -28,7 +28,7 @@ export const health: Handlers<typeof Health> = {
 export const stdio: Handlers<typeof GRPCStdio> = {
   // biome-ignore lint/correctness/useYield: a stream without a message is what is wanted
   async *streamStdio(_request, { signal }) {
-    await aborted(signal);
+    await aborted({ signal });
   },
 };
 

@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import type { Logger } from '#host';
+import { type Logger, slept, type Waiting, within } from '#host';
 import type { DomainUsage } from '#vm';
 import type { Compute } from './compute.ts';
 import {
@@ -12,7 +12,6 @@ import {
   type TaskStatsResponseSchema,
 } from './gen/driver_pb.ts';
 import type { Task } from './tasks.ts';
-import { slept } from './waiting.ts';
 
 type Response = MessageInitShape<typeof TaskStatsResponseSchema>;
 type Usage = MessageInitShape<typeof TaskResourceUsageSchema>;
@@ -24,7 +23,7 @@ const sampleMs = 5000;
 export async function* taskStats(
   task: Task,
   o: { readonly intervalMs: number; readonly compute: Compute | undefined; readonly log: Logger },
-  { signal }: { readonly signal: AbortSignal },
+  { signal }: Waiting,
 ): AsyncGenerator<Response> {
   const end = AbortSignal.any([signal, task.over]);
   const intervalMs = Math.max(o.intervalMs, minIntervalMs);
@@ -40,14 +39,13 @@ export async function* taskStats(
     // The beat is kept: a slow sample does not push the later ones back, missed ones are left out.
     const clock = performance.now();
     due += Math.max(1, Math.ceil((clock - due) / intervalMs)) * intervalMs;
-    if (!(await slept(due - clock, end))) return;
+    if (!(await slept(due - clock, { signal: end }))) return;
   }
 }
 
 async function sample(task: Task, log: Logger, end: AbortSignal): Promise<DomainUsage | undefined> {
-  const signal = AbortSignal.any([end, AbortSignal.timeout(sampleMs)]);
   try {
-    return await task.domain.usage({ signal });
+    return await task.domain.usage(within(sampleMs, { signal: end }));
   } catch (error) {
     if (!end.aborted) log.debug('no usage this time', { task: task.taskId, error });
     return undefined;

@@ -1,14 +1,12 @@
-import type { Logger } from '#host';
+import { KeyedQueue, type Logger, slept, type Waiting, within } from '#host';
 import type { VmSpec } from '#spec';
 import type { Domain, ExitResult, StopRequest } from '#vm';
 import type { Backend } from './backend.ts';
 import { PluginError, taskNotFound } from './error.ts';
 import type { TaskName } from './events.ts';
-import { KeyedQueue } from './queue.ts';
 import { messageOf } from './status.ts';
 import type { TaskState } from './task-handle.ts';
 import { vmName } from './vm-name.ts';
-import { slept } from './waiting.ts';
 
 /** A start has this long; the steps in it have their own, shorter limits. */
 const startMs = 30 * 60_000;
@@ -28,10 +26,6 @@ export interface Task extends TaskName {
 type Entry =
   | { readonly kind: 'starting'; readonly vm: string; readonly start: AbortController }
   | { readonly kind: 'running'; readonly vm: string; readonly task: Task };
-
-interface Waiting {
-  readonly signal: AbortSignal;
-}
 
 /**
  * The tasks this process knows. Starting, recovering and destroying one task happen one after the other; stopping does
@@ -106,7 +100,7 @@ export class Tasks {
   }
 
   /** Takes over a VM that another process started. A task that is known already is left alone, whatever its handle says. */
-  async recover(names: TaskName, o: RecoverRequest, { signal }: Waiting): Promise<void> {
+  async recover(names: TaskName, o: RecoverRequest, waiting: Waiting): Promise<void> {
     const id = names.taskId;
     await this.#queue.run(id, async () => {
       if (this.#entries.has(id)) return;
@@ -114,8 +108,7 @@ export class Tasks {
       this.#names.set(record.name, names);
       try {
         const backend = await this.#backend();
-        const limit = AbortSignal.any([signal, AbortSignal.timeout(recoverMs)]);
-        const domain = await backend.recoverDomain(record, o, { signal: limit });
+        const domain = await backend.recoverDomain(record, o, within(recoverMs, waiting));
         if (domain === undefined) throw taskNotFound();
         this.#adopt(names, domain);
       } catch (error) {
@@ -202,7 +195,7 @@ export class Tasks {
         return result;
       } catch (error) {
         this.#log.error('waiting for the VM failed, trying again', { vm: domain.name, error });
-        await slept(rewatchMs, signal);
+        await slept(rewatchMs, { signal });
       }
     }
   }

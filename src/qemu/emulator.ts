@@ -1,5 +1,5 @@
 import { machine } from 'node:os';
-import { findProgram, PerFile, runProgram, type Waiting } from '#host';
+import { findProgram, PerFile, runProgram, type Waiting, within } from '#host';
 import type { Arch } from '#spec';
 import { QemuError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
@@ -94,12 +94,13 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
 }
 
 async function say(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
-  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(runDeadlineMs)]);
   const what = `asking ${path} ${args.join(' ')}`;
-  const result = await runProgram({ program: path, args }, { signal }).catch((cause: unknown) => {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new QemuError(`${what}: ${reason}`, { cause });
-  });
+  const result = await runProgram({ program: path, args }, within(runDeadlineMs, waiting)).catch(
+    (cause: unknown) => {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new QemuError(`${what}: ${reason}`, { cause });
+    },
+  );
   if (result.code === 0) return result.stdout;
   const words = result.stderr.trim().split('\n')[0] ?? '';
   throw new QemuError(`${what}: exit ${result.code ?? result.signal}: ${words}`);

@@ -15,6 +15,7 @@ import {
   type SpawnedProcess,
   spawnDetached,
   type Waiting,
+  within,
 } from '#host';
 import type { Emulator } from './emulator.ts';
 import { guestWord, testGuest } from './kvm-guest.ts';
@@ -173,7 +174,7 @@ export async function runGuest(
       boundCpuTime(qemu.identity.pid);
       return await watch(qemu, serial, messages, waiting);
     } finally {
-      await kill(qemu.identity, { signal: AbortSignal.timeout(killMs) });
+      await kill(qemu.identity, within(killMs));
     }
   } finally {
     for (const fd of [disk, serial, messages]) closeFd(fd);

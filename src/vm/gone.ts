@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, type Logger, type ProcessIdentity, waitGone } from '#host';
+import { isAlive, type Logger, type ProcessIdentity, type Waiting, waitGone, within } from '#host';
 import { messageOf } from './error.ts';
 import type { QmpLink } from './qmp-link.ts';
 
@@ -24,13 +24,13 @@ export function seemsAlive(identity: ProcessIdentity, log: Logger): boolean {
 export async function whenGone(
   identity: ProcessIdentity,
   { link, log }: { readonly link: QmpLink; readonly log: Logger },
-  { signal }: { readonly signal: AbortSignal },
+  { signal }: Waiting,
 ): Promise<void> {
   while (seemsAlive(identity, log) && !signal.aborted) {
     // The socket's end tells of its death at once, a look now and then covers a lost connection.
     const { client } = link;
     if (client !== undefined) await client.closed;
     else await sleep(lookAgainMs, undefined, { signal }).catch(() => {});
-    await waitGone(identity, { signal: AbortSignal.timeout(dyingMs) }).catch(() => {});
+    await waitGone(identity, within(dyingMs)).catch(() => {});
   }
 }

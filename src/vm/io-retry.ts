@@ -1,4 +1,4 @@
-import type { Logger } from '#host';
+import { type Logger, within } from '#host';
 import type { QmpClient } from '#qmp';
 import { messageOf } from './error.ts';
 
@@ -35,7 +35,7 @@ export class IoRetry implements Disposable {
     const client = this.#client();
     if (client === undefined) return this.stopped();
     try {
-      const waiting = { signal: AbortSignal.timeout(answerMs) };
+      const waiting = within(answerMs);
       const { status } = await client.execute('query-status', {}, waiting);
       if (status === 'io-error') await client.execute('cont', {}, waiting);
     } catch (error) {

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, readSync, watch, writeSync } from 'node:fs';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
-import { closeFd, type Logger, openPath, punchHole, seekData } from '#host';
+import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData, type Waiting } from '#host';
 import { messageOf } from './error.ts';
 
 const pageBytes = 4096;
@@ -58,7 +58,7 @@ export class LogRelay implements AsyncDisposable {
   }
 
   /** Passes on what is left, for as long as the signal allows, and closes. For when QEMU is gone. */
-  async finish({ signal }: { readonly signal: AbortSignal }): Promise<void> {
+  async finish({ signal }: Waiting): Promise<void> {
     this.#finishing = true;
     const giveUp = (): void => {
       this.#ended.abort();
@@ -179,7 +179,7 @@ function watchFile(path: string, changed: () => void): ReturnType<typeof watch> 
 }
 
 function isFull(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EAGAIN';
+  return errnoOf(error) === 'EAGAIN';
 }
 
 function wholePages(offset: number): number {

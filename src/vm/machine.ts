@@ -1,10 +1,13 @@
 import {
+  abortable,
   type CgroupPlan,
+  endsWithin,
   type Logger,
   oomKills,
-  orAborted,
   type ProcessIdentity,
   pidfdSignal,
+  type Waiting,
+  within,
 } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
 import { attributesOf } from './attributes.ts';
@@ -20,7 +23,7 @@ import { QmpLink } from './qmp-link.ts';
 import type { VmRecord } from './record.ts';
 import { mayFollow } from './state.ts';
 import { guestMemory, measure } from './stats.ts';
-import { climbDown, endsWithin, stopTimes } from './stop.ts';
+import { climbDown, stopTimes } from './stop.ts';
 import { type GuestStory, storyOf } from './story.ts';
 import type {
   Domain,
@@ -135,13 +138,11 @@ export class Machine implements Domain {
     return attributesOf(this.#parts);
   }
 
-  async wait({ signal }: { readonly signal: AbortSignal }): Promise<ExitResult> {
-    return orAborted(this.#ended.promise, signal);
-  }
+  wait = (waiting: Waiting): Promise<ExitResult> => abortable(this.#ended.promise, waiting);
 
-  async usage({ signal }: { readonly signal: AbortSignal }): Promise<DomainUsage> {
+  async usage(waiting: Waiting): Promise<DomainUsage> {
     const { identity, helperPids, record } = this.#parts;
-    const guest = await guestMemory(this.#qmp.client, record.memoryMiB * 2 ** 20, { signal });
+    const guest = await guestMemory(this.#qmp.client, record.memoryMiB * 2 ** 20, waiting);
     return measure([identity.pid, ...helperPids], guest, undefined);
   }
 
@@ -162,7 +163,7 @@ export class Machine implements Domain {
     this.#enterStopping();
     pidfdSignal(this.#parts.identity, sigkill);
     try {
-      await orAborted(this.#ended.promise, AbortSignal.timeout(killMs));
+      await abortable(this.#ended.promise, within(killMs));
     } catch (cause) {
       throw new VmError('stop', `QEMU (pid ${this.#parts.identity.pid}) does not die of SIGKILL`, {
         cause,
@@ -241,8 +242,7 @@ export class Machine implements Domain {
       annotations: { reason: exit.reason, exit_code: String(exit.exitCode) },
     });
     this.#letGo();
-    const limited = { signal: AbortSignal.timeout(2000) };
-    await Promise.all(this.#parts.relays.map((relay) => relay.finish(limited)));
+    await Promise.all(this.#parts.relays.map((relay) => relay.finish(within(2000))));
     await this.#qmp[Symbol.asyncDispose]();
   }
 
@@ -281,8 +281,7 @@ export class Machine implements Domain {
   /** After a connection was lost: the guest may have been stopped or resumed meanwhile. */
   async #lookAgain(client: QmpClient): Promise<void> {
     try {
-      const waiting = { signal: AbortSignal.timeout(statusMs) };
-      const { running } = await client.execute('query-status', {}, waiting);
+      const { running } = await client.execute('query-status', {}, within(statusMs));
       if (!running && this.#state === 'running') this.#paused();
       if (running && this.#state === 'paused') this.#enter('running');
     } catch (error) {

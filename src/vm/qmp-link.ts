@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Logger } from '#host';
+import { type Logger, within } from '#host';
 import { QmpClient, type QmpEvent } from '#qmp';
 import { messageOf } from './error.ts';
 
@@ -81,7 +81,7 @@ export class QmpLink implements AsyncDisposable {
 
 async function connect(path: string, over: AbortSignal): Promise<QmpClient | undefined> {
   try {
-    const signal = AbortSignal.any([over, AbortSignal.timeout(greetingMs)]);
+    const { signal } = within(greetingMs, { signal: over });
     return await QmpClient.connect(path, { signal });
   } catch {
     return undefined; // hung, or somebody else is connected; tried again later

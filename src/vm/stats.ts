@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { type Waiting, within } from '#host';
 import { figure, type QmpClient } from '#qmp';
 import type { DomainUsage } from './virtualizer.ts';
 
@@ -79,12 +80,12 @@ export function parseStatus(
 export async function guestMemory(
   qmp: QmpClient | undefined,
   limitBytes: number,
-  { signal }: { readonly signal: AbortSignal },
+  waiting: Waiting,
 ): Promise<GuestMemory | undefined> {
   const path = '/machine/peripheral/balloon0';
-  const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(guestMs)]) };
+  const limited = within(guestMs, waiting);
   try {
-    const answer = await qmp?.execute('qom-get', { path, property: 'guest-stats' }, waiting);
+    const answer = await qmp?.execute('qom-get', { path, property: 'guest-stats' }, limited);
     return parseGuestStatistics(answer, limitBytes);
   } catch {
     return undefined;

@@ -1,3 +1,4 @@
+import { endsWithin, within } from '#host';
 import { GuestAgent, type QmpClient } from '#qmp';
 
 /** How long each rung of the stop ladder may take; together they fill the job's kill_timeout. */
@@ -132,22 +133,5 @@ async function send(
     await qmp?.execute(command, {}, within(limitMs));
   } catch {
     // Closed, hung or refused: the next rung follows.
-  }
-}
-
-function within(limitMs: number): { readonly signal: AbortSignal } {
-  return { signal: AbortSignal.timeout(Math.max(1, Math.ceil(limitMs))) };
-}
-
-/** Whether it comes to its end within the time. */
-export async function endsWithin(ended: Promise<unknown>, limitMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), Math.max(0, limitMs));
-  });
-  try {
-    return await Promise.race([ended.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -1,3 +1,4 @@
+import type { Waiting } from '#host';
 import type { VmSpec } from '#spec';
 
 /** How a VM ended: exactly what WaitTask reports. Success is exitCode 0, signal 0 and no error. */
@@ -69,8 +70,8 @@ export interface Domain {
   /** What another process needs to adopt or remove this VM: plain JSON, no secrets. */
   readonly record: DomainRecord;
   /** Settles once, for every caller alike, when the VM has ended. Rejects only when the signal aborts. */
-  wait(waiting: { readonly signal: AbortSignal }): Promise<ExitResult>;
-  usage(waiting: { readonly signal: AbortSignal }): Promise<DomainUsage>;
+  wait(waiting: Waiting): Promise<ExitResult>;
+  usage(waiting: Waiting): Promise<DomainUsage>;
 }
 
 /** The part of a task handle that belongs to the VM. Versioned by the handle around it. */
@@ -97,18 +98,18 @@ export interface VirtualizerInfo {
 export interface Virtualizer {
   /** Makes ready to serve from this data directory; touches nothing that another instance may be using. */
   start(dataDir: string): Promise<void>;
-  createDomain(spec: VmSpec, waiting: { readonly signal: AbortSignal }): Promise<Domain>;
+  createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain>;
   /** Adopts a VM that an earlier process started. undefined when nothing of it is left. */
   recoverDomain(
     record: DomainRecord,
     spec: RecoverSpec,
-    waiting: { readonly signal: AbortSignal },
+    waiting: Waiting,
   ): Promise<Domain | undefined>;
   /** Climbs down the stop ladder and returns once the VM has ended. An unknown or ended VM is fine. */
   stopDomain(name: string, request: StopRequest): Promise<void>;
   /** Kills what runs and undoes everything the VM had on this host, from disk alone if need be. Idempotent. */
   destroyDomain(name: string): Promise<void>;
-  getInfo(waiting: { readonly signal: AbortSignal }): Promise<VirtualizerInfo>;
+  getInfo(waiting: Waiting): Promise<VirtualizerInfo>;
   /** The story of one VM as it happens; every listener gets every event. Returns the function that ends it. */
   onEvent(listener: (name: string, event: DomainEvent) => void): () => void;
 }

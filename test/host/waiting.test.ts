@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { slept, unlessAborted } from '../../src/plugin/waiting.ts';
+import { abortable, slept } from '#host';
 
 test('P-12: what fails after its caller was called off ends no process', async () => {
   const gone = AbortSignal.abort(new Error('gone'));
-  await assert.rejects(unlessAborted(Promise.reject(new Error('late')), gone), /gone/);
+  await assert.rejects(abortable(Promise.reject(new Error('late')), { signal: gone }), /gone/);
   const soon = new AbortController();
   const { promise, reject } = Promise.withResolvers<never>();
-  const waiting = unlessAborted(promise, soon.signal);
+  const waiting = abortable(promise, soon);
   soon.abort(new Error('gone'));
   await assert.rejects(waiting, /gone/);
   reject(new Error('late'));
@@ -16,16 +16,16 @@ test('P-12: what fails after its caller was called off ends no process', async (
   await delay(20);
 });
 
-test('unlessAborted: the outcome where it comes first', async () => {
+test('abortable: the outcome where it comes first', async () => {
   const { signal } = new AbortController();
-  assert.equal(await unlessAborted(Promise.resolve(7), signal), 7);
-  await assert.rejects(unlessAborted(Promise.reject(new Error('own')), signal), /own/);
+  assert.equal(await abortable(Promise.resolve(7), { signal }), 7);
+  await assert.rejects(abortable(Promise.reject(new Error('own')), { signal }), /own/);
 });
 
 test('P-30: a sleep longer than a timer can be is long, not over at once', async () => {
   for (const ms of [2 ** 31, 1e15]) {
     const soon = new AbortController();
-    const asleep = slept(ms, soon.signal);
+    const asleep = slept(ms, soon);
     await delay(50);
     soon.abort();
     assert.equal(await asleep, false);
