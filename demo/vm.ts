@@ -43,8 +43,10 @@ export async function runVm(stage: Stage): Promise<void> {
 
   report.step('Start: undo log, tap and bridge, overlay, seed, then QEMU');
   const allocDir = await makeAllocDir(dir);
-  using console = ConsolePipe.open(join(dir, 'stdout.fifo'), (line) => report.console(line));
-  using messages = ConsolePipe.open(join(dir, 'stderr.fifo'), (line) =>
+  using console = ConsolePipe.open(join(allocDir, 'alloc/stdout.fifo'), (line) =>
+    report.console(line),
+  );
+  using messages = ConsolePipe.open(join(allocDir, 'alloc/stderr.fifo'), (line) =>
     report.line(`QEMU says: ${line}`),
   );
   try {

@@ -5,6 +5,8 @@ import { pause, type Waiting } from './waiting.ts';
 
 // Kernel numbers that are the same on x86-64 and arm64; those that differ (O_NOFOLLOW, O_DIRECTORY) come from Node.
 const oCloexec = 0o2000000;
+/** O_PATH, which Node has no name for: stands for a file without opening it, so nothing happens to a device or FIFO. */
+export const pathOnly = 0o10000000;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
 const getFlags = 3;
@@ -24,6 +26,11 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
   } catch (error) {
     throw hostError('file', `opening ${path}`, error);
   }
+}
+
+/** Opens for use what a descriptor stands for, whatever has its name by now. Throws HostError 'file'. */
+export function reopen(fd: number, flags: number): number {
+  return openPath(`/proc/self/fd/${fd}`, flags);
 }
 
 /**

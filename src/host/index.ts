@@ -12,6 +12,8 @@ export {
   memfd,
   openBeneath,
   openPath,
+  pathOnly,
+  reopen,
   setNonBlocking,
 } from './descriptor.ts';
 export { errnoOf, HostError, type HostErrorCode } from './error.ts';

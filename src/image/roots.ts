@@ -1,7 +1,16 @@
 import { constants, fstatSync, readlinkSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import { closeFd, HostError, openBeneath, openPath, setNonBlocking, type Waiting } from '#host';
+import {
+  closeFd,
+  HostError,
+  openBeneath,
+  openPath,
+  pathOnly,
+  reopen,
+  setNonBlocking,
+  type Waiting,
+} from '#host';
 import { checkWaiting, ImageError, stepSync } from './error.ts';
 
 /** The allow-list: absolute directories, of which some may not exist. */
@@ -31,11 +40,12 @@ interface Root {
   readonly kind: 'trusted' | 'task' | 'denied';
 }
 
-// O_NONBLOCK: a FIFO or a device must not hold up the open. O_NOCTTY: nor must a terminal become ours.
-const readFlags = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+// O_NONBLOCK: a task that holds a lease on its file must not hold up the open.
+const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
 
 /**
- * Opens a file of the allow-list for reading. All checks are made on the opened file; the name is not used again.
+ * Opens a file of the allow-list for reading. All checks are made on the very file before it is opened, for a device
+ * would act on that; the name is not used again.
  * Links are followed as long as they end inside an allowed directory. Throws ImageError `not-found`, `not-allowed`,
  * `not-regular` or `io`.
  */
@@ -96,7 +106,7 @@ async function findReal(path: string, dirs: readonly Root[]): Promise<string | u
 function leavesRoot({ named, real }: Root, path: string): boolean {
   if (real === undefined) return false;
   try {
-    closeFd(openInRoot(real, relative(isInside(named, path) ? named : real, path)));
+    closeFd(findInRoot(real, relative(isInside(named, path) ? named : real, path)));
     return false;
   } catch (error) {
     return isErrno(error, 'EXDEV', 'ELOOP');
@@ -106,41 +116,42 @@ function leavesRoot({ named, real }: Root, path: string): boolean {
 function openReal(path: string, real: string, dirs: readonly Root[]): AllowedFile {
   const [root] = allowing(dirs, real).flatMap((dir) => dir.real ?? []);
   if (root === undefined) throw notAllowed(path, dirs);
-  const fd = openChecked(path, relative(root, real), root, dirs);
+  const found = find(path, relative(root, real), root, dirs);
   try {
-    return { fd, ...checkOpened(path, fd, dirs) };
-  } catch (error) {
-    closeFd(fd);
-    throw error;
+    const checked = check(path, found, dirs);
+    const fd = stepSync(`opening ${path}`, () => reopen(found, readFlags));
+    // io_uring answers EAGAIN for a non-blocking descriptor where another read would wait for the disk.
+    setNonBlocking(fd, false);
+    return { fd, ...checked };
+  } finally {
+    closeFd(found);
   }
 }
 
-function openChecked(path: string, inside: string, root: string, dirs: readonly Root[]): number {
+function find(path: string, inside: string, root: string, dirs: readonly Root[]): number {
   try {
-    return openInRoot(root, inside);
+    return findInRoot(root, inside);
   } catch (cause) {
     if (isErrno(cause, 'ENOENT', 'ENOTDIR')) {
       throw new ImageError('not-found', `${path} went away while it was being opened`, { cause });
     }
     // A link was put there after the path had been resolved.
     if (isErrno(cause, 'EXDEV', 'ELOOP')) throw notAllowed(path, dirs, cause);
-    // What open(2) says to sockets, and to devices without a driver.
-    if (isErrno(cause, 'ENXIO', 'ENODEV')) throw notRegular(path, 'a socket or a device', cause);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ImageError('io', `${path} can't be opened: ${reason}`, { cause });
   }
 }
 
-function openInRoot(root: string, inside: string): number {
-  const rootFd = openPath(root, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+function findInRoot(root: string, inside: string): number {
+  const rootFd = openPath(root, pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
-    return openBeneath(rootFd, inside === '' ? '.' : inside, readFlags);
+    return openBeneath(rootFd, inside === '' ? '.' : inside, pathOnly);
   } finally {
     closeFd(rootFd);
   }
 }
 
-function checkOpened(
+function check(
   path: string,
   fd: number,
   dirs: readonly Root[],
@@ -148,17 +159,15 @@ function checkOpened(
   return stepSync(`looking at ${path}`, () => {
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw notRegular(path, kindOf(stats));
-    const opened = readlinkSync(`/proc/self/fd/${fd}`);
-    const holders = allowing(dirs, opened);
+    const found = readlinkSync(`/proc/self/fd/${fd}`);
+    const holders = allowing(dirs, found);
     if (holders.length === 0) throw notAllowed(path, dirs);
     // The stricter of two nested directories decides, as image_paths may well contain the allocation directories.
     if (stats.nlink !== 1 && holders.some(({ kind }) => kind === 'task')) {
       const text = `${path} has ${stats.nlink} names (hard links): in a directory that tasks write to it may be any file of the host`;
       throw new ImageError('not-allowed', text);
     }
-    // io_uring answers EAGAIN for a non-blocking descriptor where another read would wait for the disk.
-    setNonBlocking(fd, false);
-    return { path: opened, stats };
+    return { path: found, stats };
   });
 }
 
@@ -189,12 +198,13 @@ function isErrno(error: unknown, ...names: readonly string[]): boolean {
 function kindOf(stats: Stats): string {
   if (stats.isDirectory()) return 'a directory';
   if (stats.isFIFO()) return 'a FIFO';
+  if (stats.isSocket()) return 'a socket';
   if (stats.isBlockDevice() || stats.isCharacterDevice()) return 'a device';
   return 'a special file';
 }
 
-function notRegular(path: string, kind: string, cause?: unknown): ImageError {
-  return new ImageError('not-regular', `${path} is ${kind}, not a regular file`, { cause });
+function notRegular(path: string, kind: string): ImageError {
+  return new ImageError('not-regular', `${path} is ${kind}, not a regular file`);
 }
 
 function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {

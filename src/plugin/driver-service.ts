@@ -3,7 +3,7 @@ import type { Duration } from '@bufbuild/protobuf/wkt';
 import { durationMs, timestampFromMs } from '@bufbuild/protobuf/wkt';
 import { abortable, type Logger } from '#host';
 import type { Arch } from '#spec';
-import type { Domain } from '#vm';
+import { type Domain, releaseLogPipes } from '#vm';
 import type { BackendHolder } from './backend.ts';
 import type { Compute } from './compute.ts';
 import { taskSchema } from './config-schema.ts';
@@ -20,7 +20,6 @@ import {
   TaskState,
 } from './gen/driver_pb.ts';
 import { hclSpec } from './hcl-spec.ts';
-import { releaseLogPipes } from './log-pipes.ts';
 import type { Call, Handlers } from './rpc.ts';
 import { readSignal, readStop } from './signals.ts';
 import { taskStats } from './stats.ts';
@@ -70,7 +69,7 @@ export function driverService(parts: DriverParts): Handlers<typeof Driver> {
       try {
         return await startTask(parts, config, call);
       } catch (error) {
-        releaseLogPipes([config.stdoutPath, config.stderrPath]);
+        releaseLogPipes([config.stdoutPath, config.stderrPath], config.allocDir);
         throw error;
       }
     },

@@ -214,7 +214,9 @@ async function prepareShares(
     tell({ message: `Directories are shared over 9p: ${tools.reason}`, annotations: {} });
   await openShares(paths, tools.kind === '9p' ? uid : 0);
   const shared = await Promise.all(
-    spec.shares.map((share) => prepareShare(share, { tools, paths, undo, log: host.log })),
+    spec.shares.map((share) =>
+      prepareShare(share, { tools, paths, allocDir: spec.allocDir, undo, log: host.log }),
+    ),
   );
   const prepared = shared.filter((it) => it !== undefined);
   for (const [index, { fd }] of prepared.entries()) {

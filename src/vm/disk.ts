@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { chmod, copyFile } from 'node:fs/promises';
-import { openPath, type Waiting } from '#host';
+import { openPath, reopen, type Waiting } from '#host';
 import { copyImage, createOverlay, growRaw, type OpenImage } from '#image';
 import type { Descriptors } from './descriptors.ts';
 import type { DiskPlan, VmPlan } from './plan.ts';
@@ -16,7 +16,7 @@ export async function makeDisk(
   const fd = fds.add('disk', openPath(disk.path, create, 0o600));
   if (disk.kind === 'overlay') {
     await createOverlay({ fd, base: image, virtualBytes: disk.virtualBytes });
-    fds.add('base', openPath(`/proc/self/fd/${image.fd}`, constants.O_RDONLY));
+    fds.add('base', reopen(image.fd, constants.O_RDONLY));
   } else {
     await copyImage(image, fd, waiting);
     if (disk.format === 'raw') await growRaw(fd, disk.virtualBytes);

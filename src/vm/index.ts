@@ -1,4 +1,5 @@
 export { VmError, type VmErrorCode } from './error.ts';
+export { releaseLogPipes } from './log-sink.ts';
 export { QemuVirtualizer, type VirtualizerOptions } from './qemu.ts';
 export type {
   Domain,

@@ -190,7 +190,7 @@ function openLogs(
     { role: 'stderr', pipe: spec.stderrPath, history: paths.messages },
   ] as const;
   return streams.flatMap(({ role, pipe, history }) => {
-    const sink = openLogSink(pipe, log);
+    const sink = openLogSink({ path: pipe, allocDir: spec.allocDir }, log);
     if (sink !== undefined) fds.add(role, sink.held);
     return openRelay({ history, sink, log });
   });

@@ -60,7 +60,7 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
     qmp,
     paused: qmp !== undefined && (await isPaused(qmp)),
     status: undefined,
-    relays: openLogs(request, paths),
+    relays: openLogs(request, paths, record.allocDir),
     lastWords: () => lastWords(paths.messages),
     helperPids: alive ? await findHelpers(paths, known.pid) : [],
     network: networkOf(record),
@@ -121,13 +121,17 @@ async function isPaused(qmp: QmpClient): Promise<boolean> {
   }
 }
 
-function openLogs({ spec, host }: RecoverRequest, paths: VmPaths): readonly LogRelay[] {
+function openLogs(
+  { spec, host }: RecoverRequest,
+  paths: VmPaths,
+  allocDir: string,
+): readonly LogRelay[] {
   const streams = [
     { pipe: spec.stdoutPath, history: paths.console },
     { pipe: spec.stderrPath, history: paths.messages },
   ];
   return streams.flatMap(({ pipe, history }) => {
-    const sink = openLogSink(pipe, host.log);
+    const sink = openLogSink({ path: pipe, allocDir }, host.log);
     // A later reader finds QEMU's own end of the pipe; ours is enough here.
     if (sink !== undefined) closeFd(sink.held);
     return openRelay({ history, sink, log: host.log });

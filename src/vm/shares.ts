@@ -1,5 +1,6 @@
 import { constants, existsSync } from 'node:fs';
 import { chmod, chown, mkdir } from 'node:fs/promises';
+import { relative } from 'node:path';
 import {
   bindMountReadOnly,
   closeFd,
@@ -7,8 +8,10 @@ import {
   findProgram,
   type Logger,
   listenUnix,
+  openBeneath,
   openPath,
   PerFile,
+  pathOnly,
   runProgram,
   spawnDetached,
   type UndoLog,
@@ -103,6 +106,7 @@ export async function closeShares({ run, shares }: VmPaths): Promise<void> {
 export interface ShareHost {
   readonly tools: ShareTools;
   readonly paths: VmPaths;
+  readonly allocDir: string;
   readonly undo: UndoLog<VmUndo>;
   readonly log: Logger;
 }
@@ -115,13 +119,13 @@ export async function prepareShare(
   share: ShareSpec,
   host: ShareHost,
 ): Promise<PreparedShare | undefined> {
-  const { tools, paths, undo, log } = host;
+  const { tools, paths, undo, allocDir, log } = host;
   if (tools.kind === 'none') return undefined;
   try {
     const path = `${paths.shares}/${share.tag}`;
     await undo.perform({ kind: 'mount', target: path }, async () => {
       await mkdir(path, { mode: 0o700 });
-      bindMount(share.source, path);
+      bindMount(share.source, path, allocDir);
     });
     const plan: SharePlan = { ...share, type: tools.kind, path };
     if (tools.virtiofsd === undefined) return { plan, fd: undefined, pid: undefined };
@@ -132,16 +136,22 @@ export async function prepareShare(
   }
 }
 
-// O_PATH, which Node has no name for; the same on x86-64 and arm64.
-const pathOnly = 0o10000000;
-
-/** Mounts the very directory that was looked at: a neighbour task may put a link in its place at any time. */
-function bindMount(source: string, target: string): void {
-  const fd = openPath(source, pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+/**
+ * Mounts the very directory that was looked at, in the allocation and by no link: a neighbour task may put another one
+ * in its place at any time.
+ */
+function bindMount(source: string, target: string, allocDir: string): void {
+  const root = openPath(allocDir, pathOnly | constants.O_DIRECTORY);
   try {
-    bindMountReadOnly(`/proc/self/fd/${fd}`, target);
+    const flags = pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+    const fd = openBeneath(root, relative(allocDir, source), flags);
+    try {
+      bindMountReadOnly(`/proc/self/fd/${fd}`, target);
+    } finally {
+      closeFd(fd);
+    }
   } finally {
-    closeFd(fd);
+    closeFd(root);
   }
 }
 

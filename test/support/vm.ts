@@ -105,8 +105,10 @@ export class VmGround implements AsyncDisposable {
 
   /** Makes both log pipes of a task, as the client does before a start. */
   pipes(name = 'task'): { readonly stdoutPath: string; readonly stderrPath: string } {
-    const stdoutPath = join(this.root, `.${name}.stdout.fifo`);
-    const stderrPath = join(this.root, `.${name}.stderr.fifo`);
+    const logs = join(dirname(this.taskDir), 'alloc', 'logs');
+    mkdirSync(logs, { recursive: true });
+    const stdoutPath = join(logs, `.${name}.stdout.fifo`);
+    const stderrPath = join(logs, `.${name}.stderr.fifo`);
     execFileSync('mkfifo', ['-m', '600', stdoutPath, stderrPath]);
     return { stdoutPath, stderrPath };
   }

@@ -11,7 +11,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, openPath } from '#host';
@@ -47,7 +47,7 @@ class Bench {
   }
 
   open(): LogRelay {
-    const sink = openLogSink(this.pipe, this.log);
+    const sink = openLogSink({ path: this.pipe, allocDir: dirname(this.pipe) }, this.log);
     assert.ok(sink !== undefined);
     closeSync(sink.held);
     return LogRelay.open({ ...this, sink: sink.fd });
@@ -245,7 +245,7 @@ test('a pipe path that is a link, a file or nothing is not written to', (t) => {
   writeFileSync(file, 'untouched');
   execFileSync('ln', ['-s', bench.pipe, join(dir, 'link')]);
   for (const path of [join(dir, 'link'), file, join(dir, 'missing'), '/dev/null']) {
-    assert.equal(openLogSink(path, bench.log), undefined, path);
+    assert.equal(openLogSink({ path, allocDir: dir }, bench.log), undefined, path);
   }
   assert.equal(readFileSync(file, 'utf8'), 'untouched');
   truncateSync(file);

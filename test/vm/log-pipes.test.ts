@@ -4,17 +4,18 @@ import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { releaseLogPipes } from '../../src/plugin/log-pipes.ts';
+import { releaseLogPipes } from '../../src/vm/log-sink.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 test('P-36: a reader that waits for a first writer is let go', async (t) => {
-  const pipe = join(tmpDir(t), 'fifo');
+  const allocDir = tmpDir(t);
+  const pipe = join(allocDir, 'fifo');
   execFileSync('mkfifo', [pipe]);
   const reader = spawn('cat', [pipe], { stdio: 'ignore' });
   t.after(() => reader.kill());
   const ended = once(reader, 'exit', { signal: AbortSignal.timeout(5000) });
   // Until cat has come to its open call there is no reader to let go.
-  const again = setInterval(() => releaseLogPipes([pipe]), 5);
+  const again = setInterval(() => releaseLogPipes([pipe], allocDir), 5);
   t.after(() => clearInterval(again));
   assert.deepEqual(await ended, [0, null]);
 });
@@ -26,6 +27,7 @@ test('P-36: where nobody waits, or something else is, nothing happens', (t) => {
   execFileSync('mkfifo', [pipe]);
   writeFileSync(file, 'kept');
   symlinkSync(file, link);
-  releaseLogPipes([pipe, file, link, '/dev/null', folder, join(folder, 'missing'), '']);
+  releaseLogPipes([pipe, file, link, '/dev/null', folder, join(folder, 'missing'), ''], folder);
+  releaseLogPipes([pipe], '');
   assert.equal(readFileSync(file, 'utf8'), 'kept');
 });
