@@ -142,20 +142,22 @@ export interface Commands {
 }
 
 /**
- * What QEMU answered, looked at once. Throws QmpError `protocol` naming every place where the answer is not what the
- * command promises: an emulator that a guest has taken over may say anything.
+ * What QEMU answered, looked at once. Throws QmpError `protocol` naming the first place where the answer is not what
+ * the command promises: an emulator that a guest has taken over may say anything, and be wrong in a million places.
  */
 export function decodeAnswer<C extends keyof Commands>(
   command: C,
   value: unknown,
 ): Commands[C]['return'] {
-  const result = v.safeParse(answers[command], value);
+  const result = v.safeParse(answers[command], value, { abortEarly: true });
   if (result.success) return result.output;
-  const problems = result.issues
-    .slice(0, 5)
-    .map((issue) => `${v.getDotPath(issue) ?? 'answer'}: ${issue.message}`);
-  throw new QmpError('protocol', `QEMU's answer to ${command} is unusable: ${problems.join('; ')}`);
+  const [issue] = result.issues;
+  const problem = `${v.getDotPath(issue) ?? 'answer'}: ${issue.message.slice(0, maxProblem)}`;
+  throw new QmpError('protocol', `QEMU's answer to ${command} is unusable: ${problem}`);
 }
+
+/** Characters of a problem, which quotes what QEMU sent. */
+const maxProblem = 200;
 
 const anything = v.unknown();
 const nothing = v.pipe(

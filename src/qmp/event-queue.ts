@@ -6,7 +6,7 @@ interface Limits {
   readonly bytes: number;
 }
 
-const defaultLimits: Limits = { events: 1024, bytes: 32 * 1024 * 1024 };
+const defaultLimits: Limits = { events: 1024, bytes: 2 * 1024 * 1024 };
 
 /**
  * What one listener has yet to read. Iterating gives the events in order, then ends, or throws when the source broke.

@@ -3,7 +3,7 @@ import { QmpError } from './error.ts';
 const lineFeed = 0x0a;
 
 /** Most bytes one line may have. The longest honest answer, the schema of QEMU 7.2, has 207 KB. */
-export const maxLineBytes = 16 * 1024 * 1024;
+export const maxLineBytes = 1024 * 1024;
 
 /** Room that is kept between lines; anything larger is given back. */
 const keptBytes = 64 * 1024;
@@ -73,6 +73,8 @@ export class FrameReader {
   }
 
   #decode(line: Uint8Array): string {
+    // Of these a chunk may hold tens of thousands.
+    if (line.length === 0) return '';
     try {
       return this.#decoder.decode(line).trim();
     } catch (cause) {

@@ -14,6 +14,9 @@ export interface AgentCommands {
 /** The longest line taken from a guest: answers to what is asked here have a few hundred bytes. */
 const maxAnswerBytes = 64 * 1024;
 
+/** Late answers to earlier questions, and the rest of one. A guest may send lines without end, faster than they are read. */
+const maxStrayLines = 100;
+
 /** The agent's parser starts afresh at this byte, and puts it before its answer to a delimited sync. */
 const restart = 0xff;
 
@@ -87,10 +90,11 @@ export class GuestAgent implements AsyncDisposable {
     const command = { execute: 'guest-sync-delimited', arguments: { id } };
     this.#socket.write(Buffer.from([restart]));
     this.#socket.write(`${JSON.stringify(command)}\n`);
-    for (;;) {
+    for (let lines = 0; lines < maxStrayLines; lines += 1) {
       const answer = await this.#answer().catch(unlessNonsense);
       if (answer?.return === id) return;
     }
+    throw new QmpError('protocol', 'the guest agent does not stop sending what was not asked for');
   }
 
   async #answer(): Promise<Readonly<Record<string, unknown>>> {

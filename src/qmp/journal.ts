@@ -12,6 +12,9 @@ export interface JournalEnd {
 
 const lineFeed = 0x0a;
 
+/** The last lines are read only: a few tell of the end, and a taken-over QEMU may write a line feed a hundred thousand times. */
+const maxLines = 500;
+
 /**
  * The events in what QEMU's second monitor wrote to a file. Whatever is not an event is passed over: the greeting,
  * replies, a last line that QEMU did not live to finish, and the NUL bytes and half a line that are left at the front
@@ -19,7 +22,7 @@ const lineFeed = 0x0a;
  */
 export function parseJournal(text: string | Uint8Array): readonly QmpEvent[] {
   const bytes = typeof text === 'string' ? new TextEncoder().encode(text) : text;
-  return lines(bytes).flatMap((line) => {
+  return lastLines(bytes).flatMap((line) => {
     const event = eventOf(line);
     return event === undefined ? [] : [event];
   });
@@ -42,27 +45,24 @@ export function endOf(events: readonly QmpEvent[]): JournalEnd | undefined {
       stuck = false;
     } else if (event === 'SHUTDOWN') {
       const guest = data.guest === true;
-      const reason = typeof data.reason === 'string' ? data.reason : 'unknown';
+      const reason = typeof data.reason === 'string' ? data.reason.slice(0, 100) : 'unknown';
       return { reason, guest, panicked };
     }
   }
   return stuck ? { reason: 'guest-panic', guest: true, panicked } : undefined;
 }
 
-function lines(bytes: Uint8Array): readonly Uint8Array[] {
+/** The last lines, in order, without what a hole left before them. */
+function lastLines(bytes: Uint8Array): readonly Uint8Array[] {
   const found: Uint8Array[] = [];
-  let at = 0;
-  while (at < bytes.length) {
-    if (bytes[at] === 0) {
-      at += 1;
-      continue;
-    }
-    const end = bytes.indexOf(lineFeed, at);
-    const stop = end < 0 ? bytes.length : end;
-    found.push(bytes.subarray(at, stop));
-    at = stop + 1;
+  for (let end = bytes.length; end > 0 && found.length < maxLines; ) {
+    const start = bytes.lastIndexOf(lineFeed, end - 1) + 1;
+    const line = bytes.subarray(start, end);
+    const first = line.findIndex((byte) => byte !== 0);
+    if (first >= 0) found.push(line.subarray(first));
+    end = start - 1;
   }
-  return found;
+  return found.reverse();
 }
 
 function eventOf(line: Uint8Array): QmpEvent | undefined {

@@ -1,4 +1,5 @@
 import { QmpError } from './error.ts';
+import { jsonProblem } from './json-limits.ts';
 
 /** Something that happened in QEMU. `atMs` is the host's clock, ms since the epoch. */
 export interface QmpEvent {
@@ -25,8 +26,8 @@ export type QmpMessage =
     }
   | { readonly kind: 'event'; readonly event: QmpEvent };
 
-/** Deepest nesting taken. QEMU's own parser stops at 1024; a block graph of 100 images needs about 200. */
-export const maxDepth = 256;
+/** Characters of a refusal; it goes into errors, and from there into logs and a task's events. */
+const maxDescription = 1000;
 
 /** Tells the four kinds of line apart. Throws QmpError `protocol` on anything else. */
 export function parseMessage(text: string): QmpMessage {
@@ -39,13 +40,12 @@ export function parseMessage(text: string): QmpMessage {
 }
 
 /**
- * JSON with two differences: nesting is capped before anything recurses over it, and integers that a double can't
+ * JSON with two differences: what is in it is counted before anything is made of it, and integers that a double can't
  * hold come as bigint, so that 18446744073709551615 stays what QEMU said.
  */
 export function parseJson(text: string): unknown {
-  if (nestsDeeperThan(text, maxDepth)) {
-    throw new QmpError('protocol', `a line from QEMU nests deeper than ${maxDepth} levels`);
-  }
+  const problem = jsonProblem(text);
+  if (problem !== undefined) throw new QmpError('protocol', `a line from QEMU ${problem}`);
   try {
     // The reviver costs ten times the parsing, and only a run of 16 digits can be an unsafe integer.
     return /\d{16}/.test(text) ? JSON.parse(text, unsafeIntegers) : JSON.parse(text);
@@ -71,28 +71,11 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function nestsDeeperThan(text: string, limit: number): boolean {
-  let depth = 0;
-  let quoted = false;
-  for (let at = 0; at < text.length; at += 1) {
-    const code = text.charCodeAt(at);
-    if (quoted) {
-      if (code === 0x5c) at += 1;
-      else if (code === 0x22) quoted = false;
-    } else if (code === 0x22) quoted = true;
-    else if (code === 0x7b || code === 0x5b) {
-      depth += 1;
-      if (depth > limit) return true;
-    } else if (code === 0x7d || code === 0x5d) depth -= 1;
-  }
-  return false;
-}
-
 // The third parameter holds the digits as they were written (ES2025, JSON.parse source text access).
 function unsafeIntegers(_key: string, value: unknown, context?: { source?: string }): unknown {
   if (typeof value !== 'number' || Number.isSafeInteger(value)) return value;
   const source = context?.source ?? '';
-  return /^-?\d+$/.test(source) ? BigInt(source) : value;
+  return /^-?\d{16,20}$/.test(source) ? BigInt(source) : value;
 }
 
 function parseEvent(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
@@ -121,7 +104,7 @@ function parseRefusal(value: Readonly<Record<string, unknown>>): QmpMessage | un
   if (!isRecord(error)) return undefined;
   const { class: errorClass, desc } = error;
   if (typeof errorClass !== 'string' || typeof desc !== 'string') return undefined;
-  return { kind: 'error', id, errorClass, description: desc };
+  return { kind: 'error', id, errorClass, description: desc.slice(0, maxDescription) };
 }
 
 function parseGreeting(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {

@@ -36,7 +36,7 @@ export class StoryTeller {
 
 /** What a QEMU event means to the person who runs the job; undefined for events nobody needs to read. */
 export function storyOf({ event, data }: QmpEvent): GuestStory | undefined {
-  const reason = typeof data.reason === 'string' ? data.reason : '';
+  const reason = word(data.reason);
   switch (event) {
     case 'RESET':
       return data.guest === true ? tell('Guest rebooted', { reason }) : undefined;
@@ -45,19 +45,24 @@ export function storyOf({ event, data }: QmpEvent): GuestStory | undefined {
     case 'RESUME':
       return tell('Guest resumed');
     case 'GUEST_PANICKED':
-      return tell('Guest panicked', { action: String(data.action ?? '') });
+      return tell('Guest panicked', { action: word(data.action) });
     case 'WATCHDOG':
-      return tell('Watchdog fired', { action: String(data.action ?? '') });
+      return tell('Watchdog fired', { action: word(data.action) });
     case 'BLOCK_IO_ERROR':
       return tell('Disk error', {
-        device: String(data.device ?? ''),
-        operation: String(data.operation ?? ''),
+        device: word(data.device),
+        operation: word(data.operation),
       });
     case 'SHUTDOWN':
       return data.guest === true ? tell('Guest powered off', { reason }) : undefined;
     default:
       return undefined;
   }
+}
+
+/** QEMU's names for things are short, and texts; a QEMU that was taken over sends anything. */
+function word(value: unknown): string {
+  return typeof value === 'string' ? value.slice(0, 100) : '';
 }
 
 function tell(message: string, annotations: Readonly<Record<string, string>> = {}): GuestStory {

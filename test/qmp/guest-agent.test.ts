@@ -160,7 +160,7 @@ const hostile: Readonly<
       };
       flood();
     },
-    codes: ['timeout'],
+    codes: ['protocol'],
   },
 };
 

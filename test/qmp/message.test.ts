@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { figure, maxDepth, parseJson, parseMessage } from '../../src/qmp/message.ts';
+import { maxDepth, maxDigits, maxItems } from '../../src/qmp/json-limits.ts';
+import { figure, parseJson, parseMessage } from '../../src/qmp/message.ts';
 import { greeting } from '../support/qmp-server.ts';
 
 test('message: the four kinds are told apart', () => {
@@ -46,6 +47,9 @@ const malformed: Readonly<Record<string, string>> = {
   'nesting of lists': `{"return": ${'['.repeat(maxDepth)}${']'.repeat(maxDepth)}}`,
   'nesting of objects': `${'{"a":'.repeat(maxDepth + 1)}1${'}'.repeat(maxDepth + 1)}`,
   'a million open brackets': '['.repeat(1_000_000),
+  'a list of too many numbers': `{"return": [${'0,'.repeat(maxItems)}0]}`,
+  'a list of too many objects': `{"return": [${'{},'.repeat(maxItems / 2)}{}]}`,
+  'a number of too many digits': `{"return": ${'9'.repeat(maxDigits + 1)}}`,
 };
 for (const [name, text] of Object.entries(malformed)) {
   test(`message: ${name} is a protocol error`, () => {
