@@ -20,6 +20,9 @@ import { nativeAssets, netlinkAddon } from './build/native-addons.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const dist = join(root, 'dist');
+const mainBundle = 'nomad-driver-qmp.cjs';
+/** Programs of threads, by the names of the assets that src/host/worker.ts takes them from. */
+const workers = { 'user-data-worker.cjs': 'src/vm/user-data-worker.ts' };
 // From Node's manual: the resource's name, and the marker in the node binary that says whether there is one.
 const resourceName = 'NODE_SEA_BLOB';
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
@@ -67,11 +70,19 @@ function hashInputs(arch: string): string {
   return hash.digest('hex');
 }
 
+/** The plugin, and beside it what runs in threads of their own. */
 async function bundleSources(work: string): Promise<string> {
-  const outfile = join(work, 'nomad-driver-qmp.cjs');
+  await Promise.all([
+    bundleEntry('bin/nomad-driver-qmp.ts', join(work, mainBundle)),
+    ...Object.entries(workers).map(([asset, entry]) => bundleEntry(entry, join(work, asset))),
+  ]);
+  return join(work, mainBundle);
+}
+
+async function bundleEntry(entry: string, outfile: string): Promise<void> {
   await bundle({
     absWorkingDir: root,
-    entryPoints: ['bin/nomad-driver-qmp.ts'],
+    entryPoints: [entry],
     outfile,
     bundle: true,
     platform: 'node',
@@ -87,7 +98,6 @@ async function bundleSources(work: string): Promise<string> {
     logOverride: { 'empty-import-meta': 'silent' },
     plugins: [netlinkAddon(join(root, 'src/host/native.ts'))],
   });
-  return outfile;
 }
 
 /** The blob that goes into the executable: the script with its compiled code, and the addons. */
@@ -105,7 +115,10 @@ function makeBlob(work: string, script: string, arch: string): string {
       useCodeCache: arch === process.arch,
       useSnapshot: false,
       execArgvExtension: 'none',
-      assets: nativeAssets(arch),
+      assets: {
+        ...nativeAssets(arch),
+        ...Object.fromEntries(Object.keys(workers).map((asset) => [asset, join(work, asset)])),
+      },
     }),
   );
   execFileSync(nodeOf(process.arch), ['--experimental-sea-config', config], {

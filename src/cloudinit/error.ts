@@ -1,5 +1,5 @@
-/** `user-data`: what the user wrote cannot work; `seed`: a value cannot be put into the seed without changing it. */
-export type CloudInitErrorCode = 'user-data' | 'seed';
+/** `seed`: a value cannot be put into the seed without changing it. */
+export type CloudInitErrorCode = 'seed';
 
 export class CloudInitError extends Error {
   override readonly name = 'CloudInitError';

@@ -1,20 +1,20 @@
 import { formatEnvFile } from './env-file.ts';
-import { CloudInitError, type CloudInitErrorCode } from './error.ts';
+import { CloudInitError } from './error.ts';
 import { formatJsonYaml, type Plain } from './json-yaml.ts';
 import { networkConfig } from './network-config.ts';
 import { type SeedRequest, seedProblems } from './seed-request.ts';
-import { checkUserData } from './user-data.ts';
 import { vendorData } from './vendor-data.ts';
 
 /**
  * The files of a NoCloud seed by name: meta-data, user-data, vendor-data and, when the request names interfaces,
- * network-config. The same request gives the same bytes.
- *
- * Throws CloudInitError: `user-data` with every problem checkUserData finds, `seed` for a value no guest could take.
+ * network-config. The same request gives the same bytes. The user data goes in as it is: checking it may take any time
+ * and is the caller's. Throws CloudInitError for a value no guest could take.
  */
 export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array> {
-  refuse('user-data', 'user data', checkUserData(request.userData ?? ''));
-  refuse('seed', 'the seed cannot be made', seedProblems(request));
+  const problems = seedProblems(request);
+  if (problems.length > 0) {
+    throw new CloudInitError('seed', `the seed cannot be made: ${problems.join('; ')}`);
+  }
   const files = new Map<string, string | Uint8Array>([
     [
       'meta-data',
@@ -27,10 +27,6 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
     files.set('network-config', `${formatJsonYaml(networkConfig(request.network))}\n`);
   }
   return new Map([...files].map(([name, content]) => [name, Buffer.from(content)]));
-}
-
-function refuse(code: CloudInitErrorCode, what: string, problems: readonly string[]): void {
-  if (problems.length > 0) throw new CloudInitError(code, `${what}: ${problems.join('; ')}`);
 }
 
 /** As it was given. cloud-init wants the file in any case; one without a word in it is an empty cloud-config. */

@@ -1,5 +1,5 @@
 /** Which part of the host room failed; told apart by this, never by the message. */
-export type HostErrorCode = 'libc' | 'spawn' | 'process' | 'undo' | 'file' | 'cgroup';
+export type HostErrorCode = 'libc' | 'spawn' | 'process' | 'undo' | 'file' | 'cgroup' | 'worker';
 
 /** Something on this host could not be done. The message names the thing and what was being done to it. */
 export class HostError extends Error {

@@ -56,3 +56,4 @@ export {
   type Waiting,
   within,
 } from './waiting.ts';
+export { askWorker, type WorkerProgram } from './worker.ts';

@@ -1,13 +1,6 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import {
-  buildSeed,
-  checkUserData,
-  type SeedRequest,
-  seedNotes,
-  seedProblems,
-  writeIso,
-} from '#cloudinit';
+import { buildSeed, type SeedRequest, seedNotes, seedProblems, writeIso } from '#cloudinit';
 import { openPath, type Waiting } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
@@ -15,6 +8,7 @@ import type { UserData, VmSpec } from '#spec';
 import type { Descriptors } from './descriptors.ts';
 import { VmError } from './error.ts';
 import type { SharePlan } from './plan.ts';
+import { userDataProblems } from './user-data.ts';
 
 /** cloud-init reads user-data whole; nobody writes more than this by hand. */
 const maxUserDataBytes = 1024 * 1024;
@@ -43,7 +37,9 @@ export async function makeSeed(
   const userData = await readUserData(spec.guest.userData, roots, waiting);
   const request = seedRequest(spec, userData, { nics: [], shares: [] });
   const problems = [
-    ...(userData === undefined ? [] : checkUserData(userData)).map((it) => `user_data: ${it}`),
+    ...(userData === undefined ? [] : await userDataProblems(userData, waiting)).map(
+      (it) => `user_data: ${it}`,
+    ),
     ...seedProblems(request),
   ];
   if (problems.length > 0) throw new VmError('seed', problems.join('; '));

@@ -2,11 +2,17 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { before, test } from 'node:test';
+import { encode } from '@msgpack/msgpack';
 import { build } from '../../scripts/build.ts';
+import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
+import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { version } from '../../src/plugin/version.ts';
+import { freshId, task } from '../plugin/requests.ts';
+import { failureOf, PluginProcess } from '../support/plugin-client.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 // What Nomad sets, and nothing else: no node, no node_modules, no HOME.
@@ -85,6 +91,28 @@ test('P-3: the handshake comes within two seconds, somebody listens, SIGTERM end
   assert.equal(lines.length, 1);
   assert.doesNotMatch(stderr, /warning/i);
   assert.deepEqual(readdirSync(temporary), []);
+});
+
+test('V-61: user data is checked in a thread, inside the executable as from sources', async () => {
+  const asked = { TMPDIR: tmpdir() };
+  await using plugin = await PluginProcess.serve({ program: executable, env: asked });
+  const client = plugin.client();
+  const dataDir = join(plugin.tmp, 'data');
+  const msgpackConfig = encode({ data_dir: dataDir, run_dir: join(plugin.tmp, 'run') });
+  await client.call(BasePlugin.method.setConfig, { nomadConfig: {}, msgpackConfig });
+  // Large enough for a thread; what is wrong with it is on its second line.
+  const userData = `#cloud-config\n- a\n${'- b\n'.repeat(4096)}`;
+  const request = task({
+    id: freshId(),
+    config: {
+      image: 'none.img',
+      primary_disk_size: 2000,
+      use_thin_copy: true,
+      user_data: userData,
+    },
+  });
+  const failure = await failureOf(client.call(Driver.method.startTask, { task: request }));
+  assert.match(failure.details, /user_data: line 2: cloud-config must be a mapping/);
 });
 
 test('the executable is not built again when nothing has changed', async () => {

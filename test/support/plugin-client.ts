@@ -26,6 +26,8 @@ export const cookie = {
 export interface LaunchOptions {
   /** A program of ours: absolute, or from the top of the project. */
   readonly entry?: string;
+  /** A program that is run instead of Node with an entry. */
+  readonly program?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
@@ -45,7 +47,8 @@ export class PluginProcess implements AsyncDisposable {
   constructor(o: LaunchOptions = {}) {
     this.tmp = mkdtempSync(join(tmpdir(), 'plugin-test-'));
     const entry = resolve(root, o.entry ?? 'bin/nomad-driver-qmp.ts');
-    this.#child = spawn(process.execPath, [entry, ...(o.args ?? [])], {
+    const source = o.program === undefined ? [entry] : [];
+    this.#child = spawn(o.program ?? process.execPath, [...source, ...(o.args ?? [])], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, TMPDIR: this.tmp, ...o.env },
       cwd: o.cwd ?? '/',

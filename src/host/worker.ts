@@ -1,0 +1,77 @@
+import { getAsset, isSea } from 'node:sea';
+import { type ResourceLimits, Worker } from 'node:worker_threads';
+import { HostError } from './error.ts';
+import type { Waiting } from './waiting.ts';
+
+/** A program for a thread of its own: it takes its workerData and answers once, on its parentPort. */
+export interface WorkerProgram {
+  /** Its file among the sources; not asked for inside the single executable, where files have no names. */
+  readonly url: () => URL;
+  /** Its bundle inside the single executable. */
+  readonly asset: string;
+}
+
+export interface WorkerLimits {
+  readonly ms: number;
+  readonly heapMiB: number;
+}
+
+/** What no thread of ours needs more of: its code, and what is young in its heap. */
+const codeMiB = 16;
+const youngMiB = 8;
+const stackMiB = 4;
+
+/**
+ * Runs a program on data that may take it any time and any memory, and gives its answer. The thread is there for this
+ * one question and is ended in the middle of whatever it does. HostError 'worker' where it passes its limits; rejects
+ * with the signal's reason.
+ */
+export async function askWorker(
+  program: WorkerProgram,
+  data: unknown,
+  limits: WorkerLimits,
+  { signal }: Waiting,
+): Promise<unknown> {
+  signal.throwIfAborted();
+  const worker = startWorker(program, data, limits);
+  const deadline = AbortSignal.timeout(limits.ms);
+  try {
+    return await answerOf(worker, AbortSignal.any([signal, deadline]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (deadline.aborted) throw new HostError('worker', `it takes more than ${limits.ms} ms`);
+    if (isOutOfMemory(error)) {
+      throw new HostError('worker', `it takes more than ${limits.heapMiB} MiB of memory`);
+    }
+    throw error;
+  } finally {
+    await worker.terminate();
+  }
+}
+
+function startWorker({ url, asset }: WorkerProgram, data: unknown, limits: WorkerLimits): Worker {
+  const resourceLimits: ResourceLimits = {
+    maxOldGenerationSizeMb: limits.heapMiB,
+    maxYoungGenerationSizeMb: youngMiB,
+    codeRangeSizeMb: codeMiB,
+    stackSizeMb: stackMiB,
+  };
+  // Standard output belongs to the agent, which reads one line from it.
+  const options = { workerData: data, resourceLimits, stdout: true, stderr: true, env: {} };
+  return isSea()
+    ? new Worker(getAsset(asset, 'utf8'), { ...options, eval: true })
+    : new Worker(url(), options);
+}
+
+function answerOf(worker: Worker, signal: AbortSignal): Promise<unknown> {
+  const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+  signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  worker.once('message', resolve);
+  worker.once('error', reject);
+  worker.once('exit', (code) => reject(new Error(`a worker ended with ${code} and no answer`)));
+  return promise;
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY';
+}

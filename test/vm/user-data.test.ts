@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { isQuickToCheck } from '#cloudinit';
+import { userDataProblems } from '../../src/vm/user-data.ts';
+
+const waiting = (ms = 60_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
+const repeat = (piece: string, bytes: number): string => piece.repeat(bytes / piece.length);
+
+/** Texts that are small beside what it takes to read them: each use of a list as a key makes a text of the list. */
+const heavy: Readonly<Record<string, string>> = {
+  'a list as key of many mappings': `#cloud-config\na: &a [${repeat('x,', 131_072)}]\nb:\n${repeat('- ? *a\n  : 1\n', 131_072)}`,
+  'a list in a set': `#cloud-config\na: &a [${repeat('x,', 65_536)}]\nb: !!set {${repeat('? *a,', 65_536)}}\n`,
+  'a long text many times in a list as key': `#cloud-config\ns: &s ${repeat('x', 4096)}\na: &a [${repeat('*s,', 16_384)}]\nb:\n${repeat('- ? *a\n  : 1\n', 16_384)}`,
+};
+
+async function loopDelayOf(t: TestContext, work: () => Promise<unknown>): Promise<number> {
+  using delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  await work();
+  // What stood in its way is counted when the timer comes next.
+  await sleep(20);
+  delay.disable();
+  t.diagnostic(`the loop was at most ${(delay.max / 1e6).toFixed(0)} ms late`);
+  return delay.max / 1e6;
+}
+
+for (const [name, text] of Object.entries(heavy)) {
+  test(`user data that takes minutes to read is given up after two seconds, beside the loop: ${name}`, async (t) => {
+    const started = performance.now();
+    const delayMs = await loopDelayOf(t, () =>
+      assert.rejects(userDataProblems(text, waiting()), {
+        code: 'seed',
+        message:
+          /^user_data: the check was given up, for it takes more than (2000 ms|96 MiB).* aliases/,
+        recoverable: true,
+      }),
+    );
+    assert.ok(delayMs < 500, `${delayMs} ms`);
+    assert.ok(performance.now() - started < 10_000);
+  });
+}
+
+test('the same problems are found in a thread and without one', async () => {
+  const wrong = '#cloud-config\n- a\n';
+  const [problem = ''] = await userDataProblems(wrong, waiting());
+  assert.match(problem, /^line 2: cloud-config must be a mapping/);
+  const large = `${wrong}${repeat('- b\n', 16_384)}`;
+  assert.ok(!isQuickToCheck(large));
+  assert.deepEqual(await userDataProblems(large, waiting()), [problem]);
+  assert.deepEqual(await userDataProblems(gzipSync(wrong), waiting()), [problem]);
+  assert.deepEqual(
+    await userDataProblems(Buffer.from('#cloud-config\na: &a 1\nb: *a\n'), waiting()),
+    [],
+  );
+});
+
+test('one MiB of plain user data passes', async () => {
+  const text = `#cloud-config\nwrite_files:\n${repeat('- {path: /a, content: "*"}\n', 1_000_000)}`;
+  assert.deepEqual(await userDataProblems(text, waiting()), []);
+});
+
+test('a check ends with its signal, whether it runs or waits for its turn', async () => {
+  const text = heavy['a list in a set'] ?? '';
+  const first = userDataProblems(text, waiting());
+  const second = userDataProblems(text, { signal: AbortSignal.abort(new Error('enough')) });
+  const third = userDataProblems('#cloud-config\na: "*"\n', waiting());
+  await assert.rejects(first, { code: 'seed' });
+  await assert.rejects(second, /enough/);
+  assert.deepEqual(await third, []);
+  await assert.rejects(userDataProblems(text, waiting(50)), { name: 'TimeoutError' });
+});
+
+test('what is checked without a thread has a bound: a script, or a small text without aliases', () => {
+  const cases: readonly (readonly [string | Uint8Array, boolean])[] = [
+    ['#cloud-config\na: b\n', true],
+    ['#cloud-config\na: "*"\n', false],
+    [`#!/bin/sh\ncase $1 in *) ;; esac\n${repeat('x', 1_000_000)}`, true],
+    [`#!/bin/sh\nMIME-Version: 1.0\n*`, false],
+    [repeat('x', 8192), true],
+    [repeat('x', 8194), false],
+    [gzipSync('#!/bin/sh'), false],
+  ];
+  for (const [given, quick] of cases)
+    assert.equal(isQuickToCheck(given), quick, String(given).slice(0, 40));
+});
