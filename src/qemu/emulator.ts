@@ -76,7 +76,10 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
   const version = parseVersion(versionText ?? '');
   const { names, versionedDefault } = parseMachines(machineText ?? '', families[arch]);
   if (version === undefined || versionedDefault === undefined) {
-    throw new QemuError(`${path} names neither its version nor a ${families[arch]} machine`);
+    throw new QemuError(
+      'unavailable',
+      `${path} names neither its version nor a ${families[arch]} machine`,
+    );
   }
   const devices = new Set(
     [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, it]) => it),
@@ -98,12 +101,12 @@ async function say(path: string, args: readonly string[], waiting: Waiting): Pro
   const result = await runProgram({ program: path, args }, within(runDeadlineMs, waiting)).catch(
     (cause: unknown) => {
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new QemuError(`${what}: ${reason}`, { cause });
+      throw new QemuError('unavailable', `${what}: ${reason}`, { cause });
     },
   );
   if (result.code === 0) return result.stdout;
   const words = result.stderr.trim().split('\n')[0] ?? '';
-  throw new QemuError(`${what}: exit ${result.code ?? result.signal}: ${words}`);
+  throw new QemuError('unavailable', `${what}: exit ${result.code ?? result.signal}: ${words}`);
 }
 
 /** The version in what `--version` prints; a distribution's suffix is left out. */

@@ -1,3 +1,13 @@
+export { agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
+export { type CommandLine, commandLine } from './command-line.ts';
+export { disk, readOnlyDisk } from './disk.ts';
 export { type Emulator, findEmulators } from './emulator.ts';
+export { QemuError } from './error.ts';
 export { usableFirmware } from './firmware.ts';
+export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm-access.ts';
+export { type MachineFacts, type MachinePlan, machineProblems, planMachine } from './machine.ts';
+export { nic } from './nic.ts';
+export type { Part } from './part.ts';
+export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
+export { ninePShare, virtiofsShare } from './share.ts';

@@ -111,7 +111,7 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
       kvm: accelerated.kvm.usable,
       image,
       firmware: await planFirmware(spec, accelerated.emulator, image),
-      nics: nics.map(({ mac, mtu }) => ({ mac, mtu: mtu === 1500 ? undefined : mtu })),
+      nics,
       shares: shares.map((it) => it.plan),
     },
     paths,

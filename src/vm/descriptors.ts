@@ -1,13 +1,12 @@
 import { closeFd } from '#host';
-import type { Descriptor } from './plan.ts';
 
 /** Descriptors on their way into QEMU: by role, all closed in this process when the scope ends. */
 export class Descriptors implements Disposable {
-  readonly #open = new Map<Descriptor | number, number>();
+  readonly #open = new Map<string | number, number>();
   #loose = 0;
 
   /** Takes over a descriptor under its role. */
-  add(role: Descriptor, fd: number): number {
+  add(role: string, fd: number): number {
     this.#open.set(role, fd);
     return fd;
   }
@@ -20,7 +19,7 @@ export class Descriptors implements Disposable {
   }
 
   /** In the plan's order; a role that nobody filled is a bug, except where there is nothing to hold. */
-  inOrder(roles: readonly Descriptor[]): readonly (number | 'ignore')[] {
+  inOrder(roles: readonly string[]): readonly (number | 'ignore')[] {
     return roles.map((role) => {
       const fd = this.#open.get(role);
       if (fd !== undefined) return fd;

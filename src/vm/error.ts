@@ -1,5 +1,6 @@
 import { HostError } from '#host';
 import { ImageError } from '#image';
+import { QemuError } from '#qemu';
 
 export type VmErrorCode =
   | 'spec'
@@ -43,8 +44,15 @@ export async function inWords<T>(code: VmErrorCode, work: () => T | Promise<T>):
     return await work();
   } catch (error) {
     if (error instanceof VmError) throw error;
+    if (error instanceof QemuError) throw asVmError(error);
     throw new VmError(code, messageOf(error), { cause: error, recoverable: mayPass(error) });
   }
+}
+
+/** What QEMU or this host lacks, as an error of the VM. */
+export function asVmError(cause: QemuError): VmError {
+  const { code, message, recoverable } = cause;
+  return new VmError(code === 'unsupported' ? 'spec' : 'emulator', message, { cause, recoverable });
 }
 
 /** Whether what failed may work another time: the host's troubles come and go, a wrong job stays wrong. */

@@ -76,7 +76,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
     const booting = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(limit)]) };
     qmp = await connect(paths, spawned, booting);
-    await checkNodes(qmp, booting);
+    await checkNodes(qmp, plan.line.nodes, booting);
     if (cgroup === undefined) await pin(spawned.identity.pid, spec.pinnedCores);
     if (plan.disk.growBeforeBoot) {
       await qmp.execute(
@@ -210,11 +210,11 @@ async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProces
   limitProcess(process.pid, { core: 0 });
   return spawnDetached({
     program: plan.program,
-    args: plan.argv,
+    args: plan.line.argv,
     cwd: '/',
     uid,
     gid: plan.machine.accelerator === 'kvm' ? vmGid(uid) : uid,
-    stdio: [hello, journal, messages, ...fds.inOrder(plan.descriptors)],
+    stdio: [hello, journal, messages, ...fds.inOrder(plan.line.files)],
   });
 }
 
@@ -242,16 +242,17 @@ async function connect(
   }
 }
 
-/** Every file QEMU may have open, by the names the plan gave them. */
-const plannedNodes = /^(base|disk|seed|firmware-(code|vars))(-file)?$/;
-
 /**
  * A task may rewrite its image's header between our look at it and QEMU's. Whatever else that made QEMU open has a
  * node that was not planned; the guest has not run yet.
  */
-async function checkNodes(qmp: QmpClient, waiting: Waiting): Promise<void> {
+async function checkNodes(
+  qmp: QmpClient,
+  planned: ReadonlySet<string>,
+  waiting: Waiting,
+): Promise<void> {
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, waiting);
-  const strangers = nodes.filter((it) => !plannedNodes.test(it['node-name'] ?? ''));
+  const strangers = nodes.filter((it) => !planned.has(it['node-name'] ?? ''));
   if (strangers.length === 0) return;
   const files = strangers.map((it) => it.file).join(', ');
   throw new VmError('image', `the image was changed while it was opened: it refers to ${files}`);

@@ -1,0 +1,48 @@
+import type { MachinePlan } from './machine.ts';
+import { device, option, type Part } from './part.ts';
+
+/** QMP on a listening socket (file `qmp`), and the journal: a second monitor on stdin and stdout. */
+export function monitors(): Part {
+  return {
+    id: 'monitors',
+    files: [{ role: 'qmp', as: 'fd' }],
+    options: (at) => [
+      option('chardev', `socket,id=qmp,fd=${at.fd('qmp')},server=on,wait=off`),
+      option('mon', 'chardev=qmp,mode=control'),
+      // QEMU writes every event there with no client connected.
+      option('chardev', 'stdio,id=journal,signal=off'),
+      option('mon', 'chardev=journal,mode=control'),
+    ],
+  };
+}
+
+/** The serial port goes nowhere but into its log file (`console`): a bounded one, so the guest is never held up. */
+export function serialConsole({ family }: MachinePlan): Part {
+  return {
+    id: 'console',
+    files: [{ role: 'console', as: { set: 'console' } }],
+    options: (at) => [
+      option('chardev', `null,id=console,logfile=${at.path('console')},logappend=on`),
+      family === 'virt'
+        ? option('serial', 'chardev:console')
+        : device({ driver: 'isa-serial', chardev: 'console', id: 'serial0' }),
+    ],
+  };
+}
+
+/** The port of the guest agent on a listening socket (file `agent`). Needs the bus of the standard devices. */
+export function agentPort(): Part {
+  return {
+    id: 'agent',
+    files: [{ role: 'agent', as: 'fd' }],
+    options: (at) => [
+      option('chardev', `socket,id=agent,fd=${at.fd('agent')},server=on,wait=off`),
+      device({ driver: 'virtserialport', chardev: 'agent', name: 'org.qemu.guest_agent.0' }),
+    ],
+  };
+}
+
+/** Files that QEMU holds open and never uses, so that their readers meet no end while it lives. */
+export function heldFiles(id: string, roles: readonly string[]): Part {
+  return { id, files: roles.map((role) => ({ role, as: 'fd' })), options: () => [] };
+}

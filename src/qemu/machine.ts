@@ -1,0 +1,104 @@
+import type { AcceleratorChoice } from '#spec';
+import type { Emulator } from './emulator.ts';
+import { QemuError } from './error.ts';
+
+export type MachineFamily = 'q35' | 'pc' | 'virt';
+
+export interface MachinePlan {
+  /** Versioned where QEMU has a versioned name, e.g. `pc-q35-7.2`. */
+  readonly type: string;
+  readonly family: MachineFamily;
+  readonly accelerator: 'kvm' | 'tcg';
+  readonly cpu: string;
+  /** Size of TCG's code cache; QEMU's own default is up to 1 GiB a VM. */
+  readonly tbSizeMiB: number;
+}
+
+/** The part of an emulator that machines are planned with. */
+export type MachineFacts = Pick<Emulator, 'arch' | 'path' | 'machines' | 'defaultMachine'>;
+
+export interface MachineRequest {
+  /** As the job wrote it; undefined is the architecture's default. */
+  readonly machine: string | undefined;
+  readonly accelerator: AcceleratorChoice;
+  readonly memoryMiB: number;
+}
+
+/** Decides machine type, accelerator and CPU. Throws QemuError where the emulator or the host has not what is asked for. */
+export function planMachine(
+  request: MachineRequest,
+  emulator: MachineFacts,
+  kvm: boolean,
+): MachinePlan {
+  const accelerator = planAccelerator(request, kvm);
+  const type = machineType(request, emulator);
+  return {
+    type,
+    family: machineFamily(type),
+    accelerator,
+    // TCG's `max` has what current distributions ask of a processor (x86-64-v2 and up); QEMU's default has not.
+    cpu: accelerator === 'kvm' ? 'host' : 'max',
+    tbSizeMiB: Math.min(128, Math.max(32, Math.floor(request.memoryMiB / 4))),
+  };
+}
+
+/** Every reason why planMachine would throw; [] when there is none. */
+export function machineProblems(
+  request: MachineRequest,
+  emulator: MachineFacts,
+  kvm: boolean,
+): readonly QemuError[] {
+  const decisions = [() => planAccelerator(request, kvm), () => machineType(request, emulator)];
+  return decisions.flatMap((decide) => {
+    try {
+      decide();
+      return [];
+    } catch (error) {
+      if (error instanceof QemuError) return [error];
+      throw error;
+    }
+  });
+}
+
+function planAccelerator({ accelerator }: MachineRequest, kvm: boolean): 'kvm' | 'tcg' {
+  if (accelerator === 'kvm' && !kvm) {
+    throw new QemuError(
+      'unavailable',
+      'accelerator "kvm" was asked for, but KVM does not work on this host; the node attribute emulator.kvm.reason says why',
+    );
+  }
+  return accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';
+}
+
+function machineType({ machine }: MachineRequest, emulator: MachineFacts): string {
+  const family = emulator.arch === 'x86_64' ? 'q35' : 'virt';
+  if (machine === undefined || machine === family) return emulator.defaultMachine;
+  const versioned = newestOf(machine, emulator.machines);
+  if (versioned !== undefined && isSupported(versioned)) return versioned;
+  const supported = emulator.machines.filter(isSupported);
+  throw new QemuError(
+    'unsupported',
+    `os.machine "${machine}" is not available in ${emulator.path}; supported: ${supported.join(', ')}`,
+  );
+}
+
+/** `pc` means the newest versioned pc machine: the record must name the same machine after an upgrade of QEMU. */
+function newestOf(machine: string, machines: readonly string[]): string | undefined {
+  if (machine === 'pc') {
+    const order = new Intl.Collator('en', { numeric: true });
+    return machines
+      .filter((name) => name.startsWith('pc-i440fx-'))
+      .sort(order.compare)
+      .at(-1);
+  }
+  return machines.includes(machine) ? machine : undefined;
+}
+
+function isSupported(machine: string): boolean {
+  return /^(q35|pc|pc-q35-.+|pc-i440fx-.+|virt|virt-.+)$/.test(machine);
+}
+
+function machineFamily(type: string): MachineFamily {
+  if (/q35/.test(type)) return 'q35';
+  return /^virt/.test(type) ? 'virt' : 'pc';
+}

@@ -1,0 +1,99 @@
+import type { MachinePlan } from './machine.ts';
+import { device, object, option, optionText, type Part, type QemuOption } from './part.ts';
+
+/** What the VM's parts are put into. */
+export interface Platform {
+  readonly name: string;
+  readonly uuid: string;
+  /** Serial number of the machine in SMBIOS. */
+  readonly serial: string;
+  readonly machine: MachinePlan;
+  readonly vcpus: number;
+  readonly memoryMiB: number;
+}
+
+const MiB = 1024 * 1024;
+
+/** What QEMU needs beside guest RAM: its own heap, device buffers, page tables, and a share that grows with the guest. */
+const overheadMiB = 192;
+const overheadShare = 0.02;
+
+/** The process, the machine, its processors and its memory. */
+export function platformOptions(
+  { name, uuid, serial, machine, vcpus, memoryMiB }: Platform,
+  { sharedMemory }: { readonly sharedMemory: boolean },
+): readonly QemuOption[] {
+  // The oldest interrupt controller, which arm64 machines have unless told otherwise, knows eight CPUs.
+  const flags = machine.family === 'virt' ? 'gic-version=max' : 'vmport=off';
+  const memory = 'memory-backend=ram0,mem-merge=off,dump-guest-core=off';
+  return [
+    ...['S', 'nodefaults', 'no-user-config'].map((flag) => option(flag, '')),
+    option('display', 'none'),
+    option('name', `guest=${optionText(name)},debug-threads=on`),
+    option('uuid', uuid),
+    option('msg', 'timestamp=on'),
+    // QEMU's own switch of user does not go with this; the spawner has set the user before exec.
+    option('sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'),
+    option('machine', `${optionText(machine.type)},${memory},${flags}`),
+    option('accel', machine.accelerator === 'tcg' ? `tcg,tb-size=${machine.tbSizeMiB}` : 'kvm'),
+    option('cpu', machine.cpu),
+    option('smp', `cpus=${vcpus},sockets=1,cores=${vcpus},threads=1`),
+    option('m', `${memoryMiB}M`),
+    object({
+      'qom-type': sharedMemory ? 'memory-backend-memfd' : 'memory-backend-ram',
+      id: 'ram0',
+      size: memoryMiB * MiB,
+      ...(sharedMemory ? { share: true } : {}),
+    }),
+    option('rtc', 'base=utc,driftfix=slew'),
+    option('smbios', `type=1,manufacturer=HashiCorp,product=Nomad,serial=${optionText(serial)}`),
+  ];
+}
+
+/** Devices that every guest has, whatever the job says. */
+export function standardDevices({ family }: MachinePlan): Part {
+  const x86 = family === 'q35' || family === 'pc';
+  return {
+    id: 'standard',
+    files: [],
+    options: () => [
+      object({ 'qom-type': 'rng-random', id: 'rng0', filename: '/dev/urandom' }),
+      device({ driver: 'virtio-rng-pci', rng: 'rng0' }),
+      device({
+        driver: 'virtio-balloon-pci',
+        id: 'balloon0',
+        'deflate-on-oom': true,
+        'free-page-reporting': true,
+        // Seconds between the guest's own figures.
+        'guest-stats-polling-interval': 2,
+      }),
+      device({ driver: 'virtio-serial-pci', id: 'serialbus0', max_ports: 8 }),
+      ...(x86 ? [device({ driver: 'vmgenid', guid: 'auto' }), device({ driver: 'pvpanic' })] : []),
+      ...(family === 'pc' ? [] : [device({ driver: 'pvpanic-pci' })]),
+    ],
+  };
+}
+
+/** Spare ports: a PCIe machine can only be given a device later where a port waits for it. */
+export function sparePorts({ family }: MachinePlan): Part {
+  const ports = family === 'pc' ? [] : [0, 1, 2, 3];
+  return {
+    id: 'spare',
+    files: [],
+    options: () =>
+      ports.map((port) =>
+        device({
+          driver: 'pcie-root-port',
+          id: `spare${port}`,
+          chassis: port + 1,
+          slot: port + 1,
+        }),
+      ),
+  };
+}
+
+/** Bytes that QEMU may use: guest RAM and what it needs beside. */
+export function memoryLimit({ machine, memoryMiB }: Platform): number {
+  const codeCache = machine.accelerator === 'tcg' ? machine.tbSizeMiB : 0;
+  return Math.ceil(memoryMiB * (1 + overheadShare) + overheadMiB + codeCache) * MiB;
+}
