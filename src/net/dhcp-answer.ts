@@ -29,6 +29,11 @@ export function answer(
   if (query.relayAddress !== none) return undefined;
   // The client has decided for another server.
   if (query.serverId !== undefined && query.serverId !== network.address) return undefined;
+  // An answer goes to the address that the client has: to no other than its own (RFC 2131, 4.1).
+  const { clientAddress } = query;
+  if (clientAddress !== none && clientAddress !== claim.ip) {
+    return query.type === 'request' ? refuse(query, network) : undefined;
+  }
   switch (query.type) {
     case 'discover':
       return give('offer', query, claim, network);

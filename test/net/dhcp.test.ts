@@ -121,6 +121,15 @@ const cases: Readonly<Record<string, readonly [Partial<DhcpQuery>, string | unde
     { type: 'inform', clientAddress: claim.ip },
     'ack 0.0.0.0',
   ],
+  'an inform from another address is not answered': [
+    { type: 'inform', clientAddress: other },
+    undefined,
+  ],
+  'a request for the claimed address from another one is refused': [
+    { type: 'request', clientAddress: other, requestedAddress: claim.ip },
+    'nak 0.0.0.0',
+  ],
+  'a discovery from another address is not answered': [{ clientAddress: other }, undefined],
   'a release is noted by nobody': [{ type: 'release', clientAddress: claim.ip }, undefined],
   'a decline neither': [{ type: 'decline', requestedAddress: claim.ip }, undefined],
   'what only servers say is ignored': [{ type: 'offer' }, undefined],
