@@ -117,10 +117,17 @@ function setOption(fd: number, option: number, what: string): void {
 }
 
 /**
- * Makes a tap that lives as long as its descriptor (it is not persistent) and carries virtio headers. `name` has at most
- * 15 bytes and may hold %d for a number of the kernel's choice; the name it got is returned. Needs CAP_NET_ADMIN.
+ * Makes a tap that lives as long as its descriptor (it is not persistent). `name` has at most 15 bytes and may hold %d
+ * for a number of the kernel's choice; the name it got is returned. Needs CAP_NET_ADMIN.
+ *
+ * With `offload` frames carry a virtio header, which leaves checksums and the cutting into segments to others. In it the
+ * sender also names two bytes of the frame to be filled in with a checksum of its choice, and the kernel does that when
+ * the frame leaves through the receiver's tap: after all rules have seen it.
  */
-export function openTap(name: string): { readonly fd: number; readonly name: string } {
+export function openTap(
+  name: string,
+  { offload = false } = {},
+): { readonly fd: number; readonly name: string } {
   const bytes = Buffer.from(name);
   if (bytes.length === 0 || bytes.length > longestName || bytes.includes(0)) {
     throw new HostError('libc', `a link name has 1 to ${longestName} bytes: ${name}`);
@@ -129,7 +136,8 @@ export function openTap(name: string): { readonly fd: number; readonly name: str
   try {
     const request = Buffer.alloc(40); // struct ifreq: 16 bytes of name, then the flags
     bytes.copy(request);
-    request.writeUInt16LE(flagTap | flagNoPacketInfo | flagVnetHeader, 16);
+    const flags = flagTap | flagNoPacketInfo | (offload ? flagVnetHeader : 0);
+    request.writeUInt16LE(flags, 16);
     must(`making the tap ${name}`, 'ioctlBytes', fd, tunSetInterface, request);
     return { fd, name: request.toString('latin1', 0, request.indexOf(0)) };
   } catch (error) {

@@ -61,12 +61,13 @@ const chains: readonly string[] = [
     type filter hook prerouting priority filter; policy accept;
     iifname @taps goto guest
   }`,
-  // 0.0.0.0 is what a guest has while it asks for its address, and what it asks with whether an address is free.
+  // 0.0.0.0 is what a guest has while it asks for its address, and what it asks with whether that address is free: who
+  // asks so for another's would keep that one from taking it (RFC 5227, 2.1.1).
   `  chain guest {
     iifname . ether saddr != @macs drop
     ether type arp iifname . arp saddr ether != @macs drop
     ether type arp iifname . arp saddr ip @addresses accept
-    ether type arp arp operation request arp saddr ip 0.0.0.0 accept
+    ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addresses accept
     ether type ip udp sport 67 drop
     ether type ip udp dport 68 drop
     ether type ip udp dport 67 jump questions

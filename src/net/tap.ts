@@ -28,7 +28,7 @@ export async function plugTap(
   },
   waiting: Waiting,
 ): Promise<number> {
-  const fd = open(plan.tap, nic.vm);
+  const fd = open(plan, nic.vm);
   try {
     const link = await findLink(netlink, plan.tap, waiting);
     if (link === undefined) throw new NetError('tap', `tap ${plan.tap} disappeared`);
@@ -102,10 +102,11 @@ export async function removeTap(
   await deleteLink(netlink, link, waiting);
 }
 
-function open(name: string, vm: string): number {
+/** A guest in a managed network must not change what the rules have seen; on other bridges there are none. */
+function open({ tap, managed }: NetPlan, vm: string): number {
   try {
-    return openTap(name).fd;
+    return openTap(tap, { offload: !managed }).fd;
   } catch (cause) {
-    throw new NetError('tap', `VM ${vm}: opening tap ${name} failed`, { cause });
+    throw new NetError('tap', `VM ${vm}: opening tap ${tap} failed`, { cause });
   }
 }

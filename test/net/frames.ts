@@ -1,7 +1,6 @@
-/** Frames as a guest hands them to its tap, with the virtio header that taps of ours carry. */
+/** Frames as a guest hands them to its tap. */
 import { readSync, writeSync } from 'node:fs';
 
-const virtioHeader = Buffer.alloc(10);
 export const broadcastMac = 'ff:ff:ff:ff:ff:ff';
 /** A bridge forwards nothing that is sent here: it hands it to the host. */
 export const lldpMac = '01:80:c2:00:00:0e';
@@ -27,6 +26,33 @@ export function udpFrame({ mac, ip, port, payload = Buffer.from('?') }: UdpFrame
   return ethernet(mac, 0x0800, Buffer.concat([header, udp, payload]));
 }
 
+export interface TcpFrame extends Omit<UdpFrame, 'payload'> {
+  readonly flags: 'syn' | 'syn-ack' | 'ack' | 'fin-ack';
+  readonly sequence: number;
+  readonly acknowledged: number;
+}
+
+const tcpFlags = { syn: 0x02, 'syn-ack': 0x12, ack: 0x10, 'fin-ack': 0x11 } as const;
+
+/** A TCP segment without data, with its checksum: connections are tracked by sound segments only. */
+export function tcpFrame({ mac, ip, port, ...o }: TcpFrame): Buffer {
+  const tcp = Buffer.alloc(20);
+  tcp.writeUInt16BE(port[0], 0);
+  tcp.writeUInt16BE(port[1], 2);
+  tcp.writeUInt32BE(o.sequence, 4);
+  tcp.writeUInt32BE(o.acknowledged, 8);
+  tcp[12] = 0x50;
+  tcp[13] = tcpFlags[o.flags];
+  tcp.writeUInt16BE(0xffff, 14);
+  const addresses = Buffer.from([...octets(ip[0]), ...octets(ip[1])]);
+  const pseudo = Buffer.from([...addresses, 0, 6, 0, tcp.length]);
+  tcp.writeUInt16BE(checksum(Buffer.concat([pseudo, tcp])), 16);
+  const header = Buffer.from('4500002800000000400600000000000000000000', 'hex');
+  header.set(addresses, 12);
+  header.writeUInt16BE(checksum(header), 10);
+  return ethernet(mac, 0x0800, Buffer.concat([header, tcp]));
+}
+
 /** Who has `ip[1]`? */
 export function arpQuestion(o: Pick<UdpFrame, 'mac' | 'ip'>): Buffer {
   const fixed = Buffer.from('0001080006040001', 'hex');
@@ -35,23 +61,46 @@ export function arpQuestion(o: Pick<UdpFrame, 'mac' | 'ip'>): Buffer {
   return ethernet(o.mac, 0x0806, Buffer.concat(parts.filter((part) => part !== undefined)));
 }
 
-/** A DHCP question; `mac` is whose address it says it is about. */
+const dhcpTypes = { discover: 1, request: 3, inform: 8 } as const;
+
+/** A DHCP question; `mac` is whose address it says it is about, `has` the address that it says to have. */
 export function dhcpQuestion(o: {
-  readonly type: 'discover' | 'request';
+  readonly type: keyof typeof dhcpTypes;
   readonly mac: string;
   readonly wanted?: string;
+  readonly has?: string;
 }): Buffer {
   const fixed = Buffer.alloc(240);
+  if (o.has !== undefined) fixed.set(octets(o.has), 12);
   fixed.set([1, 1, 6]);
   fixed.writeUInt32BE(0x12345678, 4);
   fixed.set(macBytes(o.mac), 28);
   fixed.writeUInt32BE(0x63825363, 236);
   const wanted = o.wanted === undefined ? [] : [50, 4, ...octets(o.wanted)];
-  return Buffer.concat([fixed, Buffer.of(53, 1, o.type === 'discover' ? 1 : 3, ...wanted, 255)]);
+  return Buffer.concat([fixed, Buffer.of(53, 1, dhcpTypes[o.type], ...wanted, 255)]);
+}
+
+/**
+ * A frame with the header that taps with offloads take: at `at` two bytes are to be filled in with the checksum of what
+ * begins at byte 20, and the last two of the frame, or of its padding, are such that it comes out as `value`.
+ */
+export function withForgedChecksum(frame: Buffer, at: number, value: number): Buffer {
+  const start = 20;
+  const whole = Buffer.concat([frame, Buffer.alloc(Math.max(0, 62 - frame.length))]);
+  const end = whole.length - 2;
+  whole.writeUInt16BE(0, end);
+  // Ones' complement: what is still missing to the sum whose complement is the value.
+  const missing = (checksum(whole.subarray(start)) + 0xffff - value) % 0xffff;
+  whole.writeUInt16BE(missing, end);
+  const header = Buffer.alloc(10);
+  header[0] = 1; // VIRTIO_NET_HDR_F_NEEDS_CSUM
+  header.writeUInt16LE(start, 6);
+  header.writeUInt16LE(at - start, 8);
+  return Buffer.concat([header, whole]);
 }
 
 export function send(tapFd: number, frame: Uint8Array): void {
-  writeSync(tapFd, Buffer.concat([virtioHeader, frame]));
+  writeSync(tapFd, frame);
 }
 
 /** What has come out of the tap until now. */
@@ -60,7 +109,7 @@ export function received(tapFd: number): readonly Buffer[] {
   for (;;) {
     const bytes = Buffer.alloc(2048);
     try {
-      frames.push(bytes.subarray(virtioHeader.length, readSync(tapFd, bytes)));
+      frames.push(bytes.subarray(0, readSync(tapFd, bytes)));
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return frames;
       throw error;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
-import { writeFileSync } from 'node:fs';
+import { writeFileSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
@@ -15,6 +15,7 @@ import {
   received,
   send,
   udpFrame,
+  withForgedChecksum,
 } from '../net/frames.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -25,6 +26,9 @@ const everybody = '255.255.255.255';
 const ipOf = (nic: AttachedNic): string => nic.address?.ip ?? '';
 // Frames are handled by the kernel within microseconds, questions of DHCP by the plugin within milliseconds.
 const settle = (): Promise<void> => sleep(250);
+
+const sentBy = ({ mac }: AttachedNic, frames: readonly Buffer[]): readonly Buffer[] =>
+  frames.filter((frame) => frame.toString('hex', 6, 12) === mac.replaceAll(':', ''));
 
 /** Two guests whose frames are written and read by the test itself. */
 async function inTwos(run: (host: Host, web: AttachedNic, peer: AttachedNic) => Promise<void>) {
@@ -97,6 +101,64 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
         ports.filter((port) => port !== undefined),
         [7777],
       );
+    });
+  });
+
+  // Each is what the rules let through, and what the receiver is to see: two bytes at a place in the frame.
+  const forged = {
+    'who has an address in ARP': { at: 30, value: 0x7a01, frame: arpQuestion },
+    'its IPv4 address': { at: 28, value: 0x7a01, frame: udpFrame },
+    'the port it sends from': { at: 34, value: 67, frame: udpFrame },
+  };
+  for (const [what, { at, value, frame }] of Object.entries(forged)) {
+    test(`no checksum that is filled in late changes ${what}`, async () => {
+      await inTwos(async (_, web, peer) => {
+        const mac = [web.mac, peer.mac] as const;
+        const payload = Buffer.alloc(20);
+        const plain = frame({ mac, ip: [ipOf(web), ipOf(peer)], port: [6767, 7777], payload });
+        writeSync(web.tapFd, withForgedChecksum(plain, at, value));
+        send(web.tapFd, plain);
+        await settle();
+        const frames = sentBy(web, received(peer.tapFd));
+        assert.equal(frames.length, 1, 'only the frame without a header arrives');
+        assert.notEqual(frames[0]?.readUInt16BE(at), value);
+        for (const { tap } of [web, peer]) {
+          assert.match(await must('ip', '-d', 'link', 'show', tap), /vnet_hdr off/);
+        }
+      });
+    });
+  }
+
+  test('no guest asks whether an address is free that is not its own', async () => {
+    await inTwos(async (_, web, peer) => {
+      const mac = [web.mac, broadcastMac] as const;
+      for (const wanted of [ipOf(peer), gateway, '192.168.122.77', ipOf(web)]) {
+        send(web.tapFd, arpQuestion({ mac, ip: ['0.0.0.0', wanted] }));
+      }
+      await settle();
+      const asked = sentBy(web, received(peer.tapFd)).map((it) => it.subarray(38, 42).join('.'));
+      assert.deepEqual(asked, [ipOf(web)]);
+    });
+  });
+
+  test('a DHCP answer goes to no address but that of the guest that asked', async () => {
+    await inTwos(async (_, web, peer) => {
+      const ask = (type: 'request' | 'inform', has: string): void => {
+        const mac = [web.mac, broadcastMac] as const;
+        const payload = dhcpQuestion({ type, mac: web.mac, wanted: ipOf(web), has });
+        send(web.tapFd, udpFrame({ mac, ip: [ipOf(web), gateway], port: [68, 67], payload }));
+      };
+      for (const has of [ipOf(peer), '192.168.122.77', '198.18.0.1']) {
+        ask('inform', has);
+        ask('request', has);
+      }
+      ask('inform', ipOf(web));
+      await settle();
+      const looked = [web, peer].flatMap(({ tapFd }) =>
+        received(tapFd).filter((it) => it.readUInt16BE(12) === 0x0806),
+      );
+      const wanted = new Set(looked.map((it) => it.subarray(38, 42).join('.')));
+      assert.deepEqual([...wanted], [ipOf(web)], 'the host looks for nobody else');
     });
   });
 
