@@ -33,6 +33,8 @@ export async function runVm(stage: Stage): Promise<void> {
     imagePaths: [dirname(image)],
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
+    bridges: [],
+    maxConnections: 8192,
     maxImageBytes: 2048 * MiB,
     log: troubleOnly(report),
   });

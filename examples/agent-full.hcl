@@ -32,6 +32,9 @@ plugin "nomad-driver-qmp" {
       min_memory_mb = 500
       min_disk_mb   = 2000
       max_disk_mb   = 2097152
+
+      # What one VM may use: open connections through the host, in each direction.
+      max_connections = 8192
     }
 
     # One user id for each VM; no account may be among them.
@@ -51,6 +54,9 @@ plugin "nomad-driver-qmp" {
       address     = "10.20.0.1/22"
       nameservers = ["9.9.9.9", "149.112.112.112"]
     }
+
+    # Bridges that somebody else made and that jobs may name as well. Default: none.
+    bridges = ["br0"]
 
     # Accepted from configurations for libvirt drivers; changes nothing.
     emulator {

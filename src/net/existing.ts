@@ -6,14 +6,24 @@ import { type NicRequest, planNic } from './plan.ts';
 import { plugTap } from './tap.ts';
 import type { UndoWriter } from './undo.ts';
 
-/** Plugs a NIC into a bridge that somebody else made and looks after: a tap in it is all the driver adds. */
+/**
+ * Plugs a NIC into a bridge that somebody else made and looks after, if the operator allows it: a tap in it is all the
+ * driver adds.
+ */
 export async function attachToExisting(
   request: NicRequest,
-  host: { readonly netlink: NetlinkSocket; readonly undo: UndoWriter; readonly log: Logger },
+  host: {
+    readonly netlink: NetlinkSocket;
+    readonly undo: UndoWriter;
+    readonly log: Logger;
+    /** The bridges of others' that are allowed. */
+    readonly bridges: readonly string[];
+  },
   waiting: Waiting,
 ): Promise<AttachedNic> {
   const { vm, index, bridge } = request;
-  const { netlink, undo, log } = host;
+  const { netlink, undo, log, bridges } = host;
+  refuseUnlisted(request, bridges);
   const links = await listLinks(netlink, waiting);
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link);
@@ -23,6 +33,16 @@ export async function attachToExisting(
   );
   log.info('tap joined bridge', { vm, tap: plan.tap, bridge });
   return { tapFd, tap: plan.tap, mac: plan.mac, bridge, mtu: link.mtu, notes: [] };
+}
+
+function refuseUnlisted({ vm, bridge }: NicRequest, allowed: readonly string[]): void {
+  if (allowed.includes(bridge)) return;
+  const others = allowed.length === 0 ? 'none' : allowed.join(', ');
+  throw new NetError(
+    'bridge',
+    `VM ${vm}: bridge ${bridge} is not a managed network, and not among the other bridges that this agent ` +
+      `allows (${others}): an operator allows it with bridges = ["${bridge}"] in the plugin's configuration`,
+  );
 }
 
 function refuseUnusable(request: NicRequest, link: Link | undefined): asserts link is Link {

@@ -4,7 +4,7 @@ import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
 import type { Claim } from './claim.ts';
 
 const udp = 17;
-// A guest may have as many connections as the kernel tracks at all: they are ended in parts, and not for ever.
+// A guest may have as many connections as the operator allows: they are ended in parts, and not for ever.
 const most = 8192;
 const withinMs = 3000;
 

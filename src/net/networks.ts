@@ -27,6 +27,10 @@ export interface NetworksOptions {
   /** Where networks and claims are kept; every process that names the same directory works on the same networks. */
   readonly stateDir: string;
   readonly managed: readonly ManagedNetwork[];
+  /** Bridges of others' that a VM may be plugged into. */
+  readonly bridges: readonly string[];
+  /** How many tracked connections a VM may have in each direction. */
+  readonly maxConnections: number;
   /** Path of the nft program. */
   readonly nft: string;
   readonly log: Logger;
@@ -37,13 +41,16 @@ const describeMs = 10_000;
 /** The host side of the VMs' NICs. Does nothing to the host before the first attach or adopt. */
 export class Networks implements AsyncDisposable {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
+  readonly #bridges: readonly string[];
   readonly #host: Omit<ManagedHost, 'netlink'>;
   readonly #firewall: Firewall;
   #netlink: Promise<NetlinkSocket> | undefined;
 
-  private constructor({ stateDir, managed, nft, log }: NetworksOptions) {
+  private constructor(options: NetworksOptions) {
+    const { stateDir, managed, bridges, nft, maxConnections, log } = options;
     const store = new NetworkStore(stateDir);
-    const rules = new Rules(nft, tableName(stateDir), store);
+    const rules = new Rules(store, { nft, table: tableName(stateDir), maxConnections });
+    this.#bridges = bridges;
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const notices = new Notices(log);
     this.#host = { store, rules, responders: new Responders(store, log), notices, log };
@@ -68,7 +75,11 @@ export class Networks implements AsyncDisposable {
     return inWords('bridge', what, async () => {
       const host = await this.#withNetlink();
       if (configured === undefined) {
-        const nic = await attachToExisting(request, { ...host, undo }, waiting);
+        const nic = await attachToExisting(
+          request,
+          { ...host, bridges: this.#bridges, undo },
+          waiting,
+        );
         return { ...nic, notes: await this.#firewall.notesOfBridged(bridge, waiting) };
       }
       const nic = await attachToManaged(request, { host, configured, undo }, waiting);
@@ -108,7 +119,7 @@ export class Networks implements AsyncDisposable {
   }
 
   /**
-   * The managed networks and bridges of others'. Asked again and again, so it is when flushed rules are noticed and put
+   * The managed networks, and the bridges of others' that are allowed and there. Asked again and again, so it is when flushed rules are noticed and put
    * back as well.
    */
   async describe(): Promise<readonly NetworkDescription[]> {
@@ -118,7 +129,9 @@ export class Networks implements AsyncDisposable {
       host.log.warn('firewall rules of the VMs could not be checked', { why: String(error) }),
     );
     const links = await listLinks(host.netlink, waiting);
-    const bridges = links.filter(({ kind }) => kind === 'bridge').map(({ name }) => name);
+    const bridges = links
+      .filter(({ kind, name }) => kind === 'bridge' && this.#bridges.includes(name))
+      .map(({ name }) => name);
     return describeNetworks([...this.#managed.keys()], bridges);
   }
 

@@ -2,6 +2,7 @@ import { type RunResult, runProgram, type Waiting, within } from '#host';
 import { NetError } from './error.ts';
 import { formatRuleset } from './ruleset.ts';
 import type { NetworkStore } from './store.ts';
+import { formatTracking, trackingTable } from './tracking.ts';
 
 // nft waits for other users of the netfilter tables; 15 ms is usual.
 const deadlineMs = 10_000;
@@ -13,17 +14,24 @@ export class Rules {
   readonly #nft: string;
   readonly #table: string;
   readonly #store: NetworkStore;
+  readonly #maxConnections: number;
   #appliedAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor(nft: string, table: string, store: NetworkStore) {
-    this.#nft = nft;
-    this.#table = table;
+  constructor(
+    store: NetworkStore,
+    o: { readonly nft: string; readonly table: string; readonly maxConnections: number },
+  ) {
     this.#store = store;
+    this.#nft = o.nft;
+    this.#table = o.table;
+    this.#maxConnections = o.maxConnections;
   }
 
   /** All of it happens or nothing. */
   async apply(waiting: Waiting): Promise<void> {
-    const script = formatRuleset(this.#table, await this.#store.networks());
+    const networks = await this.#store.networks();
+    const tracking = formatTracking(this.#table, networks, this.#maxConnections);
+    const script = formatRuleset(this.#table, networks) + tracking;
     const { code, stderr } = await this.#run(['-f', '-'], waiting, script);
     if (code !== 0) throw new NetError('rules', `nft refused the rules: ${reason(code, stderr)}`);
     this.#appliedAtMs = Date.now();
@@ -40,7 +48,12 @@ export class Rules {
     if (code !== 0)
       throw new NetError('rules', `nft refused to list tables: ${reason(code, stderr)}`);
     const lines = stdout.split('\n');
-    return ['inet', 'bridge'].some((family) => !lines.includes(`table ${family} ${this.#table}`));
+    const tables = [
+      `inet ${this.#table}`,
+      `bridge ${this.#table}`,
+      `inet ${trackingTable(this.#table)}`,
+    ];
+    return tables.some((table) => !lines.includes(`table ${table}`));
   }
 
   /** All rules of the host, without their counters and what is in their sets; an error where they are too many. */

@@ -31,6 +31,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
   const closed = networks
     .filter(({ record }) => record.owned && record.hostAccess === 'closed')
     .map(({ record }) => `"${record.bridge}"`);
+  const guests = networks.flatMap(({ claims }) => claims.map(({ ip }) => ip));
   const subnets = networks.map(({ record }) => formatSubnet(networkSubnet(record)));
   return [
     set('set bridges', 'ifname', bridges),
@@ -41,6 +42,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
       'ifname . ifname',
       bridges.map((bridge) => `${bridge} . ${bridge}`),
     ),
+    set('set guests', 'ipv4_addr', guests),
     set('set subnets', 'ipv4_addr; flags interval', subnets),
     set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(linkLocalResolvers)),
   ];
@@ -108,9 +110,11 @@ ${translate}
     oifname @bridges ct status dnat ip saddr @subnets masquerade
   }`,
   // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
-  // here, too, where br_netfilter is on.
+  // here, too, where br_netfilter is on. What is routed to an address that no guest has would make the host look for it,
+  // and all links of the host share one table of neighbours; broadcasts are not routed.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
+    meta pkttype host oifname @owned ip daddr != @guests reject with icmpx host-unreachable
     iifname . ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
     iifname @bridges ip daddr 169.254.0.0/16 drop
     oifname @bridges ct state established,related accept

@@ -58,7 +58,7 @@ export const pluginSchema = {
   },
   limits: {
     kind: 'block',
-    doc: 'The smallest and largest things a job may ask for.',
+    doc: 'The smallest and largest things a job may ask for, and the most that one VM may use of what all share.',
     fields: {
       min_memory_mb: {
         kind: 'attr',
@@ -87,6 +87,15 @@ export const pluginSchema = {
         doc: 'Largest virtual size of an image or a disk, in MiB.',
         example: '102400',
       },
+      max_connections: {
+        kind: 'attr',
+        type: 'number',
+        default: 8192,
+        min: 16,
+        max: 1_000_000,
+        doc: 'Connections that one VM on a managed network may have open through this host, once for those it opens and once for those to its published ports; a tenth as many new ones a second. The sum for all VMs should stay well below `net.netfilter.nf_conntrack_max`.',
+        example: '32768',
+      },
     },
   },
   uid_range: {
@@ -113,9 +122,16 @@ export const pluginSchema = {
       },
     },
   },
+  bridges: {
+    kind: 'attr',
+    type: 'list(string)',
+    default: [],
+    doc: 'Bridges that somebody else made and that jobs may name, beside the managed networks. On them VMs are not filtered: a guest there can take any address. None by default.',
+    example: '["br0"]',
+  },
   managed_network: {
     kind: 'block-list',
-    doc: 'A network the driver makes when the first VM asks for its bridge: the bridge, its address, translation to the outside, and addresses for VMs. Without this block there is one: bridge `virbr0`, `192.168.122.1/24`. Bridges that exist already need no block.',
+    doc: 'A network the driver makes when the first VM asks for its bridge: the bridge, its address, translation to the outside, and addresses for VMs. Without this block there is one: bridge `virbr0`, `192.168.122.1/24`. Bridges that exist already belong in `bridges`.',
     fields: {
       bridge: {
         kind: 'attr',
@@ -256,7 +272,7 @@ export const taskSchema = {
             kind: 'attr',
             type: 'string',
             required: true,
-            doc: 'Name of the bridge: a managed network, or any bridge that exists on the host.',
+            doc: 'Name of the bridge: a managed network, or one that the agent allows with `bridges`.',
             example: '"virbr0"',
           },
           ports: {

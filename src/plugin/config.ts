@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import type { ManagedNetwork } from '#spec';
+import { bridgeNameProblem, type ManagedNetwork } from '#spec';
 import { pluginSchema } from './config-schema.ts';
 import { CtyError, type CtyValue, decodeCty } from './cty.ts';
 import { type Complain, complainTo, decodeFields, type Problem } from './decode-fields.ts';
@@ -16,7 +16,11 @@ export interface PluginConfig {
   readonly logLevel: LogLevel;
   readonly uidRange: { readonly min: number; readonly max: number };
   readonly managedNetworks: readonly ManagedNetwork[];
+  /** Bridges that jobs may name although the driver does not manage them. */
+  readonly bridges: readonly string[];
   readonly limits: LimitsConfig;
+  /** Tracked connections of one VM, in each direction. */
+  readonly maxConnections: number;
 }
 
 export interface LimitsConfig {
@@ -37,6 +41,10 @@ export function decodePluginConfig(bytes: Uint8Array): PluginConfig {
     complain('uid_range.max', 'must not be less than uid_range.min');
   }
   const managedNetworks = readNetworks(raw.managed_network, complain);
+  for (const [index, bridge] of raw.bridges.entries()) {
+    const problem = bridgeNameProblem(bridge);
+    if (problem !== undefined) complain(`bridges[${index}]`, problem);
+  }
   if (problems.length > 0) {
     throw new PluginError(
       'config',
@@ -50,11 +58,13 @@ export function decodePluginConfig(bytes: Uint8Array): PluginConfig {
     logLevel: raw.log_level as LogLevel,
     uidRange,
     managedNetworks,
+    bridges: raw.bridges,
     limits: {
       minMemoryMiB: limits.min_memory_mb,
       minDiskMiB: limits.min_disk_mb,
       maxDiskMiB: limits.max_disk_mb,
     },
+    maxConnections: limits.max_connections,
   };
 }
 

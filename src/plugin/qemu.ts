@@ -9,6 +9,8 @@ export const createQemu: CreateBackend = async (config, log): Promise<Backend> =
     imagePaths: config.imagePaths,
     uidRange: config.uidRange,
     managedNetworks: config.managedNetworks,
+    bridges: config.bridges,
+    maxConnections: config.maxConnections,
     maxImageBytes: config.limits.maxDiskMiB * 1024 ** 2,
     log,
   });

@@ -8,6 +8,7 @@ export {
   subnetOf,
 } from './ipv4.ts';
 export {
+  bridgeNameProblem,
   checkNetworks,
   type HostAccess,
   type ManagedNetwork,

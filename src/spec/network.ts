@@ -38,18 +38,22 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
   });
 }
 
+/** Why that can not be the name of a bridge; undefined when it can. */
+export function bridgeNameProblem(name: string): string | undefined {
+  // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
+  if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(name)) return undefined;
+  const rule = '1 to 15 letters, digits, dots, dashes and underscores, the first a letter or digit';
+  return `${JSON.stringify(name)} is not a name for a bridge (${rule})`;
+}
+
 type Problem = readonly [key: string, text: string];
 
 function checkBridge(
   { bridge }: ManagedNetwork,
   earlier: readonly ManagedNetwork[],
 ): readonly Problem[] {
-  // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(bridge)) {
-    const rule =
-      '1 to 15 letters, digits, dots, dashes and underscores, the first a letter or digit';
-    return [['bridge', `${JSON.stringify(bridge)} is not a name for a bridge (${rule})`]];
-  }
+  const problem = bridgeNameProblem(bridge);
+  if (problem !== undefined) return [['bridge', problem]];
   return earlier.some((other) => other.bridge === bridge)
     ? [['bridge', `${bridge} is defined twice`]]
     : [];

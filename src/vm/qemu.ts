@@ -29,6 +29,10 @@ export interface VirtualizerOptions {
   readonly imagePaths: readonly string[];
   readonly uidRange: { readonly min: number; readonly max: number };
   readonly managedNetworks: readonly ManagedNetwork[];
+  /** Bridges of others' that VMs may be plugged into. */
+  readonly bridges: readonly string[];
+  /** How many tracked connections a VM may have in each direction. */
+  readonly maxConnections: number;
   /** Largest virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
   readonly log: Logger;
@@ -54,6 +58,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     const networks = Networks.open({
       stateDir: `${dataDir}/networks`,
       managed: options.managedNetworks,
+      bridges: options.bridges,
+      maxConnections: options.maxConnections,
       nft: findProgram('nft') ?? '/usr/sbin/nft',
       log,
     });

@@ -1,5 +1,6 @@
 import { test } from 'node:test';
 import { formatRuleset } from '../../src/net/ruleset.ts';
+import { formatTracking } from '../../src/net/tracking.ts';
 
 const port = (hostIp: string, hostPort: number) => ({
   label: 'web',
@@ -60,7 +61,9 @@ const cases = {
 };
 for (const [name, networks] of Object.entries(cases)) {
   test(`V-112 V-116: rules: ${name}`, (t) => {
-    t.assert.snapshot(formatRuleset('nomad_driver_qmp_test', networks), {
+    const table = 'nomad_driver_qmp_test';
+    const script = formatRuleset(table, networks) + formatTracking(table, networks, 8192);
+    t.assert.snapshot(script, {
       serializers: [(text: unknown) => String(text)],
     });
   });

@@ -28,7 +28,9 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     logLevel: 'info',
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
+    bridges: [],
     limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152 },
+    maxConnections: 8192,
   };
   assert.deepEqual(decodePluginConfig(new Uint8Array()), expected);
   for (const config of [null, {}, { emulator: null, image_paths: null, managed_network: [] }]) {
@@ -43,7 +45,8 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     image_paths: ['/images', '/more'],
     log_level: 'debug',
     emulator: { uri: 'qemu:///system', user: 'me', password: 'secret' },
-    limits: { min_memory_mb: '64', min_disk_mb: 10, max_disk_mb: null },
+    limits: { min_memory_mb: '64', min_disk_mb: 10, max_disk_mb: null, max_connections: 500 },
+    bridges: ['br0', 'br-lan'],
     uid_range: { min: 5000, max: 5001 },
     managed_network: [
       { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'] },
@@ -61,7 +64,9 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
       { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'] },
       { bridge: 'nq1', address: '10.1.0.1', prefix: 24 },
     ],
+    bridges: ['br0', 'br-lan'],
     limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152 },
+    maxConnections: 500,
   });
 });
 
@@ -92,6 +97,11 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'a fraction as text': [{ limits: { min_disk_mb: '0.1' } }, /must be a whole number, not 0\.1/],
   'a number too small': [{ limits: { min_memory_mb: 0 } }, /min_memory_mb: must be at least 1/],
   'a number too large': [{ limits: { min_memory_mb: 1e9 } }, /min_memory_mb: must be at most/],
+  'no name for a bridge': [{ bridges: ['br0', 'br:1'] }, /bridges\[1\]: "br:1" is not a name/],
+  'hardly any connections': [
+    { limits: { max_connections: 1 } },
+    /limits\.max_connections: must be at least 16/,
+  ],
   'root among the ids': [{ uid_range: { min: 0, max: 9 } }, /uid_range\.min: must be at least 1/],
   'ids upside down': [{ uid_range: { min: 9, max: 8 } }, /uid_range\.max: must not be less/],
   'a bridge without a name': [

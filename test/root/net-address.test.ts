@@ -107,7 +107,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
   });
 
   test("V-109: a tap leaves somebody else's bridge its own MAC address", async () => {
-    await using host = await Host.open();
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
     await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
     await must('ip', 'link', 'add', 'out1', 'type', 'veth', 'peer', 'name', 'out2');
     await must('ip', 'link', 'set', 'out1', 'address', 'f2:00:00:00:00:01');

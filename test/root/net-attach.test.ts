@@ -6,7 +6,7 @@ import { closeFd } from '#host';
 import { NetError } from '#net';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, waiting } from '../support/networks.ts';
+import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
 
 const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
 const sysctl = (name: string): string => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim();
@@ -21,10 +21,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.match(nic.mac, /^52(:[0-9a-f]{2}){5}$/);
     const found = await leftovers();
     assert.deepEqual(found.links.toSorted(), [nic.tap, 'virbr0'].toSorted());
-    const tables = found.tables.map((table) => table.replace(/_[0-9a-f]{8}$/, ''));
+    const tables = found.tables.map((table) => table.replace(/_[0-9a-f]{8}/, ''));
     assert.deepEqual(tables.toSorted(), [
       'table bridge nomad_driver_qmp',
       'table inet nomad_driver_qmp',
+      'table inet nomad_driver_qmp_tracked',
     ]);
     const tap = (await command('ip', '-d', 'link', 'show', nic.tap)).output;
     assert.match(tap, /master virbr0/);
@@ -163,9 +164,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('V-108 V-109: any Linux bridge takes a tap; ports there are refused with a way out', async () => {
-    await using host = await Host.open();
+  test('V-108 V-109: a Linux bridge that is allowed takes a tap; ports there are refused with a way out', async () => {
+    await using host = await Host.open([virbr0], { bridges: ['br0', 'br9', 'lo'] });
     await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    await must('ip', 'link', 'add', 'out8', 'type', 'bridge');
     const nic = await host.attach('web', { bridge: 'br0' });
     assert.equal(nic.address, undefined);
     assert.match((await command('ip', 'link', 'show', nic.tap)).output, /master br0/);
@@ -187,7 +189,50 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     closeFd(nic.tapFd);
     await host.detach('web');
     assert.deepEqual(await leftovers(), { links: ['br0'], tables: [] });
+    for (const bridge of ['br0', 'out8']) await must('ip', 'link', 'del', bridge);
+  });
+
+  test("V-109: a bridge of others' that is not allowed is refused with the key that allows it", async () => {
+    const names = ['docker0', 'cni-podman0', 'nomad', 'br0'];
+    for (const name of names) await must('ip', 'link', 'add', name, 'type', 'bridge');
+    for (const [bridges, allowed] of [
+      [[], 'none'],
+      [['br1', 'br2'], 'br1, br2'],
+    ] as const) {
+      await using host = await Host.open([virbr0], { bridges });
+      for (const bridge of names) {
+        await assert.rejects(host.attach('web', { bridge }), {
+          code: 'bridge',
+          recoverable: true,
+          message:
+            `VM web: bridge ${bridge} is not a managed network, and not among the other bridges that this agent ` +
+            `allows (${allowed}): an operator allows it with bridges = ["${bridge}"] in the plugin's configuration`,
+        });
+      }
+      const described = await host.networks.describe();
+      assert.deepEqual(
+        described.map(({ name }) => name),
+        ['virbr0', 'default'],
+      );
+    }
+    assert.deepEqual(await leftovers(), { links: names, tables: [] });
+    for (const name of names) await must('ip', 'link', 'del', name);
+  });
+
+  test('D25: a VM on a bridge that is allowed no longer is taken up again all the same', async () => {
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    const nic = await host.attach('web', { bridge: 'br0' });
+    await using restarted = host.again([virbr0], { bridges: [] });
+    await must('ip', 'link', 'set', nic.tap, 'nomaster');
+    const record = { vm: 'web', index: 0, bridge: 'br0', tap: nic.tap };
+    await restarted.networks.adopt(record, waiting());
+    assert.match(await must('ip', 'link', 'show', nic.tap), /master br0/);
+    await assert.rejects(restarted.attach('other', { bridge: 'br0' }), /is not a managed network/);
+    closeFd(nic.tapFd);
+    await restarted.detach('web');
     await must('ip', 'link', 'del', 'br0');
+    assert.deepEqual(await leftovers(), nothing);
   });
 
   test('the tap goes with the process that holds it', async () => {

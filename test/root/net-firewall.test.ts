@@ -68,7 +68,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       ['0', 0],
       ['1', 1],
     ] as const) {
-      await using host = await Host.open();
+      await using host = await Host.open([virbr0], { bridges: ['br0'] });
       writeFileSync(bridged, setting);
       assert.equal((await notes(host, 'web', 'br0')).length, count);
     }

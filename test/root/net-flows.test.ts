@@ -8,7 +8,7 @@ import { closeFd, findProgram } from '#host';
 import { send, udpFrame } from '../net/frames.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing } from '../support/networks.ts';
+import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
 
 const port = (hostIp: string) => ({ label: 'web', hostIp, hostPort: 8080, guestPort: 80 });
@@ -120,7 +120,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
 
   test('a guest with a great many connections does not keep the undo busy for long', async () => {
     await using _ = await outsideMachine();
-    await using host = await Host.open();
+    await using host = await Host.open([virbr0], { maxConnections: 100_000 });
     const nic = await host.attach('web');
     const { ip = '' } = nic.address ?? {};
     const bridge =

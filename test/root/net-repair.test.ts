@@ -9,7 +9,16 @@ import { command, inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
 
 const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
-const rules = async (): Promise<string> => (await command('nft', 'list', 'ruleset')).output;
+/** All tables; the kernel lists them in the order in which they were made. */
+async function rules(): Promise<string> {
+  const { output } = await command('nft', '-s', 'list', 'ruleset');
+  return output
+    .split(/^(?=table )/m)
+    .map((table) => table.trim())
+    .toSorted()
+    .join('\n');
+}
+
 const recordOf = (vm: string, { bridge, tap }: AttachedNic) => ({ vm, index: 0, bridge, tap });
 
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
@@ -22,17 +31,18 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.equal(told(), 0);
     for (const what of [
       ['flush', 'ruleset'],
-      ['delete', 'table', ...bridgeTable(before)],
+      ['delete', 'table', ...tableOf(before, /^table (bridge) (\S+)/m)],
+      ['delete', 'table', ...tableOf(before, /^table (inet) (\S+_tracked)/m)],
     ]) {
       await must('nft', ...what);
       await host.networks.describe();
       assert.equal(await rules(), before);
     }
-    assert.equal(told(), 2);
+    assert.equal(told(), 3);
     closeFd(nic.tapFd);
     await host.detach('web');
     await host.networks.describe();
-    assert.equal(told(), 2);
+    assert.equal(told(), 3);
     assert.deepEqual(await leftovers(), nothing);
   });
 
@@ -110,6 +120,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   });
 });
 
-function bridgeTable(ruleset: string): readonly string[] {
-  return ['bridge', /^table bridge (\S+)/m.exec(ruleset)?.[1] ?? ''];
+function tableOf(ruleset: string, line: RegExp): readonly string[] {
+  const [, family = '', name = ''] = line.exec(ruleset) ?? [];
+  return [family, name];
 }

@@ -16,6 +16,13 @@ export const virbr0: ManagedNetwork = {
 
 export const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
 
+interface HostOptions {
+  /** A program of the test's own that stands in for nft. */
+  readonly nft?: string;
+  readonly bridges?: readonly string[];
+  readonly maxConnections?: number;
+}
+
 /** A host with its own state directory, networks and one undo log per VM, as the plugin has them. */
 export class Host implements AsyncDisposable {
   readonly dir: string;
@@ -26,7 +33,7 @@ export class Host implements AsyncDisposable {
 
   private constructor(
     dir: string,
-    o: { managed: readonly ManagedNetwork[]; own: boolean; nft?: string },
+    o: { managed: readonly ManagedNetwork[]; own: boolean } & HostOptions,
   ) {
     const lines: string[] = [];
     this.dir = dir;
@@ -37,15 +44,16 @@ export class Host implements AsyncDisposable {
     this.networks = Networks.open({
       stateDir: join(dir, 'networks'),
       managed: o.managed,
+      bridges: o.bridges ?? [],
+      maxConnections: o.maxConnections ?? 8192,
       nft,
       log,
     });
   }
 
-  /** `nft` is for a program of the test's own that stands in for it. */
   static async open(
     managed: readonly ManagedNetwork[] = [virbr0],
-    options: { readonly nft?: string } = {},
+    options: HostOptions = {},
   ): Promise<Host> {
     const dir = await mkdtemp(join(tmpdir(), 'nq-net-'));
     return new Host(dir, { managed, own: true, ...options });
@@ -57,8 +65,8 @@ export class Host implements AsyncDisposable {
   }
 
   /** A second plugin process on the same state, as after a restart. */
-  again(managed: readonly ManagedNetwork[] = [virbr0]): Host {
-    return new Host(this.dir, { managed, own: false });
+  again(managed: readonly ManagedNetwork[] = [virbr0], options: HostOptions = {}): Host {
+    return new Host(this.dir, { managed, own: false, ...options });
   }
 
   async undoLog(vm: string): Promise<UndoLog<NetUndo>> {

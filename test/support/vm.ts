@@ -71,6 +71,8 @@ export class VmGround implements AsyncDisposable {
       imagePaths: [dirname(sectorImage(0))],
       uidRange,
       managedNetworks: [],
+      bridges: [],
+      maxConnections: 8192,
       maxImageBytes: 2 ** 40,
       log: collect(this.lines),
       ...changes,
