@@ -7,6 +7,9 @@ const pageBytes = 4096;
 const chunkBytes = 64 * 1024;
 /** A burst of single bytes is read in one go. */
 const burstMs = 10;
+/** While it goes on: what comes in this time has room on the VM's tmpfs. */
+const longestBurstMs = 160;
+const quietMs = 80;
 const pollMs = 250;
 const fullPipeMs = 20;
 
@@ -82,37 +85,70 @@ export class LogRelay implements AsyncDisposable {
   async #run(): Promise<void> {
     const { history, log } = this.#options;
     const { signal } = this.#ended;
-    const watcher = watchFile(history, () => this.#wake());
     try {
       while (!signal.aborted) {
-        const woken = new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        const last = this.#finishing;
+        await this.#changed();
+        await this.#drainBurst();
+        if (!this.#finishing) continue;
         await this.#drain();
-        if (last) return;
-        await (watcher === undefined ? Promise.race([woken, sleep(pollMs)]) : woken);
-        if (!this.#finishing && !signal.aborted) await sleep(burstMs);
+        return;
       }
     } catch (error) {
       log.warn('log relay ended early', { history, reason: messageOf(error) });
     } finally {
-      watcher?.close();
       closeSync(this.#fd);
       closeSync(this.#markFd);
       if (this.#options.sink !== undefined) closeFd(this.#options.sink);
     }
   }
 
-  async #drain(): Promise<void> {
+  /** Returns when the file has, or may have, more than was passed on. The watch stands for just that long. */
+  async #changed(): Promise<void> {
+    const woken = this.#woken();
+    const watcher = watchFile(this.#options.history, () => this.#wake());
+    try {
+      // What came before there was a watch.
+      const { size } = fstatSync(this.#fd);
+      if (size > this.#offset || this.#finishing) return;
+      await (watcher === undefined ? Promise.race([woken, sleep(pollMs)]) : woken);
+    } finally {
+      watcher?.close();
+    }
+  }
+
+  /**
+   * Passes on until nothing more comes, looking ever less often: a guest that writes without end causes thousands of
+   * notices a second where there is a watch, each of which costs more than what it tells of.
+   */
+  async #drainBurst(): Promise<void> {
+    for (let ms = burstMs; ; ms = Math.min(ms * 2, longestBurstMs)) {
+      const woken = this.#woken();
+      if (this.#finishing || this.#ended.signal.aborted) return;
+      await Promise.race([woken, sleep(ms)]);
+      // A writer that waits for a processor is not one that has nothing more.
+      if (!(await this.#drain()) && ms >= quietMs) return;
+    }
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  /** Whether there was anything. */
+  async #drain(): Promise<boolean> {
     const chunk = Buffer.allocUnsafe(chunkBytes);
-    while (!this.#ended.signal.aborted) {
+    for (let any = false; !this.#ended.signal.aborted; any = true) {
       const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
-      if (length === 0) return;
+      if (length === 0) return any;
       const passed = this.#pass(chunk.subarray(0, length));
       if (passed > 0) this.#advance(passed);
+      // All there was; what the guest has written meanwhile can wait for the next look.
+      if (passed === length && length < chunkBytes) return true;
       await (passed < length ? sleep(fullPipeMs) : immediate());
     }
+    return false;
   }
 
   /**

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   appendFileSync,
   closeSync,
@@ -70,6 +71,10 @@ class Bench {
       if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return 0;
       throw error;
     }
+  }
+
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get seen(): string {
@@ -250,4 +255,41 @@ test('a pipe path that is a link, a file or nothing is not written to', (t) => {
   assert.equal(readFileSync(file, 'utf8'), 'untouched');
   truncateSync(file);
   assert.equal(bench.take(), 0);
+});
+
+/** As QEMU does for a guest that writes to its serial port without end: a system call for each byte. */
+const flooder = `
+const fs = require('node:fs');
+const fd = fs.openSync(process.argv[1], 'a');
+const byte = Buffer.from('x');
+for (;;) fs.writeSync(fd, byte);
+`;
+
+test('a guest that writes without end costs a small part of a core', async (t) => {
+  const bench = new Bench(t);
+  await using relay = bench.open();
+  const child = spawn(process.execPath, ['-e', flooder, bench.history], { stdio: 'inherit' });
+  t.after(() => child.kill('SIGKILL'));
+  await eventually(() => bench.take() > 0, 'the first output');
+  const [used, bytes, begun] = [process.cpuUsage(), bench.bytes, performance.now()];
+  const turns = performance.nodeTiming.uvMetricsInfo.loopCount;
+  while (performance.now() - begun < 3000) {
+    bench.take();
+    await sleep(20);
+  }
+  const turned = (performance.nodeTiming.uvMetricsInfo.loopCount - turns) / 3;
+  const { user, system } = process.cpuUsage(used);
+  const seconds = (performance.now() - begun) / 1000;
+  const share = (user + system) / 1e6 / seconds;
+  const rate = (bench.bytes - bytes) / 1e6 / seconds;
+  t.diagnostic(
+    `${(share * 100).toFixed(0)} % of a core, ${turned.toFixed(0)} turns of the loop a second, for ${rate.toFixed(2)} MB/s`,
+  );
+  assert.ok(rate > 0.01, 'it was passed on meanwhile');
+  assert.ok(share < 0.2, `${share} of a core`);
+  // A turn for each notice would be 15 000.
+  assert.ok(turned < 5000, `${turned} turns`);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  await relay.finish(shortly());
 });
