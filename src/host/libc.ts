@@ -34,7 +34,10 @@ type Argument = number | bigint | string | Uint8Array | null;
 interface Bound {
   readonly koffi: typeof Koffi;
   readonly library: Koffi.LibraryHandle;
-  readonly functions: Map<LibcFunction, (...values: readonly Argument[]) => unknown>;
+  readonly functions: Map<
+    LibcFunction,
+    Koffi.KoffiFunc<(...values: readonly Argument[]) => unknown>
+  >;
   /** Number → name, e.g. 1 → EPERM. Some numbers have two names; the first one is the usual one. */
   readonly errnoNames: ReadonlyMap<number, string>;
 }
@@ -57,12 +60,35 @@ export function attempt(name: LibcFunction, ...values: readonly Argument[]): Out
   const call = bound.functions.get(name) ?? resolve(bound, name);
   const value = Number(call(...values));
   // Nothing may come between the call and this line: errno is the thread's.
+  return outcomeOf(value, koffi.errno(), errnoNames);
+}
+
+function outcomeOf(value: number, number: number, errnoNames: Bound['errnoNames']): Outcome {
   if (value !== -1) return { value, errno: undefined };
-  const number = koffi.errno();
   return { value, errno: errnoNames.get(number) ?? `errno ${number}` };
 }
 
-/** The same, where failure is an error: HostError 'libc' saying `<what>: <errno>`. */
+/**
+ * The same in a thread of Node's pool, for a call that may take long. It can't be called off: descriptors among the
+ * values have to stay open until it is over.
+ */
+export function attemptAside(name: LibcFunction, ...values: readonly Argument[]): Promise<Outcome> {
+  bound ??= bind();
+  const { koffi, errnoNames } = bound;
+  const call = bound.functions.get(name) ?? resolve(bound, name);
+  return new Promise((done, failed) => {
+    const answered = (error: unknown, result: unknown): void => {
+      // Koffi brings the thread's errno along, for as long as this function runs.
+      const number = koffi.errno();
+      if (error) failed(error);
+      else done(outcomeOf(Number(result), number, errnoNames));
+    };
+    // Typed by Koffi for functions whose parameters it knows.
+    Reflect.apply(call.async, call, [...values, answered]);
+  });
+}
+
+/** The same as attempt, where failure is an error: HostError 'libc' saying `<what>: <errno>`. */
 export function must(what: string, name: LibcFunction, ...values: readonly Argument[]): number {
   const { value, errno } = attempt(name, ...values);
   if (errno !== undefined) throw libcError(what, errno);
@@ -93,7 +119,7 @@ function asKoffi(exports: unknown): typeof Koffi {
 function resolve(
   { library, functions }: Bound,
   name: LibcFunction,
-): (...values: readonly Argument[]) => unknown {
+): Koffi.KoffiFunc<(...values: readonly Argument[]) => unknown> {
   const prototype = prototypes[name];
   const call =
     typeof prototype === 'string'

@@ -1,7 +1,11 @@
-import { attempt, libcError, must } from './libc.ts';
+import { closeFd } from './descriptor.ts';
+import { KeyedQueue } from './keyed-queue.ts';
+import { attempt, attemptAside, libcError, must } from './libc.ts';
+import { abortable, type Waiting } from './waiting.ts';
 
 // The same on x86-64 and arm64: _IOW(0x94, 9, int).
 const ficloneRequest = 0x40049409;
+const duplicateCloexec = 1030;
 const whenceData = 3;
 const whenceHole = 4;
 const fallocateKeepSize = 1;
@@ -10,12 +14,36 @@ const fallocatePunchHole = 2;
 /** What a file system answers that can't share blocks between these two files. */
 const cannotClone = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
-/** Makes the destination share all blocks of the source. false where the file system can't. Throws HostError 'libc'. */
-export function ficlone(destFd: number, sourceFd: number): boolean {
-  const { errno } = attempt('ioctlNumber', destFd, ficloneRequest, sourceFd);
+/** One at a time: each keeps one of the few threads that all work on files shares. */
+const clones = new KeyedQueue();
+
+/**
+ * Makes the destination share all blocks of the source: false where the file system can't. A million extents take 26 s,
+ * so it is done aside; when the signal comes first, the kernel goes on by itself. Throws HostError 'libc'.
+ */
+export function ficlone(destFd: number, sourceFd: number, waiting: Waiting): Promise<boolean> {
+  const clone = clones.run('', () => {
+    waiting.signal.throwIfAborted();
+    return cloneAside(destFd, sourceFd);
+  });
+  return abortable(clone, waiting);
+}
+
+/** On descriptors of its own: those of the caller may be closed, and their numbers another file's, before it begins. */
+async function cloneAside(destFd: number, sourceFd: number): Promise<boolean> {
+  const dest = duplicate(destFd);
+  const source = duplicate(sourceFd);
+  const { errno } = await attemptAside('ioctlNumber', dest, ficloneRequest, source).finally(() => {
+    closeFd(dest);
+    closeFd(source);
+  });
   if (errno === undefined) return true;
   if (cannotClone.has(errno)) return false;
   throw libcError(`cloning descriptor ${sourceFd} into ${destFd}`, errno);
+}
+
+function duplicate(fd: number): number {
+  return must(`duplicating descriptor ${fd}`, 'fcntl', fd, duplicateCloexec, 0);
 }
 
 /** Where the next data at or after `offset` (bytes) begins; undefined when only a hole follows. */

@@ -1,4 +1,4 @@
-import { fstatSync, ftruncateSync } from 'node:fs';
+import { type BigIntStats, fstatSync, ftruncateSync } from 'node:fs';
 import { ficlone, HostError, seekData, seekHole, type Waiting } from '#host';
 import { checkWaiting, ImageError, step, stepSync } from './error.ts';
 import type { OpenImage } from './open-image.ts';
@@ -25,9 +25,13 @@ export async function copyImage(
   const what = `copying ${source.path}`;
   checkWaiting(what, waiting.signal);
   return step(what, async () => {
+    const before = fstatSync(source.fd, { bigint: true });
     ftruncateSync(destFd, 0);
-    const how = ficlone(destFd, source.fd) ? 'reflink' : 'sparse';
-    if (how === 'sparse') await copySparse(source, destFd, waiting);
+    const how = (await ficlone(destFd, source.fd, waiting)) ? 'reflink' : 'sparse';
+    if (how === 'sparse') {
+      await copySparse(source, destFd, waiting);
+      checkUnchanged(source, before);
+    }
     await checkCopy(source, destFd);
     return { how };
   });
@@ -45,7 +49,6 @@ export function growRaw(fd: number, bytes: number): void {
 }
 
 async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
-  const before = fstatSync(source.fd, { bigint: true });
   // Of an empty file; whatever is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
   let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
@@ -65,6 +68,10 @@ async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting
     // The caller closes the descriptor next; until then nothing may be under way on it.
     await writing.catch(ignore);
   }
+}
+
+/** What was read in many parts is one image only when nothing was written meanwhile. */
+function checkUnchanged(source: OpenImage, before: BigIntStats): void {
   const after = fstatSync(source.fd, { bigint: true });
   const same = before.mtimeNs === after.mtimeNs && Number(after.size) === source.fileBytes;
   if (!same) throw changed(source);

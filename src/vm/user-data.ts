@@ -1,5 +1,5 @@
 import { checkUserData, isQuickToCheck, type UserData } from '#cloudinit';
-import { askWorker, HostError, type Waiting, type WorkerProgram } from '#host';
+import { askWorker, HostError, KeyedQueue, type Waiting, type WorkerProgram } from '#host';
 import { VmError } from './error.ts';
 
 const program: WorkerProgram = {
@@ -13,7 +13,7 @@ const program: WorkerProgram = {
  */
 const limits = { ms: 2000, heapMiB: 96 };
 
-let lastCheck: Promise<unknown> = Promise.resolve();
+const checks = new KeyedQueue();
 
 /**
  * What would keep cloud-init from doing what this user data says. A job's author can write a text that takes hours to
@@ -22,9 +22,7 @@ let lastCheck: Promise<unknown> = Promise.resolve();
  */
 export function userDataProblems(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
   if (isQuickToCheck(userData)) return Promise.resolve(checkUserData(userData));
-  const check = lastCheck.then(() => checkInThread(userData, waiting));
-  lastCheck = check.catch(() => {});
-  return check;
+  return checks.run('', () => checkInThread(userData, waiting));
 }
 
 async function checkInThread(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
