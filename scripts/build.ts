@@ -22,7 +22,10 @@ const root = resolve(import.meta.dirname, '..');
 const dist = join(root, 'dist');
 const mainBundle = 'nomad-driver-qmp.cjs';
 /** Programs of threads, by the names of the assets that src/host/worker.ts takes them from. */
-const workers = { 'user-data-worker.cjs': 'src/vm/user-data-worker.ts' };
+const workers = {
+  'seed-worker.cjs': 'src/vm/seed-worker.ts',
+  'user-data-worker.cjs': 'src/vm/user-data-worker.ts',
+};
 // From Node's manual: the resource's name, and the marker in the node binary that says whether there is one.
 const resourceName = 'NODE_SEA_BLOB';
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';

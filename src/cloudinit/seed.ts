@@ -1,5 +1,6 @@
 import { formatEnvFile } from './env-file.ts';
 import { CloudInitError } from './error.ts';
+import { writeIso } from './iso9660.ts';
 import { formatJsonYaml, type Plain } from './json-yaml.ts';
 import { networkConfig } from './network-config.ts';
 import { type SeedRequest, seedProblems } from './seed-request.ts';
@@ -27,6 +28,24 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
     files.set('network-config', `${formatJsonYaml(networkConfig(request.network))}\n`);
   }
   return new Map([...files].map(([name, content]) => [name, Buffer.from(content)]));
+}
+
+/** A seed as a disc, and what of the request it leaves out. */
+export interface SeedImage {
+  readonly iso: Uint8Array;
+  readonly notes: readonly string[];
+}
+
+const mostNotes = 10;
+
+/** The disc that cloud-init looks for. Throws as buildSeed does. */
+export function makeSeedImage(request: SeedRequest): SeedImage {
+  const notes = seedNotes(request);
+  const more = notes.length - mostNotes;
+  return {
+    iso: writeIso(buildSeed(request), { label: 'cidata' }),
+    notes: more <= 0 ? notes : [...notes.slice(0, mostNotes), `and ${more} more left out`],
+  };
 }
 
 /** As it was given. cloud-init wants the file in any case; one without a word in it is an empty cloud-config. */

@@ -120,10 +120,10 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
     tell({ message: 'Copying the image', annotations: { image: image.path } });
   await inWords('image', () => makeDisk(plan.disk, image, fds, waiting));
   await inWords('image', () => makeFirmware(plan, fds));
-  for (const message of seed.notes) tell({ message, annotations: {} });
-  await inWords('seed', () =>
-    seed.write(paths.seed, { nics, shares: shares.map((it) => it.plan) }, fds),
+  const notes = await inWords('seed', () =>
+    seed.write(paths.seed, { nics, shares: shares.map((it) => it.plan) }, fds, waiting),
   );
+  for (const message of notes) tell({ message, annotations: {} });
   return await launch(
     { request, plan, undo, uid, nics, shares, fds, imagePath: image.path },
     waiting,

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { buildSeed, type SeedRequest, seedNotes, seedProblems, writeIso } from '#cloudinit';
+import { type SeedRequest, seedProblems } from '#cloudinit';
 import { openPath, type Waiting } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
@@ -8,6 +8,8 @@ import type { UserData, VmSpec } from '#spec';
 import type { Descriptors } from './descriptors.ts';
 import { VmError } from './error.ts';
 import type { SharePlan } from './plan.ts';
+import { seedImage } from './seed-image.ts';
+import { guestBytes, sizeProblems } from './seed-size.ts';
 import { userDataProblems } from './user-data.ts';
 
 /** cloud-init reads user-data whole; nobody writes more than this by hand. */
@@ -19,13 +21,13 @@ const otherBytes = 256 * 1024;
 export interface SeedParts {
   /** No seed of this VM is larger. */
   readonly largestBytes: number;
-  /** What of the job can't be given to a guest as it is, in sentences. */
-  readonly notes: readonly string[];
+  /** Makes the seed; what of the job can't be given to a guest as it is comes back, in sentences. */
   write(
     path: string,
     guest: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
     fds: Descriptors,
-  ): Promise<void>;
+    waiting: Waiting,
+  ): Promise<readonly string[]>;
 }
 
 /** Reads and checks what the user wants in the guest. Throws VmError 'seed' naming every problem of the user data. */
@@ -34,6 +36,8 @@ export async function makeSeed(
   roots: ImageRoots,
   waiting: Waiting,
 ): Promise<SeedParts> {
+  const tooLarge = sizeProblems(spec.guest);
+  if (tooLarge.length > 0) throw new VmError('seed', tooLarge.join('; '));
   const userData = await readUserData(spec.guest.userData, roots, waiting);
   const request = seedRequest(spec, userData, { nics: [], shares: [] });
   const problems = [
@@ -44,15 +48,16 @@ export async function makeSeed(
   ];
   if (problems.length > 0) throw new VmError('seed', problems.join('; '));
   // Environment, commands, keys: quoted once for JSON, some once more for a shell, and padded to sectors.
-  const guestBytes = Buffer.byteLength(JSON.stringify({ ...spec.guest, userData: undefined })) * 4;
+  const quotedBytes = Buffer.byteLength(JSON.stringify({ ...spec.guest, userData: undefined })) * 4;
+  const ownBytes = Object.values(guestBytes(spec.guest)).reduce((total, it) => total + it, 0);
   return {
-    largestBytes: Buffer.byteLength(userData ?? '') + guestBytes + otherBytes,
-    notes: seedNotes(request),
-    write: async (path, guest, fds) => {
-      const iso = writeIso(buildSeed(seedRequest(spec, userData, guest)), { label: 'cidata' });
+    largestBytes: Buffer.byteLength(userData ?? '') + quotedBytes + otherBytes,
+    write: async (path, guest, fds, writing) => {
+      const { iso, notes } = await seedImage(seedRequest(spec, userData, guest), ownBytes, writing);
       // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
       await writeFile(path, iso, { mode: 0o600, flag: 'wx' });
       fds.add('seed', openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW));
+      return notes;
     },
   };
 }
