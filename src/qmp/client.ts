@@ -17,6 +17,9 @@ interface Call {
   readonly reject: (error: Error) => void;
 }
 
+/** A chunk of this size has more behind it: a flood of events, or a large answer. */
+const muchBytes = 32 * 1024;
+
 /** Unsent bytes at which a call is refused: an emulator that no longer reads must not fill our memory. */
 const maxUnsentBytes = 1024 * 1024;
 
@@ -79,7 +82,10 @@ export class QmpClient implements AsyncDisposable {
     );
     socket.on('end', () => this.#finishAtEnd());
     socket.on('close', closed);
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    socket.on('data', (chunk: Buffer) => {
+      this.#receive(chunk);
+      if (chunk.length >= muchBytes) this.#giveWay();
+    });
     if (socket.destroyed || socket.readableEnded) closed();
   }
 
@@ -190,6 +196,12 @@ export class QmpClient implements AsyncDisposable {
       if (!(error instanceof QmpError)) throw error;
       this.#finish(error, true);
     }
+  }
+
+  /** libuv reads on while there is more, up to 2 MiB, before anything else of this process has its turn. */
+  #giveWay(): void {
+    this.#socket.pause();
+    setImmediate(() => this.#socket.resume());
   }
 
   #route(message: QmpMessage, bytes: number): void {

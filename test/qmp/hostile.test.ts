@@ -14,14 +14,14 @@ const soon = () => ({ signal: AbortSignal.timeout(patient(20_000)) });
 
 /** What an emulator that a guest has taken over answers: %ID% is the call's. */
 const answers: Readonly<Record<string, string>> = {
-  'a million wrong objects': `{"return": [${fill('{},', 15 * MiB)}{}], "id": %ID%}`,
+  'a million wrong objects': `{"return": [${fill('{},', 3 * MiB)}{}], "id": %ID%}`,
   'as many wrong objects as one line holds': `{"return": [${fill('{},', MiB - 100)}{}], "id": %ID%}`,
   'wrong objects, few enough to be looked at': `{"return": [${fill('{},', 48_000)}{}], "id": %ID%}`,
   'half a million zeros': `{"return": [${fill('0,', MiB - 100)}0], "id": %ID%}`,
   'a number of a million digits': `{"return": [${fill('9', MiB - 100)}], "id": %ID%}`,
   'sixteen digits, and zeros': `{"return": [1234567890123456789,${fill('0,', MiB - 100)}0], "id": %ID%}`,
-  'a line without end': fill('x', 8 * MiB),
-  'empty lines': `${fill('\n', 4 * MiB)}{"return": 1, "id": %ID%}`,
+  'a line without end': fill('x', 3 * MiB),
+  'empty lines': `${fill('\n', 2 * MiB)}{"return": 1, "id": %ID%}`,
   'a refusal of one MiB': `{"error": {"class": "GenericError", "desc": "${fill('x', MiB - 100)}"}, "id": %ID%}`,
   'brackets without end': fill('[', MiB - 1),
   'a text instead of a list': `{"return": "${fill('x', MiB - 100)}", "id": %ID%}`,
@@ -33,11 +33,14 @@ async function standstill(t: TestContext, work: () => Promise<void>): Promise<nu
   for (let round = 0; round < 3 && best > 50; round += 1) {
     using delay = monitorEventLoopDelay({ resolution: 2 });
     delay.enable();
+    const before = process.threadCpuUsage();
     await work();
+    const { user, system } = process.threadCpuUsage(before);
     // What stood in its way is counted when the timer comes next.
     await sleep(20);
     delay.disable();
-    best = Math.min(best, delay.max / 1e6);
+    // It stood still for no longer than it worked: the rest is what the machine did instead.
+    best = Math.min(best, delay.max / 1e6, (user + system) / 1e3);
   }
   t.diagnostic(`the loop stood still for ${best.toFixed(0)} ms`);
   return best;
