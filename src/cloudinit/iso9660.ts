@@ -50,7 +50,7 @@ interface Place {
 export function writeIso(
   files: ReadonlyMap<string, Uint8Array>,
   options: { readonly label: string },
-): Uint8Array {
+): Uint8Array<ArrayBuffer> {
   assertNames([...files.keys()], options.label);
   // A record's length depends on names alone, so folders are measured before anything has a place.
   const measured = layOut(files, 0);

@@ -32,7 +32,7 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
 
 /** A seed as a disc, and what of the request it leaves out. */
 export interface SeedImage {
-  readonly iso: Uint8Array;
+  readonly iso: Uint8Array<ArrayBuffer>;
   readonly notes: readonly string[];
 }
 

@@ -15,6 +15,9 @@ import { userDataProblems } from './user-data.ts';
 /** cloud-init reads user-data whole; nobody writes more than this by hand. */
 const maxUserDataBytes = 1024 * 1024;
 
+/** Most bytes that one becomes: quoted once for JSON, where a control character takes six, and once more for a shell. */
+const quoting = 8;
+
 /** Everything in a seed that is not what the user wrote. */
 const otherBytes = 256 * 1024;
 
@@ -47,11 +50,9 @@ export async function makeSeed(
     ...seedProblems(request),
   ];
   if (problems.length > 0) throw new VmError('seed', problems.join('; '));
-  // Environment, commands, keys: quoted once for JSON, some once more for a shell, and padded to sectors.
-  const quotedBytes = Buffer.byteLength(JSON.stringify({ ...spec.guest, userData: undefined })) * 4;
   const ownBytes = Object.values(guestBytes(spec.guest)).reduce((total, it) => total + it, 0);
   return {
-    largestBytes: Buffer.byteLength(userData ?? '') + quotedBytes + otherBytes,
+    largestBytes: Buffer.byteLength(userData ?? '') + ownBytes * quoting + otherBytes,
     write: async (path, guest, fds, writing) => {
       const { iso, notes } = await seedImage(seedRequest(spec, userData, guest), ownBytes, writing);
       // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
