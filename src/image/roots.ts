@@ -17,12 +17,16 @@ import { checkWaiting, ImageError, stepSync } from './error.ts';
 export interface ImageRoots {
   /** Directories that only the operator writes: `image_paths`, `data_dir`. */
   readonly trusted: readonly string[];
-  /** Directories that tasks write (allocation and task directory): there a file with a second name is refused. */
+  /** Directories that the task or its neighbours write: there a file with a second name is refused. */
   readonly task: readonly string[];
   /** Directories inside the others that are allowed to nobody: where other VMs' disks and seeds lie. */
   readonly denied?: readonly string[];
+  /** Directories of all tasks: in them only those of the others count that lie deeper. */
+  readonly reserved?: readonly string[];
   /** Where relative names are looked up, in this order. Being here allows nothing. */
   readonly relativeTo: readonly string[];
+  /** The paths at which a job sees its directories, where the host has nothing that is allowed. */
+  readonly seenAs?: readonly { readonly path: string; readonly dir: string }[];
 }
 
 /** A regular file inside the allow-list, open for reading. Whoever gets it closes it. */
@@ -37,7 +41,7 @@ export interface AllowedFile {
 interface Root {
   readonly named: string;
   readonly real: string | undefined;
-  readonly kind: 'trusted' | 'task' | 'denied';
+  readonly kind: 'trusted' | 'task' | 'reserved' | 'denied';
 }
 
 // O_NONBLOCK: a task that holds a lease on its file must not hold up the open.
@@ -57,26 +61,46 @@ export async function openAllowed(
   checkWaiting(`opening ${name}`, signal);
   if (name === '' || name.includes('\0')) throw new ImageError('not-found', 'no file is named');
   const dirs = await findRoots(roots);
-  for (const path of candidates(name, roots)) {
+  const paths = candidates(name, roots, dirs);
+  for (const path of paths) {
     const real = await findReal(path, dirs);
     checkWaiting(`opening ${name}`, signal);
     if (real !== undefined) return openReal(path, real, dirs);
   }
-  const places = roots.relativeTo.join(', ');
-  const where = isAbsolute(name) ? '' : ` in ${places}`;
-  throw new ImageError('not-found', `there is no file ${name}${where}`);
+  throw new ImageError('not-found', `there is no file ${name}${whereOf(name, paths, roots)}`);
 }
 
-function candidates(name: string, roots: ImageRoots): readonly string[] {
-  return isAbsolute(name) ? [resolve(name)] : roots.relativeTo.map((dir) => join(dir, name));
+/**
+ * Where the file may be. Of several places those count that are allowed by their names, so that a neighbour's directory
+ * on the way is passed over; with none of them the first is refused like any other name.
+ */
+function candidates(name: string, roots: ImageRoots, dirs: readonly Root[]): readonly string[] {
+  const paths = isAbsolute(name)
+    ? [resolve(name), ...seenAs(resolve(name), roots)]
+    : roots.relativeTo.map((dir) => join(dir, name));
+  const named = paths.filter((path) => allowingByName(dirs, path).length > 0);
+  return paths.length > 1 && named.length > 0 ? named : paths.slice(0, 1);
 }
 
-async function findRoots({ trusted, task, denied = [] }: ImageRoots): Promise<readonly Root[]> {
-  const named = [
-    ...denied.map((path) => ({ named: path, kind: 'denied' as const })),
-    ...task.map((path) => ({ named: path, kind: 'task' as const })),
-    ...trusted.map((path) => ({ named: path, kind: 'trusted' as const })),
-  ];
+function seenAs(path: string, { seenAs = [] }: ImageRoots): readonly string[] {
+  return seenAs
+    .filter((it) => isInside(it.path, path))
+    .map((it) => join(it.dir, relative(it.path, path)));
+}
+
+function whereOf(name: string, paths: readonly string[], { relativeTo }: ImageRoots): string {
+  if (!isAbsolute(name)) {
+    return ` in ${relativeTo.filter((dir) => paths.includes(join(dir, name))).join(', ')}`;
+  }
+  const elsewhere = paths.filter((path) => path !== resolve(name));
+  return elsewhere.length === 0 ? '' : ` (${elsewhere.join(', ')} on the host)`;
+}
+
+async function findRoots(roots: ImageRoots): Promise<readonly Root[]> {
+  const { denied = [], reserved = [], task, trusted } = roots;
+  const named = Object.entries({ denied, reserved, task, trusted } as const).flatMap(
+    ([kind, paths]) => paths.map((path) => ({ named: path, kind: kind as Root['kind'] })),
+  );
   return Promise.all(
     named
       .filter((dir) => isAbsolute(dir.named))
@@ -93,7 +117,7 @@ async function findReal(path: string, dirs: readonly Root[]): Promise<string | u
     return await realpath(path);
   } catch (cause) {
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
-    const around = allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
+    const around = allowingByName(dirs, path);
     if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
       // Without the cause, which would tell the same.
       throw notAllowed(path, dirs);
@@ -171,14 +195,23 @@ function check(
   });
 }
 
-/** The directories on the ground of which a path is allowed: none where a denied one is around it. */
+/** The directories on the ground of which a path is allowed: none where a denied or a deeper reserved one is around. */
 function allowing(
   dirs: readonly Root[],
   path: string,
   around: (dir: Root) => boolean = (dir) => holds(dir, path),
 ): readonly Root[] {
   const found = dirs.filter(around);
-  return found.some(({ kind }) => kind === 'denied') ? [] : found;
+  if (found.some(({ kind }) => kind === 'denied')) return [];
+  // All are on the way to one path: the longer one is the deeper one.
+  const depth = ({ real, named }: Root): number => (real ?? named).length;
+  const reserved = Math.max(0, ...found.filter((it) => it.kind === 'reserved').map(depth));
+  return found.filter((it) => it.kind !== 'reserved' && depth(it) > reserved);
+}
+
+/** The same by the path as it is written: for one that may lead nowhere. */
+function allowingByName(dirs: readonly Root[], path: string): readonly Root[] {
+  return allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
 }
 
 function holds({ real }: Root, path: string): boolean {
@@ -209,7 +242,7 @@ function notRegular(path: string, kind: string): ImageError {
 
 function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
   const places = dirs
-    .filter(({ kind }) => kind !== 'denied')
+    .filter(({ kind }) => kind === 'task' || kind === 'trusted')
     .map(({ named }) => named)
     .join(', ');
   const text = `${path} is not inside the allowed directories (${places}), or leads out of them`;

@@ -6,14 +6,14 @@ export const pluginSchema = {
     kind: 'attr',
     type: 'string',
     default: '/var/lib/virt',
-    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Images below it may be used by every job.',
+    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Images below it may be used by every job, but for `vms`, `uids` and `networks`.',
     example: '"/opt/nomad/virt"',
   },
   image_paths: {
     kind: 'attr',
     type: 'list(string)',
     default: [],
-    doc: "Directories whose files jobs may use as disk images, beside data_dir and the allocation's own directory. Absolute paths.",
+    doc: "Directories whose files jobs may use as disk images, beside data_dir, their task's own directory and the allocation's `alloc/`. Directories of other tasks and of the driver stay closed, also where they lie inside. Absolute paths.",
     example: '["/var/local/images"]',
   },
   run_dir: {
@@ -163,7 +163,7 @@ export const taskSchema = {
   image: {
     kind: 'attr',
     type: 'string',
-    doc: 'The disk image to boot from: raw or qcow2. An absolute path below image_paths, data_dir or the allocation directory, or a path relative to the task directory, such as an artifact in `local/`. Needed.',
+    doc: 'The disk image to boot from: raw or qcow2. An absolute path below image_paths or data_dir; a path relative to the task directory, such as an artifact in `local/`; or `/local/…`, `/alloc/…`, `/secrets/…`, as `NOMAD_TASK_DIR` and its like have it. Needed.',
     example: '"local/debian-12.qcow2"',
   },
   primary_disk_size: {
@@ -190,7 +190,7 @@ export const taskSchema = {
   user_data: {
     kind: 'attr',
     type: 'string',
-    doc: 'User data for cloud-init: the text itself when it starts with `#`, looks like a MIME header or has more than one line, else the path of a file below image_paths, data_dir or the allocation directory.',
+    doc: 'User data for cloud-init: the text itself when it starts with `#`, looks like a MIME header or has more than one line, else the path of a file, by the rules of `image`.',
     example: '"local/user-data.yml"',
   },
   default_user_authorized_ssh_key: {

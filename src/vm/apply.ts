@@ -4,6 +4,7 @@ import { type Logger, mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#ho
 import { type OpenImage, openImage } from '#image';
 import type { AttachedNic } from '#net';
 import type { VmSpec } from '#spec';
+import { allowedFiles } from './allowed-files.ts';
 import type { Accelerated, VmHost } from './deps.ts';
 import { Descriptors } from './descriptors.ts';
 import { makeDisk, makeFirmware } from './disk.ts';
@@ -63,7 +64,7 @@ async function examine(
   const { spec, accelerated } = request;
   const [image, seed] = await Promise.allSettled([
     inWords('image', () => openDiskImage(request, waiting)),
-    inWords('seed', () => makeSeed(spec, roots(request), waiting)),
+    inWords('seed', () => makeSeed(spec, allowedFiles(spec, request.host), waiting)),
   ]);
   const problems: unknown[] = [image, seed].flatMap((it) =>
     it.status === 'rejected' ? [it.reason] : [],
@@ -130,21 +131,11 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
   );
 }
 
-function roots({ spec, host }: StartRequest): Parameters<typeof openImage>[1] {
-  return {
-    trusted: [...host.imagePaths, host.dataDir],
-    // Other VMs' disks are in the data directory too.
-    denied: [`${host.dataDir}/vms`],
-    task: [spec.allocDir, spec.taskDir],
-    relativeTo: [spec.taskDir, spec.allocDir, ...host.imagePaths],
-  };
-}
-
 async function openDiskImage(request: StartRequest, waiting: Waiting): Promise<OpenImage> {
   const { spec, host } = request;
   return openImage(
     spec.disk.image,
-    roots(request),
+    allowedFiles(spec, host),
     { maxVirtualBytes: host.maxImageBytes },
     waiting,
   );

@@ -54,6 +54,11 @@ export function pathsIn(
   };
 }
 
+/** Where the driver keeps what belongs to its VMs: closed to every job. */
+export function stateDirectories(dataDir: string, runDir: string): readonly string[] {
+  return [`${dataDir}/vms`, `${dataDir}/uids`, `${dataDir}/networks`, runDir];
+}
+
 /** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
 export function uuidOf(dir: string): string {
   const hex = digest(`vm\0${dir}`);
