@@ -113,7 +113,7 @@ async function checkCopy(source: OpenImage, destFd: number): Promise<void> {
   const { problems, virtualBytes } = inspectQcow2(head, size);
   if (problems.length === 0 && virtualBytes === source.virtualBytes) return;
   const reason = problems.join('; ') || 'its size is another';
-  throw new ImageError('refused', `image ${source.path} is refused after it changed: ${reason}`);
+  throw new ImageError('refused', `${source.path} is refused after it changed: ${reason}`);
 }
 
 // Half of the old and half of the new bytes would be a disk that nobody ever had.

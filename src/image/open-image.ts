@@ -99,11 +99,11 @@ export async function readBytes(
 function recogniseFormat(file: AllowedFile, head: Uint8Array): ImageFormat {
   const format = sniff(head);
   if (format === 'raw' || format === 'qcow2') return format;
-  throw new ImageError('refused', `image ${file.path} is refused: ${refusalOf(format)}`);
+  throw new ImageError('refused', `${file.path} is refused: ${refusalOf(format)}`);
 }
 
 function rawBytes({ path, stats }: AllowedFile): number {
-  if (stats.size === 0) throw new ImageError('refused', `image ${path} is refused: it is empty`);
+  if (stats.size === 0) throw new ImageError('refused', `${path} is refused: it is empty`);
   // QEMU counts in sectors and reads zeros after the end of the file.
   return Math.ceil(stats.size / 512) * 512;
 }
@@ -111,11 +111,11 @@ function rawBytes({ path, stats }: AllowedFile): number {
 function qcow2Bytes({ path, stats }: AllowedFile, head: Uint8Array): number {
   const { virtualBytes, problems } = inspectQcow2(head, stats.size);
   if (problems.length === 0) return virtualBytes;
-  throw new ImageError('refused', `image ${path} is refused: ${problems.join('; ')}`);
+  throw new ImageError('refused', `${path} is refused: ${problems.join('; ')}`);
 }
 
 function checkSize({ path }: AllowedFile, virtualBytes: number, maxVirtualBytes: number): void {
   if (virtualBytes <= maxVirtualBytes) return;
-  const text = `image ${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
+  const text = `${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
   throw new ImageError('too-large', text);
 }

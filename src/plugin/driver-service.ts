@@ -20,9 +20,11 @@ import {
   TaskState,
 } from './gen/driver_pb.ts';
 import { hclSpec } from './hcl-spec.ts';
+import { invalidTask } from './invalid-task.ts';
 import type { Call, Handlers } from './rpc.ts';
 import { readSignal, readStop } from './signals.ts';
 import { taskStats } from './stats.ts';
+import { messageOf } from './status.ts';
 import { decodeTaskState, encodeTaskState, handleVersion } from './task-handle.ts';
 import { planTask } from './task-spec.ts';
 import type { Tasks } from './tasks.ts';
@@ -170,7 +172,15 @@ async function startTask(
   call: Call,
 ) {
   const { limits } = backend.config;
-  const spec = planTask(config, { limits, hostArch });
+  const { spec, problems } = planTask(config, { limits, hostArch });
+  if (problems.length > 0) {
+    // Users hear of everything at once: the files are looked at as well.
+    const found = await backend
+      .get()
+      .then((it) => it.problemsOf(spec, call))
+      .catch((error: unknown) => [messageOf(error)]);
+    throw invalidTask(config, problems, found);
+  }
   log.info('starting task', { task: config.id, vm: spec.name });
   const { domain } = await tasks.start(namesOf(config), spec, call);
   const driverState = encodeTaskState({ record: domain.record, startedAtMs: domain.startedAtMs });

@@ -8,7 +8,7 @@ import type {
   VmIdentity,
   VmSpec,
 } from '#spec';
-import { type LimitsConfig, listProblems } from './config.ts';
+import type { LimitsConfig } from './config.ts';
 import { taskSchema } from './config-schema.ts';
 import { CtyError, type CtyValue, decodeCty } from './cty.ts';
 import { type Complain, complainTo, decodeFields, type Problem } from './decode-fields.ts';
@@ -25,11 +25,14 @@ export interface TaskContext {
   readonly hostArch: Arch | undefined;
 }
 
-/**
- * A task as Nomad describes it → the VM it asks for. Throws one PluginError 'config' that lists everything wrong with
- * it, each with its place in the job.
- */
-export function planTask(task: TaskConfig, context: TaskContext): VmSpec {
+/** The VM that a task asks for, as far as it could be made out, and everything wrong with it by its place in the job. */
+export interface PlannedTask {
+  readonly spec: VmSpec;
+  readonly problems: readonly Problem[];
+}
+
+/** A task as Nomad describes it → the VM it asks for. Throws PluginError 'config' when it can't be read at all. */
+export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
   const problems: Problem[] = [];
   const raw = decodeFields(taskSchema, decodeBytes(task), problems);
   const complain = complainTo(problems);
@@ -74,9 +77,7 @@ export function planTask(task: TaskConfig, context: TaskContext): VmSpec {
     stderrPath: task.stderrPath,
     cgroupPath: task.resources?.linuxResources?.cpusetCgroup ?? '',
   };
-  if (problems.length === 0) return spec;
-  const list = listProblems(problems);
-  throw new PluginError('config', `virt: invalid configuration ${task.allocId}: ${list}`);
+  return { spec, problems };
 }
 
 type Raw = Decoded<typeof taskSchema>;

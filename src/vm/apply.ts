@@ -56,31 +56,58 @@ export async function startVm(request: StartRequest, waiting: Waiting): Promise<
   }
 }
 
+/** What a look at a VM's files and at its machine depends on. */
+export interface Question {
+  readonly spec: VmSpec;
+  readonly host: Pick<VmHost, 'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes'>;
+  readonly accelerated: Accelerated;
+}
+
+/** Everything wrong with what a VM is asked for, as far as it shows before anything is made; [] when nothing is. */
+export async function findProblems(
+  question: Question,
+  waiting: Waiting,
+): Promise<readonly string[]> {
+  const { image, problems } = await look(question, waiting);
+  image?.[Symbol.dispose]();
+  return problems.map(messageOf);
+}
+
 /** Looks at everything the job names before anything is made. Throws one VmError with all that is wrong. */
 async function examine(
-  request: StartRequest,
+  question: Question,
   waiting: Waiting,
 ): Promise<{ readonly image: OpenImage; readonly seed: SeedParts }> {
-  const { spec, accelerated } = request;
-  const [image, seed] = await Promise.allSettled([
-    inWords('image', () => openDiskImage(request, waiting)),
-    inWords('seed', () => makeSeed(spec, allowedFiles(spec, request.host), waiting)),
-  ]);
-  const problems: unknown[] = [image, seed].flatMap((it) =>
-    it.status === 'rejected' ? [it.reason] : [],
-  );
-  const { emulator, kvm } = accelerated;
-  const facts = {
-    emulator,
-    kvm: kvm.usable,
-    image: image.status === 'fulfilled' ? image.value : undefined,
-  };
-  problems.push(...planProblems(spec, facts));
-  if (problems.length === 0 && image.status === 'fulfilled' && seed.status === 'fulfilled') {
-    return { image: image.value, seed: seed.value };
-  }
-  facts.image?.[Symbol.dispose]();
+  const { image, seed, problems } = await look(question, waiting);
+  if (problems.length === 0 && image !== undefined && seed !== undefined) return { image, seed };
+  image?.[Symbol.dispose]();
   throw allProblems(problems);
+}
+
+async function look(
+  { spec, host, accelerated }: Question,
+  waiting: Waiting,
+): Promise<{
+  readonly image: OpenImage | undefined;
+  readonly seed: SeedParts | undefined;
+  readonly problems: readonly unknown[];
+}> {
+  const files = allowedFiles(spec, host);
+  const limit = { maxVirtualBytes: host.maxImageBytes };
+  const [opened, made] = await Promise.allSettled([
+    inWords('image', () => openImage(spec.disk.image, files, limit, waiting), 'image'),
+    inWords('seed', () => makeSeed(spec, files, waiting)),
+  ]);
+  const image = opened.status === 'fulfilled' ? opened.value : undefined;
+  const { emulator, kvm } = accelerated;
+  return {
+    image,
+    seed: made.status === 'fulfilled' ? made.value : undefined,
+    problems: [
+      ...[opened, made].flatMap((it) => (it.status === 'rejected' ? [it.reason] : [])),
+      ...planProblems(spec, { emulator, kvm: kvm.usable, image }),
+    ],
+  };
 }
 
 interface Parts {
@@ -127,16 +154,6 @@ async function build(request: StartRequest, parts: Parts, waiting: Waiting): Pro
   for (const message of notes) tell({ message, annotations: {} });
   return await launch(
     { request, plan, undo, uid, nics, shares, fds, imagePath: image.path },
-    waiting,
-  );
-}
-
-async function openDiskImage(request: StartRequest, waiting: Waiting): Promise<OpenImage> {
-  const { spec, host } = request;
-  return openImage(
-    spec.disk.image,
-    allowedFiles(spec, host),
-    { maxVirtualBytes: host.maxImageBytes },
     waiting,
   );
 }

@@ -38,14 +38,21 @@ export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-/** Gives what is thrown in the work its meaning here; what has one already keeps it. */
-export async function inWords<T>(code: VmErrorCode, work: () => T | Promise<T>): Promise<T> {
+/**
+ * Gives what is thrown in the work its meaning here, with the job's key that it is about; what has one already keeps it.
+ */
+export async function inWords<T>(
+  code: VmErrorCode,
+  work: () => T | Promise<T>,
+  key?: string,
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof VmError) throw error;
     if (error instanceof QemuError) throw asVmError(error);
-    throw new VmError(code, messageOf(error), { cause: error, recoverable: mayPass(error) });
+    const message = key === undefined ? messageOf(error) : `${key}: ${messageOf(error)}`;
+    throw new VmError(code, message, { cause: error, recoverable: mayPass(error) });
   }
 }
 

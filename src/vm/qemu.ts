@@ -3,7 +3,7 @@ import { bootId, findProgram, type Logger, type Waiting } from '#host';
 import { Networks } from '#net';
 import { findEmulators, probeKvmForVms } from '#qemu';
 import type { ManagedNetwork, VmSpec } from '#spec';
-import { startVm } from './apply.ts';
+import { findProblems, startVm } from './apply.ts';
 import type { Accelerated, VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
 import { describeHost } from './info.ts';
@@ -83,6 +83,11 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   getDomain(name: string): Domain | undefined {
     return this.#domains.get(name);
+  }
+
+  async problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]> {
+    const accelerated = await this.#accelerated(spec, waiting);
+    return await findProblems({ spec, host: this.#host, accelerated }, waiting);
   }
 
   async createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain> {

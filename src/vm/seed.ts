@@ -6,7 +6,7 @@ import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
 import type { UserData, VmSpec } from '#spec';
 import type { Descriptors } from './descriptors.ts';
-import { VmError } from './error.ts';
+import { inWords, VmError } from './error.ts';
 import type { SharePlan } from './plan.ts';
 import { seedImage } from './seed-image.ts';
 import { guestBytes, sizeProblems } from './seed-size.ts';
@@ -70,7 +70,9 @@ async function readUserData(
 ): Promise<string | Uint8Array | undefined> {
   if (userData === undefined) return undefined;
   if (userData.kind === 'inline') return userData.text;
-  return readBytes(userData.path, roots, { maxBytes: maxUserDataBytes }, waiting);
+  const { path } = userData;
+  const read = () => readBytes(path, roots, { maxBytes: maxUserDataBytes }, waiting);
+  return inWords('seed', read, 'user_data');
 }
 
 function seedRequest(

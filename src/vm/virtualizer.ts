@@ -98,6 +98,8 @@ export interface VirtualizerInfo {
 export interface Virtualizer {
   /** Makes ready to serve from this data directory; touches nothing that another instance may be using. */
   start(dataDir: string): Promise<void>;
+  /** Everything wrong with what is asked for that shows before anything is made, each beginning with its key. */
+  problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]>;
   createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain>;
   /** Adopts a VM that an earlier process started. undefined when nothing of it is left. */
   recoverDomain(

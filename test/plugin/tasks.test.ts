@@ -103,6 +103,26 @@ test('P-24 V-99: a start that may be tried again says so in the status detail, a
   await client.call(method.destroyTask, { taskId: busy.id, force });
 });
 
+test('D27: problems of files are told together with those of the configuration, each with its key and once', async () => {
+  const { client } = await shared();
+  const wrong = async (image: unknown, memoryMb: bigint): Promise<string> => {
+    const config = { ...smallest, image, hostname: '-' };
+    const resources = {
+      allocatedResources: { memory: { memoryMb } },
+      linuxResources: { cpusetCpus: '0' },
+    };
+    const job = task({ id: freshId(), config, resources });
+    return (await failureOf(client.call(method.startTask, { task: job }))).details;
+  };
+  assert.match(
+    await wrong('/missing', 1n),
+    /: 3 problems: resources\.memory: .*; hostname: "-" must .*; image: no such image: \/missing$/,
+  );
+  const once = await wrong(7, 0n);
+  assert.match(once, /: 3 problems: /);
+  for (const key of [/image: /g, /resources\.memory: /g]) assert.equal(once.match(key)?.length, 1);
+});
+
 test('P-25: tasks with odd names start side by side and are told apart', async () => {
   const { client, dataDir } = await shared();
   const names = [

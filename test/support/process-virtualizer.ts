@@ -47,6 +47,13 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     return this.#domains.get(name);
   }
 
+  async problemsOf({ disk, memoryMiB }: VmSpec): Promise<readonly string[]> {
+    return [
+      ...(disk.image === '/missing' ? ['image: no such image: /missing'] : []),
+      ...(memoryMiB === 0 ? ['resources.memory: none'] : []),
+    ];
+  }
+
   async createDomain(spec: VmSpec, { signal }: { readonly signal: AbortSignal }): Promise<Domain> {
     this.#tell(spec.name, `preparing ${spec.disk.image}`);
     if (spec.disk.image === '/busy') {

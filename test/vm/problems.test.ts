@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { UserData, VmSpec } from '#spec';
+import { findProblems } from '../../src/vm/apply.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { smallestSpec } from '../support/vm.ts';
+
+const accelerated = {
+  emulator: {
+    arch: 'x86_64',
+    path: '/usr/bin/qemu-system-x86_64',
+    version: '7.2.22',
+    versionNumber: 7_002_022,
+    machines: ['q35', 'pc-q35-7.2'],
+    defaultMachine: 'pc-q35-7.2',
+    virtioFs: true,
+    ninePfs: true,
+    firmware: [],
+  },
+  kvm: { usable: false, reason: 'not asked for' },
+} as const;
+
+function hostOf(t: TestContext): {
+  readonly taskDir: string;
+  problems(image: string, userData?: UserData, change?: Partial<VmSpec>): Promise<string[]>;
+} {
+  const root = tmpDir(t);
+  const taskDir = join(root, 'alloc/task');
+  mkdirSync(join(taskDir, 'local'), { recursive: true });
+  writeFileSync(join(taskDir, 'local/disk.img'), Buffer.alloc(1024));
+  writeFileSync(join(taskDir, 'local/empty.img'), '');
+  const host = {
+    dataDir: join(root, 'data'),
+    runDir: join(root, 'run'),
+    imagePaths: [],
+    maxImageBytes: 2 ** 40,
+  };
+  return {
+    taskDir,
+    problems: async (image, userData, change = {}) => {
+      const base = smallestSpec(image, taskDir, change);
+      const spec = { ...base, guest: { ...base.guest, userData } };
+      const waiting = { signal: AbortSignal.timeout(5000) };
+      const found = await findProblems({ spec, host, accelerated }, waiting);
+      return found.map((it) => it.replaceAll(root, ''));
+    },
+  };
+}
+
+test('V-19 D27: every problem of a file begins with the key that names it, and all are found at once', async (t) => {
+  const { problems } = hostOf(t);
+  const file = (path: string): UserData => ({ kind: 'file', path });
+  assert.deepEqual(await problems('local/disk.img'), []);
+  const [image = '', userData = '', ...more] = await problems('/etc/shadow', file('/etc/shadow'), {
+    machine: 'isapc',
+  });
+  assert.match(image, /^image: \/etc\/shadow is not inside the allowed directories/);
+  assert.match(userData, /^user_data: \/etc\/shadow is not inside the allowed directories/);
+  assert.match(more.join(), /^os\.machine "isapc" is not .*, pc-q35-7\.2$/);
+  assert.deepEqual(await problems('local/none.img', file('local/none')), [
+    'image: there is no file local/none.img in /alloc/task',
+    'user_data: there is no file local/none in /alloc/task',
+  ]);
+  assert.deepEqual(await problems('local/empty.img'), [
+    'image: /alloc/task/local/empty.img is refused: it is empty',
+  ]);
+});
+
+test('a look for problems leaves no descriptor behind', async (t) => {
+  const { problems } = hostOf(t);
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  await problems('local/disk.img');
+  const before = open();
+  assert.deepEqual(await problems('local/disk.img'), []);
+  assert.equal((await problems('local/disk.img', { kind: 'file', path: '/etc/none' })).length, 1);
+  assert.equal(open(), before);
+});
