@@ -77,7 +77,8 @@ func TestTwoTasksOfOneAllocation(t *testing.T) {
 			data        = "#!/bin/sh\necho FROM-A-FILE\nstatus.sh\n"
 			destination = "local/user-data.sh"
 		}`,
-		config: `user_data = "local/user-data.sh"`,
+		// As the job sees it; the driver finds the file on the host.
+		config: `user_data = "${NOMAD_TASK_DIR}/user-data.sh"`,
 	})
 	begin, end := strings.Index(job.text, `    task "vm" {`), strings.LastIndex(job.text, "  }\n}")
 	second := strings.Replace(job.text[begin:end], `task "vm"`, `task "other"`, 1)
