@@ -8,10 +8,19 @@ export interface Waiting {
 /** The longest a timer can be; Node runs one that is longer at once. */
 const maxTimerMs = 2 ** 31 - 1;
 
-/** A deadline `ms` from now, or the end of another wait if that comes first. */
-export function within(ms: number, waiting?: Waiting): Waiting {
-  const deadline = AbortSignal.timeout(Math.min(maxTimerMs, Math.max(1, Math.ceil(ms))));
-  return { signal: waiting ? AbortSignal.any([waiting.signal, deadline]) : deadline };
+/**
+ * A deadline `ms` from now, or the end of another wait if that comes first. Where it is long, disposing of it gives back
+ * what it holds. Not AbortSignal.any over AbortSignal.timeout: Node keeps both, and all that listens, until the time is up.
+ */
+export function within(ms: number, waiting?: Waiting): Waiting & Disposable {
+  const deadline = new AbortController();
+  const expire = (): void => deadline.abort(new DOMException('the time is up', 'TimeoutError'));
+  const timer = setTimeout(expire, Math.min(maxTimerMs, Math.max(1, Math.ceil(ms)))).unref();
+  const { signal } = deadline;
+  return {
+    signal: waiting ? AbortSignal.any([waiting.signal, signal]) : signal,
+    [Symbol.dispose]: () => clearTimeout(timer),
+  };
 }
 
 /** Lets `ms` pass; rejects with the signal's reason as soon as it aborts. */

@@ -57,7 +57,7 @@ function isAddressed(
 }
 
 async function forget(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
-  const waiting = within(withinMs, { signal });
+  using waiting = within(withinMs, { signal });
   try {
     await using socket = await NetlinkSocket.open({ family: 'netfilter' });
     for (const search of searches) await forgetFound(socket, search, waiting);

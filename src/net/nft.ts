@@ -64,10 +64,10 @@ export class Rules {
   }
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
-    const { signal } = within(deadlineMs, waiting);
+    using limited = within(deadlineMs, waiting);
     const program = { program: this.#nft, args, stdin, maxOutputBytes: mostListedBytes };
     try {
-      return await runProgram(program, { signal });
+      return await runProgram(program, limited);
     } catch (cause) {
       throw new NetError('rules', `running ${this.#nft} ${args.join(' ')} failed`, { cause });
     }

@@ -77,7 +77,7 @@ export class Fingerprinter {
   }
 
   async #look(signal: AbortSignal): Promise<VirtualizerInfo> {
-    const limited = within(lookMs, { signal });
+    using limited = within(lookMs, { signal });
     try {
       const backend = await abortable(this.#backend.get(), limited);
       const info = await abortable(backend.getInfo(limited), limited);

@@ -45,7 +45,8 @@ export async function* taskStats(
 
 async function sample(task: Task, log: Logger, end: AbortSignal): Promise<DomainUsage | undefined> {
   try {
-    return await task.domain.usage(within(sampleMs, { signal: end }));
+    using limited = within(sampleMs, { signal: end });
+    return await task.domain.usage(limited);
   } catch (error) {
     if (!end.aborted) log.debug('no usage this time', { task: task.taskId, error });
     return undefined;

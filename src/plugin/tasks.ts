@@ -63,14 +63,18 @@ export class Tasks {
     const start = new AbortController();
     this.#entries.set(id, { kind: 'starting', vm: spec.name, start });
     this.#names.set(spec.name, names);
-    const late = AbortSignal.timeout(this.#startMs);
-    const limit = AbortSignal.any([signal, start.signal, late]);
+    using late = within(this.#startMs);
+    const limit = AbortSignal.any([signal, start.signal, late.signal]);
     return await this.#queue.run(id, async () => {
       try {
         return this.#adopt(names, await this.#create(spec, { signal: limit }));
       } catch (cause) {
         this.#forget(id, spec.name);
-        throw this.#startError(cause, { vm: spec.name, calledOff: start.signal, late });
+        throw this.#startError(cause, {
+          vm: spec.name,
+          calledOff: start.signal,
+          late: late.signal,
+        });
       }
     });
   }

@@ -15,6 +15,7 @@ import {
   spawnDetached,
   type UndoLog,
   type Waiting,
+  within,
 } from '#host';
 import type { AttachedNic } from '#net';
 import { vmGid } from '#qemu';
@@ -74,7 +75,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
       for (const pid of [spawned.identity.pid, ...helperPids(parts)]) joinCgroup(cgroup, pid);
     }
     const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
-    const booting = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(limit)]) };
+    using booting = within(limit, waiting);
     qmp = await connect(paths, spawned, booting);
     await checkNodes(qmp, plan.line.nodes, booting);
     if (cgroup === undefined) await pin(spawned.identity.pid, spec.pinnedCores);

@@ -162,8 +162,9 @@ export class Machine implements Domain {
     if (this.#state === 'exited') return;
     this.#enterStopping();
     pidfdSignal(this.#parts.identity, sigkill);
+    using limited = within(killMs);
     try {
-      await abortable(this.#ended.promise, within(killMs));
+      await abortable(this.#ended.promise, limited);
     } catch (cause) {
       throw new VmError('stop', `QEMU (pid ${this.#parts.identity.pid}) does not die of SIGKILL`, {
         cause,

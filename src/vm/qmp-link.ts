@@ -81,8 +81,8 @@ export class QmpLink implements AsyncDisposable {
 
 async function connect(path: string, over: AbortSignal): Promise<QmpClient | undefined> {
   try {
-    const { signal } = within(greetingMs, { signal: over });
-    return await QmpClient.connect(path, { signal });
+    using limited = within(greetingMs, { signal: over });
+    return await QmpClient.connect(path, limited);
   } catch {
     return undefined; // hung, or somebody else is connected; tried again later
   }

@@ -16,6 +16,7 @@ import {
   spawnDetached,
   type UndoLog,
   type Waiting,
+  within,
 } from '#host';
 import type { Emulator } from '#qemu';
 import type { ShareSpec } from '#spec';
@@ -68,8 +69,8 @@ export async function shareTools(
 }
 
 async function askDialect(program: string, waiting: Waiting): Promise<ShareTools['dialect']> {
-  const signal = AbortSignal.any([waiting.signal, AbortSignal.timeout(askMs)]);
-  const help = await runProgram({ program, args: ['--help'] }, { signal });
+  using limited = within(askMs, waiting);
+  const help = await runProgram({ program, args: ['--help'] }, limited);
   if (help.code === 0) return dialectOf(`${help.stdout}${help.stderr}`);
   const words = help.stderr.trim().split('\n')[0] ?? '';
   throw new VmError('share', `${program} --help: exit ${help.code ?? help.signal}: ${words}`);

@@ -83,7 +83,7 @@ export async function guestMemory(
   waiting: Waiting,
 ): Promise<GuestMemory | undefined> {
   const path = '/machine/peripheral/balloon0';
-  const limited = within(guestMs, waiting);
+  using limited = within(guestMs, waiting);
   try {
     const answer = await qmp?.execute('qom-get', { path, property: 'guest-stats' }, limited);
     return parseGuestStatistics(answer, limitBytes);

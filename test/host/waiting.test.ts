@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { abortable, slept } from '#host';
+import { abortable, slept, within } from '#host';
 
 test('P-12: what fails after its caller was called off ends no process', async () => {
   const gone = AbortSignal.abort(new Error('gone'));
@@ -30,4 +30,20 @@ test('P-30: a sleep longer than a timer can be is long, not over at once', async
     soon.abort();
     assert.equal(await asleep, false);
   }
+});
+
+test('P-43: a deadline that is disposed of keeps nothing, one that is not aborts in time', async () => {
+  const timers = (): number =>
+    process.getActiveResourcesInfo().filter((it) => it === 'Timeout').length;
+  const { signal } = new AbortController();
+  const before = timers();
+  {
+    using limited = within(3_600_000, { signal });
+    assert.equal(limited.signal.aborted, false);
+  }
+  assert.equal(timers(), before);
+  const { signal: soon } = within(5, { signal });
+  await assert.rejects(abortable(new Promise(() => {}), { signal: soon }), {
+    name: 'TimeoutError',
+  });
 });

@@ -29,6 +29,8 @@ export interface LaunchOptions {
   /** A program that is run instead of Node with an entry. */
   readonly program?: string;
   readonly args?: readonly string[];
+  /** Of Node itself. */
+  readonly nodeArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
 }
@@ -47,7 +49,7 @@ export class PluginProcess implements AsyncDisposable {
   constructor(o: LaunchOptions = {}) {
     this.tmp = mkdtempSync(join(tmpdir(), 'plugin-test-'));
     const entry = resolve(root, o.entry ?? 'bin/nomad-driver-qmp.ts');
-    const source = o.program === undefined ? [entry] : [];
+    const source = o.program === undefined ? [...(o.nodeArgs ?? []), entry] : [];
     this.#child = spawn(o.program ?? process.execPath, [...source, ...(o.args ?? [])], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, TMPDIR: this.tmp, ...o.env },
