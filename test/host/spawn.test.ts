@@ -44,10 +44,11 @@ test('a detached program has its own session and group, and none of our environm
 test('a detached program has exactly the descriptors it was given', async (t) => {
   const fd = memfd('given', Buffer.from('content'));
   const kept = memfd('kept', new Uint8Array());
-  const text = await sayDetached(t, 'cat <&3; echo; ls /proc/$$/fd | tr "\\n" " "', { fds: [fd] });
+  // No pipe in the line: the shell itself has its end open for a moment.
+  const text = await sayDetached(t, 'cat <&3; echo; ls /proc/$$/fd', { fds: [fd] });
   closeSync(fd);
   closeSync(kept);
-  assert.equal(text, 'content\n0 1 2 3');
+  assert.equal(text, 'content\n0\n1\n2\n3');
 });
 
 test('a detached program leaves no core file, and ours is our own affair', async (t) => {
