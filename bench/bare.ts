@@ -1,64 +1,56 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { writeIso } from '#cloudinit';
-import { connectUnix, findProgram, listenUnix } from '#host';
+import { listenUnix } from '#host';
 import { createOverlay } from '#image';
 import { sectorImage } from '../test/support/images.ts';
+import { type BareBridge, type ServedShare, serveShare } from './bare-host.ts';
+import { ConsolePipe } from './console-pipe.ts';
+import type { Times } from './figures.ts';
 
 const MiB = 1024 * 1024;
 
 /**
- * The least that starts the same machine: QEMU's arguments taken from a VM of the driver's, every file and socket
- * prepared beforehand. The clock runs from the spawn to the answer of `cont`.
+ * The least that starts the same machine: QEMU's arguments taken from a VM of the driver's, every file, socket, tap and
+ * share prepared beforehand. The clock runs from the spawn to the answer of `cont`, and on to the guest's first byte.
  */
 export class BarePath {
   readonly #argv: readonly string[];
   readonly #dir: string;
-  readonly #fds: readonly number[];
-  readonly #qmp: string;
-  readonly #shares: readonly number[];
+  readonly #console: ConsolePipe;
+  readonly #shares: ServedShare[] = [];
+  readonly #fds: number[] = [];
   #child: ChildProcess | undefined;
 
-  private constructor(o: {
-    argv: readonly string[];
-    dir: string;
-    fds: readonly number[];
-    shares: readonly number[];
-  }) {
-    this.#argv = o.argv;
-    this.#dir = o.dir;
-    this.#fds = o.fds;
-    this.#qmp = join(o.dir, 'qmp.sock');
-    this.#shares = o.shares;
+  private constructor(argv: readonly string[]) {
+    // A UUID of its own: the driver ends every QEMU with its VM's.
+    this.#argv = argv.with(argv.indexOf('-uuid') + 1, randomUUID());
+    this.#dir = mkdtempSync(join(tmpdir(), 'bench-bare-'));
+    this.#console = new ConsolePipe(join(this.#dir, 'console'));
   }
 
-  static async prepare(argv: readonly string[]): Promise<BarePath> {
-    const dir = mkdtempSync(join(tmpdir(), 'bench-bare-'));
-    // A UUID of its own: the driver ends every QEMU with its VM's.
-    const ownArgv = argv.with(argv.indexOf('-uuid') + 1, randomUUID());
+  static async prepare(argv: readonly string[], bridge: BareBridge): Promise<BarePath> {
+    const bare = new BarePath(argv);
     const roles = rolesOf(argv);
     const last = Math.max(...roles.keys());
-    const fds: number[] = [];
-    const shares: number[] = [];
     for (let number = 3; number <= last; number += 1) {
-      const role = roles.get(number) ?? 'held';
-      fds.push(await open(role, dir, shares));
+      bare.#fds.push(await bare.#open(roles.get(number) ?? 'held', bridge));
     }
-    return new BarePath({ argv: ownArgv, dir, fds, shares });
+    return bare;
   }
 
-  async start(): Promise<number> {
+  /** Start, first byte, and the end by SIGKILL. */
+  async run(): Promise<Times> {
     const journal = openSync(join(this.#dir, 'journal'), 'a');
     const hello = join(this.#dir, 'hello');
     writeFileSync(hello, '{"execute":"qmp_capabilities"}\n');
     const stdin = openSync(hello, 'r');
     const began = performance.now();
-    this.#serveShares();
     const [program = '', ...args] = this.#argv;
     const child = spawn(program, args, {
       stdio: [stdin, journal, 'inherit', ...this.#fds],
@@ -67,31 +59,49 @@ export class BarePath {
     });
     this.#child = child;
     for (const fd of [...this.#fds, stdin, journal]) closeSync(fd);
-    await bootOver(connect(this.#qmp));
-    return performance.now() - began;
+    await bootOver(connect(join(this.#dir, 'qmp.sock')));
+    const startMs = performance.now() - began;
+    const firstByteMs = (await this.#console.firstByteAt) - began;
+    return { startMs, firstByteMs, killMs: await this.#kill() };
   }
 
-  /** SIGKILL to the end of the process. */
-  async kill(): Promise<number> {
+  async #kill(): Promise<number> {
     const child = this.#child;
     const began = performance.now();
     const gone = new Promise((resolve) => child?.once('exit', resolve));
     child?.kill('SIGKILL');
     await gone;
     const ms = performance.now() - began;
+    await Promise.all(this.#shares.map(({ ended }) => ended));
+    this.#console[Symbol.dispose]();
     rmSync(this.#dir, { recursive: true, force: true });
     return ms;
   }
 
-  #serveShares(): void {
-    const program = findProgram('virtiofsd') ?? '';
-    for (const [index, listener] of this.#shares.entries()) {
-      const source = join(this.#dir, `share${index}`);
-      spawn(program, ['--fd=3', '-o', `source=${source}`, '-o', 'cache=auto', '-f'], {
-        stdio: ['ignore', 'ignore', 'ignore', listener],
-      });
-      closeSync(listener);
+  async #open(role: string, bridge: BareBridge): Promise<number> {
+    const path = join(this.#dir, role);
+    if (role === 'qmp' || role === 'agent') return listenUnix(`${path}.sock`);
+    if (role === 'console') return this.#console.openWriter();
+    if (role === 'base') return openSync(sectorImage(0), 'r');
+    if (role === 'disk-read') return openSync(join(this.#dir, 'disk'), 'r');
+    if (role === 'disk') {
+      const fd = openSync(path, 'wx+');
+      const base = { path: sectorImage(0), format: 'raw' as const, virtualBytes: MiB };
+      await createOverlay({ fd, base, virtualBytes: 64 * MiB });
+      return fd;
     }
+    if (role === 'seed') {
+      const files = new Map([['meta-data', Buffer.from('{}')]]);
+      writeFileSync(path, writeIso(files, { label: 'cidata' }));
+      return openSync(path, 'r');
+    }
+    if (role.startsWith('tap')) return bridge.plug(`bare-${role}`);
+    if (role.startsWith('share')) {
+      const share = await serveShare(path);
+      this.#shares.push(share);
+      return share.fd;
+    }
+    return openSync('/dev/null', 'r');
   }
 }
 
@@ -101,35 +111,12 @@ function rolesOf(argv: readonly string[]): ReadonlyMap<number, string> {
   for (const argument of argv) {
     const set = /^fd=(\d+),set=\d+,opaque=(.+)$/.exec(argument);
     const socket = /^socket,id=([^,]+),fd=(\d+)/.exec(argument);
+    const tap = /^tap,id=net(\d+),fd=(\d+)/.exec(argument);
     if (set !== null) roles.set(Number(set[1]), set[2] ?? '');
     if (socket !== null) roles.set(Number(socket[2]), socket[1] ?? '');
+    if (tap !== null) roles.set(Number(tap[2]), `tap${tap[1]}`);
   }
   return roles;
-}
-
-async function open(role: string, dir: string, shares: number[]): Promise<number> {
-  if (role === 'qmp' || role === 'agent') return listenUnix(join(dir, `${role}.sock`));
-  if (role === 'console') return openSync(join(dir, 'console'), 'a');
-  if (role === 'base') return openSync(sectorImage(0), 'r');
-  if (role === 'disk-read') return openSync(join(dir, 'disk'), 'r');
-  if (role === 'disk') {
-    const fd = openSync(join(dir, 'disk'), 'wx+');
-    const base = { path: sectorImage(0), format: 'raw' as const, virtualBytes: MiB };
-    await createOverlay({ fd, base, virtualBytes: 64 * MiB });
-    return fd;
-  }
-  if (role === 'seed') {
-    const path = join(dir, 'seed');
-    writeFileSync(path, writeIso(new Map([['meta-data', Buffer.from('{}')]]), { label: 'cidata' }));
-    return openSync(path, 'r');
-  }
-  if (role.startsWith('share')) {
-    mkdirSync(join(dir, role));
-    const path = join(dir, `${role}.sock`);
-    shares.push(listenUnix(path));
-    return connectUnix(path);
-  }
-  return openSync('/dev/null', 'r');
 }
 
 /** Greeting, capabilities, status, cont: the guest runs. */

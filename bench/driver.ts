@@ -8,14 +8,19 @@ import { encode } from '@msgpack/msgpack';
 import { build } from '../scripts/build.ts';
 import { BasePlugin } from '../src/plugin/gen/base_pb.ts';
 import { Driver } from '../src/plugin/gen/driver_pb.ts';
-import { sectorImage } from '../test/support/images.ts';
 import { cookie, PluginClient } from '../test/support/plugin-client.ts';
+import { ConsolePipe } from './console-pipe.ts';
+import { allocationDirectories, type JobKind, publishedPorts, taskConfig } from './job.ts';
+
+const firstPort = 20_000;
 
 export interface StartedVm {
   readonly id: string;
   readonly pid: number;
   /** StartTask's answer: by then the guest runs. */
   readonly startMs: number;
+  /** The first byte in the FIFO that Nomad reads the task's output from. */
+  readonly firstByteMs: number;
   readonly argv: readonly string[];
   /** Tells when WaitTask was answered. */
   readonly waited: Promise<number>;
@@ -27,6 +32,7 @@ export class DriverPath implements AsyncDisposable {
   readonly #client: PluginClient;
   readonly #dir: string;
   readonly #end: () => Promise<void>;
+  #startedVms = 0;
 
   private constructor(pid: number, client: PluginClient, dir: string, end: () => Promise<void>) {
     this.pid = pid;
@@ -67,13 +73,21 @@ export class DriverPath implements AsyncDisposable {
     });
   }
 
-  /** With shares the allocation has the directories that Nomad makes; without, there is nothing to share. */
-  async start({ shares, mode = 0 }: { shares: boolean; mode?: 0 | 2 }): Promise<StartedVm> {
+  /** How many VMs there have been so far. */
+  get startedVms(): number {
+    return this.#startedVms;
+  }
+
+  /** Starts a VM and waits for its first byte. */
+  async start(kind: JobKind): Promise<StartedVm> {
     const id = `bench/vm/${randomBytes(4).toString('hex')}`;
-    const allocDir = join(this.#dir, shares ? 'with' : 'without');
-    for (const name of shares ? ['alloc', 'vm/local', 'vm/secrets'] : ['vm']) {
+    const allocDir = join(this.#dir, kind);
+    for (const name of allocationDirectories(kind)) {
       mkdirSync(join(allocDir, name), { recursive: true });
     }
+    using console = new ConsolePipe(join(allocDir, `${randomBytes(4).toString('hex')}.fifo`));
+    const ports = publishedPorts(firstPort + 2 * this.#startedVms);
+    this.#startedVms += 1;
     const began = performance.now();
     await this.#client.call(Driver.method.startTask, {
       task: {
@@ -81,26 +95,21 @@ export class DriverPath implements AsyncDisposable {
         name: 'vm',
         allocId: 'bench',
         allocDir,
-        stdoutPath: '/dev/null',
+        stdoutPath: console.path,
         stderrPath: '/dev/null',
-        msgpackDriverConfig: encode({
-          image: sectorImage(mode),
-          primary_disk_size: 64,
-          use_thin_copy: true,
-          accelerator: 'tcg',
-          vcpus: 1,
-        }),
-        resources: { allocatedResources: { memory: { memoryMb: 128n } } },
+        msgpackDriverConfig: encode(taskConfig(kind)),
+        resources: { allocatedResources: { memory: { memoryMb: 128n } }, ports },
       },
     });
     const startMs = performance.now() - began;
+    const firstByteMs = (await console.firstByteAt) - began;
     const waited = this.#client
       .call(Driver.method.waitTask, { taskId: id })
       .then(() => performance.timeOrigin + performance.now());
     const inspected = await this.#client.call(Driver.method.inspectTask, { taskId: id });
     const pid = Number(inspected.driver?.attributes.pid);
     const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
-    return { id, pid, startMs, argv, waited };
+    return { id, pid, startMs, firstByteMs, argv, waited };
   }
 
   /** StopTask that skips the polite rungs; returns its time. The task is destroyed after it. */
@@ -118,7 +127,7 @@ export class DriverPath implements AsyncDisposable {
 
   /** A process that dies: from its death (SIGKILL sent) to the answer of WaitTask. */
   async deathAnswered(): Promise<number> {
-    const vm = await this.start({ shares: false });
+    const vm = await this.start('small');
     const began = performance.timeOrigin + performance.now();
     process.kill(vm.pid, 'SIGKILL');
     const answered = await vm.waited;
