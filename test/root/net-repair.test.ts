@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { closeFd } from '#host';
+import { closeFd, openTap } from '#host';
 import type { AttachedNic } from '#net';
 import { must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
@@ -78,6 +78,21 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.match(third.address?.ip ?? '', /^10\.9\.0\./);
     closeFd(third.tapFd);
     await changed.detach('third');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('D25: a tap with a virtio header, as an earlier version made them, is taken up as it is', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    closeFd(nic.tapFd);
+    const { fd } = openTap(nic.tap, { offload: true });
+    await using restarted = host.again();
+    await restarted.networks.adopt(recordOf('web', nic), waiting());
+    const tap = await must('ip', '-d', 'link', 'show', nic.tap);
+    assert.match(tap, /master virbr0 /);
+    assert.match(tap, /vnet_hdr on/);
+    closeFd(fd);
+    await restarted.detach('web');
     assert.deepEqual(await leftovers(), nothing);
   });
 
