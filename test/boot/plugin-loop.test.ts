@@ -4,12 +4,18 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { encode } from '@msgpack/msgpack';
+import { build } from '../../scripts/build.ts';
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { freshId, type TaskInit, task } from '../plugin/requests.ts';
 import { hangingArguments } from '../support/hanging-arguments.ts';
 import { latenessDuring } from '../support/heartbeat.ts';
-import { failureOf, type PluginClient, PluginProcess } from '../support/plugin-client.ts';
+import {
+  failureOf,
+  type LaunchOptions,
+  type PluginClient,
+  PluginProcess,
+} from '../support/plugin-client.ts';
 import { canRunVms, VmGround } from '../support/vm.ts';
 
 const { method } = Driver;
@@ -26,11 +32,16 @@ interface Target {
 }
 
 /** Two real plugins of the same kind, of which one is attacked, and directories for its VMs. */
-async function attack(t: TestContext, round: (target: Target) => Promise<unknown>): Promise<void> {
+async function attack(
+  t: TestContext,
+  round: (target: Target) => Promise<unknown>,
+  launch: LaunchOptions = {},
+): Promise<void> {
   if (!canRunVms(t)) return;
+  const env = { PATH: process.env.PATH };
   await using ground = VmGround.open();
-  await using plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
-  await using other = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
+  await using plugin = await PluginProcess.serve({ ...launch, env });
+  await using other = await PluginProcess.serve({ ...launch, env });
   const [client, control] = [plugin.client(), other.client()];
   const { dataDir, runDir, imagePaths, uidRange } = ground.options;
   const limits = { min_memory_mb: 16, min_disk_mb: 1 };
@@ -102,14 +113,20 @@ test('user data that takes a minute to read', (t) =>
     assert.match(failure.details, /user_data: the check was given up/);
   }));
 
-test('as large an environment as fits, and a larger one', (t) =>
-  attack(t, async (target) => {
-    const values = Array.from({ length: 16 }, (_, it) => [`K${it}`, '\u0001'.repeat(60_000)]);
-    await live(target, sectorTask(target.ground, { env: Object.fromEntries(values) }));
-    const request = sectorTask(target.ground, { env: { A: 'x'.repeat(3 * 2 ** 20) } });
-    const failure = await failureOf(target.client.call(method.startTask, { task: request }));
-    assert.match(failure.details, /env \(31457\d\d\): .* at most 1048576 fit/);
-  }));
+const largeEnvironment = async (target: Target): Promise<void> => {
+  const values = Array.from({ length: 16 }, (_, it) => [`K${it}`, '\u0001'.repeat(60_000)]);
+  await live(target, sectorTask(target.ground, { env: Object.fromEntries(values) }));
+  const request = sectorTask(target.ground, { env: { A: 'x'.repeat(3 * 2 ** 20) } });
+  const failure = await failureOf(target.client.call(method.startTask, { task: request }));
+  assert.match(failure.details, /env \(31457\d\d\): .* at most 1048576 fit/);
+};
+
+test('as large an environment as fits, and a larger one', (t) => attack(t, largeEnvironment));
+
+test('the same inside the single executable', async (t) => {
+  if (!canRunVms(t)) return;
+  await attack(t, largeEnvironment, { program: await build() });
+});
 
 test('a local user whose process cannot be read', (t) =>
   attack(t, async (target) => {
