@@ -11,6 +11,12 @@ export interface UndoFailure<Step> {
   readonly error: unknown;
 }
 
+export interface UndoLogOptions<Step> {
+  /** Reads a step back. Throws for what it does not know. */
+  readonly decode: (json: unknown) => Step;
+  readonly log: Logger;
+}
+
 const disposeMs = 30_000;
 
 /**
@@ -25,7 +31,10 @@ export class UndoLog<Step> implements AsyncDisposable {
   readonly #log: Logger;
   readonly #pending: Map<number, Step>;
   #nextNumber: number;
+  /** Length of the whole lines. */
   #bytes: number;
+  /** Whether part of a line follows them, which the next one must not be glued to. */
+  #torn: boolean;
   #tail: Promise<unknown> = Promise.resolve();
   #kept = false;
 
@@ -36,26 +45,33 @@ export class UndoLog<Step> implements AsyncDisposable {
     this.#pending = content.pending;
     this.#nextNumber = content.nextNumber;
     this.#bytes = content.bytes;
+    this.#torn = content.torn;
   }
 
   /**
    * Opens the log at `path`, making it (mode 0600) when missing. What an earlier process wrote is there as `steps`; a
-   * last line it was killed in the middle of is cut off. Throws HostError 'undo' for a file that is no such log.
+   * last line it was killed in the middle of does not count. Throws HostError 'undo' for a file that is no such log.
    */
   static async open<Step>(
     path: string,
     undo: Undo<Step>,
-    options: { readonly decode: (json: unknown) => Step; readonly log: Logger },
+    options: UndoLogOptions<Step>,
   ): Promise<UndoLog<Step>> {
     try {
-      await using file = await open(path, constants.O_RDWR | constants.O_CREAT, 0o600);
-      const bytes = await file.readFile();
-      const content = parseLog(bytes, options.decode);
-      if (content.bytes < bytes.length) await file.truncate(content.bytes);
-      return new UndoLog(path, undo, options.log, content);
+      await using _ = await open(path, constants.O_RDONLY | constants.O_CREAT, 0o600);
     } catch (error) {
-      throw hostError('undo', `opening the undo log ${path}`, error);
+      throw hostError('undo', `making the undo log ${path}`, error);
     }
+    return await UndoLog.reopen(path, undo, options);
+  }
+
+  /** The same for undoing what an earlier process did: writes nothing before a step is undone. Missing is empty. */
+  static async reopen<Step>(
+    path: string,
+    undo: Undo<Step>,
+    { decode, log }: UndoLogOptions<Step>,
+  ): Promise<UndoLog<Step>> {
+    return new UndoLog(path, undo, log, await readLog(path, decode));
   }
 
   /** The steps not undone yet, oldest first. */
@@ -86,7 +102,8 @@ export class UndoLog<Step> implements AsyncDisposable {
 
   /**
    * Undoes everything, newest first. A step that fails is reported, stays in the log and does not stop the others. Once
-   * the signal aborts, the rest stays as well. Throws only HostError 'undo' when the log itself can't be written.
+   * the signal aborts, the rest stays as well. On a disk that is full or read-only the log goes on naming steps that
+   * were undone, which another process then undoes again. Never throws.
    */
   async rollback(waiting: Waiting): Promise<{ readonly failed: readonly UndoFailure<Step>[] }> {
     return await this.#inTurn(async () => {
@@ -100,10 +117,10 @@ export class UndoLog<Step> implements AsyncDisposable {
           failed.push({ step, error });
           continue;
         }
-        await this.#append({ done: number });
         this.#pending.delete(number);
+        await this.#unlessRefused(() => this.#append({ done: number }));
       }
-      if (failed.length === 0) await this.#empty();
+      if (failed.length === 0) await this.#unlessRefused(() => this.#empty());
       return { failed };
     });
   }
@@ -112,6 +129,14 @@ export class UndoLog<Step> implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#kept) return;
     await this.rollback({ signal: AbortSignal.timeout(disposeMs) });
+  }
+
+  async #unlessRefused(write: () => Promise<void>): Promise<void> {
+    try {
+      await write();
+    } catch (error) {
+      this.#log.debug('the undo log still names steps that were undone', { error });
+    }
   }
 
   /** One writer at a time, in the order of the calls. */
@@ -126,12 +151,14 @@ export class UndoLog<Step> implements AsyncDisposable {
     const line = Buffer.from(`${JSON.stringify(entry)}\n`);
     try {
       await using file = await open(this.#path, constants.O_WRONLY | constants.O_APPEND);
+      if (this.#torn) await file.truncate(this.#bytes);
+      // A full disk may take half a line.
+      this.#torn = true;
       await file.writeFile(line);
+      this.#torn = false;
       this.#bytes += line.length;
     } catch (error) {
       if ('done' in entry && errnoOf(error) === 'ENOENT') return;
-      // A full disk may have taken half a line, which the next one must not be glued to.
-      await truncate(this.#path, this.#bytes).catch(() => undefined);
       throw hostError('undo', `writing to the undo log ${this.#path}`, error);
     }
   }
@@ -141,6 +168,7 @@ export class UndoLog<Step> implements AsyncDisposable {
       if (errnoOf(error) !== 'ENOENT') throw hostError('undo', `emptying ${this.#path}`, error);
     });
     this.#bytes = 0;
+    this.#torn = false;
     this.#nextNumber = 0;
   }
 }
@@ -150,10 +178,17 @@ export async function readUndoLog<Step>(
   path: string,
   decode: (json: unknown) => Step,
 ): Promise<readonly Step[]> {
+  return [...(await readLog(path, decode)).pending.values()];
+}
+
+async function readLog<Step>(
+  path: string,
+  decode: (json: unknown) => Step,
+): Promise<Content<Step>> {
   try {
-    return [...parseLog(await readFile(path), decode).pending.values()];
+    return parseLog(await readFile(path), decode);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
+    if (errnoOf(error) === 'ENOENT') return parseLog(Buffer.alloc(0), decode);
     throw hostError('undo', `reading the undo log ${path}`, error);
   }
 }
@@ -163,6 +198,7 @@ interface Content<Step> {
   readonly nextNumber: number;
   /** Length of the whole lines. */
   readonly bytes: number;
+  readonly torn: boolean;
 }
 
 /** The steps of a log's bytes. A broken last line is what a killed writer leaves; anywhere else it is an error. */
@@ -185,7 +221,7 @@ function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content
     }
     at = end + 1;
   }
-  return { pending, nextNumber, bytes: at };
+  return { pending, nextNumber, bytes: at, torn: at < bytes.length };
 }
 
 function parseEntry(line: string): { do: unknown } | { done: unknown } | undefined {

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import {
   appendFileSync,
+  existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -141,6 +144,37 @@ test('after its patience is over a rollback leaves the rest for another time', a
   assert.deepEqual(undone, []);
   await log.rollback(waiting());
   assert.deepEqual(undone, ['b', 'a']);
+});
+
+test('a disk that takes no more writes stops no undoing, and the next process undoes again', async (t) => {
+  const { path, undone, open } = bench(t);
+  const log = await open();
+  for (const name of ['a', 'b', 'c']) await log.note(step(name));
+  const written = readFileSync(path);
+  rmSync(path);
+  symlinkSync('/dev/full', path); // ENOSPC for every write
+  assert.deepEqual(await log.rollback(waiting()), { failed: [] });
+  assert.deepEqual(undone, ['c', 'b', 'a']);
+  assert.deepEqual(log.steps, []);
+  rmSync(path);
+  writeFileSync(path, written);
+  await (await open()).rollback(waiting());
+  assert.deepEqual(undone, ['c', 'b', 'a', 'c', 'b', 'a']);
+  assert.deepEqual((await open()).steps, []);
+});
+
+test('a log that another process left is read without being made or changed', async (t) => {
+  const { dir, path, open } = bench(t);
+  const reopen = () => UndoLog.reopen(path, async () => {}, { decode, log: recorder() });
+  assert.deepEqual((await reopen()).steps, []);
+  assert.deepEqual(readdirSync(dir), []);
+  await (await open()).note(step('a'));
+  appendFileSync(path, 'torn');
+  const log = await reopen();
+  assert.deepEqual(log.steps, [step('a')]);
+  assert.match(readFileSync(path, 'utf8'), /torn$/);
+  await log.note(step('b'));
+  assert.deepEqual((await reopen()).steps, [step('a'), step('b')]);
 });
 
 test('two rollbacks at once undo each step once', async (t) => {
@@ -297,7 +331,6 @@ test('V-99: killed at any moment, a process leaves a log from which another one 
       await log.perform({ kind: 'file', path: file }, () => writeFileSync(file, 'x'));
     }
   `;
-  const { readdirSync, existsSync } = await import('node:fs');
   const made = (): string[] =>
     existsSync(join(dir, 'made')) ? readdirSync(join(dir, 'made')) : [];
   for (let round = 0; round < 3; round += 1) {
