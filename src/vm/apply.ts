@@ -1,6 +1,6 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { type Logger, mountTmpfs, readUndoLog, UndoLog, type Waiting } from '#host';
+import { mountTmpfs, UndoLog, type Waiting } from '#host';
 import { type OpenImage, openImage } from '#image';
 import type { AttachedNic } from '#net';
 import type { VmSpec } from '#spec';
@@ -33,7 +33,7 @@ const tmpfsSlackBytes = 256 * 1024;
 
 /**
  * Starts a VM: everything it needs on this host is written into its undo log, then made, then QEMU runs. When any of
- * it fails, all of it is undone, newest first, and the first error goes up.
+ * it fails, the caller removes the VM, as one that runs: from its undo log.
  */
 export async function startVm(request: StartRequest, waiting: Waiting): Promise<Machine> {
   const { spec, host } = request;
@@ -41,19 +41,12 @@ export async function startVm(request: StartRequest, waiting: Waiting): Promise<
   const { image: opened, seed } = await examine(request, waiting);
   using image = opened;
   await inWords('host', () => makeDirectory(paths));
-  try {
-    await using undo = await UndoLog.open<VmUndo>(
-      paths.undo,
-      (step, rollback) => undoStep(step, host.networks, rollback),
-      { decode: decodeVmUndo, log: host.log },
-    );
-    const machine = await build(request, { paths, undo, image, seed }, waiting);
-    undo.keep();
-    return machine;
-  } catch (error) {
-    await removeIfUndone(paths, host.log);
-    throw error;
-  }
+  const undo = await UndoLog.open<VmUndo>(
+    paths.undo,
+    (step, rollback) => undoStep(step, host.networks, rollback),
+    { decode: decodeVmUndo, log: host.log },
+  );
+  return await build(request, { paths, undo: undo.keep(), image, seed }, waiting);
 }
 
 /** What a look at a VM's files and at its machine depends on. */
@@ -244,18 +237,4 @@ async function prepareShares(
 async function both<A, B>(first: Promise<A>, second: Promise<B>): Promise<readonly [A, B]> {
   await Promise.allSettled([first, second]);
   return [await first, await second];
-}
-
-/** The VM's directory goes last, and only when nothing is left to undo from it. */
-async function removeIfUndone(paths: VmPaths, log: Logger): Promise<void> {
-  try {
-    const left = await readUndoLog(paths.undo, decodeVmUndo);
-    if (left.length === 0) await rm(paths.dir, { recursive: true, force: true });
-  } catch (error) {
-    // The start's own error is what matters; the sweep looks after the directory.
-    log.warn('directory of a failed start not removed', {
-      dir: paths.dir,
-      reason: messageOf(error),
-    });
-  }
 }

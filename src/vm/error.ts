@@ -14,6 +14,7 @@ export type VmErrorCode =
   | 'boot'
   | 'recover'
   | 'stop'
+  | 'taken'
   | 'destroy';
 
 /** What went wrong with a VM, in the reader's words; `recoverable` says whether trying again may help. */

@@ -193,7 +193,7 @@ export class Machine implements Domain {
   /** A process that has let go of the VM would neither hear it end nor know what to undo. */
   #enterStopping(): void {
     if (this.#over.signal.aborted)
-      throw new VmError('stop', `another plugin process looks after VM ${this.name} now`);
+      throw new VmError('taken', `another plugin process looks after VM ${this.name} now`);
     if (this.#state !== 'stopping') this.#enter('stopping');
   }
 

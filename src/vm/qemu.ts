@@ -1,10 +1,10 @@
 import { chmod, mkdir, readdir } from 'node:fs/promises';
-import { bootId, findProgram, type Logger, type Waiting } from '#host';
+import { bootId, findProgram, KeyedQueue, type Logger, type Waiting } from '#host';
 import { Networks } from '#net';
-import { findEmulators, probeKvmForVms } from '#qemu';
 import type { ManagedNetwork, VmSpec } from '#spec';
-import { findProblems, startVm } from './apply.ts';
-import type { Accelerated, VmHost } from './deps.ts';
+import { findAccelerated } from './accelerated.ts';
+import { findProblems, type StartRequest, startVm } from './apply.ts';
+import type { VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
 import { describeHost } from './info.ts';
 import type { Machine } from './machine.ts';
@@ -42,10 +42,12 @@ export interface VirtualizerOptions {
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
   readonly #domains = new Map<string, Machine>();
-  readonly #busy = new Map<string, Promise<unknown>>();
+  /** One piece of work at a time for each VM. */
+  readonly #queue = new KeyedQueue();
   readonly #teller = new StoryTeller();
   readonly #remover: Remover;
   #nodeId = '';
+  #servesSinceMs = 0;
   #sweeper: NodeJS.Timeout | undefined;
 
   private constructor(host: VmHost) {
@@ -75,10 +77,14 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async start(): Promise<void> {
-    const { dataDir } = this.#host;
+    const { dataDir, log } = this.#host;
     await mkdir(`${dataDir}/vms`, { recursive: true, mode: 0o700 });
     // Earlier versions let every user of the host through.
-    await chmod(`${dataDir}/vms`, 0o700);
+    await chmod(`${dataDir}/vms`, 0o700).catch((error: unknown) =>
+      // On a read-only disk there are still VMs to be removed.
+      log.warn('directory of the VMs not closed', { reason: messageOf(error) }),
+    );
+    this.#sweeper ??= this.#sweepIn(firstSweepMs);
   }
 
   getDomain(name: string): Domain | undefined {
@@ -86,38 +92,55 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]> {
-    const accelerated = await this.#accelerated(spec, waiting);
+    const accelerated = await findAccelerated(spec, this.#host, waiting);
     return await findProblems({ spec, host: this.#host, accelerated }, waiting);
   }
 
   async createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain> {
-    return this.#inTurn(spec.name, async () => {
+    return this.#queue.run(spec.name, async () => {
       if (this.#domains.has(spec.name)) throw new VmError('host', `VM ${spec.name} exists already`);
       await this.start();
       // What a plugin killed in the middle of the same start left behind must not stay beside the new VM.
-      await this.#remover.remove(spec.name);
-      const accelerated = await this.#accelerated(spec, waiting);
-      const tell = this.#teller.about(spec.name);
-      const machine = await startVm({ spec, host: this.#host, accelerated, tell }, waiting);
+      await this.#destroy(spec.name);
+      const accelerated = await findAccelerated(spec, this.#host, waiting);
+      const machine = await this.#startOrUndo(
+        {
+          spec,
+          host: this.#host,
+          accelerated,
+          tell: this.#teller.about(spec.name),
+        },
+        waiting,
+      );
       this.#domains.set(spec.name, machine);
       this.#serve(spec.identity.nodeId);
       return machine;
     });
   }
 
-  async recoverDomain(known: DomainRecord, spec: RecoverSpec): Promise<Domain | undefined> {
-    return this.#inTurn(known.name, async () => {
+  async #startOrUndo(request: StartRequest, waiting: Waiting): Promise<Machine> {
+    try {
+      return await startVm(request, waiting);
+    } catch (error) {
+      // Noted and tried again where it fails; the start's own error is what matters.
+      await this.#destroy(request.spec.name).catch(() => {});
+      throw error;
+    }
+  }
+
+  async recoverDomain(
+    known: DomainRecord,
+    spec: RecoverSpec,
+    waiting: Waiting,
+  ): Promise<Domain | undefined> {
+    return this.#queue.run(known.name, async () => {
       const present = this.#domains.get(known.name);
       if (present !== undefined) return present;
       // Where adopting fails Nomad destroys the task and starts it anew: what runs there must not be forgotten.
       this.#remover.remember(known.name, known.dir);
-      const machine = await recoverVm({
-        known,
-        spec,
-        host: this.#host,
-        bootId: bootId(),
-        tell: this.#teller.about(known.name),
-      });
+      const tell = this.#teller.about(known.name);
+      const request = { known, spec, host: this.#host, bootId: bootId(), tell };
+      const machine = await recoverVm(request, waiting);
       if (machine === undefined) return undefined;
       this.#domains.set(known.name, machine);
       this.#serve(machine.nodeId);
@@ -130,24 +153,39 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async destroyDomain(name: string): Promise<void> {
-    return this.#inTurn(name, async () => {
+    return this.#queue.run(name, () => this.#destroy(name));
+  }
+
+  async #destroy(name: string): Promise<void> {
+    const before = this.#remover.unfinished.get(name);
+    try {
       const machine = this.#domains.get(name);
       if (machine !== undefined) {
         await machine.kill();
         await machine.finish();
         this.#domains.delete(name);
       }
-      try {
-        await this.#remover.remove(name);
-      } catch (error) {
-        this.#sweeper ??= this.#sweepIn(firstSweepMs);
-        throw error;
-      }
-    });
+      await this.#remover.remove(name);
+    } catch (error) {
+      // Another plugin process answers for it now.
+      if (error instanceof VmError && error.code === 'taken') throw error;
+      this.#remover.fail(name, error);
+      if (before !== messageOf(error)) this.#tell(name, messageOf(error));
+      if (before === undefined) this.#sweepIn(firstSweepMs);
+      throw error;
+    }
+    if (before !== undefined) this.#tell(name, 'What was left of the VM was removed');
+  }
+
+  #tell(name: string, message: string): void {
+    this.#teller.about(name)({ message, annotations: {} });
+    this.#host.log.warn(message, { vm: name });
   }
 
   async getInfo(waiting: Waiting): Promise<VirtualizerInfo> {
-    return describeHost(this.#host, waiting);
+    const info = await describeHost(this.#host, waiting);
+    // What is left of one VM is no reason to give the node no others: it stays as healthy as it is.
+    return { ...info, description: [info.description, ...this.#remover.problems].join('; ') };
   }
 
   onEvent(listener: StoryListener): () => void {
@@ -171,9 +209,12 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   async sweep(): Promise<readonly string[]> {
     const { log } = this.#host;
     const swept: string[] = [];
-    for (const name of new Set([...(await this.namesOnDisk()), ...this.#remover.unfinished])) {
+    for (const name of new Set([
+      ...(await this.namesOnDisk()),
+      ...this.#remover.unfinished.keys(),
+    ])) {
       try {
-        if (!(await this.#inTurn(name, () => this.#sweepOne(name)))) continue;
+        if (!(await this.#queue.run(name, () => this.#sweepOne(name)))) continue;
         log.warn('removed a VM that no task claims', { vm: name });
         swept.push(name);
       } catch (error) {
@@ -185,14 +226,24 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   /** In its turn, so that nobody starts or adopts it between the look and the removal. */
   async #sweepOne(name: string): Promise<boolean> {
-    if (this.#domains.has(name)) return false;
-    const { dataDir, runDir } = this.#host;
-    const question = { paths: vmPaths(name, dataDir, runDir), nodeId: this.#nodeId };
-    const waiting = { signal: AbortSignal.timeout(sweepLookMs) };
     const forgotten = this.#remover.unfinished.has(name);
-    if (!forgotten && !(await isOrphan({ ...question, nowMs: Date.now() }, waiting))) return false;
-    await this.#remover.remove(name);
+    const machine = this.#domains.get(name);
+    // Of a QEMU that did not die when it should the end is waited for.
+    if (machine !== undefined && !(forgotten && machine.state === 'exited')) return false;
+    if (!forgotten && !(await this.#isOrphan(name))) return false;
+    await this.#destroy(name);
     return true;
+  }
+
+  async #isOrphan(name: string): Promise<boolean> {
+    const { dataDir, runDir } = this.#host;
+    const question = {
+      paths: vmPaths(name, dataDir, runDir),
+      nodeId: this.#nodeId,
+      servedMs: performance.now() - this.#servesSinceMs,
+      nowMs: Date.now(),
+    };
+    return isOrphan(question, { signal: AbortSignal.timeout(sweepLookMs) });
   }
 
   /** Lets go of every VM without touching it. */
@@ -204,43 +255,15 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   /** From its first task on this process serves a Nomad client, and looks after what that client has forgotten. */
   #serve(nodeId: string): void {
-    if (nodeId === '') return;
+    if (nodeId === '' || this.#nodeId === nodeId) return;
     this.#nodeId = nodeId;
-    this.#sweeper ??= this.#sweepIn(firstSweepMs);
+    this.#servesSinceMs = performance.now();
   }
 
   #sweepIn(ms: number): NodeJS.Timeout {
-    const again = (): void => {
-      this.#sweeper = this.#sweepIn(sweepEveryMs);
-    };
-    return setTimeout(() => void this.sweep().then(again, again), ms).unref();
-  }
-
-  async #accelerated(spec: VmSpec, waiting: Waiting): Promise<Accelerated> {
-    const { usable, broken } = await findEmulators(waiting);
-    const emulator = usable.find((it) => it.arch === spec.arch);
-    if (emulator === undefined) {
-      const reason = broken.find((it) => it.arch === spec.arch)?.reason;
-      const text = reason ?? `there is no qemu-system-${spec.arch} on this host`;
-      throw new VmError('emulator', text, { recoverable: true });
-    }
-    const kvm =
-      spec.accelerator === 'tcg'
-        ? { usable: false, reason: 'not asked for' }
-        : await probeKvmForVms(emulator, this.#host.uidRange, waiting);
-    return { emulator, kvm };
-  }
-
-  /** One piece of work at a time for each VM. */
-  async #inTurn<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#busy.get(name) ?? Promise.resolve();
-    const mine = before.then(work, work);
-    const settled = mine.catch(() => {});
-    this.#busy.set(name, settled);
-    try {
-      return await mine;
-    } finally {
-      if (this.#busy.get(name) === settled) this.#busy.delete(name);
-    }
+    clearTimeout(this.#sweeper);
+    const again = (): unknown => this.#sweepIn(sweepEveryMs);
+    this.#sweeper = setTimeout(() => void this.sweep().then(again, again), ms).unref();
+    return this.#sweeper;
   }
 }

@@ -1,4 +1,4 @@
-import { closeFd, findByMark, isAlive, type ProcessIdentity } from '#host';
+import { closeFd, isAlive, type ProcessIdentity, type Waiting } from '#host';
 import { QmpClient } from '#qmp';
 import type { VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
@@ -11,10 +11,12 @@ import { readRecord, type VmRecord } from './record.ts';
 import { closeShares } from './shares.ts';
 import type { GuestStory } from './story.ts';
 import { lastWords } from './tail.ts';
+import { processesIn } from './undo.ts';
 import type { DomainRecord, RecoverSpec } from './virtualizer.ts';
 
 /** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
 const greetingMs = 500;
+const adoptMs = 5000;
 const helpersMs = 2000;
 
 export interface RecoverRequest {
@@ -27,9 +29,13 @@ export interface RecoverRequest {
 
 /**
  * Adopts a VM that an earlier process started. One that has ended meanwhile is adopted too: its journal says how.
- * Undefined when nothing of it is left, or when the host was restarted since.
+ * Undefined when nothing of it is left, or when the host was restarted since. Once the signal aborts it waits for
+ * nothing more and adopts the VM all the same: what is missing then comes later.
  */
-export async function recoverVm(request: RecoverRequest): Promise<Machine | undefined> {
+export async function recoverVm(
+  request: RecoverRequest,
+  waiting: Waiting,
+): Promise<Machine | undefined> {
   const { known, host, bootId } = request;
   const current = vmPaths(known.name, host.dataDir, host.runDir);
   if (known.dir !== current.dir) {
@@ -50,9 +56,9 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
   const alive = isAlive(identity);
   if (alive) {
     await closeOldShares(paths, host);
-    await adoptNics(request, record);
+    await adoptNics(request, record, waiting);
   }
-  const qmp = alive ? await connect(paths, host) : undefined;
+  const qmp = alive ? await connect(paths, host, waiting) : undefined;
   const machine = Machine.watch({
     record,
     paths,
@@ -75,7 +81,7 @@ export async function recoverVm(request: RecoverRequest): Promise<Machine | unde
 /** The programs that serve shares; without them only figures are missing. */
 async function findHelpers(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
   const waiting = { signal: AbortSignal.timeout(helpersMs) };
-  const found = await findByMark(`${paths.shares}/`, [], waiting).catch(() => []);
+  const found = await processesIn(paths.undo, waiting).catch(() => []);
   return found.map((it) => it.pid).filter((pid) => pid !== qemuPid);
 }
 
@@ -88,10 +94,14 @@ async function closeOldShares(paths: VmPaths, host: VmHost): Promise<void> {
   }
 }
 
-async function adoptNics({ host }: RecoverRequest, record: VmRecord): Promise<void> {
+async function adoptNics(
+  { host }: RecoverRequest,
+  record: VmRecord,
+  { signal }: Waiting,
+): Promise<void> {
   for (const [index, nic] of record.nics.entries()) {
     try {
-      const waiting = { signal: AbortSignal.timeout(5000) };
+      const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(adoptMs)]) };
       await host.networks.adopt({ vm: record.name, index, ...nic }, waiting);
     } catch (error) {
       // The guest keeps its address; only what the plugin does beside it is missing.
@@ -100,9 +110,14 @@ async function adoptNics({ host }: RecoverRequest, record: VmRecord): Promise<vo
   }
 }
 
-async function connect(paths: VmPaths, host: VmHost): Promise<QmpClient | undefined> {
+async function connect(
+  paths: VmPaths,
+  host: VmHost,
+  { signal }: Waiting,
+): Promise<QmpClient | undefined> {
   try {
-    return await QmpClient.connect(paths.qmp, { signal: AbortSignal.timeout(greetingMs) });
+    const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(greetingMs)]) };
+    return await QmpClient.connect(paths.qmp, waiting);
   } catch (error) {
     host.log.warn('QMP does not answer; connecting again later', {
       path: paths.qmp,

@@ -1,13 +1,15 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { findByUser, type Waiting } from '#host';
+import { findByUser, type Waiting, waitGone } from '#host';
 import { VmError } from './error.ts';
 
 export interface UidRange {
   readonly min: number;
   readonly max: number;
 }
+
+const dyingMs = 1000;
 
 /**
  * Finds a user id that no other VM of this data directory has. A claim is a symbolic link named after the id, which
@@ -41,9 +43,13 @@ export async function claimUid(
  */
 export async function releaseUid(file: string, name: string, waiting: Waiting): Promise<void> {
   if ((await ownerOf(file)) !== name) return;
-  const [left] = await findByUser(Number(basename(file)), waiting);
-  if (left !== undefined) {
-    throw new VmError('destroy', `process ${left.pid} still runs as user ${basename(file)}`);
+  for (const left of await findByUser(Number(basename(file)), waiting)) {
+    // A process that dies has lost its arguments, by which it is found and ended, before it has lost its user.
+    const dying = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(dyingMs)]) };
+    await waitGone(left, dying).catch((cause: unknown) => {
+      const text = `process ${left.pid} still runs as user ${basename(file)}`;
+      throw new VmError('destroy', text, { cause });
+    });
   }
   await rm(file, { force: true });
 }

@@ -1,6 +1,6 @@
 import { readlink, realpath, rm } from 'node:fs/promises';
 import * as v from 'valibot';
-import { findByMark, kill, unmount, type Waiting } from '#host';
+import { findByMark, kill, type ProcessIdentity, readUndoLog, unmount, type Waiting } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { VmError } from './error.ts';
 import { releaseUid } from './uid.ts';
@@ -14,8 +14,8 @@ export type VmUndo =
   | { readonly kind: 'mount'; readonly target: string }
   | { readonly kind: 'directory'; readonly path: string }
   /**
-   * A process known by a text among its arguments, which no other VM's process has, and by its program or, where it has
-   * one of its own, its user: the program may be a script that started another one.
+   * A process known by a text among its arguments, which no other VM's process has, and by its user where it has one
+   * of its own (the program may be a script that started another one), else as root's, by its program.
    */
   | {
       readonly kind: 'process';
@@ -24,7 +24,9 @@ export type VmUndo =
       readonly uid?: number;
     }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
-  | { readonly kind: 'net'; readonly step: NetUndo };
+  | { readonly kind: 'net'; readonly step: NetUndo }
+  /** Of a later version, after a downgrade: it stays in the log, and all others are undone. */
+  | { readonly kind: 'unknown'; readonly json: string };
 
 const schema = v.variant('kind', [
   v.object({ kind: v.literal('mount'), target: v.string() }),
@@ -39,18 +41,17 @@ const schema = v.variant('kind', [
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
 
-/** Decodes one step read back from an undo log. Throws VmError 'destroy' naming what it can't read. */
+const mostShown = 200;
+
+/** Decodes one step read back from an undo log. */
 export function decodeVmUndo(json: unknown): VmUndo {
   const result = v.safeParse(schema, json);
-  if (!result.success) {
-    const problems = result.issues.map((it) => `${v.getDotPath(it) ?? 'step'}: ${it.message}`);
-    throw new VmError('destroy', `undo step can't be read: ${problems.join('; ')}`);
-  }
+  const unknown: VmUndo = { kind: 'unknown', json: JSON.stringify(json).slice(0, mostShown) };
+  if (!result.success) return unknown;
   const step = result.output;
   if (step.kind !== 'net') return step;
   const net = decodeNetUndo(step.step);
-  if (net === undefined) throw new VmError('destroy', 'undo step of an unknown network kind');
-  return { kind: 'net', step: net };
+  return net === undefined ? unknown : { kind: 'net', step: net };
 }
 
 /** Takes one thing away. */
@@ -76,21 +77,47 @@ export async function undoStep(
     case 'net':
       await networks.undo(step.step, waiting);
       return;
+    case 'unknown':
+      throw new VmError(
+        'destroy',
+        `this version of the driver does not know the undo step ${step.json}: update it`,
+      );
     default:
       step satisfies never;
   }
 }
 
-/** Leaves alone whoever merely names the mark: a person's `grep`, say. */
-async function killMarked(
-  { mark, program, uid }: Extract<VmUndo, { kind: 'process' }>,
+type ProcessStep = Extract<VmUndo, { kind: 'process' }>;
+
+/** The processes of a VM that still run, as its undo log names them. */
+export async function processesIn(
+  undoPath: string,
   waiting: Waiting,
-): Promise<void> {
+): Promise<readonly ProcessIdentity[]> {
+  const steps = await readUndoLog(undoPath, decodeVmUndo);
+  const found = await Promise.all(
+    steps.map((step) => (step.kind === 'process' ? processesOf(step, waiting) : [])),
+  );
+  return found.flat();
+}
+
+/** Leaves out what merely names the mark: an operator's `grep`, a program of another user. */
+async function processesOf(
+  { mark, program, uid }: ProcessStep,
+  waiting: Waiting,
+): Promise<readonly ProcessIdentity[]> {
+  const marked = await findByMark(mark, uid === undefined ? [] : [uid], waiting);
+  if (uid !== undefined) return marked.filter((it) => it.uid === uid);
   const real = await realpath(program).catch(() => program);
-  for (const identity of await findByMark(mark, [uid ?? 0], waiting)) {
+  const ours: ProcessIdentity[] = [];
+  for (const identity of marked) {
     const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
     // After an upgrade of the package the kernel says that the running program's file is gone.
-    const ours = [program, real].includes(exe.replace(/ \(deleted\)$/, ''));
-    if (ours || identity.uid === uid) await kill(identity, waiting);
+    if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) ours.push(identity);
   }
+  return ours;
+}
+
+async function killMarked(step: ProcessStep, waiting: Waiting): Promise<void> {
+  for (const identity of await processesOf(step, waiting)) await kill(identity, waiting);
 }

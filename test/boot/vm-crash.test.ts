@@ -116,8 +116,8 @@ test('V-91: an undo log that can not be read is said, and nothing is thrown away
   await virtualizer.stopDomain('vm-0', { graceMs: 0, immediately: true });
   const { undo } = ground.paths();
   const good = readFileSync(undo);
-  writeFileSync(undo, `{"do":{"kind":"from-the-future"}}\n${good}`);
-  await assert.rejects(virtualizer.destroyDomain('vm-0'), /undo/);
+  writeFileSync(undo, `{"do":\n${good}`);
+  await assert.rejects(virtualizer.destroyDomain('vm-0'), /undo log .* line 1 is broken/);
   assert.ok(existsSync(ground.paths().dir));
   assert.equal(domain.state, 'exited');
   writeFileSync(undo, good);

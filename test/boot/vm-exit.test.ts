@@ -101,7 +101,7 @@ test('P-40 V-93 V-89: how a VM ended is known, although nobody was there to see 
   for (const [index, { record }] of starters.entries()) {
     const { title, name, mode, exit, error, unseen } = cases[index] ?? assert.fail();
     await eventually(() => identify(record.pid) === undefined, `${title}: the end of QEMU`);
-    const domain = await virtualizer.recoverDomain(record, ground.spec(mode, { name }));
+    const domain = await virtualizer.recoverDomain(record, ground.spec(mode, { name }), soon());
     const result = await domain?.wait(soon());
     check(result, unseen?.exit ?? exit, unseen?.error ?? error, title);
   }
@@ -117,7 +117,7 @@ test('V-89 D37: somebody else tells QEMU to quit: not a success', async (t) => {
   await using qmp = await QmpClient.connect(ground.paths().qmp, soon());
   await qmp.execute('quit', {}, soon()).catch(() => {});
   await eventually(() => identify(record.pid) === undefined, 'the end of QEMU');
-  const domain = await ground.virtualizer().recoverDomain(record, spec);
+  const domain = await ground.virtualizer().recoverDomain(record, spec, soon());
   check(
     await domain?.wait(soon()),
     { ...well, exitCode: 1, reason: 'host-qmp-quit' },

@@ -151,7 +151,7 @@ test('VMs of the version that left their directories open are adopted, and close
   assert.notDeepEqual(await exposed(ground, ['vm-0']), []);
   const virtualizer = ground.virtualizer();
   await virtualizer.start();
-  const domain = await virtualizer.recoverDomain(record, spec);
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
   assert.equal(domain?.record.pid, record.pid);
   assert.deepEqual(await exposed(ground, ['vm-0']), []);
 });

@@ -147,7 +147,7 @@ test('V-93: a changed run_dir does not make a VM deaf', async (t) => {
     runDir: join(ground.root, 'other'),
   });
   const virtualizer = elsewhere.virtualizer();
-  const domain = await virtualizer.recoverDomain(record, spec);
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
   assert.ok(domain !== undefined);
   await booted(domain);
   await virtualizer.stopDomain(spec.name, { graceMs: 8000, immediately: false });
@@ -165,7 +165,10 @@ test('V-93 P-37: with a changed data_dir there are never two VMs of one task', a
   await starter.kill();
   await using elsewhere = VmGround.open({ imagePaths: [dirname(spec.disk.image)] });
   const virtualizer = elsewhere.virtualizer();
-  await assert.rejects(virtualizer.recoverDomain(record, spec), /was started in .*; with data_dir/);
+  await assert.rejects(
+    virtualizer.recoverDomain(record, spec, soon()),
+    /was started in .*; with data_dir/,
+  );
   assert.ok(identify(record.pid) !== undefined);
   // What the client does then.
   await virtualizer.destroyDomain(spec.name);
@@ -183,7 +186,7 @@ test('P-7 P-36 V-93: of two plugin processes the newer one has the VM, with its 
   const record = await older.create();
   await log.until(/GUEST-TICK/);
   const virtualizer = ground.virtualizer();
-  const domain = await virtualizer.recoverDomain(record, spec);
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
   const ticks = (): number => log.text.match(/GUEST-TICK/g)?.length ?? 0;
   const seen = ticks();
   await eventually(() => ticks() >= seen + 2, 'two more ticks');
@@ -201,7 +204,7 @@ test('P-7 V-93: the older of two plugin processes refuses to end the VM it has l
   const spec = ground.spec(0);
   const [older, newer] = [ground.virtualizer(), ground.virtualizer()];
   const domain = await older.createDomain(spec, soon());
-  const same = await newer.recoverDomain(domain.record, spec);
+  const same = await newer.recoverDomain(domain.record, spec, soon());
   await eventually(
     () => ground.lines.some((it) => it.includes('another plugin process has taken over')),
     'the older one to notice',

@@ -54,7 +54,7 @@ test('V-98 V-89: nor while no plugin is there; what a later one does is known al
   assert.equal(await free(), 0, 'all that the VM may take is taken');
   assert.ok(identify(record.pid) !== undefined, 'and the guest goes on');
   const virtualizer = ground.virtualizer();
-  const domain = await virtualizer.recoverDomain(record, spec);
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
   await virtualizer.stopDomain(spec.name, { graceMs: 3000, immediately: false });
   assert.equal(domain?.exit?.reason, 'host-qmp-quit');
 });
@@ -73,6 +73,6 @@ test('V-98 V-89: a console that has filled everything leaves room for the word o
   // By hand, with no plugin: it is QEMU alone that writes the reason down.
   process.kill(record.pid, 'SIGTERM');
   await eventually(() => identify(record.pid) === undefined, 'the end of QEMU');
-  const domain = await ground.virtualizer().recoverDomain(record, spec);
+  const domain = await ground.virtualizer().recoverDomain(record, spec, soon());
   assert.equal((await domain?.wait(soon()))?.reason, 'host-signal');
 });

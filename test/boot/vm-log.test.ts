@@ -99,7 +99,7 @@ test('V-97 P-36 P-37: the log goes on when its process is killed, without a gap 
   const ticks = (): number => reader.text.match(/GUEST-TICK\r\n/g)?.length ?? 0;
   assert.equal(reader.child.exitCode, null, 'QEMU holds the pipe, so its reader goes on');
   const whileAway = ticks();
-  const domain = await ground.virtualizer().recoverDomain(record, spec);
+  const domain = await ground.virtualizer().recoverDomain(record, spec, soon());
   assert.equal(domain?.record.pid, record.pid);
   assert.ok(identify(record.pid) !== undefined);
   await eventually(() => ticks() >= whileAway + 2, 'what the guest said meanwhile');

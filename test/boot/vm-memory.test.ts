@@ -118,7 +118,7 @@ for (const [who, recovered] of [
       groups.exhaust(ground, record.pid);
     }
     const domain = recovered
-      ? await virtualizer.recoverDomain(record, spec)
+      ? await virtualizer.recoverDomain(record, spec, soon())
       : virtualizer.getDomain(spec.name);
     assert.deepEqual(await domain?.wait(soon()), {
       exitCode: 137,

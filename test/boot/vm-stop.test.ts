@@ -68,7 +68,7 @@ test('V-87: a paused guest is woken to hear the button', async (t) => {
     await qmp.execute('stop', {}, soon());
   }
   const virtualizer = ground.virtualizer();
-  const domain = await virtualizer.recoverDomain(record, spec);
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
   assert.equal(domain?.state, 'paused');
   const ms = await took(() => virtualizer.stopDomain('vm-0', politely(8000)));
   assert.ok(ms < 4000, `${ms} ms`);
