@@ -110,11 +110,28 @@ export class Networks implements AsyncDisposable {
       case 'net-tap':
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
-        return dropClaim(step, await this.#withNetlink(), waiting);
+        await dropClaim(step, await this.#withNetlink(), waiting);
+        // The step of its network may have ended already, when this one failed the first time.
+        return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       default:
         return step satisfies never;
+    }
+  }
+
+  /** Names of the VMs that have an address. */
+  async claimants(): Promise<readonly string[]> {
+    const networks = await this.#host.store.networks();
+    return networks.flatMap(({ claims }) => claims.map(({ vm }) => vm));
+  }
+
+  /** Gives up every address of a VM. */
+  async release(vm: string, waiting: Waiting): Promise<void> {
+    for (const { record, claims } of await this.#host.store.networks()) {
+      for (const { ip, index } of claims.filter((it) => it.vm === vm)) {
+        await this.undo({ kind: 'net-claim', bridge: record.bridge, ip, vm, index }, waiting);
+      }
     }
   }
 

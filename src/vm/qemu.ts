@@ -6,6 +6,7 @@ import { findAccelerated } from './accelerated.ts';
 import { findProblems, type StartRequest, startVm } from './apply.ts';
 import type { VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
+import { forgottenVms, freeClaims } from './forgotten.ts';
 import { describeHost } from './info.ts';
 import type { Machine } from './machine.ts';
 import { vmPaths } from './paths.ts';
@@ -221,7 +222,19 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
         log.warn('unclaimed VM not removed', { vm: name, reason: messageOf(error) });
       }
     }
+    await this.#freeForgotten();
     return swept;
+  }
+
+  async #freeForgotten(): Promise<void> {
+    for (const name of await forgottenVms(this.#host)) {
+      const waiting = { signal: AbortSignal.timeout(sweepLookMs) };
+      await this.#queue
+        .run(name, () => freeClaims(name, this.#host, waiting))
+        .catch((error: unknown) =>
+          this.#host.log.warn('claims not freed', { vm: name, reason: messageOf(error) }),
+        );
+    }
   }
 
   /** In its turn, so that nobody starts or adopts it between the look and the removal. */

@@ -90,7 +90,7 @@ export class Remover {
 }
 
 /** A disk that can't be read, or a host without memory, has lost nothing. */
-async function isGone(path: string): Promise<boolean> {
+export async function isGone(path: string): Promise<boolean> {
   try {
     await access(path);
     return false;

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readlink, rm, symlink } from 'node:fs/promises';
+import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { findByUser, type Waiting, waitGone } from '#host';
 import { VmError } from './error.ts';
@@ -52,6 +52,26 @@ export async function releaseUid(file: string, name: string, waiting: Waiting): 
     });
   }
   await rm(file, { force: true });
+}
+
+/** All claims of a data directory. */
+export async function uidClaims(
+  dir: string,
+): Promise<readonly { readonly file: string; readonly name: string }[]> {
+  const files = (await namesIn(dir)).map((it) => `${dir}/${it}`);
+  const claims = await Promise.all(
+    files.map(async (file) => ({ file, name: (await ownerOf(file)) ?? '' })),
+  );
+  return claims.filter(({ name }) => name !== '');
+}
+
+async function namesIn(dir: string): Promise<readonly string[]> {
+  try {
+    return await readdir(dir);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 async function claim(file: string, name: string): Promise<boolean> {

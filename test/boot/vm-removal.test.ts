@@ -3,6 +3,7 @@ import {
   appendFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmdirSync,
   writeFileSync,
@@ -161,5 +162,34 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     ]);
     assert.notEqual(adopted, 'late');
     assert.equal((adopted as Domain).state, 'running');
+  });
+
+  test('V-129 V-98: what a power cut left claimed for a VM without a directory is freed, and nothing else', async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open({ managedNetworks: [virbr0] });
+    const virtualizer = ground.virtualizer();
+    const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
+    const nics = [{ kind: 'bridge', bridge: 'virbr0', ports }] as const;
+    const spec = ground.spec(0, { nics });
+    const domain = await virtualizer.createDomain(spec, soon());
+    const { dataDir } = ground.options;
+    const claims = (): readonly string[] =>
+      ['uids', 'networks/virbr0'].flatMap((it) => {
+        const dir = join(dataDir, it);
+        return existsSync(dir) ? readdirSync(dir).map((name) => `${it}/${name}`) : [];
+      });
+    const before = claims();
+    assert.equal(before.length, 3);
+    assert.deepEqual(await virtualizer.sweep(), []);
+    assert.deepEqual(claims(), before, 'those of a VM that is there');
+    // The lines that name claims are gone from the log.
+    const { undo } = ground.paths();
+    const lines = readFileSync(undo, 'utf8').split('\n');
+    writeFileSync(undo, lines.filter((it) => !/"uid","|net-claim|net-bridge/.test(it)).join('\n'));
+    await virtualizer.destroyDomain(domain.name);
+    assert.deepEqual(claims(), before);
+    assert.deepEqual(await virtualizer.sweep(), []);
+    assert.deepEqual(claims(), []);
+    assert.deepEqual(await leftovers(), nothing);
   });
 });
