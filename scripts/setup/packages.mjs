@@ -20,7 +20,9 @@ const demoPackages = [
 ];
 const testPackages = [
   ['binutils', 'ld', 'the one-sector guest, and stripping the executable'],
-  ['e2fsprogs', 'mke2fs', 'root file system of the Debian guest'],
+  ['e2fsprogs', 'mke2fs', 'root file system of the Debian guest, and small disks'],
+  ['xfsprogs', 'mkfs.xfs', 'small disks that are full or read-only'],
+  ['btrfs-progs', 'mkfs.btrfs', 'the same'],
   ['fdisk', 'sfdisk', 'partition tables of guests'],
   ['mmdebstrap', 'mmdebstrap', 'the Debian guest'],
   ['xorriso', 'xorriso', 'a second opinion on our ISO images'],

@@ -92,7 +92,8 @@ export function memfd(name: string, content: Uint8Array): number {
  */
 export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDisposable> {
   waiting.signal.throwIfAborted();
-  const fd = openPath(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  // Only read, so that a lock which is there can be had on a read-only file system, too.
+  const fd = openPath(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
     if (!fstatSync(fd).isFile()) throw new HostError('file', `${path} is no file to lock`);
     while (!tryLock(fd, path)) await pause(lockRetryMs, waiting);

@@ -130,10 +130,13 @@ export async function dropClaim(
   await using _ = await store.lock(waiting);
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
-  if (isOwn) await store.dropClaim(bridge, ip);
-  responders.forget(bridge);
-  // Also when the claim is gone already: an interrupted undo may have got no further than that.
-  await rules.apply(waiting);
+  try {
+    if (isOwn) await store.dropClaim(bridge, ip);
+  } finally {
+    responders.forget(bridge);
+    // Also when the claim is gone already: an interrupted undo may have got no further than that.
+    await rules.apply(waiting);
+  }
   if (claim !== undefined && !isOwn) return;
   await forgetFlowsOf(ip, { log, ...waiting });
   const link = await findLink(netlink, bridge, waiting);

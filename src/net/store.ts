@@ -20,6 +20,8 @@ const recordFile = 'network.json';
  */
 export class NetworkStore {
   readonly #dir: string;
+  /** Claims that were given up and whose files a read-only disk keeps. */
+  readonly #dropped = new Set<string>();
 
   constructor(dir: string) {
     this.#dir = dir;
@@ -60,7 +62,7 @@ export class NetworkStore {
   /** In the order of their addresses' text; [] for a network that isn't in use. */
   async claims(bridge: string): Promise<readonly Claim[]> {
     const names = (await namesIn(join(this.#dir, bridge))).filter(
-      (name) => parseIpv4(name) !== undefined,
+      (name) => parseIpv4(name) !== undefined && !this.#dropped.has(join(bridge, name)),
     );
     const found = await Promise.all(names.toSorted().map((ip) => this.claim(bridge, ip)));
     return found.filter((claim) => claim !== undefined);
@@ -73,7 +75,8 @@ export class NetworkStore {
 
   /** Takes the address, or renews the claim the same NIC has on it. */
   async keepClaim(bridge: string, claim: Claim): Promise<void> {
-    const holder = await this.claim(bridge, claim.ip);
+    const key = join(bridge, claim.ip);
+    const holder = this.#dropped.has(key) ? undefined : await this.claim(bridge, claim.ip);
     if (holder !== undefined && (holder.vm !== claim.vm || holder.index !== claim.index)) {
       throw new NetError(
         'address',
@@ -81,10 +84,15 @@ export class NetworkStore {
       );
     }
     await writeAtomic(join(this.#dir, bridge, claim.ip), encodeClaim(claim), { mode: 0o600 });
+    this.#dropped.delete(key);
   }
 
+  /** Also when its file can't be removed, the claim counts no more in this process. */
   async dropClaim(bridge: string, ip: string): Promise<void> {
-    await rm(join(this.#dir, bridge, ip), { force: true });
+    const key = join(bridge, ip);
+    this.#dropped.add(key);
+    await rm(join(this.#dir, key), { force: true });
+    this.#dropped.delete(key);
   }
 
   async dropNetwork(bridge: string): Promise<void> {
