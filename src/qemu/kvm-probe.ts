@@ -11,6 +11,7 @@ import {
   type MarkedProcess,
   memfd,
   openPath,
+  type ProcessIdentity,
   pause,
   type SpawnedProcess,
   spawnDetached,
@@ -235,12 +236,14 @@ async function watch(
 /** Ends test guests whose maker was killed before it could. */
 async function sweep(user: ProbeUser | undefined, waiting: Waiting): Promise<void> {
   for (const guest of await findByMark(markPrefix, user === undefined ? [] : [user.uid], waiting)) {
-    if (!makerLives(guest)) await kill(guest, waiting);
+    const maker = makerOf(guest);
+    if (maker !== undefined && !isAlive(maker)) await kill(guest, waiting);
   }
 }
 
-function makerLives({ args, bootId }: MarkedProcess): boolean {
-  const mark = new RegExp(`${markPrefix}-(\\d+)-(\\d+)`);
-  const [, maker, startTicks = ''] = mark.exec(args.join(' ')) ?? [];
-  return isAlive({ pid: Number(maker), startTicks, bootId });
+/** undefined for what is no test guest: a task may be named like one, and a pager may show its log. */
+function makerOf({ args, bootId }: MarkedProcess): ProcessIdentity | undefined {
+  const name = args[args.indexOf('-name') + 1] ?? '';
+  const [, pid, startTicks] = new RegExp(`^${markPrefix}-(\\d+)-(\\d+)$`).exec(name) ?? [];
+  return startTicks === undefined ? undefined : { pid: Number(pid), startTicks, bootId };
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { accessSync, constants, readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { findByMark, kill, spawnDetached } from '#host';
+import { findByMark, isAlive, kill, spawnDetached } from '#host';
 import { type Emulator, findEmulators } from '#qemu';
 import { guestWord } from '../../src/qemu/kvm-guest.ts';
 import { probeKvm, runGuest } from '../../src/qemu/kvm-probe.ts';
@@ -114,4 +114,32 @@ test('a probe guest whose maker was killed is ended by the next probe', async (t
   t.after(() => kill(orphan.identity, waiting()));
   await runGuest(emulator, ['-accel', 'tcg'], waiting());
   assert.equal((await orphan.exit).signal, 'SIGKILL');
+});
+
+test('a probe ends nothing that merely names one: a pager of root, a VM whose task has such a name', async (t) => {
+  const emulator = await emulatorFor(t);
+  if (emulator === undefined) return;
+  const stdio = ['ignore', 'ignore', 'ignore'] as const;
+  const gone = `${mark}-4194303-1`;
+  const pager = await spawnDetached({
+    program: '/usr/bin/tail',
+    args: ['-f', '/dev/null', `/var/log/${mark}-notes.txt`, gone],
+    stdio,
+  });
+  const vm = await spawnDetached({
+    program: emulator.path,
+    args: ['-name', `guest=${gone}`, '-machine', 'none', '-display', 'none', '-nodefaults'],
+    stdio,
+    ...nobody,
+  });
+  const strangers = [pager.identity, vm.identity];
+  try {
+    await runGuest(emulator, ['-accel', 'tcg'], waiting(), nobody);
+    assert.deepEqual(
+      strangers.filter((it) => !isAlive(it)),
+      [],
+    );
+  } finally {
+    for (const stranger of strangers) await kill(stranger, waiting());
+  }
 });
