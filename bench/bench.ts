@@ -11,6 +11,7 @@ import type { JobKind } from './job.ts';
 const rounds = Number(process.env.BENCH_ROUNDS ?? 25);
 const warmUps = 3;
 const manyVms = 20;
+const stormCalls = 16_000;
 
 interface Scene {
   readonly name: string;
@@ -74,6 +75,10 @@ const oneMiB = await settled();
 while (vms.length < manyVms) vms.push(await driver.start('small'));
 const manyMiB = await settled();
 for (const vm of vms) await driver.kill(vm);
+await driver.storm(stormCalls);
+const stormMiB = driver.memoryMiB();
+// What a burst left goes back when the plugin has been at rest for some seconds.
+const calmMiB = await settled(8000);
 
 const figures = [
   ['startMs', 'start'],
@@ -97,6 +102,9 @@ console.log(
   `\nPlugin memory (RSS): ${idleMiB.toFixed(0)} MiB at 0 VMs (aim ≤ 90; ${ownMiB.toFixed(0)} of them its own, the rest is of its file), ` +
     `${usedMiB.toFixed(0)} after ${usedVms} VMs came and went, ${oneMiB.toFixed(0)} at 1, ` +
     `${manyMiB.toFixed(0)} at ${manyVms}: ${((manyMiB - oneMiB) / (manyVms - 1)).toFixed(2)} MiB more a VM (aim ≤ 0.5)`,
+);
+console.log(
+  `\nPlugin memory right after ${stormCalls} calls at once: ${stormMiB.toFixed(0)} MiB; settled: ${calmMiB.toFixed(0)} MiB (aim ≤ 130)`,
 );
 
 /** Each goes first as often as the other; neither runs while the other is measured. */
@@ -123,7 +131,7 @@ async function bare({ job }: Scene): Promise<Times> {
 }
 
 /** Memory once the process has come to rest. */
-async function settled(): Promise<number> {
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+async function settled(ms = 1500): Promise<number> {
+  await new Promise((resolve) => setTimeout(resolve, ms));
   return driver.memoryMiB();
 }

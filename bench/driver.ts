@@ -135,6 +135,12 @@ export class DriverPath implements AsyncDisposable {
     return answered - began;
   }
 
+  /** Small calls, all at the same time. */
+  async storm(calls: number): Promise<void> {
+    const ask = () => this.#client.call(Driver.method.capabilities, {});
+    await Promise.all(Array.from({ length: calls }, ask));
+  }
+
   /** Resident memory of the plugin, in MiB: all of it, or what is its own, without the pages of its executable. */
   memoryMiB(which: 'VmRSS' | 'RssAnon' = 'VmRSS'): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');

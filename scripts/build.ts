@@ -117,6 +117,8 @@ function makeBlob(work: string, script: string, arch: string): string {
       // Compiled code fits only the machine type it was made on.
       useCodeCache: arch === process.arch,
       useSnapshot: false,
+      // Calls leave their garbage young; more room for it only means more memory held. The other is for shrinkAtRest.
+      execArgv: ['--max-semi-space-size=1', '--expose-gc'],
       execArgvExtension: 'none',
       assets: {
         ...nativeAssets(arch),

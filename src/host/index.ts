@@ -36,6 +36,7 @@ export {
 export { findByMark, findByUser, killByMark, type MarkedProcess } from './process-search.ts';
 export { findProgram } from './programs.ts';
 export { connectUnix, listenUnix, openTap, type UdpSocketOptions, udpSocket } from './socket.ts';
+export { shrinkAtRest } from './spare-memory.ts';
 export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
 export {
   type Exit,

@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { shrinkAtRest } from '#host';
 import { readArguments } from './arguments.ts';
 import type { CreateBackend } from './backend.ts';
 import { handshakeLine, readLaunch } from './handshake.ts';
@@ -69,6 +70,7 @@ async function run(o: RunOptions): Promise<void> {
     },
   });
   server = listener;
+  shrinkAtRest();
   watchOrphan({
     lifetime,
     afterMs: readMs(o.env.NOMAD_DRIVER_QMP_ORPHAN_MS, 600_000),
