@@ -10,6 +10,7 @@ import {
   spawnDetached,
 } from '#host';
 import { parseUser } from '../../src/host/process-search.ts';
+import { openedOf } from '../support/opens.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
@@ -67,4 +68,16 @@ test('the user of a process is known where it is one', () => {
   ];
   for (const [ids, uid] of cases) assert.equal(parseUser(status(ids)), uid, ids);
   assert.equal(parseUser(''), undefined);
+});
+
+test('a search for a user without processes looks at no process', async () => {
+  const file = '/proc/1/status';
+  const search = async (uid: number): Promise<readonly string[]> =>
+    openedOf([file], () => findByUser(uid, waiting()));
+  assert.deepEqual(await search(4_000_000_000), []);
+  assert.deepEqual(
+    await search(process.geteuid?.() ?? -1),
+    [file],
+    'a user with processes is looked for',
+  );
 });

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { setPriority } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -38,4 +41,25 @@ test('a process of a user whose processes are searched holds a search up for a m
   delay.disable();
   t.diagnostic(`the loop was at most ${(delay.max / 1e6).toFixed(0)} ms late`);
   assert.ok(delay.max / 1e6 < 400, 'a read that hangs for 500 ms was not waited for on the loop');
+});
+
+test('a process is found by its user whatever its priority, until it is gone', async (t) => {
+  if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root')) return;
+  const uid = 1_999_999_000 + (process.pid % 1000);
+  const child = spawn('sleep', ['60'], { uid, gid: uid, stdio: 'ignore' });
+  t.after(() => child.kill('SIGKILL'));
+  await once(child, 'spawn');
+  // C's getpriority answers -1 for a process of this priority, as it does for none at all.
+  for (const priority of [-20, -1, 0, 19]) {
+    setPriority(child.pid ?? 0, priority);
+    const found = await findByUser(uid, waiting());
+    assert.deepEqual(
+      found.map(({ pid }) => pid),
+      [child.pid],
+      `priority ${priority}`,
+    );
+  }
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  assert.deepEqual(await findByUser(uid, waiting()), []);
 });
