@@ -104,10 +104,10 @@ export class DhcpServer implements AsyncDisposable {
 
   async #claims(): Promise<ReadonlyMap<string, Claim>> {
     const known = this.#known;
-    if (known !== undefined && Date.now() - known.atMs < freshMs) return known.byMac;
+    if (known !== undefined && performance.now() - known.atMs < freshMs) return known.byMac;
     const claims = await this.#options.claims();
     const byMac = new Map(claims.map((claim) => [claim.mac, claim]));
-    this.#known = { byMac, atMs: Date.now() };
+    this.#known = { byMac, atMs: performance.now() };
     return byMac;
   }
 

@@ -34,12 +34,12 @@ export class Rules {
     const script = formatRuleset(this.#table, networks) + tracking;
     const { code, stderr } = await this.#run(['-f', '-'], waiting, script);
     if (code !== 0) throw new NetError('rules', `nft refused the rules: ${reason(code, stderr)}`);
-    this.#appliedAtMs = Date.now();
+    this.#appliedAtMs = performance.now();
   }
 
   /** Whether this process applied them just now. */
   isFresh(freshMs: number): boolean {
-    return Date.now() - this.#appliedAtMs <= freshMs;
+    return performance.now() - this.#appliedAtMs <= freshMs;
   }
 
   /** Whether somebody flushed or deleted our tables. */

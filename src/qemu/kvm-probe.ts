@@ -223,11 +223,11 @@ async function watch(
     serial: read(serial),
     messages: read(messages),
   });
-  const deadline = Date.now() + guestMs;
+  const deadline = performance.now() + guestMs;
   while (exit === undefined) {
     // After a "KVM internal error" the machine stands still and QEMU would stay.
     if (read(messages).includes('KVM internal error')) return report('kvm-error');
-    if (Date.now() > deadline) return report('deadline');
+    if (performance.now() > deadline) return report('deadline');
     await Promise.race([ended, pause(pollMs, waiting)]);
   }
   return report('exit');

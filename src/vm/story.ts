@@ -25,10 +25,11 @@ export class StoryTeller {
   about(name: string): (story: GuestStory) => void {
     const told = new Map<string, number>();
     return ({ message, annotations }) => {
-      const atMs = Date.now();
+      const elapsedMs = performance.now();
       const last = told.get(message);
-      if (last !== undefined && atMs - last < quietMs) return;
-      told.set(message, atMs);
+      if (last !== undefined && elapsedMs - last < quietMs) return;
+      told.set(message, elapsedMs);
+      const atMs = Date.now();
       for (const listener of this.#listeners) listener(name, { atMs, message, annotations });
     };
   }
