@@ -167,7 +167,9 @@ test('pure files touch neither the system nor the clock', () => {
 
 test('spans of time are measured with a clock that nobody sets', () => {
   const wrong = sources
-    .filter(({ path, text }) => /\bDate\.now\b|new Date\(\)/.test(text) && !wallClock.includes(path))
+    .filter(
+      ({ path, text }) => /\bDate\.now\b|new Date\(\)/.test(text) && !wallClock.includes(path),
+    )
     .map(({ path }) => path);
   assert.deepEqual(wrong, []);
 });

@@ -27,6 +27,7 @@ const prototypes = {
   syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
   syscallOpenat2: ['syscall', 'long', ['long', 'long', 'str', 'const void *', 'size_t']],
   umount2: 'int umount2(str target, int flags)',
+  unshare: 'int unshare(int flags)',
 } as const satisfies Record<string, string | readonly [string, string, readonly string[]]>;
 
 export type LibcFunction = keyof typeof prototypes;

@@ -51,20 +51,32 @@ export function limitProcess(pid: number, limits: ProcessLimits): void {
 }
 
 /**
- * Runs `start` while no process it starts can leave a core file: that would hold a guest's memory. Works without any
- * right, since it lowers just our own soft limit, which children inherit, and raises it again.
+ * Runs `start` while what it starts begins with these limits. Works without any right, since it lowers just our own soft
+ * limits, which children inherit, and raises them again; so a child may raise its own as well.
  */
-export function withoutCoreFiles<T>(start: () => T): T {
-  const former = Buffer.alloc(16);
-  must('reading the core limit', 'prlimit', 0, resources.core, null, former);
-  const none = Buffer.from(former);
-  none.writeBigUInt64LE(0n, 0);
-  must('setting the core limit', 'prlimit', 0, resources.core, none, null);
+export function startLimited<T>(limits: ProcessLimits, start: () => T): T {
+  const former = names.flatMap((name) => {
+    const limit = limits[name];
+    return limit === undefined ? [] : [{ name, before: lower(name, limit) }];
+  });
   try {
     return start();
   } finally {
-    must('restoring the core limit', 'prlimit', 0, resources.core, former, null);
+    for (const { name, before } of former) {
+      must(`restoring the limit ${name}`, 'prlimit', 0, resources[name], before, null);
+    }
   }
+}
+
+/** Lowers our own soft limit, as far as it is not lower already; both limits as they were. */
+function lower(name: keyof ProcessLimits, limit: number): Buffer {
+  const before = Buffer.alloc(16);
+  must(`reading the limit ${name}`, 'prlimit', 0, resources[name], null, before);
+  const wanted = Buffer.from(before);
+  const soft = before.readBigUInt64LE(0);
+  wanted.writeBigUInt64LE(soft < BigInt(limit) ? soft : BigInt(limit), 0);
+  must(`setting the limit ${name}`, 'prlimit', 0, resources[name], wanted, null);
+  return before;
 }
 
 const sysCloseRange = 436;

@@ -2,6 +2,7 @@ import { constants, stat } from 'node:fs';
 import { closeFd, openPath } from './descriptor.ts';
 import { attempt, must } from './libc.ts';
 
+const cloneNewIpc = 0x08000000;
 const cloneNewNet = 0x40000000;
 let poolStarted = false;
 
@@ -12,24 +13,70 @@ let poolStarted = false;
  * able to return home ends this process, for every later socket would be in the wrong place. Throws HostError.
  */
 export function withNetns<T>(path: string, run: () => T): T {
+  return elsewhere(['net'], () => enter(path), run);
+}
+
+/**
+ * Runs `run` with the main thread in a network and an IPC namespace that are new: no links but a loopback that is down,
+ * no abstract socket, no shared memory and no queue of anybody else. What `run` spawns stays there, alone; they go with
+ * it. For the rest as `withNetns`.
+ */
+export function inEmptyNamespaces<T>(run: () => T): T {
+  const what = 'making namespaces for network and IPC';
+  const both = cloneNewNet | cloneNewIpc;
+  return elsewhere(['net', 'ipc'], () => must(what, 'unshare', both), run);
+}
+
+type NamespaceKind = 'ipc' | 'net';
+
+function elsewhere<T>(kinds: readonly NamespaceKind[], leave: () => void, run: () => T): T {
   startPool();
-  const home = openPath('/proc/thread-self/ns/net', constants.O_RDONLY);
+  using home = new Home(kinds);
+  leave();
   try {
-    const there = openPath(path, constants.O_RDONLY);
-    try {
-      must(`entering the network namespace ${path}`, 'setns', there, cloneNewNet);
-    } finally {
-      closeFd(there);
-    }
-    try {
-      const result = run();
-      if (result instanceof Promise) throw new Error('withNetns: run must be synchronous');
-      return result;
-    } finally {
-      returnHome(home);
-    }
+    const result = run();
+    if (result instanceof Promise) throw new Error('in a namespace, run must be synchronous');
+    return result;
   } finally {
-    closeFd(home);
+    home.return();
+  }
+}
+
+function enter(path: string): void {
+  const there = openPath(path, constants.O_RDONLY);
+  try {
+    must(`entering the network namespace ${path}`, 'setns', there, cloneNewNet);
+  } finally {
+    closeFd(there);
+  }
+}
+
+/** The namespaces that the main thread is in when this is made. */
+class Home implements Disposable {
+  readonly #fds: number[] = [];
+
+  constructor(kinds: readonly NamespaceKind[]) {
+    try {
+      for (const kind of kinds) {
+        this.#fds.push(openPath(`/proc/thread-self/ns/${kind}`, constants.O_RDONLY));
+      }
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  return(): void {
+    for (const fd of this.#fds) {
+      const { errno } = attempt('setns', fd, 0);
+      if (errno === undefined) continue;
+      console.error(`cannot return from a namespace (${errno}): giving up`);
+      process.abort();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#fds.splice(0)) closeFd(fd);
   }
 }
 
@@ -38,11 +85,4 @@ function startPool(): void {
   if (poolStarted) return;
   poolStarted = true;
   stat('/', () => undefined);
-}
-
-function returnHome(home: number): void {
-  const { errno } = attempt('setns', home, cloneNewNet);
-  if (errno === undefined) return;
-  console.error(`cannot return from a network namespace (${errno}): giving up`);
-  process.abort();
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { errnoOf, HostError } from './error.ts';
-import { inheritNothing, withoutCoreFiles } from './limits.ts';
+import { inheritNothing, type ProcessLimits, startLimited } from './limits.ts';
+import { inEmptyNamespaces } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 import type { Waiting } from './waiting.ts';
 
@@ -34,10 +35,19 @@ export interface SpawnOptions {
  * once the program really runs; throws HostError 'spawn' naming it and the reason (ENOENT, EACCES).
  */
 export async function spawnDetached(
-  options: SpawnOptions & { readonly stdio: readonly (number | 'ignore')[] },
+  options: SpawnOptions & {
+    readonly stdio: readonly (number | 'ignore')[];
+    /** Network and IPC namespaces of its own, with nothing in them; descriptors from elsewhere work on there. */
+    readonly alone?: boolean;
+    /** Soft limits; against a program that raises them again `limitProcess` helps. */
+    readonly limits?: ProcessLimits;
+  },
 ): Promise<SpawnedProcess> {
   inheritNothing();
-  const child = withoutCoreFiles(() => start(options, [...options.stdio]));
+  // A core file would hold a guest's memory.
+  const limits = { core: 0, ...options.limits };
+  const begin = (): ChildProcess => startLimited(limits, () => start(options, [...options.stdio]));
+  const child = options.alone === true ? inEmptyNamespaces(begin) : begin();
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
   const identity = child.pid === undefined ? undefined : identifyChild(child.pid);

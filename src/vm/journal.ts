@@ -1,6 +1,7 @@
 import { constants, fstatSync } from 'node:fs';
 import { closeFd, type Logger, openPath, punchHole, reserveSpace } from '#host';
 import { endOf, type JournalEnd, parseJournal, type QmpEvent } from '#qmp';
+import type { Containment } from './containment.ts';
 import { messageOf } from './error.ts';
 import { readTail } from './tail.ts';
 
@@ -33,13 +34,15 @@ export function openJournal(path: string): number {
 export class Journal {
   readonly #path: string;
   readonly #log: Logger;
+  readonly #containment: Containment | undefined;
   #events = 0;
   /** What was heard of an end, for when QEMU had no room to write it down. */
   #omens: readonly QmpEvent[] = [];
 
-  constructor(path: string, log: Logger) {
+  constructor(path: string, log: Logger, containment: Containment | undefined) {
     this.#path = path;
     this.#log = log;
+    this.#containment = containment;
   }
 
   /** Takes note of an event, and gives old ones back to the file system now and then. */
@@ -51,7 +54,7 @@ export class Journal {
     this.#events += 1;
     if (this.#events % eventsPerTrim !== 0) return;
     try {
-      trimJournal(this.#path);
+      this.#containment?.grown(trimJournal(this.#path));
     } catch (error) {
       this.#log.warn('journal not trimmed', { path: this.#path, reason: messageOf(error) });
     }
@@ -72,14 +75,15 @@ function readEnd(path: string): JournalEnd | undefined {
   }
 }
 
-/** Gives a grown journal's old events back to the file system; QEMU goes on appending meanwhile. */
-function trimJournal(path: string): void {
+/** Gives a grown journal's old events back to the file system; QEMU goes on appending meanwhile. Its length. */
+function trimJournal(path: string): number {
   const fd = openPath(path, constants.O_RDWR | constants.O_NOFOLLOW);
   try {
     const { size, blocks } = fstatSync(fd);
-    if (blocks * 512 <= mostBytes) return;
+    if (blocks * 512 <= mostBytes) return size;
     punchHole(fd, 0, Math.floor((size - keptBytes) / pageBytes) * pageBytes);
     reserveSpace(fd, size, reservedBytes);
+    return size;
   } finally {
     closeFd(fd);
   }

@@ -3,7 +3,6 @@ import { readdir } from 'node:fs/promises';
 import {
   type CgroupPlan,
   joinCgroup,
-  type Logger,
   limitProcess,
   listenUnix,
   memfd,
@@ -22,9 +21,10 @@ import { vmGid } from '#qemu';
 import { QmpClient } from '#qmp';
 import type { VmSpec } from '#spec';
 import type { StartRequest } from './apply.ts';
+import { Containment } from './containment.ts';
 import type { Descriptors } from './descriptors.ts';
 import { messageOf, VmError } from './error.ts';
-import { openJournal } from './journal.ts';
+import { Journal, openJournal } from './journal.ts';
 import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { Machine } from './machine.ts';
@@ -61,7 +61,8 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   const cgroup = cgroupOf(spec, plan);
   const record = makeRecord(parts, cgroup);
   await writeRecord(paths.record, record);
-  const relays = openLogs(spec, paths, fds, host.log);
+  const containment = new Containment(plan.limits, host.log);
+  const relays = openLogs(parts, containment);
   let spawned: SpawnedProcess | undefined;
   let qmp: QmpClient | undefined;
   try {
@@ -77,6 +78,8 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     const limit = bootBaseMs + Math.ceil(spec.memoryMiB / 1024) * bootPerGiBMs;
     using booting = within(limit, waiting);
     qmp = await connect(paths, spawned, booting);
+    // From here on: the guest's memory may be a file as well, which has its length by now.
+    containment.begin(spawned.identity, plan.limits);
     await checkNodes(qmp, plan.line.nodes, booting);
     if (cgroup === undefined) await pin(spawned.identity.pid, spec.pinnedCores);
     if (plan.disk.growBeforeBoot) {
@@ -114,6 +117,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     helperPids: helperPids(parts),
     network: networkOf(record),
     cgroup,
+    journal: new Journal(paths.journal, host.log, containment),
     log: host.log,
     tell,
   });
@@ -161,6 +165,7 @@ function makeRecord(parts: LaunchParts, cgroup: CgroupPlan | undefined): VmRecor
     image: imagePath,
     diskPath: plan.disk.path,
     diskFormat: plan.disk.format,
+    longestDiskBytes: plan.limits.diskBytes,
     runDir: plan.paths.run,
     startedAtMs: Date.now(),
     oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
@@ -181,11 +186,12 @@ function makeRecord(parts: LaunchParts, cgroup: CgroupPlan | undefined): VmRecor
 
 /** Opens both of Nomad's log pipes and starts passing on what QEMU will append to the histories behind them. */
 function openLogs(
-  spec: VmSpec,
-  paths: VmPaths,
-  fds: Descriptors,
-  log: Logger,
+  { request, plan, fds }: LaunchParts,
+  containment: Containment,
 ): readonly LogRelay[] {
+  const { spec, host } = request;
+  const { log } = host;
+  const { paths } = plan;
   const streams = [
     { role: 'stdout', pipe: spec.stdoutPath, history: paths.console },
     { role: 'stderr', pipe: spec.stderrPath, history: paths.messages },
@@ -193,7 +199,7 @@ function openLogs(
   return streams.flatMap(({ role, pipe, history }) => {
     const sink = openLogSink({ path: pipe, allocDir: spec.allocDir }, log);
     if (sink !== undefined) fds.add(role, sink.held);
-    return openRelay({ history, sink, log });
+    return openRelay({ history, sink, log, grown: (bytes) => containment.grown(bytes) });
   });
 }
 
@@ -216,6 +222,8 @@ async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProces
     uid,
     gid: plan.machine.accelerator === 'kvm' ? vmGid(uid) : uid,
     stdio: [hello, journal, messages, ...fds.inOrder(plan.line.files)],
+    alone: true,
+    limits: { openFiles: plan.limits.openFiles, processes: plan.limits.processes },
   });
 }
 

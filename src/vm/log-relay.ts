@@ -21,6 +21,8 @@ export interface RelayOptions {
   /** The FIFO to write to, owned by the relay from now on; undefined: the history is only kept bounded. */
   readonly sink: number | undefined;
   readonly log: Logger;
+  /** Hears how long the history has become, holes included. */
+  readonly grown?: (bytes: number) => void;
 }
 
 /**
@@ -171,6 +173,7 @@ export class LogRelay implements AsyncDisposable {
   #advance(length: number): void {
     const before = wholePages(this.#offset);
     this.#offset += length;
+    this.#options.grown?.(this.#offset);
     const mark = Buffer.alloc(8);
     mark.writeBigUInt64LE(BigInt(this.#offset));
     writeSync(this.#markFd, mark, 0, mark.length, 0);
@@ -184,10 +187,11 @@ export function openRelay(o: {
   readonly history: string;
   readonly sink: { readonly fd: number } | undefined;
   readonly log: Logger;
+  readonly grown: (bytes: number) => void;
 }): readonly LogRelay[] {
-  const { history, sink, log } = o;
+  const { history, sink, log, grown } = o;
   try {
-    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log })];
+    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log, grown })];
   } catch (error) {
     if (sink !== undefined) closeFd(sink.fd);
     log.warn('log is not passed on', { history, reason: messageOf(error) });

@@ -15,7 +15,7 @@ import { messageOf, VmError } from './error.ts';
 import { exitResult } from './exit.ts';
 import { seemsAlive, whenGone } from './gone.ts';
 import { IoRetry } from './io-retry.ts';
-import { Journal } from './journal.ts';
+import type { Journal } from './journal.ts';
 import type { LogRelay } from './log-relay.ts';
 import { Ownership } from './ownership.ts';
 import type { VmPaths } from './paths.ts';
@@ -58,6 +58,7 @@ export interface MachineParts {
   readonly helperPids: readonly number[];
   readonly network: DomainNetwork | undefined;
   readonly cgroup: CgroupPlan | undefined;
+  readonly journal: Journal;
   readonly log: Logger;
   readonly tell: (story: GuestStory) => void;
 }
@@ -68,7 +69,6 @@ export class Machine implements Domain {
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #over = new AbortController();
   readonly #qmp: QmpLink;
-  readonly #journal: Journal;
   readonly #ioRetry: IoRetry;
   #state: DomainState = 'starting';
   #exit: ExitResult | undefined;
@@ -79,7 +79,6 @@ export class Machine implements Domain {
 
   private constructor(parts: MachineParts) {
     this.#parts = parts;
-    this.#journal = new Journal(parts.paths.journal, parts.log);
     this.#ioRetry = new IoRetry(() => this.#qmp.client, parts.log);
     this.#qmp = QmpLink.keep({
       path: parts.paths.qmp,
@@ -258,7 +257,7 @@ export class Machine implements Domain {
   async #howItEnded(status: Awaited<MachineParts['status']>): Promise<ExitResult> {
     const { cgroup, record, lastWords } = this.#parts;
     return exitResult({
-      journal: this.#journal.end(),
+      journal: this.#parts.journal.end(),
       status,
       oomKills: cgroup === undefined ? 0 : oomKills(cgroup) - record.oomKillsBefore,
       stopping: this.#state === 'stopping',
@@ -269,7 +268,7 @@ export class Machine implements Domain {
   #heard(event: QmpEvent): void {
     if (event.event === 'STOP' && this.#state === 'running') this.#paused();
     if (event.event === 'RESUME' && this.#state === 'paused') this.#enter('running');
-    this.#journal.heard(event);
+    this.#parts.journal.heard(event);
     const story = storyOf(event);
     if (story !== undefined) this.#parts.tell(story);
   }

@@ -23,6 +23,7 @@ import {
 } from '#qemu';
 import type { ShareSpec, VmSpec } from '#spec';
 import { asVmError, VmError } from './error.ts';
+import { planLimits, type QemuLimits } from './limits.ts';
 import { uuidOf, type VmPaths } from './paths.ts';
 
 export type FirmwarePlan =
@@ -50,7 +51,11 @@ export interface DiskPlan {
 export interface PlanFacts {
   readonly emulator: MachineFacts;
   readonly kvm: boolean;
-  readonly image: { readonly format: 'raw' | 'qcow2'; readonly virtualBytes: number };
+  readonly image: {
+    readonly format: 'raw' | 'qcow2';
+    readonly virtualBytes: number;
+    readonly fileBytes: number;
+  };
   readonly firmware: FirmwarePlan;
   readonly nics: readonly { readonly mac: string; readonly mtu: number }[];
   readonly shares: readonly SharePlan[];
@@ -66,6 +71,7 @@ export interface VmPlan {
   readonly disk: DiskPlan;
   /** Guest RAM and what QEMU itself needs beside it: the cgroup's limit. */
   readonly memoryLimitBytes: number;
+  readonly limits: QemuLimits;
 }
 
 const MiB = 1024 * 1024;
@@ -89,6 +95,7 @@ export function planVm(spec: VmSpec, facts: PlanFacts, paths: VmPaths): VmPlan {
     firmware: facts.firmware,
     disk: diskPlan,
     memoryLimitBytes: memoryLimit(platform),
+    limits: planLimits(spec.vcpus, diskPlan, facts.image.fileBytes),
   };
 }
 

@@ -44,6 +44,8 @@ const schema = v.object({
   image: text,
   diskPath: text,
   diskFormat: v.exactOptional(text),
+  /** The disk's file never becomes longer. */
+  longestDiskBytes: v.exactOptional(count),
   runDir: text,
   startedAtMs: count,
   oomKillsBefore: count,

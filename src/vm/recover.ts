@@ -1,7 +1,10 @@
+import { statSync } from 'node:fs';
 import { closeFd, isAlive, type ProcessIdentity, type Waiting } from '#host';
 import { QmpClient } from '#qmp';
+import { Containment } from './containment.ts';
 import type { VmHost } from './deps.ts';
 import { messageOf, VmError } from './error.ts';
+import { Journal } from './journal.ts';
 import { networkOf } from './launch.ts';
 import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
@@ -59,6 +62,7 @@ export async function recoverVm(
     await adoptNics(request, record, waiting);
   }
   const qmp = alive ? await connect(paths, host, waiting) : undefined;
+  const containment = alive ? adoptLimits(record, paths, identity, host) : undefined;
   const machine = Machine.watch({
     record,
     paths,
@@ -66,11 +70,12 @@ export async function recoverVm(
     qmp,
     paused: qmp !== undefined && (await isPaused(qmp)),
     status: undefined,
-    relays: openLogs(request, paths, record.allocDir),
+    relays: openLogs(request, { paths, allocDir: record.allocDir, containment }),
     lastWords: () => lastWords(paths.messages),
     helperPids: alive ? await findHelpers(paths, known.pid) : [],
     network: networkOf(record),
     cgroup: record.cgroup && { ...record.cgroup, oomFile: record.cgroup.oomFile },
+    journal: new Journal(paths.journal, host.log, containment),
     log: host.log,
     tell: request.tell,
   });
@@ -136,11 +141,31 @@ async function isPaused(qmp: QmpClient): Promise<boolean> {
   }
 }
 
+/** Of a VM that an older release started nothing is limited. */
+function adoptLimits(
+  { longestDiskBytes: diskBytes }: VmRecord,
+  { console, messages, journal }: VmPaths,
+  identity: ProcessIdentity,
+  { log }: VmHost,
+): Containment | undefined {
+  if (diskBytes === undefined) return undefined;
+  const lengths = [console, messages, journal].map(
+    (path) => statSync(path, { throwIfNoEntry: false })?.size ?? 0,
+  );
+  const containment = new Containment({ diskBytes }, log);
+  containment.adopt(identity, Math.max(...lengths));
+  return containment;
+}
+
 function openLogs(
   { spec, host }: RecoverRequest,
-  paths: VmPaths,
-  allocDir: string,
+  logs: {
+    readonly paths: VmPaths;
+    readonly allocDir: string;
+    readonly containment: Containment | undefined;
+  },
 ): readonly LogRelay[] {
+  const { paths, allocDir, containment } = logs;
   const streams = [
     { pipe: spec.stdoutPath, history: paths.console },
     { pipe: spec.stderrPath, history: paths.messages },
@@ -149,6 +174,11 @@ function openLogs(
     const sink = openLogSink({ path: pipe, allocDir }, host.log);
     // A later reader finds QEMU's own end of the pipe; ours is enough here.
     if (sink !== undefined) closeFd(sink.held);
-    return openRelay({ history, sink, log: host.log });
+    return openRelay({
+      history,
+      sink,
+      log: host.log,
+      grown: (bytes) => containment?.grown(bytes),
+    });
   });
 }

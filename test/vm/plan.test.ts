@@ -49,7 +49,7 @@ const arm: PlanFacts['emulator'] = {
 const facts: PlanFacts = {
   emulator: x86,
   kvm: false,
-  image: { format: 'qcow2', virtualBytes: 2048 * MiB },
+  image: { format: 'qcow2', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB },
   firmware: { kind: 'bios' },
   nics: [],
   shares: [],
@@ -78,14 +78,14 @@ interface Case {
 const plans: Readonly<Record<string, Case>> = {
   'V-36 V-75 V-83 D3: an overlay of a qcow2 image, under TCG': {},
   'V-36 V-34 D3: an overlay of a raw image': {
-    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB } },
+    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB } },
   },
   'V-38: a private copy of a qcow2 image, which is grown': {
     spec: { disk: { ...spec.disk, thin: false } },
   },
   'V-38: a private copy of a raw image': {
     spec: { disk: { ...spec.disk, thin: false } },
-    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB } },
+    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB } },
   },
   'V-75: KVM where it works': { facts: { kvm: true } },
   'V-75: TCG where it is asked for': { spec: { accelerator: 'tcg' }, facts: { kvm: true } },

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import { runProgram } from '#host';
+import { findProgram } from '../support/programs.ts';
+import { requireOrSkip } from '../support/require.ts';
+import { canRunVms, soon, VmGround } from '../support/vm.ts';
+
+const GiB = 1024 ** 3;
+
+/** Soft and hard limit from /proc/<pid>/limits. */
+function limitsOf(pid: number, name: string): readonly string[] {
+  const line = readFileSync(`/proc/${pid}/limits`, 'utf8')
+    .split('\n')
+    .find((it) => it.startsWith(name));
+  return (line?.slice(name.length).trim().split(/\s+/) ?? []).slice(0, 2);
+}
+
+/** Bit 24 of the effective capabilities. */
+const hasSysResource = (): boolean => {
+  const set = /^CapEff:\s+([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  return (BigInt(`0x${set ?? '0'}`) & (1n << 24n)) !== 0n;
+};
+
+test('design-3: each QEMU is alone in its namespaces: out of reach of loopback and abstract sockets', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const virtualizer = ground.virtualizer();
+  const [first, second] = await Promise.all([
+    virtualizer.createDomain(ground.spec(0), soon()),
+    virtualizer.createDomain(ground.spec(0, { name: 'vm-1' }), soon()),
+  ]);
+  for (const kind of ['net', 'ipc']) {
+    const all = ['self', first.record.pid, second.record.pid].map((pid) =>
+      readlinkSync(`/proc/${pid}/ns/${kind}`),
+    );
+    assert.equal(new Set(all).size, 3, `${kind}: ${all.join(' ')}`);
+  }
+  const server = createServer((socket) => socket.on('error', () => undefined));
+  const name = `\0qmp-contained-${process.pid}`;
+  await new Promise<void>((resolve) => server.listen(name, resolve));
+  t.after(() => server.close());
+  const script = `require('node:net').connect(${JSON.stringify({ path: name })})
+    .on('connect', () => process.exit(0)).on('error', ({ code }) => { console.log(code); process.exit(1); })`;
+  const reach = (...enter: readonly string[]) =>
+    runProgram(
+      {
+        program: findProgram('nsenter') ?? 'nsenter',
+        args: [...enter, '--', process.execPath, '-e', script],
+      },
+      soon(),
+    );
+  assert.equal((await reach('--net=/proc/self/ns/net')).code, 0, 'from here it is reached');
+  const inside = await reach(`--net=/proc/${first.record.pid}/ns/net`);
+  assert.equal(inside.stdout.trim(), 'ECONNREFUSED');
+});
+
+test('design-3: QEMU begins with limits on threads, descriptors and core files', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const { record } = await ground.virtualizer().createDomain(ground.spec(0), soon());
+  const soft = (name: string) => limitsOf(record.pid, name)[0];
+  assert.equal(soft('Max open files'), '4096');
+  assert.equal(soft('Max processes'), '257');
+  assert.equal(soft('Max core file size'), '0');
+});
+
+test('design-3: QEMU can raise none of its limits, and no file of it grows beyond its disk', async (t) => {
+  if (!canRunVms(t)) return;
+  if (!requireOrSkip(t, hasSysResource(), 'needs CAP_SYS_RESOURCE')) return;
+  await using ground = VmGround.open();
+  const spec = ground.spec(0, { disk: { ...ground.spec(0).disk, sizeMiB: 4096 } });
+  const { record } = await ground.virtualizer().createDomain(spec, soon());
+  const hard = (name: string) => limitsOf(record.pid, name)[1];
+  assert.equal(hard('Max open files'), '4096');
+  assert.equal(hard('Max processes'), '257');
+  assert.equal(hard('Max core file size'), '0');
+  assert.equal(hard('Max file size'), String(Math.ceil(4 * GiB * (17 / 16)) + 64 * 2 ** 20));
+});
