@@ -1,3 +1,4 @@
+import { readFileSync, writeFileSync } from 'node:fs';
 import { attempt, must } from './libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
@@ -77,6 +78,27 @@ function lower(name: keyof ProcessLimits, limit: number): Buffer {
   wanted.writeBigUInt64LE(soft < BigInt(limit) ? soft : BigInt(limit), 0);
   must(`setting the limit ${name}`, 'prlimit', 0, resources[name], wanted, null);
   return before;
+}
+
+const dumpFilter = '/proc/self/coredump_filter';
+
+/**
+ * Runs `start` while what it starts has nothing of its memory dumped, if it ever crashes: a handler of core dumps that
+ * the kernel pipes them to gets them whatever the limit on core files is. Children inherit the filter.
+ */
+export function startUndumped<T>(start: () => T): T {
+  let before: string;
+  try {
+    before = readFileSync(dumpFilter, 'latin1').trim();
+  } catch {
+    return start(); // a kernel without core dumps
+  }
+  writeFileSync(dumpFilter, '0');
+  try {
+    return start();
+  } finally {
+    writeFileSync(dumpFilter, `0x${before}`);
+  }
 }
 
 const sysCloseRange = 436;

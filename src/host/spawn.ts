@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { errnoOf, HostError } from './error.ts';
-import { inheritNothing, type ProcessLimits, startLimited } from './limits.ts';
+import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 import type { Waiting } from './waiting.ts';
@@ -44,9 +44,10 @@ export async function spawnDetached(
   },
 ): Promise<SpawnedProcess> {
   inheritNothing();
-  // A core file would hold a guest's memory.
+  // A core dump would hold a guest's memory.
   const limits = { core: 0, ...options.limits };
-  const begin = (): ChildProcess => startLimited(limits, () => start(options, [...options.stdio]));
+  const begin = (): ChildProcess =>
+    startUndumped(() => startLimited(limits, () => start(options, [...options.stdio])));
   const child = options.alone === true ? inEmptyNamespaces(begin) : begin();
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, closeSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
+import { HostError, kill, memfd, type ProcessLimits, runProgram, spawnDetached } from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
@@ -11,7 +11,11 @@ const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal
 async function sayDetached(
   t: TestContext,
   line: string,
-  more: { readonly fds?: readonly number[]; readonly env?: Record<string, string> } = {},
+  more: {
+    readonly fds?: readonly number[];
+    readonly env?: Record<string, string>;
+    readonly limits?: ProcessLimits;
+  } = {},
 ): Promise<string> {
   const path = join(tmpDir(t), 'out');
   const out = openSync(path, 'w');
@@ -20,6 +24,7 @@ async function sayDetached(
     args: ['-c', line],
     stdio: ['ignore', out, out, ...(more.fds ?? [])],
     ...(more.env && { env: more.env }),
+    ...(more.limits && { limits: more.limits }),
   });
   closeSync(out);
   assert.deepEqual(await child.exit, { code: 0, signal: null });
@@ -56,6 +61,24 @@ test('a detached program leaves no core file, and ours is our own affair', async
     /^Max core.*/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[0] ?? '';
   const before = own();
   assert.match(await sayDetached(t, 'grep core /proc/self/limits'), /size +0 /);
+  assert.equal(own(), before);
+});
+
+test('nothing of the memory of a detached program is dumped, and ours as before', async (t) => {
+  const own = (): string => readFileSync('/proc/self/coredump_filter', 'latin1');
+  const before = own();
+  assert.match(await sayDetached(t, 'cat /proc/self/coredump_filter'), /^0+$/);
+  assert.equal(own(), before);
+});
+
+test('limits are there when a detached program begins, and ours as before', async (t) => {
+  const own = (): string => readFileSync('/proc/self/limits', 'utf8');
+  const before = own();
+  const limits = { openFiles: 77, processes: 10_000_000 };
+  const text = await sayDetached(t, 'ulimit -Sn; cat /proc/self/limits', { limits });
+  assert.match(text, /^77\n/);
+  const lineOf = (all: string): string => /^Max processes.*/m.exec(all)?.[0] ?? '';
+  assert.equal(lineOf(text), lineOf(before), 'a limit that is lower already stays');
   assert.equal(own(), before);
 });
 
