@@ -12,14 +12,27 @@ const unmountNoFollow = 8;
 /** What umount2 answers when nothing is mounted there. */
 const nothingThere = new Set(['EINVAL', 'ENOENT', 'ENOTDIR']);
 
-/** An empty file system in memory: nosuid, nodev, noexec. `mode` is that of its root. Throws HostError 'libc'. */
-export function mountTmpfs(
-  target: string,
-  options: { readonly sizeBytes: number; readonly mode: number },
-): void {
-  const data = `size=${options.sizeBytes},mode=${options.mode.toString(8)}`;
-  const flags = noSetuid | noDevices | noExec;
-  must(`mounting a tmpfs on ${target}`, 'mount', 'tmpfs', target, 'tmpfs', flags, data);
+export interface TmpfsOptions {
+  readonly sizeBytes: number;
+  /** Of its root. */
+  readonly mode: number;
+  /** Directories, sockets and the root count as well. No bound but the kernel's when left out. */
+  readonly maxFiles?: number;
+}
+
+/**
+ * An empty file system in memory: nosuid, nodev, noexec, and never swapped out where the kernel can promise that (Linux
+ * 6.4). Throws HostError 'libc'.
+ */
+export function mountTmpfs(target: string, { sizeBytes, mode, maxFiles }: TmpfsOptions): void {
+  const files = maxFiles === undefined ? '' : `,nr_inodes=${maxFiles}`;
+  const data = `size=${sizeBytes},mode=${mode.toString(8)}${files}`;
+  const mount = ['mount', 'tmpfs', target, 'tmpfs', noSetuid | noDevices | noExec] as const;
+  const { errno } = attempt(...mount, `${data},noswap`);
+  // An option that it does not know, or that it does not take in a user namespace.
+  if (errno === 'EINVAL' || errno === 'EPERM')
+    must(`mounting a tmpfs on ${target}`, ...mount, data);
+  else if (errno !== undefined) throw libcError(`mounting a tmpfs on ${target}`, errno);
 }
 
 /** Shows the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError 'libc'. */

@@ -31,6 +31,9 @@ export interface StartRequest {
 /** Room on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
 const tmpfsSlackBytes = 256 * 1024;
 
+/** It has some twenty. */
+const tmpfsFiles = 128;
+
 /**
  * Starts a VM: everything it needs on this host is written into its undo log, then made, then QEMU runs. When any of
  * it fails, the caller removes the VM, as one that runs: from its undo log.
@@ -166,7 +169,7 @@ async function makeRunDirectory(
     await mkdir(dirname(paths.run), { recursive: true, mode: 0o711 });
     await mkdir(paths.run, { recursive: true, mode: 0o700 });
     const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
-    mountTmpfs(paths.run, { sizeBytes, mode: 0o700 });
+    mountTmpfs(paths.run, { sizeBytes, mode: 0o700, maxFiles: tmpfsFiles });
   });
 }
 

@@ -10,6 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
+import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
@@ -76,13 +77,22 @@ test('memory file systems and read-only binds come with every restriction, and g
   const [memory, bound] = [join(dir, 'memory'), join(dir, 'bound')];
   for (const path of [memory, bound]) mkdirSync(path);
   using _ = { [Symbol.dispose]: () => [bound, memory].forEach(unmount) };
-  mountTmpfs(memory, { sizeBytes: 1 << 20, mode: 0o700 });
+  mountTmpfs(memory, { sizeBytes: 1 << 20, mode: 0o700, maxFiles: 8 });
   const optionsOf = (path: string): string =>
     readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .findLast((line) => line.split(' ')[4] === path) ?? '';
-  assert.match(optionsOf(memory), / rw,nosuid,nodev,noexec.* - tmpfs .*size=1024k,mode=700/);
+  assert.match(
+    optionsOf(memory),
+    / rw,nosuid,nodev,noexec.* - tmpfs .*size=1024k,nr_inodes=8,mode=700/,
+  );
+  const [major = 0, minor = 0] = release().split('.').map(Number);
+  if (major * 100 + minor >= 604) assert.match(optionsOf(memory), /,noswap$/);
   writeFileSync(join(memory, 'file'), 'text');
+  const many = (): void => {
+    for (let n = 0; n < 8; n += 1) writeFileSync(join(memory, `more${n}`), '');
+  };
+  assert.throws(many, { code: 'ENOSPC' });
   assert.throws(() => writeFileSync(join(memory, 'big'), Buffer.alloc(2 << 20)), {
     code: 'ENOSPC',
   });
