@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
@@ -77,4 +78,30 @@ test('design-3: QEMU can raise none of its limits, and no file of it grows beyon
   assert.equal(hard('Max processes'), '257');
   assert.equal(hard('Max core file size'), '0');
   assert.equal(hard('Max file size'), String(Math.ceil(4 * GiB * (17 / 16)) + 64 * 2 ** 20));
+});
+
+test('V-101: statistics count QEMU and its virtiofsd, and nobody who names a share; none of them can be dumped', async (t) => {
+  if (!canRunVms(t)) return;
+  if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
+  await using ground = VmGround.open();
+  const source = ground.taskDir;
+  const shares = [{ tag: 'localDir', source, target: '/local', readOnly: true }];
+  const spec = ground.spec(0, { shares });
+  const starter = await ground.starter(spec);
+  const record = await starter.create();
+  await starter.kill();
+  const path = `${ground.paths().shares}/localDir`;
+  const args = ['-e', 'setInterval(() => {}, 1000)', path];
+  const bystander = ground.own(spawn(process.execPath, args, { stdio: 'ignore' }));
+  const virtualizer = ground.virtualizer();
+  const domain = await virtualizer.recoverDomain(record, spec, soon());
+  assert.ok(domain !== undefined);
+  const { pids } = await domain.usage(soon());
+  assert.ok(pids.length >= 2, `${pids.length} processes`);
+  assert.ok(!pids.includes(bystander.pid ?? 0), 'the bystander counts');
+  for (const pid of pids) {
+    assert.match(readFileSync(`/proc/${pid}/coredump_filter`, 'latin1'), /^0+$/m, `process ${pid}`);
+  }
+  await virtualizer.destroyDomain(spec.name);
+  assert.equal(bystander.exitCode ?? bystander.signalCode, null, 'nor is it ended');
 });
