@@ -3,6 +3,9 @@ import type { NetworkInUse } from './claim.ts';
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
 
+// Of machines on the host's own links that a guest has not spoken with lately. The kernel keeps at most 1024 neighbours
+// for all links (gc_thresh3), those that do not answer for a few seconds.
+const neighbours = { rate: 20, burst: 200 };
 // A connection that is over counts no more (nf_conncount), but is tracked for this long, not for the usual 120 s.
 const closedSeconds = 10;
 
@@ -33,8 +36,15 @@ export function formatTracking(
     type ipv4_addr
   }
 ${directions.map((direction) => counters(direction, maxConnections)).join('\n')}
+  set neighbours {
+    type ipv4_addr . ipv4_addr; size 65535; flags dynamic,timeout; timeout 5m
+  }
+  set neighbours_rate {
+    type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m
+  }
   chain leaving { }
   chain entering { }
+  chain finding { }
   chain passing {
     type filter hook forward priority -1; policy accept;
   }
@@ -71,8 +81,13 @@ function counters(direction: Direction, max: number): string {
 function rules(max: number): string {
   return `${bound('leaving', 'ip saddr', max)}
 ${bound('entering', 'ip daddr', max)}
+  chain finding {
+    update @neighbours_rate { ip saddr limit rate over ${neighbours.rate}/second burst ${neighbours.burst} packets } counter drop
+    add @neighbours { ip saddr . rt ip nexthop }
+  }
   chain passing {
     ct status & confirmed == 0 iifname @bridges ip saddr @guests jump leaving
+    ct status & confirmed == 0 iifname @bridges oifname != @bridges ip saddr . rt ip nexthop != @neighbours jump finding
     ct status & confirmed == 0 ct status dnat oifname @bridges ip daddr @guests jump entering
   }
   chain host {

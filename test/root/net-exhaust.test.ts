@@ -204,6 +204,31 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await host.detach('web');
   });
 
+  test("V-117: a guest has the host look for few of the neighbours on the host's own links at once", async () => {
+    using _ = await Accomplice.open();
+    await must('ip', 'addr', 'add', '198.18.0.1/16', 'dev', 'out0');
+    await using host = await Host.open();
+    const guest = await Attacker.open(await host.attach('web'));
+    await must('ip', 'route', 'add', '203.0.113.0/24', 'via', accompliceIp);
+    guest.sendDatagram('203.0.113.1', [4000, 9]);
+    const since = performance.now();
+    for (let each = 0; each < 500; each++) {
+      guest.sendDatagram(`198.18.${1 + (each >> 8)}.${each & 255}`, [4000, 9]);
+    }
+    const most = 201 + (20 * (performance.now() - since)) / 1000;
+    const found = (await must('ip', 'neigh', 'show', 'dev', 'out0')).match(/^198\.18/gm) ?? [];
+    assert.ok(
+      found.length >= 190 && found.length <= most,
+      `${found.length} neighbours, not ${most}`,
+    );
+    // Those behind a router that it knows are none.
+    for (let each = 0; each < 200; each++) guest.sendDatagram(`203.0.113.${each}`, [4001, 9]);
+    assert.ok(tracked(guest.ip) >= found.length + 150, `${tracked(guest.ip)} connections`);
+    guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('V-117: a guest has the host look for no neighbour that is not there', async () => {
     const wide = { ...virbr0, address: '10.20.0.1', prefix: 22 };
     await using host = await Host.open([wide]);
