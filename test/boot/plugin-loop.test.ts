@@ -22,7 +22,7 @@ const { method } = Driver;
 const mostLateMs = 100;
 const mostMemoryMiB = 256;
 /** The machine's other work comes and goes; what an attack does to the loop comes each time. */
-const rounds = 3;
+const rounds = 8;
 
 interface Target {
   readonly ground: VmGround;
