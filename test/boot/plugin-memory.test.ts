@@ -28,18 +28,18 @@ test('P-43: at rest the plugin is small, and after a storm of calls it is small 
     nomadConfig: {},
     msgpackConfig: encode({ data_dir: `${dir}/data`, run_dir: `${dir}/run` }),
   });
-  await settles(plugin, 90, 'at rest');
+  await settles(plugin, 40, 'at rest');
   await largeCalls(client, 32);
   await smallCalls(client, 16_000);
-  t.diagnostic(`${rssMiB(plugin)} MiB after the storm`);
-  await settles(plugin, 130, 'after the storm');
-  t.diagnostic(`${rssMiB(plugin)} MiB settled`);
+  t.diagnostic(`${ownMiB(plugin)} MiB after the storm`);
+  await settles(plugin, 80, 'after the storm');
+  t.diagnostic(`${ownMiB(plugin)} MiB settled`);
 });
 
 async function settles(plugin: PluginProcess, mostMiB: number, when: string): Promise<void> {
   const end = performance.now() + patient(15_000);
-  while (rssMiB(plugin) > mostMiB && performance.now() < end) await delay(100);
-  assert.ok(rssMiB(plugin) <= mostMiB, `${rssMiB(plugin)} MiB ${when}`);
+  while (ownMiB(plugin) > mostMiB && performance.now() < end) await delay(100);
+  assert.ok(ownMiB(plugin) <= mostMiB, `${ownMiB(plugin)} MiB ${when}`);
 }
 
 /** All at the same time; each has its right answer. */
@@ -62,7 +62,8 @@ async function largeCalls(client: PluginClient, count: number): Promise<void> {
   for (const { details } of await Promise.all(calls)) assert.match(details, /hostname/);
 }
 
-function rssMiB({ pid }: PluginProcess): number {
+/** Its own memory. The pages of its file, some 50 to 70 MiB of them, are the page cache's and as many as that likes. */
+function ownMiB({ pid }: PluginProcess): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024);
+  return Math.round(Number(/^RssAnon:\s+(\d+)/m.exec(status)?.[1]) / 1024);
 }
