@@ -50,17 +50,18 @@ const perDatagram = 200;
 /** At most `most` of them: the table may have hundreds of thousands. Kernels before 5.8 filter only after that. */
 export async function listFlows(
   socket: NetlinkSocket,
-  { filter, most }: { readonly filter: FlowFilter; readonly most: number },
+  { filter, most }: { readonly filter?: FlowFilter; readonly most: number },
   waiting: Waiting,
 ): Promise<readonly Flow[]> {
-  const body = Buffer.concat([header(), encodeAttributes(encodeFilter(filter))]);
+  const attributes = filter === undefined ? [] : encodeFilter(filter);
+  const body = Buffer.concat([header(), encodeAttributes(attributes)]);
   const request = { what: 'list connections', type: messageType.get, flags: flag.dump, body, most };
   const answer = await socket.request(request, waiting);
   const flows = answer.flatMap(({ type, body: bytes }) =>
     type === messageType.new ? decodeFlow(bytes) : [],
   );
   // Kernels before 5.8 don't know the filter and list everything.
-  return flows.filter((flow) => matches(flow, filter));
+  return filter === undefined ? flows : flows.filter((flow) => matches(flow, filter));
 }
 
 /** Has the kernel forget connections, those that it still knows. */
@@ -112,7 +113,8 @@ function encodeFilter({ side, source, target }: FlowFilter): readonly Attribute[
   ];
 }
 
-function matches(flow: Flow, { side, source, target }: FlowFilter): boolean {
+/** Whether a filter finds that connection. */
+export function matches(flow: Flow, { side, source, target }: FlowFilter): boolean {
   const seen = flow[side];
   if (source !== undefined && seen.source !== source) return false;
   if (target === undefined) return true;

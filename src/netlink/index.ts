@@ -6,7 +6,13 @@ export {
   listNeighbours,
   listRoutes,
 } from './address.ts';
-export { deleteFlows, type Flow, type FlowFilter, listFlows } from './conntrack.ts';
+export {
+  deleteFlows,
+  type Flow,
+  type FlowFilter,
+  listFlows,
+  matches as matchesFlow,
+} from './conntrack.ts';
 export { NetlinkError } from './error.ts';
 export {
   changeLink,
