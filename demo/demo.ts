@@ -3,8 +3,9 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { guestImage } from '../scripts/guests/images.ts';
 import { runInside } from './inside.ts';
-import { type NomadParts, prepareNomad } from './nomad-parts.ts';
+import { prepareNomad } from './nomad-parts.ts';
 import { Report } from './report.ts';
+import type { DemoParts } from './stage.ts';
 
 // npm run demo                 a VM through the driver's own code
 // npm run demo -- --nomad      the same VM as a job of a real Nomad agent
@@ -12,15 +13,6 @@ import { Report } from './report.ts';
 const usage = `usage: npm run demo [-- --nomad]
   without arguments: boots a VM through the driver's own code, without Nomad
   --nomad: runs it as a job of a real "nomad agent -dev" (\`nomad\` on PATH, $NOMAD_BIN, or built once with Go)`;
-
-/** What the first process hands to the one inside the namespaces. */
-export interface DemoParts {
-  readonly startedAtMs: number;
-  readonly step: number;
-  /** The guest's disk image; only ever read. */
-  readonly image: string;
-  readonly nomad: NomadParts | undefined;
-}
 
 const isolated = resolve(import.meta.dirname, '../scripts/isolated.sh');
 

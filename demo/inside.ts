@@ -3,23 +3,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describeChange, hostState } from '../scripts/host-state.ts';
-import type { DemoParts } from './demo.ts';
 import { runJob } from './nomad.ts';
 import { Report } from './report.ts';
+import type { DemoParts, Stage } from './stage.ts';
 import { runVm } from './vm.ts';
 
 /** The whole demo; generous, for slow machines. */
 const limitMs = 10 * 60_000;
-
-/** What both kinds of demo work with. */
-export interface Stage {
-  readonly report: Report;
-  /** A directory of its own that is removed afterwards. */
-  readonly dir: string;
-  readonly image: string;
-  /** Aborts at Ctrl-C. */
-  readonly signal: AbortSignal;
-}
 
 /** Inside the namespaces: runs one kind of demo, then looks whether anything is left. Returns the exit code. */
 export async function runInside(parts: DemoParts): Promise<number> {

@@ -2,9 +2,9 @@ import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent } from './agent.ts';
-import type { Stage } from './inside.ts';
 import type { NomadParts } from './nomad-parts.ts';
 import { fetchPage } from './page.ts';
+import type { Stage } from './stage.ts';
 
 const bootMs = 90_000;
 const driverMs = 60_000;

@@ -7,9 +7,9 @@ import type { Logger } from '#host';
 import type { VmSpec } from '#spec';
 import { type Domain, QemuVirtualizer } from '#vm';
 import { ConsolePipe } from './console-pipe.ts';
-import type { Stage } from './inside.ts';
 import { fetchPage } from './page.ts';
 import type { Report } from './report.ts';
+import type { Stage } from './stage.ts';
 
 const hostPort = 18080;
 const MiB = 1024 * 1024;
