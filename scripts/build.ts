@@ -23,8 +23,8 @@ const dist = join(root, 'dist');
 const mainBundle = 'nomad-driver-qmp.cjs';
 /** Programs of threads, by the names of the assets that src/host/worker.ts takes them from. */
 const workers = {
-  'seed-worker.cjs': 'src/vm/seed-worker.ts',
-  'user-data-worker.cjs': 'src/vm/user-data-worker.ts',
+  'seed-worker.cjs': 'src/vm/devices/seed-worker.ts',
+  'user-data-worker.cjs': 'src/vm/devices/user-data-worker.ts',
 };
 // From Node's manual: the resource's name, and the marker in the node binary that says whether there is one.
 const resourceName = 'NODE_SEA_BLOB';

@@ -46,9 +46,9 @@ const pure: readonly string[] = [
   'src/plugin/task-handle.ts',
   'src/plugin/status.ts',
   'src/spec/',
-  'src/vm/state.ts',
-  'src/vm/paths.ts',
-  'src/vm/plan.ts',
+  'src/vm/live/state.ts',
+  'src/vm/store/paths.ts',
+  'src/vm/start/plan.ts',
   'src/qemu/channels.ts',
   'src/qemu/command-line.ts',
   'src/qemu/disk.ts',
@@ -79,11 +79,11 @@ const clock = /\b(Date\.now|new Date\(\)|performance\.now|setTimeout|setInterval
 /** Who may ask what time it is, for people to read or to compare with a file's; spans are measured without it. */
 const wallClock: readonly string[] = [
   'src/plugin/log.ts',
-  'src/vm/launch.ts',
-  'src/vm/machine.ts',
-  'src/vm/qemu.ts',
-  'src/vm/stats.ts',
-  'src/vm/story.ts',
+  'src/vm/start/boot.ts',
+  'src/vm/live/machine.ts',
+  'src/vm/qemu-virtualizer.ts',
+  'src/vm/live/stats.ts',
+  'src/vm/live/task-events.ts',
 ];
 
 interface Source {

@@ -1,6 +1,6 @@
 export { VmError, type VmErrorCode } from './error.ts';
-export { releaseLogPipes } from './log-sink.ts';
-export { QemuVirtualizer, type VirtualizerOptions } from './qemu.ts';
+export { releaseLogPipes } from './logs/log-sink.ts';
+export { QemuVirtualizer, type VirtualizerOptions } from './qemu-virtualizer.ts';
 export type {
   Domain,
   DomainEvent,

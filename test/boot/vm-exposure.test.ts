@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
 import type { VmSpec } from '#spec';
-import { readRecord } from '../../src/vm/record.ts';
+import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';

@@ -15,7 +15,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { identify } from '#host';
 import type { VmSpec } from '#spec';
-import { undoStep } from '../../src/vm/undo.ts';
+import { undoStep } from '../../src/vm/store/undo.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const noNetworks = { undo: async () => {} };

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '#host';
 import { QmpClient } from '#qmp';
-import { consoleHistoryBytes } from '../../src/vm/plan.ts';
+import { consoleHistoryBytes } from '../../src/vm/start/plan.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 /** What the flooding guest says, over and over. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
-import { readRecord } from '../../src/vm/record.ts';
+import { readRecord } from '../../src/vm/store/record.ts';
 import { booted, canRunVms, eventually, soon, uidRange, VmGround } from '../support/vm.ts';
 
 const status = (pid: number): ReadonlyMap<string, string> =>

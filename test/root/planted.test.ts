@@ -4,7 +4,7 @@ import { closeSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { openImage, readBytes } from '../../src/image/index.ts';
-import { openLogSink, releaseLogPipes } from '../../src/vm/log-sink.ts';
+import { openLogSink, releaseLogPipes } from '../../src/vm/logs/log-sink.ts';
 import { openedOf } from '../support/opens.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';

@@ -23,11 +23,11 @@ import {
   UndoLog,
 } from '#host';
 import { Networks } from '#net';
-import type { VmHost } from '../../src/vm/deps.ts';
-import { vmPaths } from '../../src/vm/paths.ts';
-import { Remover } from '../../src/vm/remove.ts';
-import { claimUid } from '../../src/vm/uid.ts';
-import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/undo.ts';
+import { vmPaths } from '../../src/vm/store/paths.ts';
+import { Remover } from '../../src/vm/store/remove.ts';
+import { claimUid } from '../../src/vm/store/uid.ts';
+import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
+import type { VmHost } from '../../src/vm/vm-host.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { leftovers, virbr0, waiting } from '../support/networks.ts';
 import { type DiskKind, diskKinds, SmallDisk } from '../support/small-disk.ts';

@@ -25,8 +25,8 @@ import {
   QemuVirtualizer,
   type VirtualizerOptions,
 } from '#vm';
-import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/paths.ts';
-import { type ProcessFigures, processFigures } from '../../src/vm/stats.ts';
+import { type ProcessFigures, processFigures } from '../../src/vm/live/stats.ts';
+import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { readBytes } from '../../src/image/index.ts';
-import { allowedFiles } from '../../src/vm/allowed-files.ts';
+import { allowedFiles } from '../../src/vm/devices/allowed-files.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const soon = () => ({ signal: AbortSignal.timeout(5000) });

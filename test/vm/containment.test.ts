@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { kill, spawnDetached } from '#host';
-import { Containment } from '../../src/vm/containment.ts';
+import { Containment } from '../../src/vm/live/containment.ts';
 import { collect } from '../support/vm.ts';
 
 const GiB = 1024 ** 3;

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '#host';
-import { longestFile, planLimits } from '../../src/vm/limits.ts';
+import { longestFile, planLimits } from '../../src/vm/live/limits.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { releaseLogPipes } from '../../src/vm/log-sink.ts';
+import { releaseLogPipes } from '../../src/vm/logs/log-sink.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 test('P-36: a reader that waits for a first writer is let go', async (t) => {

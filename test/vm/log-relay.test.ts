@@ -16,8 +16,8 @@ import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, openPath } from '#host';
-import { LogRelay } from '../../src/vm/log-relay.ts';
-import { openLogSink } from '../../src/vm/log-sink.ts';
+import { LogRelay } from '../../src/vm/logs/log-relay.ts';
+import { openLogSink } from '../../src/vm/logs/log-sink.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { collect, eventually } from '../support/vm.ts';
 

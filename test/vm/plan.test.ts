@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { VmSpec } from '#spec';
-import { vmPaths } from '../../src/vm/paths.ts';
 import {
   type PlanFacts,
   planProblems,
   planVm,
   type SharePlan,
   type VmPlan,
-} from '../../src/vm/plan.ts';
+} from '../../src/vm/start/plan.ts';
+import { vmPaths } from '../../src/vm/store/paths.ts';
 import { smallestSpec } from '../support/vm.ts';
 
 const MiB = 1024 * 1024;

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { UserData, VmSpec } from '#spec';
-import { findProblems } from '../../src/vm/apply.ts';
+import { findProblems } from '../../src/vm/start/start.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { smallestSpec } from '../support/vm.ts';
 

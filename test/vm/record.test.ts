@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { decodeRecord, readRecord, type VmRecord, writeRecord } from '../../src/vm/record.ts';
+import { decodeRecord, readRecord, type VmRecord, writeRecord } from '../../src/vm/store/record.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const record: VmRecord = {

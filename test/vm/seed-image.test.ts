@@ -3,8 +3,8 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeSeedImage } from '#cloudinit';
-import { seedImage } from '../../src/vm/seed-image.ts';
-import { mostGuestBytes, sizeProblems } from '../../src/vm/seed-size.ts';
+import { seedImage } from '../../src/vm/devices/seed-image.ts';
+import { mostGuestBytes, sizeProblems } from '../../src/vm/devices/seed-size.ts';
 
 const waiting = { signal: AbortSignal.timeout(60_000) };
 const guest = {

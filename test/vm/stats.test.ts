@@ -7,7 +7,7 @@ import {
   parseStat,
   parseStatus,
   processFigures,
-} from '../../src/vm/stats.ts';
+} from '../../src/vm/live/stats.ts';
 
 const MiB = 2 ** 20;
 

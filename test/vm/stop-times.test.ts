@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { stopTimes } from '../../src/vm/stop.ts';
+import { stopTimes } from '../../src/vm/live/stop.ts';
 
 // Grace period → what the guest gets of it, and each of QEMU's two rungs, in milliseconds.
 const table: readonly (readonly [graceMs: number, politeMs: number, rungMs: number])[] = [

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { StoryTeller } from '../../src/vm/story.ts';
+import { StoryTeller } from '../../src/vm/live/task-events.ts';
 
 test('the same sentence is told once in 10 s, whatever happens to the clock of the host', (t) => {
   const teller = new StoryTeller();

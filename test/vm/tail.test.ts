@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { appendFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { lastWords, readTail } from '../../src/vm/tail.ts';
+import { lastWords, readTail } from '../../src/vm/logs/log-tail.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 test('of a file with a hole of gigabytes in front, only what is behind it is read', (t) => {

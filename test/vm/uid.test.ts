@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { claimUid, releaseUid } from '../../src/vm/uid.ts';
+import { claimUid, releaseUid } from '../../src/vm/store/uid.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = { signal: AbortSignal.timeout(60_000) };

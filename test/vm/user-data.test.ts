@@ -4,7 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { isQuickToCheck } from '#cloudinit';
-import { userDataProblems } from '../../src/vm/user-data.ts';
+import { userDataProblems } from '../../src/vm/devices/user-data.ts';
 
 const waiting = (ms = 60_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 const repeat = (piece: string, bytes: number): string => piece.repeat(bytes / piece.length);

@@ -1,0 +1,42 @@
+import { checkUserData, isQuickToCheck, type UserData } from '#cloudinit';
+import { askWorker, HostError, KeyedQueue, type Waiting, type WorkerProgram } from '#host';
+import { VmError } from '../error.ts';
+
+const program: WorkerProgram = {
+  url: () => new URL('./user-data-worker.ts', import.meta.url),
+  asset: 'user-data-worker.cjs',
+};
+
+/**
+ * One MiB of user data as people write it takes 0.1 to 1 s. cloud-init's own reader is slower by a factor of ten and
+ * more, so what takes longer here would hold up the guest for minutes.
+ */
+const limits = { ms: 2000, heapMiB: 96 };
+
+const checks = new KeyedQueue();
+
+/**
+ * What would keep cloud-init from doing what this user data says. A job's author can write a text that takes hours to
+ * read: where that is possible it is read in a thread that is ended after a while, one at a time, so that neither the
+ * event loop nor the memory of this process is theirs. VmError 'seed' where the check is given up.
+ */
+export function userDataProblems(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
+  if (isQuickToCheck(userData)) return Promise.resolve(checkUserData(userData));
+  return checks.run('', () => checkInThread(userData, waiting));
+}
+
+async function checkInThread(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
+  try {
+    const problems = await askWorker(program, userData, limits, waiting);
+    return Array.isArray(problems) ? problems.map(String) : [];
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code !== 'worker') throw error;
+    throw new VmError(
+      'seed',
+      `user_data: the check was given up, for ${error.message}; cloud-init would take far longer: ` +
+        'write out what its YAML aliases (*) stand for, or move parts of it into a file that the guest fetches',
+      // The host may just have been busy.
+      { cause: error, recoverable: true },
+    );
+  }
+}

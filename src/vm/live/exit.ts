@@ -1,0 +1,97 @@
+import { constants } from 'node:os';
+import type { JournalEnd } from '#qmp';
+import type { ExitResult } from '../virtualizer.ts';
+
+/** All that is known about how a VM ended. */
+export interface ExitEvidence {
+  /** What QEMU wrote into its journal; undefined when it did not live to write it. */
+  readonly journal: JournalEnd | undefined;
+  /** From the kernel, where QEMU was our child; undefined for an adopted VM. */
+  readonly status:
+    | { readonly code: number | null; readonly signal: NodeJS.Signals | null }
+    | undefined;
+  /** OOM kills in the task's cgroup since the VM was started. */
+  readonly oomKills: number;
+  /** Whether the driver was stopping or destroying it. */
+  readonly stopping: boolean;
+  /** The last lines QEMU printed, '' when there are none; read only where nothing better is known. */
+  readonly lastWords: () => string;
+}
+
+const killed = 9;
+const terminated = 15;
+
+/**
+ * How the VM ended, from the journal's reason rather than from QEMU's exit code: QEMU exits with 0 after a power-off,
+ * a panic and a SIGTERM alike.
+ */
+export function exitResult(evidence: ExitEvidence): ExitResult {
+  const { journal } = evidence;
+  return journal === undefined ? withoutWord(evidence) : withWord(journal, evidence);
+}
+
+function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence): ExitResult {
+  if (panicked || reason === 'guest-panic') {
+    return failure('guest-panic', 1, 0, 'task has crashed: the guest system panicked');
+  }
+  switch (reason) {
+    case 'guest-shutdown':
+    case 'guest-reset':
+      return success(reason);
+    case 'host-qmp-quit':
+      return stopping
+        ? success(reason)
+        : failure(reason, 1, 0, 'QEMU was told to quit by somebody other than the driver');
+    case 'host-signal':
+      return stopping
+        ? success(reason)
+        : failure(reason, 128 + terminated, terminated, 'QEMU was ended by a signal from the host');
+    default:
+      return failure(reason, 1, 0, `QEMU ended the VM: ${reason}`);
+  }
+}
+
+function withoutWord({ status, oomKills, stopping, lastWords }: ExitEvidence): ExitResult {
+  if (oomKills > 0) {
+    // The kernel counts every such kill in the group, whichever limit was reached.
+    const text =
+      "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left";
+    return { ...failure('oom-killed', 128 + killed, killed, text), oomKilled: true };
+  }
+  if (status?.signal != null) return bySignal(status.signal, stopping, lastWords());
+  if (status?.code != null) {
+    const words = lastWords();
+    const text = `QEMU exited with code ${status.code}${words === '' ? '' : `: ${words}`}`;
+    return failure('emulator-failed', status.code === 0 ? 1 : status.code, 0, text);
+  }
+  if (stopping) return failure('killed', 128 + killed, killed, undefined);
+  return failure(
+    'killed',
+    128 + killed,
+    killed,
+    'QEMU was killed or crashed: it left no word of a shutdown, and nobody was there to see the signal',
+  );
+}
+
+function bySignal(name: NodeJS.Signals, stopping: boolean, lastWords: string): ExitResult {
+  const number = constants.signals[name];
+  if (name === 'SIGKILL') {
+    const text = stopping ? undefined : 'QEMU was killed from the host with SIGKILL';
+    return failure('killed', 128 + number, number, text);
+  }
+  const text = `QEMU crashed with ${name}${lastWords === '' ? '' : `: ${lastWords}`}`;
+  return failure('emulator-crashed', 128 + number, number, text);
+}
+
+function success(reason: string): ExitResult {
+  return { exitCode: 0, signal: 0, oomKilled: false, error: undefined, reason };
+}
+
+function failure(
+  reason: string,
+  exitCode: number,
+  signal: number,
+  error: string | undefined,
+): ExitResult {
+  return { exitCode, signal, oomKilled: false, error, reason };
+}

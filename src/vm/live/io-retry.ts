@@ -1,0 +1,45 @@
+import { type Logger, within } from '#host';
+import type { QmpClient } from '#qmp';
+import { messageOf } from '../error.ts';
+
+const retryMs = 5000;
+const answerMs = 1000;
+
+/**
+ * Lets a guest go on that QEMU stopped because the host could not write its disk: mostly the host's disk is full, and
+ * whoever makes room would not think of the guests. When there is still no room QEMU stops it again.
+ */
+export class IoRetry implements Disposable {
+  readonly #client: () => QmpClient | undefined;
+  readonly #log: Logger;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(client: () => QmpClient | undefined, log: Logger) {
+    this.#client = client;
+    this.#log = log;
+  }
+
+  /** To be called whenever the guest was found stopped, for whatever reason. */
+  stopped(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.#retry();
+    }, retryMs).unref();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+  }
+
+  async #retry(): Promise<void> {
+    const client = this.#client();
+    if (client === undefined) return this.stopped();
+    try {
+      const waiting = within(answerMs);
+      const { status } = await client.execute('query-status', {}, waiting);
+      if (status === 'io-error') await client.execute('cont', {}, waiting);
+    } catch (error) {
+      this.#log.debug('stopped guest not looked at', { reason: messageOf(error) });
+    }
+  }
+}

@@ -1,0 +1,14 @@
+import type { DomainState } from '../virtualizer.ts';
+
+const next: Readonly<Record<DomainState, readonly DomainState[]>> = {
+  starting: ['running', 'paused', 'stopping', 'exited'],
+  running: ['paused', 'stopping', 'exited'],
+  paused: ['running', 'stopping', 'exited'],
+  stopping: ['exited'],
+  exited: [],
+};
+
+/** Which state of a VM may follow which. */
+export function mayFollow(from: DomainState, to: DomainState): boolean {
+  return next[from].includes(to);
+}

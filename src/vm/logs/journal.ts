@@ -1,0 +1,90 @@
+import { constants, fstatSync } from 'node:fs';
+import { closeFd, type Logger, openPath, punchHole, reserveSpace } from '#host';
+import { endOf, type JournalEnd, parseJournal, type QmpEvent } from '#qmp';
+import { messageOf } from '../error.ts';
+import type { Containment } from '../live/containment.ts';
+import { readTail } from './log-tail.ts';
+
+const pageBytes = 4096;
+/** Old events that are kept; the last few tell how the VM ended. */
+const keptBytes = 16 * 1024;
+/** Room ahead that nothing else on the VM's tmpfs can take: the guest's console may have filled the rest. */
+const reservedBytes = 32 * 1024;
+/** A guest can make QEMU write events without end: by resetting itself, by saying that it crashed. */
+const mostBytes = 128 * 1024;
+const eventsPerTrim = 64;
+
+/** What a journal takes of the VM's tmpfs, as long as somebody trims it. */
+export const journalBytes = 256 * 1024;
+
+/** Opens the journal for QEMU to append to. The descriptor is the caller's. */
+export function openJournal(path: string): number {
+  const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+  const fd = openPath(path, flags, 0o600);
+  try {
+    reserveSpace(fd, 0, reservedBytes);
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+/** A VM's journal, for the process that looks after the VM and hears the same events. */
+export class Journal {
+  readonly #path: string;
+  readonly #log: Logger;
+  readonly #containment: Containment | undefined;
+  #events = 0;
+  /** What was heard of an end, for when QEMU had no room to write it down. */
+  #omens: readonly QmpEvent[] = [];
+
+  constructor(path: string, log: Logger, containment: Containment | undefined) {
+    this.#path = path;
+    this.#log = log;
+    this.#containment = containment;
+  }
+
+  /** Takes note of an event, and gives old ones back to the file system now and then. */
+  heard(event: QmpEvent): void {
+    if (event.event === 'RESET') this.#omens = [];
+    if (/^(SHUTDOWN|GUEST_PANICKED)$/.test(event.event)) {
+      this.#omens = [...this.#omens.slice(-3), event];
+    }
+    this.#events += 1;
+    if (this.#events % eventsPerTrim !== 0) return;
+    try {
+      this.#containment?.grown(trimJournal(this.#path));
+    } catch (error) {
+      this.#log.warn('journal not trimmed', { path: this.#path, reason: messageOf(error) });
+    }
+  }
+
+  /** How the VM ended; undefined when QEMU did not live to say it. */
+  end(): JournalEnd | undefined {
+    return readEnd(this.#path) ?? endOf(this.#omens);
+  }
+}
+
+/** How the VM ended, by what QEMU wrote down; undefined when it did not live to write it. */
+function readEnd(path: string): JournalEnd | undefined {
+  try {
+    return endOf(parseJournal(readTail(path, journalBytes)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Gives a grown journal's old events back to the file system; QEMU goes on appending meanwhile. Its length. */
+function trimJournal(path: string): number {
+  const fd = openPath(path, constants.O_RDWR | constants.O_NOFOLLOW);
+  try {
+    const { size, blocks } = fstatSync(fd);
+    if (blocks * 512 <= mostBytes) return size;
+    punchHole(fd, 0, Math.floor((size - keptBytes) / pageBytes) * pageBytes);
+    reserveSpace(fd, size, reservedBytes);
+    return size;
+  } finally {
+    closeFd(fd);
+  }
+}

@@ -1,0 +1,63 @@
+import { access, stat } from 'node:fs/promises';
+import type { Waiting } from '#host';
+import { VmError } from '../error.ts';
+import type { VmPaths } from './paths.ts';
+import { readRecord, type VmRecord } from './record.ts';
+import { processesIn } from './undo.ts';
+
+/** Nomad recovers its tasks within seconds of a start; what nobody has claimed by then is looked at. */
+export const firstSweepMs = 60_000;
+export const sweepEveryMs = 10 * 60_000;
+/** Longest look at one VM. */
+export const sweepLookMs = 10_000;
+
+export interface SweepQuestion {
+  readonly paths: VmPaths;
+  /** The Nomad client that this process serves; VMs of another one that shares the data directory are left alone. */
+  readonly nodeId: string;
+  /** How long this process has served it. */
+  readonly servedMs: number;
+  readonly nowMs: number;
+}
+
+/**
+ * Whether a VM that no task claims is an orphan:
+ * - its allocation's directory is gone, and it is this client's or has no process any more;
+ * - it has neither process nor run directory: its removal was begun, or the host restarted, and no task can claim it;
+ * - it has no process, and this client had time to claim it;
+ * - it never got as far as having a record and nothing has happened in its directory for as long as a start may take.
+ */
+export async function isOrphan(question: SweepQuestion, waiting: Waiting): Promise<boolean> {
+  const { paths, nodeId, servedMs, nowMs } = question;
+  const record = await recordOf(paths.record);
+  const runs = async (): Promise<boolean> => (await processesIn(paths.undo, waiting)).length > 0;
+  if (record === undefined) {
+    return nowMs - (await stat(paths.dir)).mtimeMs > sweepEveryMs && !(await runs());
+  }
+  const own = nodeId !== '' && record.nodeId === nodeId;
+  if (!(await exists(record.allocDir))) return own || !(await runs());
+  if (await runs()) return false;
+  return !(await exists(record.runDir)) || (own && servedMs > sweepEveryMs);
+}
+
+/** A record that a power cut tore, or of a later version, says as little as none. */
+async function recordOf(path: string): Promise<VmRecord | undefined> {
+  try {
+    return await readRecord(path);
+  } catch (error) {
+    const { cause } = error instanceof VmError ? error : { cause: error };
+    if (cause === undefined || cause instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    // A file system that hangs or is out of reach has lost nothing.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    return true;
+  }
+}

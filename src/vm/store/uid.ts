@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { findByUser, type Waiting, waitGone } from '#host';
+import { VmError } from '../error.ts';
+
+export interface UidRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+const dyingMs = 1000;
+
+/**
+ * Finds a user id that no other VM of this data directory has. A claim is a symbolic link named after the id, which
+ * points at the VM's name: made whole or not at all, by one of all who try, with nothing beside it to be left behind.
+ */
+export async function claimUid(
+  name: string,
+  { dir, range }: { readonly dir: string; readonly range: UidRange },
+  perform: (file: string, action: () => Promise<boolean>) => Promise<boolean>,
+  waiting: Waiting,
+): Promise<number> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const size = range.max - range.min + 1;
+  const start = createHash('sha256').update(name).digest().readUInt32BE(0) % size;
+  for (let step = 0; step < size; step += 1) {
+    const uid = range.min + ((start + step) % size);
+    const file = `${dir}/${uid}`;
+    // A process of that user without a claim is what another data directory has, or what would not die.
+    if ((await isTaken(file)) || (await findByUser(uid, waiting)).length > 0) continue;
+    const made = await perform(file, () => claim(file, name));
+    if (made) return uid;
+  }
+  throw new VmError('host', `all ${size} user ids from ${range.min} to ${range.max} are in use`, {
+    recoverable: true,
+  });
+}
+
+/**
+ * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError 'destroy' while a process still has
+ * the id: the next VM must not share its user with an emulator that does not die.
+ */
+export async function releaseUid(file: string, name: string, waiting: Waiting): Promise<void> {
+  if ((await ownerOf(file)) !== name) return;
+  for (const left of await findByUser(Number(basename(file)), waiting)) {
+    // A process that dies has lost its arguments, by which it is found and ended, before it has lost its user.
+    const dying = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(dyingMs)]) };
+    await waitGone(left, dying).catch((cause: unknown) => {
+      const text = `process ${left.pid} still runs as user ${basename(file)}`;
+      throw new VmError('destroy', text, { cause });
+    });
+  }
+  await rm(file, { force: true });
+}
+
+/** All claims of a data directory. */
+export async function uidClaims(
+  dir: string,
+): Promise<readonly { readonly file: string; readonly name: string }[]> {
+  const files = (await namesIn(dir)).map((it) => `${dir}/${it}`);
+  const claims = await Promise.all(
+    files.map(async (file) => ({ file, name: (await ownerOf(file)) ?? '' })),
+  );
+  return claims.filter(({ name }) => name !== '');
+}
+
+async function namesIn(dir: string): Promise<readonly string[]> {
+  try {
+    return await readdir(dir);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+async function claim(file: string, name: string): Promise<boolean> {
+  try {
+    await symlink(name, file);
+    return true;
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') return false;
+    throw error;
+  }
+}
+
+async function isTaken(file: string): Promise<boolean> {
+  return (await ownerOf(file)) !== undefined;
+}
+
+async function ownerOf(file: string): Promise<string | undefined> {
+  try {
+    return await readlink(file);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function errorCode(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}

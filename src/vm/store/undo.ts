@@ -1,0 +1,123 @@
+import { readlink, realpath, rm } from 'node:fs/promises';
+import * as v from 'valibot';
+import { findByMark, kill, type ProcessIdentity, readUndoLog, unmount, type Waiting } from '#host';
+import { decodeNetUndo, type NetUndo } from '#net';
+import { VmError } from '../error.ts';
+import { releaseUid } from './uid.ts';
+
+/**
+ * What a VM has on the host, as data: any later process can take it away again. Each is safe to undo twice and safe
+ * when its deed never happened.
+ */
+export type VmUndo =
+  /** A mount and the empty directory it covers. */
+  | { readonly kind: 'mount'; readonly target: string }
+  | { readonly kind: 'directory'; readonly path: string }
+  /**
+   * A process known by a text among its arguments, which no other VM's process has, and by its user where it has one
+   * of its own (the program may be a script that started another one), else as root's, by its program.
+   */
+  | {
+      readonly kind: 'process';
+      readonly mark: string;
+      readonly program: string;
+      readonly uid?: number;
+    }
+  | { readonly kind: 'uid'; readonly file: string; readonly name: string }
+  | { readonly kind: 'net'; readonly step: NetUndo }
+  /** Of a later version, after a downgrade: it stays in the log, and all others are undone. */
+  | { readonly kind: 'unknown'; readonly json: string };
+
+const schema = v.variant('kind', [
+  v.object({ kind: v.literal('mount'), target: v.string() }),
+  v.object({ kind: v.literal('directory'), path: v.string() }),
+  v.object({
+    kind: v.literal('process'),
+    mark: v.pipe(v.string(), v.minLength(8)),
+    program: v.string(),
+    uid: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+  }),
+  v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
+  v.object({ kind: v.literal('net'), step: v.unknown() }),
+]);
+
+const mostShown = 200;
+
+/** Decodes one step read back from an undo log. */
+export function decodeVmUndo(json: unknown): VmUndo {
+  const result = v.safeParse(schema, json);
+  const unknown: VmUndo = { kind: 'unknown', json: JSON.stringify(json).slice(0, mostShown) };
+  if (!result.success) return unknown;
+  const step = result.output;
+  if (step.kind !== 'net') return step;
+  const net = decodeNetUndo(step.step);
+  return net === undefined ? unknown : { kind: 'net', step: net };
+}
+
+/** Takes one thing away. */
+export async function undoStep(
+  step: VmUndo,
+  networks: { undo(step: NetUndo, waiting: Waiting): Promise<void> },
+  waiting: Waiting,
+): Promise<void> {
+  switch (step.kind) {
+    case 'mount':
+      unmount(step.target);
+      await rm(step.target, { recursive: true, force: true });
+      return;
+    case 'directory':
+      await rm(step.path, { recursive: true, force: true });
+      return;
+    case 'process':
+      await killMarked(step, waiting);
+      return;
+    case 'uid':
+      await releaseUid(step.file, step.name, waiting);
+      return;
+    case 'net':
+      await networks.undo(step.step, waiting);
+      return;
+    case 'unknown':
+      throw new VmError(
+        'destroy',
+        `this version of the driver does not know the undo step ${step.json}: update it`,
+      );
+    default:
+      step satisfies never;
+  }
+}
+
+type ProcessStep = Extract<VmUndo, { kind: 'process' }>;
+
+/** The processes of a VM that still run, as its undo log names them. */
+export async function processesIn(
+  undoPath: string,
+  waiting: Waiting,
+): Promise<readonly ProcessIdentity[]> {
+  const steps = await readUndoLog(undoPath, decodeVmUndo);
+  const found = await Promise.all(
+    steps.map((step) => (step.kind === 'process' ? processesOf(step, waiting) : [])),
+  );
+  return found.flat();
+}
+
+/** Leaves out what merely names the mark: an operator's `grep`, a program of another user. */
+async function processesOf(
+  { mark, program, uid }: ProcessStep,
+  waiting: Waiting,
+): Promise<readonly ProcessIdentity[]> {
+  const marked = await findByMark(mark, uid === undefined ? [] : [uid], waiting);
+  if (uid !== undefined) return marked.filter((it) => it.uid === uid);
+  const real = await realpath(program).catch(() => program);
+  const ours: ProcessIdentity[] = [];
+  for (const identity of marked) {
+    const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
+    // After an upgrade of the package the kernel says that the running program's file is gone.
+    if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) ours.push(identity);
+  }
+  return ours;
+}
+
+async function killMarked(step: ProcessStep, waiting: Waiting): Promise<void> {
+  for (const identity of await processesOf(step, waiting)) await kill(identity, waiting);
+}

@@ -1,0 +1,23 @@
+import type { Logger } from '#host';
+import type { Networks } from '#net';
+import type { Emulator } from '#qemu';
+import type { UidRange } from './store/uid.ts';
+
+/** What every part of this room works with: the plugin's settings and the things made from them once. */
+export interface VmHost {
+  readonly dataDir: string;
+  /** Short, on a tmpfs: sockets live below it. */
+  readonly runDir: string;
+  readonly imagePaths: readonly string[];
+  readonly uidRange: UidRange;
+  /** Largest virtual size of an image, in bytes. */
+  readonly maxImageBytes: number;
+  readonly networks: Networks;
+  readonly log: Logger;
+}
+
+/** The emulator for a VM and whether KVM works with it. */
+export interface Accelerated {
+  readonly emulator: Emulator;
+  readonly kvm: { readonly usable: boolean; readonly reason: string };
+}
