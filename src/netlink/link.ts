@@ -142,7 +142,7 @@ export async function deleteLink(
 
 function decodeLink(message: Message): Link {
   const { body } = message;
-  if (body.length < headerBytes) throw new NetlinkError('protocol', 'a link without its header');
+  if (body.length < headerBytes) throw new NetlinkError('a link without its header');
   const attributes = decodeAttributes(body.subarray(headerBytes));
   const { kind, bridge } = decodeLinkInfo(attributes.get(attribute.info));
   const master = readU32(attributes.get(attribute.master));

@@ -73,7 +73,7 @@ export class NetlinkSocket implements AsyncDisposable {
     raw.unref();
   }
 
-  /** Throws NetlinkError `open`. */
+  /** Throws NetlinkError. */
   static async open({ netns, family = 'route' }: NetlinkOptions = {}): Promise<NetlinkSocket> {
     // On first use: two of the three instances Nomad starts never need it. Only the file with the socket itself: the
     // package's main file brings every protocol it knows, and takes 22 ms instead of 3.
@@ -82,7 +82,7 @@ export class NetlinkSocket implements AsyncDisposable {
     try {
       return new NetlinkSocket(netns === undefined ? make() : withNetns(netns, make));
     } catch (cause) {
-      throw new NetlinkError('open', `opening a netlink socket (${family}) failed`, { cause });
+      throw new NetlinkError(`opening a netlink socket (${family}) failed`, { cause });
     }
   }
 
@@ -97,10 +97,7 @@ export class NetlinkSocket implements AsyncDisposable {
       const { messages, interrupted } = await this.#enqueue(request, waiting);
       if (!interrupted) return messages;
       if (attempt === dumpAttempts) {
-        throw new NetlinkError(
-          'protocol',
-          `${request.what}: changed during each of ${attempt} reads`,
-        );
+        throw new NetlinkError(`${request.what}: changed during each of ${attempt} reads`);
       }
     }
   }
@@ -120,7 +117,7 @@ export class NetlinkSocket implements AsyncDisposable {
 
   #exchange({ what, type, flags, body, most, ahead = [] }: NetlinkRequest): Promise<Pending> {
     const { promise, resolve, reject } = Promise.withResolvers<Pending>();
-    if (this.#closed) throw new NetlinkError('closed', `${what}: the netlink socket is closed`);
+    if (this.#closed) throw new NetlinkError(`${what}: the netlink socket is closed`);
     const sequence = this.#sequence;
     this.#sequence = (sequence + 1) >>> 0 || 1;
     const pending: Pending = {
@@ -145,7 +142,7 @@ export class NetlinkSocket implements AsyncDisposable {
     ];
     this.#raw.send(Buffer.concat(bytes), {}, (cause) => {
       if (cause === undefined || this.#pending !== pending) return;
-      pending.settle(new NetlinkError('request', `${what}: sending failed`, { cause }));
+      pending.settle(new NetlinkError(`${what}: sending failed`, { cause }));
     });
     return promise;
   }
@@ -167,9 +164,7 @@ export class NetlinkSocket implements AsyncDisposable {
     this.#closed = true;
     this.#raw.close();
     const what = this.#pending?.what ?? '';
-    this.#pending?.settle(
-      new NetlinkError('closed', `${what}: the netlink socket was closed`, { cause }),
-    );
+    this.#pending?.settle(new NetlinkError(`${what}: the netlink socket was closed`, { cause }));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -179,7 +174,7 @@ export class NetlinkSocket implements AsyncDisposable {
 
 function refusal(what: string, status: number): NetlinkError {
   const errno = getSystemErrorName(status);
-  return new NetlinkError('request', `${what}: ${errno}`, { errno });
+  return new NetlinkError(`${what}: ${errno}`, { errno });
 }
 
 /** The same promise, but rejected as soon as the signal aborts. */

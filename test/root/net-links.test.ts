@@ -139,7 +139,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     await createLink(netlink, bridge, waiting());
     await assert.rejects(createLink(netlink, bridge, waiting()), (error) => {
       assert.ok(error instanceof NetlinkError);
-      assert.deepEqual([error.code, error.errno], ['request', 'EEXIST']);
+      assert.equal(error.errno, 'EEXIST');
       assert.equal(error.message, 'create bridge br0: EEXIST');
       return true;
     });
@@ -166,9 +166,12 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     await netlink[Symbol.asyncDispose]();
     for (const outcome of await outcomes) {
       assert.equal(outcome.status, 'rejected');
-      assert.equal(outcome.reason.code, 'closed');
+      assert.match(outcome.reason.message, /netlink socket (is|was) closed/);
     }
-    await assert.rejects(listLinks(netlink, waiting()), { code: 'closed' });
+    await assert.rejects(listLinks(netlink, waiting()), {
+      name: 'NetlinkError',
+      message: /netlink socket is closed/,
+    });
     await netlink[Symbol.asyncDispose]();
   });
 
