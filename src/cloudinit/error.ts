@@ -1,11 +1,4 @@
-/** `seed`: a value cannot be put into the seed without changing it. */
-export type CloudInitErrorCode = 'seed';
-
+/** A value can't be put into the seed without changing it. */
 export class CloudInitError extends Error {
   override readonly name = 'CloudInitError';
-  readonly code: CloudInitErrorCode;
-  constructor(code: CloudInitErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }

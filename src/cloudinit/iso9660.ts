@@ -44,7 +44,7 @@ interface Place {
  * names keep their case and dashes. The bytes depend on names, contents and label only, not on the map's order.
  * In the image files belong to root and only root reads them.
  *
- * Throws CloudInitError `seed` for a name that is not 1 to 64 of [A-Za-z0-9._-], for `.` and `..`, and for a label of
+ * Throws CloudInitError for a name that is not 1 to 64 of [A-Za-z0-9._-], for `.` and `..`, and for a label of
  * more than 16 characters.
  */
 export function writeIso(
@@ -84,10 +84,10 @@ function assertNames(names: readonly string[], label: string): void {
     (name) => !/^(?!\.{1,2}$)[A-Za-z0-9._-]+$/.test(name) || name.length > maxName,
   );
   if (wrong.length > 0) {
-    throw new CloudInitError('seed', `not file names a disc image can hold: ${wrong.join(', ')}`);
+    throw new CloudInitError(`not file names a disc image can hold: ${wrong.join(', ')}`);
   }
   if (!/^[\x20-\x7e]*$/.test(label) || label.length > maxLabel) {
-    throw new CloudInitError('seed', `not a label a disc image can have: ${JSON.stringify(label)}`);
+    throw new CloudInitError(`not a label a disc image can have: ${JSON.stringify(label)}`);
   }
 }
 

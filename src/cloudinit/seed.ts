@@ -14,7 +14,7 @@ import { vendorData } from './vendor-data.ts';
 export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array> {
   const problems = seedProblems(request);
   if (problems.length > 0) {
-    throw new CloudInitError('seed', `the seed cannot be made: ${problems.join('; ')}`);
+    throw new CloudInitError(`the seed cannot be made: ${problems.join('; ')}`);
   }
   const files = new Map<string, string | Uint8Array>([
     [

@@ -166,7 +166,6 @@ for (const [name, change] of Object.entries(refused)) {
       () => buildSeed({ ...smallest, ...change }),
       (error) =>
         error instanceof CloudInitError &&
-        error.code === 'seed' &&
         // What can be asked before anything is made.
         error.message === `the seed cannot be made: ${seedProblems({ ...smallest, ...change })}`,
     );
