@@ -15,7 +15,7 @@ const zeros = Buffer.alloc(zeroBytes);
  * Makes the destination, open for reading and writing, the same bytes as the image: by sharing its blocks where the
  * file system can, else by copying what is not a hole. What was copied is checked again, for a task may have written
  * to the image since it was opened, and nobody but us can write to the copy. Throws ImageError `refused`, or `io`,
- * also when the signal gives up; the destination is then in no defined state.
+ * also when the signal aborts; the content of the destination is then undefined.
  */
 export async function copyImage(
   source: OpenImage,
@@ -37,12 +37,12 @@ export async function copyImage(
   });
 }
 
-/** Makes a raw disk larger, with zeros; `bytes` is its new size. ImageError `too-small` when it would shrink. */
+/** Makes a raw disk larger, with zeros; `bytes` is its new size. ImageError `refused` when it would shrink. */
 export function growRaw(fd: number, bytes: number): void {
   stepSync('growing a raw disk', () => {
     const now = fstatSync(fd).size;
     if (bytes < now) {
-      throw new ImageError('too-small', `a raw disk of ${now} bytes does not fit into ${bytes}`);
+      throw new ImageError('refused', `a raw disk of ${now} bytes does not fit into ${bytes}`);
     }
     if (bytes > now) ftruncateSync(fd, bytes);
   });

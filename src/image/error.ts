@@ -1,21 +1,11 @@
 /**
- * - `not-found`: no such file where it may be.
- * - `not-allowed`: the name leads outside the allowed directories, or a hard link may do so.
- * - `not-regular`: a directory, device, FIFO or socket.
- * - `refused`: the content is no disk that we hand to an emulator.
- * - `too-large`, `too-small`: sizes that do not fit together.
- * - `io`: the system failed, or the wait was given up; see the cause.
+ * - `refused`: the file is missing, outside the allowed directories, not a regular file, of a content that no emulator
+ *   gets, or its size does not fit. It stays so until the job or the file is changed.
+ * - `io`: the system failed, or the caller stopped waiting; see the cause. Another attempt may succeed.
  */
-export type ImageErrorCode =
-  | 'not-found'
-  | 'not-allowed'
-  | 'not-regular'
-  | 'refused'
-  | 'too-large'
-  | 'too-small'
-  | 'io';
+export type ImageErrorCode = 'refused' | 'io';
 
-/** Everything that goes wrong with a disk file. The message names the file. */
+/** A disk file could not be used. The message names the file. */
 export class ImageError extends Error {
   override readonly name = 'ImageError';
   readonly code: ImageErrorCode;

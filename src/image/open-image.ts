@@ -64,7 +64,7 @@ export class OpenImage implements Disposable {
 
 /**
  * Opens a disk file by the rules of `openAllowed` and looks at its first 4 KiB. Throws ImageError, with `refused`
- * for a content that no emulator is to see and `too-large` for a disk beyond the limit.
+ * for a content that no emulator gets and for a disk beyond the limit.
  */
 export async function openImage(
   name: string,
@@ -75,7 +75,7 @@ export async function openImage(
   return OpenImage.check(await openAllowed(name, roots, waiting), options);
 }
 
-/** Reads a file whole, by the same rules. ImageError `too-large` beyond the limit. */
+/** Reads a file whole, by the same rules. ImageError `refused` beyond the limit. */
 export async function readBytes(
   name: string,
   roots: ImageRoots,
@@ -88,7 +88,7 @@ export async function readBytes(
     const space = new Uint8Array(Math.min(stats.size, maxBytes) + 1);
     const bytes = await step(`reading ${path}`, () => readAt(fd, space, 0));
     if (stats.size > maxBytes || bytes.length > maxBytes) {
-      throw new ImageError('too-large', `${path} is larger than ${maxBytes} bytes`);
+      throw new ImageError('refused', `${path} is larger than ${maxBytes} bytes`);
     }
     return bytes;
   } finally {
@@ -117,5 +117,5 @@ function qcow2Bytes({ path, stats }: AllowedFile, head: Uint8Array): number {
 function checkSize({ path }: AllowedFile, virtualBytes: number, maxVirtualBytes: number): void {
   if (virtualBytes <= maxVirtualBytes) return;
   const text = `${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
-  throw new ImageError('too-large', text);
+  throw new ImageError('refused', text);
 }

@@ -13,7 +13,7 @@ export interface OverlayOptions {
     readonly format: ImageFormat;
     readonly virtualBytes: number;
   };
-  /** The disk's size; rounded up to 512. ImageError `too-small` when the base does not fit. */
+  /** The disk's size; rounded up to 512. ImageError `refused` when the base does not fit. */
   readonly virtualBytes: number;
 }
 
@@ -43,13 +43,10 @@ function checkRequest(base: OverlayOptions['base'], virtualBytes: number): void 
   }
   if (virtualBytes < base.virtualBytes) {
     const text = `image ${base.path} has ${base.virtualBytes} bytes and does not fit a disk of ${virtualBytes}`;
-    throw new ImageError('too-small', text);
+    throw new ImageError('refused', text);
   }
   if (virtualBytes > maxOverlayBytes) {
-    throw new ImageError(
-      'too-large',
-      `a disk of ${virtualBytes} bytes is more than qcow2 can hold`,
-    );
+    throw new ImageError('refused', `a disk of ${virtualBytes} bytes is more than qcow2 can hold`);
   }
 }
 

@@ -50,8 +50,7 @@ const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
 /**
  * Opens a file of the allow-list for reading. All checks are made on the very file before it is opened, for a device
  * would act on that; the name is not used again.
- * Links are followed as long as they end inside an allowed directory. Throws ImageError `not-found`, `not-allowed`,
- * `not-regular` or `io`.
+ * Links are followed as long as they end inside an allowed directory. Throws ImageError.
  */
 export async function openAllowed(
   name: string,
@@ -59,7 +58,7 @@ export async function openAllowed(
   { signal }: Waiting,
 ): Promise<AllowedFile> {
   checkWaiting(`opening ${name}`, signal);
-  if (name === '' || name.includes('\0')) throw new ImageError('not-found', 'no file is named');
+  if (name === '' || name.includes('\0')) throw new ImageError('refused', 'no file is named');
   const dirs = await findRoots(roots);
   const paths = candidates(name, roots, dirs);
   for (const path of paths) {
@@ -67,7 +66,7 @@ export async function openAllowed(
     checkWaiting(`opening ${name}`, signal);
     if (real !== undefined) return openReal(path, real, dirs);
   }
-  throw new ImageError('not-found', `there is no file ${name}${whereOf(name, paths, roots)}`);
+  throw new ImageError('refused', `there is no file ${name}${whereOf(name, paths, roots)}`);
 }
 
 /**
@@ -109,8 +108,8 @@ async function findRoots(roots: ImageRoots): Promise<readonly Root[]> {
 }
 
 /**
- * The path without links; undefined when there is no such file. What lies outside the allow-list is `not-allowed`
- * whether it exists or not, so that nobody can ask us which files the host has.
+ * The path without links; undefined when there is no such file. What lies outside the allow-list is refused in the
+ * same way whether it exists or not, so that a job can't find out which files the host has.
  */
 async function findReal(path: string, dirs: readonly Root[]): Promise<string | undefined> {
   try {
@@ -157,7 +156,7 @@ function find(path: string, inside: string, root: string, dirs: readonly Root[])
     return findInRoot(root, inside);
   } catch (cause) {
     if (isErrno(cause, 'ENOENT', 'ENOTDIR')) {
-      throw new ImageError('not-found', `${path} went away while it was being opened`, { cause });
+      throw new ImageError('refused', `${path} went away while it was being opened`, { cause });
     }
     // A link was put there after the path had been resolved.
     if (isErrno(cause, 'EXDEV', 'ELOOP')) throw notAllowed(path, dirs, cause);
@@ -189,7 +188,7 @@ function check(
     // The stricter of two nested directories decides, as image_paths may well contain the allocation directories.
     if (stats.nlink !== 1 && holders.some(({ kind }) => kind === 'task')) {
       const text = `${path} has ${stats.nlink} names (hard links): in a directory that tasks write to it may be any file of the host`;
-      throw new ImageError('not-allowed', text);
+      throw new ImageError('refused', text);
     }
     return { path: found, stats };
   });
@@ -237,7 +236,7 @@ function kindOf(stats: Stats): string {
 }
 
 function notRegular(path: string, kind: string): ImageError {
-  return new ImageError('not-regular', `${path} is ${kind}, not a regular file`);
+  return new ImageError('refused', `${path} is ${kind}, not a regular file`);
 }
 
 function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
@@ -246,5 +245,5 @@ function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): Image
     .map(({ named }) => named)
     .join(', ');
   const text = `${path} is not inside the allowed directories (${places}), or leads out of them`;
-  return new ImageError('not-allowed', text, { cause });
+  return new ImageError('refused', text, { cause });
 }

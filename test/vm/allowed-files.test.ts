@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { readBytes } from '../../src/image/index.ts';
 import { allowedFiles } from '../../src/vm/devices/allowed-files.ts';
+import { kindOfRefusal } from '../support/refused.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const soon = () => ({ signal: AbortSignal.timeout(5000) });
@@ -67,11 +68,7 @@ function jobOn(
   const bytes = (name: string) => readBytes(name, roots, { maxBytes: 1000 }, soon());
   return {
     at,
-    read: (name) =>
-      bytes(name).then(
-        (it) => Buffer.from(it).toString(),
-        (error: { readonly code: string }) => error.code,
-      ),
+    read: (name) => bytes(name).then((it) => Buffer.from(it).toString(), kindOfRefusal),
     message: (name) =>
       bytes(name).then(
         () => 'no failure',
