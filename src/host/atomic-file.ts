@@ -6,7 +6,7 @@ import { hostError } from './error.ts';
 /**
  * Replaces a file whole: whoever reads the path sees the old content or the new one, never a part. `mode` is exact, the
  * umask does not count. Nothing is synced: a kill of this process at any moment leaves the path whole and at most a
- * draft beside it, whose name begins with a dot; a power cut may leave the file empty. Throws HostError 'file'.
+ * draft beside it, whose name begins with a dot; a power cut may leave the file empty. Throws HostError.
  */
 export async function writeAtomic(
   path: string,
@@ -19,7 +19,7 @@ export async function writeAtomic(
     await rename(draft, path);
   } catch (error) {
     await rm(draft, { force: true });
-    throw hostError('file', `writing ${path}`, error);
+    throw hostError(`writing ${path}`, error);
   }
 }
 

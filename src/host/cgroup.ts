@@ -110,7 +110,7 @@ export function weightOfShares(shares: number): number {
   );
 }
 
-/** Sets the limits, then moves the process with all its threads. Throws HostError 'cgroup'. */
+/** Sets the limits, then moves the process with all its threads. Throws HostError. */
 export function joinCgroup(plan: CgroupPlan, pid: number): void {
   for (const { file, value } of plan.writes) {
     write(file, value);
@@ -134,7 +134,7 @@ function write(file: string, value: string): void {
   } catch (error) {
     const errno = errnoOf(error);
     const what = `writing ${value} to ${file}: ${errno ?? String(error)}`;
-    throw new HostError('cgroup', what, { cause: error, errno });
+    throw new HostError(what, { cause: error, errno });
   }
 }
 

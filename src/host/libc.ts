@@ -90,7 +90,7 @@ export function attemptAside(name: LibcFunction, ...values: readonly Argument[])
   });
 }
 
-/** The same as attempt, where failure is an error: HostError 'libc' saying `<what>: <errno>`. */
+/** The same as attempt, where failure is an error: HostError saying `<what>: <errno>`. */
 export function must(what: string, name: LibcFunction, ...values: readonly Argument[]): number {
   const { value, errno } = attempt(name, ...values);
   if (errno !== undefined) throw libcError(what, errno);
@@ -98,7 +98,7 @@ export function must(what: string, name: LibcFunction, ...values: readonly Argum
 }
 
 export function libcError(what: string, errno: string): HostError {
-  return new HostError('libc', `${what}: ${errno}`, { errno });
+  return new HostError(`${what}: ${errno}`, { errno });
 }
 
 function bind(): Bound {
@@ -113,7 +113,7 @@ function bind(): Bound {
 
 function asKoffi(exports: unknown): typeof Koffi {
   if (typeof exports !== 'object' || exports === null || !('load' in exports)) {
-    throw new HostError('libc', 'what was loaded as koffi has no load()');
+    throw new HostError('what was loaded as koffi has no load()');
   }
   return exports as typeof Koffi;
 }

@@ -5,7 +5,7 @@ const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes
 const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;
 const highestCore = 8191;
 
-/** Runs thread `tid` on these cores only. Throws HostError 'libc' (ESRCH: no such thread, EINVAL: no such core). */
+/** Runs thread `tid` on these cores only. Throws HostError (ESRCH: no such thread, EINVAL: no such core). */
 export function setAffinity(tid: number, cores: readonly number[]): void {
   const mask = Buffer.alloc((Math.max(0, ...cores) >> 6) * 8 + 8); // whole 64-bit words, as the kernel wants it
   for (const core of cores) {
@@ -37,7 +37,7 @@ export interface ProcessLimits {
 }
 
 /**
- * Limits a running process from outside; what is not named stays as it is. Throws HostError 'libc', with EPERM for a
+ * Limits a running process from outside; what is not named stays as it is. Throws HostError, with EPERM for a
  * process of another user unless we have CAP_SYS_RESOURCE, which root in a container may lack.
  */
 export function limitProcess(pid: number, limits: ProcessLimits): void {

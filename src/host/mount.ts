@@ -22,7 +22,7 @@ export interface TmpfsOptions {
 
 /**
  * An empty file system in memory: nosuid, nodev, noexec, and never swapped out where the kernel can promise that (Linux
- * 6.4). Throws HostError 'libc'.
+ * 6.4). Throws HostError.
  */
 export function mountTmpfs(target: string, { sizeBytes, mode, maxFiles }: TmpfsOptions): void {
   const files = maxFiles === undefined ? '' : `,nr_inodes=${maxFiles}`;
@@ -35,7 +35,7 @@ export function mountTmpfs(target: string, { sizeBytes, mode, maxFiles }: TmpfsO
   else if (errno !== undefined) throw libcError(`mounting a tmpfs on ${target}`, errno);
 }
 
-/** Shows the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError 'libc'. */
+/** Shows the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError. */
 export function bindMountReadOnly(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
   // A bind takes the flags of its source; only a remount of the bind itself can add some.
@@ -46,7 +46,7 @@ export function bindMountReadOnly(source: string, target: string): void {
   throw libcError(`making the mount on ${target} read-only`, errno);
 }
 
-/** Takes away what is mounted on `target`, at once even when in use. Fine when nothing is. Throws HostError 'libc'. */
+/** Takes away what is mounted on `target`, at once even when in use. Fine when nothing is. Throws HostError. */
 export function unmount(target: string): void {
   const { errno } = attempt('umount2', target, unmountDetach | unmountNoFollow);
   if (errno !== undefined && !nothingThere.has(errno)) {

@@ -12,7 +12,7 @@ const loaded = new Map<NativeName, unknown>();
 
 /**
  * What the native part of a package exports. Run from sources it comes out of node_modules; inside a single executable
- * it is the asset `<name>.node`. Loaded on the first call. Throws HostError 'libc'.
+ * it is the asset `<name>.node`. Loaded on the first call. Throws HostError.
  */
 export function loadNative(name: NativeName): unknown {
   if (!loaded.has(name)) loaded.set(name, isSea() ? loadAsset(name) : loadInstalled(name));
@@ -29,7 +29,7 @@ function loadInstalled(name: NativeName): unknown {
     if (typeof build !== 'function') throw new TypeError('node-gyp-build is not a function');
     return build(dirname(manifest));
   } catch (error) {
-    throw new HostError('libc', `cannot load the native part of ${name}`, { cause: error });
+    throw new HostError(`cannot load the native part of ${name}`, { cause: error });
   }
 }
 
@@ -61,7 +61,6 @@ export function loadBytes(
     }
   }
   throw new HostError(
-    'libc',
     `no directory to load the native part of ${name} from: ${failures.map(String).join('; ')}`,
     { cause: new AggregateError(failures) },
   );

@@ -130,7 +130,7 @@ async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<read
   if (hanging.has(key)) return [];
   if (hanging.size >= mostHanging) {
     const others = [...hanging].map((it) => it.split(' ')[0]).join(' and ');
-    throw new HostError('process', `looking for processes: the memory of ${others} can't be read`);
+    throw new HostError(`looking for processes: the memory of ${others} can't be read`);
   }
   const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   hanging.add(key);

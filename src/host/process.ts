@@ -55,7 +55,7 @@ function readStat(pid: number): ProcessStat | undefined {
   } catch (error) {
     // ESRCH: it went between open and read.
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
-    throw new HostError('process', `reading the state of process ${pid}`, { cause: error });
+    throw new HostError(`reading the state of process ${pid}`, { cause: error });
   }
 }
 

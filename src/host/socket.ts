@@ -26,7 +26,7 @@ const longestName = 15;
 
 /**
  * A Unix stream socket that listens at `path`, mode 0600: connecting needs write permission on it. The path may have at
- * most 107 bytes; an existing file is EADDRINUSE. Returns the descriptor. Throws HostError 'libc'.
+ * most 107 bytes; an existing file is EADDRINUSE. Returns the descriptor. Throws HostError.
  */
 export function listenUnix(path: string): number {
   const address = unixAddress(path);
@@ -46,7 +46,7 @@ export function listenUnix(path: string): number {
 
 /**
  * A connection to the Unix stream socket that listens at `path`: for handing to a child, as Node's own sockets can't be.
- * Returns the descriptor, in blocking mode. Throws HostError 'libc'.
+ * Returns the descriptor, in blocking mode. Throws HostError.
  */
 export function connectUnix(path: string): number {
   const address = unixAddress(path);
@@ -63,7 +63,7 @@ export function connectUnix(path: string): number {
 function unixAddress(path: string): Buffer {
   const name = Buffer.from(path);
   if (name.length === 0 || name.length > longestUnixPath || name.includes(0)) {
-    throw new HostError('libc', `a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
+    throw new HostError(`a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
       errno: 'ENAMETOOLONG',
     });
   }
@@ -83,10 +83,10 @@ export interface UdpSocketOptions {
   readonly broadcast: boolean;
 }
 
-/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which takes it over. Throws HostError 'libc'. */
+/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which takes it over. Throws HostError. */
 export function udpSocket(options: UdpSocketOptions): number {
   const { device, address, port, broadcast } = options;
-  if (!isIPv4(address)) throw new HostError('libc', `not an IPv4 address: ${address}`);
+  if (!isIPv4(address)) throw new HostError(`not an IPv4 address: ${address}`);
   const where = `${address}:${port}${device === undefined ? '' : ` on ${device}`}`;
   const type = typeDatagram | typeCloexec | typeNonBlocking;
   const fd = must('making a datagram socket', 'socket', familyInet, type, 0);
@@ -130,7 +130,7 @@ export function openTap(
 ): { readonly fd: number; readonly name: string } {
   const bytes = Buffer.from(name);
   if (bytes.length === 0 || bytes.length > longestName || bytes.includes(0)) {
-    throw new HostError('libc', `a link name has 1 to ${longestName} bytes: ${name}`);
+    throw new HostError(`a link name has 1 to ${longestName} bytes: ${name}`);
   }
   const fd = openPath('/dev/net/tun', constants.O_RDWR | constants.O_NONBLOCK);
   try {

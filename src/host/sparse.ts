@@ -19,7 +19,7 @@ const clones = new KeyedQueue();
 
 /**
  * Makes the destination share all blocks of the source: false where the file system can't. A million extents take 26 s,
- * so it is done aside; when the signal comes first, the kernel goes on by itself. Throws HostError 'libc'.
+ * so it is done aside; when the signal comes first, the kernel goes on by itself. Throws HostError.
  */
 export function ficlone(destFd: number, sourceFd: number, waiting: Waiting): Promise<boolean> {
   const clone = clones.run('', () => {
@@ -61,13 +61,13 @@ export function seekHole(fd: number, offset: number): number {
 
 /**
  * Takes blocks for a range of a file, also beyond its end, which stays where it is: later writes there find room, however
- * full the file system is by then. Throws HostError 'libc', with ENOSPC where there is no room now.
+ * full the file system is by then. Throws HostError, with ENOSPC where there is no room now.
  */
 export function reserveSpace(fd: number, offset: number, length: number): void {
   must(`reserving room in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
 }
 
-/** Gives the blocks of a range back to the file system; it reads as zeros afterwards. Throws HostError 'libc'. */
+/** Gives the blocks of a range back to the file system; it reads as zeros afterwards. Throws HostError. */
 export function punchHole(fd: number, offset: number, length: number): void {
   if (length === 0) return;
   const mode = fallocateKeepSize | fallocatePunchHole;

@@ -32,7 +32,7 @@ export interface SpawnOptions {
  * Starts a program that outlives this one: own session and process group, nothing of ours but the descriptors in
  * `stdio` (number n of the list becomes descriptor n there; ours stay open and are the caller's to close). O_NONBLOCK is
  * switched off on the open files that become 0, 1 and 2, for everyone who shares them. It leaves no core file. Resolves
- * once the program really runs; throws HostError 'spawn' naming it and the reason (ENOENT, EACCES).
+ * once the program really runs; throws HostError naming it and the reason (ENOENT, EACCES).
  */
 export async function spawnDetached(
   options: SpawnOptions & {
@@ -57,7 +57,7 @@ export async function spawnDetached(
   });
   await started(child, options.program);
   if (identity === undefined) {
-    throw new HostError('spawn', `${options.program} was started and is nowhere to be found`);
+    throw new HostError(`${options.program} was started and is nowhere to be found`);
   }
   return { identity, exit };
 }
@@ -92,7 +92,7 @@ function started(child: ChildProcess, program: string): Promise<void> {
 function spawnError(program: string, error: unknown): HostError {
   const errno = errnoOf(error);
   const reason = errno ?? (error instanceof Error ? error.message : String(error));
-  return new HostError('spawn', `starting ${program}: ${reason}`, { cause: error, errno });
+  return new HostError(`starting ${program}: ${reason}`, { cause: error, errno });
 }
 
 export interface RunOptions extends SpawnOptions {
@@ -112,7 +112,7 @@ const mebibyte = 1 << 20;
 
 /**
  * Runs a program to its end and returns what it said; an exit code is an answer, not an error. When the signal aborts or
- * the output grows too long, the program and what it started in its group are killed. Throws HostError 'spawn' (did not
+ * the output grows too long, the program and what it started in its group are killed. Throws HostError (did not
  * start) or 'process' (was killed by us; the cause is the signal's reason).
  */
 export async function runProgram(options: RunOptions, waiting: Waiting): Promise<RunResult> {
@@ -136,7 +136,7 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
   waiting.signal.addEventListener('abort', onAbort, { once: true });
   if (waiting.signal.aborted) onAbort();
   const tooMuch = (): void =>
-    stop(new HostError('process', `${program} said more than ${maxOutputBytes} bytes`));
+    stop(new HostError(`${program} said more than ${maxOutputBytes} bytes`));
   const stdout = collect(child.stdout, maxOutputBytes, tooMuch);
   const stderr = collect(child.stderr, maxOutputBytes, tooMuch);
   // A program may end without reading its input; that shows in its exit code.
@@ -150,7 +150,7 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
 function stopped(program: string, { signal }: Waiting): HostError {
   const cause: unknown = signal.reason;
   const why = cause instanceof Error ? cause.message : String(cause);
-  return new HostError('process', `${program} was stopped: ${why}`, { cause });
+  return new HostError(`${program} was stopped: ${why}`, { cause });
 }
 
 function killGroup(child: ChildProcess): void {

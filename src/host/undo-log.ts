@@ -50,7 +50,7 @@ export class UndoLog<Step> implements AsyncDisposable {
 
   /**
    * Opens the log at `path`, making it (mode 0600) when missing. What an earlier process wrote is there as `steps`; a
-   * last line it was killed in the middle of does not count. Throws HostError 'undo' for a file that is no such log.
+   * last line it was killed in the middle of does not count. Throws HostError for a file that is no such log.
    */
   static async open<Step>(
     path: string,
@@ -60,7 +60,7 @@ export class UndoLog<Step> implements AsyncDisposable {
     try {
       await using _ = await open(path, constants.O_RDONLY | constants.O_CREAT, 0o600);
     } catch (error) {
-      throw hostError('undo', `making the undo log ${path}`, error);
+      throw hostError(`making the undo log ${path}`, error);
     }
     return await UndoLog.reopen(path, undo, options);
   }
@@ -85,7 +85,7 @@ export class UndoLog<Step> implements AsyncDisposable {
     return await action();
   }
 
-  /** Puts a step on disk whose action is done elsewhere. Throws HostError 'undo'. */
+  /** Puts a step on disk whose action is done elsewhere. Throws HostError. */
   async note(step: Step): Promise<void> {
     await this.#inTurn(async () => {
       await this.#append({ do: step });
@@ -159,13 +159,13 @@ export class UndoLog<Step> implements AsyncDisposable {
       this.#bytes += line.length;
     } catch (error) {
       if ('done' in entry && errnoOf(error) === 'ENOENT') return;
-      throw hostError('undo', `writing to the undo log ${this.#path}`, error);
+      throw hostError(`writing to the undo log ${this.#path}`, error);
     }
   }
 
   async #empty(): Promise<void> {
     await truncate(this.#path, 0).catch((error: unknown) => {
-      if (errnoOf(error) !== 'ENOENT') throw hostError('undo', `emptying ${this.#path}`, error);
+      if (errnoOf(error) !== 'ENOENT') throw hostError(`emptying ${this.#path}`, error);
     });
     this.#bytes = 0;
     this.#torn = false;
@@ -173,7 +173,7 @@ export class UndoLog<Step> implements AsyncDisposable {
   }
 }
 
-/** What a log says without opening it for work: for looking around. Missing is empty. Throws HostError 'undo'. */
+/** What a log says without opening it for work: for looking around. Missing is empty. Throws HostError. */
 export async function readUndoLog<Step>(
   path: string,
   decode: (json: unknown) => Step,
@@ -189,7 +189,7 @@ async function readLog<Step>(
     return parseLog(await readFile(path), decode);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return parseLog(Buffer.alloc(0), decode);
-    throw hostError('undo', `reading the undo log ${path}`, error);
+    throw hostError(`reading the undo log ${path}`, error);
   }
 }
 
@@ -212,7 +212,7 @@ function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content
     const entry = parseEntry(bytes.toString('utf8', at, end));
     if (entry === undefined) {
       if (end === bytes.length - 1) break;
-      throw new HostError('undo', `line ${line} is broken`);
+      throw new HostError(`line ${line} is broken`);
     }
     if ('done' in entry) pending.delete(Number(entry.done));
     else {

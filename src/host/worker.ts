@@ -1,6 +1,6 @@
 import { getAsset, isSea } from 'node:sea';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
-import { HostError } from './error.ts';
+import { errnoOf, HostError } from './error.ts';
 import type { Waiting } from './waiting.ts';
 
 /** A program for a thread of its own: it takes its workerData and answers once, on its parentPort. */
@@ -23,7 +23,7 @@ const stackMiB = 4;
 
 /**
  * Runs a program on data that may take it any time and any memory, and gives its answer. The thread is there for this
- * one question and is ended in the middle of whatever it does. HostError 'worker' where it passes its limits; rejects
+ * one question and is ended in the middle of whatever it does. HostError `worker-limit` where it passes its limits; rejects
  * with the signal's reason.
  */
 export async function askWorker(
@@ -39,9 +39,9 @@ export async function askWorker(
     return await answerOf(worker, AbortSignal.any([signal, deadline]));
   } catch (error) {
     signal.throwIfAborted();
-    if (deadline.aborted) throw new HostError('worker', `it takes more than ${limits.ms} ms`);
-    if (isOutOfMemory(error)) {
-      throw new HostError('worker', `it takes more than ${limits.heapMiB} MiB of memory`);
+    if (deadline.aborted) throw beyondLimit(`${limits.ms} ms`);
+    if (errnoOf(error) === 'ERR_WORKER_OUT_OF_MEMORY') {
+      throw beyondLimit(`${limits.heapMiB} MiB of memory`);
     }
     throw error;
   } finally {
@@ -72,6 +72,6 @@ function answerOf(worker: Worker, signal: AbortSignal): Promise<unknown> {
   return promise;
 }
 
-function isOutOfMemory(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY';
+function beyondLimit(limit: string): HostError {
+  return new HostError(`it takes more than ${limit}`, { code: 'worker-limit' });
 }

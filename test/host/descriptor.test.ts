@@ -64,10 +64,7 @@ test('opening what is not there says what, and why', (t) => {
   assert.throws(
     () => openPath(path, constants.O_RDONLY),
     (error) =>
-      error instanceof HostError &&
-      error.code === 'file' &&
-      error.errno === 'ENOENT' &&
-      error.message.includes(path),
+      error instanceof HostError && error.errno === 'ENOENT' && error.message.includes(path),
   );
 });
 

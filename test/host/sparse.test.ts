@@ -59,6 +59,6 @@ test('a descriptor that is not open is an error with its errno', async () => {
   const waiting = { signal: AbortSignal.timeout(5000) };
   await assert.rejects(ficlone(-1, -1, waiting), { name: 'HostError', errno: 'EBADF' });
   for (const act of [() => seekHole(-1, 0), () => seekData(-1, 0), () => punchHole(-1, 0, 1)]) {
-    assert.throws(act, { name: 'HostError', code: 'libc', errno: 'EBADF' });
+    assert.throws(act, { name: 'HostError', errno: 'EBADF' });
   }
 });

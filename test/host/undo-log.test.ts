@@ -241,7 +241,7 @@ for (const [name, text] of Object.entries(badLogs)) {
     const { path, open } = bench(t);
     writeFileSync(path, text);
     const named = (error: unknown): boolean =>
-      error instanceof HostError && error.code === 'undo' && error.message.includes(path);
+      error instanceof HostError && error.message.includes(path);
     await assert.rejects(open(), named);
     await assert.rejects(readUndoLog(path, decode), named);
     assert.equal(readFileSync(path, 'utf8'), text, 'and the log stays as it was');
@@ -257,7 +257,7 @@ test('looking at a log changes nothing, and a missing one is empty', async (t) =
   const before = readFileSync(path);
   await readUndoLog(path, decode);
   assert.deepEqual(readFileSync(path), before);
-  await assert.rejects(readUndoLog(dir, decode), { code: 'undo', errno: 'EISDIR' });
+  await assert.rejects(readUndoLog(dir, decode), { name: 'HostError', errno: 'EISDIR' });
 });
 
 test('no step is taken when it cannot be written down', async (t) => {
@@ -268,7 +268,7 @@ test('no step is taken when it cannot be written down', async (t) => {
   const act = (): void => {
     acted = true;
   };
-  await assert.rejects(log.perform(step('a'), act), { code: 'undo', errno: 'ENOENT' });
+  await assert.rejects(log.perform(step('a'), act), { name: 'HostError', errno: 'ENOENT' });
   assert.ok(!acted);
   assert.deepEqual(log.steps, []);
 });

@@ -78,6 +78,6 @@ test('a program that can not be started leaves this process at home, too', async
   if (!isRoot(t)) return;
   const home = namespaces('self');
   const start = spawnDetached({ program: '/no/such', args: [], stdio: [], alone: true });
-  await assert.rejects(start, { code: 'spawn', errno: 'ENOENT' });
+  await assert.rejects(start, { name: 'HostError', errno: 'ENOENT' });
   assert.deepEqual(namespaces('self'), home);
 });

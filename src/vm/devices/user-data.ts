@@ -30,7 +30,7 @@ async function checkInThread(userData: UserData, waiting: Waiting): Promise<read
     const problems = await askWorker(program, userData, limits, waiting);
     return Array.isArray(problems) ? problems.map(String) : [];
   } catch (error) {
-    if (!(error instanceof HostError) || error.code !== 'worker') throw error;
+    if (!(error instanceof HostError) || error.code !== 'worker-limit') throw error;
     throw new VmError(
       'seed',
       `user_data: the check was given up, for ${error.message}; cloud-init would take far longer: ` +

@@ -25,7 +25,7 @@ export class Ownership implements Disposable {
     this.#end = watchOrPoll(path, look);
   }
 
-  /** Takes the VM over. Throws HostError 'file' when the VM's directory is gone. */
+  /** Takes the VM over. Throws HostError when the VM's directory is gone. */
   static take(path: string, onLost: () => void): Ownership {
     return new Ownership(path, onLost);
   }

@@ -3,7 +3,7 @@ import { openPath, seekData } from '#host';
 
 /**
  * The end of a file that grows: its last `mostBytes` at most, and nothing of the hole that is left at its front where
- * somebody bounded it. Throws HostError 'file' for one that can't be opened.
+ * somebody bounded it. Throws HostError for one that can't be opened.
  */
 export function readTail(path: string, mostBytes: number): Buffer {
   const fd = openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW);
