@@ -13,6 +13,7 @@ import { ConsolePipe } from './console-pipe.ts';
 import { allocationDirectories, type JobKind, publishedPorts, taskConfig } from './job.ts';
 
 const firstPort = 20_000;
+const stormAtOnce = 1000;
 
 export interface StartedVm {
   readonly id: string;
@@ -135,10 +136,15 @@ export class DriverPath implements AsyncDisposable {
     return answered - began;
   }
 
-  /** Small calls, all at the same time. */
+  /**
+   * Small calls, a thousand at a time: with many more this client and the plugin may both wait until the other one reads,
+   * since Node reads no HTTP/2 while its own writing waits. The agent's client always reads.
+   */
   async storm(calls: number): Promise<void> {
     const ask = () => this.#client.call(Driver.method.capabilities, {});
-    await Promise.all(Array.from({ length: calls }, ask));
+    for (let left = calls; left > 0; left -= stormAtOnce) {
+      await Promise.all(Array.from({ length: Math.min(left, stormAtOnce) }, ask));
+    }
   }
 
   /** Resident memory of the plugin, in MiB: all of it, or what is its own, without the pages of its executable. */
