@@ -4,7 +4,7 @@ import { type Commands, decodeAnswer } from './commands.ts';
 import { QmpError } from './error.ts';
 import { EventQueue } from './event-queue.ts';
 import { FrameReader, formatCommand } from './frame.ts';
-import { parseMessage, type QemuVersion, type QmpEvent, type QmpMessage } from './message.ts';
+import { parseMessage, type QmpEvent, type QmpMessage } from './message.ts';
 
 /** The last parameter of whatever can wait: the signal is also the deadline. */
 export interface Waiting {
@@ -34,9 +34,9 @@ export class QmpClient implements AsyncDisposable {
   readonly #frames = new FrameReader();
   readonly #calls = new Map<unknown, Call>();
   readonly #queues = new Set<EventQueue>();
-  readonly #greeting = Promise.withResolvers<QemuVersion>();
+  readonly #greeting = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
-  #version: QemuVersion | undefined;
+  #greeted = false;
   #lastId = 0;
   /** Why the session ended, and whether it broke; undefined while it lasts. The first cause stays. */
   #end: { readonly error: QmpError; readonly broke: boolean } | undefined;
@@ -62,7 +62,7 @@ export class QmpClient implements AsyncDisposable {
   static async negotiate(socket: Socket, waiting: Waiting): Promise<QmpClient> {
     const client = new QmpClient(socket);
     try {
-      client.#version = await client.#awaitGreeting(waiting);
+      await client.#awaitGreeting(waiting);
       await client.#call('qmp_capabilities', {}, waiting);
       return client;
     } catch (error) {
@@ -87,12 +87,6 @@ export class QmpClient implements AsyncDisposable {
       if (chunk.length >= muchBytes) this.#giveWay();
     });
     if (socket.destroyed || socket.readableEnded) closed();
-  }
-
-  /** QEMU's version, from the greeting. */
-  get version(): QemuVersion {
-    if (this.#version === undefined) throw new Error('a QMP client is only handed out greeted');
-    return this.#version;
   }
 
   /**
@@ -134,13 +128,13 @@ export class QmpClient implements AsyncDisposable {
     if (!this.#socket.closed) await once(this.#socket, 'close').catch(ignore);
   }
 
-  async #awaitGreeting(waiting: Waiting): Promise<QemuVersion> {
+  async #awaitGreeting(waiting: Waiting): Promise<void> {
     const abort = (): void =>
       this.#greeting.reject(gaveUp('waiting for the QMP greeting', waiting));
     waiting.signal.addEventListener('abort', abort, { once: true });
     if (waiting.signal.aborted) abort();
     try {
-      return await this.#greeting.promise;
+      await this.#greeting.promise;
     } finally {
       waiting.signal.removeEventListener('abort', abort);
     }
@@ -207,9 +201,9 @@ export class QmpClient implements AsyncDisposable {
   #route(message: QmpMessage, bytes: number): void {
     switch (message.kind) {
       case 'greeting':
-        if (this.#version !== undefined) throw new QmpError('protocol', 'QEMU greeted twice');
-        this.#version = message.version;
-        this.#greeting.resolve(message.version);
+        if (this.#greeted) throw new QmpError('protocol', 'QEMU greeted twice');
+        this.#greeted = true;
+        this.#greeting.resolve();
         return;
       case 'reply':
         // No such call: its caller gave up before the answer came.
@@ -227,14 +221,14 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #routeError(message: QmpMessage & { readonly kind: 'error' }): void {
-    const { id, errorClass, description } = message;
+    const { id, description } = message;
     if (id === undefined && this.#calls.size > 0) {
       // QEMU could not parse what it was sent, so one of these calls will never be answered.
       throw new QmpError('protocol', `QEMU did not understand a command: ${description}`);
     }
     const call = this.#calls.get(id);
     const text = `QEMU refused ${call?.command}: ${description}`;
-    call?.reject(new QmpError('command', text, { errorClass }));
+    call?.reject(new QmpError('command', text));
   }
 
   #finishAtEnd(): void {

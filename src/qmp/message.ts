@@ -8,22 +8,11 @@ export interface QmpEvent {
   readonly atMs: number;
 }
 
-export interface QemuVersion {
-  readonly major: number;
-  readonly minor: number;
-  readonly micro: number;
-}
-
 /** One line from QEMU. `id` is undefined where QEMU could not tell which command it answers. */
 export type QmpMessage =
-  | { readonly kind: 'greeting'; readonly version: QemuVersion }
+  | { readonly kind: 'greeting' }
   | { readonly kind: 'reply'; readonly id: unknown; readonly value: unknown }
-  | {
-      readonly kind: 'error';
-      readonly id: unknown;
-      readonly errorClass: string;
-      readonly description: string;
-    }
+  | { readonly kind: 'error'; readonly id: unknown; readonly description: string }
   | { readonly kind: 'event'; readonly event: QmpEvent };
 
 /** Characters of a refusal; it goes into errors, and from there into logs and a task's events. */
@@ -102,21 +91,13 @@ function parseReply(value: Readonly<Record<string, unknown>>): QmpMessage | unde
 function parseRefusal(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
   const { error, id } = value;
   if (!isRecord(error)) return undefined;
-  const { class: errorClass, desc } = error;
-  if (typeof errorClass !== 'string' || typeof desc !== 'string') return undefined;
-  return { kind: 'error', id, errorClass, description: desc.slice(0, maxDescription) };
+  const { desc } = error;
+  if (typeof desc !== 'string') return undefined;
+  return { kind: 'error', id, description: desc.slice(0, maxDescription) };
 }
 
 function parseGreeting(value: Readonly<Record<string, unknown>>): QmpMessage | undefined {
-  const body = value.QMP;
-  const version = isRecord(body) ? body.version : undefined;
-  const qemu = isRecord(version) ? version.qemu : undefined;
-  if (!isRecord(qemu)) return undefined;
-  const { major, minor, micro } = qemu;
-  if (typeof major !== 'number' || typeof minor !== 'number' || typeof micro !== 'number') {
-    return undefined;
-  }
-  return { kind: 'greeting', version: { major, minor, micro } };
+  return isRecord(value.QMP) ? { kind: 'greeting' } : undefined;
 }
 
 function unknownLine(text: string): QmpError {

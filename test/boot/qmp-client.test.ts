@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -24,63 +23,44 @@ async function collect(events: AsyncIterable<QmpEvent>): Promise<string[]> {
 test('QEMU: every query of the command table is answered as the table says', async (t) => {
   const machine = await startQemu(t, [
     ...q35,
-    ...['-smp', '2', '-device', '{"driver":"virtio-balloon-pci","id":"balloon0"}'],
+    ...['-device', '{"driver":"virtio-serial-pci"}', '-chardev', 'null,id=agent'],
+    ...['-device', '{"driver":"virtserialport","chardev":"agent"}'],
     ...['-blockdev', '{"driver":"null-co","node-name":"disk0","size":1048576}'],
     ...['-device', '{"driver":"virtio-blk-pci","drive":"disk0","id":"vda"}'],
-    ...['-chardev', 'ringbuf,id=console,size=4096', '-serial', 'chardev:console'],
   ]);
   if (machine === undefined) return;
   const { qmp } = machine;
-  const { qemu } = await qmp.execute('query-version', {}, soon());
-  assert.deepEqual(qemu, qmp.version);
   assert.deepEqual(await qmp.execute('query-status', {}, soon()), {
     status: 'prelaunch',
     running: false,
   });
-  assert.equal((await qmp.execute('query-kvm', {}, soon())).enabled, false);
-  const cpus = await qmp.execute('query-cpus-fast', {}, soon());
-  assert.deepEqual(
-    cpus.map((cpu) => cpu['cpu-index']),
-    [0, 1],
-  );
-  for (const cpu of cpus) {
-    assert.ok(existsSync(`/proc/${machine.process.pid}/task/${cpu['thread-id']}`));
-  }
-  const memory = await qmp.execute('query-memory-size-summary', {}, soon());
-  assert.deepEqual(memory, { 'base-memory': 64 * 2 ** 20, 'plugged-memory': 0 });
-  assert.deepEqual(await qmp.execute('query-balloon', {}, soon()), { actual: 64 * 2 ** 20 });
-  const [stats] = await qmp.execute('query-blockstats', { 'query-nodes': false }, soon());
-  assert.match(stats?.qdev ?? '', /vda/);
-  assert.equal(stats?.stats.wr_bytes, 0);
+  const ports = await qmp.execute('query-chardev', {}, soon());
+  assert.equal(ports.find(({ label }) => label === 'agent')?.['frontend-open'], false);
   const [node] = await qmp.execute('query-named-block-nodes', { flat: true }, soon());
   assert.equal(node?.['node-name'], 'disk0');
-  assert.equal(node?.image['virtual-size'], 1048576);
-  assert.equal(await qmp.execute('ringbuf-read', { device: 'console', size: 100 }, soon()), '');
-  const hmp = { 'command-line': 'info status' };
-  assert.match(await qmp.execute('human-monitor-command', hmp, soon()), /paused/);
+  assert.match(node.file, /null-co/);
+  const vda = { path: '/machine/peripheral/vda', property: 'type' };
+  assert.equal(await qmp.execute('qom-get', vda, soon()), 'virtio-blk-pci');
 });
 
-test('QEMU: the schema, 200 KB in one line, comes through', async (t) => {
-  const machine = await startQemu(t, ['-M', 'none']);
+test('QEMU: an answer of 200 KB in one line comes through', async (t) => {
+  const disks = Array.from({ length: 300 }, (_, index) => `disk${index}`);
+  const machine = await startQemu(t, [
+    ...['-M', 'none'],
+    ...disks.flatMap((name) => ['-blockdev', `{"driver":"null-co","node-name":"${name}"}`]),
+  ]);
   if (machine === undefined) return;
-  const schema = await machine.qmp.execute('query-qmp-schema', {}, soon());
-  assert.ok(schema.length > 500);
+  const nodes = await machine.qmp.execute('query-named-block-nodes', { flat: true }, soon());
+  assert.deepEqual(nodes.map((node) => node['node-name']).toSorted(), disks.toSorted());
 });
 
 test('QEMU: balloon statistics that are not available are told from large ones', async (t) => {
   const path = '/machine/peripheral/balloon0';
-  const machine = await startQemu(t, [
-    ...q35,
-    ...['-device', '{"driver":"virtio-balloon-pci","id":"balloon0"}'],
-  ]);
+  const balloon = { driver: 'virtio-balloon-pci', id: 'balloon0' };
+  const polled = { ...balloon, 'guest-stats-polling-interval': 1 };
+  const machine = await startQemu(t, [...q35, '-device', JSON.stringify(polled)]);
   if (machine === undefined) return;
-  const { qmp } = machine;
-  await qmp.execute(
-    'qom-set',
-    { path, property: 'guest-stats-polling-interval', value: 1 },
-    soon(),
-  );
-  const answer = await qmp.execute('qom-get', { path, property: 'guest-stats' }, soon());
+  const answer = await machine.qmp.execute('qom-get', { path, property: 'guest-stats' }, soon());
   assert.ok(typeof answer === 'object' && answer !== null && 'stats' in answer);
   const stats = Object.entries(answer.stats ?? {});
   assert.ok(stats.length > 5);
@@ -90,40 +70,35 @@ test('QEMU: balloon statistics that are not available are told from large ones',
   }
 });
 
-test('QEMU: cont, stop, reset and power-down bring their events in order', async (t) => {
+test('QEMU: cont, power-down and quit bring their events in order', async (t) => {
   const machine = await startQemu(t, q35);
   if (machine === undefined) return;
   const { qmp } = machine;
   const events = qmp.events();
-  const actions = { panic: 'pause', reboot: 'reset', shutdown: 'poweroff' } as const;
-  await qmp.execute('set-action', actions, soon());
   await qmp.execute('cont', {}, soon());
   assert.equal((await qmp.execute('query-status', {}, soon())).status, 'running');
-  await qmp.execute('stop', {}, soon());
-  await qmp.execute('system_reset', {}, soon());
-  await qmp.execute('cont', {}, soon());
   await qmp.execute('system_powerdown', {}, soon());
   await qmp.execute('quit', {}, soon());
   const seen = await collect(events);
-  const expected = ['RESUME', 'STOP', 'RESET', 'RESUME', 'POWERDOWN', 'SHUTDOWN'];
+  const expected = ['RESUME', 'POWERDOWN', 'SHUTDOWN'];
   assert.deepEqual(
     seen.filter((name) => expected.includes(name)),
     expected,
   );
 });
 
-test('QEMU: refusals keep their class', async (t) => {
+test('QEMU: refusals come with their reason', async (t) => {
   const machine = await startQemu(t, ['-M', 'none']);
   if (machine === undefined) return;
   const resize = { 'node-name': 'nosuch', size: 512 };
   await assert.rejects(machine.qmp.execute('block_resize', resize, soon()), {
     code: 'command',
-    errorClass: 'GenericError',
+    message: /nosuch/,
   });
   const missing = { path: '/machine/peripheral/none', property: 'x' };
   await assert.rejects(machine.qmp.execute('qom-get', missing, soon()), {
     code: 'command',
-    errorClass: 'DeviceNotFound',
+    message: /\/machine\/peripheral\/none/,
   });
 });
 

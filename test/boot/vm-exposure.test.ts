@@ -16,6 +16,7 @@ import type { VmSpec } from '#spec';
 import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
 import { findProgram } from '../support/programs.ts';
+import { sendCommand } from '../support/qmp-commands.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
 
@@ -129,8 +130,8 @@ test('nobody but root reaches a file, a socket or a name of a task through what 
   const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));
   assert.deepEqual(held(), directories);
   await virtualizer[Symbol.asyncDispose]();
+  await sendCommand(socket, 'system_reset', {}, soon());
   await using qmp = await QmpClient.connect(socket, soon());
-  await qmp.execute('system_reset', {}, soon());
   await qmp.execute('query-status', {}, soon());
   assert.deepEqual(held(), directories);
 });

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { identify } from '#host';
+import { identify, pause } from '#host';
 import { QmpClient } from '#qmp';
 import type { StopRequest } from '#vm';
-import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
+import { sendCommand } from '../support/qmp-commands.ts';
+import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
 
 const politely = (graceMs: number): StopRequest => ({ graceMs, immediately: false });
 
@@ -65,8 +66,8 @@ test('V-87: a paused guest is woken to hear the button', async (t) => {
   {
     await using qmp = await QmpClient.connect(ground.paths().qmp, soon());
     await eventuallyRunning(qmp);
-    await qmp.execute('stop', {}, soon());
   }
+  await sendCommand(ground.paths().qmp, 'stop', {}, soon());
   const virtualizer = ground.virtualizer();
   const domain = await virtualizer.recoverDomain(record, spec, soon());
   assert.equal(domain?.state, 'paused');
@@ -173,11 +174,6 @@ test('V-87: a guest that has only just been started hears the button, too', asyn
 });
 
 async function eventuallyRunning(qmp: QmpClient): Promise<void> {
-  let running = false;
-  await eventually(() => {
-    void qmp.execute('query-status', {}, soon()).then((it) => {
-      running = it.running;
-    });
-    return running;
-  }, 'a running guest');
+  const waiting = soon();
+  while (!(await qmp.execute('query-status', {}, waiting)).running) await pause(5, waiting);
 }

@@ -34,12 +34,11 @@ async function dial(path: string): Promise<Socket> {
   return socket;
 }
 
-test('client: connects, negotiates, knows the version, executes', async () => {
+test('client: connects, negotiates, executes', async () => {
   await using server = await QmpServer.start({
     script: (command, peer) => peer.answer(command.id, { status: 'running', running: true }),
   });
   await using qmp = await QmpClient.connect(server.path, soon());
-  assert.deepEqual(qmp.version, { major: 7, minor: 2, micro: 22 });
   assert.deepEqual(await qmp.execute('query-status', {}, soon()), {
     status: 'running',
     running: true,
@@ -69,7 +68,7 @@ test('client: answers find their calls in whatever order they come', async () =>
   );
 });
 
-test('client: a refusal is a command error with its class', async () => {
+test('client: a refusal is a command error with its reason', async () => {
   await using server = await QmpServer.start({
     script: (command, peer) => peer.refuse(command.id, 'DeviceNotFound', 'no such device'),
   });
@@ -77,10 +76,9 @@ test('client: a refusal is a command error with its class', async () => {
   await assert.rejects(qmp.execute('cont', {}, soon()), {
     name: 'QmpError',
     code: 'command',
-    errorClass: 'DeviceNotFound',
     message: 'QEMU refused cont: no such device',
   });
-  await assert.rejects(qmp.execute('stop', {}, soon()), { code: 'command' });
+  await assert.rejects(qmp.execute('system_powerdown', {}, soon()), { code: 'command' });
 });
 
 test('client: an answer that is not what the command promises fails that call alone', async () => {
@@ -141,7 +139,7 @@ test('client: negotiation on a socket of the caller, greeted late and in single 
   await sleep(30);
   for (const byte of Buffer.from(greeting)) server.peer.raw(Uint8Array.of(byte));
   await using qmp = await pending;
-  assert.equal(qmp.version.major, 7);
+  assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
 test('client: negotiation on a socket that is over already fails as closed', async () => {
@@ -186,7 +184,7 @@ for (const [name, [breakIt, message]] of Object.entries(breakages)) {
     await using server = await QmpServer.start({ script: idle });
     await using qmp = await QmpClient.connect(server.path, soon());
     const events = qmp.events();
-    const calls = [qmp.execute('stop', {}, soon()), qmp.execute('cont', {}, soon())];
+    const calls = [qmp.execute('system_powerdown', {}, soon()), qmp.execute('cont', {}, soon())];
     const listening = outcome(events);
     while (server.peer.received.length < 3) await sleep(1);
     server.peer.event('STOP');
@@ -225,14 +223,14 @@ test('client: a call ends at its deadline; its late answer is dropped and distur
   let late: unknown;
   await using server = await QmpServer.start({
     script: (command, peer) => {
-      if (command.execute === 'stop') late = command.id;
+      if (command.execute === 'system_powerdown') late = command.id;
       else peer.answer(command.id);
     },
   });
   await using qmp = await QmpClient.connect(server.path, soon());
-  await assert.rejects(qmp.execute('stop', {}, brief()), {
+  await assert.rejects(qmp.execute('system_powerdown', {}, brief()), {
     code: 'timeout',
-    message: 'stop: no answer before the deadline',
+    message: 'system_powerdown: no answer before the deadline',
   });
   server.peer.answer(late, 'far too late');
   server.peer.refuse(late, 'GenericError', 'and again');
@@ -243,7 +241,7 @@ test('client: a call that is given up says so and keeps the reason', async () =>
   await using server = await QmpServer.start({ script: idle });
   await using qmp = await QmpClient.connect(server.path, soon());
   const given = new AbortController();
-  const call = qmp.execute('stop', {}, { signal: given.signal });
+  const call = qmp.execute('system_powerdown', {}, { signal: given.signal });
   const reason = new Error('task destroyed');
   given.abort(reason);
   await assert.rejects(call, { code: 'timeout', message: /given up/, cause: reason });
@@ -272,7 +270,7 @@ test('client: settled calls leave no listener on a long-lived signal', async () 
 test('client: disposal settles every waiter: calls as closed, listeners by their end', async () => {
   await using server = await QmpServer.start({ script: idle });
   const qmp = await QmpClient.connect(server.path, soon());
-  const call = qmp.execute('stop', {}, soon());
+  const call = qmp.execute('system_powerdown', {}, soon());
   const refused = assert.rejects(call, { code: 'closed' });
   const listening = outcome(qmp.events());
   await qmp[Symbol.asyncDispose]();
@@ -300,12 +298,12 @@ test('client: a reset connection is a breakage, never a crash', async () => {
   await using server = await QmpServer.start({ script: idle });
   await using qmp = await QmpClient.connect(server.path, soon());
   const listening = outcome(qmp.events());
-  const call = assert.rejects(qmp.execute('stop', {}, soon()), { code: 'closed' });
+  const call = assert.rejects(qmp.execute('system_powerdown', {}, soon()), { code: 'closed' });
   while (server.peer.received.length < 2) await sleep(1);
   // What we send from here on stays unread in the peer's socket, which makes its close a reset.
   server.peer.socket.pause();
-  const unread = { 'command-line': 'x'.repeat(900_000) };
-  const second = assert.rejects(qmp.execute('human-monitor-command', unread, soon()), {
+  const unread = { path: 'x'.repeat(900_000), property: 'x' };
+  const second = assert.rejects(qmp.execute('qom-get', unread, soon()), {
     code: 'closed',
   });
   await sleep(20);
@@ -324,9 +322,9 @@ test('client: every listener gets every event since it was made, the reader of n
   });
   await using qmp = await QmpClient.connect(server.path, soon());
   const early = qmp.events();
-  await qmp.execute('stop', {}, soon());
+  await qmp.execute('system_powerdown', {}, soon());
   const late = qmp.events();
-  await qmp.execute('stop', {}, soon());
+  await qmp.execute('system_powerdown', {}, soon());
   server.peer.socket.end();
   assert.deepEqual(await names(early), ['STOP', 'STOP']);
   assert.deepEqual(await names(late), ['STOP']);
@@ -386,7 +384,7 @@ test('client: an emulator that has stopped reading gets no more commands', async
   server.peer.socket.pause();
   const long = 'x'.repeat(900_000);
   const ask = (): Promise<unknown> =>
-    qmp.execute('human-monitor-command', { 'command-line': long }, brief());
+    qmp.execute('qom-get', { path: long, property: 'x' }, brief());
   const results = await Promise.allSettled([ask(), ask(), ask(), ask(), ask()]);
   const messages = results.map((it) => (it.status === 'rejected' ? it.reason.message : ''));
   assert.match(messages.at(-1), /stopped reading/);

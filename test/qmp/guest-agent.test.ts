@@ -4,7 +4,8 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GuestAgent, type QmpError } from '#qmp';
+import { GuestAgent } from '#qmp';
+import type { QmpError } from '../../src/qmp/error.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 /** What came in before, and the line that has just come in. */
