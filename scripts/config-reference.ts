@@ -1,9 +1,10 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { pluginSchema, taskSchema } from '../src/plugin/config-schema.ts';
-import type { AttrField, Field, Fields } from '../src/plugin/schema.ts';
+import { pluginSchema } from '../src/plugin/agent/config.ts';
+import type { AttrField, Field, Fields } from '../src/plugin/hcl/schema.ts';
+import { taskSchema } from '../src/plugin/job/task.ts';
 
-// node scripts/config-reference.ts    writes docs/configuration.md from the schemas that Nomad is told
+// npm run docs    writes docs/configuration.md from the schemas that Nomad gets
 
 export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/configuration.md');
 
@@ -11,7 +12,7 @@ export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/conf
 export function renderReference(): string {
   return `${[
     '# Configuration',
-    '<!-- Written by scripts/config-reference.ts. Edit src/plugin/config-schema.ts or that script instead. -->',
+    '<!-- Written by scripts/config-reference.ts. Edit src/plugin/agent, src/plugin/job or that script instead. -->',
     agentHead,
     exampleOf('plugin "nomad-driver-qmp"', pluginSchema),
     ...sections(pluginSchema, ''),

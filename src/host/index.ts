@@ -6,6 +6,7 @@ export {
   oomKills,
   planCgroup,
 } from './cgroup.ts';
+export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
 export {
   closeFd,
   lockFile,

@@ -1,3 +1,3 @@
-export type { Backend, CreateBackend } from './backend.ts';
-export type { PluginConfig } from './config.ts';
-export { main } from './main.ts';
+export type { PluginConfig } from './agent/config.ts';
+export { main } from './serve/main.ts';
+export type { Backend, CreateBackend } from './tasks/backend.ts';

@@ -10,7 +10,7 @@ import { encode } from '@msgpack/msgpack';
 import { build } from '../../scripts/build.ts';
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
-import { version } from '../../src/plugin/version.ts';
+import { version } from '../../src/plugin/serve/version.ts';
 import { freshId, task } from '../plugin/requests.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
 import { tmpDir } from '../support/tmp.ts';

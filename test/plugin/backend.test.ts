@@ -2,26 +2,25 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { BackendHolder, type CreateBackend } from '../../src/plugin/backend.ts';
-import { decodePluginConfig, type PluginConfig } from '../../src/plugin/config.ts';
-import { PluginError } from '../../src/plugin/error.ts';
-import { createLog } from '../../src/plugin/log.ts';
-import { createQemu } from '../../src/plugin/qemu.ts';
-import { messageOf } from '../../src/plugin/status.ts';
+import { decodePluginConfig, type PluginConfig } from '../../src/plugin/agent/config.ts';
+import { messageOf } from '../../src/plugin/error/message.ts';
+import { PluginError } from '../../src/plugin/error/plugin-error.ts';
+import { createLog } from '../../src/plugin/serve/log.ts';
+import { BackendHolder, type CreateBackend, createQemu } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from '../support/process-virtualizer.ts';
 import { dataDirOf } from './requests.ts';
 
 function holderOf(create: CreateBackend, change: Partial<PluginConfig>): BackendHolder {
   const log = createLog({ module: 'test', level: 'error', file: undefined });
-  const holder = new BackendHolder({ create, log, onEvent: () => {} });
-  holder.configure({ ...decodePluginConfig(new Uint8Array()), ...change });
+  const holder = new BackendHolder({ driverName: 'virt', create, log, onEvent: () => {} });
+  holder.configure({ ...decodePluginConfig(new Uint8Array(), 'virt'), ...change });
   return holder;
 }
 
 async function failureOf(holder: BackendHolder): Promise<PluginError> {
   const error = await holder.get().catch((it: unknown) => it);
   assert.ok(error instanceof PluginError);
-  assert.equal(error.code, 'backend');
+  assert.equal(error.code, 'host');
   return error;
 }
 

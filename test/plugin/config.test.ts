@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
-import { decodePluginConfig } from '../../src/plugin/config.ts';
-import { pluginSchema, taskSchema } from '../../src/plugin/config-schema.ts';
-import { PluginError } from '../../src/plugin/error.ts';
+import { decodePluginConfig, pluginSchema } from '../../src/plugin/agent/config.ts';
+import { PluginError } from '../../src/plugin/error/plugin-error.ts';
 import type { Spec } from '../../src/plugin/gen/hclspec_pb.ts';
-import { hclSpec } from '../../src/plugin/hcl-spec.ts';
+import { hclSpec } from '../../src/plugin/hcl/hcl-spec.ts';
+import { taskSchema } from '../../src/plugin/job/task.ts';
 
-const plugin = (config: unknown) => decodePluginConfig(encode(config));
+const plugin = (config: unknown) => decodePluginConfig(encode(config), 'qmp');
 
 const failureText = (config: unknown): string => {
   try {
     plugin(config);
   } catch (error) {
     assert.ok(error instanceof PluginError);
-    assert.equal(error.code, 'config');
+    assert.equal(error.code, 'invalid');
     return error.message;
   }
   return 'no failure';
@@ -29,10 +29,9 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
     bridges: [],
-    limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152 },
-    maxConnections: 8192,
+    limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152, maxConnections: 8192 },
   };
-  assert.deepEqual(decodePluginConfig(new Uint8Array()), expected);
+  assert.deepEqual(decodePluginConfig(new Uint8Array(), 'qmp'), expected);
   for (const config of [null, {}, { emulator: null, image_paths: null, managed_network: [] }]) {
     assert.deepEqual(plugin(config), expected);
   }
@@ -65,8 +64,7 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
       { bridge: 'nq1', address: '10.1.0.1', prefix: 24 },
     ],
     bridges: ['br0', 'br-lan'],
-    limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152 },
-    maxConnections: 500,
+    limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152, maxConnections: 500 },
   });
 });
 
@@ -91,7 +89,7 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'a list of numbers': [{ image_paths: [1] }, /image_paths\[0\]: must be text/],
   'a NUL': [{ data_dir: '/a\0b' }, /data_dir: must not hold a NUL/],
   'text for a block': [{ limits: 'x' }, /limits: must be a block/],
-  'two blocks for one': [{ limits: [{}, {}] }, /limits: may be there only once/],
+  'two blocks for one': [{ limits: [{}, {}] }, /limits: may be specified only once/],
   'text for a number': [{ limits: { min_disk_mb: 'x' } }, /limits\.min_disk_mb: must be a number/],
   'a fraction': [{ limits: { min_disk_mb: 1.5 } }, /min_disk_mb: must be a whole number, not 1\.5/],
   'a fraction as text': [{ limits: { min_disk_mb: '0.1' } }, /must be a whole number, not 0\.1/],
@@ -106,7 +104,7 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'ids upside down': [{ uid_range: { min: 9, max: 8 } }, /uid_range\.max: must not be less/],
   'a bridge without a name': [
     { managed_network: [{ address: '10.0.0.1/24' }] },
-    /managed_network\[0\]\.bridge: is needed/,
+    /managed_network\[0\]\.bridge: is required/,
   ],
   'a long bridge name': [
     { managed_network: [{ bridge: 'x'.repeat(16), address: '10.0.0.1/24' }] },
@@ -222,7 +220,7 @@ test('P-16 V-33: paths are kept in the one form that they are compared in', () =
 
 test('P-16: bytes that are no configuration are an error', () => {
   assert.throws(
-    () => decodePluginConfig(Buffer.from('c1', 'hex')),
+    () => decodePluginConfig(Buffer.from('c1', 'hex'), 'qmp'),
     /failed to decode plugin config/,
   );
 });

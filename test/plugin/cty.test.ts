@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from '@msgpack/msgpack';
 import fc from 'fast-check';
-import { CtyError, type CtyValue, decodeCty, toNumber } from '../../src/plugin/cty.ts';
+import { CtyError, type CtyValue, decodeCty, toNumber } from '../../src/plugin/hcl/cty.ts';
 
 const bytes = (hex: string): Uint8Array => Buffer.from(hex.replaceAll(' ', ''), 'hex');
 const text = (value: string): string => Buffer.from(value).toString('hex');

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
-import { pluginSchema, taskSchema } from '../../src/plugin/config-schema.ts';
-import type { Field, Fields } from '../../src/plugin/schema.ts';
+import { pluginSchema } from '../../src/plugin/agent/config.ts';
+import type { Field, Fields } from '../../src/plugin/hcl/schema.ts';
+import { taskSchema } from '../../src/plugin/job/task.ts';
 import { type HclEntry, parseHcl } from '../support/hcl.ts';
 
 const examples = resolve(import.meta.dirname, '../../examples');

@@ -8,8 +8,8 @@ import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { GRPCBroker, GRPCController, GRPCStdio } from '../../src/plugin/gen/go_plugin_pb.ts';
 import { Health } from '../../src/plugin/gen/health_pb.ts';
-import { handshakeLine } from '../../src/plugin/handshake.ts';
-import { version } from '../../src/plugin/version.ts';
+import { handshakeLine } from '../../src/plugin/serve/handshake.ts';
+import { version } from '../../src/plugin/serve/version.ts';
 import { patient } from '../support/patience.ts';
 import { cookie, failureOf, PluginProcess } from '../support/plugin-client.ts';
 

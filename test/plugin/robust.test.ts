@@ -8,11 +8,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { create, type DescMethod, toBinary } from '@bufbuild/protobuf';
 import { encode } from '@msgpack/msgpack';
 import fc from 'fast-check';
+import { toStatus } from '../../src/plugin/error/status.ts';
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver, TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
-import { formatLine } from '../../src/plugin/log.ts';
-import { toStatus } from '../../src/plugin/status.ts';
-import { decodeTaskState, encodeTaskState } from '../../src/plugin/task-handle.ts';
+import { formatLine } from '../../src/plugin/serve/log.ts';
+import { decodeTaskState, encodeTaskState } from '../../src/plugin/tasks/task-handle.ts';
 import { cookie, failureOf, PluginClient, PluginProcess } from '../support/plugin-client.ts';
 import { dataDirOf, freshId, processPlugin, shared, task } from './requests.ts';
 
@@ -258,7 +258,7 @@ test('V-10 P-41: the state in a handle survives; what is not one is refused with
   const bytes = (json: unknown) => Buffer.from(JSON.stringify(json));
   const bad: [number, Uint8Array, RegExp][] = [
     [0, encodeTaskState(state), /version 0/],
-    [2, encodeTaskState(state), /version 2; this plugin knows 1/],
+    [2, encodeTaskState(state), /version 2; this plugin reads 1/],
     [1, new Uint8Array(), /not JSON/],
     [1, Buffer.from('ff', 'hex'), /not JSON/],
     [1, bytes(null), /no state/],

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { fromBinary } from '@bufbuild/protobuf';
-import { PluginError } from '../../src/plugin/error.ts';
+import { messageOf } from '../../src/plugin/error/message.ts';
+import { PluginError } from '../../src/plugin/error/plugin-error.ts';
+import { toStatus } from '../../src/plugin/error/status.ts';
 import { StatusSchema } from '../../src/plugin/gen/rpc_status_pb.ts';
 import { RecoverableErrorSchema } from '../../src/plugin/gen/structs_pb.ts';
-import { messageOf, toStatus } from '../../src/plugin/status.ts';
 import { VmError } from '../../src/vm/error.ts';
 
 /** What Nomad's client takes from a status: whether the task may be tried again. */
@@ -23,7 +24,7 @@ test('P-24: exactly what says that trying again may help is recoverable', () => 
   assert.equal(isRecoverable(new VmError('host', 'no room', retry)), true);
   assert.equal(isRecoverable(new VmError('host', 'no room')), false);
   assert.equal(isRecoverable(new PluginError('state', 'took too long', retry)), true);
-  assert.equal(isRecoverable(new PluginError('backend', 'not on this host')), false);
+  assert.equal(isRecoverable(new PluginError('host', 'not on this host')), false);
   assert.equal(isRecoverable(new Error('a bug')), false);
   // What failed first decides, also when its clean-up failed as well.
   const first = new VmError('host', 'no room', retry);

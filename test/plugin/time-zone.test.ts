@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
-import { isTimeZone } from '../../src/plugin/time-zone.ts';
+import { isTimeZone } from '../../src/plugin/job/time-zone.ts';
 
 const names: Readonly<Record<string, readonly string[]>> = {
   'a city': ['Europe/Berlin', 'America/Argentina/Buenos_Aires', 'America/Port-au-Prince'],

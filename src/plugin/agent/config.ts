@@ -1,0 +1,45 @@
+import { PluginError } from '../error/plugin-error.ts';
+import { decodeConfig } from '../hcl/decode-fields.ts';
+import { formatProblems, type Problem, reportTo } from '../hcl/problem.ts';
+import type { Fields } from '../hcl/schema.ts';
+import { checkEmulator, emulatorFields } from './emulator.ts';
+import { type Limits, limitFields, readLimits } from './limits.ts';
+import { type LogLevel, logFields } from './log-level.ts';
+import { type NetworksConfig, networkFields, readNetworks } from './networks.ts';
+import { type Paths, pathFields, readPaths } from './paths.ts';
+import { readUidRange, type UidRange, uidFields } from './uid-range.ts';
+
+/** `plugin "nomad-driver-qmp" { config { … } }` in the agent's configuration. */
+export const pluginSchema = {
+  ...pathFields,
+  ...logFields,
+  ...emulatorFields,
+  ...limitFields,
+  ...uidFields,
+  ...networkFields,
+} as const satisfies Fields;
+
+/** The operator's configuration, checked. */
+export interface PluginConfig extends Paths, NetworksConfig {
+  readonly logLevel: LogLevel;
+  readonly uidRange: UidRange;
+  readonly limits: Limits;
+}
+
+/** Bytes of a SetConfig → the configuration. Throws PluginError 'invalid' that lists every problem with its key. */
+export function decodePluginConfig(bytes: Uint8Array, driverName: string): PluginConfig {
+  const problems: Problem[] = [];
+  const raw = decodeConfig(pluginSchema, bytes, { what: 'plugin config', problems });
+  const report = reportTo(problems);
+  checkEmulator(raw, report);
+  const config = {
+    ...readPaths(raw, report),
+    logLevel: raw.log_level,
+    limits: readLimits(raw),
+    uidRange: readUidRange(raw, report),
+    ...readNetworks(raw, report),
+  };
+  if (problems.length === 0) return config;
+  const list = formatProblems(problems);
+  throw new PluginError('invalid', `${driverName}: invalid plugin configuration: ${list}`);
+}

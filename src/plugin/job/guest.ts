@@ -1,0 +1,92 @@
+import type { GuestSpec, UserData } from '#spec';
+import type { Decoded, Fields } from '../hcl/schema.ts';
+import type { Job } from './job.ts';
+import { isTimeZone } from './time-zone.ts';
+import { vmName } from './vm-name.ts';
+
+export const guestFields = {
+  hostname: {
+    kind: 'attr',
+    type: 'string',
+    doc: 'Host name of the guest: letters, digits and dashes, at most 63. Default: `nomad-` and the name of the VM.',
+    example: '"web-1"',
+  },
+  user_data: {
+    kind: 'attr',
+    type: 'string',
+    doc: 'User data for cloud-init: the text itself when it starts with `#`, looks like a MIME header or has more than one line, else the path of a file, by the rules of `image`.',
+    example: '"local/user-data.yml"',
+  },
+  default_user_authorized_ssh_key: {
+    kind: 'attr',
+    type: 'string',
+    doc: "An SSH public key for the image's default user.",
+    example: '"ssh-ed25519 AAAA… me@example"',
+  },
+  default_user_password: {
+    kind: 'attr',
+    type: 'string',
+    doc: "Password of the image's default user.",
+    example: '"change-me"',
+  },
+  cmds: {
+    kind: 'attr',
+    type: 'list(string)',
+    default: [],
+    doc: 'Shell commands that cloud-init runs at the end of the first boot.',
+    example: '["touch /home/debian/started"]',
+  },
+  timezone: {
+    kind: 'attr',
+    type: 'string',
+    doc: "The guest's time zone, a name from the tz database as spelled there.",
+    example: '"Europe/Berlin"',
+  },
+} as const satisfies Fields;
+
+type Raw = Decoded<typeof guestFields>;
+
+/** What cloud-init sets up inside the guest. */
+export function readGuest(raw: Raw, job: Job): GuestSpec {
+  const { dns, env } = job.task;
+  return {
+    hostname: readHostname(raw, job),
+    userData: readUserData(raw.user_data),
+    password: raw.default_user_password || undefined,
+    authorizedKey: raw.default_user_authorized_ssh_key || undefined,
+    commands: raw.cmds,
+    timezone: readTimezone(raw, job),
+    ...(dns && { dns: { servers: dns.servers, searches: dns.searches } }),
+    env,
+  };
+}
+
+function readHostname(raw: Raw, { task, report }: Job): string {
+  const hostname = raw.hostname || `nomad-${vmName(task.id)}`.slice(0, 63);
+  if (!/^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$/.test(hostname)) {
+    report(
+      'hostname',
+      `${JSON.stringify(hostname)} must consist of letters, digits and dashes, start and end with a letter or digit, and be less than 64 characters long`,
+    );
+  }
+  return hostname;
+}
+
+/** Text that can't be meant as a path is the user data itself. */
+function readUserData(text: string | undefined): UserData | undefined {
+  if (!text) return undefined;
+  const inline =
+    text.startsWith('#') || text.includes('\n') || /^(content-type|mime-version):/i.test(text);
+  return inline ? { kind: 'inline', text } : { kind: 'file', path: text };
+}
+
+function readTimezone(raw: Raw, { report }: Job): string | undefined {
+  const timezone = raw.timezone || undefined;
+  if (timezone !== undefined && !isTimeZone(timezone)) {
+    report(
+      'timezone',
+      `${JSON.stringify(timezone)} is not a name from the tz database, such as "Europe/Berlin"`,
+    );
+  }
+  return timezone;
+}

@@ -1,0 +1,23 @@
+import { PluginError } from '../error/plugin-error.ts';
+import type { TaskConfig } from '../gen/driver_pb.ts';
+import { formatProblems, type Problem } from '../hcl/problem.ts';
+import type { TaskContext } from './job.ts';
+
+/**
+ * One error for all that is wrong with a task: what its decoding found, and what a look at the host found besides, unless
+ * that is about a key that has a problem already.
+ */
+export function invalidTask(
+  { allocId }: TaskConfig,
+  { driverName }: Pick<TaskContext, 'driverName'>,
+  {
+    problems,
+    found = [],
+  }: { readonly problems: readonly Problem[]; readonly found?: readonly string[] },
+): PluginError {
+  const more = found
+    .filter((text) => !problems.some(({ path }) => text.startsWith(path)))
+    .map((text) => ({ path: '', text }));
+  const list = formatProblems([...problems, ...more]);
+  return new PluginError('invalid', `${driverName}: invalid configuration ${allocId}: ${list}`);
+}

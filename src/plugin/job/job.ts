@@ -1,0 +1,19 @@
+import type { Arch } from '#spec';
+import type { Limits } from '../agent/limits.ts';
+import type { TaskConfig } from '../gen/driver_pb.ts';
+import type { Report } from '../hcl/problem.ts';
+
+/** What a task's configuration is checked against, beside the task itself. */
+export interface TaskContext {
+  /** As jobs write it; messages begin with it. */
+  readonly driverName: string;
+  readonly limits: Limits;
+  /** undefined on an architecture that no known emulator is native to. */
+  readonly hostArch: Arch | undefined;
+}
+
+/** What each reader of a block gets beside the block: the whole task, its context, and where problems are reported. */
+export interface Job extends TaskContext {
+  readonly task: TaskConfig;
+  readonly report: Report;
+}

@@ -1,0 +1,22 @@
+import { NetworkIsolationSpec_NetworkIsolationMode } from '../gen/driver_pb.ts';
+import type { Job } from './job.ts';
+
+/** Refused rather than ignored: the job would run without something it relies on. */
+export function checkUnsupported({ task, report }: Job): void {
+  const mode = task.networkIsolationSpec?.mode ?? NetworkIsolationSpec_NetworkIsolationMode.HOST;
+  if (mode !== NetworkIsolationSpec_NetworkIsolationMode.HOST) {
+    report('network', 'only the group network mode "host" is supported');
+  }
+  for (const mount of task.mounts) {
+    report('volume_mount', `${JSON.stringify(mount.taskPath)}: volumes are not supported`);
+  }
+  for (const device of task.devices) {
+    report('resources.device', `${JSON.stringify(device.hostPath)}: devices are not supported`);
+  }
+  if (task.user !== '') {
+    report('user', `${JSON.stringify(task.user)}: a VM runs as a user of its own; leave it out`);
+  }
+  if ((task.dns?.options.length ?? 0) > 0) {
+    report('network.dns.options', 'can not be passed to guests; set them in user_data');
+  }
+}

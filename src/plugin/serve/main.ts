@@ -1,0 +1,89 @@
+import { writeSync } from 'node:fs';
+import { shrinkAtRest } from '#host';
+import { messageOf } from '../error/message.ts';
+import { type CreateBackend, createQemu } from '../tasks/backend.ts';
+import { readArguments } from './arguments.ts';
+import { handshakeLine, readLaunch } from './handshake.ts';
+import { createLog } from './log.ts';
+import { installHandlers, watchOrphan } from './process-signals.ts';
+import { startServer } from './server.ts';
+import type { Listener } from './socket.ts';
+import { version } from './version.ts';
+
+const stdout = 1;
+const stderr = 2;
+/** Long enough for the answer to Shutdown to be sent, short beside the two seconds Nomad waits. */
+const shutdownDelayMs = 50;
+
+/**
+ * The plugin: serves Nomad when Nomad started this process, prints what it is otherwise. `argv` is without the
+ * interpreter and the file. Settles when the process is serving; process.exit ends it.
+ */
+export async function main(
+  argv: readonly string[],
+  env: NodeJS.ProcessEnv,
+  createBackend: CreateBackend = createQemu,
+): Promise<void> {
+  const launch = readLaunch(env);
+  try {
+    const { driverName, logFile, version: wantsVersion } = readArguments(argv);
+    if (wantsVersion) {
+      writeSync(stdout, `nomad-driver-qmp ${version}\n`);
+      return;
+    }
+    if (launch.kind === 'serve') await run({ driverName, logFile, env, createBackend });
+    else refuse(launch.kind === 'refuse' ? launch.reason : byHand);
+  } catch (error) {
+    refuse(messageOf(error));
+  }
+}
+
+const byHand = `this is a plugin of the Nomad agent, which starts it itself.
+Put it into the agent's plugin_dir and give the agent a block plugin "nomad-driver-qmp" { }.
+--version prints the version.`;
+
+function refuse(reason: string): void {
+  writeSync(stderr, `nomad-driver-qmp: ${reason}\n`);
+  process.exitCode = 1;
+}
+
+interface RunOptions {
+  readonly driverName: string;
+  readonly logFile: string | undefined;
+  readonly env: NodeJS.ProcessEnv;
+  readonly createBackend: CreateBackend;
+}
+
+async function run({ driverName, logFile, env, createBackend }: RunOptions): Promise<void> {
+  const log = createLog({ module: driverName, level: 'info', file: logFile });
+  let server: Listener | undefined;
+  const lifetime = installHandlers({ log, cleanUp: () => server?.[Symbol.dispose]() });
+  const listener = await startServer({
+    env,
+    driverName,
+    log,
+    createBackend,
+    fingerprintMs: readMs(env.NOMAD_DRIVER_QMP_FINGERPRINT_MS, 30_000),
+    onShutdown: () => {
+      setTimeout(() => lifetime.end(0, 'shutdown'), shutdownDelayMs);
+    },
+  });
+  server = listener;
+  shrinkAtRest();
+  watchOrphan({
+    lifetime,
+    afterMs: readMs(env.NOMAD_DRIVER_QMP_ORPHAN_MS, 600_000),
+    connections: () => listener.connections,
+  });
+  try {
+    writeSync(stdout, handshakeLine(listener.path, env));
+  } catch (error) {
+    log.error('the handshake could not be written', { error });
+    lifetime.end(1, 'no host');
+  }
+}
+
+function readMs(text: string | undefined, fallback: number): number {
+  const ms = Number(text);
+  return text !== undefined && Number.isFinite(ms) && ms > 0 ? ms : fallback;
+}

@@ -1,0 +1,59 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { aborted, type Waiting } from '#host';
+import type { DomainEvent } from '#vm';
+import type { DriverTaskEventSchema } from '../gen/driver_pb.ts';
+
+/** The task that an event belongs to. */
+export interface TaskName {
+  readonly taskId: string;
+  readonly taskName: string;
+  readonly allocId: string;
+}
+
+type Message = MessageInitShape<typeof DriverTaskEventSchema>;
+
+/** A listener that does not read loses the oldest events. */
+const maxWaiting = 1000;
+
+/** Passes the events of VMs on to every open stream; with none open, they are dropped. */
+export class EventHub {
+  readonly #listeners = new Set<(message: Message) => void>();
+
+  publish(task: TaskName, event: DomainEvent): void {
+    const message: Message = {
+      taskId: task.taskId,
+      taskName: task.taskName,
+      allocId: task.allocId,
+      timestamp: timestampFromMs(event.atMs),
+      message: event.message,
+      annotations: { ...event.annotations },
+    };
+    for (const listener of this.#listeners) listener(message);
+  }
+
+  /** Ends only when the signal aborts: Nomad would reopen an ended stream in a hot loop. */
+  async *stream({ signal }: Waiting): AsyncGenerator<Message> {
+    const waiting: Message[] = [];
+    let wake = Promise.withResolvers<void>();
+    const listener = (message: Message): void => {
+      if (waiting.push(message) > maxWaiting) waiting.shift();
+      wake.resolve();
+    };
+    const end = aborted({ signal });
+    this.#listeners.add(listener);
+    try {
+      while (!signal.aborted) {
+        const next = waiting.shift();
+        if (next !== undefined) {
+          yield next;
+          continue;
+        }
+        wake = Promise.withResolvers<void>();
+        await Promise.race([wake.promise, end]);
+      }
+    } finally {
+      this.#listeners.delete(listener);
+    }
+  }
+}

@@ -1,0 +1,140 @@
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { timestampFromMs } from '@bufbuild/protobuf/wkt';
+import { type Logger, slept, type Waiting, within } from '#host';
+import type { DomainUsage } from '#vm';
+import {
+  CPUUsage_Fields,
+  CPUUsageSchema,
+  MemoryUsage_Fields,
+  MemoryUsageSchema,
+  type TaskResourceUsageSchema,
+  type TaskStatsResponseSchema,
+} from '../gen/driver_pb.ts';
+import type { Compute } from './node-compute.ts';
+import type { Task } from './tasks.ts';
+
+type Response = MessageInitShape<typeof TaskStatsResponseSchema>;
+type Usage = MessageInitShape<typeof TaskResourceUsageSchema>;
+
+const minIntervalMs = 100;
+const sampleMs = 5000;
+
+export interface StatsOptions {
+  readonly intervalMs: number;
+  readonly compute: Compute | undefined;
+  readonly log: Logger;
+}
+
+/** A sample at once and then one per interval, until the VM has ended or the signal aborts. */
+export async function* taskStats(
+  task: Task,
+  { intervalMs: wantedMs, compute, log }: StatsOptions,
+  { signal }: Waiting,
+): AsyncGenerator<Response> {
+  const end = AbortSignal.any([signal, task.over]);
+  const intervalMs = Math.max(wantedMs, minIntervalMs);
+  let before: DomainUsage | undefined;
+  let due = performance.now();
+  while (!end.aborted) {
+    const now = await sample(task, log, end);
+    if (end.aborted) return;
+    if (now !== undefined) {
+      yield toResponse({ id: task.taskId, now, before, compute });
+      before = now;
+    }
+    // A slow sample does not delay the later ones; missed ones are left out.
+    const clock = performance.now();
+    due += Math.max(1, Math.ceil((clock - due) / intervalMs)) * intervalMs;
+    if (!(await slept(due - clock, { signal: end }))) return;
+  }
+}
+
+async function sample(task: Task, log: Logger, end: AbortSignal): Promise<DomainUsage | undefined> {
+  try {
+    using limited = within(sampleMs, { signal: end });
+    return await task.domain.usage(limited);
+  } catch (error) {
+    if (!end.aborted) log.debug('usage could not be sampled', { task: task.taskId, error });
+    return undefined;
+  }
+}
+
+interface Measured {
+  readonly id: string;
+  readonly now: DomainUsage;
+  readonly before: DomainUsage | undefined;
+  readonly compute: Compute | undefined;
+}
+
+/** Only measured figures are listed as measured; a rate needs two samples. */
+function toResponse(measured: Measured): Response {
+  const usage: Usage = { cpu: cpuUsage(measured), memory: memoryUsage(measured.now) };
+  // The figures are the whole VM's: those of one process only when it has no helpers.
+  const [only, ...others] = measured.now.pids;
+  return {
+    stats: {
+      id: measured.id,
+      timestamp: timestampFromMs(measured.now.atMs),
+      aggResourceUsage: usage,
+      resourceUsageByPid: only === undefined || others.length > 0 ? {} : { [String(only)]: usage },
+    },
+  };
+}
+
+function cpuUsage({ now, before, compute }: Measured): MessageInitShape<typeof CPUUsageSchema> {
+  const cpu = create(CPUUsageSchema);
+  const wallNs = before === undefined ? 0 : (now.atMs - before.atMs) * 1e6;
+  if (before !== undefined && wallNs > 0) {
+    cpu.userMode = percent(now.cpuUserNs - before.cpuUserNs, wallNs);
+    cpu.systemMode = percent(now.cpuSystemNs - before.cpuSystemNs, wallNs);
+    cpu.percent = cpu.userMode + cpu.systemMode;
+    cpu.measuredFields.push(
+      CPUUsage_Fields.USER_MODE,
+      CPUUsage_Fields.SYSTEM_MODE,
+      CPUUsage_Fields.PERCENT,
+    );
+    if (compute !== undefined) {
+      cpu.totalTicks = (cpu.percent / 100) * (compute.totalMHz / compute.cores);
+      cpu.measuredFields.push(CPUUsage_Fields.TOTAL_TICKS);
+    }
+  }
+  if (now.throttledPeriods !== undefined) {
+    cpu.throttledPeriods = count(now.throttledPeriods);
+    cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_PERIODS);
+  }
+  if (now.throttledNs !== undefined) {
+    cpu.throttledTime = count(now.throttledNs);
+    cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_TIME);
+  }
+  return cpu;
+}
+
+/** 100 is one core fully busy. Never negative: a counter that ran backwards belongs to another process. */
+function percent(cpuNs: number, wallNs: number): number {
+  return Math.max(0, (cpuNs / wallNs) * 100);
+}
+
+function memoryUsage(now: DomainUsage): MessageInitShape<typeof MemoryUsageSchema> {
+  const memory = create(MemoryUsageSchema, {
+    rss: count(now.rssBytes),
+    measuredFields: [MemoryUsage_Fields.RSS],
+  });
+  if (now.guestUsedBytes !== undefined) {
+    memory.usage = count(now.guestUsedBytes);
+    memory.measuredFields.push(MemoryUsage_Fields.USAGE);
+  }
+  if (now.maxRssBytes !== undefined) {
+    memory.maxUsage = count(now.maxRssBytes);
+    memory.measuredFields.push(MemoryUsage_Fields.MAX_USAGE);
+  }
+  if (now.swapBytes !== undefined) {
+    memory.swap = count(now.swapBytes);
+    memory.measuredFields.push(MemoryUsage_Fields.SWAP);
+  }
+  return memory;
+}
+
+/** Whole and not negative: BigInt throws for a fraction. */
+function count(value: number): bigint {
+  return Number.isFinite(value) ? BigInt(Math.max(0, Math.round(value))) : 0n;
+}

@@ -1,0 +1,378 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import fc from 'fast-check';
+import { PluginError } from '../../src/plugin/error/plugin-error.ts';
+import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
+import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
+import { planTask } from '../../src/plugin/job/task.ts';
+import { vmName } from '../../src/plugin/job/vm-name.ts';
+import { smallest, type TaskInit, task } from './requests.ts';
+
+const context = {
+  driverName: 'qmp',
+  hostArch: 'x86_64',
+  limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 100_000, maxConnections: 8192 },
+} as const;
+
+type Change = TaskInit & { readonly config?: Record<string, unknown> };
+
+const plan = (change: Change = {}) => {
+  const config = create(TaskConfigSchema, task(change));
+  const { spec, problems } = planTask(config, context);
+  if (problems.length > 0) throw invalidTask(config, context, { problems });
+  return spec;
+};
+const config = (more: Record<string, unknown>): Change => ({ config: { ...smallest, ...more } });
+
+const failureText = (change: Change): string => {
+  try {
+    plan(change);
+  } catch (error) {
+    assert.ok(error instanceof PluginError);
+    return error.message;
+  }
+  return 'no failure';
+};
+
+test('V-18 V-67: the smallest job', () => {
+  const spec = plan();
+  assert.deepEqual(spec, {
+    name: 'web-0123abcd',
+    identity: {
+      taskId: 'a1b2c3d4-0000-4000-8000-000000000001/web/0123abcd',
+      taskName: 'web',
+      allocId: 'a1b2c3d4-0000-4000-8000-000000000001',
+      groupName: '',
+      jobId: '',
+      jobName: '',
+      namespace: '',
+      nodeName: '',
+      nodeId: '',
+    },
+    arch: 'x86_64',
+    machine: undefined,
+    accelerator: 'auto',
+    firmware: 'auto',
+    vcpus: 1,
+    pinnedCores: [0],
+    cpuShares: 500,
+    memoryMiB: 512,
+    disk: { image: '/images/a.raw', sizeMiB: 2000, thin: false },
+    nics: [],
+    shares: [
+      {
+        tag: 'allocDir',
+        source: '/var/nomad/alloc/a1b2c3d4/alloc',
+        target: '/alloc',
+        readOnly: true,
+      },
+      {
+        tag: 'localDir',
+        source: '/var/nomad/alloc/a1b2c3d4/web/local',
+        target: '/local',
+        readOnly: true,
+      },
+      {
+        tag: 'secretsDir',
+        source: '/var/nomad/alloc/a1b2c3d4/web/secrets',
+        target: '/secrets',
+        readOnly: true,
+      },
+    ],
+    guest: {
+      hostname: 'nomad-web-0123abcd',
+      userData: undefined,
+      password: undefined,
+      authorizedKey: undefined,
+      commands: [],
+      timezone: undefined,
+      env: { NOMAD_TASK_NAME: 'web' },
+    },
+    allocDir: '/var/nomad/alloc/a1b2c3d4',
+    taskDir: '/var/nomad/alloc/a1b2c3d4/web',
+    stdoutPath: '/dev/null',
+    stderrPath: '/dev/null',
+    cgroupPath: '',
+  });
+});
+
+test('V-18 V-25 D10: every key of a job', () => {
+  const spec = plan(
+    config({
+      use_thin_copy: true,
+      primary_disk_size: '10000',
+      hostname: 'Web-1',
+      user_data: '#cloud-config\n',
+      default_user_authorized_ssh_key: 'ssh-ed25519 AAAA',
+      default_user_password: 'hush',
+      cmds: ['touch /a', 'echo: "b"'],
+      timezone: 'Europe/Berlin',
+      accelerator: 'tcg',
+      firmware: 'uefi',
+      vcpus: 3,
+      os: { arch: 'arm64', machine: 'virt' },
+      network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
+    }),
+  );
+  assert.deepEqual(spec.disk, { image: '/images/a.raw', sizeMiB: 10_000, thin: true });
+  assert.equal(spec.arch, 'aarch64');
+  assert.equal(spec.machine, 'virt');
+  assert.equal(spec.accelerator, 'tcg');
+  assert.equal(spec.firmware, 'uefi');
+  assert.equal(spec.vcpus, 3);
+  assert.deepEqual(spec.guest, {
+    hostname: 'Web-1',
+    userData: { kind: 'inline', text: '#cloud-config\n' },
+    password: 'hush',
+    authorizedKey: 'ssh-ed25519 AAAA',
+    commands: ['touch /a', 'echo: "b"'],
+    timezone: 'Europe/Berlin',
+    env: { NOMAD_TASK_NAME: 'web' },
+  });
+  assert.deepEqual(spec.nics, [
+    {
+      kind: 'bridge',
+      bridge: 'virbr0',
+      ports: [{ label: 'http', hostIp: '192.0.2.1', hostPort: 20_080, guestPort: 80 }],
+    },
+  ]);
+});
+
+test('V-72: reserved cores are the vCPUs; resources come from Nomad’s own fields', () => {
+  const spec = plan({
+    resources: {
+      allocatedResources: { memory: { memoryMb: 2048n, memoryMaxMb: 4096n } },
+      linuxResources: { cpusetCpus: '4,0-1', cpuShares: 1000n, cpusetCgroup: '/sys/fs/cgroup/x' },
+    },
+  });
+  assert.deepEqual(spec.pinnedCores, [0, 1, 4]);
+  assert.equal(spec.vcpus, 3);
+  assert.equal(spec.memoryMiB, 2048);
+  assert.equal(spec.cgroupPath, '/sys/fs/cgroup/x');
+});
+
+interface PortInit {
+  readonly label: string;
+  readonly value: number;
+  readonly to: number;
+  readonly hostIp?: string;
+}
+const ports = (list: PortInit[], labels: string[]): Change => ({
+  ...config({ network_interface: [{ bridge: { name: 'virbr0', ports: labels } }] }),
+  resources: {
+    allocatedResources: { memory: { memoryMb: 512n } },
+    linuxResources: { cpusetCpus: '0' },
+    ports: list,
+  },
+});
+
+test('V-115 D19: a port without `to` is the same inside', () => {
+  for (const to of [0, -1]) {
+    const spec = plan(ports([{ label: 'ssh', value: 20_022, to, hostIp: '' }], ['ssh']));
+    assert.deepEqual(spec.nics[0]?.ports, [
+      { label: 'ssh', hostIp: '', hostPort: 20_022, guestPort: 20_022 },
+    ]);
+  }
+});
+
+const inline = [
+  '#cloud-config',
+  '#!/bin/sh',
+  'a: b\nc: d',
+  'Content-Type: multipart/mixed',
+  'MIME-Version: 1.0',
+  '## template: jinja',
+];
+const paths = ['local/user-data', '/etc/x', 'user-data.yml', 'a b', 'C:\\x', 'x: y'];
+test('V-60: user data is told from a path without guessing', () => {
+  for (const text of inline) {
+    assert.deepEqual(plan(config({ user_data: text })).guest.userData, { kind: 'inline', text });
+  }
+  for (const path of paths) {
+    assert.deepEqual(plan(config({ user_data: path })).guest.userData, { kind: 'file', path });
+  }
+});
+
+test('V-126: the group’s name servers and search domains reach the guest', () => {
+  const { guest } = plan({ dns: { servers: ['9.9.9.9'], searches: ['example.org'] } });
+  assert.deepEqual(guest.dns, { servers: ['9.9.9.9'], searches: ['example.org'] });
+});
+
+type Cases = Readonly<Record<string, [change: Change, words: RegExp]>>;
+
+function refused(cases: Cases): void {
+  for (const [name, [change, words]] of Object.entries(cases)) {
+    assert.match(failureText(change), words, name);
+  }
+}
+
+test('P-35: what is not supported is refused, never ignored', () =>
+  refused({
+    volumes: [
+      { mounts: [{ taskPath: '/data', hostPath: '/srv' }] },
+      /volume_mount: "\/data": volumes are not supported/,
+    ],
+    devices: [
+      { devices: [{ hostPath: '/dev/vfio/1' }] },
+      /"\/dev\/vfio\/1": devices are not supported/,
+    ],
+    'a user': [{ user: 'alice' }, /user: "alice"/],
+    'resolver options': [
+      { dns: { options: ['ndots:2'] } },
+      /network\.dns\.options: can not be passed/,
+    ],
+    'a group network': [
+      { networkIsolationSpec: { mode: 1, path: '/var/run/netns/x' } },
+      /only the group network mode "host" is supported/,
+    ],
+  }));
+
+test('V-20: too little memory or disk', () =>
+  refused({
+    'little memory': [
+      { resources: { linuxResources: { cpusetCpus: '0' } } },
+      /resources\.memory: not enough memory assigned to task/,
+    ],
+    'a small disk': [
+      config({ primary_disk_size: 1999 }),
+      /primary_disk_size: not enough disk space assigned to task/,
+    ],
+    'no disk size': [{ config: { image: '/a' } }, /not enough disk space assigned to task/],
+    'a disk too large': [
+      config({ primary_disk_size: 100_001 }),
+      /100001 MB are more than the 100000 allowed/,
+    ],
+  }));
+
+test('V-21: host names', () =>
+  refused({
+    'a bad host name': [config({ hostname: '-x' }), /hostname: "-x" must consist of/],
+    'a long host name': [config({ hostname: 'x'.repeat(64) }), /less than 64 characters/],
+  }));
+
+test('V-22: architectures and machines', () =>
+  refused({
+    'an empty os': [
+      config({ os: { arch: null, machine: '' } }),
+      /os: provided os information is incomplete: arch and machine are mandatory/,
+    ],
+    'an unknown architecture': [
+      config({ os: { arch: 'vax' } }),
+      /os\.arch: "vax" is not supported; supported are x86_64 and aarch64/,
+    ],
+    'a prototype as architecture': [
+      config({ os: { arch: 'constructor' } }),
+      /"constructor" is not supported/,
+    ],
+    'a machine with options': [config({ os: { machine: 'pc,accel=tcg' } }), /os\.machine/],
+  }));
+
+test('V-23: no CPUs', () =>
+  refused({
+    'no cores': [
+      { resources: { allocatedResources: { memory: { memoryMb: 512n } } } },
+      /no cpus configured, use resources\.cores to assign cores in the job spec/,
+    ],
+  }));
+
+test('V-24: more than one interface', () =>
+  refused({
+    'two interfaces': [
+      config({ network_interface: [{ bridge: { name: 'a' } }, { bridge: { name: 'b' } }] }),
+      /only one network interface can be configured/,
+    ],
+  }));
+
+test('V-26: ports that are none', () =>
+  refused({
+    'an unknown port': [
+      config({ network_interface: [{ bridge: { name: 'a', ports: ['ssh'] } }] }),
+      /ports\[0\]: no port is labelled "ssh"; there are http/,
+    ],
+    'a port out of range': [
+      ports([{ label: 'x', value: 80, to: 70_000 }], ['x']),
+      /80 to 70000 are not ports/,
+    ],
+  }));
+
+test('D24: an interface without a bridge', () =>
+  refused({
+    'an interface of nothing': [
+      config({ network_interface: [{ bridge: null }] }),
+      /network_interface\[0\]: needs a bridge block/,
+    ],
+  }));
+
+test('other values that are refused', () =>
+  refused({
+    'no image': [config({ image: null }), /image: image path can not be empty/],
+    'a bridge without a name': [
+      config({ network_interface: [{ bridge: { name: '' } }] }),
+      /network interface bridge '0' requires name parameter/,
+    ],
+    'an unknown accelerator': [
+      config({ accelerator: 'warp' }),
+      /accelerator: must be one of auto, kvm, tcg/,
+    ],
+    'no vCPUs': [config({ vcpus: 0 }), /vcpus: must be at least 1/],
+    'a time zone that is not there': [
+      config({ timezone: 'Mars/Olympus' }),
+      /timezone: "Mars\/Olympus" is not a name from the tz database, such as "Europe\/Berlin"/,
+    ],
+    'an odd cpuset': [
+      { resources: { linuxResources: { cpusetCpus: '3-1' } } },
+      /"3-1" is not a list of cores/,
+    ],
+    'no task name': [{ name: '' }, /virtual machine name can not be empty/],
+  }));
+
+test('V-19: everything wrong is told at once, with the allocation', () => {
+  const words = failureText({ config: { hostname: '!', accelerator: 'warp' }, user: 'me' });
+  assert.ok(
+    words.startsWith(
+      'qmp: invalid configuration a1b2c3d4-0000-4000-8000-000000000001: 5 problems: ',
+    ),
+  );
+  for (const path of ['hostname', 'accelerator', 'user', 'image', 'primary_disk_size']) {
+    assert.ok(words.includes(`${path}: `), path);
+  }
+});
+
+test('a value of the wrong type is told once', () => {
+  const words = failureText(config({ image: 7 }));
+  assert.equal(words.match(/image: /g)?.length, 1);
+});
+
+test('V-9 P-12: a task of nothing is refused, not a crash', () => {
+  const nothing = create(TaskConfigSchema, {});
+  const { problems } = planTask(nothing, context);
+  assert.ok(problems.length > 2);
+  assert.ok(invalidTask(nothing, context, { problems }) instanceof PluginError);
+});
+
+const names: Readonly<Record<string, string>> = {
+  'a/web/0123abcd': 'web-0123abcd',
+  'a/web-1/0123abcd': 'web-1-0123abcd',
+  [`a/${'x'.repeat(47)}/0123abcd`]: `${'x'.repeat(47)}-0123abcd`,
+};
+for (const [id, name] of Object.entries(names)) {
+  test(`V-28: the VM of ${id}`, () => assert.equal(vmName(id), name));
+}
+
+test('V-21 V-28 P-25: any name gives a safe VM name, another name another one, and a host name', () => {
+  const id = fc.tuple(
+    fc.uuid(),
+    fc.string({ unit: 'grapheme', maxLength: 150 }),
+    fc.stringMatching(/^[0-9a-f]{8}$/),
+  );
+  fc.assert(
+    fc.property(id, fc.string({ unit: 'grapheme', maxLength: 20 }), ([alloc, name, hex], other) => {
+      const vm = vmName(`${alloc}/${name}/${hex}`);
+      assert.match(vm, /^[a-z0-9][a-z0-9-]{0,55}$/);
+      assert.match(`nomad-${vm}`.slice(0, 63), /^[a-z0-9-]*[a-z0-9]$/);
+      if (other !== name) assert.notEqual(vmName(`${alloc}/${other}/${hex}`), vm);
+    }),
+    { numRuns: 1000 },
+  );
+});
