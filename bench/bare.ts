@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { writeIso } from '#cloudinit';
 import { listenUnix } from '#host';
-import { createOverlay } from '#image';
+import { imageHandler } from '#image';
 import { sectorImage } from '../test/support/images.ts';
 import { type BareBridge, type ServedShare, serveShare } from './bare-host.ts';
 import { ConsolePipe } from './console-pipe.ts';
@@ -87,7 +87,7 @@ export class BarePath {
     if (role === 'disk') {
       const fd = openSync(path, 'wx+');
       const base = { path: sectorImage(0), format: 'raw' as const, virtualBytes: MiB };
-      await createOverlay({ fd, base, virtualBytes: 64 * MiB });
+      imageHandler.createThinCopy({ fd, base, virtualBytes: 64 * MiB });
       return fd;
     }
     if (role === 'seed') {

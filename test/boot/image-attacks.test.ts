@@ -11,13 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import {
-  copyImage,
-  createOverlay,
-  type ImageFormat,
-  type ImageRoots,
-  openImage,
-} from '../../src/image/index.ts';
+import { copyImage, type ImageRoots } from '../../src/image/index.ts';
+import { type ImageFormat, openImage } from '../../src/image/open-image.ts';
+import { createOverlay } from '../../src/image/overlay.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';

@@ -4,7 +4,8 @@ import { closeSync, openSync, statSync, truncateSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { createOverlay, openImage } from '../../src/image/index.ts';
+import { openImage } from '../../src/image/open-image.ts';
+import { createOverlay } from '../../src/image/overlay.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';

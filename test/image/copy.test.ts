@@ -15,7 +15,8 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { copyImage, growRaw, type OpenImage, openImage } from '../../src/image/index.ts';
+import { copyImage, growRaw, type OpenImage } from '../../src/image/index.ts';
+import { openImage } from '../../src/image/open-image.ts';
 import { sectorImage } from '../support/images.ts';
 import { tmpDir } from '../support/tmp.ts';
 

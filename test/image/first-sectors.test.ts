@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { deflateRawSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { type BootKind, bootKind, openImage } from '../../src/image/index.ts';
+import type { BootKind } from '../../src/image/first-sectors.ts';
+import { bootKind } from '../../src/image/index.ts';
+import { openImage } from '../../src/image/open-image.ts';
 import { sectorImage } from '../support/images.ts';
 import { tmpDir } from '../support/tmp.ts';
 

@@ -18,7 +18,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
-import { type ImageRoots, type OpenImage, openImage, readBytes } from '../../src/image/index.ts';
+import { type ImageRoots, type OpenImage, readBytes } from '../../src/image/index.ts';
+import { openImage } from '../../src/image/open-image.ts';
 import { notAllowed, notFound, notRegular, tooLarge } from '../support/refused.ts';
 import { tmpDir } from '../support/tmp.ts';
 

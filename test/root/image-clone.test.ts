@@ -14,14 +14,14 @@ const program = `
   import { openSync, writeSync } from 'node:fs';
   import { monitorEventLoopDelay } from 'node:perf_hooks';
   import { setTimeout as sleep } from 'node:timers/promises';
-  import { copyImage, openImage } from ${JSON.stringify(door)};
+  import { copyImage, imageHandler } from ${JSON.stringify(door)};
   const [xfs] = process.argv.slice(1);
   const signal = AbortSignal.timeout(60000);
   const source = openSync(xfs + '/source.img', 'w+');
   const block = Buffer.alloc(4096, 0x5a);
   for (let at = 0; at < 10000; at += 1) writeSync(source, block, 0, block.length, at * 8192);
   const roots = { trusted: [xfs], task: [], relativeTo: [] };
-  using image = await openImage(xfs + '/source.img', roots, { maxVirtualBytes: 2 ** 40 }, { signal });
+  using image = await imageHandler.getImageFormat(xfs + '/source.img', roots, { maxVirtualBytes: 2 ** 40 }, { signal });
   using delay = monitorEventLoopDelay({ resolution: 5 });
   const delays = [];
   const times = [];

@@ -12,14 +12,14 @@ const door = join(import.meta.dirname, '../../src/image/index.ts');
 /** Runs where a ramfs, which knows neither SEEK_HOLE nor clones, is mounted at the first argument. */
 const program = `
   import { fstatSync, openSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
-  import { copyImage, openImage } from ${JSON.stringify(door)};
+  import { copyImage, imageHandler } from ${JSON.stringify(door)};
   const [ramfs, target] = process.argv.slice(1);
   const waiting = { signal: AbortSignal.timeout(20000) };
   const path = ramfs + '/source.img';
   writeFileSync(path, Buffer.alloc(100000, 0x5a));
   truncateSync(path, 64 * 2 ** 20);
   const roots = { trusted: [ramfs], task: [], relativeTo: [] };
-  using image = await openImage(path, roots, { maxVirtualBytes: 2 ** 40 }, waiting);
+  using image = await imageHandler.getImageFormat(path, roots, { maxVirtualBytes: 2 ** 40 }, waiting);
   const fd = openSync(target, 'w+');
   const { how } = await copyImage(image, fd, waiting);
   const same = readFileSync(path).equals(readFileSync(target));

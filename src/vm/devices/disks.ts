@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { chmod, copyFile } from 'node:fs/promises';
 import { openPath, reopen, type Waiting } from '#host';
-import { copyImage, createOverlay, growRaw, type OpenImage } from '#image';
+import { copyImage, growRaw, imageHandler, type OpenImage } from '#image';
 import type { DiskPlan, VmPlan } from '../start/plan.ts';
 import type { Descriptors } from './files.ts';
 
@@ -15,11 +15,11 @@ export async function makeDisk(
   const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
   const fd = fds.add('disk', openPath(disk.path, create, 0o600));
   if (disk.kind === 'overlay') {
-    await createOverlay({ fd, base: image, virtualBytes: disk.virtualBytes });
+    imageHandler.createThinCopy({ fd, base: image, virtualBytes: disk.virtualBytes });
     fds.add('base', reopen(image.fd, constants.O_RDONLY));
   } else {
     await copyImage(image, fd, waiting);
-    if (disk.format === 'raw') await growRaw(fd, disk.virtualBytes);
+    if (disk.format === 'raw') growRaw(fd, disk.virtualBytes);
   }
   fds.add('disk-read', openPath(disk.path, constants.O_RDONLY | constants.O_NOFOLLOW));
 }

@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { mountTmpfs, UndoLog, type Waiting } from '#host';
-import { type OpenImage, openImage } from '#image';
+import { imageHandler, type OpenImage } from '#image';
 import type { AttachedNic } from '#net';
 import type { VmSpec } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
@@ -91,7 +91,11 @@ async function look(
   const files = allowedFiles(spec, host);
   const limit = { maxVirtualBytes: host.maxImageBytes };
   const [opened, made] = await Promise.allSettled([
-    inWords('image', () => openImage(spec.disk.image, files, limit, waiting), 'image'),
+    inWords(
+      'image',
+      () => imageHandler.getImageFormat(spec.disk.image, files, limit, waiting),
+      'image',
+    ),
     inWords('seed', () => makeSeed(spec, files, waiting)),
   ]);
   const image = opened.status === 'fulfilled' ? opened.value : undefined;
