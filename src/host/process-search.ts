@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { geteuid } from 'node:process';
 import { HostError } from './error.ts';
 import { attempt } from './libc.ts';
-import { identify, kill, type ProcessIdentity } from './process.ts';
+import { identify, type ProcessIdentity } from './process.ts';
 import { abortable, type Waiting, within } from './waiting.ts';
 
 /** A process that was found, with what the search saw of it. */
@@ -55,19 +55,6 @@ export async function findByMark(
     if (same && args.some((it) => it.includes(mark))) marked.push({ ...found, args });
   }
   return marked;
-}
-
-/** Kills every process of these users with the mark in an argument, and those that turn up meanwhile. */
-export async function killByMark(
-  mark: string,
-  users: readonly number[],
-  waiting: Waiting,
-): Promise<void> {
-  for (;;) {
-    const found = await findByMark(mark, users, waiting);
-    if (found.length === 0) return;
-    await Promise.all(found.map((identity) => kill(identity, waiting)));
-  }
 }
 
 async function findByUsers(

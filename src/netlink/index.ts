@@ -4,7 +4,6 @@ export {
   deleteNeighbour,
   listAddresses,
   listNeighbours,
-  listRoutes,
 } from './address.ts';
 export {
   deleteFlows,

@@ -5,9 +5,10 @@ import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type TestContext, test } from 'node:test';
-import { buildSeed, type SeedRequest, writeIso } from '#cloudinit';
+import { type SeedRequest, writeIso } from '#cloudinit';
 import { findProgram } from '#host';
 import { type Guest, type GuestName, guestImage } from '../../scripts/guests/images.ts';
+import { buildSeed } from '../../src/cloudinit/seed.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 

@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { CloudInitError, writeIso } from '#cloudinit';
+import { writeIso } from '#cloudinit';
+import { CloudInitError } from '../../src/cloudinit/error.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { readDisc } from './iso-reader.ts';
 

@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { parse } from 'yaml';
-import { buildSeed, CloudInitError, type SeedRequest, seedNotes, seedProblems } from '#cloudinit';
+import { type SeedRequest, seedProblems } from '#cloudinit';
+import { CloudInitError } from '../../src/cloudinit/error.ts';
+import { buildSeed, seedNotes } from '../../src/cloudinit/seed.ts';
 import { fullest, line, smallest, text } from './request.ts';
 
 function file(request: SeedRequest, name: string): string {

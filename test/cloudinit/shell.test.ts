@@ -4,8 +4,9 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { buildSeed, type SeedRequest } from '#cloudinit';
+import type { SeedRequest } from '#cloudinit';
 import { formatEnvFile, shellWord } from '../../src/cloudinit/env-file.ts';
+import { buildSeed } from '../../src/cloudinit/seed.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { smallest, text } from './request.ts';
 

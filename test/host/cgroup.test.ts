@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type CgroupRequest, joinCgroup, oomKills, planCgroup } from '#host';
-import { weightOfShares } from '../../src/host/cgroup.ts';
+import { joinCgroup, oomKills, planCgroup } from '#host';
+import { type CgroupRequest, weightOfShares } from '../../src/host/cgroup.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const own = 'a1b2.web';

@@ -3,8 +3,8 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import { HostError, loadNative } from '#host';
-import { loadBytes } from '../../src/host/native.ts';
+import { HostError } from '#host';
+import { loadBytes, loadNative } from '../../src/host/native.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 /** The bytes of netlink's addon, as a single executable would carry them. */

@@ -1,14 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
-import {
-  findByMark,
-  findByUser,
-  isAlive,
-  killByMark,
-  type SpawnedProcess,
-  spawnDetached,
-} from '#host';
+import { findByMark, findByUser, isAlive, kill, type SpawnedProcess, spawnDetached } from '#host';
 import { parseUser } from '../../src/host/process-search.ts';
 import { openedOf } from '../support/opens.ts';
 
@@ -26,7 +19,7 @@ async function sleeper(t: TestContext, mark: string): Promise<SpawnedProcess> {
   return child;
 }
 
-test('processes are found by a part of an argument, and all of them end', async (t) => {
+test('processes are found by a part of an argument, and none is left when they are killed', async (t) => {
   const mark = randomUUID();
   const children = [await sleeper(t, `dir=/x/${mark}/qmp.sock`), await sleeper(t, mark)];
   const stranger = await sleeper(t, randomUUID());
@@ -34,11 +27,10 @@ test('processes are found by a part of an argument, and all of them end', async 
   const found = await findByMark(mark, [], waiting());
   assert.deepEqual(found.map(({ pid }) => pid).toSorted(), pids.toSorted());
   assert.ok(found.every(({ uid, args }) => uid === process.geteuid?.() && args.length >= 4));
-  await killByMark(mark, [], waiting());
+  await Promise.all(found.map((identity) => kill(identity, waiting())));
   assert.deepEqual(await findByMark(mark, [], waiting()), []);
   for (const { exit } of children) assert.equal((await exit).signal, 'SIGKILL');
   assert.ok(isAlive(stranger.identity));
-  await killByMark(mark, [], waiting());
 });
 
 test('the searcher is never among the found by mark, and an empty mark finds nobody', async () => {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, closeSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { HostError, kill, memfd, type ProcessLimits, runProgram, spawnDetached } from '#host';
+import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
+import type { ProcessLimits } from '../../src/host/limits.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

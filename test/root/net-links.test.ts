@@ -12,10 +12,10 @@ import {
   listAddresses,
   listLinks,
   listNeighbours,
-  listRoutes,
   NetlinkError,
   NetlinkSocket,
 } from '#netlink';
+import { listRoutes } from '../../src/netlink/address.ts';
 import { command, inOwnNetns, Namespace } from '../support/netns.ts';
 
 const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
