@@ -8,8 +8,11 @@ import { loadNative } from './native.ts';
  */
 const prototypes = {
   bind: 'int bind(int fd, const void *address, uint32_t length)',
+  chdir: 'int chdir(str path)',
+  chroot: 'int chroot(str path)',
   connect: 'int connect(int fd, const void *address, uint32_t length)',
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
+  fchdir: 'int fchdir(int fd)',
   fcntl: 'int fcntl(int fd, int command, long argument)',
   flock: 'int flock(int fd, int operation)',
   ioctlBytes: ['ioctl', 'int', ['int', 'unsigned long', 'void *']],
@@ -25,7 +28,13 @@ const prototypes = {
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
   socket: 'int socket(int domain, int type, int protocol)',
   syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
+  syscallMountSetattr: [
+    'syscall',
+    'long',
+    ['long', 'long', 'str', 'long', 'const void *', 'size_t'],
+  ],
   syscallOpenat2: ['syscall', 'long', ['long', 'long', 'str', 'const void *', 'size_t']],
+  syscallPaths: ['syscall', 'long', ['long', 'str', 'str']],
   umount2: 'int umount2(str target, int flags)',
   unshare: 'int unshare(int flags)',
 } as const satisfies Record<string, string | readonly [string, string, readonly string[]]>;

@@ -6,6 +6,11 @@ const noDevices = 0x04;
 const noExec = 0x08;
 const remount = 0x20;
 const bind = 0x1000;
+const recursive = 0x4000;
+const asPrivate = 0x40000;
+const sysMountSetattr = 442;
+const atFdCwd = -100;
+const atRecursive = 0x8000;
 const unmountDetach = 2;
 const unmountNoFollow = 8;
 
@@ -52,4 +57,42 @@ export function unmount(target: string): void {
   if (errno !== undefined && !nothingThere.has(errno)) {
     throw libcError(`unmounting ${target}`, errno);
   }
+}
+
+/** Keeps what is mounted on `target` and below it from now on to this namespace. Throws HostError 'libc'. */
+export function makePrivate(target: string): void {
+  must(
+    `keeping the mounts of ${target} apart`,
+    'mount',
+    null,
+    target,
+    null,
+    recursive | asPrivate,
+    null,
+  );
+}
+
+/** Shows the file `source` at `target` as it is. Throws HostError 'libc'. */
+export function bindMount(source: string, target: string): void {
+  must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
+}
+
+/** Shows the directory `source` at `target` with all that is mounted below it, as it is. Throws HostError 'libc'. */
+export function bindTree(source: string, target: string): void {
+  must(`binding ${source} to ${target}`, 'mount', source, target, null, bind | recursive, null);
+}
+
+/** Makes the mount `target` and all below it read-only and nosuid (Linux 5.12). Throws HostError 'libc'. */
+export function sealMounts(target: string): void {
+  const attributes = Buffer.alloc(32); // struct mount_attr: to set, to clear, propagation, user namespace
+  attributes.writeBigUInt64LE(BigInt(readOnly | noSetuid), 0);
+  const args = [
+    sysMountSetattr,
+    atFdCwd,
+    target,
+    atRecursive,
+    attributes,
+    attributes.length,
+  ] as const;
+  must(`making the mounts of ${target} read-only`, 'syscallMountSetattr', ...args);
 }

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { inBareRoot } from './bare-root.ts';
 import { errnoOf, HostError } from './error.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces } from './netns.ts';
@@ -39,6 +40,8 @@ export async function spawnDetached(
     readonly stdio: readonly (number | 'ignore')[];
     /** Network and IPC namespaces of its own, with nothing in them; descriptors from elsewhere work on there. */
     readonly alone?: boolean;
+    /** Sees no file of the host but programs and libraries; a program that needs others fails. */
+    readonly bareRoot?: boolean;
     /** Soft limits; against a program that raises them again `limitProcess` helps. */
     readonly limits?: ProcessLimits;
   },
@@ -46,9 +49,12 @@ export async function spawnDetached(
   inheritNothing();
   // A core dump would hold a guest's memory.
   const limits = { core: 0, ...options.limits };
-  const begin = (): ChildProcess =>
-    startUndumped(() => startLimited(limits, () => start(options, [...options.stdio])));
-  const child = options.alone === true ? inEmptyNamespaces(begin) : begin();
+  const begin = (): ChildProcess => start(options, [...options.stdio]);
+  // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
+  const bare = (): ChildProcess => (options.bareRoot === true ? inBareRoot(begin) : begin());
+  const child = startUndumped(() =>
+    startLimited(limits, () => (options.alone === true ? inEmptyNamespaces(bare) : bare())),
+  );
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
   const identity = child.pid === undefined ? undefined : identifyChild(child.pid);

@@ -1,3 +1,4 @@
+export { bareRootObstacle } from './bare-root.ts';
 export { agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
 export { disk, readOnlyDisk } from './disk.ts';

@@ -1,9 +1,19 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readFileSync, readlinkSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '#host';
+import type { VmSpec } from '#spec';
+import type { Domain } from '#vm';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -55,6 +65,52 @@ test('design-3: each QEMU is alone in its namespaces: out of reach of loopback a
   assert.equal((await reach('--net=/proc/self/ns/net')).code, 0, 'from here it is reached');
   const inside = await reach(`--net=/proc/${first.record.pid}/ns/net`);
   assert.equal(inside.stdout.trim(), 'ECONNREFUSED');
+});
+
+test('design-3: QEMU sees nothing of the host but /usr and a few devices, except where it serves directories', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const virtualizer = ground.virtualizer();
+  const shares = [{ tag: 'localDir', source: ground.taskDir, target: '/local', readOnly: true }];
+  const start = (name: string, changes: Partial<VmSpec>) =>
+    virtualizer.createDomain(ground.spec(0, { name, ...changes }), soon());
+  const first = await start('vm-0', {});
+  const second = await start('vm-1', { shares });
+  const over9p = await ground.withoutVirtiofsd(() => start('vm-2', { shares }));
+  const rootOf = ({ record }: Domain): readonly string[] =>
+    readdirSync(`/proc/${record.pid}/root`).toSorted();
+  const usual = /^(bin|dev|etc|lib(32|64)?|sbin|usr)$/;
+  const more = (domain: Domain): readonly string[] =>
+    rootOf(domain).filter((it) => !usual.test(it));
+  assert.deepEqual([more(first), more(second)], [[], []]);
+  assert.deepEqual(rootOf(over9p), readdirSync('/').toSorted());
+  for (const path of ['etc/passwd', 'etc/shadow', 'dev/mem', ground.root.slice(1)])
+    assert.ok(!existsSync(`/proc/${first.record.pid}/root/${path}`), path);
+  assert.deepEqual(
+    ground.lines.filter((it) => it.includes('sees the files')),
+    [],
+  );
+});
+
+test('an emulator that needs more than /usr runs all the same, and the operator is told what it sees', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const elsewhere = join(ground.root, 'programs');
+  mkdirSync(elsewhere);
+  writeFileSync(
+    join(elsewhere, 'qemu-system-x86_64'),
+    `#!/bin/sh\nexec ${findProgram('qemu-system-x86_64')} "$@"\n`,
+    { mode: 0o755 },
+  );
+  const { PATH } = process.env;
+  process.env.PATH = `${elsewhere}:${PATH}`;
+  t.after(() => {
+    process.env.PATH = PATH;
+  });
+  const { record } = await ground.virtualizer().createDomain(ground.spec(0), soon());
+  assert.deepEqual(readdirSync(`/proc/${record.pid}/root`), readdirSync('/'));
+  const [line = ''] = ground.lines.filter((it) => it.includes('QEMU sees the files of the host'));
+  assert.match(line, /ENOENT/);
 });
 
 test('design-3: QEMU begins with limits on threads, descriptors and core files', async (t) => {

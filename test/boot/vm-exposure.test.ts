@@ -1,13 +1,5 @@
 import assert from 'node:assert/strict';
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -44,21 +36,6 @@ function taskWithSecrets(ground: VmGround, name: string): Partial<VmSpec> {
       { tag: 'secretsDir', source: secrets, target: '/secrets', readOnly: true },
     ],
   };
-}
-
-/** Runs the work on a host whose virtiofsd does not even explain itself, so that QEMU serves the directories. */
-async function withoutVirtiofsd<T>(ground: VmGround, work: () => Promise<T>): Promise<T> {
-  const { PATH } = process.env;
-  const broken = join(ground.root, 'broken');
-  mkdirSync(broken, { recursive: true });
-  writeFileSync(join(broken, 'virtiofsd'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
-  process.env.PATH = `${broken}:${PATH}`;
-  try {
-    return await work();
-  } finally {
-    process.env.PATH = PATH;
-    rmSync(broken, { recursive: true });
-  }
 }
 
 /** What others get of everything the driver has on this host, but the way to VMs whose names they would have to guess. */
@@ -109,7 +86,7 @@ test('nobody but root reaches a file, a socket or a name of a task through what 
   const second = ground.spec(0, taskWithSecrets(ground, 'vm-1'));
   const domains = [
     await virtualizer.createDomain(first, soon()),
-    await withoutVirtiofsd(ground, () => virtualizer.createDomain(second, soon())),
+    await ground.withoutVirtiofsd(() => virtualizer.createDomain(second, soon())),
   ];
   assert.ok(ground.told('vm-1').some((it) => it.startsWith('Directories are shared over 9p')));
   assert.deepEqual(

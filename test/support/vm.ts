@@ -10,6 +10,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -142,6 +143,21 @@ export class VmGround implements AsyncDisposable {
   own<T extends ChildProcess>(child: T): T {
     this.#children.push(child);
     return child;
+  }
+
+  /** Runs the work on a host whose virtiofsd does not even explain itself, so that QEMU serves the directories. */
+  async withoutVirtiofsd<T>(work: () => Promise<T>): Promise<T> {
+    const { PATH } = process.env;
+    const broken = join(this.root, 'broken');
+    mkdirSync(broken, { recursive: true });
+    writeFileSync(join(broken, 'virtiofsd'), '#!/bin/sh\nexit 127\n', { mode: 0o755 });
+    process.env.PATH = `${broken}:${PATH}`;
+    try {
+      return await work();
+    } finally {
+      process.env.PATH = PATH;
+      rmSync(broken, { recursive: true });
+    }
   }
 
   told(name = 'vm-0'): readonly string[] {

@@ -33,6 +33,7 @@ import type { VmPaths } from '../store/paths.ts';
 import { type VmRecord, writeRecord } from '../store/record.ts';
 import type { VmUndo } from '../store/undo.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
+import { fitsBareRoot } from './bare-root.ts';
 import type { VmPlan } from './plan.ts';
 import type { StartRequest } from './start.ts';
 
@@ -67,10 +68,12 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
   let qmp: QmpClient | undefined;
   try {
     const { uuid: mark, program } = plan;
-    spawned = await undo.perform({ kind: 'process', mark, program, uid: parts.uid }, () =>
-      spawnQemu(parts),
+    const { shares, uid } = parts;
+    const bareRoot = await fitsBareRoot({ program, shares, log: host.log }, waiting);
+    spawned = await undo.perform({ kind: 'process', mark, program, uid }, () =>
+      spawnQemu(parts, bareRoot),
     );
-    host.log.info('QEMU spawned', { vm: spec.name, pid: spawned.identity.pid, uid: parts.uid });
+    host.log.info('QEMU spawned', { vm: spec.name, pid: spawned.identity.pid, uid });
     fds[Symbol.dispose]();
     if (cgroup !== undefined) {
       for (const pid of [spawned.identity.pid, ...helperPids(parts)]) joinCgroup(cgroup, pid);
@@ -203,7 +206,10 @@ function openLogs(
   });
 }
 
-async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProcess> {
+async function spawnQemu(
+  { plan, uid, fds }: LaunchParts,
+  bareRoot: boolean,
+): Promise<SpawnedProcess> {
   const { paths } = plan;
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
   fds.add('qmp', listenUnix(paths.qmp));
@@ -223,6 +229,7 @@ async function spawnQemu({ plan, uid, fds }: LaunchParts): Promise<SpawnedProces
     gid: plan.machine.accelerator === 'kvm' ? vmGid(uid) : uid,
     stdio: [hello, journal, messages, ...fds.inOrder(plan.line.files)],
     alone: true,
+    bareRoot,
     limits: { openFiles: plan.limits.openFiles, processes: plan.limits.processes },
   });
 }

@@ -1,0 +1,102 @@
+import { constants, lstatSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { closeFd, openPath } from './descriptor.ts';
+import { elsewhere } from './elsewhere.ts';
+import { must } from './libc.ts';
+import { bindMount, bindTree, makePrivate, mountTmpfs, sealMounts, unmount } from './mount.ts';
+
+/** Programs and their libraries, and what they read as data (firmware, ROMs, locales). */
+const directories = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];
+/** Where the loader finds libraries outside of its own directories; devices that programs open by name. */
+const files = ['/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom', '/dev/kvm'];
+
+const cloneFs = 0x200;
+const cloneNewNs = 0x20000;
+/** In the new namespace alone something is mounted on it, and only until that is the root. */
+const scaffold = '/proc';
+const sysPivotRoot = process.arch === 'arm64' ? 41 : 155;
+
+interface BareRoot {
+  /** Of its namespace of mounts. */
+  readonly fd: number;
+  readonly shows: string;
+}
+
+let current: BareRoot | undefined;
+
+/**
+ * Runs `run` with the main thread in a namespace of mounts where there is nothing but programs, libraries and a few
+ * devices, read-only: no /home, /etc, /run, /tmp, no /proc. What `run` spawns stays there. For the rest as `elsewhere`
+ * says. The namespace is made once, and anew when what it shows was replaced. Throws HostError 'libc'.
+ */
+export function inBareRoot<T>(run: () => T): T {
+  const { fd } = upToDate();
+  return elsewhere(
+    ['mnt'],
+    () => {
+      leaveOtherThreads();
+      must('entering the bare root', 'setns', fd, cloneNewNs);
+    },
+    run,
+  );
+}
+
+/** Root and working directory are the process's, until a thread asks for its own. */
+function leaveOtherThreads(): void {
+  must('parting from the root of other threads', 'unshare', cloneFs);
+}
+
+/** An upgrade replaces the loader's cache; a module that is loaded late brings its device. */
+function upToDate(): BareRoot {
+  const shows = [...directories, ...files].map(identityOf).join(' ');
+  if (current?.shows === shows) return current;
+  const fd = make();
+  if (current !== undefined) closeFd(current.fd);
+  current = { fd, shows };
+  return current;
+}
+
+function identityOf(path: string): string {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  return stat === undefined ? '-' : `${stat.dev}:${stat.ino}:${stat.rdev}`;
+}
+
+function make(): number {
+  return elsewhere(['mnt'], leaveOtherThreads, () => {
+    must('making a namespace of mounts', 'unshare', cloneNewNs);
+    const fd = openPath('/proc/thread-self/ns/mnt', constants.O_RDONLY);
+    try {
+      build();
+      return fd;
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+  });
+}
+
+function build(): void {
+  // Else what is mounted here would show in the host's namespace as well.
+  makePrivate('/');
+  mountTmpfs(scaffold, { sizeBytes: 64 * 1024, mode: 0o755 });
+  for (const path of directories) show(path, bindTree);
+  for (const path of files) show(path, bindMount);
+  must('entering the new root', 'chdir', scaffold);
+  // The old root is put on top of the new one, from where it is taken away.
+  must('changing the root', 'syscallPaths', sysPivotRoot, '.', '.');
+  unmount('.');
+  sealMounts('/');
+}
+
+function show(path: string, bind: (source: string, target: string) => void): void {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  const there = `${scaffold}${path}`;
+  mkdirSync(dirname(there), { recursive: true, mode: 0o755 });
+  if (stat.isSymbolicLink()) symlinkSync(readlinkSync(path), there);
+  else {
+    if (stat.isDirectory()) mkdirSync(there, { mode: 0o755 });
+    else writeFileSync(there, '', { mode: 0o444 });
+    bind(path, there);
+  }
+}

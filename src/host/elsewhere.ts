@@ -1,0 +1,72 @@
+import { constants, stat } from 'node:fs';
+import { closeFd, openPath, pathOnly } from './descriptor.ts';
+import { attempt } from './libc.ts';
+
+export type NamespaceKind = 'ipc' | 'mnt' | 'net';
+
+let poolStarted = false;
+
+/**
+ * Runs `run` with the main thread where `leave` takes it, and returns its answer; `kinds` are the namespaces that change.
+ * Only what `run` does synchronously happens there: system calls of this thread, and programs it spawns, which stay
+ * there. libuv's pool threads (asynchronous file and DNS calls) are not moved; a promise may not be returned. Not being
+ * able to return home ends this process, for whatever it did later would be done in the wrong place. Throws HostError.
+ */
+export function elsewhere<T>(kinds: readonly NamespaceKind[], leave: () => void, run: () => T): T {
+  startPool();
+  using home = new Home(kinds);
+  try {
+    leave();
+    const result = run();
+    if (result instanceof Promise) throw new Error('in a namespace, run must be synchronous');
+    return result;
+  } finally {
+    home.return();
+  }
+}
+
+/** The namespaces, and with that of mounts the root and the working directory, of the main thread when this is made. */
+class Home implements Disposable {
+  readonly #namespaces: number[] = [];
+  readonly #directories: number[] = [];
+
+  constructor(kinds: readonly NamespaceKind[]) {
+    try {
+      for (const kind of kinds)
+        this.#namespaces.push(openPath(`/proc/thread-self/ns/${kind}`, constants.O_RDONLY));
+      if (!kinds.includes('mnt')) return;
+      for (const path of ['/', '.'])
+        this.#directories.push(openPath(path, pathOnly | constants.O_DIRECTORY));
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  return(): void {
+    for (const fd of this.#namespaces) orAbort(attempt('setns', fd, 0));
+    // Entering a namespace of mounts sets both directories to its root, which need not be what they were.
+    const [root, working] = this.#directories;
+    if (root === undefined || working === undefined) return;
+    orAbort(attempt('fchdir', root));
+    orAbort(attempt('chroot', '.'));
+    orAbort(attempt('fchdir', working));
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of [...this.#namespaces.splice(0), ...this.#directories.splice(0)]) closeFd(fd);
+  }
+}
+
+function orAbort({ errno }: { readonly errno: string | undefined }): void {
+  if (errno === undefined) return;
+  console.error(`cannot return from a namespace (${errno}): giving up`);
+  process.abort();
+}
+
+/** Threads inherit the namespace of their maker, and libuv makes its pool on first use: have it made at home. */
+function startPool(): void {
+  if (poolStarted) return;
+  poolStarted = true;
+  stat('/', () => undefined);
+}

@@ -1,0 +1,57 @@
+import { readFileSync } from 'node:fs';
+import {
+  abortable,
+  closeFd,
+  HostError,
+  kill,
+  memfd,
+  PerFile,
+  spawnDetached,
+  type Waiting,
+  within,
+} from '#host';
+
+const tryMs = 10_000;
+const killMs = 5_000;
+
+/** Kept for as long as the program's file is the same one. */
+const obstacles = new PerFile<string | undefined>();
+
+/**
+ * Why this QEMU can't run where there is nothing of the host's files but /usr; undefined where it can, which is found
+ * out by having it do so once. Throws the signal's reason.
+ */
+export async function bareRootObstacle(
+  program: string,
+  waiting: Waiting,
+): Promise<string | undefined> {
+  return await obstacles.get(program, () => tryOnce(program, waiting));
+}
+
+async function tryOnce(program: string, waiting: Waiting): Promise<string | undefined> {
+  const messages = memfd('bare-root-messages', new Uint8Array());
+  try {
+    const qemu = await spawnDetached({
+      program,
+      args: ['--version'],
+      stdio: ['ignore', 'ignore', messages],
+      alone: true,
+      bareRoot: true,
+    });
+    using limited = within(tryMs, waiting);
+    try {
+      const { code, signal } = await abortable(qemu.exit, limited);
+      if (code === 0) return undefined;
+      const [line = ''] = readFileSync(`/proc/self/fd/${messages}`, 'latin1').split('\n');
+      return `${program} does not start with nothing but /usr (${code ?? signal}): ${line}`;
+    } finally {
+      await kill(qemu.identity, within(killMs));
+    }
+  } catch (error) {
+    // Its file is elsewhere (ENOENT), or the kernel or a container lets no such root be made.
+    if (error instanceof HostError) return error.message;
+    throw error;
+  } finally {
+    closeFd(messages);
+  }
+}
