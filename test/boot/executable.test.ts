@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,7 @@ import { version } from '../../src/plugin/serve/version.ts';
 import { freshId, task } from '../plugin/requests.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
 import { tmpDir } from '../support/tmp.ts';
+import { canRunVms, VmGround } from '../support/vm.ts';
 
 // What Nomad sets, and nothing else: no node, no node_modules, no HOME.
 const environment = {
@@ -93,26 +94,77 @@ test('P-3: the handshake comes within two seconds, somebody listens, SIGTERM end
   assert.deepEqual(readdirSync(temporary), []);
 });
 
-test('V-61: user data is checked in a thread, inside the executable as from sources', async () => {
-  const asked = { TMPDIR: tmpdir() };
-  await using plugin = await PluginProcess.serve({ program: executable, env: asked });
+/** The executable as an agent starts and configures it, with VMs in the directories of a ground. */
+async function serving({ options: { dataDir, runDir, imagePaths, uidRange } }: VmGround) {
+  const plugin = await PluginProcess.serve({ program: executable, env: { TMPDIR: tmpdir() } });
   const client = plugin.client();
-  const dataDir = join(plugin.tmp, 'data');
-  const msgpackConfig = encode({ data_dir: dataDir, run_dir: join(plugin.tmp, 'run') });
+  const config = {
+    ...{ data_dir: dataDir, run_dir: runDir, image_paths: imagePaths, uid_range: uidRange },
+    limits: { min_memory_mb: 16, min_disk_mb: 1 },
+  };
+  const msgpackConfig = encode(config);
   await client.call(BasePlugin.method.setConfig, { nomadConfig: {}, msgpackConfig });
-  // Large enough for a thread; what is wrong with it is on its second line.
-  const userData = `#cloud-config\n- a\n${'- b\n'.repeat(4096)}`;
-  const request = task({
-    id: freshId(),
-    config: {
-      image: 'none.img',
-      primary_disk_size: 2000,
-      use_thin_copy: true,
-      user_data: userData,
-    },
-  });
+  return { plugin, client };
+}
+
+/** Large enough for a thread; what is wrong with it is on its second line. */
+const wrongUserData = `#cloud-config\n- a\n${'- b\n'.repeat(4096)}`;
+const wrongInWords = /user_data: line 2: cloud-config must be a mapping/;
+
+test('V-61: user data is checked in a thread, inside the executable as from sources', async () => {
+  await using ground = VmGround.open();
+  const { plugin, client } = await serving(ground);
+  await using _plugin = plugin;
+  const config = { image: 'none.img', primary_disk_size: 2000, use_thin_copy: true };
+  const request = task({ id: freshId(), config: { ...config, user_data: wrongUserData } });
   const failure = await failureOf(client.call(Driver.method.startTask, { task: request }));
-  assert.match(failure.details, /user_data: line 2: cloud-config must be a mapping/);
+  assert.match(failure.details, wrongInWords);
+});
+
+/** A task on the one-sector guest. */
+function sectorTask(ground: VmGround, change: Readonly<Record<string, unknown>> = {}) {
+  const allocDir = join(ground.root, 'alloc');
+  for (const dir of ['alloc', 'web/local', 'web/secrets'])
+    mkdirSync(join(allocDir, dir), { recursive: true });
+  const { image } = ground.spec(0).disk;
+  const size = { primary_disk_size: 1, use_thin_copy: true, vcpus: 1, accelerator: 'tcg' };
+  const resources = {
+    allocatedResources: { memory: { memoryMb: 32n } },
+    linuxResources: { cpusetCpus: '' },
+  };
+  return task({ id: freshId(), allocDir, resources, config: { image, ...size, ...change } });
+}
+
+test('design-3: after the start of a VM each thread of the executable is where it was, and new ones begin there', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const { plugin, client } = await serving(ground);
+  await using _plugin = plugin;
+  const whereabouts = (): readonly string[] =>
+    readdirSync(`/proc/${plugin.pid}/task`).flatMap((tid) =>
+      ['root', 'cwd', 'exe', 'ns/mnt'].map((it) =>
+        readlinkSync(`/proc/${plugin.pid}/task/${tid}/${it}`),
+      ),
+    );
+  const before = new Set(whereabouts());
+  const qemus: string[] = [];
+  for (const _ of [1, 2]) {
+    const request = sectorTask(ground);
+    const taskId = request.id;
+    await client.call(Driver.method.startTask, { task: request });
+    const { driver } = await client.call(Driver.method.inspectTask, { taskId });
+    const root = `/proc/${driver?.attributes.pid}/root`;
+    qemus.push(readlinkSync(`/proc/${driver?.attributes.pid}/ns/mnt`));
+    assert.deepEqual([existsSync(`${root}/usr/bin`), existsSync(`${root}/proc`)], [true, false]);
+    assert.deepEqual(new Set(whereabouts()), before);
+    const wrong = sectorTask(ground, { user_data: wrongUserData });
+    const failure = await failureOf(client.call(Driver.method.startTask, { task: wrong }));
+    assert.match(failure.details, wrongInWords);
+    await client.call(Driver.method.destroyTask, { taskId, force: true });
+  }
+  assert.equal(new Set(qemus).size, 1, 'one root for all');
+  assert.ok(!before.has(qemus[0] ?? ''));
+  assert.deepEqual(await ground.leftovers(), []);
 });
 
 test('the executable is not built again when nothing has changed', async () => {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -11,7 +14,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { runProgram } from '#host';
+import { runProgram, spawnDetached } from '#host';
 import type { VmSpec } from '#spec';
 import type { Domain } from '#vm';
 import { findProgram } from '../support/programs.ts';
@@ -90,6 +93,36 @@ test('design-3: QEMU sees nothing of the host but /usr and a few devices, except
     ground.lines.filter((it) => it.includes('sees the files')),
     [],
   );
+});
+
+test('what QEMU says of a path in an image does not tell whether it exists on the host', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const closed = join(ground.root, 'closed');
+  writeFileSync(closed, '', { mode: 0o600 });
+  const program = findProgram('qemu-system-x86_64') ?? assert.fail();
+  const said = async (filename: string, bareRoot: boolean): Promise<string> => {
+    const path = join(mkdtempSync(join(ground.root, 'said-')), 'messages');
+    const messages = openSync(path, 'w');
+    const blockdev = JSON.stringify({ 'node-name': 'it', driver: 'file', filename });
+    const child = await spawnDetached({
+      program,
+      args: ['-machine', 'none', '-nodefaults', '-display', 'none', '-S', '-blockdev', blockdev],
+      stdio: ['ignore', 'ignore', messages],
+      uid: 65_534,
+      gid: 65_534,
+      bareRoot,
+    });
+    closeSync(messages);
+    await child.exit;
+    return readFileSync(path, 'utf8').replaceAll(filename, 'PATH').trim();
+  };
+  const paths = [closed, '/etc/shadow', '/root/.profile', '/no/such/file'];
+  const outside = new Set(await Promise.all(paths.map((it) => said(it, false))));
+  assert.ok(outside.size > 1, [...outside].join('; '));
+  const inside = new Set(await Promise.all(paths.map((it) => said(it, true))));
+  assert.equal(inside.size, 1, [...inside].join('; '));
+  assert.match([...inside].join(), /No such file/);
 });
 
 test('an emulator that needs more than /usr runs all the same, and the operator is told what it sees', async (t) => {
