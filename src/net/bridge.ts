@@ -17,69 +17,85 @@ import { bridgeMac, ownAlias } from './names.ts';
 import { type BridgePlan, ownsBridge, planBridge } from './plan.ts';
 import { readSysctl, writeSysctl } from './sysctl.ts';
 
-/** A bridge that is there, and whether the driver made it. */
+/** A bridge that exists, and whether the driver made it. */
 export interface ReadyBridge {
   readonly link: Link;
   readonly owned: boolean;
 }
 
-/** What is to be done to have the managed network's bridge; refuses one that isn't what was configured. */
+/** What was found under the name of a managed bridge, and what to do about it. */
+interface Inspection {
+  readonly plan: BridgePlan;
+  readonly link: Link | undefined;
+  /** Whether the bridge has the network's address. */
+  readonly addressed: boolean;
+}
+
+/** Finds out how the managed network gets its bridge; refuses one that is not what was configured. */
 export async function inspectBridge(
   netlink: NetlinkSocket,
   network: ManagedNetwork,
   waiting: Waiting,
-): Promise<BridgePlan> {
+): Promise<Inspection> {
   const link = await findLink(netlink, network.bridge, waiting);
-  if (link === undefined) return planBridge(network, undefined);
-  const addresses = await listAddresses(netlink, waiting);
-  return planBridge(network, {
-    kind: link.kind,
-    alias: link.alias,
-    mac: link.address,
-    addresses: addresses.filter(({ linkIndex }) => linkIndex === link.index),
-  });
+  if (link === undefined) {
+    return { plan: planBridge(network, undefined), link, addressed: false };
+  }
+  const all = await listAddresses(netlink, waiting);
+  const addresses = all.filter(({ linkIndex }) => linkIndex === link.index);
+  const found = { kind: link.kind, alias: link.alias, mac: link.address, addresses };
+  const addressed = addresses.some(({ address }) => address === network.address);
+  return { plan: planBridge(network, found), link, addressed };
 }
 
-/** Makes the plan true. Safe to repeat: what an interrupted start left half-made is completed. */
+/** Carries the plan out. Safe to repeat: what an interrupted start left half-made is completed. */
 export async function applyBridge(
   netlink: NetlinkSocket,
   network: ManagedNetwork,
-  plan: BridgePlan,
+  inspected: Inspection,
   { log, signal }: Waiting & { readonly log: Logger },
 ): Promise<ReadyBridge> {
   const waiting = { signal };
-  const { bridge } = network;
-  if (plan === 'create') {
-    const mtu = await uplinkMtu(netlink, waiting);
-    // Without STP the forward delay would only make a new port wait before it carries anything.
-    const kind = { kind: 'bridge', stp: false, forwardDelayMs: 0 } as const;
-    await createLink(netlink, { ...kind, name: bridge, address: bridgeMac(bridge), mtu }, waiting);
-    log.info('bridge created', { bridge, address: `${network.address}/${network.prefix}`, mtu });
-  }
-  const link = await requireLink(netlink, bridge, waiting);
-  if (plan !== 'foreign') await dressBridge(netlink, link, network, waiting);
+  const { plan, addressed } = inspected;
+  const link = inspected.link ?? (await createBridge(netlink, network, { log, signal }));
+  if (plan !== 'foreign') await configureBridge(netlink, { network, link, addressed }, waiting);
   forward(log);
-  return { link: await requireLink(netlink, bridge, waiting), owned: plan !== 'foreign' };
+  return { link, owned: plan !== 'foreign' };
 }
 
-async function dressBridge(
+async function createBridge(
   netlink: NetlinkSocket,
-  link: Link,
-  network: ManagedNetwork,
+  { bridge, address, prefix }: ManagedNetwork,
+  { log, signal }: Waiting & { readonly log: Logger },
+): Promise<Link> {
+  const mtu = await uplinkMtu(netlink, { signal });
+  // Without STP the forward delay would only make a new port wait before it carries anything.
+  const kind = { kind: 'bridge', stp: false, forwardDelayMs: 0 } as const;
+  const mac = bridgeMac(bridge);
+  await createLink(netlink, { ...kind, name: bridge, address: mac, mtu }, { signal });
+  log.info('bridge created', { bridge, address: `${address}/${prefix}`, mtu });
+  const link = await findLink(netlink, bridge, { signal });
+  if (link === undefined) throw new NetError('host', `bridge ${bridge} disappeared`);
+  return link;
+}
+
+async function configureBridge(
+  netlink: NetlinkSocket,
+  {
+    network,
+    link,
+    addressed,
+  }: { readonly network: ManagedNetwork; readonly link: Link; readonly addressed: boolean },
   waiting: Waiting,
 ): Promise<void> {
-  // The alias first: it is what makes the bridge ours if the rest is interrupted. Frames to 01:80:c2:00:00:0X pass no
-  // rule on what comes in, and must teach the bridge nothing: a guest could name its neighbour as their sender and get
-  // what is meant for that one (br_handle_frame, __br_handle_local_finish).
+  // The alias first: it marks the bridge as ours if the rest is interrupted. Frames to 01:80:c2:00:00:0X pass no
+  // rule on what comes in, and the bridge must not learn from them: a guest could name its neighbour as their sender and
+  // receive that neighbour's traffic (br_handle_frame, __br_handle_local_finish).
   const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
   await changeLink(netlink, link, change, waiting);
   setBridgeSysctls(link.name);
-  const addresses = await listAddresses(netlink, waiting);
-  const has = addresses.some(
-    (own) => own.linkIndex === link.index && own.address === network.address,
-  );
   const { address, prefix } = network;
-  if (!has) await addAddress(netlink, { linkIndex: link.index, address, prefix }, waiting);
+  if (!addressed) await addAddress(netlink, { linkIndex: link.index, address, prefix }, waiting);
   if (!link.up) await changeLink(netlink, link, { up: true }, waiting);
 }
 
@@ -95,7 +111,7 @@ function setBridgeSysctls(bridge: string): void {
 function forward(log: Logger): void {
   const name = 'net/ipv4/ip_forward';
   if (readSysctl(name) !== '0') return;
-  // Never reset: somebody else may have come to rely on it.
+  // Never reset: other programs of the host may rely on it by now.
   writeSysctl(name, '1');
   log.info('IPv4 forwarding turned on for the host', { sysctl: 'net.ipv4.ip_forward' });
 }
@@ -108,7 +124,7 @@ async function uplinkMtu(netlink: NetlinkSocket, waiting: Waiting): Promise<numb
   return Math.min(1500, uplink?.mtu ?? 1500);
 }
 
-/** Deletes the bridge if the driver made it and nothing is plugged into it any more. */
+/** Deletes the bridge if the driver made it and no link is plugged into it. */
 export async function removeBridge(
   netlink: NetlinkSocket,
   bridge: string,
@@ -124,14 +140,4 @@ export async function removeBridge(
   }
   await deleteLink(netlink, link, { signal });
   log.info('bridge removed', { bridge });
-}
-
-async function requireLink(
-  netlink: NetlinkSocket,
-  bridge: string,
-  waiting: Waiting,
-): Promise<Link> {
-  const link = await findLink(netlink, bridge, waiting);
-  if (link === undefined) throw new NetError('bridge', `bridge ${bridge} disappeared`);
-  return link;
 }

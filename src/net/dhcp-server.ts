@@ -46,11 +46,11 @@ export class DhcpServer implements AsyncDisposable {
       await bind(socket, bridge);
     } catch (cause) {
       await server[Symbol.asyncDispose]();
-      throw new NetError('dhcp', `opening the DHCP port on bridge ${bridge} failed`, { cause });
+      throw new NetError('host', `opening the DHCP port on bridge ${bridge} failed`, { cause });
     }
     socket.on('error', (error) => {
       server.#failed = true;
-      log.warn('DHCP socket failed', { bridge, error: error.message });
+      log.warn('DHCP socket failed', { bridge, error });
     });
     // A responder alone is no reason for the plugin to stay.
     socket.unref();
@@ -63,7 +63,7 @@ export class DhcpServer implements AsyncDisposable {
     return this.#failed;
   }
 
-  /** Somebody came or went: the next question is answered from what is on disk then. */
+  /** VMs have come or gone: the next query is answered from the files as they are then. */
   forget(): void {
     this.#known = undefined;
   }
@@ -75,7 +75,7 @@ export class DhcpServer implements AsyncDisposable {
       await this.#reply(datagram);
     } catch (error) {
       const { bridge, log } = this.#options;
-      log.warn('answering a DHCP question failed', { bridge, error: String(error) });
+      log.warn('answering a DHCP question failed', { bridge, error });
     } finally {
       this.#inHand -= 1;
     }

@@ -1,39 +1,33 @@
 import { HostError } from '#host';
 import { NetlinkError } from '#netlink';
 
-/** Which part of a NIC's host side failed: the bridge, the tap, the address, the port rules, or the DHCP responder. */
-export type NetErrorCode = 'bridge' | 'tap' | 'address' | 'rules' | 'dhcp';
+/** `job`: the request is wrong in itself. `host`: this host lacks something or failed, and a retry may succeed. */
+export type NetErrorCode = 'job' | 'host';
 
 export class NetError extends Error {
   override readonly name = 'NetError';
   readonly code: NetErrorCode;
-  /** Whether trying again, later or elsewhere, may help. It does not for a request that is wrong in itself. */
-  readonly recoverable: boolean;
 
-  constructor(
-    code: NetErrorCode,
-    message: string,
-    options: ErrorOptions & { readonly recoverable?: boolean } = {},
-  ) {
+  constructor(code: NetErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
-    this.recoverable = options.recoverable ?? true;
+  }
+
+  /** Whether trying again, later or on another host, may help. */
+  get recoverable(): boolean {
+    return this.code === 'host';
   }
 }
 
 /**
- * Gives an error of the rooms below its meaning here. What is this room's already, a deadline's reason or a bug goes up
- * as it is.
+ * Turns an error of the rooms below into a NetError `host` that begins with `what` failed. A NetError, a deadline's
+ * reason or a bug is passed on unchanged.
  */
-export async function inWords<T>(
-  code: NetErrorCode,
-  what: string,
-  action: () => Promise<T>,
-): Promise<T> {
+export async function asNetError<T>(what: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
     if (!(cause instanceof NetlinkError || cause instanceof HostError)) throw cause;
-    throw new NetError(code, `${what}: ${cause.message}`, { cause });
+    throw new NetError('host', `${what}: ${cause.message}`, { cause });
   }
 }

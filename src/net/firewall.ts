@@ -1,8 +1,8 @@
 import type { Waiting } from '#host';
-import { findDroppers } from './droppers.ts';
+import { findForwardFilters } from './forward-filters.ts';
 import type { Rules } from './nft.ts';
-import type { Notices } from './notices.ts';
 import { readSysctl } from './sysctl.ts';
+import type { WarnOnce } from './warn-once.ts';
 
 const mostNamed = 8;
 
@@ -12,12 +12,12 @@ const mostNamed = 8;
  */
 export class Firewall {
   readonly #rules: Rules;
-  readonly #notices: Notices;
+  readonly #warnOnce: WarnOnce;
   readonly #settled = new Set<string>();
 
-  constructor(rules: Rules, notices: Notices) {
+  constructor(rules: Rules, warnOnce: WarnOnce) {
     this.#rules = rules;
-    this.#notices = notices;
+    this.#warnOnce = warnOnce;
   }
 
   /**
@@ -27,14 +27,14 @@ export class Firewall {
   async notes(bridge: string, waiting: Waiting): Promise<readonly string[]> {
     if (this.#settled.has(bridge)) return [];
     try {
-      const chains = findDroppers(await this.#rules.list(waiting), bridge);
+      const chains = findForwardFilters(await this.#rules.list(waiting), bridge);
       if (chains.length > 0) return [this.#tell(bridge, chains)];
       this.#settled.add(bridge);
       return [];
     } catch (error) {
       // What takes too long or says too much is not tried for each VM.
       if (!waiting.signal.aborted) this.#settled.add(bridge);
-      this.#notices.warn('other firewall rules could not be read', { bridge, why: String(error) });
+      this.#warnOnce.warn('other firewall rules could not be read', { bridge, error });
       return [];
     }
   }
@@ -49,7 +49,7 @@ export class Firewall {
     const more = all.length - mostNamed;
     const chains = [...all.slice(0, mostNamed), ...(more > 0 ? [`${more} more`] : [])];
     const advice = `let them accept what comes from and goes to ${bridge}`;
-    this.#notices.warn('other firewall rules drop forwarded packets', { bridge, chains, advice });
+    this.#warnOnce.warn('other firewall rules drop forwarded packets', { bridge, chains, advice });
     return `Firewall rules of this host may drop packets of bridge ${bridge}: ${chains.join(', ')}`;
   }
 }

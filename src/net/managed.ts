@@ -1,214 +1,135 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Waiting } from '#host';
-import { findLink, listAddresses, listLinks } from '#netlink';
+import { type Link, listLinks } from '#netlink';
 import type { ManagedNetwork } from '#spec';
-import { addressesInUse, forgetNeighbour } from './addresses.ts';
-import type { AdoptRecord, AttachedNic } from './attached.ts';
-import { type ReadyBridge, removeBridge } from './bridge.ts';
+import { addressesInUse } from './addresses.ts';
+import type { ReadyBridge } from './bridge.ts';
 import type { Claim } from './claim.ts';
-import { NetError } from './error.ts';
-import { forgetFlowsOf, forgetFlowsPast } from './flows.ts';
-import { isListenedOn } from './host-port.ts';
-import { type NetworkHost, settleNetwork, useBridge } from './network.ts';
-import type { Rules } from './nft.ts';
-import {
-  checkPorts,
-  findConflicts,
-  type NicRequest,
-  planAddress,
-  planNic,
-  portListenedOn,
-  portTaken,
-  wantsLoopback,
-} from './plan.ts';
-import type { Responders } from './responders.ts';
-import type { NetworkStore } from './store.ts';
-import { readSysctl } from './sysctl.ts';
-import { plugTap, replugTap } from './tap.ts';
-import type { NetUndo, UndoWriter } from './undo.ts';
-
-/** What managed networks are made with; everything here is used under the store's lock. */
-export interface ManagedHost extends NetworkHost {
-  readonly rules: Rules;
-  readonly responders: Responders;
-}
+import { type ResolvedNetwork, resolveNetwork, useBridge } from './managed-bridge.ts';
+import type { ManagedHost } from './managed-host.ts';
+import { makeNicRecord, type NicRecord, type NicRequest } from './nic.ts';
+import { type NetPlan, planAddress, planNic } from './plan.ts';
+import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
+import { renewRules } from './repair.ts';
+import { type BuiltNic, openNicTap, plugTap, replugTap } from './tap.ts';
+import type { UndoWriter } from './undo.ts';
 
 // Adopting a hundred VMs one after the other must not rewrite the same rules a hundred times.
 const rulesFreshMs = 5000;
 
-/** Gives a NIC its place in a managed network, which is made when this is the first one in it. */
-export async function attachToManaged(
+/** A NIC that has its address and its open tap, and is not yet connected. */
+interface OpenNic {
+  readonly request: NicRequest;
+  readonly network: ResolvedNetwork;
+  readonly bridge: ReadyBridge;
+  readonly plan: NetPlan;
+  readonly claim: Claim;
+  readonly fd: number;
+  readonly link: Link;
+}
+
+/**
+ * Builds a NIC in a managed network, which is made when this is the first one in it. The lock is held until `plugged`
+ * settles: no other build or teardown comes between a claim and its rules.
+ */
+export async function buildInManaged(
   request: NicRequest,
-  o: { host: ManagedHost; configured: ManagedNetwork; undo: UndoWriter },
+  parts: {
+    readonly host: ManagedHost;
+    readonly configured: ManagedNetwork;
+    readonly undo: UndoWriter;
+  },
   waiting: Waiting,
-): Promise<AttachedNic> {
-  const { vm, index, bridge, ports, hostname } = request;
-  const { host, configured, undo } = o;
-  const { netlink, store, rules, responders, log } = host;
-  await using _ = await store.lock(waiting);
+): Promise<BuiltNic> {
+  const { host } = parts;
+  await using scope = new AsyncDisposableStack();
+  scope.use(await host.store.lock(waiting));
+  const nic = await openNic(request, parts, waiting);
+  const { network, bridge, plan, claim, fd } = nic;
+  const { tap, mac } = plan;
+  const { ip } = claim;
+  const { address: gateway, prefix, nameservers } = network;
+  return {
+    mac,
+    mtu: bridge.link.mtu,
+    backend: { kind: 'tap', fd, name: tap },
+    address: { ip, prefix, gateway, nameservers },
+    record: makeNicRecord(request, { tap, mac, ip }),
+    plugged: connectNic(nic, { host, lock: scope.move() }, waiting),
+  };
+}
+
+/** All that QEMU's command line and the guest's seed need. */
+async function openNic(
+  request: NicRequest,
+  parts: {
+    readonly host: ManagedHost;
+    readonly configured: ManagedNetwork;
+    readonly undo: UndoWriter;
+  },
+  waiting: Waiting,
+): Promise<OpenNic> {
+  const { vm, index, bridge: name, ports, hostname } = request;
+  const { host, configured, undo } = parts;
+  const { netlink, store } = host;
   const links = await listLinks(netlink, waiting);
-  const taken = new Set(links.map(({ name }) => name));
+  const taken = new Set(links.map((link) => link.name));
   await securePorts(request, host, taken);
-  const network = await settleNetwork(configured, host);
-  const ready = await undo.perform({ kind: 'net-bridge', bridge }, () =>
+  const network = await resolveNetwork(configured, host);
+  const bridge = await undo.perform({ kind: 'net-bridge', bridge: name }, () =>
     useBridge(network, host, waiting),
   );
-  checkLoopback(request, ready);
+  checkLoopback(request, bridge);
   const ip = planAddress(request, network, {
-    claims: await store.claims(bridge),
-    avoid: await addressesInUse(netlink, { bridge: ready.link, links }, waiting),
+    claims: await store.claims(name),
+    avoid: await addressesInUse(netlink, { bridge: bridge.link, links }, waiting),
   });
   const plan = planNic(request, true, taken);
-  const claim: Claim = { ip, vm, index, mac: plan.mac, tap: plan.tap, hostname, ports };
-  await undo.perform({ kind: 'net-claim', bridge, ip, vm, index }, async () => {
-    await store.keepClaim(bridge, claim);
-    await rules.apply(waiting);
-    await redirect([claim], host, waiting);
-  });
-  await responders.ensure(network, ready);
-  const tapFd = await undo.perform({ kind: 'net-tap', tap: plan.tap, vm, index }, () =>
-    plugTap(netlink, plan, { vm, index, bridge: ready.link, ip }, waiting),
+  const { tap, mac } = plan;
+  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports };
+  await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
+    store.keepClaim(name, claim),
   );
-  log.info('tap joined bridge', { vm, tap: plan.tap, bridge, ip });
-  const { address: gateway, prefix, nameservers } = network;
-  const address = { ip, prefix, gateway, nameservers };
-  return { tapFd, tap: plan.tap, mac: plan.mac, bridge, mtu: ready.link.mtu, address, notes: [] };
+  const owner = { vm, index, bridge: bridge.link, ip };
+  const { fd, link } = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
+    openNicTap(netlink, plan, owner, waiting),
+  );
+  return { request, network, bridge, plan, claim, fd, link };
 }
 
-/** Has everything there that a NIC needs, after a restart of the plugin or of somebody else's firewall. */
-export async function adoptInManaged(
-  nic: AdoptRecord,
-  { host, wanted }: { host: ManagedHost; wanted: ManagedNetwork },
+/** All that the guest needs beside: its rules come before its tap joins the bridge. Releases the lock. */
+async function connectNic(
+  { request, network, bridge, plan, claim, link }: OpenNic,
+  { host, lock }: { readonly host: ManagedHost; readonly lock: AsyncDisposable },
   waiting: Waiting,
 ): Promise<void> {
-  const { bridge } = nic;
+  await using _ = lock;
+  const { netlink, rules, responders, log } = host;
+  const { vm, index } = request;
+  const { ip, tap } = claim;
+  await rules.apply(waiting);
+  await redirectFlows([claim], host, waiting);
+  await responders.ensure(network, bridge);
+  await plugTap(netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
+  log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
+}
+
+/** Restores what a NIC needs, after a restart of the plugin or of another firewall. */
+export async function adoptInManaged(
+  nic: { readonly vm: string; readonly record: NicRecord },
+  { host, wanted }: { readonly host: ManagedHost; readonly wanted: ManagedNetwork },
+  waiting: Waiting,
+): Promise<void> {
+  const { bridge, tap } = nic.record;
   const { store, rules, responders } = host;
   await using _ = await store.lock(waiting);
-  // Before anything that may fail: as long as they are missing, guests are guarded by nothing.
+  // Before anything that may fail: as long as rules are missing, nothing filters the guests.
   if (!rules.isFresh(rulesFreshMs)) await renewRules(host, waiting);
   const before = await store.record(bridge);
-  const network = await settleNetwork(wanted, host);
+  const network = await resolveNetwork(wanted, host);
   const ready = await useBridge(network, host, waiting);
-  // What guests may reach may be configured anew, and who made the bridge may have changed.
+  // What guests may reach may be configured anew, and the bridge's owner may have changed.
   if (!isDeepStrictEqual(before, await store.record(bridge))) await rules.apply(waiting);
   await responders.ensure(network, ready);
-  await replugTap({ ...nic, managed: true }, { ...host, bridge: ready.link }, waiting);
-}
-
-/** Puts the rules back when somebody took them away while there are VMs. Cheap when all is well. */
-export async function restoreRules(host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store, rules } = host;
-  if ((await claimsIn(store)).length === 0 || !(await rules.gone(waiting))) return;
-  await using _ = await store.lock(waiting);
-  // Whoever held the lock may just have ended the last VM.
-  if ((await claimsIn(store)).length > 0) await renewRules(host, waiting);
-}
-
-async function renewRules(host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store, rules, log } = host;
-  const gone = await rules.gone(waiting);
-  await rules.apply(waiting);
-  if (!gone) return;
-  const claims = await claimsIn(store);
-  log.warn('firewall rules of the VMs were gone and were put back', { nics: claims.length });
-  await redirect(claims, host, waiting);
-}
-
-async function claimsIn(store: NetworkStore): Promise<readonly Claim[]> {
-  return (await store.networks()).flatMap(({ claims }) => claims);
-}
-
-/**
- * Gives up a NIC's address and with it its ports, its DHCP answer, its leave to use the bridge and what the kernel
- * remembers of it.
- */
-export async function dropClaim(
-  { bridge, ip, vm, index }: Extract<NetUndo, { kind: 'net-claim' }>,
-  { netlink, store, responders, rules, log }: ManagedHost,
-  waiting: Waiting,
-): Promise<void> {
-  await using _ = await store.lock(waiting);
-  const claim = await store.claim(bridge, ip);
-  const isOwn = claim?.vm === vm && claim.index === index;
-  try {
-    if (isOwn) await store.dropClaim(bridge, ip);
-  } finally {
-    responders.forget(bridge);
-    // Also when the claim is gone already: an interrupted undo may have got no further than that.
-    await rules.apply(waiting);
-  }
-  if (claim !== undefined && !isOwn) return;
-  await forgetFlowsOf(ip, { log, ...waiting });
-  const link = await findLink(netlink, bridge, waiting);
-  if (link === undefined || claim === undefined) return;
-  await forgetNeighbour(netlink, { bridge: link, ip, mac: claim.mac }, waiting);
-}
-
-/** Takes a network off the host when nobody is in it any more. */
-export async function dropUnused(
-  bridge: string,
-  { netlink, store, responders, rules, log }: ManagedHost,
-  waiting: Waiting,
-): Promise<void> {
-  await using _ = await store.lock(waiting);
-  const record = await store.record(bridge);
-  if (record !== undefined && (await store.claims(bridge)).length > 0) return;
-  await responders.stop(bridge);
-  if (record?.owned) await removeBridge(netlink, bridge, { log, ...waiting });
-  await store.dropNetwork(bridge);
-  // Also without a record: a process that died after it had removed that got no further.
-  await rules.apply(waiting);
-}
-
-/** Refuses ports that can't be had. */
-async function securePorts(
-  request: NicRequest,
-  host: Pick<ManagedHost, 'store' | 'log'>,
-  links: ReadonlySet<string>,
-): Promise<void> {
-  checkPorts(request);
-  for (const port of request.ports) {
-    if (await isListenedOn(port)) throw portListenedOn(request, port);
-  }
-  await clearPorts(request, host, links);
-}
-
-/**
- * Refuses ports that another VM has, but takes them from one that is gone: a tap lives exactly as long as its VM, and
- * under the lock there is no claim whose tap is yet to come. What its undo steps say stays fine to do.
- */
-async function clearPorts(
-  request: NicRequest,
-  { store, log }: Pick<ManagedHost, 'store' | 'log'>,
-  links: ReadonlySet<string>,
-): Promise<void> {
-  for (const conflict of findConflicts(request, await store.networks())) {
-    const { bridge, claim } = conflict;
-    if (links.has(claim.tap)) throw portTaken(request, conflict);
-    await store.dropClaim(bridge, claim.ip);
-    log.warn('took the ports of a VM that is gone', { vm: request.vm, gone: claim.vm, bridge });
-  }
-}
-
-/** Connections to published ports that are older than their rules begin anew, and reach the guest. */
-async function redirect(
-  claims: readonly Claim[],
-  { netlink, log }: Pick<ManagedHost, 'netlink' | 'log'>,
-  waiting: Waiting,
-): Promise<void> {
-  if (claims.every(({ ports }) => ports.length === 0)) return;
-  const own = await listAddresses(netlink, waiting);
-  const local = new Set(own.map(({ address }) => address));
-  await forgetFlowsPast(claims, local, { log, ...waiting });
-}
-
-function checkLoopback({ vm, bridge, ports }: NicRequest, { owned }: ReadyBridge): void {
-  if (owned || !wantsLoopback(ports)) return;
-  const settings = [bridge, 'all'].map((name) => `net/ipv4/conf/${name}/route_localnet`);
-  if (settings.some((name) => readSysctl(name) === '1')) return;
-  throw new NetError(
-    'rules',
-    `VM ${vm}: ports on loopback addresses need net.ipv4.conf.${bridge}.route_localnet=1, ` +
-      `which is left to whoever made bridge ${bridge}`,
-  );
+  await replugTap({ vm: nic.vm, tap, managed: true }, { ...host, bridge: ready.link }, waiting);
 }

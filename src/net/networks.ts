@@ -1,33 +1,29 @@
-import type { Logger, Waiting } from '#host';
+import { type Logger, type Waiting, within } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork } from '#spec';
-import type { AdoptRecord, AttachedNic } from './attached.ts';
-import { describeNetworks, type NetworkDescription } from './description.ts';
-import { inWords, NetError } from './error.ts';
-import { attachToExisting } from './existing.ts';
+import { asNetError, NetError } from './error.ts';
 import { Firewall } from './firewall.ts';
-import {
-  adoptInManaged,
-  attachToManaged,
-  dropClaim,
-  dropUnused,
-  type ManagedHost,
-  restoreRules,
-} from './managed.ts';
+import { buildOnForeignBridge } from './foreign-bridge.ts';
+import { adoptInManaged, buildInManaged } from './managed.ts';
+import type { ManagedHost } from './managed-host.ts';
 import { tableName } from './names.ts';
+import type { Net } from './net.ts';
+import { networkAttributes } from './network-attributes.ts';
 import { Rules } from './nft.ts';
-import { Notices } from './notices.ts';
-import type { NicRequest } from './plan.ts';
+import { type AttachedNic, decodeNicRecord, type KnownNic, type NicRequest } from './nic.ts';
+import { restoreNetworks } from './repair.ts';
 import { Responders } from './responders.ts';
 import { NetworkStore } from './store.ts';
-import { removeTap, replugTap } from './tap.ts';
+import { type BuiltNic, removeTap, replugTap } from './tap.ts';
+import { dropClaim, dropUnused } from './teardown.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
+import { WarnOnce } from './warn-once.ts';
 
 export interface NetworksOptions {
-  /** Where networks and claims are kept; every process that names the same directory works on the same networks. */
+  /** Directory of networks and claims; all processes with the same directory work on the same networks. */
   readonly stateDir: string;
   readonly managed: readonly ManagedNetwork[];
-  /** Bridges of others' that a VM may be plugged into. */
+  /** Bridges that the driver does not manage and that VMs may be plugged into. */
   readonly bridges: readonly string[];
   /** How many tracked connections a VM may have in each direction. */
   readonly maxConnections: number;
@@ -36,10 +32,10 @@ export interface NetworksOptions {
   readonly log: Logger;
 }
 
-const describeMs = 10_000;
+const fingerprintMs = 10_000;
 
-/** The host side of the VMs' NICs. Does nothing to the host before the first attach or adopt. */
-export class Networks implements AsyncDisposable {
+/** Linux bridges, taps and nftables. Makes nothing on the host before the first build. */
+export class Networks implements Net {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
   readonly #bridges: readonly string[];
   readonly #host: Omit<ManagedHost, 'netlink'>;
@@ -52,66 +48,77 @@ export class Networks implements AsyncDisposable {
     const rules = new Rules(store, { nft, table: tableName(stateDir), maxConnections });
     this.#bridges = bridges;
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
-    const notices = new Notices(log);
-    this.#host = { store, rules, responders: new Responders(store, log), notices, log };
-    this.#firewall = new Firewall(rules, notices);
+    const warnOnce = new WarnOnce(log);
+    this.#host = { store, rules, responders: new Responders(store, log), warnOnce, log };
+    this.#firewall = new Firewall(rules, warnOnce);
   }
 
-  /** Throws NetError `bridge` that lists every problem of the configured networks. */
+  /** Throws NetError that lists every problem of the configured networks. */
   static open(options: NetworksOptions): Networks {
     const problems = checkNetworks(options.managed);
     if (problems.length > 0) {
       const list = problems.map(({ index, key, text }) => `network ${index}: ${key}: ${text}`);
-      throw new NetError('bridge', list.join('; '));
+      throw new NetError('host', list.join('; '));
     }
     return new Networks(options);
   }
 
-  /** Makes a NIC's host side. When it fails, what was done until then is what the undo steps say. */
-  async attach(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic> {
-    const { vm, bridge } = request;
-    const configured = this.#managed.get(bridge);
-    const what = `VM ${vm}: attaching to bridge ${bridge} failed`;
-    return inWords('bridge', what, async () => {
+  async fingerprint(waiting: Waiting): Promise<Readonly<Record<string, string>>> {
+    const { log } = this.#host;
+    using limited = within(fingerprintMs, waiting);
+    const failed = (error: unknown): void => log.warn('network not ready', { error });
+    await this.init(limited).catch(failed);
+    const bridges = await this.#foreignBridges(limited).catch((error: unknown) => {
+      log.warn('bridges could not be listed', { error });
+      return [];
+    });
+    return networkAttributes([...this.#managed.keys()], bridges);
+  }
+
+  async init(waiting: Waiting): Promise<void> {
+    return asNetError('the network of running VMs could not be restored', async () =>
+      restoreNetworks(await this.#withNetlink(), waiting),
+    );
+  }
+
+  async vmStartedBuild(
+    request: NicRequest,
+    undo: UndoWriter,
+    waiting: Waiting,
+  ): Promise<AttachedNic> {
+    const { plugged, ...nic } = await asNetError(failureOf(request), () =>
+      this.#build(request, undo, waiting),
+    );
+    const settled = this.#settle(request, plugged, waiting);
+    // A caller that fails before it waits for this must not end the process.
+    settled.catch(() => {});
+    return { ...nic, settled };
+  }
+
+  async adopt({ vm, index, record }: KnownNic, waiting: Waiting): Promise<void> {
+    const nic = decodeNicRecord(record);
+    if (nic === undefined) throw new NetError('host', `VM ${vm}: no record of its NIC ${index}`);
+    const { bridge, tap } = nic;
+    const what = `VM ${vm}: adopting its NIC on bridge ${bridge} failed`;
+    return asNetError(what, async () => {
       const host = await this.#withNetlink();
-      if (configured === undefined) {
-        const nic = await attachToExisting(
-          request,
-          { ...host, bridges: this.#bridges, undo },
-          waiting,
-        );
-        return { ...nic, notes: await this.#firewall.notesOfBridged(bridge, waiting) };
-      }
-      const nic = await attachToManaged(request, { host, configured, undo }, waiting);
-      return { ...nic, notes: await this.#firewall.notes(bridge, waiting) };
+      // It may have been taken out of the configuration while it has VMs.
+      const wanted = this.#managed.get(bridge) ?? (await host.store.record(bridge));
+      if (wanted !== undefined)
+        return adoptInManaged({ vm, record: nic }, { host, wanted }, waiting);
+      const link = await findLink(host.netlink, bridge, waiting);
+      if (link === undefined) return;
+      await replugTap({ vm, tap, managed: false }, { ...host, bridge: link }, waiting);
     });
   }
 
-  /**
-   * Takes over a NIC of a running VM after a restart of the plugin: what this process has to keep going is started,
-   * and what somebody took away from the host meanwhile is put back.
-   */
-  async adopt(nic: AdoptRecord, waiting: Waiting): Promise<void> {
-    const what = `VM ${nic.vm}: taking up its NIC on bridge ${nic.bridge} again failed`;
-    return inWords('bridge', what, async () => {
-      const host = await this.#withNetlink();
-      // It may have been taken out of the configuration while VMs are in it.
-      const wanted = this.#managed.get(nic.bridge) ?? (await host.store.record(nic.bridge));
-      if (wanted !== undefined) return adoptInManaged(nic, { host, wanted }, waiting);
-      const bridge = await findLink(host.netlink, nic.bridge, waiting);
-      if (bridge === undefined) return;
-      await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);
-    });
-  }
-
-  /** Idempotent, and needs nothing but what is on disk. */
-  async undo(step: NetUndo, waiting: Waiting): Promise<void> {
+  async vmTerminatedTeardown(step: NetUndo, waiting: Waiting): Promise<void> {
     switch (step.kind) {
       case 'net-tap':
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
         await dropClaim(step, await this.#withNetlink(), waiting);
-        // The step of its network may have ended already, when this one failed the first time.
+        // The step of its network may have been done already, when this one failed the first time.
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
@@ -120,36 +127,18 @@ export class Networks implements AsyncDisposable {
     }
   }
 
-  /** Names of the VMs that have an address. */
   async claimants(): Promise<readonly string[]> {
     const networks = await this.#host.store.networks();
     return networks.flatMap(({ claims }) => claims.map(({ vm }) => vm));
   }
 
-  /** Gives up every address of a VM. */
   async release(vm: string, waiting: Waiting): Promise<void> {
     for (const { record, claims } of await this.#host.store.networks()) {
-      for (const { ip, index } of claims.filter((it) => it.vm === vm)) {
-        await this.undo({ kind: 'net-claim', bridge: record.bridge, ip, vm, index }, waiting);
+      for (const { ip, index } of claims.filter((claim) => claim.vm === vm)) {
+        const step = { kind: 'net-claim', bridge: record.bridge, ip, vm, index } as const;
+        await this.vmTerminatedTeardown(step, waiting);
       }
     }
-  }
-
-  /**
-   * The managed networks, and the bridges of others' that are allowed and there. Asked again and again, so it is when flushed rules are noticed and put
-   * back as well.
-   */
-  async describe(): Promise<readonly NetworkDescription[]> {
-    const waiting = { signal: AbortSignal.timeout(describeMs) };
-    const host = await this.#withNetlink();
-    await restoreRules(host, waiting).catch((error: unknown) =>
-      host.log.warn('firewall rules of the VMs could not be checked', { why: String(error) }),
-    );
-    const links = await listLinks(host.netlink, waiting);
-    const bridges = links
-      .filter(({ kind, name }) => kind === 'bridge' && this.#bridges.includes(name))
-      .map(({ name }) => name);
-    return describeNetworks([...this.#managed.keys()], bridges);
   }
 
   /** Ends what runs in this process; leaves the host as it is. */
@@ -159,13 +148,41 @@ export class Networks implements AsyncDisposable {
     await netlink?.[Symbol.asyncDispose]();
   }
 
+  async #build(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
+    const host = await this.#withNetlink();
+    const configured = this.#managed.get(request.bridge);
+    if (configured !== undefined) {
+      return buildInManaged(request, { host, configured, undo }, waiting);
+    }
+    return buildOnForeignBridge(request, { ...host, bridges: this.#bridges, undo }, waiting);
+  }
+
+  async #settle(
+    request: NicRequest,
+    plugged: Promise<void>,
+    waiting: Waiting,
+  ): Promise<readonly string[]> {
+    const { bridge } = request;
+    await asNetError(failureOf(request), () => plugged);
+    if (this.#managed.has(bridge)) return this.#firewall.notes(bridge, waiting);
+    return this.#firewall.notesOfBridged(bridge, waiting);
+  }
+
+  /** Those that exist and are allowed. */
+  async #foreignBridges(waiting: Waiting): Promise<readonly string[]> {
+    const links = await listLinks((await this.#withNetlink()).netlink, waiting);
+    return links
+      .filter(({ kind, name }) => kind === 'bridge' && this.#bridges.includes(name))
+      .map(({ name }) => name);
+  }
+
   async #withNetlink(): Promise<ManagedHost> {
     for (;;) {
       this.#netlink ??= NetlinkSocket.open();
       const opening = this.#netlink;
       const netlink = await opening.catch((error: unknown) => this.#forget(opening, error));
       if (!netlink.closed) return { ...this.#host, netlink };
-      // A socket that failed is closed for good; the next one need not fail.
+      // A socket that failed stays closed; a new one may work.
       if (this.#netlink === opening) this.#netlink = undefined;
     }
   }
@@ -174,4 +191,8 @@ export class Networks implements AsyncDisposable {
     if (this.#netlink === opening) this.#netlink = undefined;
     throw error;
   }
+}
+
+function failureOf({ vm, bridge }: NicRequest): string {
+  return `VM ${vm}: attaching to bridge ${bridge} failed`;
 }

@@ -33,7 +33,7 @@ export class Rules {
     const tracking = formatTracking(this.#table, networks, this.#maxConnections);
     const script = formatRuleset(this.#table, networks) + tracking;
     const { code, stderr } = await this.#run(['-f', '-'], waiting, script);
-    if (code !== 0) throw new NetError('rules', `nft refused the rules: ${reason(code, stderr)}`);
+    if (code !== 0) throw new NetError('host', `nft refused the rules: ${reason(code, stderr)}`);
     this.#appliedAtMs = performance.now();
   }
 
@@ -46,7 +46,7 @@ export class Rules {
   async gone(waiting: Waiting): Promise<boolean> {
     const { code, stdout, stderr } = await this.#run(['list', 'tables'], waiting);
     if (code !== 0)
-      throw new NetError('rules', `nft refused to list tables: ${reason(code, stderr)}`);
+      throw new NetError('host', `nft refused to list tables: ${reason(code, stderr)}`);
     const lines = stdout.split('\n');
     const tables = [
       `inet ${this.#table}`,
@@ -60,7 +60,7 @@ export class Rules {
   async list(waiting: Waiting): Promise<string> {
     const { code, stdout, stderr } = await this.#run(['-s', '-t', 'list', 'ruleset'], waiting);
     if (code === 0) return stdout;
-    throw new NetError('rules', `nft refused to list the rules: ${reason(code, stderr)}`);
+    throw new NetError('host', `nft refused to list the rules: ${reason(code, stderr)}`);
   }
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
@@ -69,7 +69,7 @@ export class Rules {
     try {
       return await runProgram(program, limited);
     } catch (cause) {
-      throw new NetError('rules', `running ${this.#nft} ${args.join(' ')} failed`, { cause });
+      throw new NetError('host', `running ${this.#nft} ${args.join(' ')} failed`, { cause });
     }
   }
 }

@@ -11,16 +11,7 @@ import {
 import type { Claim, NetworkInUse, NetworkRecord } from './claim.ts';
 import { NetError } from './error.ts';
 import { bridgeMac, nicMac, ownAlias, startingPoint, tapName } from './names.ts';
-
-export interface NicRequest {
-  readonly vm: string;
-  /** Counts a VM's NICs from 0. */
-  readonly index: number;
-  readonly bridge: string;
-  readonly ports: readonly PortSpec[];
-  readonly hostname: string;
-  readonly ownerUid?: number;
-}
+import type { NicRequest } from './nic.ts';
 
 /** What a NIC will be called on the host. */
 export interface NetPlan {
@@ -46,7 +37,7 @@ export function planBridge(network: ManagedNetwork, found: BridgeFound | undefin
   if (found === undefined) return 'create';
   if (found.kind !== 'bridge') {
     throw new NetError(
-      'bridge',
+      'host',
       `link ${bridge} exists and is not a bridge (${found.kind ?? 'hardware'})`,
     );
   }
@@ -58,7 +49,7 @@ export function planBridge(network: ManagedNetwork, found: BridgeFound | undefin
   const its =
     found.addresses.map((own) => `${own.address}/${own.prefix}`).join(', ') || 'no address';
   throw new NetError(
-    'bridge',
+    'host',
     `bridge ${bridge} exists with ${its}, but the network ${bridge} is configured as ${address}/${prefix}: ` +
       `configure the network with the bridge's own address, or give it another bridge`,
   );
@@ -89,7 +80,7 @@ export function planNic(
     const tap = tapName(vm, index, attempt);
     if (!taken.has(tap)) return { tap, mac: nicMac(vm, index), bridge, managed };
   }
-  throw new NetError('tap', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
+  throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
 }
 
 /**
@@ -113,7 +104,7 @@ export function planAddress(
     if (ip !== network.address && !claimed.has(ip) && !facts.avoid.has(ip)) return ip;
   }
   throw new NetError(
-    'address',
+    'host',
     `VM ${vm}: no free address in network ${network.bridge} (${network.address}/${network.prefix}, ` +
       `${facts.claims.length} in use)`,
   );
@@ -133,7 +124,7 @@ export function checkPorts({ vm, bridge, ports }: NicRequest): void {
 }
 
 function refusal(message: string): NetError {
-  return new NetError('rules', message, { recoverable: false });
+  return new NetError('job', message);
 }
 
 /** Another NIC that has one of the ports wanted. */
@@ -159,13 +150,13 @@ export function findConflicts(
 
 export function portTaken({ vm }: NicRequest, { port, claim }: PortConflict): NetError {
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
-  return new NetError('rules', `${what} is already mapped to VM ${claim.vm}`);
+  return new NetError('host', `${what} is already mapped to VM ${claim.vm}`);
 }
 
 export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
   return new NetError(
-    'rules',
+    'host',
     `${what} can't be mapped: something on this host listens there already`,
   );
 }

@@ -1,7 +1,7 @@
 import type { Logger } from '#host';
 import type { ReadyBridge } from './bridge.ts';
 import { DhcpServer, dhcpSockets } from './dhcp-server.ts';
-import type { SettledNetwork } from './network.ts';
+import type { ResolvedNetwork } from './managed-bridge.ts';
 import type { NetworkStore } from './store.ts';
 
 interface Responder {
@@ -23,7 +23,7 @@ export class Responders implements AsyncDisposable {
 
   /** Has one running for the bridge. Guests get their address from the seed too, so not having one is not an error. */
   async ensure(
-    { bridge, address, prefix, nameservers }: SettledNetwork,
+    { bridge, address, prefix, nameservers }: ResolvedNetwork,
     { link, owned }: ReadyBridge,
   ): Promise<void> {
     const running = this.#running.get(bridge);
@@ -33,8 +33,8 @@ export class Responders implements AsyncDisposable {
     }
     await this.stop(bridge);
     if (!owned && dhcpSockets() > this.#running.size) {
-      const why = 'another DHCP server answers on this host, and the bridge is not ours';
-      this.#log.info('no DHCP responder', { bridge, why });
+      const message = 'no DHCP responder: another server has the port, and the bridge is not ours';
+      this.#log.info(message, { bridge });
       return;
     }
     try {
@@ -46,7 +46,7 @@ export class Responders implements AsyncDisposable {
       });
       this.#running.set(bridge, { server, linkIndex: link.index });
     } catch (error) {
-      this.#log.warn('no DHCP responder', { bridge, why: String(error) });
+      this.#log.warn('no DHCP responder', { bridge, error });
     }
   }
 

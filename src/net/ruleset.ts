@@ -1,6 +1,6 @@
 import { contains, formatSubnet, parseIpv4, subnetOf } from '#spec';
+import { formatAntiSpoofing } from './anti-spoofing.ts';
 import type { NetworkInUse } from './claim.ts';
-import { formatGuard } from './guard.ts';
 import { tapPrefix } from './names.ts';
 import { set } from './nft-text.ts';
 import { networkSubnet } from './plan.ts';
@@ -19,7 +19,7 @@ export function formatRuleset(table: string, networks: readonly NetworkInUse[]):
     .join('');
   if (networks.length === 0) return removal;
   const parts = [...sets(networks), ...maps(networks), ...chains].join('\n');
-  return `${removal}table inet ${table} {\n${parts}\n}\n${formatGuard(table, networks)}`;
+  return `${removal}table inet ${table} {\n${parts}\n}\n${formatAntiSpoofing(table, networks)}`;
 }
 
 function sets(networks: readonly NetworkInUse[]): string[] {

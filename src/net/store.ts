@@ -16,7 +16,7 @@ const recordFile = 'network.json';
 
 /**
  * The networks' state on disk: `<stateDir>/<bridge>/network.json`, and beside it one file per claimed address, named
- * by it. Whoever changes any of it, or the host according to it, holds the lock.
+ * by it. Changing any of it, or the host according to it, requires the lock.
  */
 export class NetworkStore {
   readonly #dir: string;
@@ -27,7 +27,7 @@ export class NetworkStore {
     this.#dir = dir;
   }
 
-  /** One at a time, across processes. Released when disposed, or when the process dies. */
+  /** Exclusive across processes. Released when disposed, or when the process dies. */
   async lock(waiting: Waiting): Promise<AsyncDisposable> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
     return lockFile(join(this.#dir, 'lock'), waiting);
@@ -50,16 +50,11 @@ export class NetworkStore {
   }
 
   async keepRecord(record: NetworkRecord): Promise<void> {
-    const dir = join(this.#dir, record.bridge);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    // Under the lock nobody else writes here: what begins with a dot is of a process that was killed while it did.
-    const drafts = (await namesIn(dir)).filter((name) => name.startsWith('.'));
-    await Promise.all(drafts.map((name) => rm(join(dir, name), { force: true })));
-    const path = join(dir, recordFile);
-    await writeAtomic(path, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    await mkdir(join(this.#dir, record.bridge), { recursive: true, mode: 0o700 });
+    await this.#write(record.bridge, recordFile, `${JSON.stringify(record)}\n`);
   }
 
-  /** In the order of their addresses' text; [] for a network that isn't in use. */
+  /** Sorted by the text of their addresses; [] for a network that is not in use. */
   async claims(bridge: string): Promise<readonly Claim[]> {
     const names = (await namesIn(join(this.#dir, bridge))).filter(
       (name) => parseIpv4(name) !== undefined && !this.#dropped.has(join(bridge, name)),
@@ -73,21 +68,21 @@ export class NetworkStore {
     return text === undefined ? undefined : decodeClaim(ip, text);
   }
 
-  /** Takes the address, or renews the claim the same NIC has on it. */
+  /** Claims the address, or renews the claim that the same NIC has on it. */
   async keepClaim(bridge: string, claim: Claim): Promise<void> {
     const key = join(bridge, claim.ip);
     const holder = this.#dropped.has(key) ? undefined : await this.claim(bridge, claim.ip);
     if (holder !== undefined && (holder.vm !== claim.vm || holder.index !== claim.index)) {
       throw new NetError(
-        'address',
+        'host',
         `VM ${claim.vm}: address ${claim.ip} on ${bridge} was taken by VM ${holder.vm}`,
       );
     }
-    await writeAtomic(join(this.#dir, bridge, claim.ip), encodeClaim(claim), { mode: 0o600 });
+    await this.#write(bridge, claim.ip, encodeClaim(claim));
     this.#dropped.delete(key);
   }
 
-  /** Also when its file can't be removed, the claim counts no more in this process. */
+  /** Even when its file can't be removed, this process ignores the claim from now on. */
   async dropClaim(bridge: string, ip: string): Promise<void> {
     const key = join(bridge, ip);
     this.#dropped.add(key);
@@ -97,6 +92,14 @@ export class NetworkStore {
 
   async dropNetwork(bridge: string): Promise<void> {
     await rm(join(this.#dir, bridge), { recursive: true, force: true });
+  }
+
+  async #write(bridge: string, name: string, text: string): Promise<void> {
+    const dir = join(this.#dir, bridge);
+    // The lock makes this the only writer: names that begin with a dot are of a process that was killed while it wrote.
+    const drafts = (await namesIn(dir)).filter((found) => found.startsWith('.'));
+    await Promise.all(drafts.map((draft) => rm(join(dir, draft), { force: true })));
+    await writeAtomic(join(dir, name), text, { mode: 0o600 });
   }
 }
 

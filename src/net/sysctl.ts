@@ -22,7 +22,7 @@ export function writeSysctl(name: string, value: string): void {
   try {
     writeFileSync(`/proc/sys/${name}`, value);
   } catch (cause) {
-    throw new NetError('bridge', `setting /proc/sys/${name} to ${value} failed`, { cause });
+    throw new NetError('host', `setting /proc/sys/${name} to ${value} failed`, { cause });
   }
 }
 

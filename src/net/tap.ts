@@ -9,55 +9,80 @@ import {
 } from '#netlink';
 import { NetError } from './error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from './names.ts';
+import type { AttachedNic } from './nic.ts';
 import type { NetPlan } from './plan.ts';
 import { writeSysctl } from './sysctl.ts';
 
+/** A NIC whose tap is open; it carries traffic once `plugged` resolves. */
+export type BuiltNic = Omit<AttachedNic, 'settled'> & { readonly plugged: Promise<void> };
+
+/** Whose tap it is and where it belongs. */
+interface TapOwner {
+  readonly vm: string;
+  readonly index: number;
+  readonly bridge: Link;
+  /** Its address in a managed network. */
+  readonly ip?: string;
+}
+
 /**
- * Opens the planned tap and plugs it into the bridge. The tap lives as long as somebody holds the descriptor: QEMU
- * inherits it, so the kernel removes the tap when QEMU is gone, whoever else is.
+ * Opens the planned tap, outside its bridge and down. It exists as long as a process holds the descriptor: QEMU
+ * inherits it, so the kernel removes the tap when QEMU ends.
  */
-export async function plugTap(
+export async function openNicTap(
   netlink: NetlinkSocket,
   plan: NetPlan,
-  nic: {
-    readonly vm: string;
-    readonly index: number;
-    readonly bridge: Link;
-    /** Its address in a managed network. */
-    readonly ip?: string;
-  },
+  { vm, index, bridge, ip }: TapOwner,
   waiting: Waiting,
-): Promise<number> {
-  const fd = open(plan, nic.vm);
+): Promise<{ readonly fd: number; readonly link: Link }> {
+  const { tap } = plan;
+  const fd = open(plan, vm);
   try {
-    const link = await findLink(netlink, plan.tap, waiting);
-    if (link === undefined) throw new NetError('tap', `tap ${plan.tap} disappeared`);
-    // The host has no business on this link other than bridging: no address of its own, no advertisements taken.
-    writeSysctl(`net/ipv6/conf/${plan.tap}/accept_ra`, '0');
-    writeSysctl(`net/ipv6/conf/${plan.tap}/disable_ipv6`, '1');
+    const link = await findLink(netlink, tap, waiting);
+    if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
+    // The host only bridges here: it has no IPv6 address of its own on this link and takes no advertisements.
+    writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
+    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
     // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
     // from there, or guests could fill the host's neighbour table.
-    writeSysctl(`net/ipv4/conf/${plan.tap}/arp_ignore`, '8');
-    const alias = tapAlias(nic.vm, nic.index, nic.ip);
-    const { index: master, mtu } = nic.bridge;
-    const address = tapMac(plan.mac);
-    await changeLink(netlink, link, { alias, mtu, address, master }, waiting);
-    if (nic.ip !== undefined) await refuseShared(netlink, { ...nic, ip: nic.ip, link }, waiting);
-    // A guest that asks for a port it publishes itself is answered through the port the question came from.
-    const port = { hairpin: plan.managed };
-    await changeLink(netlink, link, { port, up: true }, waiting);
-    return fd;
+    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
+    const change = {
+      alias: tapAlias(vm, index, ip),
+      mtu: bridge.mtu,
+      address: tapMac(plan.mac),
+    };
+    await changeLink(netlink, link, change, waiting);
+    return { fd, link };
   } catch (cause) {
     closeFd(fd);
     if (cause instanceof NetError) throw cause;
-    const what = `VM ${nic.vm}: plugging tap ${plan.tap} into bridge ${plan.bridge} failed`;
-    throw new NetError('tap', what, { cause });
+    throw new NetError('host', `VM ${vm}: configuring tap ${tap} failed`, { cause });
+  }
+}
+
+/** Puts an open tap into its bridge and takes it up. */
+export async function plugTap(
+  netlink: NetlinkSocket,
+  nic: TapOwner & { readonly plan: NetPlan; readonly link: Link },
+  waiting: Waiting,
+): Promise<void> {
+  const { vm, bridge, ip, plan, link } = nic;
+  try {
+    await changeLink(netlink, link, { master: bridge.index }, waiting);
+    if (ip !== undefined) await refuseShared(netlink, { vm, bridge, link, ip }, waiting);
+    // A guest that connects to a port it publishes itself is answered through the bridge port the request came from.
+    await changeLink(netlink, link, { port: { hairpin: plan.managed }, up: true }, waiting);
+  } catch (cause) {
+    if (cause instanceof NetError) throw cause;
+    const what = `VM ${vm}: plugging tap ${plan.tap} into bridge ${plan.bridge} failed`;
+    throw new NetError('host', what, { cause });
   }
 }
 
 /**
- * Two agents that choose an address in the same moment don't know of each other yet. Each looks around after it has
- * said which one is its own, so at least the later one finds the other.
+ * Two agents that choose an address at the same time do not see each other's choice. Each looks at the bridge's taps
+ * after its own shows the address there, so at least the later one finds the other: a second look at the links is
+ * necessary.
  */
 async function refuseShared(
   netlink: NetlinkSocket,
@@ -71,11 +96,11 @@ async function refuseShared(
       index !== link.index && master === bridge.index && addressInAlias(alias) === ip,
   );
   if (other === undefined) return;
-  const what = `VM ${vm}: address ${ip} on ${bridge.name} was taken in the same moment`;
-  throw new NetError('address', `${what} by another agent, for its tap ${other.name}`);
+  const what = `VM ${vm}: address ${ip} on ${bridge.name} was taken at the same time`;
+  throw new NetError('host', `${what} by another agent, for its tap ${other.name}`);
 }
 
-/** Puts a NIC's tap back into its bridge when something took it out. */
+/** Puts a NIC's tap back into its bridge when it was taken out. */
 export async function replugTap(
   nic: { readonly vm: string; readonly tap: string; readonly managed: boolean },
   host: { readonly netlink: NetlinkSocket; readonly bridge: Link; readonly log: Logger },
@@ -86,12 +111,12 @@ export async function replugTap(
   if (link === undefined || (link.master === bridge.index && link.up)) return;
   await changeLink(netlink, link, { master: bridge.index, up: true }, waiting);
   const { vm, tap, managed } = nic;
-  // What a port was told goes when it leaves.
+  // The kernel forgets a port's settings when it leaves.
   await changeLink(netlink, link, { port: { hairpin: managed } }, waiting);
   log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
 }
 
-/** Removes a tap that somebody still holds open; only if it is that NIC's. */
+/** Removes a tap that a process still holds open, if it belongs to that NIC. */
 export async function removeTap(
   netlink: NetlinkSocket,
   nic: { readonly tap: string; readonly vm: string; readonly index: number },
@@ -102,11 +127,11 @@ export async function removeTap(
   await deleteLink(netlink, link, waiting);
 }
 
-/** A guest in a managed network must not change what the rules have seen; on other bridges there are none. */
+/** No offloads in a managed network, where rules check checksummed fields of what a guest sends. */
 function open({ tap, managed }: NetPlan, vm: string): number {
   try {
     return openTap(tap, { offload: !managed }).fd;
   } catch (cause) {
-    throw new NetError('tap', `VM ${vm}: opening tap ${tap} failed`, { cause });
+    throw new NetError('host', `VM ${vm}: opening tap ${tap} failed`, { cause });
   }
 }

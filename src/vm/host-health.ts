@@ -42,7 +42,7 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
       ...emulatorAttributes(main, emulators),
       ...(await kvmAttributes(host, main, waiting)),
       'emulator.shares': (await shareTools(main, waiting)).kind,
-      ...(await networkAttributes(host)),
+      ...(await host.networks.fingerprint(waiting)),
     },
   };
 }
@@ -126,22 +126,4 @@ async function kvmAttributes(
     'emulator.accelerator': known.usable ? 'kvm' : 'tcg',
     'emulator.kvm.reason': known.usable ? '' : known.reason,
   };
-}
-
-async function networkAttributes({
-  networks,
-  log,
-}: VmHost): Promise<Readonly<Record<string, string>>> {
-  try {
-    const found = await networks.describe();
-    return Object.fromEntries(
-      found.flatMap(({ name, bridge, state }) => [
-        [`network.${name}.state`, state],
-        [`network.${name}.bridge_name`, bridge],
-      ]),
-    );
-  } catch (error) {
-    log.warn('networks could not be listed', { reason: messageOf(error) });
-    return {};
-  }
 }

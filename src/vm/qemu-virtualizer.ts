@@ -39,6 +39,8 @@ export interface VirtualizerOptions {
   readonly log: Logger;
 }
 
+const networkInitMs = 10_000;
+
 /** The one backend: QEMU, steered over QMP. Makes nothing on the host until a VM is asked for. */
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
@@ -85,7 +87,16 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       // On a read-only disk there are still VMs to be removed.
       log.warn('directory of the VMs not closed', { reason: messageOf(error) }),
     );
+    if (this.#sweeper === undefined) await this.#initNetwork();
     this.#sweeper ??= this.#sweepIn(firstSweepMs);
+  }
+
+  /** A failure does not stop the plugin: every fingerprint tries again. */
+  async #initNetwork(): Promise<void> {
+    const { networks, log } = this.#host;
+    await networks
+      .init({ signal: AbortSignal.timeout(networkInitMs) })
+      .catch((error: unknown) => log.warn('network not ready', { error }));
   }
 
   getDomain(name: string): Domain | undefined {

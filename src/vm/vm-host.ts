@@ -1,5 +1,5 @@
 import type { Logger } from '#host';
-import type { Networks } from '#net';
+import type { Net } from '#net';
 import type { Emulator } from '#qemu';
 import type { UidRange } from './store/uid.ts';
 
@@ -12,7 +12,7 @@ export interface VmHost {
   readonly uidRange: UidRange;
   /** Largest virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
-  readonly networks: Networks;
+  readonly networks: Net;
   readonly log: Logger;
 }
 

@@ -18,7 +18,7 @@ import type { VmSpec } from '#spec';
 import { undoStep } from '../../src/vm/store/undo.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
-const noNetworks = { undo: async () => {} };
+const noNetworks = { vmTerminatedTeardown: async () => {} };
 
 /** A VM of this Nomad client, with an allocation of its own that can be taken away. */
 function ofNode(ground: VmGround, name: string, nodeId: string): VmSpec {

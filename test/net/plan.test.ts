@@ -95,7 +95,7 @@ test('a tap name that is taken is passed over', () => {
   });
   assert.equal(planNic(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
   const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
-  assert.throws(() => planNic(request, true, new Set(all)), { code: 'tap' });
+  assert.throws(() => planNic(request, true, new Set(all)), /every name for the tap/);
 });
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };
@@ -124,7 +124,8 @@ test('a bridge of another address, prefix or kind is refused', () => {
     { ...theirs, kind: 'veth', addresses: has },
     { ...theirs, kind: undefined, addresses: has },
   ];
-  for (const found of wrong) assert.throws(() => planBridge(network, found), { code: 'bridge' });
+  for (const found of wrong)
+    assert.throws(() => planBridge(network, found), /^NetError: (link|bridge) virbr0 exists/);
 });
 
 test('V-120: an address is free, in the network, never the gateway, and the same again', () => {
@@ -152,7 +153,7 @@ test('a network is filled to its last address and then refuses', () => {
   assert.equal(new Set(claims.map(({ ip }) => ip)).size, 13);
   const facts = { claims, avoid: new Set<string>() };
   assert.throws(() => planAddress({ ...request, vm: 'late' }, small, facts), {
-    code: 'address',
+    code: 'host',
     recoverable: true,
     message: /VM late: no free address in network virbr0 \(192\.168\.122\.1\/28, 13 in use\)/,
   });
@@ -197,7 +198,7 @@ test('the ports a NIC has itself are no conflict', () => {
 test('ports that can’t be mapped, or twice in one request, are refused', () => {
   checkPorts({ ...request, ports: [port('', 80), port('192.0.2.1', 81)] });
   const twice = [port('', 80), port('192.0.2.1', 80)];
-  const wrongInItself = { code: 'rules', recoverable: false };
+  const wrongInItself = { code: 'job', recoverable: false };
   assert.throws(() => checkPorts({ ...request, ports: twice }), wrongInItself);
   const ipv6 = [port('::1', 80)];
   assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /::1:80: bridge virbr0 has IPv4/);

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import type { AttachedNic, NetUndo } from '#net';
+import type { NetUndo } from '#net';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { Host, leftovers, nothing, type TestNic, virbr0, waiting } from '../support/networks.ts';
 
 const tiny = { ...virbr0, address: '10.7.0.1', prefix: 29 };
-const ipOf = (nic: AttachedNic): string => nic.address?.ip ?? '';
+const ipOf = (nic: TestNic): string => nic.address?.ip ?? '';
 
 /** The address that the VM called web would get on an empty network. */
 async function firstChoice(host: Host): Promise<string> {
@@ -28,11 +28,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       [two, 'd'],
       [two, 'e'],
     ] as const;
-    const nics: AttachedNic[] = [];
+    const nics: TestNic[] = [];
     for (const [host, vm] of vms) nics.push(await host.attach(vm));
     assert.equal(new Set(nics.map(ipOf)).size, 5);
-    await assert.rejects(one.attach('f'), { code: 'address' });
-    await assert.rejects(two.attach('f'), { code: 'address' });
+    await assert.rejects(one.attach('f'), /no free address/);
+    await assert.rejects(two.attach('f'), /no free address/);
     for (const { tapFd } of nics) closeFd(tapFd);
     for (const [host, vm] of vms) await host.detach(vm);
     assert.deepEqual(await leftovers(), nothing);
@@ -51,12 +51,18 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       return undo.perform(step, action);
     };
     const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
-    await assert.rejects(host.networks.attach(request, { perform }, waiting()), {
-      code: 'address',
+    const { backend, settled } = await host.networks.vmStartedBuild(
+      request,
+      { perform },
+      waiting(),
+    );
+    await assert.rejects(settled, {
+      code: 'host',
       recoverable: true,
       message:
         /address 192\.168\.122\.\d+ on virbr0 was taken .* by another agent, for its tap out1/,
     });
+    closeFd(backend.fd);
     await must('ip', 'link', 'del', 'out1');
   });
 

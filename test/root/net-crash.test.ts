@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing } from '../support/networks.ts';
+import { Host, leftovers, nothing, rules } from '../support/networks.ts';
 
 const worker = join(import.meta.dirname, '..', 'support', 'net-worker.ts');
 
@@ -30,16 +30,16 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await using host = await Host.open();
     const ports = [{ label: 'web', hostIp: '', hostPort: 9090, guestPort: 80 }];
     const stays = await host.attach('stays', { ports });
-    const rules = (await command('nft', 'list', 'ruleset')).output;
+    const before = await rules();
     for (let round = 0; round < 12; round++) {
       const args = [worker, host.dir, 'crash', 'web', '9', 'never'];
       const child = spawn(process.execPath, args, { stdio: 'ignore' });
       const ended = new Promise((resolve) => child.once('exit', resolve));
-      await sleep(60 + round * 15);
+      await sleep(60 + round * 30);
       child.kill('SIGKILL');
       await ended;
       await host.detach('web');
-      assert.equal((await command('nft', 'list', 'ruleset')).output, rules);
+      assert.equal(await rules(), before);
       assert.deepEqual((await leftovers()).links.toSorted(), [stays.tap, 'virbr0'].toSorted());
     }
     closeFd(stays.tapFd);

@@ -4,12 +4,11 @@ import { readFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import type { AttachedNic } from '#net';
 import { received, send, tcpFrame, udpFrame } from '../net/frames.ts';
 import { Accomplice, accompliceIp, answerTo, macOf, segmentOf } from '../support/accomplice.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { Host, leftovers, nothing, type TestNic, virbr0 } from '../support/networks.ts';
 
 const max = 1000;
 const limited = { maxConnections: max };
@@ -23,17 +22,17 @@ function tracked(ip: string): number {
 
 /** A guest that is driven frame by frame. */
 class Attacker {
-  readonly #nic: AttachedNic;
+  readonly #nic: TestNic;
   readonly #mac: readonly [own: string, bridge: string];
   readonly ip: string;
 
-  private constructor(nic: AttachedNic, bridgeMac: string) {
+  private constructor(nic: TestNic, bridgeMac: string) {
     this.#nic = nic;
     this.#mac = [nic.mac, bridgeMac];
     this.ip = nic.address?.ip ?? '';
   }
 
-  static async open(nic: AttachedNic): Promise<Attacker> {
+  static async open(nic: TestNic): Promise<Attacker> {
     const { address, mac } = nic;
     assert.ok(address !== undefined, 'the NIC has no address');
     await must('ip', 'neigh', 'replace', address.ip, 'lladdr', mac, 'dev', 'virbr0');

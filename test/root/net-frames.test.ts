@@ -4,7 +4,6 @@ import { writeFileSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
-import type { AttachedNic } from '#net';
 import {
   arpQuestion,
   broadcastMac,
@@ -19,19 +18,19 @@ import {
 } from '../net/frames.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing } from '../support/networks.ts';
+import { Host, leftovers, nothing, type TestNic } from '../support/networks.ts';
 
 const gateway = '192.168.122.1';
 const everybody = '255.255.255.255';
-const ipOf = (nic: AttachedNic): string => nic.address?.ip ?? '';
+const ipOf = (nic: TestNic): string => nic.address?.ip ?? '';
 // Frames are handled by the kernel within microseconds, questions of DHCP by the plugin within milliseconds.
 const settle = (): Promise<void> => sleep(250);
 
-const sentBy = ({ mac }: AttachedNic, frames: readonly Buffer[]): readonly Buffer[] =>
+const sentBy = ({ mac }: TestNic, frames: readonly Buffer[]): readonly Buffer[] =>
   frames.filter((frame) => frame.toString('hex', 6, 12) === mac.replaceAll(':', ''));
 
 /** Two guests whose frames are written and read by the test itself. */
-async function inTwos(run: (host: Host, web: AttachedNic, peer: AttachedNic) => Promise<void>) {
+async function inTwos(run: (host: Host, web: TestNic, peer: TestNic) => Promise<void>) {
   await using host = await Host.open();
   const [web, peer] = [await host.attach('web'), await host.attach('peer')];
   await run(host, web, peer);
@@ -188,7 +187,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
       const answers = (vm: string) =>
         host.lines.filter((line) => line.includes(`"vm":"${vm}"`) && line.startsWith('DHCP answer'))
           .length;
-      const ask = ({ tapFd, mac }: AttachedNic): void => {
+      const ask = ({ tapFd, mac }: TestNic): void => {
         const payload = dhcpQuestion({ type: 'discover', mac });
         send(
           tapFd,

@@ -53,7 +53,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
       {
         await using _ = await listen(protocol === 'udp' ? 'udp' : 'tcp', address, 2222);
         await assert.rejects(host.attach('web', { ports: [port(hostIp)] }), {
-          code: 'rules',
+          code: 'host',
           recoverable: true,
           message: `VM web: port ssh on ${hostIp || '*'}:2222 can't be mapped: something on this host listens there already`,
         });

@@ -82,7 +82,7 @@ class Place implements AsyncDisposable {
       waiting(),
     );
     const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
-    const nic = await host.networks.attach(
+    const nic = await host.networks.vmStartedBuild(
       { vm: 'vm-0', index: 0, bridge: 'virbr0', ports, hostname: 'guest' },
       { perform: (step, action) => undo.perform({ kind: 'net', step }, action) },
       waiting(),
@@ -92,7 +92,7 @@ class Place implements AsyncDisposable {
       mkdirSync(share, { recursive: true });
       bindMountReadOnly(this.#root, share);
     });
-    await this.#spawn(undo, { uid, tapFd: nic.tapFd });
+    await this.#spawn(undo, { uid, tapFd: nic.backend.fd });
     await this.#padTo4KiB(undo);
     writeFileSync(paths.disk, '');
     return undo.steps.length;

@@ -35,5 +35,6 @@ async function crash(vm: string, step: number, when: string): Promise<void> {
   };
   const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
   const request = { vm, index: 0, bridge: 'virbr0', ports, hostname: vm };
-  await host.networks.attach(request, { perform }, waiting());
+  const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
+  await nic.settled;
 }

@@ -2,8 +2,15 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findProgram, type Logger, UndoLog } from '#host';
-import { type AttachedNic, decodeNetUndo, type NetUndo, Networks, type NicRequest } from '#net';
+import { closeFd, findProgram, type Logger, UndoLog } from '#host';
+import {
+  type AttachedNic,
+  decodeNetUndo,
+  type NetUndo,
+  Networks,
+  type NicRecord,
+  type NicRequest,
+} from '#net';
 import type { ManagedNetwork } from '#spec';
 import { command } from './netns.ts';
 
@@ -15,6 +22,10 @@ export const virbr0: ManagedNetwork = {
 };
 
 export const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+
+/** A NIC that carries traffic. */
+export type TestNic = AttachedNic &
+  NicRecord & { readonly tapFd: number; readonly notes: readonly string[] };
 
 interface HostOptions {
   /** A program of the test's own that stands in for nft. */
@@ -72,18 +83,26 @@ export class Host implements AsyncDisposable {
   async undoLog(vm: string): Promise<UndoLog<NetUndo>> {
     return await UndoLog.open<NetUndo>(
       join(this.dir, `${vm}.undo`),
-      (step, w) => this.networks.undo(step, w),
+      (step, w) => this.networks.vmTerminatedTeardown(step, w),
       { decode, log: collect(this.lines) },
     );
   }
 
-  /** Attaches with an undo log that is kept, or rolled back when attaching fails. */
-  async attach(vm: string, request: Partial<NicRequest> = {}): Promise<AttachedNic> {
+  /** Builds a NIC and waits until it carries traffic, with an undo log that is kept, or rolled back after a failure. */
+  async attach(vm: string, request: Partial<NicRequest> = {}): Promise<TestNic> {
     await using undo = await this.undoLog(vm);
     const nic = { vm, index: 0, bridge: 'virbr0', ports: [], hostname: vm, ...request };
-    const attached = await this.networks.attach(nic, undo, waiting());
+    const attached = await this.networks.vmStartedBuild(nic, undo, waiting());
+    const { backend, record } = attached;
+    let notes: readonly string[];
+    try {
+      notes = await attached.settled;
+    } catch (error) {
+      closeFd(backend.fd);
+      throw error;
+    }
     undo.keep();
-    return attached;
+    return { ...attached, ...record, tapFd: backend.fd, notes };
   }
 
   async detach(vm: string): Promise<void> {
@@ -109,6 +128,16 @@ export async function leftovers(): Promise<{
     .filter((name) => !/^(lo|out\d*|)$/.test(name));
   const tables = (await command('nft', 'list', 'tables')).output.split('\n').filter(Boolean);
   return { links, tables };
+}
+
+/** All tables; the kernel lists them in the order in which they were made. */
+export async function rules(): Promise<string> {
+  const { output } = await command('nft', '-s', 'list', 'ruleset');
+  return output
+    .split(/^(?=table )/m)
+    .map((table) => table.trim())
+    .toSorted()
+    .join('\n');
 }
 
 export const nothing = { links: [], tables: [] };

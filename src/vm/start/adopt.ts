@@ -107,7 +107,7 @@ async function adoptNics(
   for (const [index, nic] of record.nics.entries()) {
     try {
       const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(adoptMs)]) };
-      await host.networks.adopt({ vm: record.name, index, ...nic }, waiting);
+      await host.networks.adopt({ vm: record.name, index, record: nic }, waiting);
     } catch (error) {
       // The guest keeps its address; only what the plugin does beside it is missing.
       host.log.warn('network not taken up again', { vm: record.name, reason: messageOf(error) });

@@ -1,6 +1,7 @@
 import { constants, existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import {
+  abortable,
   type CgroupPlan,
   joinCgroup,
   limitProcess,
@@ -22,7 +23,7 @@ import { QmpClient } from '#qmp';
 import type { VmSpec } from '#spec';
 import type { Descriptors } from '../devices/files.ts';
 import { closeShares, type PreparedShare } from '../devices/shares.ts';
-import { messageOf, VmError } from '../error.ts';
+import { inWords, messageOf, VmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
 import { Machine } from '../live/machine.ts';
 import { Journal, openJournal } from '../logs/journal.ts';
@@ -92,6 +93,7 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
         booting,
       );
     }
+    await settleNics(parts, booting);
     await closeShares(paths);
     await qmp.execute('cont', {}, booting);
   } catch (error) {
@@ -124,6 +126,13 @@ export async function launch(parts: LaunchParts, waiting: Waiting): Promise<Mach
     log: host.log,
     tell,
   });
+}
+
+/** The guest must not run before rules filter what it sends. */
+async function settleNics({ nics, request }: LaunchParts, waiting: Waiting): Promise<void> {
+  const settled = Promise.all(nics.map((nic) => nic.settled));
+  const notes = await inWords('network', () => abortable(settled, waiting));
+  for (const message of notes.flat()) request.tell({ message, annotations: {} });
 }
 
 /** What serves the VM's directories: part of the task, so its limits and its end are the task's. */
@@ -175,15 +184,7 @@ function makeRecord(parts: LaunchParts, cgroup: CgroupPlan | undefined): VmRecor
     ...(cgroup === undefined
       ? {}
       : { cgroup: { ...cgroup, groups: [...cgroup.groups], writes: [...cgroup.writes] } }),
-    nics: nics.map((nic, index) => ({
-      tap: nic.tap,
-      mac: nic.mac,
-      bridge: nic.bridge,
-      ...(nic.address === undefined ? {} : { ip: nic.address.ip }),
-      portMap: Object.fromEntries(
-        (spec.nics[index]?.ports ?? []).map(({ label, guestPort }) => [label, guestPort]),
-      ),
-    })),
+    nics: nics.map(({ record }) => record),
   };
 }
 

@@ -187,21 +187,20 @@ async function attachNics(
   for (const [index, nic] of spec.nics.entries()) {
     const { bridge, ports } = nic;
     const request = { vm: spec.name, index, bridge, ports, hostname: spec.guest.hostname };
-    const done = await host.networks.attach(
+    const done = await host.networks.vmStartedBuild(
       request,
       { perform: (step, action) => undo.perform({ kind: 'net', step }, action) },
       waiting,
     );
-    fds.add(`tap${index}`, done.tapFd);
+    fds.add(`tap${index}`, done.backend.fd);
     attached.push(done);
     tell({
       message:
         done.address === undefined
           ? `Joined bridge ${bridge}`
           : `Address ${done.address.ip} on ${bridge}`,
-      annotations: { mac: done.mac, tap: done.tap },
+      annotations: { mac: done.mac, tap: done.backend.name },
     });
-    for (const message of done.notes) tell({ message, annotations: {} });
   }
   return attached;
 }

@@ -1,7 +1,7 @@
 import { readlink, realpath, rm } from 'node:fs/promises';
 import * as v from 'valibot';
 import { findByMark, kill, type ProcessIdentity, readUndoLog, unmount, type Waiting } from '#host';
-import { decodeNetUndo, type NetUndo } from '#net';
+import { decodeNetUndo, type Net, type NetUndo } from '#net';
 import { VmError } from '../error.ts';
 import { releaseUid } from './uid.ts';
 
@@ -57,7 +57,7 @@ export function decodeVmUndo(json: unknown): VmUndo {
 /** Takes one thing away. */
 export async function undoStep(
   step: VmUndo,
-  networks: { undo(step: NetUndo, waiting: Waiting): Promise<void> },
+  networks: Pick<Net, 'vmTerminatedTeardown'>,
   waiting: Waiting,
 ): Promise<void> {
   switch (step.kind) {
@@ -75,7 +75,7 @@ export async function undoStep(
       await releaseUid(step.file, step.name, waiting);
       return;
     case 'net':
-      await networks.undo(step.step, waiting);
+      await networks.vmTerminatedTeardown(step.step, waiting);
       return;
     case 'unknown':
       throw new VmError(

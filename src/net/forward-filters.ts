@@ -3,7 +3,7 @@
  * a bridge: with policy drop, with a rule that drops or rejects whatever has come so far, or with one that names the
  * bridge. A table that accepts something of the bridge by its name has been told of it, and only the last kind counts.
  */
-export function findDroppers(text: string, bridge: string): readonly string[] {
+export function findForwardFilters(text: string, bridge: string): readonly string[] {
   const tables = Map.groupBy(parseChains(text), ({ table }) => table);
   return [...tables.values()].flatMap((chains) => {
     const passed = reachable(chains);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findDroppers } from '../../src/net/droppers.ts';
+import { findForwardFilters } from '../../src/net/forward-filters.ts';
 
 const chain = (name: string, ...rules: readonly string[]): string =>
   `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;
@@ -134,6 +134,6 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
 };
 for (const [name, [text, expected]] of Object.entries(cases)) {
   test(`firewall rules in the way: ${name}`, () => {
-    assert.deepEqual(findDroppers(text, 'virbr0'), expected);
+    assert.deepEqual(findForwardFilters(text, 'virbr0'), expected);
   });
 }

@@ -6,7 +6,7 @@ import { set } from './nft-text.ts';
  * it was given and with no other, is no DHCP server and asks one for itself only, and speaks IPv4 only, since that is
  * all its network has. Everything else that comes by these bridges or others is left alone.
  */
-export function formatGuard(table: string, networks: readonly NetworkInUse[]): string {
+export function formatAntiSpoofing(table: string, networks: readonly NetworkInUse[]): string {
   const claims = networks.flatMap((network) => network.claims);
   // On somebody else's bridge a guest may have got its address from his DHCP server instead.
   const ours = networks.flatMap(({ record, claims: inIt }) => (record.owned ? inIt : []));

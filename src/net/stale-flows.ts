@@ -33,7 +33,7 @@ type Look = Omit<Search, 'filter'> & { readonly filter?: FlowFilter };
  * Ends the connections of an address whose VM is gone. The kernel goes on translating a connection that it tracks,
  * whatever the rules say by then; one that is never idle would reach whoever gets the address next. Never fails.
  */
-export async function forgetFlowsOf(ip: string, logged: Logged): Promise<void> {
+export async function endFlowsOf(ip: string, logged: Logged): Promise<void> {
   const sides = ['original', 'reply'] as const;
   const searches = sides.map((side) => ({ filter: { side, source: ip }, isMeant: () => true }));
   await forget(searches, logged);
@@ -44,7 +44,7 @@ export async function forgetFlowsOf(ip: string, logged: Logged): Promise<void> {
  * publish them: only the first packet of a connection is looked up there. A TCP client opens another one by itself, and
  * what the host accepted before stays the host's. `local` are the host's addresses. Never fails.
  */
-export async function forgetFlowsPast(
+export async function endStaleFlows(
   claims: readonly Claim[],
   local: ReadonlySet<string>,
   logged: Logged,
@@ -78,7 +78,7 @@ async function forget(searches: readonly Search[], { log, signal }: Logged): Pro
     }
   } catch (error) {
     // A kernel without nf_conntrack_netlink, or too many of them: they end when they have been idle.
-    log.warn('tracked connections were not all ended', { why: String(error) });
+    log.warn('tracked connections were not all ended', { error });
   }
 }
 

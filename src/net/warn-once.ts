@@ -1,9 +1,9 @@
 import type { Logger } from '#host';
 
-/** What an operator is to know of a network, in the log once per process and not once per VM. */
-export class Notices {
+/** Logs a warning about a network once per process, not once per VM. */
+export class WarnOnce {
   readonly #log: Logger;
-  readonly #said = new Set<string>();
+  readonly #logged = new Set<string>();
 
   constructor(log: Logger) {
     this.#log = log;
@@ -11,8 +11,8 @@ export class Notices {
 
   warn(message: string, fields: Readonly<Record<string, unknown>>): void {
     const text = JSON.stringify([message, fields]);
-    if (this.#said.has(text)) return;
-    this.#said.add(text);
+    if (this.#logged.has(text)) return;
+    this.#logged.add(text);
     this.#log.warn(message, fields);
   }
 }

@@ -1,0 +1,45 @@
+import type { Waiting } from '#host';
+import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
+import type { NetUndo, UndoWriter } from './undo.ts';
+
+/**
+ * The host's networking, and the only way the driver reaches it. The first four methods have the names and duties of
+ * the Go driver's `Net`; the others serve what that one does not do: adopting running VMs and freeing forgotten claims.
+ */
+export interface Net extends AsyncDisposable {
+  /**
+   * The node's network attributes. Called periodically, so it also repairs what `init` repairs. Network errors are
+   * logged and never thrown.
+   */
+  fingerprint(waiting: Waiting): Promise<Readonly<Record<string, string>>>;
+
+  /**
+   * Makes ready for use, idempotently: puts back rules and bridges of running VMs that were removed from the host.
+   * Without VMs it makes nothing there: that is left to the first VM. Throws NetError that names what could not be put
+   * back.
+   */
+  init(waiting: Waiting): Promise<void>;
+
+  /**
+   * Builds a VM's NIC. The Go driver does this once the VM runs; here it is called before QEMU is spawned, because the
+   * guest's seed contains the address and QEMU inherits the tap. Returns as soon as both exist, and conflicts over ports
+   * are found by then; the rest goes on in `settled`. After an error or a rejected `settled` the steps written to `undo`
+   * are torn down.
+   */
+  vmStartedBuild(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic>;
+
+  /**
+   * Takes back one step of a build. Idempotent, can be retried after an error, and needs nothing but what is on disk. A
+   * claim waits for a build of the same agent that has not settled.
+   */
+  vmTerminatedTeardown(step: NetUndo, waiting: Waiting): Promise<void>;
+
+  /** Takes over a NIC of a running VM after a restart of the plugin: repairs its host side and answers its DHCP. */
+  adopt(nic: KnownNic, waiting: Waiting): Promise<void>;
+
+  /** Names of the VMs that have an address. */
+  claimants(): Promise<readonly string[]>;
+
+  /** Gives up every address of a VM. */
+  release(vm: string, waiting: Waiting): Promise<void>;
+}

@@ -1,0 +1,73 @@
+import * as v from 'valibot';
+import type { PortSpec } from '#spec';
+
+/** A NIC that a VM asks for. */
+export interface NicRequest {
+  readonly vm: string;
+  /** Counts a VM's NICs from 0. */
+  readonly index: number;
+  readonly bridge: string;
+  readonly ports: readonly PortSpec[];
+  readonly hostname: string;
+}
+
+/** What the guest is configured with in a managed network. */
+export interface NicAddress {
+  readonly ip: string;
+  readonly prefix: number;
+  readonly gateway: string;
+  readonly nameservers: readonly string[];
+}
+
+/** A NIC whose host side exists as far as QEMU needs it. */
+export interface AttachedNic {
+  readonly mac: string;
+  readonly mtu: number;
+  /** `fd` is for QEMU to inherit; the caller closes its own copy after the spawn. */
+  readonly backend: { readonly kind: 'tap'; readonly fd: number; readonly name: string };
+  /** Undefined on a bridge that is not managed. */
+  readonly address?: NicAddress;
+  /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
+  readonly record: NicRecord;
+  /**
+   * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
+   * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
+   * It may be left unobserved.
+   */
+  readonly settled: Promise<readonly string[]>;
+}
+
+const nicRecord = v.object({
+  tap: v.string(),
+  mac: v.string(),
+  bridge: v.string(),
+  /** In a managed network. */
+  ip: v.exactOptional(v.string()),
+  /** Port label → port of the guest. */
+  portMap: v.record(v.string(), v.number()),
+});
+
+/** A NIC as JSON. Running VMs have records of earlier versions: fields may be added, none may change. */
+export type NicRecord = v.InferOutput<typeof nicRecord>;
+
+/** Undefined when it is not a record of a NIC. */
+export function decodeNicRecord(json: unknown): NicRecord | undefined {
+  const result = v.safeParse(nicRecord, json);
+  return result.success ? result.output : undefined;
+}
+
+export function makeNicRecord(
+  { bridge, ports }: NicRequest,
+  { tap, mac, ip }: { readonly tap: string; readonly mac: string; readonly ip?: string },
+): NicRecord {
+  const portMap = Object.fromEntries(ports.map(({ label, guestPort }) => [label, guestPort]));
+  return { tap, mac, bridge, ...(ip === undefined ? {} : { ip }), portMap };
+}
+
+/** A NIC of a running VM, to be taken over from an earlier process. */
+export interface KnownNic {
+  readonly vm: string;
+  readonly index: number;
+  /** What `AttachedNic.record` was, as read back. */
+  readonly record: unknown;
+}

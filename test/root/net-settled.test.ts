@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { closeFd, findProgram, UndoLog } from '#host';
+import { decodeNetUndo, type NetUndo } from '#net';
+import { command, inOwnNetns } from '../support/netns.ts';
+import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+const request = (vm: string) => ({
+  vm,
+  index: 0,
+  bridge: 'virbr0',
+  ports: [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }],
+  hostname: vm,
+});
+
+/** nft that applies rules only once the file `go` exists, and refuses them when it has content. */
+function slowNft(t: TestContext): { readonly nft: string; readonly go: string } {
+  const dir = tmpDir(t);
+  const go = join(dir, 'go');
+  const nft = join(dir, 'nft');
+  const real = findProgram('nft') ?? 'nft';
+  const wait = `until [ -e ${go} ]; do sleep 0.02; done; [ -s ${go} ] && { echo no >&2; exit 1; }`;
+  writeFileSync(nft, `#!/bin/sh\n[ "$1" = -f ] && { ${wait}; }\nexec ${real} "$@"\n`);
+  chmodSync(nft, 0o755);
+  return { nft, go };
+}
+
+const linkOf = async (name: string): Promise<string> =>
+  (await command('ip', 'link', 'show', name)).output;
+
+inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+  test('a build returns before the rules are there; its tap joins the bridge after them', async (t) => {
+    const { nft, go } = slowNft(t);
+    await using host = await Host.open([virbr0], { nft });
+    const undo = (await host.undoLog('web')).keep();
+    const nic = await host.networks.vmStartedBuild(request('web'), undo, waiting());
+    assert.match(nic.address?.ip ?? '', /^192\.168\.122\./);
+    assert.deepEqual(
+      undo.steps.map(({ kind }) => kind),
+      ['net-bridge', 'net-claim', 'net-tap'],
+    );
+    assert.doesNotMatch(await linkOf(nic.backend.name), /master/);
+    assert.doesNotMatch(await linkOf(nic.backend.name), /state UP/);
+    assert.deepEqual((await leftovers()).tables, []);
+    writeFileSync(go, '');
+    assert.deepEqual(await nic.settled, []);
+    assert.match(await linkOf(nic.backend.name), /master virbr0/);
+    assert.equal((await leftovers()).tables.length, 3);
+    closeFd(nic.backend.fd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a conflict over a port is found before the build returns, also while the other VM settles', async (t) => {
+    const { nft, go } = slowNft(t);
+    await using host = await Host.open([virbr0], { nft });
+    const undo = (await host.undoLog('first')).keep();
+    const first = await host.networks.vmStartedBuild(request('first'), undo, waiting());
+    const second = host.networks.vmStartedBuild(
+      request('second'),
+      (await host.undoLog('second')).keep(),
+      waiting(),
+    );
+    writeFileSync(go, '');
+    await assert.rejects(second, /port web on \*:8080 is already mapped to VM first/);
+    await first.settled;
+    closeFd(first.backend.fd);
+    await host.detach('second');
+    await host.detach('first');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rules that are refused reject `settled`, unobserved or not, and the undo steps clean up', async (t) => {
+    const { nft, go } = slowNft(t);
+    const dir = tmpDir(t);
+    const real = await Host.open();
+    await using _ = real;
+    await using host = real.again([virbr0], { nft });
+    const undo = await UndoLog.open<NetUndo>(
+      join(dir, 'undo'),
+      (step, limited) => real.networks.vmTerminatedTeardown(step, limited),
+      { decode: (json) => decodeNetUndo(json) as NetUndo, log: console },
+    );
+    const nic = await host.networks.vmStartedBuild(request('web'), undo.keep(), waiting());
+    const unhandled: unknown[] = [];
+    const note = (error: unknown): void => void unhandled.push(error);
+    process.on('unhandledRejection', note);
+    closeFd(nic.backend.fd);
+    // It waits for the lock, which is released only once the build has settled.
+    const teardown = undo.rollback(waiting());
+    writeFileSync(go, 'refuse');
+    assert.deepEqual((await teardown).failed, []);
+    process.off('unhandledRejection', note);
+    assert.deepEqual(unhandled, []);
+    await assert.rejects(nic.settled, { code: 'host', message: /nft refused the rules: no/ });
+    assert.deepEqual(await leftovers(), nothing);
+  });
+});
