@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -186,4 +187,28 @@ test('no host file system is kept busy by a bare root but the one with the progr
   } finally {
     await kill(shown.identity, soon());
   }
+});
+
+test('a process that can not return home from a bare root ends itself', (t) => {
+  if (!isRoot(t)) return;
+  const room = join(import.meta.dirname, '../../src/host/bare-root.ts');
+  // It closes every way back: the descriptors of its home are among those that it opened last.
+  const script = `
+    const { closeSync, readdirSync } = await import('node:fs');
+    const { inBareRoot } = await import(${JSON.stringify(room)});
+    const before = readdirSync('/proc/self/fd').map(Number);
+    inBareRoot(() => {
+      for (let fd = 3; fd < 256; fd += 1) {
+        if (before.includes(fd)) continue;
+        try { closeSync(fd); } catch {}
+      }
+    });
+    console.log('went on');`;
+  const ended = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    cwd: tmpDir(t),
+    encoding: 'utf8',
+  });
+  assert.equal(ended.signal, 'SIGABRT', ended.stderr);
+  assert.equal(ended.stdout, '');
+  assert.match(ended.stderr, /cannot return from a namespace \(EBADF\)/);
 });
