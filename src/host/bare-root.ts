@@ -27,7 +27,7 @@ let current: BareRoot | undefined;
 /**
  * Runs `run` with the main thread in a namespace of mounts where there is nothing but programs, libraries and a few
  * devices, read-only: no /home, /etc, /run, /tmp, no /proc. What `run` spawns stays there. For the rest as `elsewhere`
- * says. The namespace is made once, and anew when what it shows was replaced. Throws HostError 'libc'.
+ * says. The namespace is made once, and anew when what it shows was replaced. Throws HostError.
  */
 export function inBareRoot<T>(run: () => T): T {
   const { fd } = upToDate();

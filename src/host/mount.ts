@@ -51,15 +51,18 @@ export function bindMountReadOnly(source: string, target: string): void {
   throw libcError(`making the mount on ${target} read-only`, errno);
 }
 
-/** Takes away what is mounted on `target`, at once even when in use. Fine when nothing is. Throws HostError. */
-export function unmount(target: string): void {
+/**
+ * Takes away what is mounted on `target`, at once even when in use; of several mounts the uppermost one. Whether there
+ * was one. Throws HostError.
+ */
+export function unmount(target: string): boolean {
   const { errno } = attempt('umount2', target, unmountDetach | unmountNoFollow);
-  if (errno !== undefined && !nothingThere.has(errno)) {
-    throw libcError(`unmounting ${target}`, errno);
-  }
+  if (errno === undefined) return true;
+  if (nothingThere.has(errno)) return false;
+  throw libcError(`unmounting ${target}`, errno);
 }
 
-/** Keeps what is mounted on `target` and below it from now on to this namespace. Throws HostError 'libc'. */
+/** Keeps what is mounted on `target` and below it from now on to this namespace. Throws HostError. */
 export function makePrivate(target: string): void {
   must(
     `keeping the mounts of ${target} apart`,
@@ -72,17 +75,17 @@ export function makePrivate(target: string): void {
   );
 }
 
-/** Shows the file `source` at `target` as it is. Throws HostError 'libc'. */
+/** Shows the file `source` at `target` as it is. Throws HostError. */
 export function bindMount(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
 }
 
-/** Shows the directory `source` at `target` with all that is mounted below it, as it is. Throws HostError 'libc'. */
+/** Shows the directory `source` at `target` with all that is mounted below it, as it is. Throws HostError. */
 export function bindTree(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind | recursive, null);
 }
 
-/** Makes the mount `target` and all below it read-only and nosuid (Linux 5.12). Throws HostError 'libc'. */
+/** Makes the mount `target` and all below it read-only and nosuid (Linux 5.12). Throws HostError. */
 export function sealMounts(target: string): void {
   const attributes = Buffer.alloc(32); // struct mount_attr: to set, to clear, propagation, user namespace
   attributes.writeBigUInt64LE(BigInt(readOnly | noSetuid), 0);

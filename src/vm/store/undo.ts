@@ -1,6 +1,16 @@
-import { readlink, realpath, rm } from 'node:fs/promises';
+import { readdir, readlink, realpath, rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import * as v from 'valibot';
-import { findByMark, kill, type ProcessIdentity, readUndoLog, unmount, type Waiting } from '#host';
+import {
+  errnoOf,
+  findByMark,
+  kill,
+  type ProcessIdentity,
+  pause,
+  readUndoLog,
+  unmount,
+  type Waiting,
+} from '#host';
 import { decodeNetUndo, type Net, type NetUndo } from '#net';
 import { VmError } from '../error.ts';
 import { releaseUid } from './uid.ts';
@@ -62,8 +72,7 @@ export async function undoStep(
 ): Promise<void> {
   switch (step.kind) {
     case 'mount':
-      unmount(step.target);
-      await rm(step.target, { recursive: true, force: true });
+      await removeMount(step.target, waiting);
       return;
     case 'directory':
       await rm(step.path, { recursive: true, force: true });
@@ -84,6 +93,21 @@ export async function undoStep(
       );
     default:
       step satisfies never;
+  }
+}
+
+/** What is mounted on the directory may be a task's own: nothing in it is removed. */
+async function removeMount(target: string, waiting: Waiting): Promise<void> {
+  while (unmount(target)) await pause(1, waiting);
+  try {
+    await rmdir(target);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return;
+    if (errnoOf(error) !== 'ENOTEMPTY') throw error;
+    // Files that were made while nothing was mounted here. What is mounted further below stays.
+    const entries = await readdir(target, { withFileTypes: true });
+    for (const it of entries.filter((it) => !it.isDirectory())) await rm(join(target, it.name));
+    await rmdir(target);
   }
 }
 
