@@ -1,23 +1,23 @@
 import { type Logger, type Waiting, within } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork } from '#spec';
-import { asNetError, NetError } from './error.ts';
-import { Firewall } from './firewall.ts';
-import { buildOnForeignBridge } from './foreign-bridge.ts';
-import { adoptInManaged, buildInManaged } from './managed.ts';
-import type { ManagedHost } from './managed-host.ts';
-import { tableName } from './names.ts';
-import type { Net } from './net.ts';
-import { networkAttributes } from './network-attributes.ts';
-import { Rules } from './nft.ts';
-import { type AttachedNic, decodeNicRecord, type KnownNic, type NicRequest } from './nic.ts';
-import { restoreNetworks } from './repair.ts';
-import { Responders } from './responders.ts';
-import { NetworkStore } from './store.ts';
-import { type BuiltNic, removeTap, replugTap } from './tap.ts';
-import { dropClaim, dropUnused } from './teardown.ts';
-import type { NetUndo, UndoWriter } from './undo.ts';
-import { WarnOnce } from './warn-once.ts';
+import { buildOnForeignBridge } from './build/foreign-bridge.ts';
+import { adoptInManaged, buildInManaged } from './build/managed.ts';
+import type { ManagedHost } from './build/managed-host.ts';
+import { restoreNetworks } from './build/repair.ts';
+import { dropClaim, dropUnused } from './build/teardown.ts';
+import { Responders } from './dhcp/responders.ts';
+import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
+import { asNetError, NetError } from './model/error.ts';
+import { tableName } from './model/names.ts';
+import type { Net } from './model/net.ts';
+import { networkAttributes } from './model/network-attributes.ts';
+import { type AttachedNic, decodeNicRecord, type KnownNic, type NicRequest } from './model/nic.ts';
+import type { NetUndo, UndoWriter } from './model/undo.ts';
+import { WarnOnce } from './model/warn-once.ts';
+import { Firewall } from './rules/firewall.ts';
+import { Rules } from './rules/nft.ts';
+import { NetworkStore } from './store/store.ts';
 
 export interface NetworksOptions {
   /** Directory of networks and claims; all processes with the same directory work on the same networks. */

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { formatIpv4 } from '#spec';
-import { type DhcpQuery, decodeQuery, encodeReply } from '../../src/net/dhcp.ts';
-import { answer } from '../../src/net/dhcp-answer.ts';
+import { answer } from '../../src/net/dhcp/answer.ts';
+import { type DhcpQuery, decodeQuery, encodeReply } from '../../src/net/dhcp/message.ts';
 
 const claim = {
   ip: '192.168.122.87',

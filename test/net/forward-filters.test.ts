@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findForwardFilters } from '../../src/net/forward-filters.ts';
+import { findForwardFilters } from '../../src/net/rules/forward-filters.ts';
 
 const chain = (name: string, ...rules: readonly string[]): string =>
   `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;

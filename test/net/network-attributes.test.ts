@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { networkAttributes } from '../../src/net/network-attributes.ts';
+import { networkAttributes } from '../../src/net/model/network-attributes.ts';
 
 const active = (name: string, bridge = name) => ({
   [`network.${name}.state`]: 'active',

@@ -2,8 +2,16 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { contains, parseIpv4 } from '#spec';
-import type { Claim } from '../../src/net/claim.ts';
-import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/claim.ts';
+import { planAddress } from '../../src/net/build/plan-address.ts';
+import {
+  checkPorts,
+  findConflicts,
+  portTaken,
+  wantsLoopback,
+} from '../../src/net/build/plan-ports.ts';
+import { planBridge } from '../../src/net/links/plan-bridge.ts';
+import { planTap } from '../../src/net/links/plan-tap.ts';
+import { parseNameservers } from '../../src/net/links/resolver.ts';
 import {
   addressInAlias,
   bridgeMac,
@@ -14,20 +22,11 @@ import {
   tapAlias,
   tapMac,
   tapName,
-} from '../../src/net/names.ts';
-import {
-  checkPorts,
-  findConflicts,
-  networkSubnet,
-  overlappingNetwork,
-  planAddress,
-  planBridge,
-  planNic,
-  portTaken,
-  wantsLoopback,
-} from '../../src/net/plan.ts';
-import { parseNameservers } from '../../src/net/resolver.ts';
-import { decodeNetUndo } from '../../src/net/undo.ts';
+} from '../../src/net/model/names.ts';
+import { decodeNetUndo } from '../../src/net/model/undo.ts';
+import type { Claim } from '../../src/net/store/claim.ts';
+import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/store/claim.ts';
+import { networkSubnet, overlappingNetwork } from '../../src/net/store/subnets.ts';
 
 const network = { bridge: 'virbr0', address: '192.168.122.1', prefix: 24 };
 const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
@@ -86,16 +85,16 @@ test("a tap's alias says whose it is and its address, and is known with and with
 });
 
 test('a tap name that is taken is passed over', () => {
-  const first = planNic(request, true, new Set());
+  const first = planTap(request, true, new Set());
   assert.deepEqual(first, {
     tap: tapName('web', 0, 0),
     mac: nicMac('web', 0),
     bridge: 'virbr0',
     managed: true,
   });
-  assert.equal(planNic(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
+  assert.equal(planTap(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
   const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
-  assert.throws(() => planNic(request, true, new Set(all)), /every name for the tap/);
+  assert.throws(() => planTap(request, true, new Set(all)), /every name for the tap/);
 });
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };

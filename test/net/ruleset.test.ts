@@ -1,6 +1,6 @@
 import { test } from 'node:test';
-import { formatRuleset } from '../../src/net/ruleset.ts';
-import { formatTracking } from '../../src/net/tracking.ts';
+import { formatRuleset } from '../../src/net/rules/ruleset.ts';
+import { formatTracking } from '../../src/net/rules/tracking.ts';
 
 const port = (hostIp: string, hostPort: number) => ({
   label: 'web',

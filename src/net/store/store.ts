@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, lockFile, type Waiting, writeAtomic } from '#host';
 import { parseIpv4 } from '#spec';
+import { NetError } from '../model/error.ts';
 import {
   type Claim,
   decodeClaim,
@@ -10,7 +11,6 @@ import {
   type NetworkInUse,
   type NetworkRecord,
 } from './claim.ts';
-import { NetError } from './error.ts';
 
 const recordFile = 'network.json';
 

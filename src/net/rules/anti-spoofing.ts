@@ -1,4 +1,4 @@
-import type { Claim, NetworkInUse } from './claim.ts';
+import type { Claim, NetworkInUse } from '../store/claim.ts';
 import { set } from './nft-text.ts';
 
 /**

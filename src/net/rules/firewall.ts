@@ -1,8 +1,8 @@
 import type { Waiting } from '#host';
+import { readSysctl } from '../model/sysctl.ts';
+import type { WarnOnce } from '../model/warn-once.ts';
 import { findForwardFilters } from './forward-filters.ts';
 import type { Rules } from './nft.ts';
-import { readSysctl } from './sysctl.ts';
-import type { WarnOnce } from './warn-once.ts';
 
 const mostNamed = 8;
 

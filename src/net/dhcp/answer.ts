@@ -1,7 +1,7 @@
 import { formatIpv4 } from '#spec';
-import type { Claim } from './claim.ts';
-import type { DhcpLease, DhcpQuery, DhcpReply } from './dhcp.ts';
-import { networkSubnet } from './plan.ts';
+import type { Claim } from '../store/claim.ts';
+import { networkSubnet } from '../store/subnets.ts';
+import type { DhcpLease, DhcpQuery, DhcpReply } from './message.ts';
 
 /** What every guest of a network is told alike. */
 export interface DhcpNetwork {

@@ -1,7 +1,7 @@
 import { type RunResult, runProgram, type Waiting, within } from '#host';
-import { NetError } from './error.ts';
+import { NetError } from '../model/error.ts';
+import type { NetworkStore } from '../store/store.ts';
 import { formatRuleset } from './ruleset.ts';
-import type { NetworkStore } from './store.ts';
 import { formatTracking, trackingTable } from './tracking.ts';
 
 // nft waits for other users of the netfilter tables; 15 ms is usual.

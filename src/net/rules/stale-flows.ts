@@ -8,8 +8,8 @@ import {
   NetlinkSocket,
 } from '#netlink';
 import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
-import type { Claim } from './claim.ts';
-import { readSysctl } from './sysctl.ts';
+import { readSysctl } from '../model/sysctl.ts';
+import type { Claim } from '../store/claim.ts';
 
 const udp = 17;
 // A guest may have as many connections as the operator allows: they are ended in parts, and not for ever.

@@ -1,10 +1,10 @@
 import type { Waiting } from '#host';
 import { findLink } from '#netlink';
-import { forgetNeighbour } from './addresses.ts';
-import { removeBridge } from './bridge.ts';
+import { forgetNeighbour } from '../links/addresses.ts';
+import { removeBridge } from '../links/bridge.ts';
+import type { NetUndo } from '../model/undo.ts';
+import { endFlowsOf } from '../rules/stale-flows.ts';
 import type { ManagedHost } from './managed-host.ts';
-import { endFlowsOf } from './stale-flows.ts';
-import type { NetUndo } from './undo.ts';
 
 /**
  * Releases a NIC's address and with it its ports, its DHCP answer, its rules and what the kernel remembers about the

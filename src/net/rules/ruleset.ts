@@ -1,9 +1,9 @@
 import { contains, formatSubnet, parseIpv4, subnetOf } from '#spec';
+import { tapPrefix } from '../model/names.ts';
+import type { NetworkInUse } from '../store/claim.ts';
+import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
-import type { NetworkInUse } from './claim.ts';
-import { tapPrefix } from './names.ts';
 import { set } from './nft-text.ts';
-import { networkSubnet } from './plan.ts';
 
 const protocols = ['tcp', 'udp'] as const;
 const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);

@@ -2,17 +2,18 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Waiting } from '#host';
 import { type Link, listLinks } from '#netlink';
 import type { ManagedNetwork } from '#spec';
-import { addressesInUse } from './addresses.ts';
-import type { ReadyBridge } from './bridge.ts';
-import type { Claim } from './claim.ts';
-import { type ResolvedNetwork, resolveNetwork, useBridge } from './managed-bridge.ts';
+import { addressesInUse } from '../links/addresses.ts';
+import type { ReadyBridge } from '../links/bridge.ts';
+import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';
+import { planTap, type TapPlan } from '../links/plan-tap.ts';
+import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
+import { makeNicRecord, type NicRecord, type NicRequest } from '../model/nic.ts';
+import type { UndoWriter } from '../model/undo.ts';
+import type { Claim } from '../store/claim.ts';
 import type { ManagedHost } from './managed-host.ts';
-import { makeNicRecord, type NicRecord, type NicRequest } from './nic.ts';
-import { type NetPlan, planAddress, planNic } from './plan.ts';
+import { planAddress } from './plan-address.ts';
 import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
-import { type BuiltNic, openNicTap, plugTap, replugTap } from './tap.ts';
-import type { UndoWriter } from './undo.ts';
 
 // Adopting a hundred VMs one after the other must not rewrite the same rules a hundred times.
 const rulesFreshMs = 5000;
@@ -22,7 +23,7 @@ interface OpenNic {
   readonly request: NicRequest;
   readonly network: ResolvedNetwork;
   readonly bridge: ReadyBridge;
-  readonly plan: NetPlan;
+  readonly plan: TapPlan;
   readonly claim: Claim;
   readonly fd: number;
   readonly link: Link;
@@ -84,7 +85,7 @@ async function openNic(
     claims: await store.claims(name),
     avoid: await addressesInUse(netlink, { bridge: bridge.link, links }, waiting),
   });
-  const plan = planNic(request, true, taken);
+  const plan = planTap(request, true, taken);
   const { tap, mac } = plan;
   const claim: Claim = { ip, vm, index, mac, tap, hostname, ports };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>

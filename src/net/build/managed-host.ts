@@ -1,6 +1,6 @@
-import type { NetworkHost } from './managed-bridge.ts';
-import type { Rules } from './nft.ts';
-import type { Responders } from './responders.ts';
+import type { Responders } from '../dhcp/responders.ts';
+import type { NetworkHost } from '../links/managed-bridge.ts';
+import type { Rules } from '../rules/nft.ts';
 
 /** What managed networks are made with. Everything here is used under the store's lock. */
 export interface ManagedHost extends NetworkHost {

@@ -1,10 +1,10 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { closeFd, type Logger, udpSocket } from '#host';
-import type { Claim } from './claim.ts';
-import { decodeQuery, encodeReply } from './dhcp.ts';
-import { answer, type DhcpNetwork } from './dhcp-answer.ts';
-import { NetError } from './error.ts';
+import { NetError } from '../model/error.ts';
+import type { Claim } from '../store/claim.ts';
+import { answer, type DhcpNetwork } from './answer.ts';
+import { decodeQuery, encodeReply } from './message.ts';
 
 export interface DhcpServerOptions {
   readonly bridge: string;

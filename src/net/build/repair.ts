@@ -1,10 +1,10 @@
 import type { Waiting } from '#host';
 import { listLinks } from '#netlink';
-import type { NetworkInUse } from './claim.ts';
-import { useBridge } from './managed-bridge.ts';
+import { useBridge } from '../links/managed-bridge.ts';
+import type { NetworkInUse } from '../store/claim.ts';
+import type { NetworkStore } from '../store/store.ts';
 import type { ManagedHost } from './managed-host.ts';
 import { redirectFlows } from './ports.ts';
-import type { NetworkStore } from './store.ts';
 
 /** Puts back the rules and bridges of running VMs that were removed from the host. Cheap when nothing is missing. */
 export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {

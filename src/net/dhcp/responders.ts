@@ -1,8 +1,8 @@
 import type { Logger } from '#host';
-import type { ReadyBridge } from './bridge.ts';
-import { DhcpServer, dhcpSockets } from './dhcp-server.ts';
-import type { ResolvedNetwork } from './managed-bridge.ts';
-import type { NetworkStore } from './store.ts';
+import type { ReadyBridge } from '../links/bridge.ts';
+import type { ResolvedNetwork } from '../links/managed-bridge.ts';
+import type { NetworkStore } from '../store/store.ts';
+import { DhcpServer, dhcpSockets } from './server.ts';
 
 interface Responder {
   readonly server: DhcpServer;

@@ -7,11 +7,11 @@ import {
   listLinks,
   type NetlinkSocket,
 } from '#netlink';
-import { NetError } from './error.ts';
-import { addressInAlias, isAliasOf, tapAlias, tapMac } from './names.ts';
-import type { AttachedNic } from './nic.ts';
-import type { NetPlan } from './plan.ts';
-import { writeSysctl } from './sysctl.ts';
+import { NetError } from '../model/error.ts';
+import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
+import type { AttachedNic } from '../model/nic.ts';
+import { writeSysctl } from '../model/sysctl.ts';
+import type { TapPlan } from './plan-tap.ts';
 
 /** A NIC whose tap is open; it carries traffic once `plugged` resolves. */
 export type BuiltNic = Omit<AttachedNic, 'settled'> & { readonly plugged: Promise<void> };
@@ -31,7 +31,7 @@ interface TapOwner {
  */
 export async function openNicTap(
   netlink: NetlinkSocket,
-  plan: NetPlan,
+  plan: TapPlan,
   { vm, index, bridge, ip }: TapOwner,
   waiting: Waiting,
 ): Promise<{ readonly fd: number; readonly link: Link }> {
@@ -63,7 +63,7 @@ export async function openNicTap(
 /** Puts an open tap into its bridge and takes it up. */
 export async function plugTap(
   netlink: NetlinkSocket,
-  nic: TapOwner & { readonly plan: NetPlan; readonly link: Link },
+  nic: TapOwner & { readonly plan: TapPlan; readonly link: Link },
   waiting: Waiting,
 ): Promise<void> {
   const { vm, bridge, ip, plan, link } = nic;
@@ -128,7 +128,7 @@ export async function removeTap(
 }
 
 /** No offloads in a managed network, where rules check checksummed fields of what a guest sends. */
-function open({ tap, managed }: NetPlan, vm: string): number {
+function open({ tap, managed }: TapPlan, vm: string): number {
   try {
     return openTap(tap, { offload: !managed }).fd;
   } catch (cause) {

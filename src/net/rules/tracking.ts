@@ -1,4 +1,4 @@
-import type { NetworkInUse } from './claim.ts';
+import type { NetworkInUse } from '../store/claim.ts';
 
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;

@@ -1,10 +1,10 @@
 import type { Logger, Waiting } from '#host';
 import { type Link, listLinks, type NetlinkSocket } from '#netlink';
-import { NetError } from './error.ts';
-import { makeNicRecord, type NicRequest } from './nic.ts';
-import { planNic } from './plan.ts';
-import { type BuiltNic, openNicTap, plugTap } from './tap.ts';
-import type { UndoWriter } from './undo.ts';
+import { planTap } from '../links/plan-tap.ts';
+import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
+import { NetError } from '../model/error.ts';
+import { makeNicRecord, type NicRequest } from '../model/nic.ts';
+import type { UndoWriter } from '../model/undo.ts';
 
 /** Builds a NIC on a bridge that the driver neither makes nor manages, if the operator allows it: it adds only a tap. */
 export async function buildOnForeignBridge(
@@ -24,7 +24,7 @@ export async function buildOnForeignBridge(
   const links = await listLinks(netlink, waiting);
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link);
-  const plan = planNic(request, false, new Set(links.map(({ name }) => name)));
+  const plan = planTap(request, false, new Set(links.map(({ name }) => name)));
   const nic = { vm, index, bridge: link };
   const { tap, mac } = plan;
   const { mtu } = link;

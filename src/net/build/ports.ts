@@ -1,14 +1,20 @@
 import type { Logger, Waiting } from '#host';
 import { listAddresses, type NetlinkSocket } from '#netlink';
-import type { ReadyBridge } from './bridge.ts';
-import type { Claim } from './claim.ts';
-import { NetError } from './error.ts';
+import type { ReadyBridge } from '../links/bridge.ts';
+import { NetError } from '../model/error.ts';
+import type { NicRequest } from '../model/nic.ts';
+import { readSysctl } from '../model/sysctl.ts';
+import { endStaleFlows } from '../rules/stale-flows.ts';
+import type { Claim } from '../store/claim.ts';
+import type { NetworkStore } from '../store/store.ts';
 import { isListenedOn } from './host-port.ts';
-import type { NicRequest } from './nic.ts';
-import { checkPorts, findConflicts, portListenedOn, portTaken, wantsLoopback } from './plan.ts';
-import { endStaleFlows } from './stale-flows.ts';
-import type { NetworkStore } from './store.ts';
-import { readSysctl } from './sysctl.ts';
+import {
+  checkPorts,
+  findConflicts,
+  portListenedOn,
+  portTaken,
+  wantsLoopback,
+} from './plan-ports.ts';
 
 /** Refuses ports that can't be mapped or are in use. `links` are the names of all links. The caller holds the lock. */
 export async function securePorts(

@@ -2,13 +2,13 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger, Waiting } from '#host';
 import type { NetlinkSocket } from '#netlink';
 import type { HostAccess, ManagedNetwork } from '#spec';
+import { NetError } from '../model/error.ts';
+import type { WarnOnce } from '../model/warn-once.ts';
+import type { NetworkStore } from '../store/store.ts';
+import { overlappingNetwork } from '../store/subnets.ts';
 import { applyBridge, inspectBridge, type ReadyBridge } from './bridge.ts';
-import { NetError } from './error.ts';
-import { overlappingNetwork } from './plan.ts';
 import { hostNameservers } from './resolver.ts';
-import type { NetworkStore } from './store.ts';
 import { replugTap } from './tap.ts';
-import type { WarnOnce } from './warn-once.ts';
 
 /** A managed network without optional fields. */
 export interface ResolvedNetwork extends ManagedNetwork {

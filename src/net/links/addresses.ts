@@ -7,7 +7,7 @@ import {
   NetlinkError,
   type NetlinkSocket,
 } from '#netlink';
-import { addressInAlias } from './names.ts';
+import { addressInAlias } from '../model/names.ts';
 
 /**
  * Addresses that are not free although no claim of ours says so: the host's own on whichever link, those of guests

@@ -12,10 +12,10 @@ import {
   type NetlinkSocket,
 } from '#netlink';
 import type { ManagedNetwork } from '#spec';
-import { NetError } from './error.ts';
-import { bridgeMac, ownAlias } from './names.ts';
-import { type BridgePlan, ownsBridge, planBridge } from './plan.ts';
-import { readSysctl, writeSysctl } from './sysctl.ts';
+import { NetError } from '../model/error.ts';
+import { bridgeMac, ownAlias } from '../model/names.ts';
+import { readSysctl, writeSysctl } from '../model/sysctl.ts';
+import { type BridgePlan, ownsBridge, planBridge } from './plan-bridge.ts';
 
 /** A bridge that exists, and whether the driver made it. */
 export interface ReadyBridge {
