@@ -18,17 +18,17 @@ interface Call {
 }
 
 /** A chunk of this size has more behind it: a flood of events, or a large answer. */
-const muchBytes = 32 * 1024;
+const largeChunkBytes = 32 * 1024;
 
 /** Unsent bytes at which a call is refused: an emulator that no longer reads must not fill our memory. */
 const maxUnsentBytes = 1024 * 1024;
 
 /**
- * A QMP session. Everything QEMU says is read at once, whether somebody waits for it or not; when the session is over
- * every waiter has been told. Errors of the socket end the session and nothing else.
+ * A QMP session. What QEMU sends is read at once, whether or not a caller waits for it. The end of the session settles
+ * every waiting call and listener. Errors of the socket end the session and nothing else.
  */
 export class QmpClient implements AsyncDisposable {
-  /** Settles when the session is over for whatever reason; never rejects. */
+  /** Settles when the session is over, for any reason; never rejects. */
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   readonly #frames = new FrameReader();
@@ -38,26 +38,25 @@ export class QmpClient implements AsyncDisposable {
   readonly #closed = Promise.withResolvers<void>();
   #greeted = false;
   #lastId = 0;
-  /** Why the session ended, and whether it broke; undefined while it lasts. The first cause stays. */
+  /** Why the session ended, and whether it broke; undefined while it lasts. The first cause is kept. */
   #end: { readonly error: QmpError; readonly broke: boolean } | undefined;
 
-  /** Connects to the monitor's socket. QmpError `connect` where nobody listens, then as `negotiate`. */
+  /** Connects to the monitor's socket. Throws QmpError `connect` where nothing listens, then as `negotiate`. */
   static async connect(path: string, waiting: Waiting): Promise<QmpClient> {
     const socket = connectSocket({ path });
     try {
       await once(socket, 'connect', waiting);
     } catch (cause) {
       socket.on('error', ignore).destroy();
-      if (waiting.signal.aborted) throw gaveUp(`connecting to ${path}`, waiting);
+      if (waiting.signal.aborted) throw timedOut(`connecting to ${path}`, waiting);
       throw new QmpError('connect', `no QMP monitor at ${path}`, { cause });
     }
     return QmpClient.negotiate(socket, waiting);
   }
 
   /**
-   * Awaits the greeting on a connected socket and leaves negotiation mode. The socket may be connected to a listener
-   * that QEMU has yet to inherit; the greeting comes when it has. The client owns the socket from here on, also when
-   * this throws.
+   * Awaits the greeting on a connected socket and leaves negotiation mode. The listener may be one that QEMU inherits
+   * later; the greeting comes then. The client owns the socket from here on, also when this throws.
    */
   static async negotiate(socket: Socket, waiting: Waiting): Promise<QmpClient> {
     const client = new QmpClient(socket);
@@ -84,15 +83,15 @@ export class QmpClient implements AsyncDisposable {
     socket.on('close', closed);
     socket.on('data', (chunk: Buffer) => {
       this.#receive(chunk);
-      if (chunk.length >= muchBytes) this.#giveWay();
+      if (chunk.length >= largeChunkBytes) this.#yield();
     });
     if (socket.destroyed || socket.readableEnded) closed();
   }
 
   /**
-   * Sends a command and awaits its answer. QmpError `command` where QEMU refuses, `timeout` when the signal comes
-   * first (QEMU may still do it; its answer is then dropped), `closed` when the session ends, `protocol` where the
-   * answer is not what the command promises.
+   * Sends a command and awaits its answer. Throws QmpError `command` where QEMU refuses, `timeout` when the signal
+   * aborts first (QEMU may still carry it out; its answer is then dropped), `closed` when the session ends, `protocol`
+   * where the answer does not have the command's type.
    */
   async execute<C extends keyof Commands>(
     command: C,
@@ -103,13 +102,13 @@ export class QmpClient implements AsyncDisposable {
   }
 
   /**
-   * Events from this very call on, whether iteration has begun or not. The iteration ends when the session ends in
-   * order (we closed it, or QEMU did between two lines), and throws QmpError when it broke, when the signal comes, or
-   * when more was left unread than is kept.
+   * Events from this call on, whether iteration has begun or not. The iteration ends when the session ends in order
+   * (closed here, or by QEMU between two lines). It throws QmpError when the session broke, when the signal aborts, or
+   * when more events were left unread than are kept.
    */
   events(waiting?: Waiting): AsyncIterableIterator<QmpEvent> & AsyncDisposable {
     const abort = (): void => {
-      if (waiting !== undefined) queue.end(gaveUp('waiting for QMP events', waiting));
+      if (waiting !== undefined) queue.end(timedOut('waiting for QMP events', waiting));
     };
     const queue = new EventQueue((ended) => {
       this.#queues.delete(ended);
@@ -130,7 +129,7 @@ export class QmpClient implements AsyncDisposable {
 
   async #awaitGreeting(waiting: Waiting): Promise<void> {
     const abort = (): void =>
-      this.#greeting.reject(gaveUp('waiting for the QMP greeting', waiting));
+      this.#greeting.reject(timedOut('waiting for the QMP greeting', waiting));
     waiting.signal.addEventListener('abort', abort, { once: true });
     if (waiting.signal.aborted) abort();
     try {
@@ -161,7 +160,7 @@ export class QmpClient implements AsyncDisposable {
         reject(error);
       },
     };
-    const abort = (): void => call.reject(gaveUp(command, waiting));
+    const abort = (): void => call.reject(timedOut(command, waiting));
     this.#calls.set(id, call);
     waiting.signal.addEventListener('abort', abort, { once: true });
     this.#socket.write(formatCommand(command, parameters, id));
@@ -173,7 +172,7 @@ export class QmpClient implements AsyncDisposable {
       const cause = this.#end.error;
       return new QmpError('closed', `${command} was not sent: ${cause.message}`, { cause });
     }
-    if (waiting.signal.aborted) return gaveUp(command, waiting);
+    if (waiting.signal.aborted) return timedOut(command, waiting);
     if (this.#socket.writableLength > maxUnsentBytes) {
       return new QmpError('timeout', `${command} was not sent: QEMU has stopped reading commands`);
     }
@@ -192,8 +191,8 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  /** libuv reads on while there is more, up to 2 MiB, before anything else of this process has its turn. */
-  #giveWay(): void {
+  /** libuv goes on reading while there is more, up to 2 MiB, before any other work of this process is done. */
+  #yield(): void {
     this.#socket.pause();
     setImmediate(() => this.#socket.resume());
   }
@@ -206,7 +205,7 @@ export class QmpClient implements AsyncDisposable {
         this.#greeting.resolve();
         return;
       case 'reply':
-        // No such call: its caller gave up before the answer came.
+        // No such call: its caller's signal aborted before the answer came.
         this.#calls.get(message.id)?.resolve(message.value);
         return;
       case 'error':
@@ -223,7 +222,7 @@ export class QmpClient implements AsyncDisposable {
   #routeError(message: QmpMessage & { readonly kind: 'error' }): void {
     const { id, description } = message;
     if (id === undefined && this.#calls.size > 0) {
-      // QEMU could not parse what it was sent, so one of these calls will never be answered.
+      // QEMU could not parse a command, so one of these calls will never be answered.
       throw new QmpError('protocol', `QEMU did not understand a command: ${description}`);
     }
     const call = this.#calls.get(id);
@@ -250,9 +249,9 @@ export class QmpClient implements AsyncDisposable {
   }
 }
 
-function gaveUp(what: string, { signal }: Waiting): QmpError {
+function timedOut(what: string, { signal }: Waiting): QmpError {
   const late = signal.reason instanceof Error && signal.reason.name === 'TimeoutError';
-  const text = late ? `${what}: no answer before the deadline` : `${what}: the wait was given up`;
+  const text = `${what}: ${late ? 'no answer before the deadline' : 'the wait was cancelled'}`;
   return new QmpError('timeout', text, { cause: signal.reason });
 }
 

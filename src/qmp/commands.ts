@@ -68,7 +68,7 @@ export function decodeAnswer<C extends keyof Commands>(
   throw new QmpError('protocol', `QEMU's answer to ${command} is unusable: ${problem}`);
 }
 
-/** Characters of a problem, which quotes what QEMU sent. */
+/** Maximum characters of a problem, which quotes what QEMU sent. */
 const maxProblem = 200;
 
 const anything = v.unknown();

@@ -1,13 +1,13 @@
 /**
- * - `connect`: there is no monitor to talk to.
- * - `protocol`: the peer said something QMP does not allow; the connection is given up.
+ * - `connect`: nothing listens at the monitor's socket.
+ * - `protocol`: the peer sent something that QMP does not allow; the session is over.
  * - `command`: QEMU or the guest agent refused the command, for the reason in the message.
  * - `closed`: the connection ended before the answer came.
- * - `timeout`: the caller's signal ended the wait. The command may still take effect.
+ * - `timeout`: the caller's signal aborted. The command may still take effect.
  */
 export type QmpErrorCode = 'connect' | 'protocol' | 'command' | 'closed' | 'timeout';
 
-/** Everything that goes wrong while talking to a monitor. */
+/** A session with a monitor or a guest agent, or one command in it, failed. */
 export class QmpError extends Error {
   override readonly name = 'QmpError';
   readonly code: QmpErrorCode;

@@ -9,11 +9,12 @@ interface Limits {
 const defaultLimits: Limits = { events: 1024, bytes: 2 * 1024 * 1024 };
 
 /**
- * What one listener has yet to read. Iterating gives the events in order, then ends, or throws when the source broke.
+ * The events that one listener has not read yet. Iterating gives them in order, then ends, or throws when the source
+ * broke.
  *
- * A listener that falls behind the limits is cut off: it still gets everything up to there, then an error. Dropping
- * old or new events instead would lose a SHUTDOWN without anyone knowing; a cut-off listener knows that it has to
- * look at the journal, and the others and the calls go on undisturbed.
+ * A listener that leaves more unread than the limits is cut off: it still gets everything up to there, then an error.
+ * Dropping old or new events instead could lose a SHUTDOWN unnoticed; a cut-off listener reads the journal, and other
+ * listeners and calls are not affected.
  */
 export class EventQueue implements AsyncIterableIterator<QmpEvent> {
   readonly #limits: Limits;
@@ -44,7 +45,7 @@ export class EventQueue implements AsyncIterableIterator<QmpEvent> {
     }
   }
 
-  /** No more events; with an error the iteration throws it once what is held has been read. The first end counts. */
+  /** No more events; an error is thrown by the iteration once the events held have been read. The first end counts. */
   end(error?: Error): void {
     if (this.#end !== undefined) return;
     this.#end = { error };
@@ -66,7 +67,7 @@ export class EventQueue implements AsyncIterableIterator<QmpEvent> {
     return reader.promise;
   }
 
-  /** The listener has seen enough (`break` out of `for await`). */
+  /** The listener stops reading (`break` out of `for await`). */
   return(): Promise<IteratorResult<QmpEvent, undefined>> {
     this.#waiting = [];
     this.#bytes = 0;

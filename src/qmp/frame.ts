@@ -2,16 +2,16 @@ import { QmpError } from './error.ts';
 
 const lineFeed = 0x0a;
 
-/** Most bytes one line may have. The longest honest answer, the schema of QEMU 7.2, has 207 KB. */
+/** Maximum bytes of a line. The longest regular answer, the schema of QEMU 7.2, has 207 KB. */
 export const maxLineBytes = 1024 * 1024;
 
-/** Room that is kept between lines; anything larger is given back. */
+/** Buffer size that is kept between lines; a larger buffer is freed. */
 const keptBytes = 64 * 1024;
 
 /**
  * Cuts QEMU's output into JSON texts: one per line, ended by CR LF. Keeps only the unfinished line. Iterating over
  * `push` throws QmpError `protocol` on a line that is too long or not UTF-8, after the good lines before it; the
- * reader is of no use from then on.
+ * reader can't be used after that.
  */
 export class FrameReader {
   readonly #maxBytes: number;
@@ -73,7 +73,7 @@ export class FrameReader {
   }
 
   #decode(line: Uint8Array): string {
-    // Of these a chunk may hold tens of thousands.
+    // A chunk may hold tens of thousands of empty lines.
     if (line.length === 0) return '';
     try {
       return this.#decoder.decode(line).trim();

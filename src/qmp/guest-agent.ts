@@ -11,18 +11,18 @@ export interface AgentCommands {
   'guest-shutdown': { readonly mode: 'powerdown' | 'halt' | 'reboot' };
 }
 
-/** The longest line taken from a guest: answers to what is asked here have a few hundred bytes. */
+/** Maximum length of a line from a guest: answers to the commands sent here have a few hundred bytes. */
 const maxAnswerBytes = 64 * 1024;
 
-/** Late answers to earlier questions, and the rest of one. A guest may send lines without end, faster than they are read. */
+/** Late answers to earlier commands, and the rest of one. A guest may send lines without end, faster than they are read. */
 const maxStrayLines = 100;
 
-/** The agent's parser starts afresh at this byte, and puts it before its answer to a delimited sync. */
+/** The agent's parser restarts at this byte, and puts it before its answer to a delimited sync. */
 const restart = 0xff;
 
 /**
- * A session with qemu-guest-agent, over the socket behind its serial port. Whatever it says is the guest's word: it is
- * bounded in size and time, decoded, and nothing on the host may depend on it.
+ * A session with qemu-guest-agent, over the socket behind its serial port. What it sends is under the guest's control:
+ * it is bounded in size and time, decoded, and nothing on the host may depend on it.
  */
 export class GuestAgent implements AsyncDisposable {
   readonly #socket: Socket;
@@ -34,15 +34,15 @@ export class GuestAgent implements AsyncDisposable {
   }
 
   /**
-   * Connects and finds the point from which answers are to our questions: late ones to somebody else's may come first.
-   * QmpError `connect` where nobody listens, `timeout` where no agent answers before the signal, `closed`, `protocol`.
+   * Connects and synchronizes: late answers to commands of an earlier session may come first. Throws QmpError `connect`
+   * where nothing listens, `timeout` where no agent answers before the signal aborts, `closed`, `protocol`.
    */
   static async connect(path: string, { signal }: Waiting): Promise<GuestAgent> {
     const socket = connectSocket({ path });
     socket.on('error', () => {});
-    // The end of the wait is the end of the socket, which ends whatever reads from it.
-    const giveUp = (): void => void socket.destroy();
-    signal.addEventListener('abort', giveUp, { once: true });
+    // Destroying the socket ends every read from it.
+    const abort = (): void => void socket.destroy();
+    signal.addEventListener('abort', abort, { once: true });
     try {
       await once(socket, 'connect', { signal });
       const agent = new GuestAgent(socket);
@@ -50,33 +50,35 @@ export class GuestAgent implements AsyncDisposable {
       return agent;
     } catch (cause) {
       socket.destroy();
-      if (signal.aborted) throw tooLate('the guest agent did not answer', signal);
+      if (signal.aborted) {
+        throw new QmpError('timeout', 'the guest agent did not answer', { cause: signal.reason });
+      }
       if (cause instanceof QmpError) throw cause;
       throw new QmpError('connect', `no guest agent's socket at ${path}`, { cause });
     } finally {
-      signal.removeEventListener('abort', giveUp);
+      signal.removeEventListener('abort', abort);
     }
   }
 
   /**
-   * Sends a command that is answered only when it is refused, as guest-shutdown is. Returns when the signal comes or
-   * the session ends; throws QmpError `command` with the agent's words when it refuses.
+   * Sends a command that is answered only when it is refused, as guest-shutdown is. Returns when the signal
+   * aborts or the session ends; throws QmpError `command` with the agent's reason when it refuses.
    */
   async order<C extends keyof AgentCommands>(
     command: C,
     parameters: AgentCommands[C],
     { signal }: Waiting,
   ): Promise<void> {
-    const giveUp = (): void => void this.#socket.destroy();
-    signal.addEventListener('abort', giveUp, { once: true });
-    if (signal.aborted) giveUp();
+    const abort = (): void => void this.#socket.destroy();
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
     try {
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters })}\n`);
       refuseErrors(command, await this.#answer());
     } catch (error) {
       if (!(error instanceof QmpError) || error.code !== 'closed') throw error;
     } finally {
-      signal.removeEventListener('abort', giveUp);
+      signal.removeEventListener('abort', abort);
     }
   }
 
@@ -91,16 +93,16 @@ export class GuestAgent implements AsyncDisposable {
     this.#socket.write(Buffer.from([restart]));
     this.#socket.write(`${JSON.stringify(command)}\n`);
     for (let lines = 0; lines < maxStrayLines; lines += 1) {
-      const answer = await this.#answer().catch(unlessNonsense);
+      const answer = await this.#answer().catch(unlessClosed);
       if (answer?.return === id) return;
     }
-    throw new QmpError('protocol', 'the guest agent does not stop sending what was not asked for');
+    throw new QmpError('protocol', 'the guest agent keeps sending lines that answer no command');
   }
 
   async #answer(): Promise<Readonly<Record<string, unknown>>> {
     const answer = parseJson(await this.#line());
     if (typeof answer === 'object' && answer !== null) return { ...answer };
-    throw new QmpError('protocol', 'the guest agent said something that is no answer');
+    throw new QmpError('protocol', 'the guest agent sent something that is no answer');
   }
 
   async #line(): Promise<string> {
@@ -115,12 +117,12 @@ export class GuestAgent implements AsyncDisposable {
   }
 }
 
-/** Before the sync is through, what comes may be the rest of anything; the deadline is what bounds it. */
-function unlessNonsense(error: unknown): undefined {
+/** Before the sync is complete, any line may be the rest of an earlier one; the deadline bounds their number. */
+function unlessClosed(error: unknown): undefined {
   if (!(error instanceof QmpError) || error.code === 'closed') throw error;
 }
 
-/** Lines of text; each ends at a line feed, and a restart byte throws away what came before it. */
+/** Lines of text; each ends at a line feed, and a restart byte discards everything before it. */
 async function* linesOf(socket: Socket): AsyncGenerator<string> {
   let frames = new FrameReader({ maxBytes: maxAnswerBytes });
   for await (const chunk of socket) {
@@ -134,10 +136,6 @@ async function* linesOf(socket: Socket): AsyncGenerator<string> {
 function refuseErrors(command: string, answer: Readonly<Record<string, unknown>>): void {
   const { error } = answer;
   if (typeof error !== 'object' || error === null) return;
-  const words = 'desc' in error && typeof error.desc === 'string' ? error.desc.slice(0, 200) : '';
-  throw new QmpError('command', `the guest agent refused ${command}: ${words}`);
-}
-
-function tooLate(text: string, signal: AbortSignal): QmpError {
-  return new QmpError('timeout', text, { cause: signal.reason });
+  const reason = 'desc' in error && typeof error.desc === 'string' ? error.desc.slice(0, 200) : '';
+  throw new QmpError('command', `the guest agent refused ${command}: ${reason}`);
 }

@@ -1,6 +1,6 @@
 import { parseMessage, type QmpEvent } from './message.ts';
 
-/** How a VM ended, as far as QEMU lived to say it. */
+/** How a VM ended, where QEMU could still report it. */
 export interface JournalEnd {
   /** QEMU's ShutdownCause: `guest-shutdown`, `guest-reset`, `guest-panic`, `host-qmp-quit`, `host-signal`, ... */
   readonly reason: string;
@@ -12,13 +12,13 @@ export interface JournalEnd {
 
 const lineFeed = 0x0a;
 
-/** The last lines are read only: a few tell of the end, and a taken-over QEMU may write a line feed a hundred thousand times. */
+/** Only the last lines are read: the end is in the last few, and a QEMU under a guest's control may write 100 000 empty ones. */
 const maxLines = 500;
 
 /**
- * The events in what QEMU's second monitor wrote to a file. Whatever is not an event is passed over: the greeting,
- * replies, a last line that QEMU did not live to finish, and the NUL bytes and half a line that are left at the front
- * when somebody punched a hole into the file to bound it.
+ * The events in the file that QEMU's second monitor writes. Everything else is skipped: the greeting, replies, an
+ * unfinished last line, and the NUL bytes and half a line that a punched hole (which bounds the file) leaves at the
+ * front.
  */
 export function parseJournal(text: string | Uint8Array): readonly QmpEvent[] {
   const bytes = typeof text === 'string' ? new TextEncoder().encode(text) : text;
@@ -29,7 +29,7 @@ export function parseJournal(text: string | Uint8Array): readonly QmpEvent[] {
 }
 
 /**
- * The end that a journal tells of; undefined when it tells of none, which for a dead QEMU means SIGKILL, the OOM
+ * The end that a journal reports; undefined when it reports none, which for a dead QEMU means SIGKILL, the OOM
  * killer or an abort. The first SHUTDOWN decides: QEMU may write another one while it is being terminated.
  */
 export function endOf(events: readonly QmpEvent[]): JournalEnd | undefined {

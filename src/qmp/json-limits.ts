@@ -1,15 +1,15 @@
-/** Deepest nesting taken. QEMU's own parser stops at 1024; a block graph of 100 images needs about 200. */
+/** Maximum nesting. QEMU's own parser stops at 1024; a block graph of 100 images needs about 200. */
 export const maxDepth = 256;
 
-/** Values in one line. The schema of QEMU 7.2, which has the largest answer of all and is not asked for, has 22 000. */
+/** Maximum values in one line. The schema of QEMU 7.2, the largest answer of all, which is never requested, has 22 000. */
 export const maxItems = 32 * 1024;
 
-/** Digits in a row: 2^64 has 20, and a double as QEMU writes it 17 behind some zeros. */
+/** Maximum digits in a row: 2^64 has 20, and a double as QEMU writes it 17 behind some zeros. */
 export const maxDigits = 40;
 
 /**
- * Why a text is not read as JSON, however good it is: what nests, what is many and what is long costs time and memory
- * by more than its size. undefined for all that an honest QEMU writes.
+ * Why a text is not parsed as JSON, even if it is valid: deep nesting, many values and long numbers cost more time and
+ * memory than their size. undefined for everything that an unmodified QEMU writes.
  */
 export function jsonProblem(text: string): string | undefined {
   let [depth, items, digits] = [0, 0, 0];
@@ -43,7 +43,7 @@ function isDigit(code: number): boolean {
   return code >= 0x30 && code <= 0x39;
 }
 
-/** The place of the quote that ends the string which begins here; the text's end where there is none. */
+/** The index of the quote that ends the string which begins here; the text's end where there is none. */
 function endOfString(text: string, start: number): number {
   for (let at = start + 1; at < text.length; at += 1) {
     const code = text.charCodeAt(at);

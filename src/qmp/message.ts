@@ -8,17 +8,17 @@ export interface QmpEvent {
   readonly atMs: number;
 }
 
-/** One line from QEMU. `id` is undefined where QEMU could not tell which command it answers. */
+/** One line from QEMU. `id` is undefined where QEMU does not know which command it answers. */
 export type QmpMessage =
   | { readonly kind: 'greeting' }
   | { readonly kind: 'reply'; readonly id: unknown; readonly value: unknown }
   | { readonly kind: 'error'; readonly id: unknown; readonly description: string }
   | { readonly kind: 'event'; readonly event: QmpEvent };
 
-/** Characters of a refusal; it goes into errors, and from there into logs and a task's events. */
+/** Maximum characters of a refusal; it goes into errors, and from there into logs and a task's events. */
 const maxDescription = 1000;
 
-/** Tells the four kinds of line apart. Throws QmpError `protocol` on anything else. */
+/** Decodes a line of one of the four kinds. Throws QmpError `protocol` on anything else. */
 export function parseMessage(text: string): QmpMessage {
   const value = parseJson(text);
   if (!isRecord(value)) throw unknownLine(text);
@@ -29,8 +29,8 @@ export function parseMessage(text: string): QmpMessage {
 }
 
 /**
- * JSON with two differences: what is in it is counted before anything is made of it, and integers that a double can't
- * hold come as bigint, so that 18446744073709551615 stays what QEMU said.
+ * JSON.parse with two differences: the text is checked against limits first, and integers that a double can't hold
+ * become bigint, so that 18446744073709551615 keeps its value.
  */
 export function parseJson(text: string): unknown {
   const problem = jsonProblem(text);
@@ -39,15 +39,15 @@ export function parseJson(text: string): unknown {
     // The reviver costs ten times the parsing, and only a run of 16 digits can be an unsafe integer.
     return /\d{16}/.test(text) ? JSON.parse(text, unsafeIntegers) : JSON.parse(text);
   } catch (cause) {
-    throw new QmpError('protocol', `QEMU said something that is not JSON: ${excerpt(text)}`, {
+    throw new QmpError('protocol', `a line from QEMU is not JSON: ${excerpt(text)}`, {
       cause,
     });
   }
 }
 
 /**
- * A figure from QEMU as a number: undefined for "not available", which the balloon says as 2^64-1, and for whatever
- * else is not a count.
+ * A figure from QEMU as a number: undefined for "not available", which the balloon device reports as 2^64-1, and for
+ * anything else that is not a count.
  */
 export function figure(value: unknown): number | undefined {
   if (typeof value === 'bigint') {
@@ -101,7 +101,7 @@ function parseGreeting(value: Readonly<Record<string, unknown>>): QmpMessage | u
 }
 
 function unknownLine(text: string): QmpError {
-  return new QmpError('protocol', `a line from QEMU is no QMP message: ${excerpt(text)}`);
+  return new QmpError('protocol', `a line from QEMU is not a QMP message: ${excerpt(text)}`);
 }
 
 function excerpt(text: string): string {

@@ -104,7 +104,7 @@ test('client: 64-bit figures arrive unrounded', async () => {
   assert.deepEqual(stats, { 'stat-free-memory': 18446744073709551615n });
 });
 
-test('client: nobody listens, or there is no socket: connect error', async (t) => {
+test('client: nothing listens, or there is no socket: connect error', async (t) => {
   const missing = join(tmpDir(t), 'qmp.sock');
   await assert.rejects(QmpClient.connect(missing, soon()), {
     code: 'connect',
@@ -180,7 +180,7 @@ const breakages: Readonly<Record<string, readonly [(peer: Peer) => void, RegExp]
   'a close inside a line': [(peer) => peer.socket.end('{"return": '), /inside a line/],
 };
 for (const [name, [breakIt, message]] of Object.entries(breakages)) {
-  test(`client: ${name} breaks the session: calls and listeners are told, all at once`, async () => {
+  test(`client: ${name} breaks the session: calls and listeners end at once`, async () => {
     await using server = await QmpServer.start({ script: idle });
     await using qmp = await QmpClient.connect(server.path, soon());
     const events = qmp.events();
@@ -202,7 +202,7 @@ for (const [name, [breakIt, message]] of Object.entries(breakages)) {
   });
 }
 
-test('client: an error without an id while nothing is pending is nobody’s', async () => {
+test('client: an error without an id while nothing is pending is ignored', async () => {
   await using server = await QmpServer.start();
   await using qmp = await QmpClient.connect(server.path, soon());
   server.peer.line({ error: { class: 'GenericError', desc: 'stray' } });
@@ -210,7 +210,7 @@ test('client: an error without an id while nothing is pending is nobody’s', as
   assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
-test('client: replies with ids of nobody are dropped', async () => {
+test('client: replies with unknown ids are dropped', async () => {
   await using server = await QmpServer.start();
   await using qmp = await QmpClient.connect(server.path, soon());
   for (const id of [999, 'x', null, { a: 1 }, undefined]) server.peer.answer(id);
@@ -219,7 +219,7 @@ test('client: replies with ids of nobody are dropped', async () => {
   assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
-test('client: a call ends at its deadline; its late answer is dropped and disturbs nobody', async () => {
+test('client: a call ends at its deadline; its late answer is dropped and disturbs no other call', async () => {
   let late: unknown;
   await using server = await QmpServer.start({
     script: (command, peer) => {
@@ -237,14 +237,14 @@ test('client: a call ends at its deadline; its late answer is dropped and distur
   assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
-test('client: a call that is given up says so and keeps the reason', async () => {
+test('client: a cancelled call reports it and keeps the reason', async () => {
   await using server = await QmpServer.start({ script: idle });
   await using qmp = await QmpClient.connect(server.path, soon());
   const given = new AbortController();
   const call = qmp.execute('system_powerdown', {}, { signal: given.signal });
   const reason = new Error('task destroyed');
   given.abort(reason);
-  await assert.rejects(call, { code: 'timeout', message: /given up/, cause: reason });
+  await assert.rejects(call, { code: 'timeout', message: /the wait was cancelled/, cause: reason });
 });
 
 test('client: settled calls leave no listener on a long-lived signal', async () => {
