@@ -24,8 +24,9 @@ export class HostError extends Error {
   }
 }
 
-/** The errno name (`ENOENT`) that an error of Node carries; undefined for any other value. */
+/** The errno name (`ENOENT`) of a HostError or of Node's own error; undefined for any other value. */
 export function errnoOf(error: unknown): string | undefined {
+  if (error instanceof HostError) return error.errno;
   if (!(error instanceof Error) || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }

@@ -1,5 +1,5 @@
 import { type BigIntStats, fstatSync, ftruncateSync } from 'node:fs';
-import { ficlone, HostError, seekData, seekHole, type Waiting } from '#host';
+import { errnoOf, ficlone, seekData, seekHole, type Waiting } from '#host';
 import { checkWaiting, ImageError, step, stepSync } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';
@@ -7,14 +7,14 @@ import { inspectQcow2 } from './qcow2.ts';
 import { sniffBytes } from './sniff.ts';
 
 const chunkBytes = 2 * 1024 * 1024;
-/** Runs of zeros of this size and place are left out, as holes. */
+/** Aligned runs of zeros of this size become holes. */
 const zeroBytes = 64 * 1024;
 const zeros = Buffer.alloc(zeroBytes);
 
 /**
- * Makes the destination, open for reading and writing, the same bytes as the image: by sharing its blocks where the
- * file system can, else by copying what is not a hole. What was copied is checked again, for a task may have written
- * to the image since it was opened, and nobody but us can write to the copy. Throws ImageError `refused`, or `io`,
+ * Copies the image into the destination, which is open for reading and writing: by sharing its blocks where the file
+ * system can, else by copying what is not a hole. The copy's header is checked again, because a task may have written
+ * to the image since it was opened, and no other process can write to the copy. Throws ImageError `refused`, or `io`,
  * also when the signal aborts; the content of the destination is then undefined.
  */
 export async function copyImage(
@@ -49,7 +49,7 @@ export function growRaw(fd: number, bytes: number): void {
 }
 
 async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
-  // Of an empty file; whatever is not written reads as zeros.
+  // The file was empty: what is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
   let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
   let writing: Promise<void> = Promise.resolve();
@@ -65,19 +65,19 @@ async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting
     }
     await writing;
   } finally {
-    // The caller closes the descriptor next; until then nothing may be under way on it.
+    // The caller closes the descriptor next, so no write may be pending on it.
     await writing.catch(ignore);
   }
 }
 
-/** What was read in many parts is one image only when nothing was written meanwhile. */
+/** Parts read one after the other are one image only when nothing was written in the meantime. */
 function checkUnchanged(source: OpenImage, before: BigIntStats): void {
   const after = fstatSync(source.fd, { bigint: true });
   const same = before.mtimeNs === after.mtimeNs && Number(after.size) === source.fileBytes;
   if (!same) throw changed(source);
 }
 
-/** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, so that runs of zeros lie well. */
+/** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, which keeps runs of zeros aligned. */
 function* chunksOfData(
   source: OpenImage,
 ): Generator<{ readonly start: number; readonly end: number }, void, undefined> {
@@ -112,11 +112,11 @@ async function checkCopy(source: OpenImage, destFd: number): Promise<void> {
   const head = await readAt(destFd, new Uint8Array(sniffBytes), 0);
   const { problems, virtualBytes } = inspectQcow2(head, size);
   if (problems.length === 0 && virtualBytes === source.virtualBytes) return;
-  const reason = problems.join('; ') || 'its size is another';
+  const reason = problems.join('; ') || 'its size is different';
   throw new ImageError('refused', `${source.path} is refused after it changed: ${reason}`);
 }
 
-// Half of the old and half of the new bytes would be a disk that nobody ever had.
+// Half of the old and half of the new bytes would be a disk that never existed.
 function changed({ path }: OpenImage): ImageError {
   return new ImageError('io', `${path} changed while it was being copied`);
 }
@@ -143,12 +143,12 @@ function nextHole({ fd, fileBytes }: OpenImage, from: number): number {
   return withoutHoles(() => Math.min(seekHole(fd, from), fileBytes), fileBytes);
 }
 
-// A file system that does not know the question has no holes to tell of: all is data.
+// A file system without SEEK_DATA and SEEK_HOLE reports no holes: everything is data.
 function withoutHoles(seek: () => number, otherwise: number): number {
   try {
     return seek();
   } catch (error) {
-    if (error instanceof HostError && unknownSeek.has(error.errno ?? '')) return otherwise;
+    if (unknownSeek.has(errnoOf(error) ?? '')) return otherwise;
     throw error;
   }
 }

@@ -16,7 +16,7 @@ export class ImageError extends Error {
   }
 }
 
-/** Runs one step of work on files; whatever the system throws in it becomes `io`, with the step named. */
+/** Runs one step of work on files; an error of the system in it becomes `io`, with the step named. */
 export async function step<T>(what: string, run: () => T | Promise<T>): Promise<T> {
   try {
     return await run();
@@ -25,7 +25,7 @@ export async function step<T>(what: string, run: () => T | Promise<T>): Promise<
   }
 }
 
-/** The same for work that does not wait. */
+/** As `step`, for synchronous work. */
 export function stepSync<T>(what: string, run: () => T): T {
   try {
     return run();
@@ -34,10 +34,10 @@ export function stepSync<T>(what: string, run: () => T): T {
   }
 }
 
-/** Throws `io` when the signal has given up on the work. */
+/** Throws `io` when the signal has aborted. */
 export function checkWaiting(what: string, signal: AbortSignal): void {
   if (!signal.aborted) return;
-  throw new ImageError('io', `${what} was given up`, { cause: signal.reason });
+  throw new ImageError('io', `${what} was cancelled`, { cause: signal.reason });
 }
 
 function asImageError(what: string, cause: unknown): ImageError {

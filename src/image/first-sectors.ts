@@ -11,7 +11,7 @@ const offsetMask = 0x00fffffffffffe00n;
 const compressedFlag = 1n << 62n;
 const zeroFlag = 1n;
 
-/** How a disk wants to be started, as far as its first two sectors show. */
+/** Which firmware a disk needs, as far as its first two sectors show. */
 export type BootKind = 'bios' | 'uefi' | 'unknown';
 
 /**
@@ -22,12 +22,13 @@ export async function bootKind(image: OpenImage): Promise<BootKind> {
   const bytes = await firstBytes(image);
   if (bytes.length < wantedBytes) return 'unknown';
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const hasCode = view.readUInt16BE(510) === 0x55aa && view.subarray(0, 440).some((it) => it !== 0);
+  const hasCode =
+    view.readUInt16BE(510) === 0x55aa && view.subarray(0, 440).some((byte) => byte !== 0);
   if (hasCode) return 'bios';
   return view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART' ? 'uefi' : 'unknown';
 }
 
-/** A qcow2 image, as far as its clusters are found by it. */
+/** What of a qcow2 image is needed to find its clusters. */
 interface Clusters {
   readonly fd: number;
   readonly fileBytes: number;
@@ -35,7 +36,7 @@ interface Clusters {
   readonly zstd: boolean;
 }
 
-/** Fewer than wanted where the image is shorter, or broken. */
+/** Fewer than `wantedBytes` where the image is shorter, or broken. */
 async function firstBytes({ fd, format, fileBytes }: OpenImage): Promise<Uint8Array> {
   if (format === 'raw') return readAt(fd, new Uint8Array(wantedBytes), 0);
   const header = Buffer.from(await readAt(fd, new Uint8Array(112), 0));
@@ -61,7 +62,7 @@ async function entry(fd: number, offset: number): Promise<bigint> {
   return bytes.length === 8 ? bytes.readBigUInt64BE(0) : 0n;
 }
 
-// Entries are the image's own word: one may point anywhere in 2^56 bytes.
+// Entries are not validated before: one may point anywhere in 2^56 bytes.
 function liesInside(entry: bigint, fileBytes: number): boolean {
   const offset = entry & offsetMask;
   return offset !== 0n && offset < BigInt(fileBytes);
@@ -94,16 +95,16 @@ async function compressedStart(
   return unpackStart(packed, bytes, zstd);
 }
 
-// What a decoder of zstd should have room for (RFC 8878, 3.1.1.1.2). A cluster needs at most 2 MiB.
+// The window that every decoder of zstd should support (RFC 8878, 3.1.1.1.2): 8 MiB. A cluster needs at most 2 MiB.
 const maxWindowLog = 23;
 
-/** Unpacks no more than is wanted: behind the data there is the rest of a sector, which is not part of it. */
+/** Unpacks only the first `bytes`: the rest of the last sector follows the data and is not part of it. */
 async function unpackStart(
   packed: Uint8Array,
   bytes: number,
   zstd: boolean,
 ): Promise<Uint8Array | undefined> {
-  // An output buffer that is full before the decoder meets the rest of the sector, and takes offence at it.
+  // The output buffer is full before the decoder reaches the rest of the sector, which it would report as an error.
   const chunkSize = bytes;
   const params = { [constants.ZSTD_d_windowLogMax]: maxWindowLog };
   const stream = zstd

@@ -5,15 +5,15 @@ import { inspectQcow2 } from './qcow2.ts';
 import { type AllowedFile, type ImageRoots, openAllowed } from './roots.ts';
 import { refusalOf, sniff, sniffBytes } from './sniff.ts';
 
-/** The formats that reach an emulator. */
+/** The formats that are given to QEMU. */
 export type ImageFormat = 'raw' | 'qcow2';
 
 export interface OpenImageOptions {
-  /** The largest disk that is wanted, as the guest would see it. */
+  /** Maximum size of the disk, as the guest would see it. */
   readonly maxVirtualBytes: number;
   /**
-   * The format where it is known already. A disk that was raw once must be opened with `raw` for ever: by now its
-   * guest may have written anything into its first bytes. undefined: recognised by its mark.
+   * The format where it is known already. A disk that was raw once must always be opened as `raw`: its guest may have
+   * written the mark of any format into its first bytes. undefined: recognised by its mark.
    */
   readonly format?: ImageFormat | undefined;
 }
@@ -56,14 +56,14 @@ export class OpenImage implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    // The number may belong to another file the second time.
+    // A second time the number may belong to another file.
     if (this.#open) closeFd(this.fd);
     this.#open = false;
   }
 }
 
 /**
- * Opens a disk file by the rules of `openAllowed` and looks at its first 4 KiB. Throws ImageError, with `refused`
+ * Opens a disk file by the rules of `openAllowed` and checks its first 4 KiB. Throws ImageError, with `refused`
  * for a content that no emulator gets and for a disk beyond the limit.
  */
 export async function openImage(
@@ -84,7 +84,7 @@ export async function readBytes(
 ): Promise<Uint8Array> {
   const { fd, path, stats } = await openAllowed(name, roots, waiting);
   try {
-    // One byte more than allowed shows whether the file grew meanwhile.
+    // One byte more than allowed shows whether the file has grown.
     const space = new Uint8Array(Math.min(stats.size, maxBytes) + 1);
     const bytes = await step(`reading ${path}`, () => readAt(fd, space, 0));
     if (stats.size > maxBytes || bytes.length > maxBytes) {

@@ -7,7 +7,7 @@ export interface OverlayLayout {
 }
 
 export interface OverlayRequest {
-  /** As the header is to name it: an absolute path. */
+  /** The absolute path that the header names. */
   readonly basePath: string;
   readonly baseFormat: 'raw' | 'qcow2';
   /** A multiple of 512. */
@@ -23,7 +23,7 @@ const headerBytes = 112;
 /** What one L2 table maps, and so one L1 entry: 8192 clusters. */
 const bytesPerL1Entry = (clusterBytes / 8) * clusterBytes;
 
-/** The largest disk: QEMU takes an L1 table of 32 MiB. */
+/** Maximum size of a disk: QEMU accepts an L1 table of up to 32 MiB. */
 export const maxOverlayBytes = (32 * 1024 * 1024 * bytesPerL1Entry) / 8;
 
 /**

@@ -7,7 +7,7 @@ import { layOutOverlay, maxBasePathBytes, maxOverlayBytes } from './overlay-layo
 export interface OverlayOptions {
   /** An empty file, open for reading and writing. */
   readonly fd: number;
-  /** What lies below; an OpenImage will do. Whoever starts QEMU states the path's descriptor and the format again. */
+  /** The base, such as an OpenImage. QEMU gets its descriptor and its format on the command line as well. */
   readonly base: {
     readonly path: string;
     readonly format: ImageFormat;
@@ -18,8 +18,8 @@ export interface OverlayOptions {
 }
 
 /**
- * Makes the file a qcow2 overlay of the base: three small writes, no program run (0.1 ms). The base is named by its
- * absolute path and its stated format. Throws ImageError.
+ * Makes the file a qcow2 overlay of the base: three small writes, without running a program (0.1 ms). The base is named
+ * by its absolute path and its stated format. Throws ImageError.
  */
 export function createOverlay({ fd, base, virtualBytes }: OverlayOptions): void {
   const rounded = Math.ceil(virtualBytes / 512) * 512;

@@ -5,8 +5,8 @@ const readAsync = promisify(read);
 const writeAsync = promisify(write);
 
 /**
- * Fills the buffer from this place in the file, off the event loop. The result is the part that was filled: shorter
- * only where the file ends.
+ * Fills the buffer from `offset` in the file, off the event loop. The result is the part that was filled: shorter only
+ * where the file ends.
  */
 export async function readAt(fd: number, buffer: Uint8Array, offset: number): Promise<Uint8Array> {
   let filled = 0;
@@ -24,7 +24,7 @@ export async function readAt(fd: number, buffer: Uint8Array, offset: number): Pr
   return buffer.subarray(0, filled);
 }
 
-/** Writes all of the bytes at this place in the file, off the event loop. */
+/** Writes all of the bytes at `offset` in the file, off the event loop. */
 export async function writeAt(fd: number, bytes: Uint8Array, offset: number): Promise<void> {
   let written = 0;
   while (written < bytes.length) {

@@ -1,6 +1,6 @@
-/** What a qcow2 header says, and everything in it for which the image is refused; each problem is a clause. */
+/** The size that a qcow2 header states, and every reason in it to refuse the image; each problem is a clause. */
 export interface Qcow2Inspection {
-  /** Bytes; 0 where the header does not get that far. */
+  /** 0 where the header ends before it. */
   readonly virtualBytes: number;
   readonly problems: readonly string[];
 }
@@ -29,15 +29,15 @@ const bytesOfVersion3 = 104;
 const feature = { dirty: 1n, corrupt: 2n, dataFile: 4n, compression: 8n, extendedL2: 16n } as const;
 const knownFeatures = 31n;
 
-// Where QEMU itself gives up (block/qcow2.h).
+// QEMU's own limits (block/qcow2.h).
 const maxL1Bytes = 32 * 1024 * 1024;
 const maxRefcountTableBytes = 8 * 1024 * 1024;
-/** An L1 table may be larger than its disk needs, after a shrink; up to this many entries that is no concern. */
+/** An L1 table may be larger than its disk needs, after a shrink; up to this many entries are accepted. */
 const spareL1Entries = 65536;
 
 /**
- * Looks at the first bytes of a qcow2 file (4 KiB are enough) before any QEMU program does. What could make QEMU open
- * another file, allocate absurd tables or misread the disk is a problem; so is everything not understood.
+ * Checks the first bytes of a qcow2 file (4 KiB are enough) before any QEMU program reads them. What could make QEMU open
+ * another file, allocate oversized tables or misread the disk is a problem; so is everything unknown.
  */
 export function inspectQcow2(head: Uint8Array, fileBytes: number): Qcow2Inspection {
   const view = new DataView(head.buffer, head.byteOffset, head.byteLength);
@@ -104,7 +104,7 @@ function featureProblems({
   }
   if (incompatible & feature.compression) {
     const type = headerBytes > 104 && view.byteLength > 104 ? view.getUint8(104) : 0;
-    if (type !== 1) problems.push(`its compression type ${type} is not what its features say`);
+    if (type !== 1) problems.push(`its compression type ${type} does not match its features`);
   }
   return problems;
 }
@@ -113,7 +113,7 @@ function headerProblems(header: Header): readonly string[] {
   const { version, view, headerBytes, clusterBytes } = header;
   if (version === 3) {
     if (headerBytes < bytesOfVersion3 || headerBytes % 8 !== 0 || headerBytes > clusterBytes) {
-      return [`its header length of ${headerBytes} bytes makes no sense`];
+      return [`its header length of ${headerBytes} bytes is invalid`];
     }
     const order = view.getUint32(96);
     if (order > 6) return [`its refcounts of 2^${order} bits are wider than 64`];
@@ -148,7 +148,7 @@ function tableProblems(header: Header): readonly string[] {
   const { view, clusterBytes, virtualBytes, incompatible } = header;
   if (virtualBytes === 0n) return ['its virtual size is 0'];
   if (virtualBytes > BigInt(Number.MAX_SAFE_INTEGER)) {
-    return [`its virtual size of ${virtualBytes} bytes is absurd`];
+    return [`its virtual size of ${virtualBytes} bytes is too large`];
   }
   const l1Entries = view.getUint32(36);
   const entryBytes = incompatible & feature.extendedL2 ? 16 : 8;
@@ -157,10 +157,10 @@ function tableProblems(header: Header): readonly string[] {
   const problems: string[] = [];
   if (l1Entries < needed) problems.push(`its L1 table of ${l1Entries} entries is too small`);
   if (l1Entries > Math.max(2 * needed, spareL1Entries) || l1Entries * 8 > maxL1Bytes) {
-    problems.push(`its L1 table of ${l1Entries} entries is absurd`);
+    problems.push(`its L1 table of ${l1Entries} entries is too large`);
   }
   if (refcountBytes === 0 || refcountBytes > maxRefcountTableBytes) {
-    problems.push(`its refcount table of ${refcountBytes} bytes is absurd`);
+    problems.push(`its refcount table of ${refcountBytes} bytes has an invalid size`);
   }
   return [
     ...problems,

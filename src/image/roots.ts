@@ -3,7 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import {
   closeFd,
-  HostError,
+  errnoOf,
   openBeneath,
   openPath,
   pathOnly,
@@ -19,17 +19,17 @@ export interface ImageRoots {
   readonly trusted: readonly string[];
   /** Directories that the task or its neighbours write: there a file with a second name is refused. */
   readonly task: readonly string[];
-  /** Directories inside the others that are allowed to nobody: where other VMs' disks and seeds lie. */
+  /** Directories inside the others from which no file is allowed: the disks and seeds of other VMs. */
   readonly denied?: readonly string[];
-  /** Directories of all tasks: in them only those of the others count that lie deeper. */
+  /** Directories of all tasks: inside them a file is allowed only by a deeper directory of the lists above. */
   readonly reserved?: readonly string[];
-  /** Where relative names are looked up, in this order. Being here allows nothing. */
+  /** Where relative names are looked up, in this order. It does not allow a file. */
   readonly relativeTo: readonly string[];
   /** The paths at which a job sees its directories, where the host has nothing that is allowed. */
   readonly seenAs?: readonly { readonly path: string; readonly dir: string }[];
 }
 
-/** A regular file inside the allow-list, open for reading. Whoever gets it closes it. */
+/** A regular file inside the allow-list, open for reading. The caller closes it. */
 export interface AllowedFile {
   readonly fd: number;
   /** The file's real path when it was opened. */
@@ -44,12 +44,12 @@ interface Root {
   readonly kind: 'trusted' | 'task' | 'reserved' | 'denied';
 }
 
-// O_NONBLOCK: a task that holds a lease on its file must not hold up the open.
+// O_NONBLOCK: a task that holds a lease on its file must not delay the open.
 const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
 
 /**
- * Opens a file of the allow-list for reading. All checks are made on the very file before it is opened, for a device
- * would act on that; the name is not used again.
+ * Opens a file of the allow-list for reading. All checks are made on the file itself before it is opened, because
+ * opening has effects on a device; the name is not used again.
  * Links are followed as long as they end inside an allowed directory. Throws ImageError.
  */
 export async function openAllowed(
@@ -70,8 +70,8 @@ export async function openAllowed(
 }
 
 /**
- * Where the file may be. Of several places those count that are allowed by their names, so that a neighbour's directory
- * on the way is passed over; with none of them the first is refused like any other name.
+ * Where the file may be. Of several paths those remain that are allowed by name, so that a neighbour's directory among
+ * them is skipped; if none is, the first one is refused like any other name.
  */
 function candidates(name: string, roots: ImageRoots, dirs: readonly Root[]): readonly string[] {
   const paths = isAbsolute(name)
@@ -83,8 +83,8 @@ function candidates(name: string, roots: ImageRoots, dirs: readonly Root[]): rea
 
 function seenAs(path: string, { seenAs = [] }: ImageRoots): readonly string[] {
   return seenAs
-    .filter((it) => isInside(it.path, path))
-    .map((it) => join(it.dir, relative(it.path, path)));
+    .filter((seen) => isInside(seen.path, path))
+    .map((seen) => join(seen.dir, relative(seen.path, path)));
 }
 
 function whereOf(name: string, paths: readonly string[], { relativeTo }: ImageRoots): string {
@@ -118,14 +118,14 @@ async function findReal(path: string, dirs: readonly Root[]): Promise<string | u
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
     const around = allowingByName(dirs, path);
     if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
-      // Without the cause, which would tell the same.
+      // Without the cause, which would reveal whether the file exists.
       throw notAllowed(path, dirs);
     }
     return undefined;
   }
 }
 
-/** Whether the way to a missing file goes over a link out of the directory. */
+/** Whether the path of a missing file follows a link out of the directory. */
 function leavesRoot({ named, real }: Root, path: string): boolean {
   if (real === undefined) return false;
   try {
@@ -143,7 +143,7 @@ function openReal(path: string, real: string, dirs: readonly Root[]): AllowedFil
   try {
     const checked = check(path, found, dirs);
     const fd = stepSync(`opening ${path}`, () => reopen(found, readFlags));
-    // io_uring answers EAGAIN for a non-blocking descriptor where another read would wait for the disk.
+    // io_uring fails with EAGAIN on a non-blocking descriptor where an ordinary read would wait for the disk.
     setNonBlocking(fd, false);
     return { fd, ...checked };
   } finally {
@@ -156,9 +156,9 @@ function find(path: string, inside: string, root: string, dirs: readonly Root[])
     return findInRoot(root, inside);
   } catch (cause) {
     if (isErrno(cause, 'ENOENT', 'ENOTDIR')) {
-      throw new ImageError('refused', `${path} went away while it was being opened`, { cause });
+      throw new ImageError('refused', `${path} disappeared while it was being opened`, { cause });
     }
-    // A link was put there after the path had been resolved.
+    // A link was planted after the path had been resolved.
     if (isErrno(cause, 'EXDEV', 'ELOOP')) throw notAllowed(path, dirs, cause);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ImageError('io', `${path} can't be opened: ${reason}`, { cause });
@@ -179,7 +179,7 @@ function check(
   fd: number,
   dirs: readonly Root[],
 ): { readonly path: string; readonly stats: Stats } {
-  return stepSync(`looking at ${path}`, () => {
+  return stepSync(`examining ${path}`, () => {
     const stats = fstatSync(fd);
     if (!stats.isFile()) throw notRegular(path, kindOf(stats));
     const found = readlinkSync(`/proc/self/fd/${fd}`);
@@ -194,21 +194,21 @@ function check(
   });
 }
 
-/** The directories on the ground of which a path is allowed: none where a denied or a deeper reserved one is around. */
+/** The directories by which a path is allowed: none where a denied or a deeper reserved one contains it. */
 function allowing(
   dirs: readonly Root[],
   path: string,
-  around: (dir: Root) => boolean = (dir) => holds(dir, path),
+  contains: (dir: Root) => boolean = (dir) => holds(dir, path),
 ): readonly Root[] {
-  const found = dirs.filter(around);
+  const found = dirs.filter(contains);
   if (found.some(({ kind }) => kind === 'denied')) return [];
-  // All are on the way to one path: the longer one is the deeper one.
+  // All contain the same path, so the longer one is the deeper one.
   const depth = ({ real, named }: Root): number => (real ?? named).length;
-  const reserved = Math.max(0, ...found.filter((it) => it.kind === 'reserved').map(depth));
-  return found.filter((it) => it.kind !== 'reserved' && depth(it) > reserved);
+  const reserved = Math.max(0, ...found.filter(({ kind }) => kind === 'reserved').map(depth));
+  return found.filter((dir) => dir.kind !== 'reserved' && depth(dir) > reserved);
 }
 
-/** The same by the path as it is written: for one that may lead nowhere. */
+/** As `allowing`, by the path as it is written: for a file that may not exist. */
 function allowingByName(dirs: readonly Root[], path: string): readonly Root[] {
   return allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
 }
@@ -223,8 +223,7 @@ function isInside(dir: string, path: string): boolean {
 }
 
 function isErrno(error: unknown, ...names: readonly string[]): boolean {
-  if (error instanceof HostError) return names.includes(error.errno ?? '');
-  return error instanceof Error && 'code' in error && names.includes(String(error.code));
+  return names.includes(errnoOf(error) ?? '');
 }
 
 function kindOf(stats: Stats): string {

@@ -1,4 +1,4 @@
-/** What a file is by its first bytes. `raw` is whatever has no mark of its own, ISO 9660 included. */
+/** The format of a file by its first bytes. `raw` is everything without a mark, ISO 9660 included. */
 export type FileFormat =
   | 'raw'
   | 'qcow2'
@@ -16,17 +16,17 @@ export type FileFormat =
   | 'zip'
   | 'tar';
 
-/** Bytes from the start of a file that `sniff` wants to see; fewer will do for a shorter file. */
+/** Bytes from the start of a file that `sniff` needs; fewer for a shorter file. */
 export const sniffBytes = 4096;
 
-/** Recognises a format by its mark. A guess for people and refusals: the format told to QEMU is never its own guess. */
+/** Recognises a format by its mark. QEMU is always given the format and never probes for it. */
 export function sniff(head: Uint8Array): FileFormat {
   const found = marks.find(([, at, mark]) => hasBytes(head, at, mark));
   if (found !== undefined) return found[0];
   return isVmdkDescriptor(head) ? 'vmdk' : 'raw';
 }
 
-/** Why a format is not taken, as the end of a sentence about the file; undefined for the two that are. */
+/** Why a format is refused, as the end of a sentence about the file; undefined for the two that are supported. */
 export function refusalOf(format: FileFormat): string | undefined {
   switch (format) {
     case 'raw':
@@ -91,8 +91,8 @@ function hasBytes(head: Uint8Array, at: number, mark: readonly number[]): boolea
   return mark.every((byte, index) => head[at + index] === byte);
 }
 
-// A VMDK may be plain text that lists files. QEMU takes any text for one that has `version=` as its first line that
-// is neither empty nor a comment (vmdk_probe).
+// A VMDK may be plain text that lists files. QEMU recognises any text whose first line that is neither empty nor a
+// comment begins with `version=` (vmdk_probe).
 function isVmdkDescriptor(head: Uint8Array): boolean {
   const text = new TextDecoder('latin1').decode(head);
   if (/^\s*#\s*Disk DescriptorFile/i.test(text)) return true;

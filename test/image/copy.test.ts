@@ -165,7 +165,7 @@ test('V-34 V-38: a header that turns evil between the check and the copy is refu
   const evils: Readonly<Record<string, (header: Buffer) => unknown>> = {
     'backing file': (header) => header.writeBigUInt64BE(512n, 8),
     'another file': (header) => header.writeBigUInt64BE(4n, 72),
-    'size is another': (header) => header.writeBigUInt64BE(512n, 24),
+    'size is different': (header) => header.writeBigUInt64BE(512n, 24),
   };
   for (const [reason, turn] of Object.entries(evils)) {
     writeFileSync(path, readFileSync(sectorImage(0, 'qcow2')));

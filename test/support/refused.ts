@@ -11,6 +11,6 @@ export function kindOfRefusal({ message }: { readonly message: string }): string
 }
 
 export const notAllowed = refused(/is not inside the allowed directories|names \(hard links\)/);
-export const notFound = refused(/there is no file|no file is named|went away/);
+export const notFound = refused(/there is no file|no file is named|disappeared while/);
 export const notRegular = refused(/not a regular file/);
 export const tooLarge = refused(/is larger than|more than the \d+ asked for|more than qcow2 can/);
