@@ -1,4 +1,4 @@
-// Variables a shell keeps to itself: assigning one stops the sourcing shell in the middle of the file
+// Variables that a shell reserves: assigning one stops the sourcing shell in the middle of the file
 // (bash: readonly variable; dash: OPTIND: Illegal number).
 const reserved = new Set([
   ...['BASHOPTS', 'BASH_VERSINFO', 'EUID', 'LINENO', 'OPTIND', 'PPID', 'SHELLOPTS', 'UID', '_'],
@@ -14,8 +14,8 @@ export interface EnvFile {
 }
 
 /**
- * An environment as a file that `. file` in any POSIX shell and systemd's EnvironmentFile= read alike. Hence double
- * quotes: systemd takes the shell's idiom for a single quote inside single quotes for something else.
+ * An environment as a file that `. file` in any POSIX shell and systemd's EnvironmentFile= read alike. It uses double
+ * quotes, because systemd reads the shell's idiom for a single quote inside single quotes differently.
  */
 export function formatEnvFile(env: Readonly<Record<string, string>>): EnvFile {
   const notes: string[] = [];
@@ -23,23 +23,23 @@ export function formatEnvFile(env: Readonly<Record<string, string>>): EnvFile {
   // By code units, not by locale: the same environment gives the same bytes everywhere.
   for (const key of Object.keys(env).sort()) {
     const value = env[key] ?? '';
-    const why = reason(key, value);
-    if (why !== undefined)
-      notes.push(`environment variable ${JSON.stringify(key)} left out: ${why}`);
+    const problem = problemOf(key, value);
+    if (problem !== undefined)
+      notes.push(`environment variable ${JSON.stringify(key)} left out: ${problem}`);
     else lines.push(`${key}="${value.replace(/["\\$`]/g, '\\$&')}"\n`);
   }
   return { text: lines.join(''), notes };
 }
 
-function reason(key: string, value: string): string | undefined {
-  if (!shellName.test(key)) return 'its name is not one a shell can have';
-  if (reserved.has(key)) return 'the shell keeps this name to itself';
+function problemOf(key: string, value: string): string | undefined {
+  if (!shellName.test(key)) return 'its name is not valid in a shell';
+  if (reserved.has(key)) return 'shells reserve this name';
   if (value.includes('\0')) return 'its value contains a NUL byte';
   if (!value.isWellFormed()) return 'its value is not valid Unicode';
   return undefined;
 }
 
-/** One word of a POSIX shell command, whatever the text is. */
+/** One word of a POSIX shell command, for any text. */
 export function shellWord(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -76,7 +76,7 @@ function susp(signature: string, ...data: readonly Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.from(signature, 'latin1'), Buffer.from([4 + body.length, 1]), body]);
 }
 
-/** PX: who may do what. `mode` is st_mode. Owner and group are root. */
+/** PX: permissions. `mode` is st_mode. Owner and group are root. */
 export function posixAttributes(mode: number, links: number): Buffer {
   return susp('PX', both32(mode), both32(links), both32(0), both32(0));
 }
@@ -86,7 +86,7 @@ export function alternateName(name: string): Buffer {
   return susp('NM', Buffer.from([0]), Buffer.from(name, 'ascii'));
 }
 
-/** SP and ER, in the root's own record: this volume speaks Rock Ridge. */
+/** SP and ER, in the root's own record: they mark a volume with Rock Ridge fields. */
 export function extensionMarks(): Buffer {
   const identifier = 'RRIP_1991A';
   return Buffer.concat([
@@ -148,7 +148,7 @@ export function volumeDescriptor(volume: Volume): Buffer {
   // Volume set, publisher, preparer, application (128 bytes each), three file names (37 each, odd: the last stays 0).
   for (const at of [190, 318, 446, 574]) text('', at, 128);
   for (const at of [702, 739, 776]) text('', at, 36);
-  // Created, modified, expires, effective: sixteen zeros and an offset of zero mean "not said".
+  // Created, modified, expires, effective: sixteen zeros and an offset of zero mean "not specified".
   for (const at of [813, 830, 847, 864]) sector.write('0'.repeat(16), at, 'latin1');
   sector[881] = 1; // file structure version
   return sector;

@@ -28,7 +28,7 @@ const nothing = Buffer.alloc(0);
 
 interface Extent {
   readonly name: string;
-  /** The name every reader understands: 8.3, upper case. */
+  /** The name that every reader supports: 8.3, upper case. */
   readonly shortName: string;
   readonly content: Uint8Array;
   readonly sector: number;
@@ -62,7 +62,7 @@ export function writeIso(
   };
   const extents = layOut(files, joliet.sector + joliet.sectors);
   const last = extents.at(-1);
-  // At least one sector of data: the place that empty files point to has to exist.
+  // At least one sector of data: the sector that empty files point to has to exist.
   const end = last === undefined ? joliet.sector + joliet.sectors : last.sector + lengthOf(last);
   const image = Buffer.alloc(end * SECTOR);
   const put = (sector: number, bytes: Uint8Array): void => image.set(bytes, sector * SECTOR);
@@ -84,10 +84,10 @@ function assertNames(names: readonly string[], label: string): void {
     (name) => !/^(?!\.{1,2}$)[A-Za-z0-9._-]+$/.test(name) || name.length > maxName,
   );
   if (wrong.length > 0) {
-    throw new CloudInitError(`not file names a disc image can hold: ${wrong.join(', ')}`);
+    throw new CloudInitError(`not valid file names in a disc image: ${wrong.join(', ')}`);
   }
   if (!/^[\x20-\x7e]*$/.test(label) || label.length > maxLabel) {
-    throw new CloudInitError(`not a label a disc image can have: ${JSON.stringify(label)}`);
+    throw new CloudInitError(`not a valid label of a disc image: ${JSON.stringify(label)}`);
   }
 }
 

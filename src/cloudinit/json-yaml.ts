@@ -6,9 +6,9 @@ export type Plain =
   | readonly Plain[]
   | { readonly [key: string]: Plain };
 
-// JSON that every YAML reader reads as the same data needs three things more than JSON.stringify gives. PyYAML, which
+// JSON that every YAML reader reads as the same data needs more escapes than JSON.stringify writes. PyYAML, which
 // cloud-init uses, refuses DEL, C1 controls, U+FFFE and U+FFFF as they are; YAML 1.1 folds U+0085, U+2028 and U+2029
-// like line breaks; both are cured by \u escapes. Characters above U+FFFF must stay: PyYAML turns an escaped
+// like line breaks; \u escapes avoid both. Characters above U+FFFF must not be escaped: PyYAML turns an escaped
 // surrogate pair into two lone surrogates.
 const escaped = /[\u007f-\ud7ff\ue000-\uffff]/g;
 

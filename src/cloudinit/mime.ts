@@ -1,27 +1,28 @@
 /** An e-mail message, as Python's email package finds it in a text. */
 export interface Message {
-  /** In lower case; text/plain where the message says nothing. */
+  /** In lower case; text/plain where the message has no usable one. */
   readonly type: string;
   /** Of a multipart message, if it has one. */
   readonly boundary: string | undefined;
-  /** Its body is not what it says, but an encoding of it. */
+  /** Whether the body is encoded, for example in base64. */
   readonly encoded: boolean;
   readonly body: string;
   /** How many lines stand before the body. */
   readonly headLines: number;
 }
 
-// Where cloud-init looks, and for what, before it gives a text to the e-mail package (user_data.convert_string).
+// What cloud-init searches the beginning of a text for before it gives it to the e-mail package
+// (user_data.convert_string).
 const windowBytes = 4096;
 const mark = 'mime-version:';
 
-/** Whether cloud-init takes a text for an e-mail message, wherever in its beginning the words stand. */
+/** Whether cloud-init takes a text for an e-mail message: by the mark anywhere in its beginning. */
 export function isMessage(text: string): boolean {
   const start = Buffer.from(text.slice(0, windowBytes)).subarray(0, windowBytes);
   return start.toString('latin1').toLowerCase().includes(mark);
 }
 
-/** Splits off the headers: all lines from the first on that look like one. What does not is the body. */
+/** Splits off the headers: all lines from the first on that have the form of one. The rest is the body. */
 export function parseMessage(text: string): Message {
   const head: string[] = [];
   let at = 0;

@@ -2,7 +2,7 @@ import type { Plain } from './json-yaml.ts';
 import type { SeedNic } from './seed-request.ts';
 
 /**
- * Network configuration version 2. Interfaces are found by MAC address and keep the name the guest gives them.
+ * Network configuration version 2. Interfaces are matched by MAC address and keep the name that the guest gives them.
  * The default route is written as a network: cloud-init 22.4 (Debian 12) refuses `to: default`, and netplan calls
  * `gateway4` deprecated.
  */

@@ -1,6 +1,6 @@
 import type { UserData } from './user-data-text.ts';
 
-/** A share that the guest mounts at boot, as well as it can. */
+/** A share that the guest mounts at boot, where its kernel supports it. */
 export interface SeedMount {
   readonly tag: string;
   readonly target: string;
@@ -8,7 +8,7 @@ export interface SeedMount {
   readonly readOnly: boolean;
 }
 
-/** One interface. Without an address it asks by DHCP, like every interface when there is no network part at all. */
+/** One interface. Without an address it uses DHCP, as does every interface when there is no network part at all. */
 export interface SeedNic {
   readonly mac: string;
   readonly address?: string;
@@ -20,7 +20,7 @@ export interface SeedNic {
   readonly mtu?: number;
 }
 
-/** What a guest is to be told at its first boot. Text values are data: none of them can become syntax. */
+/** The configuration for a guest's first boot. Text values are data: none of them can become syntax. */
 export interface SeedRequest {
   readonly instanceId: string;
   readonly hostname: string;
@@ -37,14 +37,14 @@ export interface SeedRequest {
   readonly network?: readonly SeedNic[] | undefined;
 }
 
-// Line breaks would start a second line where the guest's tools read one (chpasswd's "user:password", /etc/hostname).
+// A line break would start a second line where the guest's tools read one (chpasswd's "user:password", /etc/hostname).
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the point
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
 const nul = '\0';
 
 /**
- * Every field whose value no guest could take as it is, a sentence each: what buildSeed refuses a request for, besides
- * its user data. Interfaces are not among them, so it can be asked before there are any.
+ * Every field whose value no guest could use unchanged, a sentence each: the reasons for which buildSeed refuses a
+ * request. Interfaces are not checked, so this can be called before any exist.
  */
 export function seedProblems(request: SeedRequest): readonly string[] {
   const problems: string[] = [];

@@ -8,8 +8,8 @@ import { vendorData } from './vendor-data.ts';
 
 /**
  * The files of a NoCloud seed by name: meta-data, user-data, vendor-data and, when the request names interfaces,
- * network-config. The same request gives the same bytes. The user data goes in as it is: checking it may take any time
- * and is the caller's. Throws CloudInitError for a value no guest could take.
+ * network-config. The same request gives the same bytes. The user data goes in unchanged: checking it may take any time
+ * and is left to the caller. Throws CloudInitError for a value that no guest could use.
  */
 export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array> {
   const problems = seedProblems(request);
@@ -36,25 +36,25 @@ export interface SeedImage {
   readonly notes: readonly string[];
 }
 
-const mostNotes = 10;
+const maxNotes = 10;
 
-/** The disc that cloud-init looks for. Throws as buildSeed does. */
+/** The disc that cloud-init searches for. Throws as buildSeed does. */
 export function makeSeedImage(request: SeedRequest): SeedImage {
   const notes = seedNotes(request);
-  const more = notes.length - mostNotes;
+  const more = notes.length - maxNotes;
   return {
     iso: writeIso(buildSeed(request), { label: 'cidata' }),
-    notes: more <= 0 ? notes : [...notes.slice(0, mostNotes), `and ${more} more left out`],
+    notes: more <= 0 ? notes : [...notes.slice(0, maxNotes), `and ${more} more left out`],
   };
 }
 
-/** As it was given. cloud-init wants the file in any case; one without a word in it is an empty cloud-config. */
+/** The user data unchanged. cloud-init requires the file; a blank one becomes an empty cloud-config. */
 function userDataFile({ userData = '' }: SeedRequest): string | Uint8Array {
   const blank = Buffer.from(userData).toString('latin1').trim() === '';
   return blank ? cloudConfig({}) : userData;
 }
 
-/** What of a request its seed leaves out, a sentence each; for the log, not a failure. */
+/** What the seed leaves out of a request, a sentence each; for the log, not a failure. */
 export function seedNotes(request: SeedRequest): readonly string[] {
   return formatEnvFile(request.env).notes;
 }

@@ -1,17 +1,17 @@
 import { gunzipSync } from 'node:zlib';
 
-/** The most that user data may have, as a file and unpacked. What people write is far smaller. */
+/** Maximum size of user data, as a file and unpacked. Written by hand it is far smaller. */
 const maxBytes = 1024 * 1024;
 
-/** A text, or the bytes of a file: those may be gzip-compressed, as cloud-init unpacks them. */
+/** A text, or the bytes of a file, which may be gzip-compressed: cloud-init unpacks it. */
 export type UserData = string | Uint8Array;
 
-/** User data as cloud-init has it before it, or why it never will. */
+/** User data as cloud-init reads it, or why it can't be read. */
 export type UserDataText = { readonly text: string } | { readonly problem: string };
 
 export function userDataText(userData: UserData): UserDataText {
   const size = Buffer.byteLength(userData);
-  if (size > maxBytes) return { problem: `it is ${size} bytes long; at most ${maxBytes} fit` };
+  if (size > maxBytes) return { problem: `it is ${size} bytes long; the maximum is ${maxBytes}` };
   const read = typeof userData === 'string' ? { text: userData } : readBytes(userData);
   if ('problem' in read) return read;
   const nul = read.text.indexOf('\0');

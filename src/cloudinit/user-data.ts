@@ -14,7 +14,7 @@ type Kind =
   | 'script'
   | 'upstart';
 
-// The first that matches decides, as in cloud-init's handlers: longer before shorter. Compared in lower case.
+// The first match decides, as in cloud-init's handlers: longer before shorter. Compared in lower case.
 const headers: readonly (readonly [string, Kind])[] = [
   ['#cloud-config-archive', 'archive'],
   ['#cloud-config-jsonp', 'patch'],
@@ -26,7 +26,7 @@ const headers: readonly (readonly [string, Kind])[] = [
   ['#include', 'include'],
   ['## template: jinja', 'jinja'],
   ['#!', 'script'],
-  // What cloudbase-init runs, the same for Windows guests.
+  // Scripts that cloudbase-init runs in Windows guests.
   ['#ps1', 'foreign'],
   ['rem cmd', 'foreign'],
 ];
@@ -35,13 +35,13 @@ const known =
   '#cloud-config, #!, #include, #cloud-boothook, #cloud-config-archive, ' +
   '#cloud-config-jsonp, #part-handler, ## template: jinja, or a MIME message';
 
-// What Python takes for blank (str.lstrip).
+// What Python counts as blank (str.lstrip).
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the point
 const blanks = /^[\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*/;
 
 /**
- * What would keep cloud-init from doing what this user data says, a sentence each with the line where there is one.
- * Blank text is fine: it means no user data.
+ * What would prevent cloud-init from applying this user data, a sentence each with the line where there is one. Blank
+ * text is valid: it means no user data.
  */
 export function checkUserData(userData: UserData): readonly string[] {
   const read = userDataText(userData);
@@ -62,20 +62,20 @@ function messageProblems(text: string): readonly string[] {
   if (type.startsWith('multipart/')) return multipartProblems(body, boundary);
   if (encoded) return [];
   if (body.trim() === '') return [headerless(text, 1)];
-  // A text of no other type is known by its own first line. What other types hold is left to cloud-init.
+  // Plain text is recognised by its own first line. The content of other types is left to cloud-init.
   if (type === 'text/plain' || type === 'text/x-not-multipart') return partProblems(body, line);
   return type === 'text/cloud-config' ? shapeProblems(body, line, 'mapping') : [];
 }
 
-// Python's Message.get_payload gives Latin-1 for these letters, and cloud-init reads that as UTF-8. Others it writes as
-// \u escapes, with which the text still has a meaning.
+// Python's Message.get_payload gives Latin-1 for these letters, and cloud-init reads that as UTF-8. Other letters become
+// \u escapes, with which the text keeps its meaning.
 function spoiledProblems(body: string, line: number): readonly string[] {
   const found = /[\x80-\xff]/.exec(body);
   if (found === null) return [];
   const place = `line ${lineAt(body, found.index, line)}: ${JSON.stringify(found[0])}`;
   return [
     `${place} would be lost: cloud-init takes what has "MIME-Version:" in its first 4096 bytes for an e-mail ` +
-      'message; move these words further down, write the letter as an escape, or encode the text in base64',
+      'message; move "MIME-Version:" further down, write the letter as an escape, or encode the text in base64',
   ];
 }
 
@@ -87,12 +87,12 @@ function multipartProblems(body: string, boundary: string | undefined): readonly
   if (boundary === undefined || boundary === '') {
     return ['the multipart message names no boundary'];
   }
-  return body.split(/\r\n|[\r\n]/).some((it) => it.trimEnd() === `--${boundary}`)
+  return body.split(/\r\n|[\r\n]/).some((line) => line.trimEnd() === `--${boundary}`)
     ? []
     : [`no part begins with the boundary ${JSON.stringify(boundary)}`];
 }
 
-/** `firstLine` is the number of the text's first line in what the reader has before them. */
+/** `firstLine` is the number of the text's first line in the whole user data. */
 function partProblems(text: string, firstLine: number): readonly string[] {
   const skipped = blanks.exec(text)?.[0].length ?? 0;
   const line = lineAt(text, skipped, firstLine);
@@ -129,17 +129,17 @@ function kindOf(part: string): Kind | undefined {
 }
 
 function nothingBefore(line: number, header: string): string {
-  return `line ${line}: nothing may stand before ${header}, not even a blank`;
+  return `line ${line}: nothing may come before ${header}, not even a blank`;
 }
 
 function headerless(text: string, line: number): string {
   const first = quote(text.split('\n', 1)[0] ?? '');
   const shape = yamlShape(text);
-  const why =
+  const problem =
     shape.kind === 'mapping' && shape.problems.length === 0
-      ? 'the first line must be #cloud-config; without it cloud-init ignores the text, though it reads like cloud-config'
+      ? 'the first line must be #cloud-config; without it cloud-init ignores the text, though it looks like cloud-config'
       : `unknown kind of user data, cloud-init would ignore it; it must start with ${known}`;
-  return `line ${line}: ${why} (found ${first})`;
+  return `line ${line}: ${problem} (found ${first})`;
 }
 
 const shapes = {
@@ -170,12 +170,12 @@ function patchProblems(text: string, line: number): readonly string[] {
 function includeProblems(text: string, line: number): readonly string[] {
   const targets = text
     .split('\n')
-    .map((it) => it.replace(/^#include(-once)?/i, '').trim())
-    .filter((it) => it !== '' && !it.startsWith('#'));
+    .map((target) => target.replace(/^#include(-once)?/i, '').trim())
+    .filter((target) => target !== '' && !target.startsWith('#'));
   return targets.length > 0 ? [] : [`line ${line}: #include names no address`];
 }
 
-// What a template renders to is known in the guest only. Its kind is told by the line after the template's own, unless
+// The result of a template is known in the guest only. Its kind follows from the line after the template's own, unless
 // that is a block of the template, too.
 function templateProblems(part: string, line: number): readonly string[] {
   const [first = '', ...rest] = part.split('\n');
@@ -185,7 +185,7 @@ function templateProblems(part: string, line: number): readonly string[] {
   const below = rest.join('\n').replace(blanks, '');
   const kind = kindOf(below);
   return (kind === undefined && !/^\{[%#{]/.test(below)) || kind === 'jinja'
-    ? [`line ${line + 1}: below "## template: jinja" must stand a header such as #cloud-config`]
+    ? [`line ${line + 1}: a header such as #cloud-config must follow "## template: jinja"`]
     : [];
 }
 

@@ -5,13 +5,13 @@ import type { SeedMount, SeedRequest } from './seed-request.ts';
 const envPath = '/etc/nomad/env';
 const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
 
-// Lists of ours and of the user's are joined, ours first; of anything else the user's wins. cloud-init consumes one of
-// the two keys while it reads this document and the other when it joins it with the user's, where the default would
-// drop our whole list. (With `merge_how` alone a user's own runcmd makes the job's commands disappear: seen with
+// Lists of this document and of the user's are joined, this document's first; of anything else the user's value wins.
+// cloud-init consumes one of the two keys while it reads this document and the other when it merges it with the user's,
+// where the default would drop this document's whole list. (With `merge_how` alone a user's own runcmd makes the job's commands disappear: seen with
 // cloud-init 22.4.)
 const merging = 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()';
 
-/** The cloud-config that carries what the job asked for beside its user data. */
+/** The cloud-config with what the job specifies beside its user data. */
 export function vendorData(request: SeedRequest): Plain {
   const keys = (request.authorizedKey ?? '')
     .split('\n')
@@ -22,8 +22,8 @@ export function vendorData(request: SeedRequest): Plain {
   return {
     merge_how: merging,
     merge_type: merging,
-    // The password stays as given: a VM is made anew at every restart of its task, so one that must be changed at
-    // the first login would be asked for each time. Whether sshd takes passwords at all is left to the image.
+    // The password does not expire: a VM is made anew at every restart of its task, so a password that must be changed
+    // at the first login would have to be changed each time. Whether sshd accepts passwords is left to the image.
     ...(request.password !== undefined && {
       password: request.password,
       chpasswd: { expire: false },
@@ -32,13 +32,13 @@ export function vendorData(request: SeedRequest): Plain {
     ...(request.timezone !== undefined && { timezone: request.timezone }),
     ...(env.text !== '' && { write_files: envFiles(env.text) }),
     ...(request.mounts.length > 0 && { bootcmd: request.mounts.map(mountCommand) }),
-    // cloud-init makes one sh script of all entries, so what the first one exports the others see.
+    // cloud-init makes one sh script of all entries, so the exports of the first one reach the others.
     ...(request.commands.length > 0 && { runcmd: commands }),
   };
 }
 
-// The environment may hold secrets: only root reads it. Login shells of root get it by the second file, which holds
-// nothing worth reading; units can name the first one in EnvironmentFile=.
+// The environment may hold secrets: only root reads it. Login shells of root get it by the second file, which holds no
+// secret; units can name the first one in EnvironmentFile=.
 function envFiles(text: string): Plain {
   return [
     { path: envPath, owner: 'root:root', permissions: '0600', content: text },
@@ -51,7 +51,7 @@ function envFiles(text: string): Plain {
   ];
 }
 
-// At every boot, and without a word in fstab: a guest whose kernel lacks the file system boots all the same.
+// At every boot, and without an entry in fstab: a guest whose kernel lacks the file system still boots.
 function mountCommand(mount: SeedMount): string {
   const target = shellWord(mount.target);
   const options = [

@@ -9,40 +9,40 @@ export interface YamlShape {
 }
 
 /** Each merge copies what it merges: without a limit one MiB would keep this process busy for minutes. */
-const mostMerges = 1000;
+const maxMerges = 1000;
 
-// cloud-init's own loader knows one tag more than YAML has.
+// cloud-init's own loader supports one tag beside those of YAML.
 const schema = DEFAULT_SCHEMA.extend(
   new Type('tag:yaml.org,2002:python/unicode', { kind: 'scalar' }),
 );
 
 /**
- * What YAML a text is. js-yaml is a port of PyYAML, which cloud-init reads with: what it refuses cloud-init refuses,
- * and would then leave out the whole text. Of what PyYAML refuses it lets a few oddities pass. `firstLine` is the number
- * of the text's first line in what the reader has before them.
+ * The shape of a YAML text. js-yaml is a port of PyYAML, which cloud-init uses: what it refuses cloud-init refuses, and
+ * would then ignore the whole text. A few oddities that PyYAML refuses it accepts. `firstLine` is the number of the
+ * text's first line in the whole user data.
  */
 export function yamlShape(text: string, firstLine = 1): YamlShape {
   const line = firstLine + Math.max(0, text.split(/\r\n|[\r\n]/).findIndex(isContent));
   const wrong = (problem: string): YamlShape => ({ kind: 'scalar', line, problems: [problem] });
-  if (text.split('<<', mostMerges + 2).length > mostMerges + 1) {
-    return wrong(`line ${line}: more than ${mostMerges} merges (<<)`);
+  if (text.split('<<', maxMerges + 2).length > maxMerges + 1) {
+    return wrong(`line ${line}: more than ${maxMerges} merges (<<)`);
   }
   try {
     // cloud-init takes the last of two equal keys, as JSON does.
     const value = load(text, { schema, json: true });
     if (hasCollectionAsKey(value)) {
-      return wrong(`line ${line}: a mapping is used as a key; quote what stands in {{ }}`);
+      return wrong(`line ${line}: a mapping is used as a key; quote the text with {{ }}`);
     }
     return { kind: kindOf(value), line, problems: [] };
   } catch (error) {
-    if (error instanceof RangeError) return wrong(`line ${line}: it nests too deep`);
+    if (error instanceof RangeError) return wrong(`line ${line}: it is nested too deeply`);
     if (!(error instanceof YAMLException)) throw error;
     const at = error.mark === undefined ? line : firstLine + error.mark.line;
     return wrong(`line ${at}: ${plainTags(error.reason).slice(0, 200)}`);
   }
 }
 
-/** Tags as people write them. */
+/** Tags in their short form. */
 function plainTags(text: string): string {
   return text.replaceAll(/!<(?:tag:yaml\.org,2002:([^>]*)|([^>]*))>/g, (_, own, other) =>
     own === undefined ? other : `!!${own}`,
@@ -59,7 +59,7 @@ function kindOf(value: unknown): YamlShape['kind'] {
   return typeof value === 'object' && !(value instanceof Date) ? 'mapping' : 'scalar';
 }
 
-/** js-yaml makes text of such a key, where PyYAML gives up. By aliases a value may be in many places, or in itself. */
+/** js-yaml turns such a key into text, where PyYAML fails. By aliases a value may be in many places, or in itself. */
 function hasCollectionAsKey(root: unknown): boolean {
   const seen = new Set<unknown>();
   const rest = [root];

@@ -181,7 +181,7 @@ test('V-61: a request that a seed is made of has no problems', () => {
 test('V-62: variables that a shell cannot have are left out, and the reason is told', () => {
   assert.deepEqual(seedNotes({ ...smallest, env: { 'a-b': '', OK: '1', UID: '0', NIL: '\0' } }), [
     'environment variable "NIL" left out: its value contains a NUL byte',
-    'environment variable "UID" left out: the shell keeps this name to itself',
-    'environment variable "a-b" left out: its name is not one a shell can have',
+    'environment variable "UID" left out: shells reserve this name',
+    'environment variable "a-b" left out: its name is not valid in a shell',
   ]);
 });

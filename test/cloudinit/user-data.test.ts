@@ -91,10 +91,13 @@ const wrong: Readonly<Record<string, readonly [string, RegExp]>> = {
   'a patch that is no JSON': ['#cloud-config-jsonp\nnope', /^line 1: not a JSON patch: /],
   'a patch that is no list': ['#cloud-config-jsonp\n{}', /must be a list of operations/],
   'an include of nothing': ['#include\n# later\n', /^line 1: #include names no address$/],
-  'a template of no kind': ['## template: jinja\na: 1\n', /^line 2: below "## template: jinja"/],
+  'a template of no kind': [
+    '## template: jinja\na: 1\n',
+    /^line 2: a header such as #cloud-config must follow "## template: jinja"$/,
+  ],
   'a template below a blank line': [
     '\n## template: jinja\n#cloud-config\n',
-    /^line 2: nothing may stand before ## template:, not even a blank$/,
+    /^line 2: nothing may come before ## template:, not even a blank$/,
   ],
   'a template of another language': [
     '## template: jinja2\n#cloud-config\n',
@@ -104,13 +107,13 @@ const wrong: Readonly<Record<string, readonly [string, RegExp]>> = {
     '#cloud-config\na: 1\rb: \x07\n',
     /^line 3: the stream contains non-printable characters$/,
   ],
-  'a script below a blank line': ['\n#!/bin/sh\n', /^line 2: nothing may stand before #!/],
+  'a script below a blank line': ['\n#!/bin/sh\n', /^line 2: nothing may come before #!/],
   'a byte order mark': ['\ufeff#cloud-config\na: 1\n', /^line 1: a byte order mark/],
   'a NUL byte': ['#cloud-config\na: 1\nb: \0\n', /^line 3: a NUL byte$/],
   'half a surrogate pair': ['#cloud-config\na: "\ud800"\n', /not valid Unicode/],
   'more than 1 MiB': [
     `#cloud-config\na: ${'x'.repeat(1024 * 1024)}`,
-    /^it is \d+ bytes long; at most 1048576 fit$/,
+    /^it is \d+ bytes long; the maximum is 1048576$/,
   ],
   'a MIME message without a boundary': [
     'MIME-Version: 1.0\nContent-Type: multipart/mixed\n\nx',
