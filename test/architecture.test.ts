@@ -19,6 +19,22 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
   spec: [],
 };
 
+/**
+ * In a room with folders: which of its folders and top files each of them may import, from the top down. Only its door may
+ * import them all.
+ */
+const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  plugin: {
+    serve: ['tasks', 'job', 'agent', 'hcl', 'error', 'gen'],
+    tasks: ['job', 'agent', 'error', 'gen'],
+    job: ['agent', 'hcl', 'error', 'gen'],
+    agent: ['hcl', 'error'],
+    hcl: ['error', 'gen'],
+    error: ['gen'],
+    gen: [],
+  },
+};
+
 /** Packages that only the named places may import (rule 18). */
 const packages: Readonly<Record<string, readonly string[]>> = {
   '@grpc/grpc-js': ['src/plugin/'],
@@ -102,6 +118,8 @@ function sourcesBelow(folder: string): Source[] {
 
 const sources = sourcesBelow('src');
 const roomOf = (path: string): string => path.split('/')[1] ?? '';
+/** A room's folder, or a file at its top. */
+const partOf = (path: string): string => path.split('/')[2] ?? '';
 
 test('rooms import only what the map allows, and only through doors', () => {
   const wrong = sources.flatMap(({ path, imports }) =>
@@ -116,6 +134,38 @@ test('rooms import only what the map allows, and only through doors', () => {
     }),
   );
   assert.deepEqual(wrong, []);
+});
+
+test('inside a room, folders import only what the map allows', () => {
+  const wrong = sources.flatMap(({ path, imports }) => {
+    const rows = folders[roomOf(path)];
+    const own = partOf(path);
+    if (rows === undefined || own === 'index.ts') return [];
+    return imports.flatMap((specifier) => {
+      if (!specifier.startsWith('.')) return [];
+      const target = partOf(relative(root, resolve(root, dirname(path), specifier)));
+      return target === own || rows[own]?.includes(target) ? [] : [`${path} imports ${specifier}`];
+    });
+  });
+  assert.deepEqual(wrong, []);
+});
+
+test('the map of folders has every folder with sources, and its arrows lead down', () => {
+  for (const [room, rows] of Object.entries(folders)) {
+    const parts = sources
+      .filter(({ path }) => roomOf(path) === room)
+      .map(({ path }) => partOf(path));
+    const names = Object.keys(rows);
+    assert.deepEqual(new Set(parts), new Set([...names, 'index.ts']));
+    for (const [index, [name, targets]] of Object.entries(rows).entries()) {
+      const below = names.slice(index + 1);
+      assert.deepEqual(
+        targets.filter((target) => !below.includes(target)),
+        [],
+        `${room}/${name}`,
+      );
+    }
+  }
 });
 
 test('every room of the map exists and there is no other', () => {
