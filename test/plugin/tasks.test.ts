@@ -93,9 +93,9 @@ test('P-24 V-99: a start that may be tried again says so in the status detail, a
   const detail = fromBinary(RecoverableErrorSchema, status.details[0]?.value ?? new Uint8Array());
   assert.equal(detail.recoverable, true);
 
-  const missing = task({ id: freshId(), config: { ...smallest, image: '/missing' } });
-  const permanent = await failureOf(client.call(method.startTask, { task: missing }));
-  assert.equal(permanent.code, 2);
+  const wrong = task({ id: freshId(), config: { ...smallest, image: '/job' } });
+  const permanent = await failureOf(client.call(method.startTask, { task: wrong }));
+  assert.equal(permanent.code, 3);
   assert.deepEqual(permanent.metadata.get('grpc-status-details-bin'), []);
   assert.deepEqual(readdirSync(dataDir), ['emulator']);
   // Nothing of it is known either, so the same id may start.

@@ -23,6 +23,7 @@ import type {
   VirtualizerInfo,
 } from '#vm';
 import { VmError } from '../../src/vm/error.ts';
+import { failures } from './failures.ts';
 
 const SIGTERM = 15;
 const SIGKILL = 9;
@@ -60,6 +61,7 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
       throw new VmError('host', 'no room just now', { recoverable: true });
     }
     if (spec.disk.image === '/missing') throw new VmError('image', 'no such image: /missing');
+    if (Object.hasOwn(failures, spec.disk.image)) throw failures[spec.disk.image]?.();
     if (spec.disk.image === '/slow') await delay(10_000, undefined, { signal });
     const script = [...spec.guest.commands, 'exec sleep infinity'].join('\n');
     const child = await spawnDetached({

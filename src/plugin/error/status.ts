@@ -45,10 +45,33 @@ function firstOf(error: unknown): unknown {
   return error instanceof SuppressedError ? firstOf(error.suppressed) : error;
 }
 
+/** Decided by properties, so that the room an error came from need not be loaded. UNKNOWN is left for bugs. */
 function codeOf(error: unknown): number {
   if (error instanceof PluginError) return codes[error.code];
-  return error instanceof Error && error.name === 'AbortError' ? ABORTED : UNKNOWN;
+  if (!(error instanceof Error)) return UNKNOWN;
+  if (error.name === 'AbortError') return ABORTED;
+  if ('code' in error && error.code === 'job') return INVALID_ARGUMENT;
+  return isBug(error) ? UNKNOWN : FAILED_PRECONDITION;
 }
+
+/** Rooms throw errors of their own classes, and the system's carry an errno; a bug is one of JavaScript's own errors. */
+function isBug(error: Error): boolean {
+  const isErrno =
+    'code' in error && typeof error.code === 'string' && /^E[A-Z0-9]+$/.test(error.code);
+  return !isErrno && ownErrors.has(error.name);
+}
+
+const ownErrors = new Set([
+  'Error',
+  'AggregateError',
+  'AssertionError',
+  'EvalError',
+  'RangeError',
+  'ReferenceError',
+  'SyntaxError',
+  'TypeError',
+  'URIError',
+]);
 
 /** The text travels in a header, which is limited in length, and percent-encoded, which fails for half a surrogate pair. */
 function fit(text: string): string {
