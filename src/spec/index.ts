@@ -15,6 +15,7 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
+export { stateNames } from './state.ts';
 export type {
   AcceleratorChoice,
   Arch,

@@ -83,6 +83,18 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'a relative data_dir': [{ data_dir: 'virt' }, /data_dir: must be an absolute path/],
   'a relative image path': [{ image_paths: ['/a', 'b'] }, /image_paths\[1\]: must be an absolute/],
   'a long run_dir': [{ run_dir: `/${'x'.repeat(60)}` }, /run_dir: must be at most 60 bytes/],
+  'a run_dir among the VMs': [
+    { data_dir: '/d', run_dir: '/d/./vms' },
+    /run_dir: must not be in \/d\/vms, where the driver keeps other things/,
+  ],
+  'a run_dir below the user ids': [
+    { data_dir: '/d/', run_dir: '/d/uids/x' },
+    /run_dir: must not be in \/d\/uids/,
+  ],
+  'a run_dir in disguise among the networks': [
+    { data_dir: '/d', run_dir: '/x/../d//networks/virbr0/' },
+    /run_dir: must not be in \/d\/networks/,
+  ],
   'an unknown log level': [{ log_level: 'loud' }, /log_level: must be one of trace, debug, info/],
   'a number for text': [{ data_dir: 7 }, /data_dir: must be text, not the number 7/],
   'text for a list': [{ image_paths: '/a' }, /image_paths: must be a list/],
@@ -216,6 +228,11 @@ test('P-16 V-33: paths are kept in the one form that they are compared in', () =
   }
   // What counts is the path that sockets will have.
   assert.equal(plugin({ run_dir: `/run${'/'.repeat(70)}x` }).runDir, '/run/x');
+});
+
+test('P-16: a run_dir may be in data_dir, beside what the driver keeps there', () => {
+  for (const name of ['run', 'vms2', 'uid', 'x/vms'])
+    assert.equal(plugin({ data_dir: '/d', run_dir: `/d/${name}` }).runDir, `/d/${name}`);
 });
 
 test('P-16: bytes that are no configuration are an error', () => {

@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { stateNames } from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -21,7 +22,7 @@ export const pathFields = {
     kind: 'attr',
     type: 'string',
     default: '/run/nomad-driver-qmp',
-    doc: 'Where the sockets of running VMs are. An absolute path of at most 60 bytes, because socket paths are short.',
+    doc: 'Where the sockets of running VMs are. An absolute path of at most 60 bytes, because socket paths are short; not in `vms`, `uids` or `networks` of data_dir.',
     example: '"/run/nomad-driver-qmp"',
   },
 } as const satisfies Fields;
@@ -38,6 +39,11 @@ export function readPaths(raw: Decoded<typeof pathFields>, report: Report): Path
   const dataDir = readOwnDir('data_dir', raw.data_dir, report);
   const runDir = readOwnDir('run_dir', raw.run_dir, report);
   if (Buffer.byteLength(runDir) > 60) report('run_dir', 'must be at most 60 bytes long');
+  const taken = stateNames
+    .map((name) => posix.join(dataDir, name))
+    .find((directory) => `${runDir}/`.startsWith(`${directory}/`));
+  if (taken !== undefined)
+    report('run_dir', `must not be in ${taken}, where the driver keeps other things; leave it out`);
   const imagePaths = raw.image_paths.map((path, index) =>
     readPath(`image_paths[${index}]`, path, report),
   );

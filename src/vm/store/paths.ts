@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { stateNames } from '#spec';
 
 export interface VmPaths {
   /** The VM's own directory below the data directory: undo log, record, disk. */
@@ -56,7 +57,7 @@ export function pathsIn(
 
 /** Where the driver keeps what belongs to its VMs: closed to every job. */
 export function stateDirectories(dataDir: string, runDir: string): readonly string[] {
-  return [`${dataDir}/vms`, `${dataDir}/uids`, `${dataDir}/networks`, runDir];
+  return [...stateNames.map((name) => `${dataDir}/${name}`), runDir];
 }
 
 /** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
