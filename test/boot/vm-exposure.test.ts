@@ -7,6 +7,8 @@ import { QmpClient } from '#qmp';
 import type { VmSpec } from '#spec';
 import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { virbr0 } from '../support/networks.ts';
 import { findProgram } from '../support/programs.ts';
 import { sendCommand } from '../support/qmp-commands.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -56,80 +58,86 @@ async function exposed(ground: VmGround, names: readonly string[]): Promise<read
   );
 }
 
-test('what a foreign user is found to reach is what it can reach', async (t) => {
-  if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root: to become another user')) return;
-  await using ground = VmGround.open();
-  const at = (name: string): string => join(ground.root, name);
-  writeFileSync(at('open'), '', { mode: 0o644 });
-  writeFileSync(at('closed'), '', { mode: 0o600 });
-  mkdirSync(at('dir'));
-  chmodSync(at('dir'), 0o755);
-  const server = createServer().listen(at('socket'));
-  await new Promise((resolve) => server.once('listening', resolve));
-  chmodSync(at('socket'), 0o666);
-  const found = reachOf(nobody, [at('open'), at('closed'), at('dir')]);
-  server.close();
-  assert.deepEqual(
-    found,
-    ['see open', 'read open', 'see closed', 'see dir', 'list dir'].map((it) =>
-      it.replace(' ', ` ${ground.root}/`),
-    ),
-  );
-});
+inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+  test('what a foreign user is found to reach is what it can reach', async (t) => {
+    if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root: to become another user')) return;
+    await using ground = VmGround.open();
+    const at = (name: string): string => join(ground.root, name);
+    writeFileSync(at('open'), '', { mode: 0o644 });
+    writeFileSync(at('closed'), '', { mode: 0o600 });
+    mkdirSync(at('dir'));
+    chmodSync(at('dir'), 0o755);
+    const server = createServer().listen(at('socket'));
+    await new Promise((resolve) => server.once('listening', resolve));
+    chmodSync(at('socket'), 0o666);
+    const found = reachOf(nobody, [at('open'), at('closed'), at('dir')]);
+    server.close();
+    assert.deepEqual(
+      found,
+      ['see open', 'read open', 'see closed', 'see dir', 'list dir'].map((it) =>
+        it.replace(' ', ` ${ground.root}/`),
+      ),
+    );
+  });
 
-test('nobody but root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
-  if (!canRunVms(t)) return;
-  if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
-  await using ground = VmGround.open();
-  const virtualizer = ground.virtualizer();
-  const first = ground.spec(0, taskWithSecrets(ground, 'vm-0'));
-  const second = ground.spec(0, taskWithSecrets(ground, 'vm-1'));
-  const domains = [
-    await virtualizer.createDomain(first, soon()),
-    await ground.withoutVirtiofsd(() => virtualizer.createDomain(second, soon())),
-  ];
-  assert.ok(ground.told('vm-1').some((it) => it.startsWith('Directories are shared over 9p')));
-  assert.deepEqual(
-    ground.told('vm-0').filter((it) => /9p|No shared/.test(it)),
-    [],
-  );
-  for (const domain of domains) await booted(domain);
-  assert.deepEqual(await exposed(ground, ['vm-0', 'vm-1']), []);
+  test('nobody but root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
+    if (!canRunVms(t)) return;
+    if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
+    await using ground = VmGround.open({ managedNetworks: [virbr0] });
+    const virtualizer = ground.virtualizer();
+    const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
+    const nics = [{ kind: 'bridge', bridge: 'virbr0', ports }] as const;
+    const first = ground.spec(0, { ...taskWithSecrets(ground, 'vm-0'), nics });
+    const second = ground.spec(0, taskWithSecrets(ground, 'vm-1'));
+    const domains = [
+      await virtualizer.createDomain(first, soon()),
+      await ground.withoutVirtiofsd(() => virtualizer.createDomain(second, soon())),
+    ];
+    assert.ok(ground.told('vm-1').some((it) => it.startsWith('Directories are shared over 9p')));
+    assert.deepEqual(
+      ground.told('vm-0').filter((it) => /9p|No shared/.test(it)),
+      [],
+    );
+    for (const domain of domains) await booted(domain);
+    const noted = everythingIn(join(ground.options.dataDir, 'networks', 'virbr0'));
+    assert.ok(noted.length > 1, 'what is noted of networks is among what is looked at');
+    assert.deepEqual(await exposed(ground, ['vm-0', 'vm-1']), []);
 
-  // QEMU looks below the directories that it opened at its start, also after its guest began anew.
-  const [, { record: overNine = assert.fail() } = assert.fail()] = domains;
-  const { shares, qmp: socket } = ground.paths('vm-1');
-  const held = (): readonly string[] =>
-    readdirSync(`/proc/${overNine.pid}/fd`)
-      .map((fd) => readlinkSync(`/proc/${overNine.pid}/fd/${fd}`))
-      .filter((path) => path.startsWith(shares))
-      .toSorted();
-  const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));
-  assert.deepEqual(held(), directories);
-  await virtualizer[Symbol.asyncDispose]();
-  await sendCommand(socket, 'system_reset', {}, soon());
-  await using qmp = await QmpClient.connect(socket, soon());
-  await qmp.execute('query-status', {}, soon());
-  assert.deepEqual(held(), directories);
-});
+    // QEMU looks below the directories that it opened at its start, also after its guest began anew.
+    const [, { record: overNine = assert.fail() } = assert.fail()] = domains;
+    const { shares, qmp: socket } = ground.paths('vm-1');
+    const held = (): readonly string[] =>
+      readdirSync(`/proc/${overNine.pid}/fd`)
+        .map((fd) => readlinkSync(`/proc/${overNine.pid}/fd/${fd}`))
+        .filter((path) => path.startsWith(shares))
+        .toSorted();
+    const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));
+    assert.deepEqual(held(), directories);
+    await virtualizer[Symbol.asyncDispose]();
+    await sendCommand(socket, 'system_reset', {}, soon());
+    await using qmp = await QmpClient.connect(socket, soon());
+    await qmp.execute('query-status', {}, soon());
+    assert.deepEqual(held(), directories);
+  });
 
-test('VMs of the version that left their directories open are adopted, and closed', async (t) => {
-  if (!canRunVms(t)) return;
-  await using ground = VmGround.open();
-  const spec = ground.spec(0, taskWithSecrets(ground, 'vm-0'));
-  const starter = await ground.starter(spec);
-  const record = await starter.create();
-  await starter.kill();
-  const { dataDir, runDir } = ground.options;
-  const { run, shares } = ground.paths();
-  for (const path of [dataDir, join(dataDir, 'vms'), runDir, run, shares]) {
-    chownSync(path, 0, 0);
-    chmodSync(path, 0o711);
-  }
-  assert.notDeepEqual(await exposed(ground, ['vm-0']), []);
-  const virtualizer = ground.virtualizer();
-  await virtualizer.start();
-  const domain = await virtualizer.recoverDomain(record, spec, soon());
-  assert.equal(domain?.record.pid, record.pid);
-  assert.deepEqual(await exposed(ground, ['vm-0']), []);
+  test('VMs of the version that left their directories open are adopted, and closed', async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open();
+    const spec = ground.spec(0, taskWithSecrets(ground, 'vm-0'));
+    const starter = await ground.starter(spec);
+    const record = await starter.create();
+    await starter.kill();
+    const { dataDir, runDir } = ground.options;
+    const { run, shares } = ground.paths();
+    for (const path of [dataDir, join(dataDir, 'vms'), runDir, run, shares]) {
+      chownSync(path, 0, 0);
+      chmodSync(path, 0o711);
+    }
+    assert.notDeepEqual(await exposed(ground, ['vm-0']), []);
+    const virtualizer = ground.virtualizer();
+    await virtualizer.start();
+    const domain = await virtualizer.recoverDomain(record, spec, soon());
+    assert.equal(domain?.record.pid, record.pid);
+    assert.deepEqual(await exposed(ground, ['vm-0']), []);
+  });
 });
