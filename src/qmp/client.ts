@@ -5,16 +5,11 @@ import { QmpError } from './error.ts';
 import { EventQueue } from './event-queue.ts';
 import { FrameReader, formatCommand } from './frame.ts';
 import { parseMessage, type QmpEvent, type QmpMessage } from './message.ts';
+import { PendingCalls, timedOut } from './pending-calls.ts';
 
 /** The last parameter of whatever can wait: the signal is also the deadline. */
 export interface Waiting {
   readonly signal: AbortSignal;
-}
-
-interface Call {
-  readonly command: string;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: Error) => void;
 }
 
 /** A chunk of this size has more behind it: a flood of events, or a large answer. */
@@ -32,12 +27,11 @@ export class QmpClient implements AsyncDisposable {
   readonly closed: Promise<void>;
   readonly #socket: Socket;
   readonly #frames = new FrameReader();
-  readonly #calls = new Map<unknown, Call>();
+  readonly #calls = new PendingCalls();
   readonly #queues = new Set<EventQueue>();
   readonly #greeting = Promise.withResolvers<void>();
   readonly #closed = Promise.withResolvers<void>();
   #greeted = false;
-  #lastId = 0;
   /** Why the session ended, and whether it broke; undefined while it lasts. The first cause is kept. */
   #end: { readonly error: QmpError; readonly broke: boolean } | undefined;
 
@@ -142,29 +136,9 @@ export class QmpClient implements AsyncDisposable {
   #call(command: string, parameters: object, waiting: Waiting): Promise<unknown> {
     const refusal = this.#refusal(command, waiting);
     if (refusal !== undefined) return Promise.reject(refusal);
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    this.#lastId += 1;
-    const id = this.#lastId;
-    const settled = (): void => {
-      this.#calls.delete(id);
-      waiting.signal.removeEventListener('abort', abort);
-    };
-    const call: Call = {
-      command,
-      resolve: (value) => {
-        settled();
-        resolve(value);
-      },
-      reject: (error) => {
-        settled();
-        reject(error);
-      },
-    };
-    const abort = (): void => call.reject(timedOut(command, waiting));
-    this.#calls.set(id, call);
-    waiting.signal.addEventListener('abort', abort, { once: true });
+    const { id, answer } = this.#calls.open(command, waiting);
     this.#socket.write(formatCommand(command, parameters, id));
-    return promise;
+    return answer;
   }
 
   #refusal(command: string, waiting: Waiting): QmpError | undefined {
@@ -205,8 +179,7 @@ export class QmpClient implements AsyncDisposable {
         this.#greeting.resolve();
         return;
       case 'reply':
-        // No such call: its caller's signal aborted before the answer came.
-        this.#calls.get(message.id)?.resolve(message.value);
+        this.#calls.resolve(message.id, message.value);
         return;
       case 'error':
         this.#routeError(message);
@@ -225,9 +198,7 @@ export class QmpClient implements AsyncDisposable {
       // QEMU could not parse a command, so one of these calls will never be answered.
       throw new QmpError('protocol', `QEMU did not understand a command: ${description}`);
     }
-    const call = this.#calls.get(id);
-    const text = `QEMU refused ${call?.command}: ${description}`;
-    call?.reject(new QmpError('command', text));
+    this.#calls.refuse(id, description);
   }
 
   #finishAtEnd(): void {
@@ -241,18 +212,10 @@ export class QmpClient implements AsyncDisposable {
     this.#end = { error, broke };
     this.#socket.destroy();
     this.#greeting.reject(error);
-    for (const call of [...this.#calls.values()]) {
-      call.reject(new QmpError(error.code, `${call.command}: ${error.message}`, { cause: error }));
-    }
+    this.#calls.rejectAll(error);
     for (const queue of [...this.#queues]) queue.end(broke ? error : undefined);
     this.#closed.resolve();
   }
-}
-
-function timedOut(what: string, { signal }: Waiting): QmpError {
-  const late = signal.reason instanceof Error && signal.reason.name === 'TimeoutError';
-  const text = `${what}: ${late ? 'no answer before the deadline' : 'the wait was cancelled'}`;
-  return new QmpError('timeout', text, { cause: signal.reason });
 }
 
 function ignore(): void {}

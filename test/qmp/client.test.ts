@@ -205,8 +205,10 @@ for (const [name, [breakIt, message]] of Object.entries(breakages)) {
 test('client: an error without an id while nothing is pending is ignored', async () => {
   await using server = await QmpServer.start();
   await using qmp = await QmpClient.connect(server.path, soon());
+  const events = qmp.events();
   server.peer.line({ error: { class: 'GenericError', desc: 'stray' } });
-  await sleep(20);
+  server.peer.event('STOP');
+  await events.next(); // the line before it has been read as well
   assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
