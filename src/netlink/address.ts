@@ -16,11 +16,11 @@ export interface Route {
   readonly prefix: number;
   readonly gateway: string | undefined;
   readonly linkIndex: number | undefined;
-  /** Lower wins. */
+  /** The lowest one is used. */
   readonly metric: number;
 }
 
-/** Who answers for an IPv4 address on a link, as far as the kernel has seen. */
+/** The hardware address behind an IPv4 address on a link, where the kernel has learnt it. */
 export interface Neighbour {
   readonly linkIndex: number;
   readonly address: string;
@@ -36,7 +36,7 @@ const mainTable = 254;
 const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
 const routeAttribute = { destination: 1, output: 4, gateway: 5, priority: 6 } as const;
 const neighbourAttribute = { address: 1, mac: 2 } as const;
-// NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: nobody answered, or nobody was asked.
+// NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: no answer came, or no request was sent.
 const unanswered = 0x01 | 0x20 | 0x40;
 
 export async function listAddresses(
@@ -57,7 +57,7 @@ export async function listAddresses(
   });
 }
 
-/** Gives a link an IPv4 address and its subnet's broadcast address. EEXIST when it has that address. */
+/** Adds an IPv4 address to a link, with its subnet's broadcast address. EEXIST when it has that address. */
 export async function addAddress(
   socket: NetlinkSocket,
   { linkIndex, address, prefix }: LinkAddress,
@@ -104,7 +104,7 @@ export async function listRoutes(
   });
 }
 
-/** The default route that wins, if there is one. */
+/** The default route with the lowest metric, if there is one. */
 export async function defaultRoute(
   socket: NetlinkSocket,
   waiting: Waiting,
@@ -134,7 +134,7 @@ export async function listNeighbours(
   });
 }
 
-/** Makes the kernel forget who answered for an address. ENOENT when it knew of nobody. */
+/** Removes an entry from the kernel's neighbour table. ENOENT when there is none. */
 export async function deleteNeighbour(
   socket: NetlinkSocket,
   { linkIndex, address }: Pick<Neighbour, 'linkIndex' | 'address'>,
@@ -143,7 +143,7 @@ export async function deleteNeighbour(
   const header = familyHeader(neighbourHeaderBytes);
   header.writeInt32LE(linkIndex, 4);
   const target = encodeAttributes([[neighbourAttribute.address, octets(address)]]);
-  const what = `forget neighbour ${address} of link ${linkIndex}`;
+  const what = `delete neighbour ${address} of link ${linkIndex}`;
   const body = Buffer.concat([header, target]);
   await socket.request({ what, type: messageType.deleteNeighbour, flags: 0, body }, waiting);
 }

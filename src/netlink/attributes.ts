@@ -3,7 +3,7 @@
  * Numbers are in host order, which is little-endian on every architecture the driver supports.
  */
 
-/** What one attribute may carry: bytes, a 32-bit number, a NUL-terminated text, or attributes nested in it. */
+/** The payload of an attribute: bytes, a 32-bit number, a NUL-terminated text, or nested attributes. */
 export type AttributeValue = Uint8Array | number | string | readonly Attribute[];
 export type Attribute = readonly [type: number, value: AttributeValue];
 
@@ -29,7 +29,7 @@ function payload(value: AttributeValue): Uint8Array {
   return value instanceof Uint8Array ? value : encodeAttributes(value);
 }
 
-/** Type → payload; of a type that comes twice the last one counts. Whatever follows a torn attribute is ignored. */
+/** Type → payload; of a type that occurs twice the last one counts. Everything after a truncated attribute is ignored. */
 export function decodeAttributes(bytes: Uint8Array): ReadonlyMap<number, Buffer> {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const found = new Map<number, Buffer>();

@@ -4,7 +4,7 @@ import { NetlinkError } from './error.ts';
 import { flag } from './message.ts';
 import type { NetlinkSocket } from './socket.ts';
 
-/** One direction of a connection, as its packets are on the wire. Ports are undefined for protocols without. */
+/** One direction of a connection, with the addresses its packets have on the wire. Ports are undefined for protocols without. */
 export interface FlowSide {
   readonly source: string;
   readonly destination: string;
@@ -18,11 +18,11 @@ export interface Flow {
   readonly original: FlowSide;
   /** Mirrors the other side, unless addresses are translated. */
   readonly reply: FlowSide;
-  /** What names it to the kernel. */
+  /** The attributes by which the kernel identifies it. */
   readonly key: readonly Attribute[];
 }
 
-/** Which connections are meant: those whose packets in that direction have all that is given. */
+/** Matches connections whose packets in that direction have all the given properties. */
 export interface FlowFilter {
   readonly side: 'original' | 'reply';
   readonly source?: string;
@@ -40,22 +40,28 @@ const ip = { source: 1, destination: 2 } as const;
 const protocol = { number: 1, destinationPort: 3 } as const;
 const filterFlags = { original: 1, reply: 2 } as const;
 const wanted = { source: 1 << 0, protocol: 1 << 3, destinationPort: 1 << 5 } as const;
-// The kernel insists on this mark for CTA_FILTER (nla_parse_nested).
+// The kernel requires this flag for CTA_FILTER (nla_parse_nested).
 const nested = 0x8000;
 const inet = 2;
 const headerBytes = 4;
 // About 20 KiB: a datagram has to fit into the socket's send buffer (net.core.wmem_default, 208 KiB).
 const perDatagram = 200;
 
-/** At most `most` of them: the table may have hundreds of thousands. Kernels before 5.8 filter only after that. */
+/** At most `maxFlows` of them: the table may have hundreds of thousands. Kernels before 5.8 filter only after that. */
 export async function listFlows(
   socket: NetlinkSocket,
-  { filter, most }: { readonly filter?: FlowFilter; readonly most: number },
+  { filter, maxFlows }: { readonly filter?: FlowFilter; readonly maxFlows: number },
   waiting: Waiting,
 ): Promise<readonly Flow[]> {
   const attributes = filter === undefined ? [] : encodeFilter(filter);
   const body = Buffer.concat([header(), encodeAttributes(attributes)]);
-  const request = { what: 'list connections', type: messageType.get, flags: flag.dump, body, most };
+  const request = {
+    what: 'list connections',
+    type: messageType.get,
+    flags: flag.dump,
+    body,
+    maxMessages: maxFlows,
+  };
   const answer = await socket.request(request, waiting);
   const flows = answer.flatMap(({ type, body: bytes }) =>
     type === messageType.new ? decodeFlow(bytes) : [],
@@ -64,7 +70,7 @@ export async function listFlows(
   return filter === undefined ? flows : flows.filter((flow) => matches(flow, filter));
 }
 
-/** Has the kernel forget connections, those that it still knows. */
+/** Deletes connections from the kernel's table, where they still exist. */
 export async function deleteFlows(
   socket: NetlinkSocket,
   flows: readonly Pick<Flow, 'key'>[],
@@ -74,7 +80,7 @@ export async function deleteFlows(
   for (let at = 0; at < bodies.length; at += perDatagram) {
     const ahead = bodies.slice(at, at + perDatagram);
     const body = ahead.pop() ?? Buffer.alloc(0);
-    const request = { what: 'forget connections', type: messageType.delete, flags: 0, body, ahead };
+    const request = { what: 'delete connections', type: messageType.delete, flags: 0, body, ahead };
     await socket.request(request, waiting).catch(unlessGone);
   }
 }
@@ -121,7 +127,7 @@ export function matches(flow: Flow, { side, source, target }: FlowFilter): boole
   return flow.protocol === target.protocol && seen.destinationPort === target.port;
 }
 
-/** [] for anything but a whole IPv4 connection. */
+/** [] for anything but a complete IPv4 connection. */
 export function decodeFlow(body: Buffer): readonly Flow[] {
   if (body[0] !== inet) return [];
   const attributes = decodeAttributes(body.subarray(headerBytes));

@@ -33,7 +33,7 @@ export interface Link {
   readonly up: boolean;
   /** Index of the bridge (or bond, or VRF) it belongs to. */
   readonly master: number | undefined;
-  /** Free text that people see in `ip link`. */
+  /** Free text that `ip link` shows. */
   readonly alias: string;
   readonly bridge: BridgeFacts | undefined;
 }
@@ -123,7 +123,7 @@ export async function changeLink(
   await socket.request({ what, type: messageType.newLink, flags: 0, body }, waiting);
 }
 
-/** true: deleted; false: it was gone already. */
+/** true: deleted; false: it did not exist any more. */
 export async function deleteLink(
   socket: NetlinkSocket,
   link: Pick<Link, 'index' | 'name'>,

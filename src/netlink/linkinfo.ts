@@ -1,6 +1,6 @@
 import { type Attribute, decodeAttributes, encodeAttributes, readU32, u32 } from './attributes.ts';
 
-/** MACVTAP_MODE: who a macvtap's frames may reach (linux/if_link.h, MACVLAN_MODE_*). */
+/** MACVTAP_MODE: which interfaces a macvtap's frames may reach (linux/if_link.h, MACVLAN_MODE_*). */
 export const macvtapModes = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const;
 export type MacvtapMode = keyof typeof macvtapModes;
 
@@ -10,15 +10,15 @@ export type LinkKind =
   | { readonly kind: 'veth'; readonly peer: string }
   | { readonly kind: 'macvtap'; readonly lowerIndex: number; readonly mode: MacvtapMode };
 
-/** What a bridge port is told (IFLA_BRPORT_*). */
+/** Settings of a bridge port (IFLA_BRPORT_*). */
 export interface BridgePort {
   /** Whether frames may leave by the port they came in. */
   readonly hairpin?: boolean;
-  /** Whether it may talk to other isolated ports. */
+  /** Whether frames to and from other isolated ports are dropped. */
   readonly isolated?: boolean;
 }
 
-/** What a bridge tells about itself. */
+/** The settings of a bridge. */
 export interface BridgeFacts {
   readonly stp: boolean;
   readonly forwardDelayMs: number;
@@ -26,13 +26,13 @@ export interface BridgeFacts {
   readonly linkLocalLearn: boolean;
 }
 
-/** What a bridge may be told. */
+/** The settings of a bridge that may be changed. */
 export type BridgeChange = Partial<Pick<BridgeFacts, 'linkLocalLearn'>>;
 
 const attribute = { name: 3, lower: 5, info: 18 } as const;
 const info = { kind: 1, data: 2, portKind: 4, portData: 5 } as const;
 const bridge = { forwardDelay: 1, stp: 5, options: 46 } as const;
-// BR_BOOLOPT_NO_LL_LEARN, bit 0 of struct br_boolopt_multi: u32 values, u32 which of them are meant.
+// BR_BOOLOPT_NO_LL_LEARN, bit 0 of struct br_boolopt_multi: u32 values, u32 mask.
 const noLinkLocalLearn = 1;
 const bridgePort = { hairpin: 4, isolated: 33 } as const;
 const macvtapMode = 1;

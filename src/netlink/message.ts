@@ -45,7 +45,7 @@ export function encodeMessage(message: Omit<Message, 'body'> & { body: Uint8Arra
   return bytes;
 }
 
-/** One datagram → its messages. Whatever follows a torn message is ignored. */
+/** One datagram → its messages. Everything after a truncated message is ignored. */
 export function decodeMessages(datagram: Uint8Array): readonly Message[] {
   const view = Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
   const messages: Message[] = [];

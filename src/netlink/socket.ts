@@ -10,22 +10,22 @@ import {
   statusOf,
 } from './message.ts';
 
-/** What is asked of the kernel. `what` names it in errors: "create bridge virbr0". */
+/** A request to the kernel. `what` names it in errors: "create bridge virbr0". */
 export interface NetlinkRequest {
   readonly what: string;
   readonly type: number;
   readonly flags: number;
   readonly body: Uint8Array;
-  /** How many messages of the answer are kept; what comes on top is lost. All of them when left out. */
-  readonly most?: number;
-  /** Bodies of more such messages, which travel ahead of this one. Whether the kernel did what they say isn't told. */
+  /** Maximum messages of the answer that are kept; the rest is dropped. All of them when left out. */
+  readonly maxMessages?: number;
+  /** Bodies of more such messages, which are sent ahead of this one. Whether they succeeded is not reported. */
   readonly ahead?: readonly Uint8Array[];
 }
 
 export interface NetlinkOptions {
-  /** Of a network namespace, such as /run/netns/x; this process's own when left out. */
+  /** Path of a network namespace, such as /run/netns/x; this process's own when left out. */
   readonly netns?: string;
-  /** What to talk with: links and addresses (`route`, the default), or connection tracking (`netfilter`). */
+  /** The part of the kernel: links and addresses (`route`, the default), or connection tracking (`netfilter`). */
   readonly family?: keyof typeof families;
 }
 
@@ -43,21 +43,21 @@ interface Pending {
   readonly sequence: number;
   readonly what: string;
   readonly messages: Message[];
-  readonly most: number;
+  readonly maxMessages: number;
   interrupted: boolean;
   readonly settle: (outcome: NetlinkError | undefined) => void;
 }
 
 // NETLINK_ROUTE and NETLINK_NETFILTER (linux/netlink.h).
 const families = { route: 0, netfilter: 12 } as const;
-// No request has this number.
-const unheard = 0;
-// A dump during which something changed is repeated; a host that changes all the time must not keep us for ever.
-const dumpAttempts = 8;
+// No request has this number, so answers to it are ignored.
+const ignoredSequence = 0;
+// A dump during which something changed is repeated, but not endlessly on a host that changes all the time.
+const maxDumpAttempts = 8;
 
 /**
  * A netlink socket of one network namespace. Only the package's lowest layer is used, because its upper one turns
- * the kernel's errno into text and leaves requests that are pending at close unsettled for ever.
+ * the kernel's errno into text and never settles requests that are pending at close.
  */
 export class NetlinkSocket implements AsyncDisposable {
   readonly #raw: RawSocket;
@@ -75,8 +75,8 @@ export class NetlinkSocket implements AsyncDisposable {
 
   /** Throws NetlinkError. */
   static async open({ netns, family = 'route' }: NetlinkOptions = {}): Promise<NetlinkSocket> {
-    // On first use: two of the three instances Nomad starts never need it. Only the file with the socket itself: the
-    // package's main file brings every protocol it knows, and takes 22 ms instead of 3.
+    // On first use: two of the three instances that Nomad starts never need it. Only the file with the socket itself: the
+    // package's main file loads every protocol that it supports, and takes 22 ms instead of 3.
     const { RawNetlinkSocket } = await import('netlink/dist/raw.js');
     const make = (): RawSocket => new RawNetlinkSocket(families[family]);
     try {
@@ -86,25 +86,25 @@ export class NetlinkSocket implements AsyncDisposable {
     }
   }
 
-  /** Whether it can't be used any more, by our doing or because it failed. */
+  /** Whether it can't be used any more, because it was closed here or because it failed. */
   get closed(): boolean {
     return this.#closed;
   }
 
-  /** Sends one request and waits for all of its answer. */
+  /** Sends one request and waits for its whole answer. */
   async request(request: NetlinkRequest, waiting: Waiting): Promise<readonly Message[]> {
     for (let attempt = 1; ; attempt++) {
       const { messages, interrupted } = await this.#enqueue(request, waiting);
       if (!interrupted) return messages;
-      if (attempt === dumpAttempts) {
+      if (attempt === maxDumpAttempts) {
         throw new NetlinkError(`${request.what}: changed during each of ${attempt} reads`);
       }
     }
   }
 
   /**
-   * One at a time: the kernel answers a second dump on a socket with EBUSY (netlink_dump_start). A caller that gives
-   * up leaves at once, but the next request still waits until the kernel has finished the abandoned one.
+   * One at a time: the kernel answers a second dump on a socket with EBUSY (netlink_dump_start). The call of an
+   * aborted signal ends at once, but the next request still waits until the kernel has finished the abandoned one.
    */
   #enqueue(request: NetlinkRequest, waiting: Waiting): Promise<Pending> {
     const turn = this.#queue.then(() => {
@@ -115,7 +115,14 @@ export class NetlinkSocket implements AsyncDisposable {
     return abandonable(turn, waiting.signal);
   }
 
-  #exchange({ what, type, flags, body, most, ahead = [] }: NetlinkRequest): Promise<Pending> {
+  #exchange({
+    what,
+    type,
+    flags,
+    body,
+    maxMessages,
+    ahead = [],
+  }: NetlinkRequest): Promise<Pending> {
     const { promise, resolve, reject } = Promise.withResolvers<Pending>();
     if (this.#closed) throw new NetlinkError(`${what}: the netlink socket is closed`);
     const sequence = this.#sequence;
@@ -124,7 +131,7 @@ export class NetlinkSocket implements AsyncDisposable {
       sequence,
       what,
       messages: [],
-      most: most ?? Number.POSITIVE_INFINITY,
+      maxMessages: maxMessages ?? Number.POSITIVE_INFINITY,
       interrupted: false,
       settle: (error) => {
         this.#pending = undefined;
@@ -137,7 +144,7 @@ export class NetlinkSocket implements AsyncDisposable {
     this.#raw.ref();
     const each = { type, flags: flags | flag.request };
     const bytes = [
-      ...ahead.map((other) => encodeMessage({ ...each, sequence: unheard, body: other })),
+      ...ahead.map((other) => encodeMessage({ ...each, sequence: ignoredSequence, body: other })),
       encodeMessage({ ...each, flags: each.flags | flag.ack, sequence, body }),
     ];
     this.#raw.send(Buffer.concat(bytes), {}, (cause) => {
@@ -155,7 +162,7 @@ export class NetlinkSocket implements AsyncDisposable {
       if (message.type === messageType.error || message.type === messageType.done) {
         const status = statusOf(message);
         pending.settle(status < 0 ? refusal(pending.what, status) : undefined);
-      } else if (pending.messages.length < pending.most) pending.messages.push(message);
+      } else if (pending.messages.length < pending.maxMessages) pending.messages.push(message);
     }
   }
 

@@ -100,7 +100,7 @@ async function forgetFound(
   waiting: Waiting,
 ): Promise<void> {
   for (;;) {
-    const found = await listFlows(socket, { ...(filter && { filter }), most }, waiting);
+    const found = await listFlows(socket, { ...(filter && { filter }), maxFlows: most }, waiting);
     const meant = found.filter(isMeant);
     await deleteFlows(socket, meant, waiting);
     if (found.length < most || meant.length === 0) return;
