@@ -38,7 +38,7 @@ export async function serveShare(path: string): Promise<ServedShare> {
   const listener = listenUnix(socket);
   const fd = connectUnix(socket);
   const args = ['--fd=3', '-o', `source=${path}`, '-o', 'cache=auto', '-f'];
-  const child = spawn(findProgram('virtiofsd') ?? 'virtiofsd', args, {
+  const child = spawn(findProgram('virtiofsd', ['/usr/lib/qemu']) ?? 'virtiofsd', args, {
     stdio: ['ignore', 'ignore', 'ignore', listener],
   });
   const ended = new Promise((resolve) => child.once('close', resolve));

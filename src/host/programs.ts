@@ -1,9 +1,9 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-const usualDirectories = ['/usr/sbin', '/sbin', '/usr/lib/qemu', '/usr/libexec'];
+const usualDirectories = ['/usr/sbin', '/sbin', '/usr/libexec'];
 
-/** An executable file of that name on $PATH, in `extraDirs` or where system programs usually are. Absolute path. */
+/** An executable file of that name on $PATH, in `extraDirs` or in the usual directories. Absolute path. */
 export function findProgram(
   name: string,
   extraDirs: readonly string[] = [],

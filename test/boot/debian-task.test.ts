@@ -6,7 +6,7 @@ import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { patient } from '../support/patience.ts';
-import { findProgram } from '../support/programs.ts';
+import { findVirtiofsd } from '../support/programs.ts';
 import { soon } from '../support/vm.ts';
 
 // A whole Debian with systemd and cloud-init, booted once: what the seed says must come out as it was meant there, not
@@ -147,7 +147,7 @@ inOwnNetns(
         },
       );
       await t.test('V-67 V-68 D9: directories are mounted read-only, past fstab', (t) => {
-        if (findProgram('virtiofsd') === undefined) return t.skip('needs virtiofsd');
+        if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
         is('local', 'from a template');
         assert.match(found.get('write') ?? '', /Read-only file system/);
         is('fstab', '0');

@@ -25,7 +25,7 @@ import {
 import { inOwnNetns } from '../support/netns.ts';
 import { leftovers, nothing } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
-import { findProgram } from '../support/programs.ts';
+import { findVirtiofsd } from '../support/programs.ts';
 import { soon } from '../support/vm.ts';
 
 const MiB = 2 ** 20;
@@ -192,7 +192,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     }
 
     await t.test('V-67 V-68: directories are mounted and show what the task has', async (t) => {
-      if (findProgram('virtiofsd') === undefined) return t.skip('needs virtiofsd');
+      if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
       for (const [tag, place] of [
         ['allocDir', '/alloc'],
         ['localDir', '/local'],
@@ -209,7 +209,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     });
 
     await t.test('V-67 V-68: whatever root in the guest tries, nothing is written', async (t) => {
-      if (findProgram('virtiofsd') === undefined) return t.skip('needs virtiofsd');
+      if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
       const before = picture(ground.root);
       // The guest's own mount may be as writable as it likes: it is the host that refuses.
       const script = ['mount -o remount,rw /alloc', ...attempts].map(
@@ -238,7 +238,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
       assert.ok(usage.rssBytes > 32 * MiB && usage.rssBytes < 2048 * MiB, `rss ${usage.rssBytes}`);
       assert.ok(usage.cpuUserNs > 500_000_000, `cpu ${usage.cpuUserNs}`);
       assert.ok(usage.pids.includes(domain.record.pid));
-      const helpers = findProgram('virtiofsd') === undefined ? 0 : 3;
+      const helpers = findVirtiofsd() === undefined ? 0 : 3;
       assert.ok(usage.pids.length > helpers, 'the helpers count as well');
     });
 

@@ -17,7 +17,7 @@ import { test } from 'node:test';
 import { runProgram, spawnDetached } from '#host';
 import type { VmSpec } from '#spec';
 import type { Domain } from '#vm';
-import { findProgram } from '../support/programs.ts';
+import { findProgram, findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
 
@@ -171,7 +171,7 @@ test('design-3: QEMU can raise none of its limits, and no file of it grows beyon
 
 test('V-101: statistics count QEMU and its virtiofsd, and nobody who names a share; none of them can be dumped', async (t) => {
   if (!canRunVms(t)) return;
-  if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
+  if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
   await using ground = VmGround.open();
   const source = ground.taskDir;
   const shares = [{ tag: 'localDir', source, target: '/local', readOnly: true }];

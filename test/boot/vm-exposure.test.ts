@@ -9,7 +9,7 @@ import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { virbr0 } from '../support/networks.ts';
-import { findProgram } from '../support/programs.ts';
+import { findVirtiofsd } from '../support/programs.ts';
 import { sendCommand } from '../support/qmp-commands.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -82,7 +82,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
 
   test('nobody but root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
     if (!canRunVms(t)) return;
-    if (!requireOrSkip(t, findProgram('virtiofsd') !== undefined, 'needs virtiofsd')) return;
+    if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
     await using ground = VmGround.open({ managedNetworks: [virbr0] });
     const virtualizer = ground.virtualizer();
     const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];

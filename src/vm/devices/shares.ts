@@ -52,7 +52,9 @@ export async function shareTools(
   waiting: Waiting,
   options: { readonly path?: string } = {},
 ): Promise<ShareTools> {
-  const virtiofsd = emulator.virtioFs ? findProgram('virtiofsd', [], options.path) : undefined;
+  const virtiofsd = emulator.virtioFs
+    ? findProgram('virtiofsd', ['/usr/lib/qemu'], options.path)
+    : undefined;
   const without = { virtiofsd: undefined, dialect: 'rust' } as const;
   let reason = '';
   if (virtiofsd !== undefined) {
