@@ -4,9 +4,9 @@ import { basename, dirname, join } from 'node:path';
 import { hostError } from './error.ts';
 
 /**
- * Replaces a file whole: whoever reads the path sees the old content or the new one, never a part. `mode` is exact, the
- * umask does not count. Nothing is synced: a kill of this process at any moment leaves the path whole and at most a
- * draft beside it, whose name begins with a dot; a power cut may leave the file empty. Throws HostError.
+ * Replaces a file atomically: a reader of the path sees the old content or the new one, never a part. `mode` is exact,
+ * the umask is not applied. Nothing is synced: a kill of this process at any moment leaves the path complete and at most
+ * a draft beside it, whose name begins with a dot; a power cut may leave the file empty. Throws HostError.
  */
 export async function writeAtomic(
   path: string,

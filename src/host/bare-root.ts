@@ -7,12 +7,12 @@ import { bindMount, bindTree, makePrivate, mountTmpfs, sealMounts, unmount } fro
 
 /** Programs and their libraries, and what they read as data (firmware, ROMs, locales). */
 const directories = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];
-/** Where the loader finds libraries outside of its own directories; devices that programs open by name. */
+/** The loader's cache of libraries outside of its own directories; devices that programs open by name. */
 const files = ['/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom', '/dev/kvm'];
 
 const cloneFs = 0x200;
 const cloneNewNs = 0x20000;
-/** In the new namespace alone something is mounted on it, and only until that is the root. */
+/** The new root is mounted on it, in the new namespace only, until it becomes the root. */
 const scaffold = '/proc';
 const sysPivotRoot = process.arch === 'arm64' ? 41 : 155;
 
@@ -25,9 +25,9 @@ interface BareRoot {
 let current: BareRoot | undefined;
 
 /**
- * Runs `run` with the main thread in a namespace of mounts where there is nothing but programs, libraries and a few
- * devices, read-only: no /home, /etc, /run, /tmp, no /proc. What `run` spawns stays there. For the rest as `elsewhere`
- * says. The namespace is made once, and anew when what it shows was replaced. Throws HostError.
+ * Runs `run` with the main thread in a namespace of mounts that contains only programs, libraries and a few devices,
+ * read-only: no /home, /etc, /run, /tmp, /proc. What `run` spawns stays there. Otherwise as `elsewhere`. The namespace is
+ * made once, and again when a file that it shows has been replaced. Throws HostError.
  */
 export function inBareRoot<T>(run: () => T): T {
   const { fd } = upToDate();
@@ -41,12 +41,12 @@ export function inBareRoot<T>(run: () => T): T {
   );
 }
 
-/** Root and working directory are the process's, until a thread asks for its own. */
+/** Threads share root and working directory until one of them unshares its own. */
 function leaveOtherThreads(): void {
-  must('parting from the root of other threads', 'unshare', cloneFs);
+  must('separating from the root of other threads', 'unshare', cloneFs);
 }
 
-/** An upgrade replaces the loader's cache; a module that is loaded late brings its device. */
+/** An upgrade replaces the loader's cache; a kernel module that is loaded later adds its device. */
 function upToDate(): BareRoot {
   const shows = [...directories, ...files].map(identityOf).join(' ');
   if (current?.shows === shows) return current;
@@ -76,13 +76,13 @@ function make(): number {
 }
 
 function build(): void {
-  // Else what is mounted here would show in the host's namespace as well.
+  // Otherwise the mounts made here would appear in the host's namespace as well.
   makePrivate('/');
   mountTmpfs(scaffold, { sizeBytes: 64 * 1024, mode: 0o755 });
   for (const path of directories) show(path, bindTree);
   for (const path of files) show(path, bindMount);
   must('entering the new root', 'chdir', scaffold);
-  // The old root is put on top of the new one, from where it is taken away.
+  // The old root is mounted on top of the new one, and unmounted from there.
   must('changing the root', 'syscallPaths', sysPivotRoot, '.', '.');
   unmount('.');
   sealMounts('/');

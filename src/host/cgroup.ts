@@ -9,18 +9,18 @@ export interface CgroupPlan {
   readonly groups: readonly string[];
   /** In this order, before the first pid: a cpuset without cores or memory nodes takes no process. */
   readonly writes: readonly { readonly file: string; readonly value: string }[];
-  /** Where the kernel counts the processes it killed for lack of memory. */
+  /** Where the kernel counts the processes that it killed for lack of memory. */
   readonly oomFile: string | undefined;
 }
 
 export interface CgroupRequest {
-  /** The task's cpuset group as Nomad tells it; '' when it makes no groups. */
+  /** The task's cpuset group as Nomad names it; '' when it makes no groups. */
   readonly cgroupPath: string;
   readonly allocId: string;
   readonly taskName: string;
   /** Hard limit; 0 is none. */
   readonly memoryBytes: number;
-  /** Relative weight as Nomad counts it (MHz); 0 leaves the default. */
+  /** Relative weight in Nomad's unit (MHz); 0 leaves the default. */
   readonly cpuShares: number;
   /** Reserved cores; empty when the task shares cores with others. */
   readonly cores: readonly number[];
@@ -29,14 +29,14 @@ export interface CgroupRequest {
 /**
  * Finds the task's groups. v2: one group, `…/<alloc>.<task>.scope`. v1: `cpuset/<parent>/share` (of all tasks without
  * cores of their own) or `cpuset/<parent>/reserve/<alloc>.<task>`, and per other controller `<parent>/<alloc>.<task>`.
- * undefined when there are none. `exists` is asked for directories and files.
+ * undefined when there are none. `exists` is called with paths of directories and files.
  */
 export function planCgroup(
   request: CgroupRequest,
   exists: (path: string) => boolean,
 ): CgroupPlan | undefined {
   const { cgroupPath } = request;
-  // Without rights to make groups Nomad may hand out a path with an empty front, which is not one of a group.
+  // Where Nomad may not make groups, its path may begin with an empty part and names no group.
   if (!cgroupPath.startsWith('/') || !exists(join(cgroupPath, 'cgroup.procs'))) return undefined;
   const v1 = /^(?<root>.*)\/cpuset\/(?<parent>[^/]+)\/(?<part>share|reserve)(?:\/[^/]+)?$/.exec(
     cgroupPath,
@@ -59,7 +59,7 @@ function planV2(request: CgroupRequest, exists: (path: string) => boolean): Cgro
   return {
     version: 2,
     groups: [cgroupPath],
-    // A controller that is not handed down to the group has no files there.
+    // A controller that is not enabled for the group has no files there.
     writes: wanted.flatMap(({ name, value }) => {
       const file = join(cgroupPath, name);
       return exists(file) ? [{ file, value }] : [];
@@ -77,7 +77,7 @@ function planV1(
   const found = ['cpu', 'memory', 'freezer'].filter((controller) => exists(groupOf(controller)));
   const file = (controller: string, name: string): string => join(groupOf(controller), name);
   const writes = [
-    // The share group belongs to all tasks: its cores are Nomad's to choose.
+    // The share group belongs to all tasks: Nomad chooses its cores.
     ...(reserved && cores.length > 0
       ? [{ file: join(cgroupPath, 'cpuset.cpus'), value: cores.join(',') }]
       : []),
@@ -96,18 +96,16 @@ function planV1(
   };
 }
 
-const fewestShares = 2;
-const mostShares = 262_144;
+const minShares = 2;
+const maxShares = 262_144;
 
 function clampShares(shares: number): number {
-  return Math.min(mostShares, Math.max(fewestShares, Math.round(shares)));
+  return Math.min(maxShares, Math.max(minShares, Math.round(shares)));
 }
 
-/** v1 shares (2 to 262144) onto v2 weight (1 to 10000) in a straight line, as container runtimes and Nomad do. */
+/** Maps v1 shares (2 to 262144) to v2 weight (1 to 10000) linearly, as container runtimes and Nomad do. */
 export function weightOfShares(shares: number): number {
-  return (
-    1 + Math.floor(((clampShares(shares) - fewestShares) * 9999) / (mostShares - fewestShares))
-  );
+  return 1 + Math.floor(((clampShares(shares) - minShares) * 9999) / (maxShares - minShares));
 }
 
 /** Sets the limits, then moves the process with all its threads. Throws HostError. */
@@ -130,7 +128,7 @@ function inheritMemoryNodes(group: string): void {
 
 function write(file: string, value: string): void {
   try {
-    writeFileSync(file, value, { flag: 'r+' }); // never made: a group that is gone must not become a plain file
+    writeFileSync(file, value, { flag: 'r+' }); // not created: a removed group must not become a plain file
   } catch (error) {
     const errno = errnoOf(error);
     const what = `writing ${value} to ${file}: ${errno ?? String(error)}`;
@@ -138,7 +136,7 @@ function write(file: string, value: string): void {
   }
 }
 
-/** How many processes of the task the kernel has killed so far for lack of memory; 0 where that can't be read. */
+/** How many processes of the task the kernel has killed for lack of memory; 0 where the count can't be read. */
 export function oomKills(plan: CgroupPlan): number {
   if (plan.oomFile === undefined) return 0;
   return Number(/^oom_kill (\d+)$/m.exec(readOrEmpty(plan.oomFile))?.[1] ?? 0);

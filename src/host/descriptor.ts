@@ -5,7 +5,7 @@ import { pause, type Waiting } from './waiting.ts';
 
 // Kernel numbers that are the same on x86-64 and arm64; those that differ (O_NOFOLLOW, O_DIRECTORY) come from Node.
 const oCloexec = 0o2000000;
-/** O_PATH, which Node has no name for: stands for a file without opening it, so nothing happens to a device or FIFO. */
+/** O_PATH, for which Node has no constant: refers to a file without opening it, so a device or FIFO is not affected. */
 export const pathOnly = 0o10000000;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
@@ -17,7 +17,7 @@ const lockNonBlocking = 4;
 const lockRetryMs = 5;
 
 /**
- * Opens a path; the descriptor does not pass to programs unless it is handed to them. A FIFO opened with
+ * Opens a path; programs started later don't inherit the descriptor unless it is passed to them. A FIFO opened with
  * O_RDWR | O_NONBLOCK never blocks. `mode` (octal, before the umask) is for O_CREAT. Throws HostError.
  */
 export function openPath(path: string, flags: number, mode = 0o600): number {
@@ -28,13 +28,13 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
   }
 }
 
-/** Opens for use what a descriptor stands for, whatever has its name by now. Throws HostError. */
+/** Opens the file that a descriptor refers to, even if its name is another file's by now. Throws HostError. */
 export function reopen(fd: number, flags: number): number {
   return openPath(`/proc/self/fd/${fd}`, flags);
 }
 
 /**
- * Opens `relative` below the directory `rootFd`. Links inside are followed as long as no step of the way leaves the
+ * Opens `relative` below the directory `rootFd`. Links inside are followed as long as no component leaves the
  * directory; one that does is EXDEV (openat2 with RESOLVE_BENEATH, Linux 5.6). Throws HostError.
  */
 export function openBeneath(rootFd: number, relative: string, flags: number): number {
@@ -44,7 +44,7 @@ export function openBeneath(rootFd: number, relative: string, flags: number): nu
   how.writeBigUInt64LE(BigInt(resolveBeneath), 16);
   if (relative.includes('\0')) throw new HostError('opening a name with a NUL byte in it');
   const what = `opening ${relative} inside the allowed directory`;
-  // EAGAIN: a rename elsewhere raced with a ".." of the walk, and the kernel asks to be asked again.
+  // EAGAIN: a rename elsewhere raced with a ".." of the path, and the call has to be repeated.
   for (let tries = 0; ; tries += 1) {
     const args = [sysOpenat2, rootFd, relative, how, how.length] as const;
     if (tries >= 10) return must(what, 'syscallOpenat2', ...args);
@@ -54,7 +54,7 @@ export function openBeneath(rootFd: number, relative: string, flags: number): nu
   }
 }
 
-/** Closes a descriptor; fine when it is closed already. */
+/** Closes a descriptor; does nothing when it is closed already. */
 export function closeFd(fd: number): void {
   try {
     closeSync(fd);
@@ -63,7 +63,7 @@ export function closeFd(fd: number): void {
   }
 }
 
-/** O_NONBLOCK belongs to the open file, so every process that shares it sees the change. Throws HostError. */
+/** O_NONBLOCK is a flag of the open file, so the change affects every process that shares it. Throws HostError. */
 export function setNonBlocking(fd: number, on: boolean): void {
   const flags = must(`reading the flags of descriptor ${fd}`, 'fcntl', fd, getFlags, 0);
   const wanted = on ? flags | constants.O_NONBLOCK : flags & ~constants.O_NONBLOCK;
@@ -72,7 +72,7 @@ export function setNonBlocking(fd: number, on: boolean): void {
   }
 }
 
-/** An unnamed file in memory with this content, positioned at its start. Throws HostError. */
+/** An anonymous file in memory with this content, positioned at its start. Throws HostError. */
 export function memfd(name: string, content: Uint8Array): number {
   const fd = must(`making the memory file ${name}`, 'memfdCreate', name, memfdCloexec);
   try {
@@ -87,15 +87,16 @@ export function memfd(name: string, content: Uint8Array): number {
 }
 
 /**
- * Holds the lock file until disposed of: against every other holder, in this process or another; the kernel lets go
- * when the holder dies. The file is made when missing and never removed (removing it would let two hold "the" lock).
+ * Holds the lock file exclusively until disposed of, in this process or another; the kernel releases it when the holder
+ * dies. The file is made when missing and never removed (removing it would allow two holders at once).
  */
 export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDisposable> {
   waiting.signal.throwIfAborted();
-  // Only read, so that a lock which is there can be had on a read-only file system, too.
+  // Opened for reading, so that an existing lock file works on a read-only file system as well.
   const fd = openPath(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   try {
-    if (!fstatSync(fd).isFile()) throw new HostError(`${path} is no file to lock`);
+    if (!fstatSync(fd).isFile())
+      throw new HostError(`${path} is not a regular file and can't be locked`);
     while (!tryLock(fd, path)) await pause(lockRetryMs, waiting);
   } catch (error) {
     closeFd(fd);
@@ -115,7 +116,7 @@ function holdDescriptor(fd: number): AsyncDisposable {
   let open = true;
   return {
     async [Symbol.asyncDispose]() {
-      // The number may already belong to someone else the second time.
+      // A second time the number may belong to another file.
       if (open) closeFd(fd);
       open = false;
     },

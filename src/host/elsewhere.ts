@@ -7,10 +7,10 @@ export type NamespaceKind = 'ipc' | 'mnt' | 'net';
 let poolStarted = false;
 
 /**
- * Runs `run` with the main thread where `leave` takes it, and returns its answer; `kinds` are the namespaces that change.
- * Only what `run` does synchronously happens there: system calls of this thread, and programs it spawns, which stay
- * there. libuv's pool threads (asynchronous file and DNS calls) are not moved; a promise may not be returned. Not being
- * able to return home ends this process, for whatever it did later would be done in the wrong place. Throws HostError.
+ * Runs `run` with the main thread in the namespaces that `leave` enters, and returns its result; `kinds` are those that
+ * change. Only what `run` does synchronously happens there: system calls of this thread, and programs that it spawns,
+ * which stay there. libuv's pool threads (asynchronous file and DNS calls) are not moved; a promise may not be returned.
+ * A failure to return ends this process, because all later work would be done in the wrong namespaces. Throws HostError.
  */
 export function elsewhere<T>(kinds: readonly NamespaceKind[], leave: () => void, run: () => T): T {
   startPool();
@@ -25,7 +25,7 @@ export function elsewhere<T>(kinds: readonly NamespaceKind[], leave: () => void,
   }
 }
 
-/** The namespaces, and with that of mounts the root and the working directory, of the main thread when this is made. */
+/** The namespaces of the main thread when this is made, for that of mounts with its root and working directory. */
 class Home implements Disposable {
   readonly #namespaces: number[] = [];
   readonly #directories: number[] = [];
@@ -45,7 +45,7 @@ class Home implements Disposable {
 
   return(): void {
     for (const fd of this.#namespaces) orAbort(attempt('setns', fd, 0));
-    // Entering a namespace of mounts sets both directories to its root, which need not be what they were.
+    // Entering a namespace of mounts sets both directories to its root, from which they may have differed.
     const [root, working] = this.#directories;
     if (root === undefined || working === undefined) return;
     orAbort(attempt('fchdir', root));
@@ -60,11 +60,11 @@ class Home implements Disposable {
 
 function orAbort({ errno }: { readonly errno: string | undefined }): void {
   if (errno === undefined) return;
-  console.error(`cannot return from a namespace (${errno}): giving up`);
+  console.error(`cannot return from a namespace (${errno}): aborting`);
   process.abort();
 }
 
-/** Threads inherit the namespace of their maker, and libuv makes its pool on first use: have it made at home. */
+/** Threads inherit the namespace of the thread that makes them, and libuv makes its pool on first use: make it now. */
 function startPool(): void {
   if (poolStarted) return;
   poolStarted = true;

@@ -1,11 +1,11 @@
-/** Runs the work of one key in the order it came, one piece at a time; different keys don't wait for each other. */
+/** Runs the work of one key in the order of the calls, one at a time; different keys don't wait for each other. */
 export class KeyedQueue {
   readonly #tails = new Map<string, Promise<unknown>>();
 
   async run<T>(key: string, work: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(key) ?? Promise.resolve();
     const result = before.then(work, work);
-    // The tail never rejects: the next in line doesn't care how this one went.
+    // The tail never rejects: the next work runs whether or not this one failed.
     const tail = result.then(nothing, nothing);
     this.#tails.set(key, tail);
     try {

@@ -3,8 +3,8 @@ import { HostError } from './error.ts';
 import { loadNative } from './native.ts';
 
 /**
- * The C functions that Node has no way to, as this room calls them. Variadic ones (open, ioctl, fcntl, syscall) are
- * declared with the arguments we pass: on Linux x86-64 and arm64 integers and pointers travel alike either way.
+ * The C functions that this room calls and Node doesn't offer. Variadic ones (ioctl, fcntl, syscall) are declared with
+ * the arguments passed here: on Linux x86-64 and arm64 integers and pointers are passed in the same way either way.
  */
 const prototypes = {
   bind: 'int bind(int fd, const void *address, uint32_t length)',
@@ -49,28 +49,28 @@ interface Bound {
     LibcFunction,
     Koffi.KoffiFunc<(...values: readonly Argument[]) => unknown>
   >;
-  /** Number → name, e.g. 1 → EPERM. Some numbers have two names; the first one is the usual one. */
+  /** Number → name, e.g. 1 → EPERM. Some numbers have two names; the first one is the common one. */
   readonly errnoNames: ReadonlyMap<number, string>;
 }
 
 let bound: Bound | undefined;
 
-/** The outcome of a call that may fail: `errno` is undefined where it worked. */
+/** The outcome of a call that may fail: `errno` is undefined on success. */
 export interface Outcome {
   readonly value: number;
   readonly errno: string | undefined;
 }
 
 /**
- * Calls a C function that answers -1 on failure. The library is bound on the first call ever, for two of the three
- * processes that Nomad starts of a plugin never need it.
+ * Calls a C function that returns -1 on failure. The library is bound on the first call: two of the three processes that
+ * Nomad starts of a plugin never need it.
  */
 export function attempt(name: LibcFunction, ...values: readonly Argument[]): Outcome {
   bound ??= bind();
   const { koffi, errnoNames } = bound;
   const call = bound.functions.get(name) ?? resolve(bound, name);
   const value = Number(call(...values));
-  // Nothing may come between the call and this line: errno is the thread's.
+  // Nothing may come between the call and this line: errno belongs to the thread.
   return outcomeOf(value, koffi.errno(), errnoNames);
 }
 
@@ -80,8 +80,8 @@ function outcomeOf(value: number, number: number, errnoNames: Bound['errnoNames'
 }
 
 /**
- * The same in a thread of Node's pool, for a call that may take long. It can't be called off: descriptors among the
- * values have to stay open until it is over.
+ * The same in a thread of Node's pool, for a call that may take long. It can't be cancelled: descriptors among the values
+ * have to stay open until it has returned.
  */
 export function attemptAside(name: LibcFunction, ...values: readonly Argument[]): Promise<Outcome> {
   bound ??= bind();
@@ -89,17 +89,17 @@ export function attemptAside(name: LibcFunction, ...values: readonly Argument[])
   const call = bound.functions.get(name) ?? resolve(bound, name);
   return new Promise((done, failed) => {
     const answered = (error: unknown, result: unknown): void => {
-      // Koffi brings the thread's errno along, for as long as this function runs.
+      // Koffi keeps the pool thread's errno while this function runs.
       const number = koffi.errno();
       if (error) failed(error);
       else done(outcomeOf(Number(result), number, errnoNames));
     };
-    // Typed by Koffi for functions whose parameters it knows.
+    // Koffi declares types only for functions whose parameters are declared.
     Reflect.apply(call.async, call, [...values, answered]);
   });
 }
 
-/** The same as attempt, where failure is an error: HostError saying `<what>: <errno>`. */
+/** The same as attempt, where failure is an error: HostError `<what>: <errno>`. */
 export function must(what: string, name: LibcFunction, ...values: readonly Argument[]): number {
   const { value, errno } = attempt(name, ...values);
   if (errno !== undefined) throw libcError(what, errno);
@@ -116,13 +116,13 @@ function bind(): Bound {
   for (const [name, number] of Object.entries(koffi.os.errno)) {
     if (!errnoNames.has(number)) errnoNames.set(number, name);
   }
-  // null: what the running program is linked to anyway, so neither a version nor a path of libc is needed.
+  // null: the libraries that the running program is linked to, so neither a version nor a path of libc is needed.
   return { koffi, library: koffi.load(null), functions: new Map(), errnoNames };
 }
 
 function asKoffi(exports: unknown): typeof Koffi {
   if (typeof exports !== 'object' || exports === null || !('load' in exports)) {
-    throw new HostError('what was loaded as koffi has no load()');
+    throw new HostError('the module loaded as koffi has no load()');
   }
   return exports as typeof Koffi;
 }

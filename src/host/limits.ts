@@ -3,13 +3,13 @@ import { attempt, must } from './libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
 const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;
-const highestCore = 8191;
+const maxCore = 8191;
 
-/** Runs thread `tid` on these cores only. Throws HostError (ESRCH: no such thread, EINVAL: no such core). */
+/** Restricts thread `tid` to these cores. Throws HostError (ESRCH: no such thread, EINVAL: no such core). */
 export function setAffinity(tid: number, cores: readonly number[]): void {
-  const mask = Buffer.alloc((Math.max(0, ...cores) >> 6) * 8 + 8); // whole 64-bit words, as the kernel wants it
+  const mask = Buffer.alloc((Math.max(0, ...cores) >> 6) * 8 + 8); // whole 64-bit words, as the kernel requires
   for (const core of cores) {
-    if (!Number.isInteger(core) || core < 0 || core > highestCore) {
+    if (!Number.isInteger(core) || core < 0 || core > maxCore) {
       throw new RangeError(`not a core number: ${core}`);
     }
     mask[core >> 3] = (mask[core >> 3] ?? 0) | (1 << (core & 7));
@@ -23,13 +23,13 @@ export function setAffinity(tid: number, cores: readonly number[]): void {
   );
 }
 
-/** Hard and soft limit alike. */
+/** Each is set as hard and as soft limit. */
 export interface ProcessLimits {
-  /** Bytes of a core dump. */
+  /** Maximum bytes of a core dump. */
   readonly core?: number;
-  /** CPU time used up; the process is killed then. */
+  /** CPU time; the process is killed when it has used it up. */
   readonly cpuSeconds?: number;
-  /** Bytes of the largest file it may write. */
+  /** Maximum bytes of a file that it writes. */
   readonly fileSize?: number;
   readonly openFiles?: number;
   /** Processes and threads of its user. */
@@ -37,8 +37,8 @@ export interface ProcessLimits {
 }
 
 /**
- * Limits a running process from outside; what is not named stays as it is. Throws HostError, with EPERM for a
- * process of another user unless we have CAP_SYS_RESOURCE, which root in a container may lack.
+ * Limits a running process; limits that are not named stay unchanged. Throws HostError, with EPERM for a process of
+ * another user without CAP_SYS_RESOURCE, which root in a container may lack.
  */
 export function limitProcess(pid: number, limits: ProcessLimits): void {
   for (const name of names) {
@@ -52,8 +52,8 @@ export function limitProcess(pid: number, limits: ProcessLimits): void {
 }
 
 /**
- * Runs `start` while what it starts begins with these limits. Works without any right, since it lowers just our own soft
- * limits, which children inherit, and raises them again; so a child may raise its own as well.
+ * Runs `start`; programs that it starts begin with these limits. Needs no privilege, since it only lowers this process's
+ * own soft limits, which children inherit, and raises them again; so a child may raise its own as well.
  */
 export function startLimited<T>(limits: ProcessLimits, start: () => T): T {
   const former = names.flatMap((name) => {
@@ -69,7 +69,7 @@ export function startLimited<T>(limits: ProcessLimits, start: () => T): T {
   }
 }
 
-/** Lowers our own soft limit, as far as it is not lower already; both limits as they were. */
+/** Lowers this process's own soft limit, unless it is lower already. Returns both limits as they were. */
 function lower(name: keyof ProcessLimits, limit: number): Buffer {
   const before = Buffer.alloc(16);
   must(`reading the limit ${name}`, 'prlimit', 0, resources[name], null, before);
@@ -83,8 +83,8 @@ function lower(name: keyof ProcessLimits, limit: number): Buffer {
 const dumpFilter = '/proc/self/coredump_filter';
 
 /**
- * Runs `start` while what it starts has nothing of its memory dumped, if it ever crashes: a handler of core dumps that
- * the kernel pipes them to gets them whatever the limit on core files is. Children inherit the filter.
+ * Runs `start`; a core dump of a program that it starts contains none of its memory. The limit on core files is not
+ * enough: a handler that the kernel pipes core dumps to gets them regardless. Children inherit the filter.
  */
 export function startUndumped<T>(start: () => T): T {
   let before: string;
@@ -105,10 +105,10 @@ const sysCloseRange = 436;
 const closeRangeCloseOnExec = 4;
 
 /**
- * Keeps programs started from now on from inheriting descriptors that this process was itself started with: whoever
- * started it may have left some open. Before Linux 5.11 it does nothing.
+ * Prevents programs started from now on from inheriting the descriptors that this process itself inherited: its parent
+ * may have left some open. Before Linux 5.11 it does nothing.
  */
 export function inheritNothing(): void {
-  const highest = 0xffff_ffff;
-  attempt('syscall4', sysCloseRange, 3, highest, closeRangeCloseOnExec, 0);
+  const lastFd = 0xffff_ffff;
+  attempt('syscall4', sysCloseRange, 3, lastFd, closeRangeCloseOnExec, 0);
 }

@@ -1,4 +1,4 @@
-/** Where a room reports a change it made to the host; one line each, values in fields. */
+/** Where rooms report changes to the host and to states; one line each, values in fields. */
 export interface Logger {
   trace(message: string, fields?: Readonly<Record<string, unknown>>): void;
   debug(message: string, fields?: Readonly<Record<string, unknown>>): void;

@@ -14,33 +14,33 @@ const atRecursive = 0x8000;
 const unmountDetach = 2;
 const unmountNoFollow = 8;
 
-/** What umount2 answers when nothing is mounted there. */
-const nothingThere = new Set(['EINVAL', 'ENOENT', 'ENOTDIR']);
+/** The errors of umount2 when nothing is mounted there. */
+const notMounted = new Set(['EINVAL', 'ENOENT', 'ENOTDIR']);
 
 export interface TmpfsOptions {
   readonly sizeBytes: number;
-  /** Of its root. */
+  /** Mode of its root directory. */
   readonly mode: number;
-  /** Directories, sockets and the root count as well. No bound but the kernel's when left out. */
+  /** Directories, sockets and the root count as well. Without it only the kernel's limit applies. */
   readonly maxFiles?: number;
 }
 
 /**
- * An empty file system in memory: nosuid, nodev, noexec, and never swapped out where the kernel can promise that (Linux
- * 6.4). Throws HostError.
+ * Mounts an empty file system in memory: nosuid, nodev, noexec, and never swapped out where the kernel supports that
+ * (Linux 6.4). Throws HostError.
  */
 export function mountTmpfs(target: string, { sizeBytes, mode, maxFiles }: TmpfsOptions): void {
   const files = maxFiles === undefined ? '' : `,nr_inodes=${maxFiles}`;
   const data = `size=${sizeBytes},mode=${mode.toString(8)}${files}`;
   const mount = ['mount', 'tmpfs', target, 'tmpfs', noSetuid | noDevices | noExec] as const;
   const { errno } = attempt(...mount, `${data},noswap`);
-  // An option that it does not know, or that it does not take in a user namespace.
+  // The kernel does not know the option, or refuses it in a user namespace.
   if (errno === 'EINVAL' || errno === 'EPERM')
     must(`mounting a tmpfs on ${target}`, ...mount, data);
   else if (errno !== undefined) throw libcError(`mounting a tmpfs on ${target}`, errno);
 }
 
-/** Shows the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError. */
+/** Mounts the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError. */
 export function bindMountReadOnly(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
   // A bind takes the flags of its source; only a remount of the bind itself can add some.
@@ -52,20 +52,20 @@ export function bindMountReadOnly(source: string, target: string): void {
 }
 
 /**
- * Takes away what is mounted on `target`, at once even when in use; of several mounts the uppermost one. Whether there
- * was one. Throws HostError.
+ * Unmounts `target`, at once even when in use; of several mounts the uppermost one. Returns whether there was one.
+ * Throws HostError.
  */
 export function unmount(target: string): boolean {
   const { errno } = attempt('umount2', target, unmountDetach | unmountNoFollow);
   if (errno === undefined) return true;
-  if (nothingThere.has(errno)) return false;
+  if (notMounted.has(errno)) return false;
   throw libcError(`unmounting ${target}`, errno);
 }
 
-/** Keeps what is mounted on `target` and below it from now on to this namespace. Throws HostError. */
+/** Mounts made on and below `target` from now on stay in this namespace. Throws HostError. */
 export function makePrivate(target: string): void {
   must(
-    `keeping the mounts of ${target} apart`,
+    `making the mounts of ${target} private`,
     'mount',
     null,
     target,
@@ -75,12 +75,12 @@ export function makePrivate(target: string): void {
   );
 }
 
-/** Shows the file `source` at `target` as it is. Throws HostError. */
+/** Mounts the file `source` at `target`, with the flags of its source. Throws HostError. */
 export function bindMount(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
 }
 
-/** Shows the directory `source` at `target` with all that is mounted below it, as it is. Throws HostError. */
+/** Mounts the directory `source` at `target` with all mounts below it, with the flags of their sources. Throws HostError. */
 export function bindTree(source: string, target: string): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind | recursive, null);
 }

@@ -11,8 +11,8 @@ export type NativeName = 'koffi' | 'netlink';
 const loaded = new Map<NativeName, unknown>();
 
 /**
- * What the native part of a package exports. Run from sources it comes out of node_modules; inside a single executable
- * it is the asset `<name>.node`. Loaded on the first call. Throws HostError.
+ * The exports of a package's native part. From sources it is loaded out of node_modules, inside a single executable out
+ * of the asset `<name>.node`, on the first call. Throws HostError.
  */
 export function loadNative(name: NativeName): unknown {
   if (!loaded.has(name)) loaded.set(name, isSea() ? loadAsset(name) : loadInstalled(name));
@@ -44,8 +44,8 @@ function loadAsset(name: NativeName): unknown {
 }
 
 /**
- * Loads an addon from its bytes. The dynamic linker wants a file that it may map executable, so each directory is tried
- * until one is neither missing nor read-only nor mounted noexec; the file is gone again before this returns.
+ * Loads an addon from its bytes. The dynamic linker needs a file that it may map executable, so each directory is tried
+ * until one is neither missing nor read-only nor mounted noexec; the file is removed before this returns.
  */
 export function loadBytes(
   name: string,
@@ -67,7 +67,7 @@ export function loadBytes(
 }
 
 function loadFrom(parent: string, name: string, bytes: Uint8Array): unknown {
-  // mkdtemp makes the directory 0700 with a name nobody can foresee, so nobody can plant a file in it.
+  // mkdtemp makes the directory 0700 with an unpredictable name, so no other user can plant a file in it.
   const directory = mkdtempSync(join(parent, 'nomad-driver-qmp-'));
   try {
     const path = join(directory, `${name}.node`);

@@ -7,17 +7,17 @@ const cloneNewIpc = 0x08000000;
 const cloneNewNet = 0x40000000;
 
 /**
- * Runs `run` with the main thread inside the network namespace at `path` (e.g. /run/netns/x) and returns its answer.
- * Only what it does synchronously happens there, as `elsewhere` says. Throws HostError.
+ * Runs `run` with the main thread inside the network namespace at `path` (e.g. /run/netns/x) and returns its result.
+ * Only what it does synchronously happens there, as with `elsewhere`. Throws HostError.
  */
 export function withNetns<T>(path: string, run: () => T): T {
   return elsewhere(['net'], () => enter(path), run);
 }
 
 /**
- * Runs `run` with the main thread in a network and an IPC namespace that are new: no links but a loopback that is down,
- * no abstract socket, no shared memory and no queue of anybody else. What `run` spawns stays there, alone; they go with
- * it. For the rest as `withNetns`.
+ * Runs `run` with the main thread in a new network and a new IPC namespace: no links but a loopback that is down, no
+ * abstract sockets, shared memory or message queues of other processes. What `run` spawns stays there; the namespaces
+ * end with it. Otherwise as `withNetns`.
  */
 export function inEmptyNamespaces<T>(run: () => T): T {
   const what = 'making namespaces for network and IPC';

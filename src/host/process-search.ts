@@ -5,9 +5,9 @@ import { attempt } from './libc.ts';
 import { identify, type ProcessIdentity } from './process.ts';
 import { abortable, type Waiting, within } from './waiting.ts';
 
-/** A process that was found, with what the search saw of it. */
+/** A process that was found, with the user that it runs as. */
 export interface FoundProcess extends ProcessIdentity {
-  /** The user it runs as, whatever it did to hide that. */
+  /** From /proc/<pid>/status, which the process can't change. */
   readonly uid: number;
 }
 
@@ -16,7 +16,7 @@ export interface MarkedProcess extends FoundProcess {
 }
 
 const maxPid = 2 ** 22;
-const lookedAtOnce = 64;
+const concurrentReads = 64;
 
 /** All processes that run as this user, zombies left out. */
 export async function findByUser(uid: number, waiting: Waiting): Promise<readonly FoundProcess[]> {
@@ -29,8 +29,8 @@ const sysGetPriority = process.arch === 'arm64' ? 141 : 140;
 const prioUser = 2;
 
 /**
- * Whether the kernel knows of no process of that user. It looks through all of them in microseconds (getpriority(2)),
- * where /proc takes a tenth of a millisecond for each.
+ * Whether no process of that user exists. The kernel searches all of them in microseconds (getpriority(2)), where /proc
+ * takes a tenth of a millisecond for each.
  */
 function hasNone(uid: number): boolean {
   return attempt('syscall4', sysGetPriority, prioUser, uid, 0, 0).errno === 'ESRCH';
@@ -38,7 +38,7 @@ function hasNone(uid: number): boolean {
 
 /**
  * All processes but this one that have an argument with `mark` in it and run as one of these users, or as this
- * process's own. The memory of other users' processes is not looked at: reading it waits for as long as they like.
+ * process's own. The memory of other users' processes is not read: they can delay the read as long as they like.
  */
 export async function findByMark(
   mark: string,
@@ -52,7 +52,7 @@ export async function findByMark(
     const args = await argumentsOf(found, waiting);
     // Its pid may have passed to another process while its arguments were read.
     const same = identify(found.pid)?.startTicks === found.startTicks;
-    if (same && args.some((it) => it.includes(mark))) marked.push({ ...found, args });
+    if (same && args.some((argument) => argument.includes(mark))) marked.push({ ...found, args });
   }
   return marked;
 }
@@ -61,13 +61,13 @@ async function findByUsers(
   users: ReadonlySet<number>,
   { signal }: Waiting,
 ): Promise<readonly FoundProcess[]> {
-  const pids = (await readdir('/proc')).map(Number).filter((it) => it > 0 && it <= maxPid);
+  const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 0 && pid <= maxPid);
   const found: FoundProcess[] = [];
-  for (let at = 0; at < pids.length; at += lookedAtOnce) {
+  for (let at = 0; at < pids.length; at += concurrentReads) {
     signal.throwIfAborted();
-    const some = pids.slice(at, at + lookedAtOnce);
+    const some = pids.slice(at, at + concurrentReads);
     const looks = await Promise.all(some.map((pid) => look(pid, users)));
-    found.push(...looks.filter((it) => it !== undefined));
+    found.push(...looks.filter((process) => process !== undefined));
   }
   return found;
 }
@@ -85,23 +85,23 @@ async function look(pid: number, users: ReadonlySet<number>): Promise<FoundProce
 
 /**
  * The user in a /proc/<pid>/status: real, effective, saved and for files. undefined where they differ: a set-user-ID
- * program that another user started is not one of ours, and its memory is that user's to hold up.
+ * program that another user started is not the driver's, and that user can delay reads of its memory.
  */
 export function parseUser(status: string): number | undefined {
   const ids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(status)?.slice(1) ?? [];
   return new Set(ids).size === 1 ? Number(ids[0]) : undefined;
 }
 
-/** The arguments are there at once, or the page they are in waits for a file system that hangs. */
+/** The arguments are read at once, or the page that holds them waits for a file system that hangs. */
 const argumentsMs = 500;
 
-/** Reads that hang, by process: each keeps one of the four threads in which Node does all work on files. */
+/** Reads that hang, by process: each occupies one of the four threads in which Node does all work on files. */
 const hanging = new Set<string>();
-const mostHanging = 2;
+const maxHanging = 2;
 
 let lastRead: Promise<unknown> = Promise.resolve();
 
-/** One process at a time, so that not more of them than `mostHanging` can keep a thread. */
+/** One process at a time, so that at most `maxHanging` of them occupy a thread. */
 function argumentsOf(identity: ProcessIdentity, waiting: Waiting): Promise<readonly string[]> {
   const read = lastRead.then(() => {
     waiting.signal.throwIfAborted();
@@ -111,13 +111,13 @@ function argumentsOf(identity: ProcessIdentity, waiting: Waiting): Promise<reado
   return read;
 }
 
-/** Empty for a process that is gone, and for one whose memory can't be read: it is then not known by a mark. */
+/** Empty for a process that has ended, and for one whose memory can't be read: no mark is found in it. */
 async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<readonly string[]> {
   const key = `${pid} ${startTicks}`;
   if (hanging.has(key)) return [];
-  if (hanging.size >= mostHanging) {
-    const others = [...hanging].map((it) => it.split(' ')[0]).join(' and ');
-    throw new HostError(`looking for processes: the memory of ${others} can't be read`);
+  if (hanging.size >= maxHanging) {
+    const others = [...hanging].map((key) => key.split(' ')[0]).join(' and ');
+    throw new HostError(`searching processes: the memory of ${others} can't be read`);
   }
   const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   hanging.add(key);

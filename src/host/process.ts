@@ -4,10 +4,10 @@ import { errnoOf, HostError } from './error.ts';
 import { attempt, libcError } from './libc.ts';
 import { pause, type Waiting } from './waiting.ts';
 
-/** One process for ever: pids are used again, and start times count from boot. */
+/** Identifies one process permanently: pids are reused, and start times count from boot. */
 export interface ProcessIdentity {
   readonly pid: number;
-  /** /proc/<pid>/stat field 22, in clock ticks since boot; text, for it may pass 2^53. */
+  /** /proc/<pid>/stat field 22, in clock ticks since boot; text, because it may exceed 2^53. */
   readonly startTicks: string;
   readonly bootId: string;
 }
@@ -16,9 +16,9 @@ const sysPidfdSendSignal = 424;
 const sysPidfdOpen = 434;
 const sigkill = 9;
 const firstPollMs = 5;
-const longestPollMs = 100;
+const maxPollMs = 100;
 
-/** What of /proc/<pid>/stat matters here. */
+/** The fields of /proc/<pid>/stat that are used here. */
 export interface ProcessStat {
   readonly state: string;
   readonly threads: number;
@@ -33,13 +33,13 @@ export function parseStat(text: string): ProcessStat | undefined {
   return { state, threads, startTicks };
 }
 
-/** Who has this pid now; undefined when nobody has, or only a zombie. */
+/** The process that has this pid now; undefined when there is none, or only a zombie. */
 export function identify(pid: number): ProcessIdentity | undefined {
   const stat = readStat(pid);
   return stat === undefined || isDead(stat) ? undefined : identityOf(pid, stat);
 }
 
-/** The same, zombies included: right after a spawn, when the program may have ended already. */
+/** As `identify`, zombies included: right after a spawn the program may have ended already. */
 export function identifyChild(pid: number): ProcessIdentity | undefined {
   const stat = readStat(pid);
   return stat && identityOf(pid, stat);
@@ -53,15 +53,15 @@ function readStat(pid: number): ProcessStat | undefined {
   try {
     return parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
   } catch (error) {
-    // ESRCH: it went between open and read.
+    // ESRCH: it ended between open and read.
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;
     throw new HostError(`reading the state of process ${pid}`, { cause: error });
   }
 }
 
 /**
- * A zombie whose other threads are gone holds nothing any more, however late its parent reaps it. While one of them
- * still ends, files and memory are still in use although the first thread is already a zombie.
+ * A zombie whose other threads have ended holds no resources, however late its parent reaps it. While one of them is
+ * still ending, files and memory are in use although the first thread is a zombie already.
  */
 function isDead({ state, threads }: ProcessStat): boolean {
   return (state === 'Z' && threads <= 1) || state === 'X' || state === 'x';
@@ -69,24 +69,24 @@ function isDead({ state, threads }: ProcessStat): boolean {
 
 let cachedBootId: string | undefined;
 
-/** Names this boot of the host: a pid from another boot means nothing. */
+/** Identifies this boot of the host: a pid from another boot is meaningless. */
 export function bootId(): string {
   cachedBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
   return cachedBootId;
 }
 
-/** Whether exactly this process still runs: same boot, same start, not a zombie. */
+/** Whether this process still runs: same boot, same start, not a zombie. */
 export function isAlive(identity: ProcessIdentity): boolean {
   if (identity.bootId !== bootId()) return false;
   return identify(identity.pid)?.startTicks === identity.startTicks;
 }
 
 /**
- * Sends a signal to exactly this process, by number (0 only asks). false: it is gone, or its pid belongs to another one
- * now. The descriptor pins the pid before the identity is checked, so nothing can slip in between.
+ * Sends a signal, by number (0 only checks), to this process and no other. false: it has ended, and its pid may belong to
+ * another one. The descriptor pins the pid before the identity is checked, so the pid can't be reused in between.
  */
 export function pidfdSignal(identity: ProcessIdentity, signal: number): boolean {
-  if (identity.pid === process.pid) throw new RangeError('a process does not signal itself here');
+  if (identity.pid === process.pid) throw new RangeError('this process must not signal itself');
   const what = `sending signal ${signal} to process ${identity.pid}`;
   const opened = attempt('syscall4', sysPidfdOpen, identity.pid, 0, 0, 0);
   if (opened.errno === 'ESRCH' || opened.errno === 'EINVAL') return false;
@@ -104,12 +104,12 @@ export function pidfdSignal(identity: ProcessIdentity, signal: number): boolean 
 
 /** Resolves when this process is dead, reaped or not. Rejects with the signal's reason. */
 export async function waitGone(identity: ProcessIdentity, waiting: Waiting): Promise<void> {
-  for (let ms = firstPollMs; isAlive(identity); ms = Math.min(ms * 2, longestPollMs)) {
+  for (let ms = firstPollMs; isAlive(identity); ms = Math.min(ms * 2, maxPollMs)) {
     await pause(ms, waiting);
   }
 }
 
-/** SIGKILL, then waits until it is dead. Fine when it already is. */
+/** Sends SIGKILL, then waits until the process is dead. Does nothing when it already is. */
 export async function kill(identity: ProcessIdentity, waiting: Waiting): Promise<void> {
   pidfdSignal(identity, sigkill);
   await waitGone(identity, waiting);

@@ -14,7 +14,7 @@ const solSocket = 1;
 const soReuseAddress = 2;
 const soBroadcast = 6;
 const soBindToDevice = 25;
-const longestUnixPath = 107; // sun_path is 108 bytes with its NUL
+const maxUnixPathBytes = 107; // sun_path is 108 bytes with its NUL
 const backlog = 16;
 
 // TUNSETIFF and its flags, the same on x86-64 and arm64.
@@ -22,7 +22,7 @@ const tunSetInterface = 0x400454ca;
 const flagTap = 0x0002;
 const flagNoPacketInfo = 0x1000;
 const flagVnetHeader = 0x4000;
-const longestName = 15;
+const maxLinkNameBytes = 15;
 
 /**
  * A Unix stream socket that listens at `path`, mode 0600: connecting needs write permission on it. The path may have at
@@ -33,8 +33,8 @@ export function listenUnix(path: string): number {
   const fd = must('making a unix socket', 'socket', familyUnix, typeStream | typeCloexec, 0);
   try {
     must(`binding a socket to ${path}`, 'bind', fd, address, address.length);
-    // Nobody can connect before listen(), so there is no moment with the umask's mode. Setting the umask instead would
-    // reach into whatever the pool threads are making just now.
+    // No process can connect before listen(), so the umask's mode has no effect. Changing the umask instead would affect
+    // files that pool threads are making at the same time.
     chmodSync(path, 0o600);
     must(`listening on ${path}`, 'listen', fd, backlog);
     return fd;
@@ -45,7 +45,7 @@ export function listenUnix(path: string): number {
 }
 
 /**
- * A connection to the Unix stream socket that listens at `path`: for handing to a child, as Node's own sockets can't be.
+ * A connection to the Unix stream socket that listens at `path`, to pass to a child: Node's own sockets can't be passed.
  * Returns the descriptor, in blocking mode. Throws HostError.
  */
 export function connectUnix(path: string): number {
@@ -62,8 +62,8 @@ export function connectUnix(path: string): number {
 
 function unixAddress(path: string): Buffer {
   const name = Buffer.from(path);
-  if (name.length === 0 || name.length > longestUnixPath || name.includes(0)) {
-    throw new HostError(`a socket path has 1 to ${longestUnixPath} bytes: ${path}`, {
+  if (name.length === 0 || name.length > maxUnixPathBytes || name.includes(0)) {
+    throw new HostError(`a socket path has 1 to ${maxUnixPathBytes} bytes: ${path}`, {
       errno: 'ENAMETOOLONG',
     });
   }
@@ -74,16 +74,16 @@ function unixAddress(path: string): Buffer {
 }
 
 export interface UdpSocketOptions {
-  /** Only packets that come and go through this link. */
+  /** Restricts the socket to packets of this link. */
   readonly device?: string;
   /** IPv4 address to bind to, '0.0.0.0' for any. */
   readonly address: string;
   readonly port: number;
-  /** Whether sending to a broadcast address is wanted. */
+  /** Whether sending to a broadcast address is allowed. */
   readonly broadcast: boolean;
 }
 
-/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which takes it over. Throws HostError. */
+/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which then owns it. Throws HostError. */
 export function udpSocket(options: UdpSocketOptions): number {
   const { device, address, port, broadcast } = options;
   if (!isIPv4(address)) throw new HostError(`not an IPv4 address: ${address}`);
@@ -117,20 +117,20 @@ function setOption(fd: number, option: number, what: string): void {
 }
 
 /**
- * Makes a tap that lives as long as its descriptor (it is not persistent). `name` has at most 15 bytes and may hold %d
- * for a number of the kernel's choice; the name it got is returned. Needs CAP_NET_ADMIN.
+ * Makes a tap that lives as long as its descriptor (it is not persistent). `name` has at most 15 bytes and may contain
+ * %d for a number that the kernel chooses; the resulting name is returned. Needs CAP_NET_ADMIN.
  *
- * With `offload` frames carry a virtio header, which leaves checksums and the cutting into segments to others. In it the
- * sender also names two bytes of the frame to be filled in with a checksum of its choice, and the kernel does that when
- * the frame leaves through the receiver's tap: after all rules have seen it.
+ * With `offload` frames carry a virtio header, which leaves checksums and segmentation to the receiver. In it the sender
+ * also names two bytes of the frame to be filled in with a checksum that it controls, and the kernel fills them in when
+ * the frame leaves through the receiver's tap: after all rules have been applied.
  */
 export function openTap(
   name: string,
   { offload = false } = {},
 ): { readonly fd: number; readonly name: string } {
   const bytes = Buffer.from(name);
-  if (bytes.length === 0 || bytes.length > longestName || bytes.includes(0)) {
-    throw new HostError(`a link name has 1 to ${longestName} bytes: ${name}`);
+  if (bytes.length === 0 || bytes.length > maxLinkNameBytes || bytes.includes(0)) {
+    throw new HostError(`a link name has 1 to ${maxLinkNameBytes} bytes: ${name}`);
   }
   const fd = openPath('/dev/net/tun', constants.O_RDWR | constants.O_NONBLOCK);
   try {

@@ -11,15 +11,15 @@ const whenceHole = 4;
 const fallocateKeepSize = 1;
 const fallocatePunchHole = 2;
 
-/** What a file system answers that can't share blocks between these two files. */
+/** The errors of a file system that can't share blocks between these two files. */
 const cannotClone = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
-/** One at a time: each keeps one of the few threads that all work on files shares. */
+/** One at a time: each occupies one of the few threads that do all work on files. */
 const clones = new KeyedQueue();
 
 /**
  * Makes the destination share all blocks of the source: false where the file system can't. A million extents take 26 s,
- * so it is done aside; when the signal comes first, the kernel goes on by itself. Throws HostError.
+ * so it is done in a pool thread; when the signal aborts first, the kernel continues. Throws HostError.
  */
 export function ficlone(destFd: number, sourceFd: number, waiting: Waiting): Promise<boolean> {
   const clone = clones.run('', () => {
@@ -29,7 +29,7 @@ export function ficlone(destFd: number, sourceFd: number, waiting: Waiting): Pro
   return abortable(clone, waiting);
 }
 
-/** On descriptors of its own: those of the caller may be closed, and their numbers another file's, before it begins. */
+/** On descriptors of its own: those of the caller may be closed, and their numbers reused, before it begins. */
 async function cloneAside(destFd: number, sourceFd: number): Promise<boolean> {
   const dest = duplicate(destFd);
   const source = duplicate(sourceFd);
@@ -60,14 +60,14 @@ export function seekHole(fd: number, offset: number): number {
 }
 
 /**
- * Takes blocks for a range of a file, also beyond its end, which stays where it is: later writes there find room, however
- * full the file system is by then. Throws HostError, with ENOSPC where there is no room now.
+ * Allocates blocks for a range of a file, also beyond its end, without changing its size: later writes there succeed
+ * even when the file system is full by then. Throws HostError, with ENOSPC where there is no space now.
  */
 export function reserveSpace(fd: number, offset: number, length: number): void {
-  must(`reserving room in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
+  must(`reserving space in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
 }
 
-/** Gives the blocks of a range back to the file system; it reads as zeros afterwards. Throws HostError. */
+/** Returns the blocks of a range to the file system; it reads as zeros afterwards. Throws HostError. */
 export function punchHole(fd: number, offset: number, length: number): void {
   if (length === 0) return;
   const mode = fallocateKeepSize | fallocatePunchHole;

@@ -13,7 +13,7 @@ export interface Exit {
 
 export interface SpawnedProcess {
   readonly identity: ProcessIdentity;
-  /** Settles when the process ends, as long as this process lives. Never rejects. */
+  /** Settles when the process ends while this one is running. Never rejects. */
   readonly exit: Promise<Exit>;
 }
 
@@ -24,30 +24,30 @@ export interface SpawnOptions {
   /** The whole environment; empty when left out. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Changed before the program begins; supplementary groups are dropped with them. */
+  /** Set before the program begins; supplementary groups are dropped with it. */
   readonly uid?: number;
   readonly gid?: number;
 }
 
 /**
- * Starts a program that outlives this one: own session and process group, nothing of ours but the descriptors in
- * `stdio` (number n of the list becomes descriptor n there; ours stay open and are the caller's to close). O_NONBLOCK is
- * switched off on the open files that become 0, 1 and 2, for everyone who shares them. It leaves no core file. Resolves
- * once the program really runs; throws HostError naming it and the reason (ENOENT, EACCES).
+ * Starts a program that outlives this one: own session and process group, inheriting nothing but the descriptors in
+ * `stdio` (number n of the list becomes descriptor n there; the caller still has to close its own). O_NONBLOCK is cleared
+ * on the open files that become 0, 1 and 2, for every process that shares them. It leaves no core file. Resolves once
+ * the program runs; throws HostError naming it and the reason (ENOENT, EACCES).
  */
 export async function spawnDetached(
   options: SpawnOptions & {
     readonly stdio: readonly (number | 'ignore')[];
-    /** Network and IPC namespaces of its own, with nothing in them; descriptors from elsewhere work on there. */
+    /** New, empty network and IPC namespaces; descriptors from outside keep working there. */
     readonly alone?: boolean;
     /** Sees no file of the host but programs and libraries; a program that needs others fails. */
     readonly bareRoot?: boolean;
-    /** Soft limits; against a program that raises them again `limitProcess` helps. */
+    /** Soft limits, which the program may raise again; `limitProcess` sets hard ones. */
     readonly limits?: ProcessLimits;
   },
 ): Promise<SpawnedProcess> {
   inheritNothing();
-  // A core dump would hold a guest's memory.
+  // A core dump may contain secrets of the program.
   const limits = { core: 0, ...options.limits };
   const begin = (): ChildProcess => start(options, [...options.stdio]);
   // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
@@ -63,7 +63,7 @@ export async function spawnDetached(
   });
   await started(child, options.program);
   if (identity === undefined) {
-    throw new HostError(`${options.program} was started and is nowhere to be found`);
+    throw new HostError(`${options.program} was started, but its process was not found`);
   }
   return { identity, exit };
 }
@@ -83,7 +83,7 @@ function start(
       ...(gid !== undefined && { gid }),
     });
   } catch (error) {
-    // Some reasons (EPERM, E2BIG) are thrown, some (ENOENT) come as an event.
+    // Some failures (EPERM, E2BIG) are thrown, others (ENOENT) are emitted as an event.
     throw spawnError(program, error);
   }
 }
@@ -103,7 +103,7 @@ function spawnError(program: string, error: unknown): HostError {
 
 export interface RunOptions extends SpawnOptions {
   readonly stdin?: string | Uint8Array;
-  /** Of stdout and stderr each; more than that ends the program and is an error. 1 MiB when left out. */
+  /** Maximum for each of stdout and stderr; more kills the program and is an error. 1 MiB when left out. */
   readonly maxOutputBytes?: number;
 }
 
@@ -117,8 +117,8 @@ export interface RunResult {
 const mebibyte = 1 << 20;
 
 /**
- * Runs a program to its end and returns what it said; an exit code is an answer, not an error. When the signal aborts or
- * the output grows too long, the program and what it started in its group are killed. Throws HostError (did not
+ * Runs a program to its end and returns its output; an exit code is a result, not an error. When the signal aborts or
+ * the output exceeds its limit, the program and its process group are killed. Throws HostError (did not
  * start) or 'process' (was killed by us; the cause is the signal's reason).
  */
 export async function runProgram(options: RunOptions, waiting: Waiting): Promise<RunResult> {
@@ -142,10 +142,10 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
   waiting.signal.addEventListener('abort', onAbort, { once: true });
   if (waiting.signal.aborted) onAbort();
   const tooMuch = (): void =>
-    stop(new HostError(`${program} said more than ${maxOutputBytes} bytes`));
+    stop(new HostError(`${program} wrote more than ${maxOutputBytes} bytes`));
   const stdout = collect(child.stdout, maxOutputBytes, tooMuch);
   const stderr = collect(child.stderr, maxOutputBytes, tooMuch);
-  // A program may end without reading its input; that shows in its exit code.
+  // A program may end without reading its input; its exit code reports that.
   child.stdin?.on('error', () => undefined).end(options.stdin);
   const { code, signal } = await closed;
   waiting.signal.removeEventListener('abort', onAbort);
@@ -155,8 +155,8 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
 
 function stopped(program: string, { signal }: Waiting): HostError {
   const cause: unknown = signal.reason;
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new HostError(`${program} was stopped: ${why}`, { cause });
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new HostError(`${program} was stopped: ${reason}`, { cause });
 }
 
 function killGroup(child: ChildProcess): void {
@@ -164,7 +164,7 @@ function killGroup(child: ChildProcess): void {
   try {
     process.kill(-child.pid, 'SIGKILL');
   } catch {
-    // The group is gone; only a process that left it can still hold the pipes, and no output of it is wanted.
+    // The group has ended; only a process that left it can still hold the pipes, and its output is not needed.
   }
   child.stdout?.destroy();
   child.stderr?.destroy();

@@ -3,7 +3,7 @@ import { errnoOf, HostError, hostError } from './error.ts';
 import type { Logger } from './log.ts';
 import type { Waiting } from './waiting.ts';
 
-/** Performs the undoing of one step: fine when it was undone before, or its action never happened. */
+/** Undoes one step; does nothing when it was undone before, or its action never happened. */
 export type Undo<Step> = (step: Step, waiting: Waiting) => Promise<void>;
 
 export interface UndoFailure<Step> {
@@ -12,7 +12,7 @@ export interface UndoFailure<Step> {
 }
 
 export interface UndoLogOptions<Step> {
-  /** Reads a step back. Throws for what it does not know. */
+  /** Decodes a step. Throws for an unknown one. */
   readonly decode: (json: unknown) => Step;
   readonly log: Logger;
 }
@@ -20,10 +20,10 @@ export interface UndoLogOptions<Step> {
 const disposeMs = 30_000;
 
 /**
- * What must be undone on this host, written down before it is done: lines of JSON, `{"do": step}` and, once undone,
- * `{"done": number of the step}`, only ever appended. A line counts when it is whole, so being killed at any moment
- * leaves a readable log. Nothing is synced to the disk: a killed process loses none of its writes, and what a crash of
- * the whole host takes from the log (the last seconds) names links, rules and processes that the same crash took.
+ * The steps to undo on this host, each logged before it is performed: lines of JSON, `{"do": step}` and, once undone,
+ * `{"done": number of the step}`, which are only appended. Only a complete line counts, so a kill at any moment leaves a
+ * readable log. Nothing is synced to the disk: a killed process loses none of its writes, and the entries that a crash of
+ * the whole host loses (the last seconds) name links, rules and processes that ended with the same crash.
  */
 export class UndoLog<Step> implements AsyncDisposable {
   readonly #path: string;
@@ -31,9 +31,9 @@ export class UndoLog<Step> implements AsyncDisposable {
   readonly #log: Logger;
   readonly #pending: Map<number, Step>;
   #nextNumber: number;
-  /** Length of the whole lines. */
+  /** Length of the complete lines. */
   #bytes: number;
-  /** Whether part of a line follows them, which the next one must not be glued to. */
+  /** Whether an incomplete line follows them, which has to be cut off before the next one. */
   #torn: boolean;
   #tail: Promise<unknown> = Promise.resolve();
   #kept = false;
@@ -49,8 +49,8 @@ export class UndoLog<Step> implements AsyncDisposable {
   }
 
   /**
-   * Opens the log at `path`, making it (mode 0600) when missing. What an earlier process wrote is there as `steps`; a
-   * last line it was killed in the middle of does not count. Throws HostError for a file that is no such log.
+   * Opens the log at `path`, making it (mode 0600) when missing. What an earlier process wrote is in `steps`; an
+   * incomplete last line does not count. Throws HostError for a file that is not an undo log.
    */
   static async open<Step>(
     path: string,
@@ -79,13 +79,13 @@ export class UndoLog<Step> implements AsyncDisposable {
     return [...this.#pending.values()];
   }
 
-  /** Puts the step on disk, then acts. A step whose action failed stays: it may have got half-way. */
+  /** Writes the step to disk, then runs the action. The step of a failed action stays: part of it may have happened. */
   async perform<T>(step: Step, action: () => T | Promise<T>): Promise<T> {
     await this.note(step);
     return await action();
   }
 
-  /** Puts a step on disk whose action is done elsewhere. Throws HostError. */
+  /** Writes a step to disk whose action happens elsewhere. Throws HostError. */
   async note(step: Step): Promise<void> {
     await this.#inTurn(async () => {
       await this.#append({ do: step });
@@ -94,7 +94,7 @@ export class UndoLog<Step> implements AsyncDisposable {
     });
   }
 
-  /** From now on the end of the scope undoes nothing; someone else answers for the steps. */
+  /** From now on the end of the scope undoes nothing; the steps have another owner. */
   keep(): this {
     this.#kept = true;
     return this;
@@ -102,8 +102,8 @@ export class UndoLog<Step> implements AsyncDisposable {
 
   /**
    * Undoes everything, newest first. A step that fails is reported, stays in the log and does not stop the others. Once
-   * the signal aborts, the rest stays as well. On a disk that is full or read-only the log goes on naming steps that
-   * were undone, which another process then undoes again. Never throws.
+   * the signal aborts, the rest stays as well. On a full or read-only disk the log keeps naming steps that were
+   * undone, which another process then undoes again. Never throws.
    */
   async rollback(waiting: Waiting): Promise<{ readonly failed: readonly UndoFailure<Step>[] }> {
     return await this.#inTurn(async () => {
@@ -147,12 +147,12 @@ export class UndoLog<Step> implements AsyncDisposable {
   }
 
   async #append(entry: { readonly do: Step } | { readonly done: number }): Promise<void> {
-    // Not created anew: undoing a step may have removed the directory and the log with it, which is as good as done.
+    // Not created again: undoing a step may have removed the directory and the log with it, which completes it as well.
     const line = Buffer.from(`${JSON.stringify(entry)}\n`);
     try {
       await using file = await open(this.#path, constants.O_WRONLY | constants.O_APPEND);
       if (this.#torn) await file.truncate(this.#bytes);
-      // A full disk may take half a line.
+      // A full disk may accept half a line.
       this.#torn = true;
       await file.writeFile(line);
       this.#torn = false;
@@ -173,7 +173,7 @@ export class UndoLog<Step> implements AsyncDisposable {
   }
 }
 
-/** What a log says without opening it for work: for looking around. Missing is empty. Throws HostError. */
+/** The pending steps of a log, without opening it for changes. Missing is empty. Throws HostError. */
 export async function readUndoLog<Step>(
   path: string,
   decode: (json: unknown) => Step,
@@ -196,12 +196,12 @@ async function readLog<Step>(
 interface Content<Step> {
   readonly pending: Map<number, Step>;
   readonly nextNumber: number;
-  /** Length of the whole lines. */
+  /** Length of the complete lines. */
   readonly bytes: number;
   readonly torn: boolean;
 }
 
-/** The steps of a log's bytes. A broken last line is what a killed writer leaves; anywhere else it is an error. */
+/** Decodes a log. A killed writer leaves a broken last line; anywhere else a broken line is an error. */
 function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content<Step> {
   const pending = new Map<number, Step>();
   let nextNumber = 0;

@@ -1,16 +1,16 @@
 import { setTimeout as sleepFor } from 'node:timers/promises';
 
-/** How long a caller is ready to wait. A deadline is a signal too: `AbortSignal.timeout(ms)`. */
+/** Until when a caller waits. A deadline is a signal too: `AbortSignal.timeout(ms)`. */
 export interface Waiting {
   readonly signal: AbortSignal;
 }
 
-/** The longest a timer can be; Node runs one that is longer at once. */
+/** Maximum of a timer; Node fires a longer one at once. */
 const maxTimerMs = 2 ** 31 - 1;
 
 /**
- * A deadline `ms` from now, or the end of another wait if that comes first. Where it is long, disposing of it gives back
- * what it holds. Not AbortSignal.any over AbortSignal.timeout: Node keeps both, and all that listens, until the time is up.
+ * A deadline `ms` from now, or the end of another wait if that comes first. Disposing of a long one releases its
+ * resources. Not AbortSignal.any over AbortSignal.timeout: Node keeps both, and all listeners, until the time is up.
  */
 export function within(ms: number, waiting?: Waiting): Waiting & Disposable {
   const deadline = new AbortController();
@@ -23,19 +23,19 @@ export function within(ms: number, waiting?: Waiting): Waiting & Disposable {
   };
 }
 
-/** Lets `ms` pass; rejects with the signal's reason as soon as it aborts. */
+/** Waits for `ms`; rejects with the signal's reason as soon as it aborts. */
 export async function pause(ms: number, waiting: Waiting): Promise<void> {
   waiting.signal.throwIfAborted();
   try {
     await sleepFor(ms, undefined, { signal: waiting.signal });
   } catch (error) {
-    // The timer's own AbortError hides why; a caller wants the reason its signal carries.
+    // The timer's own AbortError hides the reason that the caller's signal carries.
     waiting.signal.throwIfAborted();
     throw error;
   }
 }
 
-/** Lets `ms` pass, at most 24 days; false when the signal ended it early. Keeps no process alive. */
+/** Waits for `ms`, at most 24 days; false when the signal aborted first. Does not keep the process alive. */
 export async function slept(ms: number, { signal }: Waiting): Promise<boolean> {
   try {
     await sleepFor(Math.min(ms, maxTimerMs), undefined, { signal, ref: false });
@@ -45,7 +45,7 @@ export async function slept(ms: number, { signal }: Waiting): Promise<boolean> {
   }
 }
 
-/** The promise's outcome, or the signal's reason if that comes first. Nothing stays behind on the signal. */
+/** The promise's outcome, or the signal's reason if that comes first. No listener stays on the signal. */
 export async function abortable<T>(promise: Promise<T>, { signal }: Waiting): Promise<T> {
   // After an abort the promise has no other observer, and an unhandled rejection ends the process.
   promise.catch(() => {});

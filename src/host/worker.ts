@@ -3,9 +3,9 @@ import { type ResourceLimits, Worker } from 'node:worker_threads';
 import { errnoOf, HostError } from './error.ts';
 import type { Waiting } from './waiting.ts';
 
-/** A program for a thread of its own: it takes its workerData and answers once, on its parentPort. */
+/** A program for a thread of its own: it reads its workerData and answers once, on its parentPort. */
 export interface WorkerProgram {
-  /** Its file among the sources; not asked for inside the single executable, where files have no names. */
+  /** Its source file; not called inside the single executable, which has no files. */
   readonly url: () => URL;
   /** Its bundle inside the single executable. */
   readonly asset: string;
@@ -16,14 +16,14 @@ export interface WorkerLimits {
   readonly heapMiB: number;
 }
 
-/** What no thread of ours needs more of: its code, and what is young in its heap. */
+/** Limits for every worker: its code, the young part of its heap, and its stack. */
 const codeMiB = 16;
 const youngMiB = 8;
 const stackMiB = 4;
 
 /**
- * Runs a program on data that may take it any time and any memory, and gives its answer. The thread is there for this
- * one question and is ended in the middle of whatever it does. HostError `worker-limit` where it passes its limits; rejects
+ * Runs a program on data that may take any time and memory, and returns its answer. The thread is used once and is
+ * terminated at any point of its work. Throws HostError `worker-limit` where it passes its limits; rejects
  * with the signal's reason.
  */
 export async function askWorker(
