@@ -1,6 +1,6 @@
 import { globSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { PhaseError, phase, run, runNodeTests, type Totals } from './phases.ts';
+import { PhaseError, phase, run, runNodeTests, type Selection, type Totals } from './phases.ts';
 
 const root = resolve(import.meta.dirname, '..');
 
@@ -13,7 +13,7 @@ export function fastTests(): string[] {
 }
 
 /** Everything that can be judged within a minute, cheapest first. */
-export async function check(): Promise<Totals> {
+export async function check(selection: Selection = {}): Promise<Totals> {
   await phase('format', () => run('biome', ['format', '.'], { cwd: root }));
   await phase('lint', () =>
     run('biome', ['check', '--formatter-enabled=false', '.'], { cwd: root }),
@@ -25,7 +25,7 @@ export async function check(): Promise<Totals> {
   await phase('unused code', () => run('knip', [], { cwd: root }));
   const files = fastTests().map((path) => join(root, path));
   return await phase('fast tests', () =>
-    runNodeTests({ files, concurrency: 3, limitSeconds: { file: 60, all: 240 } }),
+    runNodeTests({ files, concurrency: 3, limitSeconds: { file: 60, all: 240 }, selection }),
   );
 }
 

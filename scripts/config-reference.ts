@@ -1,10 +1,8 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pluginSchema } from '../src/plugin/agent/config.ts';
 import type { AttrField, Field, Fields } from '../src/plugin/hcl/schema.ts';
 import { taskSchema } from '../src/plugin/job/task.ts';
-
-// npm run docs    writes docs/configuration.md from the schemas that Nomad gets
 
 export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/configuration.md');
 
@@ -12,7 +10,7 @@ export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/conf
 export function renderReference(): string {
   return `${[
     '# Configuration',
-    '<!-- Written by scripts/config-reference.ts. Edit src/plugin/agent, src/plugin/job or that script instead. -->',
+    '<!-- Written by npm run docs. Edit src/plugin/agent, src/plugin/job or scripts/config-reference.ts instead. -->',
     agentHead,
     exampleOf('plugin "nomad-driver-qmp"', pluginSchema),
     ...sections(pluginSchema, ''),
@@ -118,14 +116,10 @@ function exampleOfField(
   return [`${o.indent}${key} {`, ...exampleLines(field.fields, `${o.indent}  `), `${o.indent}}`];
 }
 
-if (import.meta.main) {
-  const text = renderReference();
-  let before = '';
-  try {
-    before = readFileSync(referencePath, 'utf8');
-  } catch {
-    // Not written yet.
-  }
-  if (before !== text) writeFileSync(referencePath, text);
-  console.log(`${referencePath}: ${before === text ? 'was current' : 'written'}`);
+/** Returns the path of the file. */
+export function writeConfigurationReference(): string {
+  writeFileSync(referencePath, renderReference());
+  return referencePath;
 }
+
+if (import.meta.main) console.log(writeConfigurationReference());

@@ -1,7 +1,7 @@
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-// node scripts/conformance.ts          writes docs/conformance.md
+// npm run docs                         writes docs/conformance.md
 // node scripts/conformance.ts --list   one line per item that no test names
 
 const root = resolve(import.meta.dirname, '..');
@@ -134,7 +134,7 @@ export function formatConformance(): string {
 function intro(proven: number, all: number): string {
   return `# Conformance
 
-Made by \`node scripts/conformance.ts\` from the titles of the tests and from \`scripts/conformance/*.txt\`; do not edit.
+Made by \`npm run docs\` from the titles of the tests and from \`scripts/conformance/*.txt\`; do not edit.
 ${proven} of ${all} items are named by at least one test. "not yet" says why, where no test names an item.
 
 The second column says where an item comes from: S the first public nomad-driver-virt, M its later releases, F a defect
@@ -167,6 +167,12 @@ function cell(text: string): string {
   return text.replaceAll('|', '\\|').replaceAll('<8hex>', '&lt;8hex&gt;');
 }
 
+/** Returns the path of the file. */
+export function writeConformance(): string {
+  writeFileSync(conformancePath, formatConformance());
+  return conformancePath;
+}
+
 if (import.meta.main) {
   if (process.argv.includes('--list')) {
     const tests = namedTests();
@@ -175,7 +181,6 @@ if (import.meta.main) {
       console.log(`${item.id} ${item.marks.join('')} ${item.text} -> ${item.excuse ?? '???'}`);
     }
   } else {
-    writeFileSync(conformancePath, formatConformance());
-    console.log(conformancePath);
+    console.log(writeConformance());
   }
 }

@@ -17,7 +17,7 @@ export interface NomadTests {
   readonly plugin: string;
   /** What puts the tests into namespaces of their own; building needs the network and stays outside. */
   readonly wrapper: readonly string[];
-  /** Regular expression of the tests to run, as go test takes it. */
+  /** Regular expression of the tests to run, in the form of go test. */
   readonly only: string;
 }
 

@@ -1,5 +1,5 @@
 import { globSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
 import { check } from './check.ts';
@@ -13,23 +13,26 @@ import {
   PhaseError,
   phase,
   runNodeTests,
+  type Selection,
   type Totals,
 } from './phases.ts';
 import { hasGo } from './setup/nomad-agent.ts';
 
-// npm test                                everything
-// npm test -- root boot                   some of: check guests root boot nomad
-// npm test -- --only Restart nomad        Go tests whose name matches
+// npm test                                         everything
+// npm test -- root boot                            some of: check guests root boot nomad
+// npm test -- --only Restart boot nomad            tests whose name matches
+// npm test -- test/vm/plan.test.ts                 one file, or several
+// npm test -- --update test/vm/plan.test.ts        with its snapshots written anew
 
 const root = resolve(import.meta.dirname, '..');
 const isRoot = process.getuid?.() === 0;
 const wrapper = isRoot ? [join(root, 'scripts/isolated.sh')] : [];
 
-const phases: Readonly<Record<string, (only: string) => Promise<Totals>>> = {
+const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>> = {
   check,
   guests,
-  root: () => nodeTests('root'),
-  boot: () => nodeTests('boot'),
+  root: (selection) => isolatedTests('root', selection),
+  boot: (selection) => isolatedTests('boot', selection),
   nomad,
 };
 
@@ -48,14 +51,34 @@ async function guests(): Promise<Totals> {
   return nothing;
 }
 
-async function nodeTests(kind: string): Promise<Totals> {
+async function isolatedTests(kind: string, selection: Selection): Promise<Totals> {
   const files = globSync(`test/${kind}/**/*.test.ts`, { cwd: root }).toSorted();
   return await phase(`${kind} tests`, () =>
-    runNodeTests({ files, concurrency: 2, limitSeconds: { file: 300, all: 1200 }, wrapper }),
+    runNodeTests({
+      files,
+      concurrency: 2,
+      limitSeconds: { file: 300, all: 1200 },
+      wrapper,
+      selection,
+    }),
   );
 }
 
-async function nomad(only: string): Promise<Totals> {
+/** One file, in the namespaces that its folder's tests run in. */
+async function fileTests(file: string, selection: Selection): Promise<Totals> {
+  const isIsolated = /^test\/(root|boot)\//.test(relative(root, resolve(file)));
+  return await phase(file, () =>
+    runNodeTests({
+      files: [file],
+      concurrency: 1,
+      limitSeconds: { file: 300, all: 300 },
+      wrapper: isIsolated ? wrapper : [],
+      selection,
+    }),
+  );
+}
+
+async function nomad({ only = '.' }: Selection): Promise<Totals> {
   const why = hasGo() ? (isRoot ? undefined : 'they need root') : 'there is no go on PATH';
   if (why !== undefined) {
     if (process.env.CI) throw new PhaseError(`CI must run the Nomad tests: ${why}`);
@@ -66,28 +89,42 @@ async function nomad(only: string): Promise<Totals> {
   return await runNomadTests({ plugin, wrapper, only });
 }
 
+function isFile(name: string): boolean {
+  return name.endsWith('.test.ts');
+}
+
+async function runPart(name: string, selection: Selection): Promise<Totals> {
+  if (isFile(name)) return await fileTests(name, selection);
+  const part = Object.hasOwn(phases, name) ? phases[name] : undefined;
+  if (part === undefined) {
+    const parts = Object.keys(phases).join(', ');
+    throw new PhaseError(`is neither a file *.test.ts nor a part of the tests: ${parts}`);
+  }
+  return await part(selection);
+}
+
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { only: { type: 'string', default: '.' } },
+  options: { only: { type: 'string' }, update: { type: 'boolean', default: false } },
 });
 const wanted = positionals.length > 0 ? positionals : Object.keys(phases);
 const begin = performance.now();
-const before = hostState();
+// A file is run while its author works on the host, which changes for other reasons.
+const before = wanted.some(isFile) ? undefined : hostState();
 const failures: string[] = [];
 let totals = nothing;
 for (const name of wanted) {
   try {
-    const part = phases[name];
-    if (part === undefined) throw new PhaseError(`no such part of the tests: ${name}`);
-    totals = add(totals, await part(values.only));
+    totals = add(totals, await runPart(name, values));
   } catch (error) {
     failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     if (error instanceof PhaseError) totals = add(totals, error.totals);
   }
 }
-failures.push(
-  ...describeChange(before, hostState()).map((line) => `the host has changed: ${line}`),
-);
+if (before !== undefined) {
+  const changes = describeChange(before, hostState());
+  failures.push(...changes.map((line) => `the host has changed: ${line}`));
+}
 
 console.log(
   `\n=== all of ${wanted.join(', ')} in ${((performance.now() - begin) / 1000).toFixed(0)} s`,

@@ -33,6 +33,15 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     error: ['gen'],
     gen: [],
   },
+  net: {
+    'networks.ts': ['build', 'dhcp', 'rules', 'links', 'store', 'model'],
+    build: ['dhcp', 'rules', 'links', 'store', 'model'],
+    dhcp: ['links', 'store', 'model'],
+    rules: ['store', 'model'],
+    links: ['store', 'model'],
+    store: ['model'],
+    model: [],
+  },
 };
 
 /** Packages that only the named places may import (rule 18). */

@@ -21,7 +21,7 @@ function number({ id }: Item): number {
   return Number(id.replace(/^\D+/, ''));
 }
 
-test('docs/conformance.md says what the tests say; node scripts/conformance.ts writes it', () => {
+test('docs/conformance.md is what the titles of the tests give; npm run docs writes it', () => {
   assert.equal(readFileSync(conformancePath, 'utf8'), formatConformance());
 });
 
