@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import { NetError } from '#net';
+import { NetError } from '../../src/net/model/error.ts';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';

@@ -3,15 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closeFd, findProgram, type Logger, UndoLog } from '#host';
-import {
-  type AttachedNic,
-  decodeNetUndo,
-  type NetUndo,
-  Networks,
-  type NicRecord,
-  type NicRequest,
-} from '#net';
+import { type AttachedNic, decodeNetUndo, type NetUndo, Networks } from '#net';
 import type { ManagedNetwork } from '#spec';
+import type { NicRecord, NicRequest } from '../../src/net/model/nic.ts';
 import { command } from './netns.ts';
 
 export const virbr0: ManagedNetwork = {
