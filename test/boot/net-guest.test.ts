@@ -92,7 +92,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
       await answer(() => askFromHost('tcp', nic.address?.ip ?? '', 80), /hello from/);
       assert.match(
         host.lines.join('\n'),
-        /DHCP answer .*"vm":"web","question":"request","answer":"ack"/,
+        /DHCP reply .*"vm":"web","query":"request","reply":"ack"/,
       );
     } finally {
       await kill(machine.identity, waiting());

@@ -163,7 +163,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
 
   test("no guest asks in another's name, which would make the server take that one's lease", async () => {
     await inTwos(async (host, web, peer) => {
-      const answers = () => host.lines.filter((line) => line.startsWith('DHCP answer'));
+      const answers = () => host.lines.filter((line) => line.startsWith('DHCP reply'));
       const ask = async (about: string): Promise<void> => {
         const payload = dhcpQuestion({ type: 'request', mac: about, wanted: '192.168.122.250' });
         for (const [from, to] of [
@@ -178,14 +178,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
       await ask(peer.mac);
       assert.deepEqual(answers(), []);
       await ask(web.mac);
-      assert.match(answers().join('\n'), /"vm":"web","question":"request","answer":"nak"/);
+      assert.match(answers().join('\n'), /"vm":"web","query":"request","reply":"nak"/);
     });
   });
 
   test('a guest that asks without end is heard now and then, and its neighbour at once', async () => {
     await inTwos(async (host, web, peer) => {
       const answers = (vm: string) =>
-        host.lines.filter((line) => line.includes(`"vm":"${vm}"`) && line.startsWith('DHCP answer'))
+        host.lines.filter((line) => line.includes(`"vm":"${vm}"`) && line.startsWith('DHCP reply'))
           .length;
       const ask = ({ tapFd, mac }: TestNic): void => {
         const payload = dhcpQuestion({ type: 'discover', mac });

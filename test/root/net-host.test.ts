@@ -55,7 +55,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
         await assert.rejects(host.attach('web', { ports: [port(hostIp)] }), {
           code: 'host',
           recoverable: true,
-          message: `VM web: port ssh on ${hostIp || '*'}:2222 can't be mapped: something on this host listens there already`,
+          message: `VM web: port ssh on ${hostIp || '*'}:2222 can't be mapped: a program of this host listens there already`,
         });
         assert.deepEqual(await leftovers(), nothing);
       }

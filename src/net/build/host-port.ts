@@ -3,9 +3,8 @@ import { createServer } from 'node:net';
 import type { PortSpec } from '#spec';
 
 /**
- * Whether something on this host has the port already, over TCP or UDP: a published port would take it away. Ports that
- * are published are no sockets, so other VMs' don't show here. A socket that only happens to send from the port counts
- * as well, for as long as it is there.
+ * Whether a program of this host has the port, over TCP or UDP: publishing it would take it away. Published ports are
+ * no sockets, so other VMs' do not show here. A socket that sends from the port counts as well while it exists.
  */
 export async function isListenedOn(port: Pick<PortSpec, 'hostIp' | 'hostPort'>): Promise<boolean> {
   const address = port.hostIp === '' ? '0.0.0.0' : port.hostIp;
@@ -13,15 +12,15 @@ export async function isListenedOn(port: Pick<PortSpec, 'hostIp' | 'hostPort'>):
     tryTcp(address, port.hostPort),
     tryUdp(address, port.hostPort),
   ]);
-  // Anything else says nothing about the port. Above all EADDRNOTAVAIL: the address may be one that this host only
-  // routes to guests, or gets when it becomes the master of a pair.
+  // Other errors do not concern the port. In particular EADDRNOTAVAIL: the host may only route the address to guests, or
+  // get it when it becomes the master of a pair.
   return outcomes.includes('EADDRINUSE');
 }
 
 /** The name of the error, or undefined when binding worked. */
 function tryTcp(address: string, port: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
-  const server = createServer((stranger) => stranger.destroy());
+  const server = createServer((client) => client.destroy());
   server.once('error', (error) => resolve(codeOf(error)));
   server.listen({ host: address, port, exclusive: true }, () =>
     server.close(() => resolve(undefined)),

@@ -6,8 +6,8 @@ import type { Claim } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 
 /**
- * An address for a NIC: the one it has, else the first free one from a place that its name decides, so that the same
- * VM tends to get the same address again. `avoid` are addresses somebody else was seen to use.
+ * An address for a NIC: the one it has, else the first free one after a place given by the VM's name, so that a VM tends
+ * to get the same address again. `avoid` are addresses that other machines were seen to use.
  */
 export function planAddress(
   request: NicRequest,

@@ -3,7 +3,7 @@ import { NetError } from '../model/error.ts';
 import type { NicRequest } from '../model/nic.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 
-/** Refuses ports that can't be mapped whoever else is there. */
+/** Refuses ports that can't be mapped on any host. */
 export function checkPorts({ vm, bridge, ports }: NicRequest): void {
   for (const [at, port] of ports.entries()) {
     const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
@@ -11,7 +11,7 @@ export function checkPorts({ vm, bridge, ports }: NicRequest): void {
       throw refusal(`${what}: bridge ${bridge} has IPv4 only`);
     }
     if (ports.slice(0, at).some((other) => overlaps(port, other))) {
-      throw refusal(`${what}: asked for twice`);
+      throw refusal(`${what}: requested twice`);
     }
   }
 }
@@ -20,14 +20,14 @@ function refusal(message: string): NetError {
   return new NetError('job', message);
 }
 
-/** Another NIC that has one of the ports wanted. */
+/** Another NIC that has one of the requested ports. */
 export interface PortConflict {
   readonly bridge: string;
   readonly claim: Claim;
   readonly port: PortSpec;
 }
 
-/** Every other NIC, in whichever network, that has a port which this request wants. */
+/** Every other NIC, in any network, that has a port of this request. */
 export function findConflicts(
   request: NicRequest,
   networks: readonly NetworkInUse[],
@@ -50,7 +50,7 @@ export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
   return new NetError(
     'host',
-    `${what} can't be mapped: something on this host listens there already`,
+    `${what} can't be mapped: a program of this host listens there already`,
   );
 }
 

@@ -3,9 +3,9 @@ import type { Claim } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import type { DhcpLease, DhcpQuery, DhcpReply } from './message.ts';
 
-/** What every guest of a network is told alike. */
+/** The configuration that all guests of a network share. */
 export interface DhcpNetwork {
-  /** The host's address in it: the server's, and the guests' way out. */
+  /** The host's address in it: DHCP server and gateway. */
   readonly address: string;
   readonly prefix: number;
   readonly nameservers: readonly string[];
@@ -13,23 +13,23 @@ export interface DhcpNetwork {
 }
 
 const none = '0.0.0.0';
-// Ten years: a guest never has to ask again, so it never notices that the plugin was restarted or is away.
+// Ten years: a guest never has to renew, so it is not affected while no plugin runs.
 const leaseSeconds = 10 * 365 * 24 * 3600;
 
 /**
- * The answer to a client whose MAC address has that claim; undefined when there is nothing to say. Nothing is
- * remembered: the claim decides, so that two processes answering the same question say the same.
+ * The reply to a client whose MAC address has that claim; undefined for none. It depends on nothing but the arguments, so
+ * two processes send the same reply.
  */
 export function answer(
   query: DhcpQuery,
   claim: Claim,
   network: DhcpNetwork,
 ): DhcpReply | undefined {
-  // Relayed questions come from another network, and are not for us.
+  // Relayed queries come from another network.
   if (query.relayAddress !== none) return undefined;
-  // The client has decided for another server.
+  // The client has selected another server.
   if (query.serverId !== undefined && query.serverId !== network.address) return undefined;
-  // An answer goes to the address that the client has: to no other than its own (RFC 2131, 4.1).
+  // The reply is sent to the address that the client claims to have, which must be its own (RFC 2131, 4.1).
   const { clientAddress } = query;
   if (clientAddress !== none && clientAddress !== claim.ip) {
     return query.type === 'request' ? refuse(query, network) : undefined;
@@ -54,7 +54,7 @@ export function answer(
   }
 }
 
-/** A client that renews has the address already and asks from it (RFC 2131, 4.3.2). */
+/** A client that renews has the address and sends from it (RFC 2131, 4.3.2). */
 function wantedAddress(query: DhcpQuery): string {
   return query.requestedAddress ?? query.clientAddress;
 }
@@ -88,7 +88,7 @@ function refuse(query: DhcpQuery, network: DhcpNetwork): DhcpReply {
   return {
     ...common(query, network),
     type: 'nak',
-    // A client that is told no may not use its address, and hears broadcasts only.
+    // A refused client may not use its address and receives broadcasts only.
     broadcast: true,
     clientAddress: none,
     yourAddress: none,

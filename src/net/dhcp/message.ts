@@ -1,4 +1,4 @@
-/** DHCP for IPv4 as bytes (RFC 2131, options RFC 2132): what a client says and what a server answers. */
+/** DHCP for IPv4 as bytes (RFC 2131, options RFC 2132): messages of clients and replies of a server. */
 
 export type DhcpType =
   | 'discover'
@@ -84,13 +84,13 @@ const bootRequest = 1;
 const bootReply = 2;
 const broadcastFlag = 0x8000;
 // BOOTP's size: some old clients drop anything shorter.
-const smallestReply = 300;
-const largestQuery = 1500;
+const minReplyBytes = 300;
+const maxQueryBytes = 1500;
 
 /** undefined for anything that isn't a well-formed DHCP message from an Ethernet client. */
 export function decodeQuery(datagram: Uint8Array): DhcpQuery | undefined {
   const bytes = Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
-  if (bytes.length < fixedBytes || bytes.length > largestQuery) return undefined;
+  if (bytes.length < fixedBytes || bytes.length > maxQueryBytes) return undefined;
   if (bytes[0] !== bootRequest || bytes[1] !== ethernet || bytes[2] !== 6) return undefined;
   if (bytes.readUInt32BE(cookieAt) !== cookie) return undefined;
   const options = decodeOptions(bytes.subarray(fixedBytes));
@@ -151,7 +151,7 @@ export function encodeReply(reply: DhcpReply): Buffer {
     encodeOption(option.clientId, reply.clientId),
     Buffer.of(option.end),
   ]);
-  return Buffer.concat([bytes, Buffer.alloc(Math.max(0, smallestReply - bytes.length))]);
+  return Buffer.concat([bytes, Buffer.alloc(Math.max(0, minReplyBytes - bytes.length))]);
 }
 
 function encodeLease(lease: DhcpLease): Buffer[] {

@@ -6,7 +6,7 @@ import { DhcpServer, dhcpSockets } from './server.ts';
 
 interface Responder {
   readonly server: DhcpServer;
-  /** A bridge that was made again is another link: a socket tied to the old one hears nothing. */
+  /** A bridge that was made again is another link: a socket bound to the old one receives nothing. */
   readonly linkIndex: number;
 }
 
@@ -21,7 +21,7 @@ export class Responders implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Has one running for the bridge. Guests get their address from the seed too, so not having one is not an error. */
+  /** Ensures that one runs for the bridge. A failure is only logged, since guests have their address from the seed, too. */
   async ensure(
     { bridge, address, prefix, nameservers }: ResolvedNetwork,
     { link, owned }: ReadyBridge,

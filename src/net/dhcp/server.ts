@@ -9,7 +9,7 @@ import { decodeQuery, encodeReply } from './message.ts';
 export interface DhcpServerOptions {
   readonly bridge: string;
   readonly network: DhcpNetwork;
-  /** Who is in the network now. Asked at most once a second and after `forget`. */
+  /** The network's NICs. Called at most once a second, and again after `forget`. */
   readonly claims: () => Promise<readonly Claim[]>;
   readonly log: Logger;
 }
@@ -17,18 +17,18 @@ export interface DhcpServerOptions {
 const serverPort = 67;
 const clientPort = 68;
 const freshMs = 1000;
-// More at once than any number of honest guests asks for; what comes on top is dropped, and honest clients ask again.
-const mostInHand = 64;
+// More than guests send at once in normal operation. The rest is dropped, and clients retransmit.
+const maxPending = 64;
 
 /**
- * The DHCP responder of one bridge: answers those whose MAC address has a claim and is silent to everyone else. It
- * keeps no state, so a second one on the same bridge (a plugin that is going while the next one is there) does no harm.
+ * The DHCP responder of one bridge: it answers clients whose MAC address has a claim and ignores all others. It
+ * keeps no state, so two on the same bridge (an ending plugin and its successor) do not conflict.
  */
 export class DhcpServer implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #options: DhcpServerOptions;
   #known: { readonly byMac: ReadonlyMap<string, Claim>; readonly atMs: number } | undefined;
-  #inHand = 0;
+  #pending = 0;
   #closed = false;
   #failed = false;
 
@@ -52,13 +52,13 @@ export class DhcpServer implements AsyncDisposable {
       server.#failed = true;
       log.warn('DHCP socket failed', { bridge, error });
     });
-    // A responder alone is no reason for the plugin to stay.
+    // A responder alone does not keep the plugin alive.
     socket.unref();
     log.info('DHCP responder started', { bridge, address: options.network.address });
     return server;
   }
 
-  /** Whether its socket is of no use any more. */
+  /** Whether its socket has failed. */
   get failed(): boolean {
     return this.#failed;
   }
@@ -69,15 +69,15 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   async #receive(datagram: Uint8Array): Promise<void> {
-    if (this.#inHand >= mostInHand) return;
-    this.#inHand += 1;
+    if (this.#pending >= maxPending) return;
+    this.#pending += 1;
     try {
       await this.#reply(datagram);
     } catch (error) {
       const { bridge, log } = this.#options;
-      log.warn('answering a DHCP question failed', { bridge, error });
+      log.warn('answering a DHCP query failed', { bridge, error });
     } finally {
-      this.#inHand -= 1;
+      this.#pending -= 1;
     }
   }
 
@@ -88,12 +88,11 @@ export class DhcpServer implements AsyncDisposable {
     if (claim === undefined) return;
     const reply = answer(query, claim, this.#options.network);
     if (reply === undefined || this.#closed) return;
-    // Without a raw socket a client that has no address yet can't be sent to by its MAC address: it gets a broadcast,
-    // as RFC 2131, 4.1 allows.
+    // Sending by MAC address to a client that has no address yet needs a raw socket; RFC 2131, 4.1 allows a broadcast.
     const to = reply.clientAddress === '0.0.0.0' ? '255.255.255.255' : reply.clientAddress;
     await this.#send(encodeReply(reply), to);
     const { bridge, log } = this.#options;
-    log.debug('DHCP answer', { bridge, vm: claim.vm, question: query.type, answer: reply.type });
+    log.debug('DHCP reply', { bridge, vm: claim.vm, query: query.type, reply: reply.type });
   }
 
   #send(bytes: Uint8Array, to: string): Promise<void> {
@@ -136,7 +135,7 @@ async function bind(socket: Socket, bridge: string): Promise<void> {
   }
 }
 
-/** How many sockets of this network namespace, in whichever process, listen on the DHCP port; dnsmasq's is one. */
+/** How many sockets of any process in this network namespace have the DHCP port, dnsmasq's for example. */
 export function dhcpSockets(): number {
   const port = serverPort.toString(16).toUpperCase().padStart(4, '0');
   const lines = readFileSync('/proc/self/net/udp', 'utf8').split('\n').slice(1);

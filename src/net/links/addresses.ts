@@ -10,9 +10,9 @@ import {
 import { addressInAlias } from '../model/names.ts';
 
 /**
- * Addresses that are not free although no claim of ours says so: the host's own on whichever link, those of guests
- * whose VM another agent started on the same bridge, and those that somebody on it was seen to answer for, such as
- * guests of whoever made the bridge. Who is on the bridge and has never spoken with the host is not seen.
+ * Addresses that are in use without a claim of ours: the host's own on all links, those of other agents' VMs on the same
+ * bridge, and those of neighbours that answered there, such as other guests on a foreign bridge. A machine on the bridge
+ * that never communicated with the host is not found.
  */
 export async function addressesInUse(
   netlink: NetlinkSocket,
@@ -30,8 +30,8 @@ export async function addressesInUse(
 }
 
 /**
- * Forgets who answered for an address that is free again: the entry of a VM that is gone would stay for as long as
- * there are few of them (gc_thresh1), and its address would be avoided.
+ * Removes the neighbour entry of an address that is free again: the kernel keeps entries while there are few of them
+ * (gc_thresh1), and the address would be avoided.
  */
 export async function forgetNeighbour(
   netlink: NetlinkSocket,

@@ -10,7 +10,7 @@ export interface BridgeFound {
   readonly addresses: readonly { readonly address: string; readonly prefix: number }[];
 }
 
-/** `create` it, go on with `own` one, or use a `foreign` one as it is. */
+/** `create` it, continue with our `own` one, or use a `foreign` one unchanged. */
 export type BridgePlan = 'create' | 'own' | 'foreign';
 
 export function planBridge(network: ManagedNetwork, found: BridgeFound | undefined): BridgePlan {
@@ -37,8 +37,8 @@ export function planBridge(network: ManagedNetwork, found: BridgeFound | undefin
 }
 
 /**
- * Whether the driver made a bridge. Its MAC address is given in the very message that makes it and the alias only after
- * that: either tells, so that it is known as ours also when the process died between the two.
+ * Whether the driver made a bridge. Its MAC address is part of the message that creates it, and the alias is set after
+ * that: either one identifies it, so that it is ours also when the process died between the two.
  */
 export function ownsBridge(link: {
   readonly name: string;

@@ -2,7 +2,7 @@ import { NetError } from '../model/error.ts';
 import { nicMac, tapName } from '../model/names.ts';
 import type { NicRequest } from '../model/nic.ts';
 
-/** What a NIC will be called on the host. */
+/** The names of a NIC on the host. */
 export interface TapPlan {
   readonly tap: string;
   readonly mac: string;
@@ -10,7 +10,7 @@ export interface TapPlan {
   readonly managed: boolean;
 }
 
-/** The names of a NIC; `taken` are the links that exist. */
+/** Chooses the names of a NIC; `taken` are the names of all links. */
 export function planTap(
   request: NicRequest,
   managed: boolean,

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { isLoopback, parseIpv4 } from '#spec';
 
-// systemd-resolved puts its own loopback address in the first and the servers it asks in the second.
+// systemd-resolved writes its own loopback address to the first and its upstream servers to the second.
 const files = ['/etc/resolv.conf', '/run/systemd/resolve/resolv.conf'];
 
 /** IPv4 name servers of the host that a guest can reach as well; [] when there are none. */

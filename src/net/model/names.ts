@@ -1,23 +1,23 @@
 import { createHash } from 'node:crypto';
 
-/** Marks links as the driver's own, where people see it: `ip link` shows it as the alias. */
+/** Marks links as the driver's own, visibly for operators: `ip link` shows it as the alias. */
 export const ownAlias = 'nomad-driver-qmp';
 
-/** What every tap's name begins with; rules know taps by it. */
+/** Prefix of every tap's name; rules match taps by it. */
 export const tapPrefix = 'qmp';
 
 /**
- * The MAC address of a VM's NIC: the same whenever and wherever the VM of that name is started. VMs of many hosts meet
- * on a bridge to the LAN and nobody there can tell two of one address apart, hence 40 bits of the name: with the 24
- * that 52:54:00 leaves, two of a thousand VMs are alike in 3 % of all cases. 0x52 is locally administered and unicast.
+ * The MAC address of a VM's NIC, which depends only on the VM's name and the NIC's index. VMs of many hosts share a LAN
+ * through bridges, where addresses must not repeat, hence 40 bits of hash: with the 24 that 52:54:00 leaves, a thousand
+ * VMs have a collision in 3 % of all cases. 0x52 is locally administered and unicast.
  */
 export function nicMac(vm: string, index: number): string {
   return `52:${colons(hash(`mac ${vm} ${index}`, 5))}`;
 }
 
 /**
- * The host's end of that cable. It must not be the guest's, which the bridge would then take for the host's own; and it
- * is higher than any other, for a bridge without a fixed address takes the lowest of its ports'
+ * The MAC address of the tap, the host's end. It must differ from the guest's, which the bridge would otherwise treat as
+ * the host's own, and it is high, because a bridge without a fixed address takes the lowest of its ports'
  * (br_stp_recalculate_bridge_id).
  */
 export function tapMac(mac: string): string {
@@ -32,14 +32,14 @@ export function bridgeMac(bridge: string): string {
   return `52:54:00:${colons(hash(`bridge ${bridge}`, 3))}`;
 }
 
-/** The tap's name: 11 bytes of the 15 a link name may have. Further attempts give further names. */
+/** The tap's name, 11 of the 15 bytes that a link name may have. Each attempt gives another name. */
 export function tapName(vm: string, index: number, attempt: number): string {
   return `${tapPrefix}${hash(attempt === 0 ? `tap ${vm} ${index}` : `tap ${vm} ${index} ${attempt}`, 4)}`;
 }
 
 /**
- * What a tap's alias says: whose it is and, in a managed network, which address it has. Every agent on a host sees it,
- * for as long as the VM lives. The kernel takes up to 255 bytes; a VM name is at most 56, without spaces.
+ * The alias of a tap: its NIC and, in a managed network, its address. All agents of a host can read it while the VM
+ * lives. The kernel allows 255 bytes; a VM name has at most 56 and no spaces.
  */
 export function tapAlias(vm: string, index: number, ip?: string): string {
   const whose = `${ownAlias} ${vm}/${index}`;
@@ -51,7 +51,7 @@ export function isAliasOf(alias: string, vm: string, index: number): boolean {
   return alias === whose || alias.startsWith(`${whose} `);
 }
 
-/** The address that an alias says; undefined for links that are not ours, or have none. */
+/** The address in an alias; undefined for links that are not ours or have none. */
 export function addressInAlias(alias: string): string | undefined {
   return new RegExp(`^${ownAlias} \\S+ (\\S+)$`).exec(alias)?.[1];
 }
@@ -64,7 +64,7 @@ export function tableName(stateDir: string): string {
   return `nomad_driver_qmp_${hash(stateDir, 4)}`;
 }
 
-/** Where the search for a free place begins: a stable number below `count`. */
+/** Where the search for a free address begins: a stable number below `count`. */
 export function startingPoint(vm: string, index: number, count: number): number {
   return Number.parseInt(hash(`address ${vm} ${index}`, 6), 16) % count;
 }

@@ -4,7 +4,7 @@ import { NetError } from './error.ts';
 
 /**
  * A setting below /proc/sys, e.g. `net/ipv4/ip_forward`; those below net/ belong to this process's network namespace.
- * undefined where the kernel has no such setting (IPv6 may be compiled out, a link may have gone).
+ * undefined where the kernel has no such setting (IPv6 may be compiled out, a link may have disappeared).
  */
 export function readSysctl(name: string): string | undefined {
   try {
@@ -15,7 +15,7 @@ export function readSysctl(name: string): string | undefined {
   }
 }
 
-/** Does nothing where there is no such setting. Throws NetError `bridge` where it may not be changed. */
+/** Does nothing where there is no such setting. Throws NetError where it can't be changed. */
 export function writeSysctl(name: string, value: string): void {
   const now = readSysctl(name);
   if (now === undefined || now === value) return;

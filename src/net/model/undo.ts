@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 
 const netUndo = v.variant('kind', [
-  /** A managed network was put to use: its bridge goes when nobody is in it any more. */
+  /** A managed network was put to use: its bridge is removed with its last VM. */
   v.object({ kind: v.literal('net-bridge'), bridge: v.string() }),
   /** An address was claimed, and with it the port rules that come from the claim. */
   v.object({
@@ -15,7 +15,7 @@ const netUndo = v.variant('kind', [
   v.object({ kind: v.literal('net-tap'), tap: v.string(), vm: v.string(), index: v.number() }),
 ]);
 
-/** What undoes one thing a NIC has on the host; plain JSON, and all that another process needs. */
+/** How to take back one thing that a NIC has on the host: plain JSON that is sufficient for another process. */
 export type NetUndo = v.InferOutput<typeof netUndo>;
 
 /** undefined when it isn't a step of this room. */
@@ -24,7 +24,7 @@ export function decodeNetUndo(json: unknown): NetUndo | undefined {
   return result.success ? result.output : undefined;
 }
 
-/** Who writes an undo step down before its action is done. */
+/** Writes an undo step to disk before it performs the action. */
 export interface UndoWriter {
   perform<T>(step: NetUndo, action: () => T | Promise<T>): Promise<T>;
 }

@@ -2,15 +2,15 @@ import type { Claim, NetworkInUse } from '../store/claim.ts';
 import { set } from './nft-text.ts';
 
 /**
- * The table on the frames that come out of our taps, for managed networks: a guest speaks with the MAC and IP address
- * it was given and with no other, is no DHCP server and asks one for itself only, and speaks IPv4 only, since that is
- * all its network has. Everything else that comes by these bridges or others is left alone.
+ * The table that filters frames from our taps in managed networks: a guest sends from its own MAC and IP address only,
+ * does not act as a DHCP server, queries one for itself only, and sends IPv4 and ARP only, since its network has nothing
+ * else. All other frames on these bridges and others pass.
  */
 export function formatAntiSpoofing(table: string, networks: readonly NetworkInUse[]): string {
   const claims = networks.flatMap((network) => network.claims);
-  // On somebody else's bridge a guest may have got its address from his DHCP server instead.
+  // On a foreign bridge a guest may have its address from another DHCP server.
   const ours = networks.flatMap(({ record, claims: inIt }) => (record.owned ? inIt : []));
-  // A guest with two NICs in one network answers for either address on either of them, as Linux does.
+  // A guest with two NICs in one network answers ARP for both addresses on both of them, as Linux does.
   const addresses = ours.flatMap(({ tap, vm }) =>
     ours.filter((other) => other.vm === vm).map(({ ip }) => `"${tap}" . ${ip}`),
   );
@@ -34,24 +34,24 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
       claims.map(({ tap }) => `"${tap}" . "${tap}"`),
     ),
     ...chains,
-    questions(ours),
+    queries(ours),
   ];
   return `table bridge ${table} {\n${parts.join('\n')}\n}\n`;
 }
 
 /**
- * What a guest asks a DHCP server: a few questions at a time, so that all are heard, and with its own MAC address in
- * the question (chaddr, 28 bytes into it), to which the answer is given whoever sent it. An older nft has no sets of
+ * A guest's DHCP queries: at a limited rate, so that none of another guest is lost, and with its own MAC address as
+ * chaddr (at byte 28), which decides about the reply, whatever the frame's sender. Older versions of nft have no sets of
  * bytes at an offset, hence a rule for each tap.
  */
-function questions(claims: readonly Claim[]): string {
+function queries(claims: readonly Claim[]): string {
   const others = claims.map(
     ({ tap, mac }) => `    iifname "${tap}" @th,288,48 != 0x${mac.replaceAll(':', '')} drop\n`,
   );
   return `  set askers {
     type ifname; size 65535; flags dynamic
   }
-  chain questions {
+  chain queries {
     update @askers { iifname limit rate over 20/second burst 40 packets } drop
 ${others.join('')}  }`;
 }
@@ -61,8 +61,8 @@ const chains: readonly string[] = [
     type filter hook prerouting priority filter; policy accept;
     iifname @taps goto guest
   }`,
-  // 0.0.0.0 is what a guest has while it asks for its address, and what it asks with whether that address is free: who
-  // asks so for another's would keep that one from taking it (RFC 5227, 2.1.1).
+  // 0.0.0.0 is a guest's address until DHCP gives it one, and the sender in its ARP probe whether that one is free. A
+  // probe for another guest's address would keep that guest from taking it (RFC 5227, 2.1.1).
   `  chain guest {
     iifname . ether saddr != @macs drop
     ether type arp iifname . arp saddr ether != @macs drop
@@ -70,12 +70,12 @@ const chains: readonly string[] = [
     ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addresses accept
     ether type ip udp sport 67 drop
     ether type ip udp dport 68 drop
-    ether type ip udp dport 67 jump questions
+    ether type ip udp dport 67 jump queries
     ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
     ether type ip iifname . ip saddr @addresses accept
     drop
   }`,
-  // Ports are in hairpin mode, for a guest that asks for its own published port; it need not hear its own broadcasts.
+  // Ports are in hairpin mode, for a guest that connects to its own published port. Its broadcasts must not come back.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same meta pkttype { broadcast, multicast } drop

@@ -1,24 +1,27 @@
 /**
- * What `nft list ruleset` says → chains of other tables, as `family table chain`, that may drop what is forwarded for
- * a bridge: with policy drop, with a rule that drops or rejects whatever has come so far, or with one that names the
- * bridge. A table that accepts something of the bridge by its name has been told of it, and only the last kind counts.
+ * Output of `nft list ruleset` → chains of other tables, as `family table chain`, that may drop what is forwarded for a
+ * bridge: with policy drop, with a rule that drops or rejects everything that reaches it, or with one that names the
+ * bridge. A table with an accept rule for this bridge is taken as configured for it; there only drops that name the
+ * bridge count.
  */
 export function findForwardFilters(text: string, bridge: string): readonly string[] {
   const tables = Map.groupBy(parseChains(text), ({ table }) => table);
   return [...tables.values()].flatMap((chains) => {
     const passed = reachable(chains);
-    const told = passed.some(({ rules }) => rules.some((rule) => accepts(rule, bridge, chains)));
+    const configured = passed.some(({ rules }) =>
+      rules.some((rule) => accepts(rule, bridge, chains)),
+    );
     const droppers = passed.filter(
       ({ hooked, rules }) =>
         rules.some((rule) => names(rule, bridge) && drops(rule)) ||
-        (!told && hooked && rules.some(dropsAll)),
+        (!configured && hooked && rules.some(dropsAll)),
     );
     return droppers.map(({ table, name }) => `${table} ${name}`);
   });
 }
 
 interface Chain {
-  /** With its family. */
+  /** Family and name. */
   readonly table: string;
   readonly name: string;
   /** Whether packets come here first when they are forwarded. */
@@ -26,7 +29,7 @@ interface Chain {
   readonly rules: readonly string[];
 }
 
-// Ours, and other agents': they let guests' packets through.
+// Ours, and other agents': they accept guests' packets.
 const ours = /^nomad_driver_qmp_/;
 
 function parseChains(text: string): readonly Chain[] {
@@ -43,11 +46,11 @@ function parseChains(text: string): readonly Chain[] {
   });
 }
 
-/** The chains a forwarded packet may come through: those at the hook, and where they send it. */
+/** The chains that a forwarded packet may pass: those at the hook, and those they jump to. */
 function reachable(chains: readonly Chain[]): readonly Chain[] {
   const byName = new Map(chains.map((chain) => [chain.name, chain]));
   const found = new Set(chains.filter(({ hooked }) => hooked));
-  // A set takes in what is added while it is walked.
+  // Iterating over a set includes what is added meanwhile.
   for (const { rules } of found) {
     for (const rule of rules) {
       const next = byName.get(sentTo(rule) ?? '');
@@ -74,7 +77,7 @@ function names(rule: string, bridge: string): boolean {
 }
 
 function drops(rule: string): boolean {
-  // The last one is how nft shows a rule of iptables that it can't translate.
+  // The last form is how nft shows a rule of iptables that it can't translate.
   return /\b(drop|reject( with [^"]*)?|xt target "(DROP|REJECT)")$/.test(verdictOf(rule));
 }
 
@@ -91,7 +94,7 @@ function sentTo(rule: string): string | undefined {
   return /\b(?:jump|goto) (\S+)$/.exec(verdictOf(rule))?.[1];
 }
 
-/** Without what only counts or explains. */
+/** Without counters and comments. */
 function verdictOf(rule: string): string {
   return rule
     .replace(/ comment "[^"]*"$/, '')

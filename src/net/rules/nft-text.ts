@@ -1,4 +1,4 @@
-/** One set or map of an nftables table, with what is in it. */
+/** One set or map of an nftables table, with its elements. */
 export function set(name: string, type: string, elements: readonly string[]): string {
   const list =
     elements.length === 0 ? '' : `\n    elements = {\n      ${elements.join(',\n      ')}\n    }`;

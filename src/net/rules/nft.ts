@@ -4,12 +4,12 @@ import type { NetworkStore } from '../store/store.ts';
 import { formatRuleset } from './ruleset.ts';
 import { formatTracking, trackingTable } from './tracking.ts';
 
-// nft waits for other users of the netfilter tables; 15 ms is usual.
+// nft waits for other users of the netfilter tables; 15 ms is typical.
 const deadlineMs = 10_000;
-// Hosts of a big cluster have tens of thousands of rules, and only a look is taken at them.
-const mostListedBytes = 4 * 1024 * 1024;
+// Hosts of a big cluster have tens of thousands of rules; more than this is not read.
+const maxListedBytes = 4 * 1024 * 1024;
 
-/** The host's rules, which are made from what the store says and from nothing else. The caller holds its lock. */
+/** The driver's rules on the host, made from the store alone. The caller of `apply` holds its lock. */
 export class Rules {
   readonly #nft: string;
   readonly #table: string;
@@ -19,15 +19,15 @@ export class Rules {
 
   constructor(
     store: NetworkStore,
-    o: { readonly nft: string; readonly table: string; readonly maxConnections: number },
+    options: { readonly nft: string; readonly table: string; readonly maxConnections: number },
   ) {
     this.#store = store;
-    this.#nft = o.nft;
-    this.#table = o.table;
-    this.#maxConnections = o.maxConnections;
+    this.#nft = options.nft;
+    this.#table = options.table;
+    this.#maxConnections = options.maxConnections;
   }
 
-  /** All of it happens or nothing. */
+  /** One run of nft, and one transaction of the kernel. */
   async apply(waiting: Waiting): Promise<void> {
     const networks = await this.#store.networks();
     const tracking = formatTracking(this.#table, networks, this.#maxConnections);
@@ -42,7 +42,7 @@ export class Rules {
     return performance.now() - this.#appliedAtMs <= freshMs;
   }
 
-  /** Whether somebody flushed or deleted our tables. */
+  /** Whether one of our tables was flushed or deleted. */
   async gone(waiting: Waiting): Promise<boolean> {
     const { code, stdout, stderr } = await this.#run(['list', 'tables'], waiting);
     if (code !== 0)
@@ -56,7 +56,7 @@ export class Rules {
     return tables.some((table) => !lines.includes(`table ${table}`));
   }
 
-  /** All rules of the host, without their counters and what is in their sets; an error where they are too many. */
+  /** All rules of the host, without counters and elements of sets. Throws NetError when they are too many. */
   async list(waiting: Waiting): Promise<string> {
     const { code, stdout, stderr } = await this.#run(['-s', '-t', 'list', 'ruleset'], waiting);
     if (code === 0) return stdout;
@@ -65,7 +65,7 @@ export class Rules {
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
     using limited = within(deadlineMs, waiting);
-    const program = { program: this.#nft, args, stdin, maxOutputBytes: mostListedBytes };
+    const program = { program: this.#nft, args, stdin, maxOutputBytes: maxListedBytes };
     try {
       return await runProgram(program, limited);
     } catch (cause) {

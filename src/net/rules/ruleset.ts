@@ -9,8 +9,8 @@ const protocols = ['tcp', 'udp'] as const;
 const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
 
 /**
- * The nftables script that makes the table say exactly what the claims say, in one transaction: the kernel goes from
- * the old table to the new one with nothing in between. With no network in use the table is gone.
+ * The nftables script that replaces the table by one made from the claims, in one transaction: no packet meets neither
+ * or half of a table. With no network in use it deletes the table.
  */
 export function formatRuleset(table: string, networks: readonly NetworkInUse[]): string {
   // Adding first makes the deletion succeed when there was no table.
@@ -27,7 +27,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
   const owned = networks
     .filter(({ record }) => record.owned)
     .map(({ record }) => `"${record.bridge}"`);
-  // On somebody else's bridge there are guests that are not ours.
+  // A foreign bridge has guests that are not ours.
   const closed = networks
     .filter(({ record }) => record.owned && record.hostAccess === 'closed')
     .map(({ record }) => `"${record.bridge}"`);
@@ -48,7 +48,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
   ];
 }
 
-/** Name servers that guests were told of and would not reach without a rule: clouds have theirs at 169.254.169.25x. */
+/** Name servers of guests that they would not reach without a rule: clouds have theirs at 169.254.169.25x. */
 function linkLocalResolvers({ record: { bridge, nameservers } }: NetworkInUse): readonly string[] {
   const servers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
   return [...new Set(servers)].map((server) => `"${bridge}" . ${server}`);
@@ -83,10 +83,10 @@ const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @publis
     fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere`;
 
 const chains: readonly string[] = [
-  // Before connection tracking, where an address is what was on the wire. What comes from a tap comes by its bridge,
-  // but frames to 01:80:c2:00:00:0X come from the tap itself, past every rule on bridges. 127.0.0.0/8 is on no wire:
+  // Before connection tracking, where addresses are still as received. Packets of a guest arrive through the bridge, but
+  // frames to 01:80:c2:00:00:0X arrive from the tap itself and bypass bridge rules. 127.0.0.0/8 never comes from a link:
   // route_localnet would let guests reach the host's loopback there, and ports published on it are translated before
-  // the kernel looks whether such an address may come from a neighbour.
+  // the kernel checks whether such an address may come from a neighbour.
   `  chain guard {
     type filter hook prerouting priority raw; policy accept;
     iifname "${tapPrefix}*" iifname != @bridges drop
@@ -96,13 +96,13 @@ const chains: readonly string[] = [
     type nat hook prerouting priority dstnat; policy accept;
 ${translate}
   }`,
-  // What the host itself sends does not pass prerouting.
+  // Packets that the host itself sends do not pass prerouting.
   `  chain local {
     type nat hook output priority -100; policy accept;
 ${translate}
   }`,
-  // What goes over lo is the host's own, to its address in a network. The last two: a guest can't answer 127.0.0.1, and
-  // answers a neighbour directly instead of the host that it asked.
+  // Over lo the host reaches its own address in a network. The last two: a guest can't reply to 127.0.0.1, and replies to
+  // a neighbour directly, past the host that translated the address.
   `  chain leaving {
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr @subnets oifname != @bridges oifname != "lo" masquerade
@@ -110,7 +110,7 @@ ${translate}
     oifname @bridges ct status dnat ip saddr @subnets masquerade
   }`,
   // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
-  // here, too, where br_netfilter is on. What is routed to an address that no guest has would make the host look for it,
+  // here, too, where br_netfilter is on. A packet routed to an address without a guest would make the host look for it,
   // and all links of the host share one table of neighbours; broadcasts are not routed.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
@@ -122,7 +122,7 @@ ${translate}
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
   }`,
-  // The agent's own API, ssh and whatever else listens on the host is none of a guest's business.
+  // Guests must not reach the agent's API, ssh and other services of the host.
   `  chain host {
     type filter hook input priority filter; policy accept;
     iifname != @closed accept

@@ -12,37 +12,38 @@ import { readSysctl } from '../model/sysctl.ts';
 import type { Claim } from '../store/claim.ts';
 
 const udp = 17;
-// A guest may have as many connections as the operator allows: they are ended in parts, and not for ever.
-const most = 8192;
+// A guest may have as many connections as the operator allows: they are ended in batches, for a limited time.
+const maxFlows = 8192;
 const withinMs = 3000;
-// The kernel takes 9 ms to look through its table of usual size, whatever is in it; so many are read in 5 ms.
-const few = 1024;
+// Each filtered listing takes the kernel 9 ms at the default table size, however few entries match; this many are read
+// unfiltered in 5 ms.
+const maxQuiet = 1024;
 
 type Logged = Waiting & { readonly log: Logger };
 
 interface Search {
   readonly filter: FlowFilter;
-  /** Which of those that the filter finds are meant. */
+  /** Which of those that the filter finds are to be ended. */
   readonly isMeant: (flow: Flow) => boolean;
 }
 
-/** All connections there are, and which of them are meant. */
-type Look = Omit<Search, 'filter'> & { readonly filter?: FlowFilter };
+/** A search that may be without a filter, over all connections. */
+type AnySearch = Omit<Search, 'filter'> & { readonly filter?: FlowFilter };
 
 /**
- * Ends the connections of an address whose VM is gone. The kernel goes on translating a connection that it tracks,
- * whatever the rules say by then; one that is never idle would reach whoever gets the address next. Never fails.
+ * Ends the connections of an address whose VM is gone. The kernel continues to translate a connection that it
+ * tracks, independently of the rules; one that is never idle would reach the next VM with the address. Never fails.
  */
 export async function endFlowsOf(ip: string, logged: Logged): Promise<void> {
   const sides = ['original', 'reply'] as const;
   const searches = sides.map((side) => ({ filter: { side, source: ip }, isMeant: () => true }));
-  await forget(searches, logged);
+  await end(searches, logged);
 }
 
 /**
- * Ends UDP connections to the published ports of claims which lead elsewhere, because they are older than the rules that
- * publish them: only the first packet of a connection is looked up there. A TCP client opens another one by itself, and
- * what the host accepted before stays the host's. `local` are the host's addresses. Never fails.
+ * Ends UDP connections to published ports of the claims that lead elsewhere, because they are older than the rules that
+ * publish the ports: rules apply to the first packet of a connection. A TCP client opens a new connection by itself, and
+ * one that the host accepted before stays with the host. `local` are the host's addresses. Never fails.
  */
 export async function endStaleFlows(
   claims: readonly Claim[],
@@ -57,7 +58,7 @@ export async function endStaleFlows(
       return { filter: { side: 'original', target }, isMeant };
     }),
   );
-  if (searches.length > 0) await forget(searches, logged);
+  if (searches.length > 0) await end(searches, logged);
 }
 
 function isAddressed(
@@ -69,40 +70,40 @@ function isAddressed(
   return local.has(destination) || isLoopback(parseIpv4(destination) ?? 0);
 }
 
-async function forget(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
+async function end(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
   using waiting = within(withinMs, { signal });
   try {
     await using socket = await NetlinkSocket.open({ family: 'netfilter' });
-    for (const look of searches.length > 1 && isQuiet() ? [all(searches)] : searches) {
-      await forgetFound(socket, look, waiting);
+    for (const search of searches.length > 1 && isQuiet() ? [all(searches)] : searches) {
+      await endFound(socket, search, waiting);
     }
   } catch (error) {
-    // A kernel without nf_conntrack_netlink, or too many of them: they end when they have been idle.
+    // A kernel without nf_conntrack_netlink, or too many connections: the rest ends when idle.
     log.warn('tracked connections were not all ended', { error });
   }
 }
 
-/** Whether the host tracks so few connections that it is better to be told of all of them, once. */
+/** Whether the host tracks so few connections that one listing of all is cheaper than a filtered one per search. */
 function isQuiet(): boolean {
   const tracked = readSysctl('net/netfilter/nf_conntrack_count');
-  return tracked !== undefined && Number(tracked) <= few;
+  return tracked !== undefined && Number(tracked) <= maxQuiet;
 }
 
-function all(searches: readonly Search[]): Look {
+function all(searches: readonly Search[]): AnySearch {
   const isMeant = (flow: Flow): boolean =>
     searches.some((search) => matchesFlow(flow, search.filter) && search.isMeant(flow));
   return { isMeant };
 }
 
-async function forgetFound(
+async function endFound(
   socket: NetlinkSocket,
-  { filter, isMeant }: Look,
+  { filter, isMeant }: AnySearch,
   waiting: Waiting,
 ): Promise<void> {
   for (;;) {
-    const found = await listFlows(socket, { ...(filter && { filter }), maxFlows: most }, waiting);
+    const found = await listFlows(socket, { ...(filter && { filter }), maxFlows }, waiting);
     const meant = found.filter(isMeant);
     await deleteFlows(socket, meant, waiting);
-    if (found.length < most || meant.length === 0) return;
+    if (found.length < maxFlows || meant.length === 0) return;
   }
 }

@@ -3,16 +3,16 @@ import type { NetworkInUse } from '../store/claim.ts';
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
 
-// Of machines on the host's own links that a guest has not spoken with lately. The kernel keeps at most 1024 neighbours
-// for all links (gc_thresh3), those that do not answer for a few seconds.
+// Limits new neighbours on the host's links that a guest makes the host look for. The kernel keeps at most 1024 for all
+// links (gc_thresh3), those that do not answer for a few seconds.
 const neighbours = { rate: 20, burst: 200 };
-// A connection that is over counts no more (nf_conncount), but is tracked for this long, not for the usual 120 s.
+// A closed connection no longer counts (nf_conncount), but is tracked for this long instead of the default 120 s.
 const closedSeconds = 10;
 
 /**
- * The nftables script that bounds what each guest makes the kernel track: the host has one table of connections for
- * all, and an entry that saw a handshake stays for five days and is never evicted. A table of its own, which is changed
- * and never replaced: what it has counted must outlive a change of the rules. A new maximum counts anew.
+ * The nftables script that limits what each guest makes the kernel track: the host has one table of connections for
+ * all, and an entry that saw a handshake stays for five days and is never evicted. A table of its own that is modified
+ * and never replaced: its counts must survive a change of the rules. A new maximum starts new counts.
  */
 export function formatTracking(
   table: string,
@@ -67,7 +67,7 @@ function refill(name: string, elements: readonly string[]): string {
 const directions = ['leaving', 'entering'] as const;
 type Direction = (typeof directions)[number];
 
-/** Both are keyed by the guest's address. A VM that is quiet has no entry. */
+/** Both are keyed by the guest's address. A VM without traffic has no entry. */
 function counters(direction: Direction, max: number): string {
   return `  set ${direction}_rate_${max} {
     type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m
@@ -77,7 +77,7 @@ function counters(direction: Direction, max: number): string {
   }`;
 }
 
-/** Only a packet that would begin a connection is looked at: its entry is confirmed once it has passed all rules. */
+/** Only packets that would begin a connection match: its entry is confirmed once it has passed all rules. */
 function rules(max: number): string {
   return `${bound('leaving', 'ip saddr', max)}
 ${bound('entering', 'ip daddr', max)}
@@ -95,7 +95,7 @@ ${bound('entering', 'ip daddr', max)}
   }`;
 }
 
-/** The rate comes first: it bounds those that are over, and how much the count has to forget. */
+/** The rate comes first: it limits closed connections, and how many entries the count has to collect. */
 function bound(direction: Direction, address: string, max: number): string {
   const rate = Math.max(1, Math.floor(max / closedSeconds));
   return `  chain ${direction} {

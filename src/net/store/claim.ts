@@ -2,8 +2,8 @@ import * as v from 'valibot';
 import type { HostAccess, PortSpec } from '#spec';
 
 /**
- * One NIC's place in a managed network. The file that holds it is named by the address, so that an address can be
- * claimed once only, by whichever process; rules and DHCP answers are made from these files and from nothing else.
+ * One NIC's place in a managed network. Its file is named by the address, so that only one process can claim it. Rules
+ * and DHCP replies are made from these files alone.
  */
 export interface Claim {
   readonly ip: string;
@@ -20,14 +20,14 @@ export interface NetworkRecord {
   readonly bridge: string;
   readonly address: string;
   readonly prefix: number;
-  /** true: we made the bridge and remove it; false: it was there. */
+  /** true: the driver made the bridge and removes it; false: it existed before. */
   readonly owned: boolean;
   readonly hostAccess: HostAccess;
-  /** What its guests are told. */
+  /** Those that its guests get. */
   readonly nameservers: readonly string[];
 }
 
-/** A network in use, with everybody in it. */
+/** A network in use, with all its NICs. */
 export interface NetworkInUse {
   readonly record: NetworkRecord;
   readonly claims: readonly Claim[];
