@@ -1,8 +1,8 @@
 import { HostError } from '#host';
 import { ImageError } from '#image';
-import { NetError } from '#net';
 import { NetlinkError } from '#netlink';
 import { VmError } from '#vm';
+import { NetError } from '../../src/net/model/error.ts';
 import { QmpError } from '../../src/qmp/error.ts';
 
 /** What a start on the backend of ordinary processes fails with, by the image that it is asked for. */
