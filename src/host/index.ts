@@ -50,7 +50,6 @@ export {
   endsWithin,
   pause,
   slept,
-  type Waiting,
   within,
 } from './waiting.ts';
 export { askWorker, type WorkerProgram } from './worker.ts';

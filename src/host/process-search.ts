@@ -1,9 +1,10 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { geteuid } from 'node:process';
+import type { Waiting } from '#spec';
 import { HostError } from './error.ts';
 import { attempt } from './libc.ts';
 import { identify, type ProcessIdentity } from './process.ts';
-import { abortable, type Waiting, within } from './waiting.ts';
+import { abortable, within } from './waiting.ts';
 
 /** A process that was found, with the user that it runs as. */
 export interface FoundProcess extends ProcessIdentity {

@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import type { Waiting } from '#spec';
 import { inBareRoot } from './bare-root.ts';
 import { errnoOf, HostError } from './error.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
-import type { Waiting } from './waiting.ts';
 
 export interface Exit {
   readonly code: number | null;

@@ -1,9 +1,5 @@
 import { setTimeout as sleepFor } from 'node:timers/promises';
-
-/** Until when a caller waits. A deadline is a signal too: `AbortSignal.timeout(ms)`. */
-export interface Waiting {
-  readonly signal: AbortSignal;
-}
+import type { Waiting } from '#spec';
 
 /** Maximum of a timer; Node fires a longer one at once. */
 const maxTimerMs = 2 ** 31 - 1;

@@ -1,7 +1,7 @@
 import { getAsset, isSea } from 'node:sea';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
+import type { Waiting } from '#spec';
 import { errnoOf, HostError } from './error.ts';
-import type { Waiting } from './waiting.ts';
 
 /** A program for a thread of its own: it reads its workerData and answers once, on its parentPort. */
 export interface WorkerProgram {

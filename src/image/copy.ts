@@ -1,5 +1,6 @@
 import { type BigIntStats, fstatSync, ftruncateSync } from 'node:fs';
-import { errnoOf, ficlone, seekData, seekHole, type Waiting } from '#host';
+import { errnoOf, ficlone, seekData, seekHole } from '#host';
+import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, step, stepSync } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';

@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import { type OpenImage, type OpenImageOptions, openImage } from './open-image.ts';
 import { createOverlay, type OverlayOptions } from './overlay.ts';
 import type { ImageRoots } from './roots.ts';

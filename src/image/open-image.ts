@@ -1,4 +1,5 @@
-import { closeFd, type Waiting } from '#host';
+import { closeFd } from '#host';
+import type { Waiting } from '#spec';
 import { ImageError, step } from './error.ts';
 import { readAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';

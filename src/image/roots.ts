@@ -1,16 +1,8 @@
 import { constants, fstatSync, readlinkSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import {
-  closeFd,
-  errnoOf,
-  openBeneath,
-  openPath,
-  pathOnly,
-  reopen,
-  setNonBlocking,
-  type Waiting,
-} from '#host';
+import { closeFd, errnoOf, openBeneath, openPath, pathOnly, reopen, setNonBlocking } from '#host';
+import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, stepSync } from './error.ts';
 
 /** The allow-list: absolute directories, of which some may not exist. */

@@ -1,6 +1,6 @@
-import { type Logger, type Waiting, within } from '#host';
+import { type Logger, within } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
-import { checkNetworks, type ManagedNetwork } from '#spec';
+import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';

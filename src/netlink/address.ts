@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import { decodeAttributes, encodeAttributes, readMac, readU32 } from './attributes.ts';
 import { flag, messageType } from './message.ts';
 import type { NetlinkSocket } from './socket.ts';

@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import { type Attribute, decodeAttributes, encodeAttributes } from './attributes.ts';
 import { NetlinkError } from './error.ts';
 import { flag } from './message.ts';

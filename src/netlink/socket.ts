@@ -1,5 +1,6 @@
 import { getSystemErrorName } from 'node:util';
-import { type Waiting, withNetns } from '#host';
+import { withNetns } from '#host';
+import type { Waiting } from '#spec';
 import { NetlinkError } from './error.ts';
 import {
   decodeMessages,

@@ -1,15 +1,6 @@
 import { readFileSync } from 'node:fs';
-import {
-  abortable,
-  closeFd,
-  HostError,
-  kill,
-  memfd,
-  PerFile,
-  spawnDetached,
-  type Waiting,
-  within,
-} from '#host';
+import { abortable, closeFd, HostError, kill, memfd, PerFile, spawnDetached, within } from '#host';
+import type { Waiting } from '#spec';
 
 const tryMs = 10_000;
 const killMs = 5_000;

@@ -1,6 +1,6 @@
 import { machine } from 'node:os';
-import { findProgram, PerFile, runProgram, type Waiting, within } from '#host';
-import type { Arch } from '#spec';
+import { findProgram, PerFile, runProgram, within } from '#host';
+import type { Arch, Waiting } from '#spec';
 import { QemuError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
 

@@ -1,5 +1,5 @@
 import { type Stats, statSync } from 'node:fs';
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import type { Emulator } from './emulator.ts';
 import { type KvmVerdict, probeKvm } from './kvm-probe.ts';
 

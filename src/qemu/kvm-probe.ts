@@ -15,9 +15,9 @@ import {
   pause,
   type SpawnedProcess,
   spawnDetached,
-  type Waiting,
   within,
 } from '#host';
+import type { Waiting } from '#spec';
 import type { Emulator } from './emulator.ts';
 import { guestWord, testGuest } from './kvm-guest.ts';
 

@@ -1,16 +1,12 @@
 import { once } from 'node:events';
 import { connect as connectSocket, type Socket } from 'node:net';
+import type { Waiting } from '#spec';
 import { type Commands, decodeAnswer } from './commands.ts';
 import { QmpError } from './error.ts';
 import { EventQueue } from './event-queue.ts';
 import { FrameReader, formatCommand } from './frame.ts';
 import { parseMessage, type QmpEvent, type QmpMessage } from './message.ts';
 import { PendingCalls, timedOut } from './pending-calls.ts';
-
-/** The last parameter of whatever can wait: the signal is also the deadline. */
-export interface Waiting {
-  readonly signal: AbortSignal;
-}
 
 /** A chunk of this size has more behind it: a flood of events, or a large answer. */
 const largeChunkBytes = 32 * 1024;

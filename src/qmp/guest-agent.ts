@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectSocket, type Socket } from 'node:net';
-import type { Waiting } from './client.ts';
+import type { Waiting } from '#spec';
 import { QmpError } from './error.ts';
 import { FrameReader } from './frame.ts';
 import { parseJson } from './message.ts';

@@ -1,4 +1,4 @@
-export { QmpClient, type Waiting } from './client.ts';
+export { QmpClient } from './client.ts';
 export { GuestAgent } from './guest-agent.ts';
 export { endOf, type JournalEnd, parseJournal } from './journal.ts';
 export { figure, type QmpEvent } from './message.ts';

@@ -1,4 +1,4 @@
-import type { Waiting } from './client.ts';
+import type { Waiting } from '#spec';
 import { QmpError } from './error.ts';
 
 interface Call {

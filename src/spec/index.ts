@@ -29,3 +29,4 @@ export type {
   VmIdentity,
   VmSpec,
 } from './vm.ts';
+export type { Waiting } from './waiting.ts';

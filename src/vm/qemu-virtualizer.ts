@@ -1,7 +1,7 @@
 import { chmod, mkdir, readdir } from 'node:fs/promises';
-import { bootId, findProgram, KeyedQueue, type Logger, type Waiting } from '#host';
+import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
 import { Networks } from '#net';
-import type { ManagedNetwork, VmSpec } from '#spec';
+import type { ManagedNetwork, VmSpec, Waiting } from '#spec';
 import { messageOf, VmError } from './error.ts';
 import { describeHost } from './host-health.ts';
 import type { Machine } from './live/machine.ts';

@@ -1,5 +1,4 @@
-import type { Waiting } from '#host';
-import type { VmSpec } from '#spec';
+import type { VmSpec, Waiting } from '#spec';
 
 /** How a VM ended: exactly what WaitTask reports. Success is exitCode 0, signal 0 and no error. */
 export interface ExitResult {

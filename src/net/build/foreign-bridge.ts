@@ -1,5 +1,6 @@
-import type { Logger, Waiting } from '#host';
+import type { Logger } from '#host';
 import { type Link, listLinks, type NetlinkSocket } from '#netlink';
+import type { Waiting } from '#spec';
 import { planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';

@@ -1,7 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Waiting } from '#host';
 import { type Link, listLinks } from '#netlink';
-import type { ManagedNetwork } from '#spec';
+import type { ManagedNetwork, Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';

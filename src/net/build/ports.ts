@@ -1,5 +1,6 @@
-import type { Logger, Waiting } from '#host';
+import type { Logger } from '#host';
 import { listAddresses, type NetlinkSocket } from '#netlink';
+import type { Waiting } from '#spec';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { NetError } from '../model/error.ts';
 import type { NicRequest } from '../model/nic.ts';

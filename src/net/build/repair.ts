@@ -1,5 +1,5 @@
-import type { Waiting } from '#host';
 import { listLinks } from '#netlink';
+import type { Waiting } from '#spec';
 import { useBridge } from '../links/managed-bridge.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';

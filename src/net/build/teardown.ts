@@ -1,5 +1,5 @@
-import type { Waiting } from '#host';
 import { findLink } from '#netlink';
+import type { Waiting } from '#spec';
 import { forgetNeighbour } from '../links/addresses.ts';
 import { removeBridge } from '../links/bridge.ts';
 import type { NetUndo } from '../model/undo.ts';

@@ -1,4 +1,3 @@
-import type { Waiting } from '#host';
 import {
   deleteNeighbour,
   type Link,
@@ -7,6 +6,7 @@ import {
   NetlinkError,
   type NetlinkSocket,
 } from '#netlink';
+import type { Waiting } from '#spec';
 import { addressInAlias } from '../model/names.ts';
 
 /**

@@ -1,4 +1,4 @@
-import type { Logger, Waiting } from '#host';
+import type { Logger } from '#host';
 import {
   addAddress,
   changeLink,
@@ -11,7 +11,7 @@ import {
   listLinks,
   type NetlinkSocket,
 } from '#netlink';
-import type { ManagedNetwork } from '#spec';
+import type { ManagedNetwork, Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import { bridgeMac, ownAlias } from '../model/names.ts';
 import { readSysctl, writeSysctl } from '../model/sysctl.ts';

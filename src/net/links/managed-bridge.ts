@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Logger, Waiting } from '#host';
+import type { Logger } from '#host';
 import type { NetlinkSocket } from '#netlink';
-import type { HostAccess, ManagedNetwork } from '#spec';
+import type { HostAccess, ManagedNetwork, Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';

@@ -1,4 +1,4 @@
-import { closeFd, type Logger, openTap, type Waiting } from '#host';
+import { closeFd, type Logger, openTap } from '#host';
 import {
   changeLink,
   deleteLink,
@@ -7,6 +7,7 @@ import {
   listLinks,
   type NetlinkSocket,
 } from '#netlink';
+import type { Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { AttachedNic } from '../model/nic.ts';

@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
 

@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import { readSysctl } from '../model/sysctl.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import { findForwardFilters } from './forward-filters.ts';

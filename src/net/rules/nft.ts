@@ -1,4 +1,5 @@
-import { type RunResult, runProgram, type Waiting, within } from '#host';
+import { type RunResult, runProgram, within } from '#host';
+import type { Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { formatRuleset } from './ruleset.ts';

@@ -1,4 +1,4 @@
-import { type Logger, type Waiting, within } from '#host';
+import { type Logger, within } from '#host';
 import {
   deleteFlows,
   type Flow,
@@ -7,7 +7,7 @@ import {
   matchesFlow,
   NetlinkSocket,
 } from '#netlink';
-import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
+import { isLoopback, type PortSpec, parseIpv4, type Waiting } from '#spec';
 import { readSysctl } from '../model/sysctl.ts';
 import type { Claim } from '../store/claim.ts';
 

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, lockFile, type Waiting, writeAtomic } from '#host';
-import { parseIpv4 } from '#spec';
+import { errnoOf, lockFile, writeAtomic } from '#host';
+import { parseIpv4, type Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import {
   type Claim,

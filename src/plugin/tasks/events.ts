@@ -1,6 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { aborted, type Waiting } from '#host';
+import { aborted } from '#host';
+import type { Waiting } from '#spec';
 import type { DomainEvent } from '#vm';
 import type { DriverTaskEventSchema } from '../gen/driver_pb.ts';
 

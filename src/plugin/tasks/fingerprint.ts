@@ -1,5 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { abortable, type Logger, slept, type Waiting, within } from '#host';
+import { abortable, type Logger, slept, within } from '#host';
+import type { Waiting } from '#spec';
 import type { VirtualizerInfo } from '#vm';
 import { messageOf } from '../error/message.ts';
 import {

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { type Logger, slept, type Waiting, within } from '#host';
+import { type Logger, slept, within } from '#host';
+import type { Waiting } from '#spec';
 import type { DomainUsage } from '#vm';
 import {
   CPUUsage_Fields,

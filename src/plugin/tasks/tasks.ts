@@ -1,5 +1,5 @@
-import { KeyedQueue, type Logger, slept, type Waiting, within } from '#host';
-import type { VmSpec } from '#spec';
+import { KeyedQueue, type Logger, slept, within } from '#host';
+import type { VmSpec, Waiting } from '#spec';
 import type { Domain, ExitResult, StopRequest } from '#vm';
 import { messageOf } from '../error/message.ts';
 import { PluginError, taskNotFound } from '../error/plugin-error.ts';

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs';
 import { chmod, copyFile } from 'node:fs/promises';
-import { openPath, reopen, type Waiting } from '#host';
+import { openPath, reopen } from '#host';
 import { copyImage, growRaw, imageHandler, type OpenImage } from '#image';
+import type { Waiting } from '#spec';
 import type { DiskPlan, VmPlan } from '../start/plan.ts';
 import type { Descriptors } from './files.ts';
 

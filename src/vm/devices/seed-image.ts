@@ -1,5 +1,6 @@
 import { makeSeedImage, type SeedImage, type SeedRequest } from '#cloudinit';
-import { askWorker, KeyedQueue, type Waiting, type WorkerProgram } from '#host';
+import { askWorker, KeyedQueue, type WorkerProgram } from '#host';
+import type { Waiting } from '#spec';
 
 const program: WorkerProgram = {
   url: () => new URL('./seed-worker.ts', import.meta.url),

@@ -1,10 +1,10 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { type SeedRequest, seedProblems } from '#cloudinit';
-import { openPath, type Waiting } from '#host';
+import { openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import type { AttachedNic } from '#net';
-import type { UserData, VmSpec } from '#spec';
+import type { UserData, VmSpec, Waiting } from '#spec';
 import { inWords, VmError } from '../error.ts';
 import type { SharePlan } from '../start/plan.ts';
 import type { Descriptors } from './files.ts';

@@ -15,11 +15,10 @@ import {
   runProgram,
   spawnDetached,
   type UndoLog,
-  type Waiting,
   within,
 } from '#host';
 import type { Emulator } from '#qemu';
-import type { ShareSpec } from '#spec';
+import type { ShareSpec, Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { SharePlan } from '../start/plan.ts';
 import type { VmPaths } from '../store/paths.ts';

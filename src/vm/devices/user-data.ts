@@ -1,5 +1,6 @@
 import { checkUserData, isQuickToCheck, type UserData } from '#cloudinit';
-import { askWorker, HostError, KeyedQueue, type Waiting, type WorkerProgram } from '#host';
+import { askWorker, HostError, KeyedQueue, type WorkerProgram } from '#host';
+import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 
 const program: WorkerProgram = {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, type Logger, type ProcessIdentity, type Waiting, waitGone, within } from '#host';
+import { isAlive, type Logger, type ProcessIdentity, waitGone, within } from '#host';
+import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 import type { QmpLink } from './monitor.ts';
 

@@ -6,10 +6,10 @@ import {
   oomKills,
   type ProcessIdentity,
   pidfdSignal,
-  type Waiting,
   within,
 } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
+import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { Journal } from '../logs/journal.ts';
 import type { LogRelay } from '../logs/log-relay.ts';

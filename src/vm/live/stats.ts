@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
-import { type Waiting, within } from '#host';
+import { within } from '#host';
 import { figure, type QmpClient } from '#qmp';
+import type { Waiting } from '#spec';
 import type { DomainUsage } from '../virtualizer.ts';
 
 /** Linux counts CPU time for /proc in 1/100 s on every architecture we run on (USER_HZ). */

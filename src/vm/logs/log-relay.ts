@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, readSync, watch, writeSync } from 'node:fs';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
-import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData, type Waiting } from '#host';
+import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData } from '#host';
+import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 
 const pageBytes = 4096;

@@ -1,6 +1,5 @@
-import type { Waiting } from '#host';
 import { findEmulators, probeKvmForVms } from '#qemu';
-import type { VmSpec } from '#spec';
+import type { VmSpec, Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { Accelerated, VmHost } from '../vm-host.ts';
 

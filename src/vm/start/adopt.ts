@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs';
-import { closeFd, isAlive, type ProcessIdentity, type Waiting } from '#host';
+import { closeFd, isAlive, type ProcessIdentity } from '#host';
 import { QmpClient } from '#qmp';
+import type { Waiting } from '#spec';
 import { closeShares } from '../devices/shares.ts';
 import { messageOf, VmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';

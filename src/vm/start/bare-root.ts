@@ -1,5 +1,6 @@
-import type { Logger, Waiting } from '#host';
+import type { Logger } from '#host';
 import { bareRootObstacle } from '#qemu';
+import type { Waiting } from '#spec';
 import type { PreparedShare } from '../devices/shares.ts';
 import { messageOf } from '../error.ts';
 

@@ -14,13 +14,12 @@ import {
   setAffinity,
   spawnDetached,
   type UndoLog,
-  type Waiting,
   within,
 } from '#host';
 import type { AttachedNic } from '#net';
 import { vmGid } from '#qemu';
 import { QmpClient } from '#qmp';
-import type { VmSpec } from '#spec';
+import type { VmSpec, Waiting } from '#spec';
 import type { Descriptors } from '../devices/files.ts';
 import { closeShares, type PreparedShare } from '../devices/shares.ts';
 import { inWords, messageOf, VmError } from '../error.ts';

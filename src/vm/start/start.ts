@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { mountTmpfs, UndoLog, type Waiting } from '#host';
+import { mountTmpfs, UndoLog } from '#host';
 import { imageHandler, type OpenImage } from '#image';
 import type { AttachedNic } from '#net';
-import type { VmSpec } from '#spec';
+import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
 import { makeDisk, makeFirmware } from '../devices/disks.ts';
 import { Descriptors } from '../devices/files.ts';

@@ -1,4 +1,4 @@
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import type { VmHost } from '../vm-host.ts';
 import { isGone } from './remove.ts';
 import { releaseUid, uidClaims } from './uid.ts';

@@ -1,5 +1,5 @@
 import { access, stat } from 'node:fs/promises';
-import type { Waiting } from '#host';
+import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { VmPaths } from './paths.ts';
 import { readRecord, type VmRecord } from './record.ts';

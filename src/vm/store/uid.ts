@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { findByUser, type Waiting, waitGone } from '#host';
+import { findByUser, waitGone } from '#host';
+import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 
 export interface UidRange {

@@ -9,9 +9,9 @@ import {
   pause,
   readUndoLog,
   unmount,
-  type Waiting,
 } from '#host';
 import { decodeNetUndo, type Net, type NetUndo } from '#net';
+import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import { releaseUid } from './uid.ts';
 
