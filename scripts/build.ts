@@ -103,6 +103,9 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
   });
 }
 
+/** Calls leave their garbage young; more room for it only means more memory held. The other is for shrinkAtRest. */
+const v8Options = ['--max-semi-space-size=1', '--expose-gc'];
+
 /** The blob that goes into the executable: the script with its compiled code, and the addons. */
 function makeBlob(work: string, script: string, arch: string): string {
   const output = join(work, 'sea.blob');
@@ -117,8 +120,7 @@ function makeBlob(work: string, script: string, arch: string): string {
       // Compiled code fits only the machine type it was made on.
       useCodeCache: arch === process.arch,
       useSnapshot: false,
-      // Calls leave their garbage young; more room for it only means more memory held. The other is for shrinkAtRest.
-      execArgv: ['--max-semi-space-size=1', '--expose-gc'],
+      execArgv: v8Options,
       execArgvExtension: 'none',
       assets: {
         ...nativeAssets(arch),
@@ -126,7 +128,8 @@ function makeBlob(work: string, script: string, arch: string): string {
       },
     }),
   );
-  execFileSync(nodeOf(process.arch), ['--experimental-sea-config', config], {
+  // V8 throws away compiled code that was made with other options.
+  execFileSync(nodeOf(process.arch), [...v8Options, '--experimental-sea-config', config], {
     cwd: work,
     stdio: 'pipe',
   });
