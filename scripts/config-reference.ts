@@ -25,8 +25,8 @@ export function renderReference(): string {
 const agentHead = `## Agent: the plugin block
 
 The label of the block is the name of the plugin's file. All keys can be left out. A mistake in it keeps the agent from
-starting and is told with the key; whatever is wrong with the host instead (no QEMU, no bridge) is told by the driver's
-health, and goes away without a restart when it is put right. Changes need a restart of the agent.`;
+starting and is reported with the key. Problems of the host (no QEMU, no bridge) are reported as the driver's health
+instead, and disappear without a restart when they are fixed. Changes need a restart of the agent.`;
 
 const argumentsText = `### Arguments
 
@@ -35,28 +35,28 @@ const argumentsText = `### Arguments
 | Argument | Meaning |
 | --- | --- |
 | \`--driver-name NAME\` | What jobs write as \`driver\`, and the prefix of the node's attributes: \`driver.NAME.\`. Default: \`virt\`. |
-| \`--log-file PATH\` | The log goes to this file as well. After an agent was killed and came back, nobody reads the plugin's stderr; the file has those lines. |`;
+| \`--log-file PATH\` | The log is written to this file as well. After an agent was killed and came back, the plugin's stderr has no reader; the file has those lines. |`;
 
 const taskHead = `## Job: the config block of a task
 
-All problems of a task are told at once, each with its key.`;
+All problems of a task are reported at once, each with its key.`;
 
 const jobText = `### Other parts of a job
 
-| Part | What the driver makes of it |
+| Part | Effect |
 | --- | --- |
 | \`resources.memory\` | The guest's memory, in MiB. |
 | \`resources.memory_max\` | No effect. |
 | \`resources.cores\` | As many vCPUs, on these cores. |
-| \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` says how many CPUs the guest sees. |
+| \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` sets how many CPUs the guest has. |
 | \`network { mode }\` | Only \`host\`, which is the default. |
-| \`network { port }\` | Reaches the guest when \`network_interface\` names its label. Without \`to\` it is the same port inside. |
-| \`network { dns }\` | Servers and search domains are told to the guest; \`options\` are refused. |
+| \`network { port }\` | Reaches the guest when \`network_interface\` names its label. Without \`to\` the guest's port is the same. |
+| \`network { dns }\` | The guest gets servers and search domains; \`options\` are refused. |
 | \`artifact\`, \`template\` | Files in the task directory; images and user data may be among them. \`/alloc\`, \`/local\` and \`/secrets\` are mounted in the guest, read-only. |
-| \`env\` | The environment of root's login shells in the guest: the file with it is for root alone. |
+| \`env\` | The environment of root's login shells in the guest: only root can read the file. |
 | \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |
 | \`kill_signal\` | \`SIGKILL\` skips powering off. Any other asks the guest to power off: its agent where one runs, else by the ACPI power button. |
-| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` pulls the plug; others are refused. |
+| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` kills the VM; others are refused. |
 | \`volume_mount\`, \`device\`, \`user\` | Refused: not supported. |`;
 
 /** One table per block: its attributes, then its blocks, each with a table of its own. */
@@ -81,15 +81,15 @@ function typeOf(field: AttrField): string {
 }
 
 function defaultOf(field: AttrField): string {
-  if (field.required) return 'needed';
+  if (field.required) return 'required';
   return field.default === undefined ? '' : `\`${JSON.stringify(field.default)}\``;
 }
 
 function cell(field: AttrField): string {
-  const words = [field.doc];
-  if (field.oneOf) words.push(`One of ${field.oneOf.map((it) => `\`${it}\``).join(', ')}.`);
-  if (field.min !== undefined && field.min > 0) words.push(`At least ${field.min}.`);
-  return words.join(' ').replaceAll('|', '\\|');
+  const sentences = [field.doc];
+  if (field.oneOf) sentences.push(`One of ${field.oneOf.map((text) => `\`${text}\``).join(', ')}.`);
+  if (field.min !== undefined && field.min > 0) sentences.push(`At least ${field.min}.`);
+  return sentences.join(' ').replaceAll('|', '\\|');
 }
 
 /** Every key, with the example that stands beside it. */
@@ -109,11 +109,10 @@ function exampleLines(fields: Fields, indent: string): string[] {
 function exampleOfField(
   key: string,
   field: Field,
-  o: { readonly indent: string; readonly width: number },
+  { indent, width }: { readonly indent: string; readonly width: number },
 ): string[] {
-  if (field.kind === 'attr')
-    return [`${o.indent}${key.padEnd(o.width)} = ${field.example ?? '""'}`];
-  return [`${o.indent}${key} {`, ...exampleLines(field.fields, `${o.indent}  `), `${o.indent}}`];
+  if (field.kind === 'attr') return [`${indent}${key.padEnd(width)} = ${field.example ?? '""'}`];
+  return [`${indent}${key} {`, ...exampleLines(field.fields, `${indent}  `), `${indent}}`];
 }
 
 /** Returns the path of the file. */

@@ -300,7 +300,7 @@ test('D24: an interface without a bridge', () =>
   refused({
     'an interface of nothing': [
       config({ network_interface: [{ bridge: null }] }),
-      /network_interface\[0\]: needs a bridge block/,
+      /network_interface\[0\]\.bridge: is required/,
     ],
   }));
 

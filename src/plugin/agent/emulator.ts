@@ -16,13 +16,13 @@ export const emulatorFields = {
       user: {
         kind: 'attr',
         type: 'string',
-        doc: 'Accepted and not used: nothing asks for it.',
+        doc: 'Accepted and not used.',
         example: '"nomad"',
       },
       password: {
         kind: 'attr',
         type: 'string',
-        doc: 'Accepted and not used: nothing asks for it.',
+        doc: 'Accepted and not used.',
         example: '"secret"',
       },
     },

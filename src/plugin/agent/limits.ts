@@ -4,7 +4,7 @@ import type { Decoded, Fields } from '../hcl/schema.ts';
 export const limitFields = {
   limits: {
     kind: 'block',
-    doc: 'The smallest and largest things a job may ask for, and the most that one VM may use of what all share.',
+    doc: 'The minimum and maximum that a job may ask for, and the maximum that one VM may use of what all share.',
     fields: {
       min_memory_mb: {
         kind: 'attr',
@@ -12,7 +12,7 @@ export const limitFields = {
         default: 500,
         min: 1,
         max: 1_048_576,
-        doc: 'Least memory of a task, in MiB.',
+        doc: 'Minimum memory of a task, in MiB.',
         example: '128',
       },
       min_disk_mb: {
@@ -21,7 +21,7 @@ export const limitFields = {
         default: 2000,
         min: 1,
         max: 1_073_741_824,
-        doc: 'Least size of the primary disk, in MiB.',
+        doc: 'Minimum size of the primary disk, in MiB.',
         example: '64',
       },
       max_disk_mb: {
@@ -30,7 +30,7 @@ export const limitFields = {
         default: 2_097_152,
         min: 1,
         max: 1_073_741_824,
-        doc: 'Largest virtual size of an image or a disk, in MiB.',
+        doc: 'Maximum virtual size of an image or a disk, in MiB.',
         example: '102400',
       },
       max_connections: {

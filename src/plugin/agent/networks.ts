@@ -7,7 +7,7 @@ export const networkFields = {
     kind: 'attr',
     type: 'list(string)',
     default: [],
-    doc: 'Bridges that somebody else made and that jobs may name, beside the managed networks. On them VMs are not filtered: a guest there can take any address. None by default.',
+    doc: 'Bridges that the driver does not manage and that jobs may name, beside the managed networks. VMs are not filtered on them: a guest there can take any address. None by default.',
     example: '["br0"]',
   },
   managed_network: {
@@ -32,7 +32,7 @@ export const networkFields = {
         kind: 'attr',
         type: 'list(string)',
         default: [],
-        doc: "IPv4 name servers that VMs are told of. Default: the host's.",
+        doc: "IPv4 name servers that DHCP and the seed give to VMs. Default: the host's.",
         example: '["9.9.9.9"]',
       },
     },

@@ -8,14 +8,14 @@ export const pathFields = {
     kind: 'attr',
     type: 'string',
     default: '/var/lib/virt',
-    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Images below it may be used by every job, but for `vms`, `uids` and `networks`.',
+    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Every job may use images below it, except in `vms`, `uids` and `networks`.',
     example: '"/opt/nomad/virt"',
   },
   image_paths: {
     kind: 'attr',
     type: 'list(string)',
     default: [],
-    doc: "Directories whose files jobs may use as disk images, beside data_dir, their task's own directory and the allocation's `alloc/`. Directories of other tasks and of the driver stay closed, also where they lie inside. Absolute paths.",
+    doc: "Directories whose files jobs may use as disk images, beside data_dir, their task's own directory and the allocation's `alloc/`. Directories of other tasks and of the driver stay closed, even inside these. Absolute paths.",
     example: '["/var/local/images"]',
   },
   run_dir: {

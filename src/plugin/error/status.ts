@@ -9,7 +9,7 @@ import { PluginError, type PluginErrorCode } from './plugin-error.ts';
 export interface RpcStatus {
   readonly code: number;
   readonly message: string;
-  /** Present when Nomad is to be told whether trying again can help: the bytes of grpc-status-details-bin. */
+  /** The bytes of grpc-status-details-bin; present when trying again may help. */
   readonly details: Uint8Array | undefined;
 }
 

@@ -6,7 +6,7 @@ export const diskFields = {
   image: {
     kind: 'attr',
     type: 'string',
-    doc: 'The disk image to boot from: raw or qcow2. An absolute path below image_paths or data_dir; a path relative to the task directory, such as an artifact in `local/`; or `/local/…`, `/alloc/…`, `/secrets/…`, as `NOMAD_TASK_DIR` and its like have it. Needed.',
+    doc: 'The disk image to boot from: raw or qcow2. An absolute path below image_paths or data_dir; a path relative to the task directory, such as an artifact in `local/`; or `/local/…`, `/alloc/…`, `/secrets/…`, the values of `NOMAD_TASK_DIR` and its like. Required.',
     example: '"local/debian-12.qcow2"',
   },
   primary_disk_size: {
@@ -14,7 +14,7 @@ export const diskFields = {
     type: 'number',
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    doc: 'Size of the primary disk in MiB, at least that of the image. Needed.',
+    doc: 'Size of the primary disk in MiB, at least that of the image. Required.',
     example: '10000',
   },
   use_thin_copy: {

@@ -39,7 +39,7 @@ export const guestFields = {
   timezone: {
     kind: 'attr',
     type: 'string',
-    doc: "The guest's time zone, a name from the tz database as spelled there.",
+    doc: "The guest's time zone, a name from the tz database, case-sensitive.",
     example: '"Europe/Berlin"',
   },
 } as const satisfies Fields;

@@ -4,8 +4,8 @@ import { formatProblems, type Problem } from '../hcl/problem.ts';
 import type { TaskContext } from './job.ts';
 
 /**
- * One error for all that is wrong with a task: what its decoding found, and what a look at the host found besides, unless
- * that is about a key that has a problem already.
+ * One error for all that is wrong with a task: what decoding found, and what examining the host found besides, unless that
+ * is about a key that has a problem already.
  */
 export function invalidTask(
   { allocId }: TaskConfig,

@@ -24,12 +24,12 @@ export const machineFields = {
     type: 'number',
     min: 1,
     max: 512,
-    doc: 'Number of virtual CPUs. Default: as many as `resources.cores` reserves; needed when it reserves none.',
+    doc: 'Number of virtual CPUs. Default: as many as `resources.cores` reserves; required when it reserves none.',
     example: '2',
   },
   os: {
     kind: 'block',
-    doc: 'The machine to be. When the block is there, at least one of the two must be.',
+    doc: 'The machine to emulate. At least one of the two keys is required in the block.',
     fields: {
       arch: {
         kind: 'attr',

@@ -10,7 +10,7 @@ export const nicFields = {
     fields: {
       bridge: {
         kind: 'block',
-        doc: 'The host bridge the interface is on. Needed.',
+        doc: 'The host bridge the interface is on. Required.',
         fields: {
           name: {
             kind: 'attr',
@@ -23,7 +23,7 @@ export const nicFields = {
             kind: 'attr',
             type: 'list(string)',
             default: [],
-            doc: "Labels of the group's `network { port }` blocks that are to reach this guest, TCP and UDP. The port inside is `to`, or the same as outside when `to` is not set.",
+            doc: "Labels of the group's `network { port }` blocks that are forwarded to this guest, TCP and UDP. The guest's port is `to`, or that of the host when `to` is not set.",
             example: '["http"]',
           },
         },
@@ -42,7 +42,7 @@ export function readNics(
   return blocks.flatMap(({ bridge }, index) => {
     const path = `network_interface[${index}]`;
     if (bridge === undefined) {
-      report(path, 'needs a bridge block');
+      report(`${path}.bridge`, 'is required');
       return [];
     }
     if (bridge.name === '') {

@@ -12,7 +12,7 @@ export type Launch =
 export function readLaunch(env: NodeJS.ProcessEnv): Launch {
   if (env[cookieName] !== cookie) return { kind: 'by-hand' };
   if (env.PLUGIN_CLIENT_CERT) {
-    // Answering in plain text would only look like a broken TLS connection to the host.
+    // To the host, answers in plain text would be a broken TLS connection.
     return {
       kind: 'refuse',
       reason: 'PLUGIN_CLIENT_CERT is set, and this plugin does not support TLS',

@@ -179,7 +179,7 @@ function decode({ method }: Context, bytes: Uint8Array): unknown {
 }
 
 function encode({ method }: Context, init: unknown): Buffer {
-  // The handler's type says that this is an init shape of the method's output.
+  // By the handler's type this is an init shape of the method's output.
   const message = create(method.output, init as MessageInitShape<DescMessage>);
   return asBuffer(toBinary(method.output, message));
 }
