@@ -38,6 +38,7 @@ export { connectUnix, listenUnix, openTap, udpSocket } from './socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
 export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
 export {
+  type Exit,
   type RunResult,
   runProgram,
   type SpawnedProcess,

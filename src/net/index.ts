@@ -1,3 +1,4 @@
+export { NetError } from './model/error.ts';
 export type { Net } from './model/net.ts';
 export type { AttachedNic } from './model/nic.ts';
 export { decodeNetUndo, type NetUndo } from './model/undo.ts';

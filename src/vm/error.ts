@@ -1,26 +1,19 @@
 import { HostError } from '#host';
 import { ImageError } from '#image';
+import { NetError } from '#net';
 import { QemuError } from '#qemu';
 
-export type VmErrorCode =
-  | 'spec'
-  | 'emulator'
-  | 'image'
-  | 'seed'
-  | 'network'
-  | 'share'
-  | 'host'
-  | 'spawn'
-  | 'boot'
-  | 'recover'
-  | 'stop'
-  | 'taken'
-  | 'destroy';
+/**
+ * - `job`: what the job asks for is wrong, here and on every other host.
+ * - `host`: this host lacks something, or failed at something.
+ */
+export type VmErrorCode = 'job' | 'host';
 
-/** What went wrong with a VM, in the reader's words; `recoverable` says whether trying again may help. */
+/** What went wrong with a VM, in sentences for the job's author or the operator. */
 export class VmError extends Error {
-  override readonly name = 'VmError';
+  override readonly name: string = 'VmError';
   readonly code: VmErrorCode;
+  /** Whether trying again, later or on another host, may help. */
   readonly recoverable: boolean;
 
   constructor(
@@ -34,49 +27,64 @@ export class VmError extends Error {
   }
 }
 
+/** The VM belongs to another process of the plugin, which alone may end and remove it. */
+export class OwnedElsewhereError extends VmError {
+  override readonly name = 'OwnedElsewhereError';
+
+  constructor(vm: string) {
+    super('host', `VM ${vm} is managed by another plugin process`);
+  }
+}
+
 /** The text of whatever was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-/**
- * Gives what is thrown in the work its meaning here, with the job's key that it is about; what has one already keeps it.
- */
-export async function inWords<T>(
-  code: VmErrorCode,
-  work: () => T | Promise<T>,
-  key?: string,
-): Promise<T> {
+/** Runs a step; what it throws becomes a VmError, with the key of the job that the step is about in front. */
+export async function withVmError<T>(step: () => T | Promise<T>, key?: string): Promise<T> {
   try {
-    return await work();
+    return await step();
   } catch (error) {
-    if (error instanceof VmError) throw error;
-    if (error instanceof QemuError) throw asVmError(error);
-    const message = key === undefined ? messageOf(error) : `${key}: ${messageOf(error)}`;
-    throw new VmError(code, message, { cause: error, recoverable: mayPass(error) });
+    throw asVmError(error, key);
   }
 }
 
-/** What QEMU or this host lacks, as an error of the VM. */
-export function asVmError(cause: QemuError): VmError {
-  const { code, message, recoverable } = cause;
-  return new VmError(code === 'unsupported' ? 'spec' : 'emulator', message, { cause, recoverable });
+/** An error of a room below, with its meaning for the job; a VmError has one already. */
+export function asVmError(cause: unknown, key?: string): VmError {
+  if (cause instanceof VmError) return cause;
+  const message = key === undefined ? messageOf(cause) : `${key}: ${messageOf(cause)}`;
+  return new VmError(isJobs(cause) ? 'job' : 'host', message, {
+    cause,
+    recoverable: isTransient(cause),
+  });
 }
 
-/** Whether what failed may work another time: the host's troubles come and go, a wrong job stays wrong. */
-function mayPass(error: unknown): boolean {
+function isJobs(error: unknown): boolean {
+  if (error instanceof ImageError) return error.code !== 'io';
+  if (error instanceof QemuError) return error.code === 'unsupported';
+  return error instanceof NetError && error.code === 'job';
+}
+
+/** Whether it may work another time: what a host lacks comes and goes, a wrong job stays wrong. */
+function isTransient(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if ('recoverable' in error) return error.recoverable === true;
   if (error instanceof ImageError) return error.code === 'io';
   return error instanceof HostError || error.name === 'TimeoutError';
 }
 
-/** One error for everything that is wrong; the first of them when it is the only one. */
-export function allProblems(problems: readonly unknown[]): unknown {
+/** One error for all problems: the first of them when it is the only one. */
+export function combineErrors(problems: readonly VmError[]): VmError {
   const [first] = problems;
-  if (problems.length < 2 || !(first instanceof VmError)) return first;
-  return new VmError(first.code, problems.map(messageOf).join('; '), {
-    cause: new AggregateError(problems),
-    recoverable: problems.every(mayPass),
-  });
+  if (first === undefined) throw new Error('no problem to report');
+  if (problems.length === 1) return first;
+  return new VmError(
+    problems.some(({ code }) => code === 'job') ? 'job' : 'host',
+    problems.map(messageOf).join('; '),
+    {
+      cause: new AggregateError(problems),
+      recoverable: problems.every(({ recoverable }) => recoverable),
+    },
+  );
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findProgram } from '#host';
 import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { Waiting } from '#spec';
-import { shareTools } from './devices/shares.ts';
+import { shareTools } from './devices/share-tools.ts';
 import { messageOf } from './error.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
 import type { VmHost } from './vm-host.ts';

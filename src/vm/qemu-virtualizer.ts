@@ -1,14 +1,14 @@
 import { chmod, mkdir, readdir } from 'node:fs/promises';
-import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
+import { bootId, errnoOf, findProgram, KeyedQueue, type Logger, within } from '#host';
 import { Networks } from '#net';
 import type { ManagedNetwork, VmSpec, Waiting } from '#spec';
-import { messageOf, VmError } from './error.ts';
+import { messageOf, OwnedElsewhereError, VmError } from './error.ts';
 import { describeHost } from './host-health.ts';
 import type { Machine } from './live/machine.ts';
-import { type StoryListener, StoryTeller } from './live/task-events.ts';
-import { findAccelerated } from './start/accelerated.ts';
-import { recoverVm } from './start/adopt.ts';
-import { findProblems, type StartRequest, startVm } from './start/start.ts';
+import { EventFeed, type EventListener } from './live/task-events.ts';
+import { adoptVm } from './start/adopt.ts';
+import { problemsOf } from './start/check.ts';
+import { startVm } from './start/start.ts';
 import { forgottenVms, freeClaims } from './store/forgotten.ts';
 import { firstSweepMs, isOrphan, sweepEveryMs, sweepLookMs } from './store/orphans.ts';
 import { vmPaths } from './store/paths.ts';
@@ -47,7 +47,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #domains = new Map<string, Machine>();
   /** One piece of work at a time for each VM. */
   readonly #queue = new KeyedQueue();
-  readonly #teller = new StoryTeller();
+  readonly #events = new EventFeed();
   readonly #remover: Remover;
   #nodeId = '';
   #servesSinceMs = 0;
@@ -85,7 +85,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     // Earlier versions let every user of the host through.
     await chmod(`${dataDir}/vms`, 0o700).catch((error: unknown) =>
       // On a read-only disk there are still VMs to be removed.
-      log.warn('directory of the VMs not closed', { reason: messageOf(error) }),
+      log.warn('directory of the VMs not closed', { error: messageOf(error) }),
     );
     if (this.#sweeper === undefined) await this.#initNetwork();
     this.#sweeper ??= this.#sweepIn(firstSweepMs);
@@ -104,8 +104,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]> {
-    const accelerated = await findAccelerated(spec, this.#host, waiting);
-    return await findProblems({ spec, host: this.#host, accelerated }, waiting);
+    const problems = await problemsOf(spec, this.#host, waiting);
+    return problems.map(messageOf);
   }
 
   async createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain> {
@@ -114,28 +114,20 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       await this.start();
       // What a plugin killed in the middle of the same start left behind must not stay beside the new VM.
       await this.#destroy(spec.name);
-      const accelerated = await findAccelerated(spec, this.#host, waiting);
-      const machine = await this.#startOrUndo(
-        {
-          spec,
-          host: this.#host,
-          accelerated,
-          tell: this.#teller.about(spec.name),
-        },
-        waiting,
-      );
+      const machine = await this.#startOrUndo(spec, waiting);
       this.#domains.set(spec.name, machine);
       this.#serve(spec.identity.nodeId);
       return machine;
     });
   }
 
-  async #startOrUndo(request: StartRequest, waiting: Waiting): Promise<Machine> {
+  async #startOrUndo(spec: VmSpec, waiting: Waiting): Promise<Machine> {
+    const emit = this.#events.of(spec.name);
     try {
-      return await startVm(request, waiting);
+      return await startVm(spec, { host: this.#host, emit }, waiting);
     } catch (error) {
-      // Noted and tried again where it fails; the start's own error is what matters.
-      await this.#destroy(request.spec.name).catch(() => {});
+      // Recorded and tried again where it fails; the start's own error is what matters.
+      await this.#destroy(spec.name).catch(() => {});
       throw error;
     }
   }
@@ -150,9 +142,9 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       if (present !== undefined) return present;
       // Where adopting fails Nomad destroys the task and starts it anew: what runs there must not be forgotten.
       this.#remover.remember(known.name, known.dir);
-      const tell = this.#teller.about(known.name);
-      const request = { known, spec, host: this.#host, bootId: bootId(), tell };
-      const machine = await recoverVm(request, waiting);
+      const emit = this.#events.of(known.name);
+      const own = { ...known, currentBootId: bootId() };
+      const machine = await adoptVm(own, spec, { host: this.#host, emit }, waiting);
       if (machine === undefined) return undefined;
       this.#domains.set(known.name, machine);
       this.#serve(machine.nodeId);
@@ -179,18 +171,17 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       }
       await this.#remover.remove(name);
     } catch (error) {
-      // Another plugin process answers for it now.
-      if (error instanceof VmError && error.code === 'taken') throw error;
+      if (error instanceof OwnedElsewhereError) throw error;
       this.#remover.fail(name, error);
-      if (before !== messageOf(error)) this.#tell(name, messageOf(error));
+      if (before !== messageOf(error)) this.#report(name, messageOf(error));
       if (before === undefined) this.#sweepIn(firstSweepMs);
       throw error;
     }
-    if (before !== undefined) this.#tell(name, 'What was left of the VM was removed');
+    if (before !== undefined) this.#report(name, 'What was left of the VM was removed');
   }
 
-  #tell(name: string, message: string): void {
-    this.#teller.about(name)({ message, annotations: {} });
+  #report(name: string, message: string): void {
+    this.#events.of(name)(message);
     this.#host.log.warn(message, { vm: name });
   }
 
@@ -200,8 +191,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return { ...info, description: [info.description, ...this.#remover.problems].join('; ') };
   }
 
-  onEvent(listener: StoryListener): () => void {
-    return this.#teller.listen(listener);
+  onEvent(listener: EventListener): () => void {
+    return this.#events.listen(listener);
   }
 
   /** Names of the VMs that have a directory here, whoever started them. */
@@ -209,7 +200,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     try {
       return await readdir(`${this.#host.dataDir}/vms`);
     } catch (error) {
-      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+      if (errnoOf(error) === 'ENOENT') return [];
       throw error;
     }
   }
@@ -230,7 +221,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
         log.warn('removed a VM that no task claims', { vm: name });
         swept.push(name);
       } catch (error) {
-        log.warn('unclaimed VM not removed', { vm: name, reason: messageOf(error) });
+        log.warn('unclaimed VM not removed', { vm: name, error: messageOf(error) });
       }
     }
     await this.#freeForgotten();
@@ -239,11 +230,11 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   async #freeForgotten(): Promise<void> {
     for (const name of await forgottenVms(this.#host)) {
-      const waiting = { signal: AbortSignal.timeout(sweepLookMs) };
+      using limited = within(sweepLookMs);
       await this.#queue
-        .run(name, () => freeClaims(name, this.#host, waiting))
+        .run(name, () => freeClaims(name, this.#host, limited))
         .catch((error: unknown) =>
-          this.#host.log.warn('claims not freed', { vm: name, reason: messageOf(error) }),
+          this.#host.log.warn('claims not freed', { vm: name, error: messageOf(error) }),
         );
     }
   }
@@ -267,7 +258,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       servedMs: performance.now() - this.#servesSinceMs,
       nowMs: Date.now(),
     };
-    return isOrphan(question, { signal: AbortSignal.timeout(sweepLookMs) });
+    using limited = within(sweepLookMs);
+    return await isOrphan(question, limited);
   }
 
   /** Lets go of every VM without touching it. */

@@ -28,8 +28,6 @@ export interface DomainUsage {
   readonly swapBytes: number | undefined;
   /** Highest RSS since the start. */
   readonly maxRssBytes: number | undefined;
-  readonly throttledPeriods: number | undefined;
-  readonly throttledNs: number | undefined;
   /** Process ids that make up the VM (QEMU and its helpers). */
   readonly pids: readonly number[];
 }

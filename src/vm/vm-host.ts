@@ -1,7 +1,10 @@
 import type { Logger } from '#host';
 import type { Net } from '#net';
-import type { Emulator } from '#qemu';
-import type { UidRange } from './store/uid.ts';
+
+export interface UidRange {
+  readonly min: number;
+  readonly max: number;
+}
 
 /** What every part of this room works with: the plugin's settings and the things made from them once. */
 export interface VmHost {
@@ -14,10 +17,4 @@ export interface VmHost {
   readonly maxImageBytes: number;
   readonly networks: Net;
   readonly log: Logger;
-}
-
-/** The emulator for a VM and whether KVM works with it. */
-export interface Accelerated {
-  readonly emulator: Emulator;
-  readonly kvm: { readonly usable: boolean; readonly reason: string };
 }

@@ -209,7 +209,7 @@ test('P-7 V-93: the older of two plugin processes refuses to end the VM it has l
     () => ground.lines.some((it) => it.includes('another plugin process has taken over')),
     'the older one to notice',
   );
-  const refusal = /another plugin process looks after VM vm-0 now/;
+  const refusal = /VM vm-0 is managed by another plugin process/;
   for (const immediately of [false, true])
     await assert.rejects(older.stopDomain(spec.name, { graceMs: 8000, immediately }), refusal);
   await assert.rejects(older.destroyDomain(spec.name), refusal);

@@ -37,7 +37,7 @@ const said: Readonly<Record<string, [error: unknown, words: string]>> = {
     'a: b: c',
   ],
   'nothing twice': [
-    new VmError('image', 'there is no file /x', { cause: new Error('there is no file /x') }),
+    new VmError('job', 'there is no file /x', { cause: new Error('there is no file /x') }),
     'there is no file /x',
   ],
   'the longer of two that say the same': [
@@ -46,7 +46,7 @@ const said: Readonly<Record<string, [error: unknown, words: string]>> = {
   ],
   'the name of an error without words': [new TypeError('', { cause: 'x' }), 'TypeError: x'],
   'one line, whatever QEMU said': [
-    new VmError('boot', 'QEMU did not start the VM; QEMU said: a: b\n  c\r\n\nd\n'),
+    new VmError('host', 'QEMU did not start the VM; QEMU said: a: b\n  c\r\n\nd\n'),
     'QEMU did not start the VM; QEMU said: a: b; c; d',
   ],
   'what went wrong before what went wrong in the cleaning up': [
@@ -58,7 +58,7 @@ const said: Readonly<Record<string, [error: unknown, words: string]>> = {
     'start: a; then b',
   ],
   'each of several once': [
-    new VmError('image', 'no image; bad user data', {
+    new VmError('job', 'no image; bad user data', {
       cause: new AggregateError([new Error('no image'), new Error('bad user data')]),
     }),
     'no image; bad user data',

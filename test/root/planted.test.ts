@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { UndoLog } from '#host';
 import { readBytes } from '../../src/image/index.ts';
 import { openImage } from '../../src/image/open-image.ts';
+import { OpenFiles } from '../../src/vm/devices/files.ts';
 import { prepareShare } from '../../src/vm/devices/shares.ts';
 import { openLogSink, releaseLogPipes } from '../../src/vm/logs/log-sink.ts';
 import { pathsIn } from '../../src/vm/store/paths.ts';
@@ -150,12 +151,19 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
     (step, waiting) => undoStep(step, { vmTerminatedTeardown: () => assert.fail() }, waiting),
     { decode: decodeVmUndo, log: collect(lines) },
   );
+  using files = new OpenFiles();
   const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
   const share = (tag: string, source: string) =>
-    prepareShare(
-      { tag, source, target: `/${tag}`, readOnly: true },
-      { tools, paths, allocDir, undo, log: collect(lines) },
-    );
+    prepareShare({ spec: { tag, source, target: `/${tag}`, readOnly: true }, index: 0 }, tools, {
+      vm: 'vm-0',
+      uid: 0,
+      emit: () => {},
+      files,
+      paths,
+      allocDir,
+      undo,
+      log: collect(lines),
+    });
   try {
     assert.ok((await share('own', local)) !== undefined);
     assert.deepEqual(readdirSync(join(paths.shares, 'own')), readdirSync(local));

@@ -60,7 +60,7 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     if (spec.disk.image === '/busy') {
       throw new VmError('host', 'no room just now', { recoverable: true });
     }
-    if (spec.disk.image === '/missing') throw new VmError('image', 'no such image: /missing');
+    if (spec.disk.image === '/missing') throw new VmError('job', 'no such image: /missing');
     if (Object.hasOwn(failures, spec.disk.image)) throw failures[spec.disk.image]?.();
     if (spec.disk.image === '/slow') await delay(10_000, undefined, { signal });
     const script = [...spec.guest.commands, 'exec sleep infinity'].join('\n');
@@ -201,8 +201,6 @@ class ProcessDomain implements Domain {
       guestTotalBytes: undefined,
       swapBytes: undefined,
       maxRssBytes: undefined,
-      throttledPeriods: undefined,
-      throttledNs: undefined,
       pids: [this.record.pid],
     };
   }

@@ -15,7 +15,7 @@ test('the longest file is the disk, and is never below a log that was long when 
       readFileSync(`/proc/${child.identity.pid}/limits`, 'utf8'),
     )?.[1] ?? '';
   const lines: string[] = [];
-  const containment = new Containment({ diskBytes: 2 * GiB }, collect(lines));
+  const containment = new Containment(2 * GiB, collect(lines));
   containment.grown(9 * GiB);
   assert.equal(limit(), 'unlimited', 'before it knows the process');
   containment.adopt(child.identity, 5 * GiB);

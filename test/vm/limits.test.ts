@@ -3,7 +3,8 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '#host';
-import { longestFile, planLimits } from '../../src/vm/live/limits.ts';
+import { planDisk } from '../../src/vm/devices/disks.ts';
+import { longestFile, qemuLimits } from '../../src/vm/live/limits.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -14,17 +15,22 @@ const GiB = 1024 * MiB;
 const waiting = () => ({ signal: AbortSignal.timeout(60_000) });
 
 const disks = [
-  ['a raw copy: its size', { kind: 'copy', format: 'raw' }, 10 * GiB],
-  ['an overlay: its size and tables', { kind: 'overlay', format: 'qcow2' }, 10.6875 * GiB],
-  ['a qcow2 copy: what the image had as well', { kind: 'copy', format: 'qcow2' }, 12.8125 * GiB],
+  ['a raw copy: its size', { thin: false }, 'raw', 10 * GiB],
+  ['an overlay: its size and tables', { thin: true }, 'raw', 10.6875 * GiB],
+  ['a qcow2 copy: what the image had as well', { thin: false }, 'qcow2', 12.8125 * GiB],
 ] as const;
 
-for (const [name, disk, diskBytes] of disks) {
+for (const [name, { thin }, format, bytes] of disks) {
   test(`how long a disk's file may become; ${name}`, () => {
-    const limits = planLimits(2, { ...disk, virtualBytes: 10 * GiB }, 2 * GiB);
-    assert.deepEqual(limits, { openFiles: 4096, processes: 258, diskBytes });
+    const spec = { image: 'a.img', sizeMiB: 10 * 1024, thin };
+    const image = { format, virtualBytes: 2 * GiB, fileBytes: 2 * GiB };
+    assert.equal(planDisk(spec, image).maxFileBytes, bytes);
   });
 }
+
+test('threads and open files of a QEMU with two CPUs', () => {
+  assert.deepEqual(qemuLimits(2), { openFiles: 4096, processes: 258 });
+});
 
 const lengths = [
   [0, 0, 1],
@@ -68,10 +74,9 @@ for (const clusterBytes of clusters) {
     ];
     await run(io, ['-f', 'qcow2', '-d', 'unmap', path], `${script.join('')}quit\n`);
     const { size } = statSync(path);
-    const { diskBytes } = planLimits(
-      1,
-      { kind: 'overlay', format: 'qcow2', virtualBytes },
-      virtualBytes,
+    const { maxFileBytes: diskBytes } = planDisk(
+      { image: 'a.img', sizeMiB: virtualBytes / MiB, thin: true },
+      { format: 'raw', virtualBytes: 0, fileBytes: 0 },
     );
     assert.ok(size > virtualBytes, 'it is full');
     // Without the fixed part of the limit, which is for small disks.

@@ -36,7 +36,7 @@ test('V-101: figures of several processes are added up, and one that is gone cou
   const own = await processFigures(process.pid);
   assert.ok(own && own.rssBytes > MiB && own.userNs > 0);
   assert.equal(await processFigures(2 ** 22 + 1), undefined);
-  const both = await measure([process.pid, process.pid, 2 ** 22 + 1], undefined, undefined);
+  const both = await measure([process.pid, process.pid, 2 ** 22 + 1], undefined);
   assert.ok(both.rssBytes > 1.5 * own.rssBytes, `${both.rssBytes} of two, ${own.rssBytes} of one`);
   assert.equal(both.guestUsedBytes, undefined);
 });

@@ -32,7 +32,7 @@ for (const [name, text] of Object.entries(heavy)) {
     const started = performance.now();
     const delayMs = await loopDelayOf(t, () =>
       assert.rejects(userDataProblems(text, waiting()), {
-        code: 'seed',
+        code: 'job',
         message:
           /^user_data: the check was given up, for it takes more than (2000 ms|96 MiB).* aliases/,
         recoverable: true,
@@ -67,7 +67,7 @@ test('a check ends with its signal, whether it runs or waits for its turn', asyn
   const first = userDataProblems(text, waiting());
   const second = userDataProblems(text, { signal: AbortSignal.abort(new Error('enough')) });
   const third = userDataProblems('#cloud-config\na: "*"\n', waiting());
-  await assert.rejects(first, { code: 'seed' });
+  await assert.rejects(first, { code: 'job' });
   await assert.rejects(second, /enough/);
   assert.deepEqual(await third, []);
   await assert.rejects(userDataProblems(text, waiting(50)), { name: 'TimeoutError' });

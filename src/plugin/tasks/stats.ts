@@ -99,14 +99,6 @@ function cpuUsage({ now, before, compute }: Measured): MessageInitShape<typeof C
       cpu.measuredFields.push(CPUUsage_Fields.TOTAL_TICKS);
     }
   }
-  if (now.throttledPeriods !== undefined) {
-    cpu.throttledPeriods = count(now.throttledPeriods);
-    cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_PERIODS);
-  }
-  if (now.throttledNs !== undefined) {
-    cpu.throttledTime = count(now.throttledNs);
-    cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_TIME);
-  }
   return cpu;
 }
 

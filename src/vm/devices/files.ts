@@ -1,9 +1,9 @@
 import { closeFd } from '#host';
 
-/** Descriptors on their way into QEMU: by role, all closed in this process when the scope ends. */
-export class Descriptors implements Disposable {
-  readonly #open = new Map<string | number, number>();
-  #loose = 0;
+/** Files on their way into QEMU: by role, all closed in this process when the start's scope ends. */
+export class OpenFiles implements Disposable {
+  readonly #open = new Map<string, number>();
+  readonly #loose: number[] = [];
 
   /** Takes over a descriptor under its role. */
   add(role: string, fd: number): number {
@@ -11,25 +11,23 @@ export class Descriptors implements Disposable {
     return fd;
   }
 
-  /** Takes over a descriptor that has no role in the plan. */
+  /** Takes over a descriptor that no part names. */
   own(fd: number): number {
-    this.#open.set(this.#loose, fd);
-    this.#loose += 1;
+    this.#loose.push(fd);
     return fd;
   }
 
-  /** In the plan's order; a role that nobody filled is a bug, except where there is nothing to hold. */
-  inOrder(roles: readonly string[]): readonly (number | 'ignore')[] {
+  /** In the order of the command line; a role without a file is a bug. */
+  inOrder(roles: readonly string[]): readonly number[] {
     return roles.map((role) => {
       const fd = this.#open.get(role);
-      if (fd !== undefined) return fd;
-      if (role === 'stdout' || role === 'stderr') return 'ignore';
-      throw new Error(`no descriptor was opened for ${role}`);
+      if (fd === undefined) throw new Error(`no file was opened for ${role}`);
+      return fd;
     });
   }
 
   [Symbol.dispose](): void {
-    for (const fd of this.#open.values()) closeFd(fd);
+    for (const fd of [...this.#open.values(), ...this.#loose.splice(0)]) closeFd(fd);
     this.#open.clear();
   }
 }

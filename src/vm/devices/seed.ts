@@ -1,91 +1,45 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { type SeedRequest, seedProblems } from '#cloudinit';
+import { type SeedMount, type SeedNic, type SeedRequest, seedProblems } from '#cloudinit';
 import { openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
-import type { AttachedNic } from '#net';
+import { readOnlyDisk } from '#qemu';
 import type { UserData, VmSpec, Waiting } from '#spec';
-import { inWords, VmError } from '../error.ts';
-import type { SharePlan } from '../start/plan.ts';
-import type { Descriptors } from './files.ts';
+import { combineErrors, VmError, withVmError } from '../error.ts';
+import type { Prepared, Site } from './device.ts';
 import { seedImage } from './seed-image.ts';
 import { guestBytes, sizeProblems } from './seed-size.ts';
 import { userDataProblems } from './user-data.ts';
 
-/** cloud-init reads user-data whole; nobody writes more than this by hand. */
+/** cloud-init reads user data whole; more is not written by hand. */
 const maxUserDataBytes = 1024 * 1024;
 
-/** Most bytes that one becomes: quoted once for JSON, where a control character takes six, and once more for a shell. */
+/** Bytes that one may become: quoted once for JSON, where a control character takes six, and once more for a shell. */
 const quoting = 8;
 
-/** Everything in a seed that is not what the user wrote. */
+/** Everything in a seed that does not come from the job. */
 const otherBytes = 256 * 1024;
 
-export interface SeedParts {
+/** What a guest is given, beside what its devices need: read and found valid. */
+export interface CheckedSeed {
+  readonly request: SeedRequest;
+  /** What the job puts into it beside user data. */
+  readonly guestBytes: number;
   /** No seed of this VM is larger. */
-  readonly largestBytes: number;
-  /** Makes the seed; what of the job can't be given to a guest as it is comes back, in sentences. */
-  write(
-    path: string,
-    guest: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
-    fds: Descriptors,
-    waiting: Waiting,
-  ): Promise<readonly string[]>;
+  readonly maxBytes: number;
 }
 
-/** Reads and checks what the user wants in the guest. Throws VmError 'seed' naming every problem of the user data. */
-export async function makeSeed(
-  spec: VmSpec,
-  roots: ImageRoots,
+/** Reads and checks what the job wants in the guest. Throws a VmError naming every problem with its key. */
+export async function checkSeed(
+  { name, guest }: Pick<VmSpec, 'name' | 'guest'>,
+  allowed: ImageRoots,
   waiting: Waiting,
-): Promise<SeedParts> {
-  const tooLarge = sizeProblems(spec.guest);
-  if (tooLarge.length > 0) throw new VmError('seed', tooLarge.join('; '));
-  const userData = await readUserData(spec.guest.userData, roots, waiting);
-  const request = seedRequest(spec, userData, { nics: [], shares: [] });
-  const problems = [
-    ...(userData === undefined ? [] : await userDataProblems(userData, waiting)).map(
-      (it) => `user_data: ${it}`,
-    ),
-    ...seedProblems(request),
-  ];
-  if (problems.length > 0) throw new VmError('seed', problems.join('; '));
-  const ownBytes = Object.values(guestBytes(spec.guest)).reduce((total, it) => total + it, 0);
-  return {
-    largestBytes: Buffer.byteLength(userData ?? '') + ownBytes * quoting + otherBytes,
-    write: async (path, guest, fds, writing) => {
-      const { iso, notes } = await seedImage(seedRequest(spec, userData, guest), ownBytes, writing);
-      // Passwords and tokens are in it: it lies on the VM's tmpfs, for nobody but root and the descriptor QEMU gets.
-      await writeFile(path, iso, { mode: 0o600, flag: 'wx' });
-      fds.add('seed', openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW));
-      return notes;
-    },
-  };
-}
-
-async function readUserData(
-  userData: UserData | undefined,
-  roots: ImageRoots,
-  waiting: Waiting,
-): Promise<string | Uint8Array | undefined> {
-  if (userData === undefined) return undefined;
-  if (userData.kind === 'inline') return userData.text;
-  const { path } = userData;
-  const read = () => readBytes(path, roots, { maxBytes: maxUserDataBytes }, waiting);
-  return inWords('seed', read, 'user_data');
-}
-
-function seedRequest(
-  { name, guest }: VmSpec,
-  userData: string | Uint8Array | undefined,
-  {
-    nics,
-    shares,
-  }: { readonly nics: readonly AttachedNic[]; readonly shares: readonly SharePlan[] },
-): SeedRequest {
+): Promise<CheckedSeed> {
+  const tooLarge = sizeProblems(guest);
+  if (tooLarge.length > 0) throw new VmError('job', tooLarge.join('; '));
+  const userData = await readUserData(guest.userData, allowed, waiting);
   const { hostname, password, authorizedKey, commands, timezone, env } = guest;
-  const { dns = { servers: [], searches: [] } } = guest;
-  return {
+  const request: SeedRequest = {
     instanceId: name,
     hostname,
     commands,
@@ -94,20 +48,54 @@ function seedRequest(
     ...(password === undefined ? {} : { password }),
     ...(authorizedKey === undefined ? {} : { authorizedKey }),
     ...(timezone === undefined ? {} : { timezone }),
-    mounts: shares.map(({ tag, target, type, readOnly }) => ({ tag, target, type, readOnly })),
-    // On a bridge that isn't managed the driver knows no address: the guest asks there by DHCP.
-    network: nics.map(({ mac, mtu, address }) =>
-      address === undefined
-        ? { mac, nameservers: dns.servers, searches: dns.searches }
-        : {
-            mac,
-            mtu,
-            address: address.ip,
-            prefix: address.prefix,
-            gateway: address.gateway,
-            nameservers: dns.servers.length > 0 ? dns.servers : address.nameservers,
-            searches: dns.searches,
-          },
+    mounts: [],
+  };
+  const problems = [
+    ...(userData === undefined ? [] : await userDataProblems(userData, waiting)).map(
+      (problem) => `user_data: ${problem}`,
     ),
+    ...seedProblems(request),
+  ];
+  if (problems.length > 0) {
+    throw combineErrors(problems.map((problem) => new VmError('job', problem)));
+  }
+  const ownBytes = Object.values(guestBytes(guest)).reduce((total, size) => total + size, 0);
+  const userDataBytes = Buffer.byteLength(userData ?? '');
+  return {
+    request,
+    guestBytes: ownBytes,
+    maxBytes: userDataBytes + ownBytes * quoting + otherBytes,
+  };
+}
+
+async function readUserData(
+  userData: UserData | undefined,
+  allowed: ImageRoots,
+  waiting: Waiting,
+): Promise<string | Uint8Array | undefined> {
+  if (userData === undefined) return undefined;
+  if (userData.kind === 'inline') return userData.text;
+  const { path } = userData;
+  const limit = { maxBytes: maxUserDataBytes };
+  return withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
+}
+
+/** Writes the seed: what the job wants in the guest, and what the other devices need there. */
+export async function prepareSeed(
+  { request, guestBytes }: CheckedSeed,
+  devices: readonly Prepared[],
+  { paths, files, emit }: Site,
+  waiting: Waiting,
+): Promise<Prepared> {
+  const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
+  const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
+  const { iso, notes } = await seedImage({ ...request, mounts, network }, guestBytes, waiting);
+  for (const note of notes) emit(note);
+  // Passwords and tokens are in it: it lies on the VM's tmpfs, for root and the descriptor that QEMU gets.
+  await writeFile(paths.seed, iso, { mode: 0o600, flag: 'wx' });
+  files.add('seed', openPath(paths.seed, constants.O_RDONLY | constants.O_NOFOLLOW));
+  return {
+    part: readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),
+    record: { kind: 'seed', id: 'seed' },
   };
 }

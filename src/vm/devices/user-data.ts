@@ -19,7 +19,7 @@ const checks = new KeyedQueue();
 /**
  * What would keep cloud-init from doing what this user data says. A job's author can write a text that takes hours to
  * read: where that is possible it is read in a thread that is ended after a while, one at a time, so that neither the
- * event loop nor the memory of this process is theirs. VmError 'seed' where the check is given up.
+ * event loop nor the memory of this process is theirs. VmError where the check is given up.
  */
 export function userDataProblems(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
   if (isQuickToCheck(userData)) return Promise.resolve(checkUserData(userData));
@@ -33,7 +33,7 @@ async function checkInThread(userData: UserData, waiting: Waiting): Promise<read
   } catch (error) {
     if (!(error instanceof HostError) || error.code !== 'worker-limit') throw error;
     throw new VmError(
-      'seed',
+      'job',
       `user_data: the check was given up, for ${error.message}; cloud-init would take far longer: ` +
         'write out what its YAML aliases (*) stand for, or move parts of it into a file that the guest fetches',
       // The host may just have been busy.

@@ -8,13 +8,14 @@ import { longestFile, type QemuLimits } from './limits.ts';
  * root in a container may lack: QEMU keeps the soft limits it was started with then, and files may have any length.
  */
 export class Containment {
-  readonly #limits: Pick<QemuLimits, 'diskBytes'>;
+  readonly #diskBytes: number;
   readonly #log: Logger;
   #identity: ProcessIdentity | undefined;
   #fileBytes = 0;
 
-  constructor(limits: Pick<QemuLimits, 'diskBytes'>, log: Logger) {
-    this.#limits = limits;
+  /** No disk of the VM is in a file longer than `diskBytes`. */
+  constructor(diskBytes: number, log: Logger) {
+    this.#diskBytes = diskBytes;
     this.#log = log;
   }
 
@@ -27,13 +28,13 @@ export class Containment {
   /** Goes on with a QEMU that was limited before, the longest of whose files has this length. */
   adopt(identity: ProcessIdentity, appendedBytes: number): void {
     this.#identity = identity;
-    this.#fileBytes = Math.max(this.#fileBytes, longestFile(this.#limits.diskBytes, appendedBytes));
+    this.#fileBytes = Math.max(this.#fileBytes, longestFile(this.#diskBytes, appendedBytes));
     this.#set(identity, { fileSize: this.#fileBytes });
   }
 
   /** To be called with the length that a file which QEMU appends to has come to. */
   grown(appendedBytes: number): void {
-    const wanted = longestFile(this.#limits.diskBytes, appendedBytes);
+    const wanted = longestFile(this.#diskBytes, appendedBytes);
     if (wanted <= this.#fileBytes) return;
     this.#fileBytes = wanted;
     if (this.#identity !== undefined) this.#set(this.#identity, { fileSize: wanted });
@@ -45,7 +46,7 @@ export class Containment {
     } catch (error) {
       // It has ended just now, which is reported elsewhere.
       if (error instanceof HostError && error.errno === 'ESRCH') return;
-      this.#log.debug('QEMU runs with fewer limits', { reason: messageOf(error) });
+      this.#log.debug('QEMU runs with fewer limits', { error: messageOf(error) });
     }
   }
 }

@@ -1,21 +1,20 @@
 import { constants } from 'node:os';
+import type { Exit } from '#host';
 import type { JournalEnd } from '#qmp';
 import type { ExitResult } from '../virtualizer.ts';
 
 /** All that is known about how a VM ended. */
 export interface ExitEvidence {
-  /** What QEMU wrote into its journal; undefined when it did not live to write it. */
+  /** What QEMU wrote into its journal; undefined when nothing of an end is there. */
   readonly journal: JournalEnd | undefined;
   /** From the kernel, where QEMU was our child; undefined for an adopted VM. */
-  readonly status:
-    | { readonly code: number | null; readonly signal: NodeJS.Signals | null }
-    | undefined;
+  readonly status: Exit | undefined;
   /** OOM kills in the task's cgroup since the VM was started. */
   readonly oomKills: number;
   /** Whether the driver was stopping or destroying it. */
   readonly stopping: boolean;
   /** The last lines QEMU printed, '' when there are none; read only where nothing better is known. */
-  readonly lastWords: () => string;
+  readonly lastMessages: () => string;
 }
 
 const killed = 9;
@@ -27,10 +26,10 @@ const terminated = 15;
  */
 export function exitResult(evidence: ExitEvidence): ExitResult {
   const { journal } = evidence;
-  return journal === undefined ? withoutWord(evidence) : withWord(journal, evidence);
+  return journal === undefined ? withoutJournal(evidence) : byJournal(journal, evidence);
 }
 
-function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence): ExitResult {
+function byJournal({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence): ExitResult {
   if (panicked || reason === 'guest-panic') {
     return failure('guest-panic', 1, 0, 'task has crashed: the guest system panicked');
   }
@@ -41,7 +40,7 @@ function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence):
     case 'host-qmp-quit':
       return stopping
         ? success(reason)
-        : failure(reason, 1, 0, 'QEMU was told to quit by somebody other than the driver');
+        : failure(reason, 1, 0, 'QEMU received a quit command that the driver did not send');
     case 'host-signal':
       return stopping
         ? success(reason)
@@ -51,17 +50,17 @@ function withWord({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence):
   }
 }
 
-function withoutWord({ status, oomKills, stopping, lastWords }: ExitEvidence): ExitResult {
+function withoutJournal({ status, oomKills, stopping, lastMessages }: ExitEvidence): ExitResult {
   if (oomKills > 0) {
     // The kernel counts every such kill in the group, whichever limit was reached.
     const text =
       "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left";
     return { ...failure('oom-killed', 128 + killed, killed, text), oomKilled: true };
   }
-  if (status?.signal != null) return bySignal(status.signal, stopping, lastWords());
+  if (status?.signal != null) return bySignal(status.signal, stopping, lastMessages());
   if (status?.code != null) {
-    const words = lastWords();
-    const text = `QEMU exited with code ${status.code}${words === '' ? '' : `: ${words}`}`;
+    const messages = lastMessages();
+    const text = `QEMU exited with code ${status.code}${messages === '' ? '' : `: ${messages}`}`;
     return failure('emulator-failed', status.code === 0 ? 1 : status.code, 0, text);
   }
   if (stopping) return failure('killed', 128 + killed, killed, undefined);
@@ -69,17 +68,17 @@ function withoutWord({ status, oomKills, stopping, lastWords }: ExitEvidence): E
     'killed',
     128 + killed,
     killed,
-    'QEMU was killed or crashed: it left no word of a shutdown, and nobody was there to see the signal',
+    'QEMU was killed or crashed while no plugin was watching: its event journal has no SHUTDOWN event',
   );
 }
 
-function bySignal(name: NodeJS.Signals, stopping: boolean, lastWords: string): ExitResult {
+function bySignal(name: NodeJS.Signals, stopping: boolean, lastMessages: string): ExitResult {
   const number = constants.signals[name];
   if (name === 'SIGKILL') {
     const text = stopping ? undefined : 'QEMU was killed from the host with SIGKILL';
     return failure('killed', 128 + number, number, text);
   }
-  const text = `QEMU crashed with ${name}${lastWords === '' ? '' : `: ${lastWords}`}`;
+  const text = `QEMU crashed with ${name}${lastMessages === '' ? '' : `: ${lastMessages}`}`;
   return failure('emulator-crashed', 128 + number, number, text);
 }
 

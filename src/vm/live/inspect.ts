@@ -1,14 +1,28 @@
-import type { MachineParts } from './machine.ts';
+import type { ProcessIdentity } from '#host';
+import type { VmPaths } from '../store/paths.ts';
+import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
+import type { DomainNetwork } from '../virtualizer.ts';
 
-/** What InspectTask tells of a VM: where to look at it by hand. */
-export function attributesOf(parts: MachineParts): Readonly<Record<string, string>> {
-  const { record, paths, identity, network } = parts;
+/** The first NIC's address and ports, as services are registered with; undefined when the driver knows no address. */
+export function networkOf(record: VmRecord): DomainNetwork | undefined {
+  const [first] = nicsOf(record);
+  if (first?.ip === undefined) return undefined;
+  return { ip: first.ip, mac: first.mac, bridge: first.bridge, portMap: first.portMap };
+}
+
+/** What InspectTask reports of a VM: where an operator can look at it by hand. */
+export function attributesOf(
+  record: VmRecord,
+  paths: VmPaths,
+  { pid }: ProcessIdentity,
+): Readonly<Record<string, string>> {
+  const network = networkOf(record);
   return {
-    pid: String(identity.pid),
+    pid: String(pid),
     uuid: record.uuid,
     machine: record.machine,
     accelerator: record.accelerator,
-    disk: record.diskPath,
+    disk: disksOf(record)[0]?.path ?? '',
     'qmp.socket': paths.qmp,
     'console.log': paths.console,
     ...(network === undefined ? {} : { ip: network.ip, mac: network.mac, bridge: network.bridge }),

@@ -39,7 +39,7 @@ export class IoRetry implements Disposable {
       const { status } = await client.execute('query-status', {}, waiting);
       if (status === 'io-error') await client.execute('cont', {}, waiting);
     } catch (error) {
-      this.#log.debug('stopped guest not looked at', { reason: messageOf(error) });
+      this.#log.debug('stopped guest not looked at', { error: messageOf(error) });
     }
   }
 }

@@ -1,15 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Logger, within } from '#host';
 import { QmpClient, type QmpEvent } from '#qmp';
+import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 
 const firstPauseMs = 100;
-const longestPauseMs = 5000;
+const maxPauseMs = 5000;
 const greetingMs = 5000;
 
-export interface QmpLinkOptions {
+export interface MonitorOptions {
   readonly path: string;
-  /** Connected already; undefined when nobody answers now. */
+  /** Connected already; undefined when QEMU does not answer now. */
   readonly client: QmpClient | undefined;
   readonly isAlive: () => boolean;
   readonly onEvent: (event: QmpEvent) => void;
@@ -18,21 +19,21 @@ export interface QmpLinkOptions {
   readonly log: Logger;
 }
 
-/** One QMP connection for as long as QEMU lives: what breaks is connected again, whatever the other side sent. */
-export class QmpLink implements AsyncDisposable {
-  readonly #options: QmpLinkOptions;
+/** One QMP connection for as long as QEMU lives: what breaks is connected again, whatever QEMU sent. */
+export class Monitor implements AsyncDisposable {
+  readonly #options: MonitorOptions;
   readonly #over = new AbortController();
   readonly #following: Promise<void>;
   #client: QmpClient | undefined;
 
-  private constructor(options: QmpLinkOptions) {
+  private constructor(options: MonitorOptions) {
     this.#options = options;
     this.#client = options.client;
     this.#following = this.#follow();
   }
 
-  static keep(options: QmpLinkOptions): QmpLink {
-    return new QmpLink(options);
+  static keep(options: MonitorOptions): Monitor {
+    return new Monitor(options);
   }
 
   /** undefined while there is no connection. */
@@ -58,7 +59,7 @@ export class QmpLink implements AsyncDisposable {
       }
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
       if (signal.aborted || !isAlive()) return;
-      pauseMs = Math.min(pauseMs * 2, longestPauseMs);
+      pauseMs = Math.min(pauseMs * 2, maxPauseMs);
       log.warn('no QMP connection; connecting again', { path });
       this.#client = await connect(path, signal);
     }
@@ -67,13 +68,13 @@ export class QmpLink implements AsyncDisposable {
   }
 
   async #followConnection(client: QmpClient): Promise<void> {
-    // Before anything is asked, so that no event falls between.
+    // Before any command, so that no event is missed.
     const events = client.events();
     if (client !== this.#options.client) this.#options.onReconnect(client);
     try {
       for await (const event of events) this.#options.onEvent(event);
     } catch (error) {
-      this.#options.log.debug('QMP events ended', { reason: messageOf(error) });
+      this.#options.log.debug('QMP events ended', { error: messageOf(error) });
     }
     await client[Symbol.asyncDispose]();
   }
@@ -84,6 +85,15 @@ async function connect(path: string, over: AbortSignal): Promise<QmpClient | und
     using limited = within(greetingMs, { signal: over });
     return await QmpClient.connect(path, limited);
   } catch {
-    return undefined; // hung, or somebody else is connected; tried again later
+    return undefined; // hung, or another client is connected; tried again later
+  }
+}
+
+/** Whether the guest stands still; not, where QEMU does not answer in time. */
+export async function isPaused(qmp: QmpClient, waiting: Waiting): Promise<boolean> {
+  try {
+    return !(await qmp.execute('query-status', {}, waiting)).running;
+  } catch {
+    return false; // the end of the connection is reported elsewhere
   }
 }

@@ -26,7 +26,6 @@ export interface GuestMemory {
 export async function measure(
   pids: readonly number[],
   guest: GuestMemory | undefined,
-  throttling: { readonly periods: number; readonly ns: number } | undefined,
 ): Promise<DomainUsage> {
   const found = (await Promise.all(pids.map(processFigures))).filter((it) => it !== undefined);
   return {
@@ -38,8 +37,6 @@ export async function measure(
     swapBytes: sumKnown(found.map((it) => it.swapBytes)),
     guestUsedBytes: guest?.usedBytes,
     guestTotalBytes: guest?.totalBytes,
-    throttledPeriods: throttling?.periods,
-    throttledNs: throttling?.ns,
     pids,
   };
 }

@@ -1,5 +1,7 @@
 import { endsWithin, within } from '#host';
 import { GuestAgent, type QmpClient } from '#qmp';
+import type { Emit } from '../task-event.ts';
+import { isPaused } from './monitor.ts';
 
 /** How long each rung of the stop ladder may take; together they fill the job's kill_timeout. */
 export interface StopTimes {
@@ -27,7 +29,7 @@ export interface Stoppable {
   /** Settles when the VM has ended. */
   readonly ended: Promise<unknown>;
   terminate(): void;
-  tell(message: string): void;
+  readonly emit: Emit;
 }
 
 const statusMs = 1000;
@@ -48,7 +50,7 @@ const pressAgainMs = [250, 500, 2500, 5000];
  */
 export async function climbDown(vm: Stoppable, times: StopTimes): Promise<boolean> {
   if (await askGuest(vm, times.politeMs)) return true;
-  vm.tell('Guest did not power off in time; ending QEMU');
+  vm.emit('Guest did not power off in time; ending QEMU');
   await send(vm.qmp(), 'quit', times.rungMs);
   if (await endsWithin(vm.ended, times.rungMs)) return true;
   vm.terminate();
@@ -60,7 +62,8 @@ async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   const left = (): number => Math.max(0, until - performance.now());
   const qmp = await connection(vm, Math.min(reconnectMs, politeMs / 3));
   // A paused guest would never hear of it, and whether it is paused only QEMU knows for sure.
-  if (qmp !== undefined && (await isPaused(qmp, left()))) await send(qmp, 'cont', left());
+  if (qmp !== undefined && (await isPaused(qmp, within(Math.min(statusMs, left())))))
+    await send(qmp, 'cont', left());
   if ((await mayAskAgent(qmp, left())) && (await askAgent(vm, left()))) {
     if (await endsWithin(vm.ended, Math.min(agentHeadStartMs, left() / 2))) return true;
   }
@@ -72,7 +75,7 @@ async function pressButton(vm: Stoppable, left: () => number): Promise<boolean> 
   while (left() > 0) {
     const qmp = vm.qmp();
     if (qmp !== undefined) {
-      if (presses === 0) vm.tell('ACPI power button pressed');
+      if (presses === 0) vm.emit('ACPI power button pressed');
       await send(qmp, 'system_powerdown', left());
       presses += 1;
     }
@@ -91,14 +94,6 @@ async function connection(vm: Stoppable, limitMs: number): Promise<QmpClient | u
   return vm.qmp();
 }
 
-async function isPaused(qmp: QmpClient, limitMs: number): Promise<boolean> {
-  try {
-    return !(await qmp.execute('query-status', {}, within(Math.min(statusMs, limitMs)))).running;
-  } catch {
-    return false;
-  }
-}
-
 /**
  * Whether the guest has opened its end of the agent's port: without that nobody there would read a question. Where QEMU
  * can't be asked, asking the agent is all that is left.
@@ -113,12 +108,12 @@ async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise
   }
 }
 
-/** Whether an agent took the order. It has no word for yes: what is not refused within a moment is being done. */
+/** Whether an agent took the order. guest-shutdown sends no reply on success: what is not refused soon is being done. */
 async function askAgent(vm: Stoppable, limitMs: number): Promise<boolean> {
   const waiting = within(Math.min(agentMs, limitMs / 2));
   try {
     await using agent = await GuestAgent.connect(vm.agentPath, waiting);
-    vm.tell('Guest agent asked to shut down');
+    vm.emit('Guest agent asked to shut down');
     await agent.order('guest-shutdown', { mode: 'powerdown' }, within(Math.min(agentMs, limitMs)));
     return true;
   } catch {

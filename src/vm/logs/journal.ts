@@ -2,19 +2,18 @@ import { constants, fstatSync } from 'node:fs';
 import { closeFd, type Logger, openPath, punchHole, reserveSpace } from '#host';
 import { endOf, type JournalEnd, parseJournal, type QmpEvent } from '#qmp';
 import { messageOf } from '../error.ts';
-import type { Containment } from '../live/containment.ts';
 import { readTail } from './log-tail.ts';
 
 const pageBytes = 4096;
-/** Old events that are kept; the last few tell how the VM ended. */
+/** Old events that are kept; the last few show how the VM ended. */
 const keptBytes = 16 * 1024;
 /** Room ahead that nothing else on the VM's tmpfs can take: the guest's console may have filled the rest. */
 const reservedBytes = 32 * 1024;
-/** A guest can make QEMU write events without end: by resetting itself, by saying that it crashed. */
-const mostBytes = 128 * 1024;
+/** A guest can make QEMU write events without end: by resetting itself, by reporting panics. */
+const maxBytes = 128 * 1024;
 const eventsPerTrim = 64;
 
-/** What a journal takes of the VM's tmpfs, as long as somebody trims it. */
+/** What a journal takes of the VM's tmpfs, as long as a plugin trims it. */
 export const journalBytes = 256 * 1024;
 
 /** Opens the journal for QEMU to append to. The descriptor is the caller's. */
@@ -30,43 +29,43 @@ export function openJournal(path: string): number {
   }
 }
 
-/** A VM's journal, for the process that looks after the VM and hears the same events. */
+/** A VM's journal, for the process that manages the VM and receives the same events. */
 export class Journal {
   readonly #path: string;
   readonly #log: Logger;
-  readonly #containment: Containment | undefined;
+  readonly #onGrowth: (bytes: number) => void;
   #events = 0;
-  /** What was heard of an end, for when QEMU had no room to write it down. */
-  #omens: readonly QmpEvent[] = [];
+  /** Events of an end that were received, for when QEMU had no room to write them. */
+  #shutdownEvents: readonly QmpEvent[] = [];
 
-  constructor(path: string, log: Logger, containment: Containment | undefined) {
+  constructor(path: string, log: Logger, onGrowth: (bytes: number) => void) {
     this.#path = path;
     this.#log = log;
-    this.#containment = containment;
+    this.#onGrowth = onGrowth;
   }
 
-  /** Takes note of an event, and gives old ones back to the file system now and then. */
-  heard(event: QmpEvent): void {
-    if (event.event === 'RESET') this.#omens = [];
+  /** Notes an event, and returns old ones' blocks to the file system now and then. */
+  observe(event: QmpEvent): void {
+    if (event.event === 'RESET') this.#shutdownEvents = [];
     if (/^(SHUTDOWN|GUEST_PANICKED)$/.test(event.event)) {
-      this.#omens = [...this.#omens.slice(-3), event];
+      this.#shutdownEvents = [...this.#shutdownEvents.slice(-3), event];
     }
     this.#events += 1;
     if (this.#events % eventsPerTrim !== 0) return;
     try {
-      this.#containment?.grown(trimJournal(this.#path));
+      this.#onGrowth(trimJournal(this.#path));
     } catch (error) {
-      this.#log.warn('journal not trimmed', { path: this.#path, reason: messageOf(error) });
+      this.#log.warn('journal not trimmed', { path: this.#path, error: messageOf(error) });
     }
   }
 
-  /** How the VM ended; undefined when QEMU did not live to say it. */
+  /** How the VM ended; undefined when QEMU was gone before it could report it. */
   end(): JournalEnd | undefined {
-    return readEnd(this.#path) ?? endOf(this.#omens);
+    return readEnd(this.#path) ?? endOf(this.#shutdownEvents);
   }
 }
 
-/** How the VM ended, by what QEMU wrote down; undefined when it did not live to write it. */
+/** How the VM ended, by what QEMU wrote; undefined when nothing of an end is there. */
 function readEnd(path: string): JournalEnd | undefined {
   try {
     return endOf(parseJournal(readTail(path, journalBytes)));
@@ -80,7 +79,7 @@ function trimJournal(path: string): number {
   const fd = openPath(path, constants.O_RDWR | constants.O_NOFOLLOW);
   try {
     const { size, blocks } = fstatSync(fd);
-    if (blocks * 512 <= mostBytes) return size;
+    if (blocks * 512 <= maxBytes) return size;
     punchHole(fd, 0, Math.floor((size - keptBytes) / pageBytes) * pageBytes);
     reserveSpace(fd, size, reservedBytes);
     return size;

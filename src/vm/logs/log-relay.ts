@@ -4,6 +4,9 @@ import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData } from '#h
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 
+/** Console history that may wait for its reader while the plugin is away; beyond it the newest output is lost. */
+export const consoleHistoryBytes = 1024 * 1024;
+
 const pageBytes = 4096;
 const chunkBytes = 64 * 1024;
 /** A burst of single bytes is read in one go. */
@@ -22,8 +25,8 @@ export interface RelayOptions {
   /** The FIFO to write to, owned by the relay from now on; undefined: the history is only kept bounded. */
   readonly sink: number | undefined;
   readonly log: Logger;
-  /** Hears how long the history has become, holes included. */
-  readonly grown?: (bytes: number) => void;
+  /** Called with the length that the history has come to, holes included. */
+  readonly onGrowth?: (bytes: number) => void;
 }
 
 /**
@@ -97,7 +100,7 @@ export class LogRelay implements AsyncDisposable {
         return;
       }
     } catch (error) {
-      log.warn('log relay ended early', { history, reason: messageOf(error) });
+      log.warn('log relay ended early', { history, error: messageOf(error) });
     } finally {
       closeSync(this.#fd);
       closeSync(this.#markFd);
@@ -165,7 +168,7 @@ export class LogRelay implements AsyncDisposable {
       return writeSync(sink, bytes);
     } catch (error) {
       if (isFull(error)) return 0;
-      log.warn('log pipe broke; output is no longer passed on', { reason: messageOf(error) });
+      log.warn('log pipe broke; output is no longer passed on', { error: messageOf(error) });
       this.#sinkOpen = false;
       return bytes.length;
     }
@@ -174,7 +177,7 @@ export class LogRelay implements AsyncDisposable {
   #advance(length: number): void {
     const before = wholePages(this.#offset);
     this.#offset += length;
-    this.#options.grown?.(this.#offset);
+    this.#options.onGrowth?.(this.#offset);
     const mark = Buffer.alloc(8);
     mark.writeBigUInt64LE(BigInt(this.#offset));
     writeSync(this.#markFd, mark, 0, mark.length, 0);
@@ -184,18 +187,22 @@ export class LogRelay implements AsyncDisposable {
 }
 
 /** A relay for one log, or none where its history can't be opened: a VM without its log is better than no VM. */
-export function openRelay(o: {
+export function openRelay({
+  history,
+  sink,
+  log,
+  onGrowth,
+}: {
   readonly history: string;
   readonly sink: { readonly fd: number } | undefined;
   readonly log: Logger;
-  readonly grown: (bytes: number) => void;
+  readonly onGrowth: (bytes: number) => void;
 }): readonly LogRelay[] {
-  const { history, sink, log, grown } = o;
   try {
-    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log, grown })];
+    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log, onGrowth })];
   } catch (error) {
     if (sink !== undefined) closeFd(sink.fd);
-    log.warn('log is not passed on', { history, reason: messageOf(error) });
+    log.warn('log is not passed on', { history, error: messageOf(error) });
     return [];
   }
 }

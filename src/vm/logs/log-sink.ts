@@ -40,7 +40,7 @@ export function openLogSink(pipe: LogPipe, log: Logger): LogSink | undefined {
     }
     return sink;
   } catch (error) {
-    log.debug('no log pipe to write to', { path, reason: messageOf(error) });
+    log.debug('no log pipe to write to', { path, error: messageOf(error) });
     return undefined;
   }
 }

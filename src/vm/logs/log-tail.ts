@@ -2,14 +2,14 @@ import { closeSync, constants, fstatSync, readSync } from 'node:fs';
 import { openPath, seekData } from '#host';
 
 /**
- * The end of a file that grows: its last `mostBytes` at most, and nothing of the hole that is left at its front where
- * somebody bounded it. Throws HostError for one that can't be opened.
+ * The end of a file that grows: its last `maxBytes` at most, and nothing of the hole at its front where
+ * it was bounded. Throws HostError 'file' for one that can't be opened.
  */
-export function readTail(path: string, mostBytes: number): Buffer {
+export function readTail(path: string, maxBytes: number): Buffer {
   const fd = openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const { size } = fstatSync(fd);
-    const from = Math.max(seekData(fd, 0) ?? size, size - mostBytes);
+    const from = Math.max(seekData(fd, 0) ?? size, size - maxBytes);
     const bytes = Buffer.alloc(size - from);
     return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from));
   } finally {
@@ -17,8 +17,11 @@ export function readTail(path: string, mostBytes: number): Buffer {
   }
 }
 
-/** The last lines of QEMU's own messages, '' when it said nothing. Warnings, of options it will not know one day, are no such words. */
-export function lastWords(path: string): string {
+/**
+ * The last five lines of QEMU's stderr, without `warning:` lines: deprecation notices would hide the error. '' when there
+ * are none.
+ */
+export function lastMessages(path: string): string {
   try {
     const text = readTail(path, 8192).toString('utf8').replaceAll('\0', '').trim();
     const lines = text.split('\n').filter((line) => !/: warning: /.test(line));

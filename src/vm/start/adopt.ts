@@ -1,185 +1,136 @@
 import { statSync } from 'node:fs';
-import { closeFd, isAlive, type ProcessIdentity } from '#host';
+import { isAlive, type ProcessIdentity, within } from '#host';
 import { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import { closeShares } from '../devices/shares.ts';
 import { messageOf, VmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
 import { Machine } from '../live/machine.ts';
-import type { GuestStory } from '../live/task-events.ts';
-import { Journal } from '../logs/journal.ts';
-import { type LogRelay, openRelay } from '../logs/log-relay.ts';
-import { openLogSink } from '../logs/log-sink.ts';
-import { lastWords } from '../logs/log-tail.ts';
+import { isPaused } from '../live/monitor.ts';
+import { TaskLogs } from '../logs/task-logs.ts';
 import { pathsIn, type VmPaths, vmPaths } from '../store/paths.ts';
-import { readRecord, type VmRecord } from '../store/record.ts';
+import { disksOf, nicsOf, readRecord, type VmRecord } from '../store/record.ts';
 import { processesIn } from '../store/undo.ts';
+import type { Emit } from '../task-event.ts';
 import type { DomainRecord, RecoverSpec } from '../virtualizer.ts';
 import type { VmHost } from '../vm-host.ts';
-import { networkOf } from './boot.ts';
 
 /** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
 const greetingMs = 500;
-const adoptMs = 5000;
 const helpersMs = 2000;
-
-export interface RecoverRequest {
-  readonly known: DomainRecord;
-  readonly spec: RecoverSpec;
-  readonly host: VmHost;
-  readonly bootId: string;
-  readonly tell: (story: GuestStory) => void;
-}
+const nicMs = 5000;
 
 /**
- * Adopts a VM that an earlier process started. One that has ended meanwhile is adopted too: its journal says how.
- * Undefined when nothing of it is left, or when the host was restarted since. Once the signal aborts it waits for
- * nothing more and adopts the VM all the same: what is missing then comes later.
+ * Adopts a VM that an earlier process started. One that has ended meanwhile is adopted too: its journal shows how.
+ * Undefined when nothing of it is left, or when the host was restarted since.
  */
-export async function recoverVm(
-  request: RecoverRequest,
+export async function adoptVm(
+  known: DomainRecord & { readonly currentBootId: string },
+  { stdoutPath, stderrPath }: RecoverSpec,
+  { host, emit }: { readonly host: VmHost; readonly emit: Emit },
   waiting: Waiting,
 ): Promise<Machine | undefined> {
-  const { known, host, bootId } = request;
-  const current = vmPaths(known.name, host.dataDir, host.runDir);
-  if (known.dir !== current.dir) {
-    throw new VmError(
-      'recover',
-      `VM ${known.name} was started in ${known.dir}; with data_dir "${host.dataDir}" it can't be adopted`,
-    );
-  }
-  const record = await readRecord(current.record);
-  if (record === undefined || known.bootId !== bootId) return undefined;
+  const { name: vm, pid, startTicks, bootId } = known;
+  const { log } = host;
+  const record = await recordOf(known, host);
+  if (record === undefined || bootId !== known.currentBootId) return undefined;
   // Its sockets and logs are where they were made, whatever run_dir is now.
-  const paths = pathsIn(known.dir, { name: known.name, run: record.runDir });
-  const identity: ProcessIdentity = {
-    pid: known.pid,
-    startTicks: known.startTicks,
-    bootId: known.bootId,
-  };
+  const paths = pathsIn(known.dir, { name: vm, run: record.runDir });
+  const identity: ProcessIdentity = { pid, startTicks, bootId };
   const alive = isAlive(identity);
-  if (alive) {
-    await closeOldShares(paths, host);
-    await adoptNics(request, record, waiting);
-  }
+  if (alive) await adoptDevices(record, paths, host, waiting);
   const qmp = alive ? await connect(paths, host, waiting) : undefined;
   const containment = alive ? adoptLimits(record, paths, identity, host) : undefined;
+  const onGrowth = (bytes: number): void => containment?.grown(bytes);
+  const pipes = { stdoutPath, stderrPath, allocDir: record.allocDir };
+  const logs = TaskLogs.open({ ...pipes, paths, log, onGrowth });
   const machine = Machine.watch({
     record,
     paths,
     identity,
     qmp,
-    paused: qmp !== undefined && (await isPaused(qmp)),
+    paused: qmp !== undefined && (await isPaused(qmp, within(greetingMs, waiting))),
     status: undefined,
-    relays: openLogs(request, { paths, allocDir: record.allocDir, containment }),
-    lastWords: () => lastWords(paths.messages),
-    helperPids: alive ? await findHelpers(paths, known.pid) : [],
-    network: networkOf(record),
-    cgroup: record.cgroup && { ...record.cgroup, oomFile: record.cgroup.oomFile },
-    journal: new Journal(paths.journal, host.log, containment),
-    log: host.log,
-    tell: request.tell,
+    logs,
+    containment,
+    helperPids: alive ? await helpersOf(paths, pid) : [],
+    log,
+    emit,
   });
-  host.log.info('VM adopted', { vm: known.name, pid: known.pid, alive });
+  log.info('VM adopted', { vm, pid, alive });
   return machine;
 }
 
-/** The programs that serve shares; without them only figures are missing. */
-async function findHelpers(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
-  const waiting = { signal: AbortSignal.timeout(helpersMs) };
-  const found = await processesIn(paths.undo, waiting).catch(() => []);
-  return found.map((it) => it.pid).filter((pid) => pid !== qemuPid);
+async function recordOf(
+  { name, dir }: DomainRecord,
+  { dataDir, runDir }: VmHost,
+): Promise<VmRecord | undefined> {
+  const current = vmPaths(name, dataDir, runDir);
+  if (dir === current.dir) return readRecord(current.record);
+  throw new VmError(
+    'host',
+    `VM ${name} was started in ${dir}; with data_dir "${dataDir}" it can't be adopted`,
+  );
 }
 
-/** Earlier versions left them open to every user of the host. */
-async function closeOldShares(paths: VmPaths, host: VmHost): Promise<void> {
+/** Programs that serve the VM's devices; without them only figures are missing. */
+async function helpersOf(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
+  using limited = within(helpersMs);
+  const found = await processesIn(paths.undo, limited).catch(() => []);
+  return found.map(({ pid }) => pid).filter((pid) => pid !== qemuPid);
+}
+
+async function adoptDevices(
+  record: VmRecord,
+  paths: VmPaths,
+  { networks, log }: VmHost,
+  waiting: Waiting,
+): Promise<void> {
+  const { name: vm } = record;
   try {
+    // Earlier releases left them open to every user of the host.
     await closeShares(paths);
   } catch (error) {
-    host.log.warn('shared directories not closed', { run: paths.run, reason: messageOf(error) });
+    log.warn('shared directories not closed', { vm, error: messageOf(error) });
   }
-}
-
-async function adoptNics(
-  { host }: RecoverRequest,
-  record: VmRecord,
-  { signal }: Waiting,
-): Promise<void> {
-  for (const [index, nic] of record.nics.entries()) {
+  for (const [index, nic] of nicsOf(record).entries()) {
     try {
-      const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(adoptMs)]) };
-      await host.networks.adopt({ vm: record.name, index, record: nic }, waiting);
+      using limited = within(nicMs, waiting);
+      await networks.adopt({ vm, index, record: nic }, limited);
     } catch (error) {
       // The guest keeps its address; only what the plugin does beside it is missing.
-      host.log.warn('network not taken up again', { vm: record.name, reason: messageOf(error) });
+      log.warn('network not adopted', { vm, error: messageOf(error) });
     }
   }
 }
 
 async function connect(
-  paths: VmPaths,
-  host: VmHost,
-  { signal }: Waiting,
+  { qmp: path }: VmPaths,
+  { log }: VmHost,
+  waiting: Waiting,
 ): Promise<QmpClient | undefined> {
   try {
-    const waiting = { signal: AbortSignal.any([signal, AbortSignal.timeout(greetingMs)]) };
-    return await QmpClient.connect(paths.qmp, waiting);
+    using limited = within(greetingMs, waiting);
+    return await QmpClient.connect(path, limited);
   } catch (error) {
-    host.log.warn('QMP does not answer; connecting again later', {
-      path: paths.qmp,
-      reason: messageOf(error),
-    });
+    log.warn('QMP does not answer; connecting again later', { path, error: messageOf(error) });
     return undefined;
   }
 }
 
-async function isPaused(qmp: QmpClient): Promise<boolean> {
-  try {
-    const waiting = { signal: AbortSignal.timeout(greetingMs) };
-    return !(await qmp.execute('query-status', {}, waiting)).running;
-  } catch {
-    return false; // the end of the connection is told elsewhere
-  }
-}
-
-/** Of a VM that an older release started nothing is limited. */
+/** Of a VM that the first release started nothing is limited. */
 function adoptLimits(
-  { longestDiskBytes: diskBytes }: VmRecord,
+  record: VmRecord,
   { console, messages, journal }: VmPaths,
   identity: ProcessIdentity,
   { log }: VmHost,
 ): Containment | undefined {
-  if (diskBytes === undefined) return undefined;
+  const disks = disksOf(record).map(({ maxFileBytes }) => maxFileBytes);
+  if (disks.length === 0 || disks.includes(undefined)) return undefined;
   const lengths = [console, messages, journal].map(
     (path) => statSync(path, { throwIfNoEntry: false })?.size ?? 0,
   );
-  const containment = new Containment({ diskBytes }, log);
+  const containment = new Containment(Math.max(...disks.map((bytes) => bytes ?? 0)), log);
   containment.adopt(identity, Math.max(...lengths));
   return containment;
-}
-
-function openLogs(
-  { spec, host }: RecoverRequest,
-  logs: {
-    readonly paths: VmPaths;
-    readonly allocDir: string;
-    readonly containment: Containment | undefined;
-  },
-): readonly LogRelay[] {
-  const { paths, allocDir, containment } = logs;
-  const streams = [
-    { pipe: spec.stdoutPath, history: paths.console },
-    { pipe: spec.stderrPath, history: paths.messages },
-  ];
-  return streams.flatMap(({ pipe, history }) => {
-    const sink = openLogSink({ path: pipe, allocDir }, host.log);
-    // A later reader finds QEMU's own end of the pipe; ours is enough here.
-    if (sink !== undefined) closeFd(sink.held);
-    return openRelay({
-      history,
-      sink,
-      log: host.log,
-      grown: (bytes) => containment?.grown(bytes),
-    });
-  });
 }

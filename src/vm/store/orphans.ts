@@ -1,4 +1,5 @@
 import { access, stat } from 'node:fs/promises';
+import { errnoOf } from '#host';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { VmPaths } from './paths.ts';
@@ -57,7 +58,7 @@ async function exists(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     // A file system that hangs or is out of reach has lost nothing.
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    if (errnoOf(error) === 'ENOENT') return false;
     return true;
   }
 }

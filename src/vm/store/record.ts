@@ -1,12 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { writeAtomic } from '#host';
+import { type CgroupPlan, errnoOf, writeAtomic } from '#host';
 import { messageOf, VmError } from '../error.ts';
+import {
+  type DeviceRecord,
+  decodeDevices,
+  type RecordedDisk,
+  type RecordedNic,
+} from './device-record.ts';
 
 const text = v.string();
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
-const cgroup = v.object({
+const cgroupPlan = v.object({
   version: v.picklist([1, 2]),
   groups: v.array(text),
   writes: v.array(v.object({ file: text, value: text })),
@@ -21,6 +27,10 @@ const nic = v.object({
   portMap: v.record(text, count),
 });
 
+/**
+ * The form of the first release, which only grows: what is added is optional, what is unknown is ignored, and the number
+ * stays. So a VM is adopted by releases before and after the one that started it.
+ */
 const schema = v.object({
   version: v.literal(1),
   name: text,
@@ -41,37 +51,79 @@ const schema = v.object({
   vcpus: count,
   memoryMiB: count,
   uid: count,
-  image: text,
-  diskPath: text,
-  diskFormat: v.exactOptional(text),
-  /** The disk's file never becomes longer. */
-  longestDiskBytes: v.exactOptional(count),
   runDir: text,
   startedAtMs: count,
   oomKillsBefore: count,
-  cgroup: v.exactOptional(cgroup),
+  cgroup: v.exactOptional(cgroupPlan),
+  /** Since the second release. */
+  devices: v.exactOptional(v.array(v.unknown())),
+  // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
+  image: text,
+  diskPath: text,
+  diskFormat: v.exactOptional(text),
+  longestDiskBytes: v.exactOptional(count),
   nics: v.array(nic),
 });
 
+type Stored = v.InferOutput<typeof schema>;
+type FirstRelease =
+  | 'cgroup'
+  | 'devices'
+  | 'image'
+  | 'diskPath'
+  | 'diskFormat'
+  | 'longestDiskBytes'
+  | 'nics';
+
 /**
- * What is written down about a VM in its directory before QEMU exists: enough for another process to adopt it, for a
- * person to know whose it is, and nothing secret.
+ * What is written down about a VM in its directory: enough for another process to adopt it, for an operator to know
+ * whose it is, and nothing secret.
  */
-export type VmRecord = v.InferOutput<typeof schema>;
+export interface VmRecord extends Omit<Stored, FirstRelease | 'version'> {
+  readonly cgroup?: CgroupPlan;
+  readonly devices: readonly DeviceRecord[];
+}
+
+export function nicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedNic[] {
+  return devices.filter((device) => device.kind === 'nic');
+}
+
+export function disksOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisk[] {
+  return devices.filter((device) => device.kind === 'disk');
+}
 
 /** Writes the record whole or not at all. */
 export async function writeRecord(path: string, record: VmRecord): Promise<void> {
-  await writeAtomic(path, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 });
+  await writeAtomic(path, `${JSON.stringify(encode(record), undefined, 2)}\n`, { mode: 0o600 });
 }
 
-/** Reads a record back; undefined when there is none. Throws VmError 'recover' when it makes no sense. */
+function encode(record: VmRecord): Stored {
+  const [disk] = disksOf(record);
+  const { cgroup, ...rest } = record;
+  return {
+    version: 1,
+    ...rest,
+    ...(cgroup === undefined ? {} : { cgroup: copy(cgroup) }),
+    devices: [...record.devices],
+    image: disk?.image ?? '',
+    diskPath: disk?.path ?? '',
+    ...(disk === undefined ? {} : { diskFormat: disk.format }),
+    nics: nicsOf(record).map(({ kind: _kind, id: _id, ...own }) => own),
+  };
+}
+
+function copy({ groups, writes, ...plan }: CgroupPlan): NonNullable<Stored['cgroup']> {
+  return { ...plan, groups: [...groups], writes: [...writes] };
+}
+
+/** Reads a record back; undefined when there is none. Throws VmError when it makes no sense. */
 export async function readRecord(path: string): Promise<VmRecord | undefined> {
   let content: string;
   try {
     content = await readFile(path, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
-    throw new VmError('recover', `reading ${path}: ${messageOf(error)}`, { cause: error });
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw new VmError('host', `reading ${path}: ${messageOf(error)}`, { cause: error });
   }
   return decodeRecord(content, path);
 }
@@ -82,10 +134,28 @@ export function decodeRecord(content: string, path: string): VmRecord {
   try {
     json = JSON.parse(content);
   } catch (error) {
-    throw new VmError('recover', `${path} is not JSON: ${messageOf(error)}`, { cause: error });
+    throw new VmError('host', `${path} is not JSON: ${messageOf(error)}`, { cause: error });
   }
   const result = v.safeParse(schema, json);
-  if (result.success) return result.output;
-  const problems = result.issues.map((it) => `${v.getDotPath(it) ?? 'record'}: ${it.message}`);
-  throw new VmError('recover', `${path} can't be read: ${problems.join('; ')}`);
+  if (!result.success) {
+    const problems = result.issues.map(
+      (issue) => `${v.getDotPath(issue) ?? 'record'}: ${issue.message}`,
+    );
+    throw new VmError('host', `${path} can't be read: ${problems.join('; ')}`);
+  }
+  const { version: _, cgroup, devices, ...others } = result.output;
+  const { image, diskPath, diskFormat, longestDiskBytes, nics, ...own } = others;
+  const rest =
+    cgroup === undefined ? own : { ...own, cgroup: { ...cgroup, oomFile: cgroup.oomFile } };
+  if (devices !== undefined) return { ...rest, devices: decodeDevices(devices) };
+  const disk: RecordedDisk = {
+    kind: 'disk',
+    id: 'disk',
+    path: diskPath,
+    format: diskFormat ?? 'raw',
+    image,
+    ...(longestDiskBytes === undefined ? {} : { maxFileBytes: longestDiskBytes }),
+  };
+  const recorded = nics.map((own, index) => ({ kind: 'nic', id: `net${index}`, ...own }) as const);
+  return { ...rest, devices: [disk, ...recorded] };
 }

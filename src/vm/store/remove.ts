@@ -1,5 +1,5 @@
 import { access, rm, rmdir } from 'node:fs/promises';
-import { UndoLog } from '#host';
+import { errnoOf, UndoLog } from '#host';
 import { messageOf, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
 import { pathsIn, vmPaths } from './paths.ts';
@@ -43,7 +43,7 @@ export class Remover {
   }
 
   /**
-   * Undoes what the VM's log names and removes its directory; fine when there is none. Throws VmError 'destroy' naming
+   * Undoes what the VM's log names and removes its directory; fine when there is none. Throws VmError naming
    * what could not be undone.
    */
   async remove(name: string): Promise<void> {
@@ -72,7 +72,7 @@ export class Remover {
       problems.push(messageOf(error));
     }
     if (problems.length === 0) return;
-    throw new VmError('destroy', `VM ${name} was not removed whole: ${problems.join('; ')}`, {
+    throw new VmError('host', `VM ${name} was not removed whole: ${problems.join('; ')}`, {
       recoverable: true,
     });
   }
@@ -95,7 +95,7 @@ export async function isGone(path: string): Promise<boolean> {
     await access(path);
     return false;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return true;
+    if (errnoOf(error) === 'ENOENT') return true;
     throw error;
   }
 }

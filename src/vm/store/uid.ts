@@ -1,14 +1,10 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readlink, rm, symlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { findByUser, waitGone } from '#host';
+import { errnoOf, findByUser, waitGone, within } from '#host';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
-
-export interface UidRange {
-  readonly min: number;
-  readonly max: number;
-}
+import type { UidRange } from '../vm-host.ts';
 
 const dyingMs = 1000;
 
@@ -39,17 +35,17 @@ export async function claimUid(
 }
 
 /**
- * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError 'destroy' while a process still has
+ * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError while a process still has
  * the id: the next VM must not share its user with an emulator that does not die.
  */
 export async function releaseUid(file: string, name: string, waiting: Waiting): Promise<void> {
   if ((await ownerOf(file)) !== name) return;
   for (const left of await findByUser(Number(basename(file)), waiting)) {
     // A process that dies has lost its arguments, by which it is found and ended, before it has lost its user.
-    const dying = { signal: AbortSignal.any([waiting.signal, AbortSignal.timeout(dyingMs)]) };
+    using dying = within(dyingMs, waiting);
     await waitGone(left, dying).catch((cause: unknown) => {
       const text = `process ${left.pid} still runs as user ${basename(file)}`;
-      throw new VmError('destroy', text, { cause });
+      throw new VmError('host', text, { cause });
     });
   }
   await rm(file, { force: true });
@@ -70,7 +66,7 @@ async function namesIn(dir: string): Promise<readonly string[]> {
   try {
     return await readdir(dir);
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return [];
+    if (errnoOf(error) === 'ENOENT') return [];
     throw error;
   }
 }
@@ -80,7 +76,7 @@ async function claim(file: string, name: string): Promise<boolean> {
     await symlink(name, file);
     return true;
   } catch (error) {
-    if (errorCode(error) === 'EEXIST') return false;
+    if (errnoOf(error) === 'EEXIST') return false;
     throw error;
   }
 }
@@ -93,11 +89,7 @@ async function ownerOf(file: string): Promise<string | undefined> {
   try {
     return await readlink(file);
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return undefined;
+    if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
-}
-
-function errorCode(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

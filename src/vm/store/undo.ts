@@ -22,7 +22,6 @@ import { releaseUid } from './uid.ts';
 export type VmUndo =
   /** A mount and the empty directory it covers. */
   | { readonly kind: 'mount'; readonly target: string }
-  | { readonly kind: 'directory'; readonly path: string }
   /**
    * A process known by a text among its arguments, which no other VM's process has, and by its user where it has one
    * of its own (the program may be a script that started another one), else as root's, by its program.
@@ -40,7 +39,6 @@ export type VmUndo =
 
 const schema = v.variant('kind', [
   v.object({ kind: v.literal('mount'), target: v.string() }),
-  v.object({ kind: v.literal('directory'), path: v.string() }),
   v.object({
     kind: v.literal('process'),
     mark: v.pipe(v.string(), v.minLength(8)),
@@ -74,9 +72,6 @@ export async function undoStep(
     case 'mount':
       await removeMount(step.target, waiting);
       return;
-    case 'directory':
-      await rm(step.path, { recursive: true, force: true });
-      return;
     case 'process':
       await killMarked(step, waiting);
       return;
@@ -88,7 +83,7 @@ export async function undoStep(
       return;
     case 'unknown':
       throw new VmError(
-        'destroy',
+        'host',
         `this version of the driver does not know the undo step ${step.json}: update it`,
       );
     default:

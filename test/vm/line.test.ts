@@ -1,18 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { VmSpec } from '#spec';
 import {
-  type PlanFacts,
-  planProblems,
-  planVm,
-  type SharePlan,
-  type VmPlan,
-} from '../../src/vm/start/plan.ts';
-import { vmPaths } from '../../src/vm/store/paths.ts';
+  flash,
+  type MachineFacts,
+  machineProblems,
+  memoryLimit,
+  nic,
+  ninePShare,
+  planMachine,
+  readOnlyDisk,
+  virtiofsShare,
+} from '#qemu';
+import type { VmSpec } from '#spec';
+import { diskPart, planDisk } from '../../src/vm/devices/disks.ts';
+import { lineOf } from '../../src/vm/start/line.ts';
 import { smallestSpec } from '../support/vm.ts';
 
 const MiB = 1024 * 1024;
-const paths = vmPaths('web-1a2b3c4d', '/data', '/run/vms');
 
 const spec: VmSpec = smallestSpec('/images/debian.qcow2', '/allocs/a/web', {
   name: 'web-1a2b3c4d',
@@ -23,7 +27,7 @@ const spec: VmSpec = smallestSpec('/images/debian.qcow2', '/allocs/a/web', {
   disk: { image: '/images/debian.qcow2', sizeMiB: 4096, thin: true },
 });
 
-const x86: PlanFacts['emulator'] = {
+const x86: MachineFacts = {
   arch: 'x86_64',
   path: '/usr/bin/qemu-system-x86_64',
   defaultMachine: 'pc-q35-7.2',
@@ -39,57 +43,78 @@ const x86: PlanFacts['emulator'] = {
   ],
 };
 
-const arm: PlanFacts['emulator'] = {
+const arm: MachineFacts = {
   arch: 'aarch64',
   path: '/usr/bin/qemu-system-aarch64',
   defaultMachine: 'virt-7.2',
   machines: ['virt', 'virt-7.2'],
 };
 
-const facts: PlanFacts = {
-  emulator: x86,
-  kvm: false,
-  image: { format: 'qcow2', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB },
-  firmware: { kind: 'bios' },
-  nics: [],
-  shares: [],
-};
+interface Facts {
+  readonly emulator: MachineFacts;
+  readonly kvm: boolean;
+  readonly image: { format: 'raw' | 'qcow2'; virtualBytes: number; fileBytes: number };
+  readonly uefi: boolean;
+  readonly nics: readonly { readonly mac: string; readonly mtu: number }[];
+  readonly shares: readonly ('virtiofs' | '9p')[];
+}
 
-const share = (type: SharePlan['type']): SharePlan => ({
-  tag: 'localDir',
-  source: '/allocs/a/web/local',
-  target: '/local',
-  readOnly: true,
-  type,
-  path: '/run/vms/0a1b2c3d/shares/localDir',
-});
-
-const uefi: PlanFacts['firmware'] = {
-  kind: 'uefi',
-  codePath: '/usr/share/OVMF/OVMF_CODE_4M.fd',
-  varsTemplate: '/usr/share/OVMF/OVMF_VARS_4M.fd',
+const image: Facts['image'] = {
+  format: 'qcow2',
+  virtualBytes: 2048 * MiB,
+  fileBytes: 1024 * MiB,
 };
+const facts: Facts = { emulator: x86, kvm: false, image, uefi: false, nics: [], shares: [] };
+
+const raw = { ...image, format: 'raw' as const };
+
+/** What a start decides of a VM, from the parts that its devices give. */
+function planVm(spec: VmSpec, { emulator, kvm, image, uefi, nics, shares }: Facts) {
+  const machine = planMachine(spec, emulator, kvm);
+  const disk = planDisk(spec.disk, image);
+  const { name, vcpus, memoryMiB, identity } = spec;
+  const platform = {
+    name,
+    uuid: 'd2bb7f40-c7a4-82a8-b8ad-25fbbb9ed84f',
+    serial: identity.allocId,
+    machine,
+    vcpus,
+    memoryMiB,
+  };
+  const share = { tag: 'localDir', path: '/run/vms/0a1b2c3d/shares/localDir', readOnly: true };
+  const devices = [
+    diskPart(disk),
+    readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),
+    ...(uefi ? [flash()] : []),
+    ...nics.map((own, index) => nic({ index, ...own })),
+    ...shares.map((type, index) =>
+      type === '9p' ? ninePShare({ index, ...share }) : virtiofsShare({ index, ...share }),
+    ),
+  ];
+  const line = lineOf(platform, devices, ['stdout', 'stderr']);
+  return { line, machine, disk, memoryLimitBytes: memoryLimit(platform) };
+}
 
 interface Case {
   readonly spec?: Partial<VmSpec>;
-  readonly facts?: Partial<PlanFacts>;
+  readonly facts?: Partial<Facts>;
 }
 
 const plans: Readonly<Record<string, Case>> = {
   'V-36 V-75 V-83 D3: an overlay of a qcow2 image, under TCG': {},
   'V-36 V-34 D3: an overlay of a raw image': {
-    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB } },
+    facts: { image: raw },
   },
   'V-38: a private copy of a qcow2 image, which is grown': {
     spec: { disk: { ...spec.disk, thin: false } },
   },
   'V-38: a private copy of a raw image': {
     spec: { disk: { ...spec.disk, thin: false } },
-    facts: { image: { format: 'raw', virtualBytes: 2048 * MiB, fileBytes: 2048 * MiB } },
+    facts: { image: raw },
   },
   'V-75: KVM where it works': { facts: { kvm: true } },
   'V-75: TCG where it is asked for': { spec: { accelerator: 'tcg' }, facts: { kvm: true } },
-  'V-80: UEFI has code that is shared and variables of its own': { facts: { firmware: uefi } },
+  'V-80: UEFI has code that is shared and variables of its own': { facts: { uefi: true } },
   'V-108: two NICs, one of them with a smaller MTU': {
     facts: {
       nics: [
@@ -99,21 +124,21 @@ const plans: Readonly<Record<string, Case>> = {
     },
   },
   'V-68: a directory by virtiofs needs memory that is shared': {
-    facts: { shares: [share('virtiofs')] },
+    facts: { shares: ['virtiofs'] },
   },
-  'V-68: a directory by 9p': { facts: { shares: [share('9p')] } },
+  'V-68: a directory by 9p': { facts: { shares: ['9p'] } },
   'V-22 V-79: pc is the newest versioned pc machine': { spec: { machine: 'pc' } },
   'V-22 V-79: a machine by its versioned name': { spec: { machine: 'pc-q35-7.1' } },
-  'V-22 V-79: arm64': { spec: { arch: 'aarch64' }, facts: { emulator: arm, firmware: uefi } },
+  'V-22 V-79: arm64': { spec: { arch: 'aarch64' }, facts: { emulator: arm, uefi: true } },
   'V-72 V-73 V-74: sixteen CPUs and 64 GiB': { spec: { vcpus: 16, memoryMiB: 65_536 } },
 };
 
 /** All of the first plan, and of the others what is different. */
-const first = describe(planVm(spec, facts, paths));
+const first = describe(planVm(spec, facts));
 
 for (const [title, { spec: change, facts: found }] of Object.entries(plans)) {
   test(`${title} (plan)`, (t) => {
-    const plan = describe(planVm({ ...spec, ...change }, { ...facts, ...found }, paths));
+    const plan = describe(planVm({ ...spec, ...change }, { ...facts, ...found }));
     if (change === undefined && found === undefined) t.assert.snapshot(plan);
     else {
       t.assert.snapshot({
@@ -124,7 +149,7 @@ for (const [title, { spec: change, facts: found }] of Object.entries(plans)) {
   });
 }
 
-function describe(plan: VmPlan): readonly string[] {
+function describe(plan: ReturnType<typeof planVm>): readonly string[] {
   const { line, machine, disk, memoryLimitBytes } = plan;
   return [
     ...lines(line.argv),
@@ -148,15 +173,15 @@ function lines(argv: readonly string[]): readonly string[] {
 }
 
 test('V-80 V-66: whatever can be written or is secret is a descriptor, never a path', () => {
-  const plan = planVm(spec, { ...facts, firmware: uefi, shares: [share('virtiofs')] }, paths);
+  const plan = planVm(spec, { ...facts, uefi: true, shares: ['virtiofs'] });
   const named = plan.line.argv.filter((it) => it.includes('/')).join('\n');
-  for (const path of [paths.dir, paths.run, '/images', '/allocs', '/usr/share/OVMF']) {
+  for (const path of ['/data', '/run/vms', '/images', '/allocs', '/usr/share/OVMF']) {
     assert.ok(!named.includes(path), `${path} in ${named}`);
   }
 });
 
 test('P-25: a name with commas and blanks stays one value', () => {
-  const { line } = planVm({ ...spec, name: 'a,b=c d' }, facts, paths);
+  const { line } = planVm({ ...spec, name: 'a,b=c d' }, facts);
   assert.ok(line.argv.includes('guest=a,,b=c d,debug-threads=on'));
 });
 
@@ -185,16 +210,23 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   },
 };
 
+/** What a check before the start would report of the machine and the disk. */
+function problemsOf(wanted: VmSpec): readonly string[] {
+  const problems = machineProblems(wanted, x86, false).map(({ message }) => message);
+  try {
+    planDisk(wanted.disk, image);
+    return problems;
+  } catch (error) {
+    return [...problems, error instanceof Error ? error.message : ''];
+  }
+}
+
 for (const [title, { spec: change, words }] of Object.entries(refusals)) {
   test(`${title}: is told before anything is made`, () => {
     const wanted = { ...spec, ...change };
-    const problems = planProblems(wanted, facts).map(({ message }) => message);
+    const problems = problemsOf(wanted);
     assert.equal(problems.length, words.length, problems.join('\n'));
     for (const [index, pattern] of words.entries()) assert.match(problems[index] ?? '', pattern);
-    assert.throws(() => planVm(wanted, facts, paths), { name: /VmError|QemuError/ });
+    assert.throws(() => planVm(wanted, facts), { name: /VmError|QemuError/ });
   });
 }
-
-test('an image that could not be opened says nothing of its size', () => {
-  assert.deepEqual(planProblems(spec, { ...facts, image: undefined }), []);
-});

@@ -1,0 +1,19 @@
+import { constants } from 'node:fs';
+import { listenUnix, openPath } from '#host';
+import type { TaskLogs } from '../logs/task-logs.ts';
+import type { Site } from './device.ts';
+
+/**
+ * Opens what QEMU is spoken to by and what it writes to: the monitor's and the agent's socket, which listen before QEMU
+ * exists, the console's file, and the log pipes, whose roles are returned.
+ */
+export function openChannels(logs: TaskLogs, { paths, files }: Site): readonly string[] {
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+  files.add('qmp', listenUnix(paths.qmp));
+  files.add('agent', listenUnix(paths.agent));
+  files.add('console', openPath(paths.console, append, 0o600));
+  return logs.takeHeld().map(({ role, fd }) => {
+    files.add(role, fd);
+    return role;
+  });
+}

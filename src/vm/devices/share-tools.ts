@@ -1,0 +1,70 @@
+import { findProgram, PerFile, runProgram, within } from '#host';
+import type { Emulator } from '#qemu';
+import type { Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+
+export interface ShareTools {
+  readonly kind: 'virtiofs' | '9p' | 'none';
+  readonly virtiofsd: string | undefined;
+  /**
+   * The C program of old QEMU releases takes other options than its successor, which knows `--readonly` since 1.13.
+   */
+  readonly dialect: 'c' | 'rust' | 'rust-readonly';
+  /** Why it is not virtiofs, where that is a fault; why there are no shares. */
+  readonly reason: string;
+}
+
+const dialects = new PerFile<ShareTools['dialect']>();
+const askMs = 5000;
+
+/** Which way to share directories this host has; a virtiofsd whose --help fails is not used. */
+export async function shareTools(
+  emulator: Emulator,
+  waiting: Waiting,
+  options: { readonly path?: string } = {},
+): Promise<ShareTools> {
+  const virtiofsd = emulator.virtioFs
+    ? findProgram('virtiofsd', ['/usr/lib/qemu'], options.path)
+    : undefined;
+  const without = { virtiofsd: undefined, dialect: 'rust' } as const;
+  let reason = '';
+  if (virtiofsd !== undefined) {
+    try {
+      const dialect = await dialects.get(virtiofsd, () => askDialect(virtiofsd, waiting));
+      return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
+    } catch (error) {
+      reason = messageOf(error);
+    }
+  }
+  if (emulator.ninePfs) return { ...without, kind: '9p', reason };
+  const nothing = 'this host has neither virtiofsd nor a QEMU with 9p; install virtiofsd';
+  return { ...without, kind: 'none', reason: reason || nothing };
+}
+
+async function askDialect(program: string, waiting: Waiting): Promise<ShareTools['dialect']> {
+  using limited = within(askMs, waiting);
+  const help = await runProgram({ program, args: ['--help'] }, limited);
+  if (help.code === 0) return dialectOf(`${help.stdout}${help.stderr}`);
+  const reason = help.stderr.trim().split('\n')[0] ?? '';
+  throw new VmError('host', `${program} --help: exit ${help.code ?? help.signal}: ${reason}`);
+}
+
+/** By the options that the program's help lists. */
+export function dialectOf(help: string): ShareTools['dialect'] {
+  if (!help.includes('--shared-dir')) return 'c';
+  return help.includes('--readonly') ? 'rust-readonly' : 'rust';
+}
+
+/** What is read-only is so by its mount already; where the program can refuse writes as well, it does. */
+export function virtiofsdArguments(
+  path: string,
+  dialect: ShareTools['dialect'],
+): readonly string[] {
+  if (dialect === 'c') {
+    return ['--fd=3', '-o', `source=${path}`, '-o', 'sandbox=namespace', '-o', 'cache=auto', '-f'];
+  }
+  return [
+    ...['--fd=3', `--shared-dir=${path}`, '--sandbox=namespace', '--cache=auto'],
+    ...(dialect === 'rust-readonly' ? ['--readonly'] : []),
+  ];
+}

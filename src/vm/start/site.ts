@@ -1,0 +1,62 @@
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { mountTmpfs, UndoLog } from '#host';
+import type { VmSpec, Waiting } from '#spec';
+import type { Site } from '../devices/device.ts';
+import { OpenFiles } from '../devices/files.ts';
+import { withVmError } from '../error.ts';
+import { journalBytes } from '../logs/journal.ts';
+import { consoleHistoryBytes } from '../logs/log-relay.ts';
+import { type VmPaths, vmPaths } from '../store/paths.ts';
+import { claimUid } from '../store/uid.ts';
+import { decodeVmUndo, undoStep, type VmUndo } from '../store/undo.ts';
+import type { Emit } from '../task-event.ts';
+import type { VmHost } from '../vm-host.ts';
+
+/** Room on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
+const tmpfsSlackBytes = 256 * 1024;
+
+/** It has some twenty. */
+const tmpfsFiles = 128;
+
+/**
+ * Makes the place where a VM is made: its directory with the undo log, its tmpfs, its user id. What a failed start has
+ * made is undone by its caller, from the log, as with a VM that runs.
+ */
+export async function openSite(
+  spec: Pick<VmSpec, 'name' | 'allocDir'>,
+  { host, emit }: { readonly host: VmHost; readonly emit: Emit },
+  seedBytes: number,
+  waiting: Waiting,
+): Promise<Site & Disposable> {
+  const { name: vm, allocDir } = spec;
+  const paths = vmPaths(vm, host.dataDir, host.runDir);
+  return withVmError(async () => {
+    await mkdir(dirname(paths.dir), { recursive: true, mode: 0o700 });
+    await mkdir(paths.dir, { mode: 0o700 });
+    const log = await UndoLog.open<VmUndo>(
+      paths.undo,
+      (step, rollback) => undoStep(step, host.networks, rollback),
+      { decode: decodeVmUndo, log: host.log },
+    );
+    const undo = log.keep();
+    await undo.perform({ kind: 'mount', target: paths.run }, () => mountRun(paths, seedBytes));
+    const uid = await claimUid(
+      vm,
+      { dir: `${host.dataDir}/uids`, range: host.uidRange },
+      (file, make) => undo.perform({ kind: 'uid', file, name: vm }, make),
+      waiting,
+    );
+    const files = new OpenFiles();
+    const close = { [Symbol.dispose]: () => files[Symbol.dispose]() };
+    return { vm, paths, allocDir, uid, undo, files, emit, log: host.log, ...close };
+  });
+}
+
+async function mountRun({ run }: VmPaths, seedBytes: number): Promise<void> {
+  // Shared by all VMs: a QEMU that serves directories over 9p has to get through it.
+  await mkdir(dirname(run), { recursive: true, mode: 0o711 });
+  await mkdir(run, { recursive: true, mode: 0o700 });
+  const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
+  mountTmpfs(run, { sizeBytes, mode: 0o700, maxFiles: tmpfsFiles });
+}

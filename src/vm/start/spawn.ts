@@ -1,0 +1,48 @@
+import { constants } from 'node:fs';
+import { limitProcess, memfd, openPath, type SpawnedProcess, spawnDetached } from '#host';
+import { type CommandLine, type MachinePlan, vmGid } from '#qemu';
+import type { Site } from '../devices/device.ts';
+import type { QemuLimits } from '../live/limits.ts';
+import { openJournal } from '../logs/journal.ts';
+import { uuidOf } from '../store/paths.ts';
+
+/** Spawns QEMU as the VM's user, with the files of its command line and no others. */
+export async function spawnQemu(
+  {
+    program,
+    line,
+    machine,
+    limits,
+    bareRoot,
+  }: {
+    readonly program: string;
+    readonly line: CommandLine;
+    readonly machine: MachinePlan;
+    readonly limits: QemuLimits;
+    /** Whether it sees none of the host's files but /usr. */
+    readonly bareRoot: boolean;
+  },
+  { paths, uid, undo, files }: Site,
+): Promise<SpawnedProcess> {
+  const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+  // The journal's monitor reads its only command from here; the end of it does not end the session.
+  const hello = files.own(memfd('journal', Buffer.from('{"execute":"qmp_capabilities"}\n')));
+  const journal = files.own(openJournal(paths.journal));
+  const messages = files.own(openPath(paths.messages, append, 0o600));
+  // Inherited: a dump of QEMU would hold the guest's memory, one of the plugin every task's secrets.
+  limitProcess(process.pid, { core: 0 });
+  const step = { kind: 'process', mark: uuidOf(paths.dir), program, uid } as const;
+  return await undo.perform(step, () =>
+    spawnDetached({
+      program,
+      args: line.argv,
+      cwd: '/',
+      uid,
+      gid: machine.accelerator === 'kvm' ? vmGid(uid) : uid,
+      stdio: [hello, journal, messages, ...files.inOrder(line.files)],
+      alone: true,
+      bareRoot,
+      limits: { openFiles: limits.openFiles, processes: limits.processes },
+    }),
+  );
+}
