@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeSeedImage } from '#cloudinit';
 import { seedImage } from '../../src/vm/devices/seed-image.ts';
-import { mostGuestBytes, sizeProblems } from '../../src/vm/devices/seed-size.ts';
+import { mostGuestBytes, mostItems, sizeProblems } from '../../src/vm/devices/seed-size.ts';
 
 const waiting = { signal: AbortSignal.timeout(60_000) };
 const guest = {
@@ -32,6 +32,16 @@ test('what a job puts into a seed has a limit, and the error names the keys that
     /^env \(10\d{5}\) and cmds \(52\d{4}\): 157\d{4} bytes .* at most 1048576 fit; /,
   );
   assert.doesNotMatch(problem, /password|ssh_key/);
+});
+
+test('a job puts no more variables and commands into a seed than can be looked at in passing', () => {
+  assert.deepEqual(sizeProblems({ ...guest, env: variables(mostItems) }), []);
+  const commands = Array.from({ length: mostItems + 1 }, () => ':');
+  const problems = sizeProblems({ ...guest, env: variables(90_000), commands });
+  assert.match(
+    problems.join('\n'),
+    /^env: 90000 entries, at most 10000 fit; .*\ncmds: 10001 entries/,
+  );
 });
 
 test('a seed is the same made aside, and the loop goes on meanwhile', async (t) => {
