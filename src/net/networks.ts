@@ -117,9 +117,7 @@ export class Networks implements Net {
       case 'net-tap':
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
-        await dropClaim(step, await this.#withNetlink(), waiting);
-        // The step of its network may have been done already, when this one failed the first time.
-        return dropUnused(step.bridge, await this.#withNetlink(), waiting);
+        return dropClaim(step, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       default:

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { closeFd, findProgram, UndoLog } from '#host';
@@ -26,6 +26,18 @@ function slowNft(t: TestContext): { readonly nft: string; readonly go: string } 
   writeFileSync(nft, `#!/bin/sh\n[ "$1" = -f ] && { ${wait}; }\nexec ${real} "$@"\n`);
   chmodSync(nft, 0o755);
   return { nft, go };
+}
+
+/** nft that counts how often rules are applied. */
+function countedNft(t: TestContext): { readonly nft: string; readonly runs: () => number } {
+  const dir = tmpDir(t);
+  const runs = join(dir, 'runs');
+  const nft = join(dir, 'nft');
+  const real = findProgram('nft') ?? 'nft';
+  writeFileSync(runs, '');
+  writeFileSync(nft, `#!/bin/sh\n[ "$1" = -f ] && echo >>${runs}\nexec ${real} "$@"\n`);
+  chmodSync(nft, 0o755);
+  return { nft, runs: () => readFileSync(runs).length };
 }
 
 const linkOf = async (name: string): Promise<string> =>
@@ -96,6 +108,20 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     process.off('unhandledRejection', note);
     assert.deepEqual(unhandled, []);
     await assert.rejects(nic.settled, { code: 'host', message: /nft refused the rules: no/ });
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rules are applied once for each VM that starts or ends, the last one of a network included', async (t) => {
+    const { nft, runs } = countedNft(t);
+    await using host = await Host.open([virbr0], { nft });
+    for (const [count, vm] of ['first', 'second'].entries()) {
+      closeFd((await host.attach(vm)).tapFd);
+      assert.equal(runs(), count + 1);
+    }
+    await host.detach('second');
+    assert.equal(runs(), 3);
+    await host.detach('first');
+    assert.equal(runs(), 4);
     assert.deepEqual(await leftovers(), nothing);
   });
 });

@@ -9,13 +9,10 @@ import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { makeNicRecord, type NicRecord, type NicRequest } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import type { Claim } from '../store/claim.ts';
-import type { ManagedHost } from './managed-host.ts';
+import { type ManagedHost, rulesFreshMs } from './managed-host.ts';
 import { planAddress } from './plan-address.ts';
 import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
-
-// Adopting a hundred VMs one after the other must not rewrite the same rules a hundred times.
-const rulesFreshMs = 5000;
 
 /** A NIC that has its address and its open tap, and is not yet connected. */
 interface OpenNic {

@@ -4,17 +4,18 @@ import { forgetNeighbour } from '../links/addresses.ts';
 import { removeBridge } from '../links/bridge.ts';
 import type { NetUndo } from '../model/undo.ts';
 import { endFlowsOf } from '../rules/stale-flows.ts';
-import type { ManagedHost } from './managed-host.ts';
+import { type ManagedHost, rulesFreshMs } from './managed-host.ts';
 
 /**
  * Releases a NIC's address and with it its ports, its DHCP answer, its rules and what the kernel remembers about the
- * address.
+ * address; the last NIC's together with the network.
  */
 export async function dropClaim(
   { bridge, ip, vm, index }: Extract<NetUndo, { kind: 'net-claim' }>,
-  { netlink, store, responders, rules, log }: ManagedHost,
+  host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
+  const { netlink, store, responders, log } = host;
   await using _ = await store.lock(waiting);
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
@@ -23,7 +24,7 @@ export async function dropClaim(
   } finally {
     responders.forget(bridge);
     // Also when the claim is gone: an interrupted teardown may have stopped right after removing it.
-    await rules.apply(waiting);
+    if (!(await removeIfUnused(bridge, host, waiting))) await host.rules.apply(waiting);
   }
   if (claim !== undefined && !isOwn) return;
   await endFlowsOf(ip, { log, ...waiting });
@@ -35,15 +36,28 @@ export async function dropClaim(
 /** Removes a network from the host when it has no VM. */
 export async function dropUnused(
   bridge: string,
-  { netlink, store, responders, rules, log }: ManagedHost,
+  host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
+  const { store, rules } = host;
   await using _ = await store.lock(waiting);
+  if (await removeIfUnused(bridge, host, waiting)) return;
+  // Earlier versions removed the record first, so a teardown that was interrupted then left the rules.
+  const lost = (await store.record(bridge)) === undefined;
+  if (lost && !(await rules.isCurrent(rulesFreshMs))) await rules.apply(waiting);
+}
+
+/** true: removed, its record last, so that an interrupted teardown is repeated. The caller holds the lock. */
+async function removeIfUnused(
+  bridge: string,
+  { netlink, store, responders, rules, log }: ManagedHost,
+  waiting: Waiting,
+): Promise<boolean> {
   const record = await store.record(bridge);
-  if (record !== undefined && (await store.claims(bridge)).length > 0) return;
+  if (record === undefined || (await store.claims(bridge)).length > 0) return false;
   await responders.stop(bridge);
-  if (record?.owned) await removeBridge(netlink, bridge, { log, ...waiting });
+  await rules.apply(waiting, { without: bridge });
+  if (record.owned) await removeBridge(netlink, bridge, { log, ...waiting });
   await store.dropNetwork(bridge);
-  // Also without a record: an interrupted teardown may have stopped right after removing it.
-  await rules.apply(waiting);
+  return true;
 }

@@ -16,7 +16,7 @@ export class Rules {
   readonly #table: string;
   readonly #store: NetworkStore;
   readonly #maxConnections: number;
-  #appliedAtMs = Number.NEGATIVE_INFINITY;
+  #applied: { readonly script: string; readonly atMs: number } | undefined;
 
   constructor(
     store: NetworkStore,
@@ -28,19 +28,22 @@ export class Rules {
     this.#maxConnections = options.maxConnections;
   }
 
-  /** One run of nft, and one transaction of the kernel. */
-  async apply(waiting: Waiting): Promise<void> {
-    const networks = await this.#store.networks();
-    const tracking = formatTracking(this.#table, networks, this.#maxConnections);
-    const script = formatRuleset(this.#table, networks) + tracking;
+  /** One run of nft, and one transaction of the kernel; `without` is a network about to be removed. */
+  async apply(waiting: Waiting, { without }: { readonly without?: string } = {}): Promise<void> {
+    const script = await this.#script(without);
     const { code, stderr } = await this.#run(['-f', '-'], waiting, script);
     if (code !== 0) throw new NetError('host', `nft refused the rules: ${reason(code, stderr)}`);
-    this.#appliedAtMs = performance.now();
+    this.#applied = { script, atMs: performance.now() };
   }
 
-  /** Whether this process applied them just now. */
+  /** Whether this process applied rules within the last `freshMs`. */
   isFresh(freshMs: number): boolean {
-    return performance.now() - this.#appliedAtMs <= freshMs;
+    return this.#applied !== undefined && performance.now() - this.#applied.atMs <= freshMs;
+  }
+
+  /** Whether they were the very rules that `apply` would apply now. */
+  async isCurrent(freshMs: number): Promise<boolean> {
+    return this.isFresh(freshMs) && this.#applied?.script === (await this.#script());
   }
 
   /** Whether one of our tables was flushed or deleted. */
@@ -62,6 +65,13 @@ export class Rules {
     const { code, stdout, stderr } = await this.#run(['-s', '-t', 'list', 'ruleset'], waiting);
     if (code === 0) return stdout;
     throw new NetError('host', `nft refused to list the rules: ${reason(code, stderr)}`);
+  }
+
+  async #script(without?: string): Promise<string> {
+    const all = await this.#store.networks();
+    const networks = all.filter(({ record }) => record.bridge !== without);
+    const tracking = formatTracking(this.#table, networks, this.#maxConnections);
+    return formatRuleset(this.#table, networks) + tracking;
   }
 
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
