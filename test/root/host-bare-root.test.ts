@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   closeSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import { readdir, readFile, readlink } from 'node:fs/promises';
@@ -21,6 +23,9 @@ import { tmpDir } from '../support/tmp.ts';
 const isRoot = (t: TestContext): boolean =>
   requireOrSkip(t, process.getuid?.() === 0, 'needs root: namespaces');
 const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
+/** What there is in a bare root. */
+const usual =
+  /^\/(|etc|etc\/ld\.so\.cache|dev|dev\/(null|zero|urandom|kvm)|usr(\/.*)?|s?bin|lib(32|64)?)$/;
 const nobody = { uid: 65_534, gid: 65_534 };
 
 /** What a shell script in a bare root prints, on both of its outputs. */
@@ -63,8 +68,6 @@ test('design-3: a program in a bare root sees programs, libraries and devices, a
   const secret = join(tmpDir(t), 'secret');
   writeFileSync(secret, 'everybody may read this', { mode: 0o644 });
   const seen = await inside(t, 'for it in $(find / -xdev -not -type l); do echo $it; done');
-  const usual =
-    /^\/(|etc|etc\/ld\.so\.cache|dev|dev\/(null|zero|urandom|kvm)|usr|s?bin|lib(32|64)?)$/;
   assert.deepEqual(
     seen.split('\n').filter((it) => !usual.test(it)),
     [],
@@ -178,8 +181,6 @@ test('no host file system is kept busy by a bare root but the one with the progr
       .trim()
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '');
-    const usual =
-      /^\/(|etc\/ld\.so\.cache|dev\/(null|zero|urandom|kvm)|usr(\/.*)?|s?bin|lib(32|64)?)$/;
     assert.deepEqual(
       targets.filter((it) => !usual.test(it)),
       [],
@@ -211,4 +212,40 @@ test('a process that can not return home from a bare root ends itself', (t) => {
   assert.equal(ended.signal, 'SIGABRT', ended.stderr);
   assert.equal(ended.stdout, '');
   assert.match(ended.stderr, /cannot return from a namespace \(EBADF\)/);
+});
+
+test("a bare root is made anew when the loader's cache was replaced, and the former one is let go", async (t) => {
+  if (!isRoot(t)) return;
+  const cache = '/etc/ld.so.cache';
+  if (!existsSync(cache)) return t.skip(`there is no ${cache}`);
+  const look = async (): Promise<{ namespace: string; cache: string }> => {
+    const { identity } = await spawnDetached({
+      program: '/bin/sleep',
+      args: ['60'],
+      stdio: [],
+      bareRoot: true,
+    });
+    try {
+      const { ino } = statSync(`/proc/${identity.pid}/root${cache}`);
+      return { namespace: readlinkSync(`/proc/${identity.pid}/ns/mnt`), cache: String(ino) };
+    } finally {
+      await kill(identity, soon());
+    }
+  };
+  const first = await look();
+  assert.deepEqual(await look(), first);
+  const descriptors = readdirSync('/proc/self/fd').length;
+  // As ldconfig does it: another file takes the place of the former one.
+  const newer = join(tmpDir(t), 'ld.so.cache');
+  copyFileSync(cache, newer);
+  execFileSync('mount', ['--bind', newer, cache]);
+  try {
+    const second = await look();
+    assert.notEqual(second.namespace, first.namespace);
+    assert.equal(second.cache, String(statSync(newer).ino));
+    assert.equal(readdirSync('/proc/self/fd').length, descriptors);
+  } finally {
+    execFileSync('umount', [cache]);
+  }
+  assert.equal((await look()).cache, first.cache);
 });
