@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { encode } from '@msgpack/msgpack';
+import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
+import { Driver } from '../../src/plugin/gen/driver_pb.ts';
+import { freshId, task } from '../plugin/requests.ts';
+import { failureOf, PluginProcess } from '../support/plugin-client.ts';
+import { canRunVms, VmGround } from '../support/vm.ts';
+
+const INVALID_ARGUMENT = 3;
+const FAILED_PRECONDITION = 9;
+
+/** The real plugin with this plugin block, and what a start of this task config on it fails with. */
+async function failureOfStart(
+  ground: VmGround,
+  { block = {}, config = {} }: { readonly block?: object; readonly config?: object },
+) {
+  await using plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
+  const client = plugin.client();
+  const { dataDir, runDir, imagePaths, uidRange } = ground.options;
+  await client.call(BasePlugin.method.setConfig, {
+    pluginApiVersion: 'v0.1.0',
+    nomadConfig: {},
+    msgpackConfig: encode({
+      data_dir: dataDir,
+      run_dir: runDir,
+      image_paths: imagePaths,
+      uid_range: uidRange,
+      limits: { min_memory_mb: 16, min_disk_mb: 1 },
+      bridges: ['absent0'],
+      ...block,
+    }),
+  });
+  const allocDir = join(ground.root, 'alloc');
+  for (const dir of ['alloc', 'web/local', 'web/secrets']) {
+    mkdirSync(join(allocDir, dir), { recursive: true });
+  }
+  const request = task({
+    id: freshId(),
+    allocDir,
+    resources: {
+      allocatedResources: { memory: { memoryMb: 32n } },
+      linuxResources: { cpusetCpus: '' },
+    },
+    config: {
+      image: ground.spec(0).disk.image,
+      primary_disk_size: 1,
+      use_thin_copy: true,
+      vcpus: 1,
+      accelerator: 'tcg',
+      ...config,
+    },
+  });
+  return await failureOf(client.call(Driver.method.startTask, { task: request }));
+}
+
+/** Mistakes of a job that only a look at the host's files and at its QEMU finds → what the message names. */
+const mistakes: Readonly<Record<string, [config: object, message: RegExp]>> = {
+  'an image that there is not': [{ image: 'local/none.img' }, /^image: .*none\.img/],
+  'an image outside of what is allowed': [{ image: '/etc/passwd' }, /^image: .*\/etc\/passwd/],
+  'user data that there is not': [{ user_data: 'local/none.yml' }, /^user_data: .*none\.yml/],
+  'user data that is no YAML': [{ user_data: '#cloud-config\n{' }, /^user_data: /],
+  'a machine that QEMU has not': [{ os: { machine: 'nope' } }, /os\.machine.*"nope"/],
+  'two of them': [
+    { image: 'local/none.img', os: { machine: 'nope' } },
+    /^image: .*none\.img.*; .*os\.machine/,
+  ],
+};
+
+for (const [name, [config, message]] of Object.entries(mistakes)) {
+  test(`P-24 V-140: a wrong job is INVALID_ARGUMENT: ${name}`, async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open();
+    const failure = await failureOfStart(ground, { config });
+    assert.equal(failure.code, INVALID_ARGUMENT, failure.details);
+    assert.match(failure.details, message);
+    assert.deepEqual(await ground.leftovers(), []);
+  });
+}
+
+const onBridge = (name: string) => ({ network_interface: [{ bridge: { name } }] });
+
+/** What this host lacks → what the message names. */
+const lacks: Readonly<Record<string, [config: object, message: RegExp]>> = {
+  'a bridge that the operator does not allow': [onBridge('other0'), /other0.*bridges = /],
+  'a bridge that is allowed and is not there': [onBridge('absent0'), /absent0/],
+};
+
+for (const [name, [config, message]] of Object.entries(lacks)) {
+  test(`P-24 V-140: what a host lacks is FAILED_PRECONDITION: ${name}`, async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open();
+    const failure = await failureOfStart(ground, { config });
+    assert.equal(failure.code, FAILED_PRECONDITION, failure.details);
+    assert.match(failure.details, message);
+    assert.deepEqual(await ground.leftovers(), []);
+  });
+}
+
+test('P-24 V-6: a data_dir that can not be made is FAILED_PRECONDITION and named', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const file = join(ground.root, 'file');
+  writeFileSync(file, '');
+  const failure = await failureOfStart(ground, { block: { data_dir: `${file}/data` } });
+  assert.equal(failure.code, FAILED_PRECONDITION, failure.details);
+  assert.match(failure.details, /^virt: the driver could not be made ready on this host: .*\/file/);
+});
