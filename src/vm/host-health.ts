@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findProgram } from '#host';
+import { findProgram, nativeArch } from '#host';
 import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { Waiting } from '#spec';
 import { shareTools } from './devices/share-tools.ts';
@@ -16,7 +16,8 @@ const probePatienceMs = 300;
 /** What this host can do and what is wrong with it, in words an operator can act on. */
 export async function describeHost(host: VmHost, waiting: Waiting): Promise<VirtualizerInfo> {
   const { usable: emulators, broken } = await findEmulators(waiting);
-  const native = emulators.find((it) => it.arch === nativeArch());
+  const hostArch = nativeArch() ?? 'x86_64';
+  const native = emulators.find(({ arch }) => arch === hostArch);
   const main = native ?? emulators[0];
   if (main === undefined && broken.length > 0) {
     const description = broken.map(({ reason }) => reason).join('; ');
@@ -26,13 +27,13 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
     return {
       detected: false,
       healthy: false,
-      description: `no QEMU found: install qemu-system-${nativeArch()} and see that it is on the agent's PATH`,
+      description: `no QEMU found: install qemu-system-${hostArch} and see that it is on the agent's PATH`,
       attributes: {},
     };
   }
   const problems = [
     ...(await hostProblems(host)),
-    ...broken.flatMap(({ arch, reason }) => (arch === nativeArch() ? [reason] : [])),
+    ...broken.flatMap(({ arch, reason }) => (arch === hostArch ? [reason] : [])),
     ...emulators.flatMap(tooOld),
   ];
   return {
@@ -54,10 +55,6 @@ const oldestVersion = 6_002_000;
 function tooOld({ path, version, versionNumber }: Emulator): readonly string[] {
   if (versionNumber >= oldestVersion) return [];
   return [`${path} is version ${version}: QEMU 6.2 or newer is needed`];
-}
-
-function nativeArch(): string {
-  return process.arch === 'arm64' ? 'aarch64' : 'x86_64';
 }
 
 async function hostProblems({ dataDir }: VmHost): Promise<readonly string[]> {

@@ -10,7 +10,7 @@ import {
   type SpawnedProcess,
   spawnDetached,
 } from '#host';
-import type { VmSpec } from '#spec';
+import type { VmSpec, Waiting } from '#spec';
 import type {
   Domain,
   DomainEvent,
@@ -55,7 +55,7 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     ];
   }
 
-  async createDomain(spec: VmSpec, { signal }: { readonly signal: AbortSignal }): Promise<Domain> {
+  async createDomain(spec: VmSpec, { signal }: Waiting): Promise<Domain> {
     this.#tell(spec.name, `preparing ${spec.disk.image}`);
     if (spec.disk.image === '/busy') {
       throw new VmError('host', 'no room just now', { recoverable: true });
@@ -184,7 +184,7 @@ class ProcessDomain implements Domain {
     return { pid: String(this.record.pid) };
   }
 
-  async wait({ signal }: { readonly signal: AbortSignal }): Promise<ExitResult> {
+  async wait({ signal }: Waiting): Promise<ExitResult> {
     signal.throwIfAborted();
     return await this.#over;
   }

@@ -20,14 +20,12 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import type { Logger } from '#host';
+import type { Waiting } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 import { toStatus } from '../error/status.ts';
 
-/** The call that a handler answers. */
-export interface Call {
-  /** Aborts when the client cancels or its connection breaks. */
-  readonly signal: AbortSignal;
-}
+/** The call that a handler answers; its signal aborts when the client cancels or its connection breaks. */
+export type Call = Waiting;
 
 type Shapes<M> = M extends { readonly input: infer I; readonly output: infer O }
   ? I extends DescMessage
