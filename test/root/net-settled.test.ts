@@ -6,6 +6,7 @@ import { closeFd, findProgram, UndoLog } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { slowNft } from '../support/slow-nft.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const request = (vm: string) => ({
@@ -15,18 +16,6 @@ const request = (vm: string) => ({
   ports: [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }],
   hostname: vm,
 });
-
-/** nft that applies rules only once the file `go` exists, and refuses them when it has content. */
-function slowNft(t: TestContext): { readonly nft: string; readonly go: string } {
-  const dir = tmpDir(t);
-  const go = join(dir, 'go');
-  const nft = join(dir, 'nft');
-  const real = findProgram('nft') ?? 'nft';
-  const wait = `until [ -e ${go} ]; do sleep 0.02; done; [ -s ${go} ] && { echo no >&2; exit 1; }`;
-  writeFileSync(nft, `#!/bin/sh\n[ "$1" = -f ] && { ${wait}; }\nexec ${real} "$@"\n`);
-  chmodSync(nft, 0o755);
-  return { nft, go };
-}
 
 /** nft that counts how often rules are applied. */
 function countedNft(t: TestContext): { readonly nft: string; readonly runs: () => number } {
@@ -45,7 +34,7 @@ const linkOf = async (name: string): Promise<string> =>
 
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   test('a build returns before the rules are there; its tap joins the bridge after them', async (t) => {
-    const { nft, go } = slowNft(t);
+    const { nft, go } = slowNft(tmpDir(t));
     await using host = await Host.open([virbr0], { nft });
     const undo = (await host.undoLog('web')).keep();
     const nic = await host.networks.vmStartedBuild(request('web'), undo, waiting());
@@ -67,7 +56,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   });
 
   test('a conflict over a port is found before the build returns, also while the other VM settles', async (t) => {
-    const { nft, go } = slowNft(t);
+    const { nft, go } = slowNft(tmpDir(t));
     await using host = await Host.open([virbr0], { nft });
     const undo = (await host.undoLog('first')).keep();
     const first = await host.networks.vmStartedBuild(request('first'), undo, waiting());
@@ -86,7 +75,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   });
 
   test('rules that are refused reject `settled`, unobserved or not, and the undo steps clean up', async (t) => {
-    const { nft, go } = slowNft(t);
+    const { nft, go } = slowNft(tmpDir(t));
     const dir = tmpDir(t);
     const real = await Host.open();
     await using _ = real;

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { inOwnNetns } from '../support/netns.ts';
+import { leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { slowNft } from '../support/slow-nft.ts';
+import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
+
+/** A host on whose PATH the first `nft` is the slow one. */
+class SlowHost implements Disposable {
+  readonly #path = process.env.PATH;
+  readonly go: string;
+
+  constructor(root: string) {
+    const dir = join(root, 'slow');
+    mkdirSync(dir);
+    this.go = slowNft(dir).go;
+    process.env.PATH = `${dir}:${this.#path}`;
+  }
+
+  [Symbol.dispose](): void {
+    process.env.PATH = this.#path;
+  }
+}
+
+const spawned = (ground: VmGround) => (): boolean =>
+  ground.lines.some((line) => line.includes('QEMU spawned'));
+
+const spec = (ground: VmGround) =>
+  ground.spec(0, { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] });
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'qemu-system-x86_64'], () => {
+  test('QEMU is spawned while rules are applied, and the guest runs only after them', async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open({ managedNetworks: [virbr0] });
+    using host = new SlowHost(ground.root);
+    const started = ground.virtualizer().createDomain(spec(ground), soon());
+    await eventually(spawned(ground), 'QEMU before the rules');
+    const { console: history } = ground.paths();
+    assert.deepEqual((await leftovers()).tables, []);
+    assert.equal(existsSync(history) ? readFileSync(history, 'utf8') : '', '');
+    writeFileSync(host.go, '');
+    const domain = await started;
+    await booted(domain);
+    await ground.virtualizers[0]?.destroyDomain(domain.name);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rules that are refused end a start whose QEMU waits already, and nothing is left', async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open({ managedNetworks: [virbr0] });
+    using host = new SlowHost(ground.root);
+    const started = ground.virtualizer().createDomain(spec(ground), soon());
+    const refused = assert.rejects(started, {
+      message: /^VM vm-0: .*nft refused the rules: no$|^nft refused the rules: no$/,
+      recoverable: true,
+    });
+    await eventually(spawned(ground), 'QEMU before the rules');
+    writeFileSync(host.go, 'refuse');
+    await refused;
+    assert.ok(!ground.told().includes('Guest started'));
+    // The steps that needed nft as well are undone once it works again.
+    writeFileSync(host.go, '');
+    await ground.virtualizers[0]?.sweep();
+    assert.deepEqual(await ground.leftovers(), []);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+});
