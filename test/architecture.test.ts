@@ -33,6 +33,36 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     error: ['gen'],
     gen: [],
   },
+  vm: {
+    'qemu-virtualizer.ts': [
+      'host-health.ts',
+      'start',
+      'live',
+      'store',
+      'virtualizer.ts',
+      'vm-host.ts',
+      'error.ts',
+    ],
+    'host-health.ts': ['devices', 'virtualizer.ts', 'vm-host.ts', 'error.ts'],
+    start: [
+      'devices',
+      'live',
+      'logs',
+      'store',
+      'virtualizer.ts',
+      'vm-host.ts',
+      'task-event.ts',
+      'error.ts',
+    ],
+    devices: ['logs', 'store', 'vm-host.ts', 'task-event.ts', 'error.ts'],
+    live: ['logs', 'store', 'virtualizer.ts', 'task-event.ts', 'error.ts'],
+    logs: ['store', 'error.ts'],
+    store: ['vm-host.ts', 'error.ts'],
+    'virtualizer.ts': [],
+    'vm-host.ts': [],
+    'task-event.ts': [],
+    'error.ts': [],
+  },
   net: {
     'networks.ts': ['build', 'dhcp', 'rules', 'links', 'store', 'model'],
     build: ['dhcp', 'rules', 'links', 'store', 'model'],
@@ -129,6 +159,76 @@ const sources = sourcesBelow('src');
 const roomOf = (path: string): string => path.split('/')[1] ?? '';
 /** A room's folder, or a file at its top. */
 const partOf = (path: string): string => path.split('/')[2] ?? '';
+
+/** File → files of the project that it imports, types included; doors are resolved. */
+const everything = ['bin', 'src', 'demo', 'bench', 'scripts'].flatMap(sourcesBelow);
+const graph = new Map(
+  everything.map(({ path, imports }) => [
+    path,
+    imports.flatMap((specifier) => {
+      if (specifier.startsWith('#')) return [`src/${specifier.slice(1)}/index.ts`];
+      return specifier.startsWith('.')
+        ? [relative(root, resolve(root, dirname(path), specifier))]
+        : [];
+    }),
+  ]),
+);
+
+/** Files that reach themselves, smallest set first; imports of types count as well. */
+function circles(): readonly string[] {
+  const reach = (from: string): ReadonlySet<string> => {
+    const seen = new Set<string>();
+    const next = [...(graph.get(from) ?? [])];
+    for (let path = next.pop(); path !== undefined; path = next.pop()) {
+      if (seen.has(path)) continue;
+      seen.add(path);
+      next.push(...(graph.get(path) ?? []));
+    }
+    return seen;
+  };
+  return [...graph.keys()].filter((path) => reach(path).has(path)).toSorted();
+}
+
+test('no file imports itself through others, not even a type', () => {
+  assert.deepEqual(circles(), []);
+});
+
+test('a door lists only what other rooms use', () => {
+  const uses = new Map<string, Set<string>>();
+  for (const { path, text } of everything) {
+    for (const [, names = '', specifier = ''] of text.matchAll(
+      /import(?: type)? \{([^}]*)\} from '(#[a-z]+)'/g,
+    )) {
+      const used = uses.get(specifier) ?? new Set();
+      for (const name of names.split(',')) {
+        used.add(
+          name
+            .trim()
+            .replace(/^type /, '')
+            .replace(/ as .*$/, ''),
+        );
+      }
+      if (path !== `src/${specifier.slice(1)}/index.ts`) uses.set(specifier, used);
+    }
+    for (const [, specifier = ''] of text.matchAll(/import\('(#[a-z]+)'\)/g)) {
+      uses.set(specifier, (uses.get(specifier) ?? new Set()).add('QemuVirtualizer'));
+    }
+  }
+  const idle = Object.keys(rooms).flatMap((room) => {
+    const door = everything.find(({ path }) => path === `src/${room}/index.ts`)?.text ?? '';
+    return [...door.matchAll(/export(?: type)? \{([^}]*)\}/g)]
+      .flatMap(([, names = '']) => names.split(','))
+      .map((name) =>
+        name
+          .trim()
+          .replace(/^type /, '')
+          .replace(/^.* as /, ''),
+      )
+      .filter((name) => name !== '' && !uses.get(`#${room}`)?.has(name))
+      .map((name) => `#${room} ${name}`);
+  });
+  assert.deepEqual(idle, []);
+});
 
 test('rooms import only what the map allows, and only through doors', () => {
   const wrong = sources.flatMap(({ path, imports }) =>

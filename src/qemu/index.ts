@@ -7,7 +7,7 @@ export { QemuError } from './error.ts';
 export { usableFirmware } from './firmware.ts';
 export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm-access.ts';
-export { type MachineFacts, type MachinePlan, machineProblems, planMachine } from './machine.ts';
+export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
 export { nic } from './nic.ts';
 export type { Part } from './part.ts';
 export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';

@@ -20,7 +20,6 @@ export type {
   AcceleratorChoice,
   Arch,
   DiskSpec,
-  FirmwareChoice,
   GuestSpec,
   NicSpec,
   PortSpec,

@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { identify } from '#host';
-import { type DomainRecord, VmError } from '#vm';
+import type { DomainRecord } from '#vm';
+import { VmError } from '../../src/vm/error.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, eventually, smallestSpec, soon, VmGround } from '../support/vm.ts';
 

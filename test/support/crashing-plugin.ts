@@ -1,5 +1,7 @@
 // The plugin with a bug: soon after the handshake something throws where nobody catches.
-import { type CreateBackend, main } from '#plugin';
+
+import { main } from '#plugin';
+import type { CreateBackend } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from './process-virtualizer.ts';
 
 const create: CreateBackend = async () => new ProcessVirtualizer();

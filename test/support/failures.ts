@@ -1,9 +1,9 @@
 import { HostError } from '#host';
 import { ImageError } from '#image';
 import { NetlinkError } from '#netlink';
-import { VmError } from '#vm';
 import { NetError } from '../../src/net/model/error.ts';
 import { QmpError } from '../../src/qmp/error.ts';
+import { VmError } from '../../src/vm/error.ts';
 
 /** What a start on the backend of ordinary processes fails with, by the image that it is asked for. */
 export const failures: Readonly<Record<string, () => unknown>> = {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
+import { main } from '#plugin';
 // The plugin as it is, on the backend of process-virtualizer.ts instead of QEMU.
-import { type CreateBackend, main } from '#plugin';
+import type { CreateBackend } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from './process-virtualizer.ts';
 
 const create: CreateBackend = async () => new ProcessVirtualizer();

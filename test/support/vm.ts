@@ -19,14 +19,9 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findByMark, type Logger } from '#host';
 import type { VmSpec } from '#spec';
-import {
-  type Domain,
-  type DomainEvent,
-  type DomainRecord,
-  QemuVirtualizer,
-  type VirtualizerOptions,
-} from '#vm';
+import { type Domain, type DomainEvent, type DomainRecord, QemuVirtualizer } from '#vm';
 import { type ProcessFigures, processFigures } from '../../src/vm/live/stats.ts';
+import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { findProgram } from './programs.ts';

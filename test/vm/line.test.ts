@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   flash,
-  type MachineFacts,
   machineProblems,
   memoryLimit,
   nic,
@@ -12,6 +11,7 @@ import {
   virtiofsShare,
 } from '#qemu';
 import type { VmSpec } from '#spec';
+import type { MachineFacts } from '../../src/qemu/machine.ts';
 import { diskPart, planDisk } from '../../src/vm/devices/disks.ts';
 import { lineOf } from '../../src/vm/start/line.ts';
 import { smallestSpec } from '../support/vm.ts';
