@@ -55,7 +55,7 @@ plugin "nomad-driver-qmp" {
       nameservers = ["9.9.9.9", "149.112.112.112"]
     }
 
-    # Bridges that somebody else made and that jobs may name as well. Default: none.
+    # Bridges that the driver does not manage and that jobs may name as well. Default: none.
     bridges = ["br0"]
 
     # Accepted from configurations for libvirt drivers; changes nothing.

@@ -9,7 +9,7 @@ client {
   enabled = true
   servers = ["nomad-server.example:4647"]
 
-  # Without it no task gets more than 30 s to end, whatever its kill_timeout says; a guest may need longer to power off.
+  # Without it no task gets more than 30 s to end, whatever its kill_timeout is; a guest may need longer to power off.
   max_kill_timeout = "5m"
 }
 
