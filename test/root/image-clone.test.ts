@@ -28,16 +28,14 @@ const program = `
   for (let round = 0; round < 3; round += 1) {
     delay.reset();
     delay.enable();
-    const before = process.threadCpuUsage();
+    await sleep(20); // the first tick is only where it counts from
     const begun = performance.now();
     const { how } = await copyImage(image, openSync(xfs + '/copy' + round, 'w+'), { signal });
     if (how !== 'reflink') throw new Error(how);
     times.push(performance.now() - begun);
     await sleep(20);
     delay.disable();
-    const { user, system } = process.threadCpuUsage(before);
-    // It stood still for no longer than it worked: the rest is what the machine did instead.
-    delays.push(Math.min(delay.max / 1e6, (user + system) / 1e3));
+    delays.push(delay.max / 1e6);
   }
   const begun = performance.now();
   const short = { signal: AbortSignal.timeout(20) };
@@ -67,9 +65,9 @@ test('cloning an image of very many extents stops neither the loop nor the one w
   t.diagnostic(
     `clones took ${times.map(Math.round)} ms, the loop stood still for ${delays.map(Math.round)} ms`,
   );
-  // The best of three: the machine has other work.
-  assert.ok(Math.min(...delays) < 100);
-  assert.ok(Math.min(...times) > 200, 'it takes long enough to show something');
+  // The best of three: the machine has other work. A clone on the loop would stop it for as long as it takes.
+  assert.ok(Math.min(...delays) < Math.min(...times) / 2);
+  assert.ok(Math.min(...times) > 40, 'it takes longer than the caller waits who gives up');
   assert.match(given, /TimeoutError|cancelled|timeout/);
   assert.ok(gaveUpMs < 500, `${gaveUpMs} ms`);
 });
