@@ -36,6 +36,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   vm: {
     'qemu-virtualizer.ts': [
       'host-health.ts',
+      'sweeper.ts',
       'start',
       'live',
       'store',
@@ -44,6 +45,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'error.ts',
     ],
     'host-health.ts': ['devices', 'virtualizer.ts', 'vm-host.ts', 'error.ts'],
+    'sweeper.ts': ['store', 'virtualizer.ts', 'vm-host.ts', 'error.ts'],
     start: [
       'devices',
       'live',
@@ -133,7 +135,7 @@ const wallClock: readonly string[] = [
   'src/plugin/serve/log.ts',
   'src/vm/start/boot.ts',
   'src/vm/live/machine.ts',
-  'src/vm/qemu-virtualizer.ts',
+  'src/vm/sweeper.ts',
   'src/vm/live/stats.ts',
   'src/vm/live/task-events.ts',
 ];
@@ -337,10 +339,10 @@ test('doors list names one by one', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('files stay readable: at most 300 lines, generated code apart', () => {
+test('files stay readable: at most 250 lines, generated code apart', () => {
   const long = sources
     .filter(({ path }) => !path.startsWith('src/plugin/gen/'))
-    .filter(({ text }) => text.split('\n').length > 301)
+    .filter(({ text }) => text.split('\n').length > 251)
     .map(({ path }) => path);
   assert.deepEqual(long, []);
 });

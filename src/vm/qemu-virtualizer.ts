@@ -1,5 +1,5 @@
-import { chmod, mkdir, readdir } from 'node:fs/promises';
-import { bootId, errnoOf, findProgram, KeyedQueue, type Logger, within } from '#host';
+import { chmod, mkdir } from 'node:fs/promises';
+import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
 import { Networks } from '#net';
 import type { ManagedNetwork, VmSpec, Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from './error.ts';
@@ -9,10 +9,8 @@ import { EventFeed, type EventListener } from './live/task-events.ts';
 import { adoptVm } from './start/adopt.ts';
 import { problemsOf } from './start/check.ts';
 import { startVm } from './start/start.ts';
-import { forgottenVms, freeClaims } from './store/forgotten.ts';
-import { firstSweepMs, isOrphan, sweepEveryMs, sweepLookMs } from './store/orphans.ts';
-import { vmPaths } from './store/paths.ts';
 import { Remover } from './store/remove.ts';
+import { Sweeper } from './sweeper.ts';
 import type {
   Domain,
   DomainGetter,
@@ -49,13 +47,17 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #queue = new KeyedQueue();
   readonly #events = new EventFeed();
   readonly #remover: Remover;
-  #nodeId = '';
-  #servesSinceMs = 0;
-  #sweeper: NodeJS.Timeout | undefined;
+  readonly #sweeper: Sweeper;
 
   private constructor(host: VmHost) {
     this.#host = host;
     this.#remover = new Remover(host);
+    this.#sweeper = new Sweeper(host, {
+      queue: this.#queue,
+      remover: this.#remover,
+      stateOf: (name) => this.#domains.get(name)?.state,
+      destroy: (name) => this.#destroy(name),
+    });
   }
 
   static create(options: VirtualizerOptions): QemuVirtualizer {
@@ -87,8 +89,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       // On a read-only disk there are still VMs to be removed.
       log.warn('directory of the VMs not closed', { error: messageOf(error) }),
     );
-    if (this.#sweeper === undefined) await this.#initNetwork();
-    this.#sweeper ??= this.#sweepIn(firstSweepMs);
+    if (!this.#sweeper.isScheduled) await this.#initNetwork();
+    this.#sweeper.begin();
   }
 
   /** A failure does not stop the plugin: every fingerprint tries again. */
@@ -96,7 +98,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     const { networks, log } = this.#host;
     await networks
       .init({ signal: AbortSignal.timeout(networkInitMs) })
-      .catch((error: unknown) => log.warn('network not ready', { error }));
+      .catch((error: unknown) => log.warn('network not ready', { error: messageOf(error) }));
   }
 
   getDomain(name: string): Domain | undefined {
@@ -116,7 +118,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       await this.#destroy(spec.name);
       const machine = await this.#startOrUndo(spec, waiting);
       this.#domains.set(spec.name, machine);
-      this.#serve(spec.identity.nodeId);
+      this.#sweeper.serve(spec.identity.nodeId);
       return machine;
     });
   }
@@ -147,7 +149,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       const machine = await adoptVm(own, spec, { host: this.#host, emit }, waiting);
       if (machine === undefined) return undefined;
       this.#domains.set(known.name, machine);
-      this.#serve(machine.nodeId);
+      this.#sweeper.serve(machine.nodeId);
       return machine;
     });
   }
@@ -174,7 +176,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       if (error instanceof OwnedElsewhereError) throw error;
       this.#remover.fail(name, error);
       if (before !== messageOf(error)) this.#report(name, messageOf(error));
-      if (before === undefined) this.#sweepIn(firstSweepMs);
+      if (before === undefined) this.#sweeper.retrySoon();
       throw error;
     }
     if (before !== undefined) this.#report(name, 'What was left of the VM was removed');
@@ -195,91 +197,15 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return this.#events.listen(listener);
   }
 
-  /** Names of the VMs that have a directory here, whoever started them. */
-  async namesOnDisk(): Promise<readonly string[]> {
-    try {
-      return await readdir(`${this.#host.dataDir}/vms`);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return [];
-      throw error;
-    }
-  }
-
-  /**
-   * Removes VMs of this Nomad client that no task claims and whose allocation is gone: what is left when the agent
-   * forgets tasks while no plugin runs. Tries again, too, what could not be removed before. Returns their names.
-   */
+  /** Removes now what no task claims any more; it is done at intervals as well. Returns the names. */
   async sweep(): Promise<readonly string[]> {
-    const { log } = this.#host;
-    const swept: string[] = [];
-    for (const name of new Set([
-      ...(await this.namesOnDisk()),
-      ...this.#remover.unfinished.keys(),
-    ])) {
-      try {
-        if (!(await this.#queue.run(name, () => this.#sweepOne(name)))) continue;
-        log.warn('removed a VM that no task claims', { vm: name });
-        swept.push(name);
-      } catch (error) {
-        log.warn('unclaimed VM not removed', { vm: name, error: messageOf(error) });
-      }
-    }
-    await this.#freeForgotten();
-    return swept;
-  }
-
-  async #freeForgotten(): Promise<void> {
-    for (const name of await forgottenVms(this.#host)) {
-      using limited = within(sweepLookMs);
-      await this.#queue
-        .run(name, () => freeClaims(name, this.#host, limited))
-        .catch((error: unknown) =>
-          this.#host.log.warn('claims not freed', { vm: name, error: messageOf(error) }),
-        );
-    }
-  }
-
-  /** In its turn, so that nobody starts or adopts it between the look and the removal. */
-  async #sweepOne(name: string): Promise<boolean> {
-    const forgotten = this.#remover.unfinished.has(name);
-    const machine = this.#domains.get(name);
-    // Of a QEMU that did not die when it should the end is waited for.
-    if (machine !== undefined && !(forgotten && machine.state === 'exited')) return false;
-    if (!forgotten && !(await this.#isOrphan(name))) return false;
-    await this.#destroy(name);
-    return true;
-  }
-
-  async #isOrphan(name: string): Promise<boolean> {
-    const { dataDir, runDir } = this.#host;
-    const question = {
-      paths: vmPaths(name, dataDir, runDir),
-      nodeId: this.#nodeId,
-      servedMs: performance.now() - this.#servesSinceMs,
-      nowMs: Date.now(),
-    };
-    using limited = within(sweepLookMs);
-    return await isOrphan(question, limited);
+    return this.#sweeper.sweep();
   }
 
   /** Lets go of every VM without touching it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#sweeper);
+    this.#sweeper[Symbol.dispose]();
     for (const machine of this.#domains.values()) await machine.release();
     await this.#host.networks[Symbol.asyncDispose]();
-  }
-
-  /** From its first task on this process serves a Nomad client, and looks after what that client has forgotten. */
-  #serve(nodeId: string): void {
-    if (nodeId === '' || this.#nodeId === nodeId) return;
-    this.#nodeId = nodeId;
-    this.#servesSinceMs = performance.now();
-  }
-
-  #sweepIn(ms: number): NodeJS.Timeout {
-    clearTimeout(this.#sweeper);
-    const again = (): unknown => this.#sweepIn(sweepEveryMs);
-    this.#sweeper = setTimeout(() => void this.sweep().then(again, again), ms).unref();
-    return this.#sweeper;
   }
 }

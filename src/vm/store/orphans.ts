@@ -6,11 +6,11 @@ import type { VmPaths } from './paths.ts';
 import { readRecord, type VmRecord } from './record.ts';
 import { processesIn } from './undo.ts';
 
-/** Nomad recovers its tasks within seconds of a start; what nobody has claimed by then is looked at. */
+/** Nomad recovers its tasks within seconds of a start; what is unclaimed after this time is checked. */
 export const firstSweepMs = 60_000;
 export const sweepEveryMs = 10 * 60_000;
-/** Longest look at one VM. */
-export const sweepLookMs = 10_000;
+/** Maximum for the check of one VM. */
+export const maxCheckMs = 10_000;
 
 export interface SweepQuestion {
   readonly paths: VmPaths;
@@ -41,7 +41,7 @@ export async function isOrphan(question: SweepQuestion, waiting: Waiting): Promi
   return !(await exists(record.runDir)) || (own && servedMs > sweepEveryMs);
 }
 
-/** A record that a power cut tore, or of a later version, says as little as none. */
+/** Undefined as well for a record that a power cut tore, or that a later version wrote. */
 async function recordOf(path: string): Promise<VmRecord | undefined> {
   try {
     return await readRecord(path);
@@ -57,7 +57,7 @@ async function exists(path: string): Promise<boolean> {
     await access(path);
     return true;
   } catch (error) {
-    // A file system that hangs or is out of reach has lost nothing.
+    // On a file system that hangs or is out of reach nothing is lost.
     if (errnoOf(error) === 'ENOENT') return false;
     return true;
   }
