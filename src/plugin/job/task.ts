@@ -9,6 +9,8 @@ import { readIdentity } from './identity.ts';
 import type { Job, TaskContext } from './job.ts';
 import { machineFields, readMachine } from './machine.ts';
 import { nicFields, readNics } from './nic.ts';
+import * as optional from './optional.ts';
+import { fieldsOf, readBlocks } from './optional-block.ts';
 import { sharesOf, taskDirOf } from './shares.ts';
 import { checkUnsupported } from './unsupported.ts';
 import { vmName } from './vm-name.ts';
@@ -19,6 +21,7 @@ export const taskSchema = {
   ...guestFields,
   ...machineFields,
   ...nicFields,
+  ...fieldsOf(optional),
 } as const satisfies Fields;
 
 /** The VM that a task asks for, as far as it could be read, and everything wrong with it by its place in the job. */
@@ -44,6 +47,7 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     nics: readNics(raw, job),
     shares: sharesOf(task),
     guest: readGuest(raw, job),
+    ...readBlocks(optional, raw, job),
     allocDir: task.allocDir,
     taskDir: taskDirOf(task),
     stdoutPath: task.stdoutPath,

@@ -62,7 +62,14 @@ async function prepareDevices(
     prepareShares(spec.shares, emulator, site, waiting),
   ]);
   const ownSeed = await prepareSeed(seed, [...nics, ...shares], site, waiting);
-  return [ownDisk, ownSeed, ...flash, ...nics, ...shares];
+  return [
+    ownDisk,
+    ownSeed,
+    ...flash,
+    ...nics,
+    ...shares,
+    // Later ones are appended: so those in front keep their places.
+  ];
 }
 
 function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Platform {

@@ -33,6 +33,8 @@ const known = v.variant('kind', [
     type: v.picklist(['virtiofs', '9p']),
   }),
   v.object({ kind: v.literal('seed'), id }),
+  /** One with nothing on the host: there is nothing to adopt. */
+  v.object({ kind: v.literal('emulated'), id, model: text }),
   v.object({ kind: v.literal('firmware'), id, code: text }),
 ]);
 
