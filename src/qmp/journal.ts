@@ -2,7 +2,7 @@ import { parseMessage, type QmpEvent } from './message.ts';
 
 /** How a VM ended, where QEMU could still report it. */
 export interface JournalEnd {
-  /** QEMU's ShutdownCause: `guest-shutdown`, `guest-reset`, `guest-panic`, `host-qmp-quit`, `host-signal`, ... */
+  /** `watchdog`, or QEMU's ShutdownCause: `guest-shutdown`, `guest-reset`, `guest-panic`, `host-qmp-quit`, `host-signal`, ... */
   readonly reason: string;
   /** Whether it came from inside the guest. */
   readonly guest: boolean;
@@ -43,6 +43,9 @@ export function endOf(events: readonly QmpEvent[]): JournalEnd | undefined {
     } else if (event === 'RESET') {
       panicked = false;
       stuck = false;
+    } else if (event === 'WATCHDOG' && data.action === 'poweroff') {
+      // QEMU exits at once: no SHUTDOWN follows.
+      return { reason: 'watchdog', guest: true, panicked };
     } else if (event === 'SHUTDOWN') {
       const guest = data.guest === true;
       const reason = typeof data.reason === 'string' ? data.reason.slice(0, 100) : 'unknown';

@@ -108,6 +108,14 @@ const ends: Readonly<Record<string, readonly [string, ReturnType<typeof endOf>]>
     shutdown('guest-shutdown', true) + panic('poweroff'),
     { reason: 'guest-shutdown', guest: true, panicked: false },
   ],
+  'a watchdog that powers off: QEMU exits without a SHUTDOWN': [
+    line('WATCHDOG', { action: 'poweroff' }),
+    { reason: 'watchdog', guest: true, panicked: false },
+  ],
+  'a watchdog that resets, then killed': [
+    line('WATCHDOG', { action: 'reset' }) + line('RESET', { guest: true }),
+    undefined,
+  ],
   'a SHUTDOWN that does not say why': [
     line('SHUTDOWN'),
     { reason: 'unknown', guest: false, panicked: false },

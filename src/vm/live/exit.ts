@@ -37,6 +37,8 @@ function byJournal({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence)
     case 'guest-shutdown':
     case 'guest-reset':
       return success(reason);
+    case 'watchdog':
+      return failure(reason, 1, 0, 'task has crashed: the guest system no longer fed its watchdog');
     case 'host-qmp-quit':
       return stopping
         ? success(reason)

@@ -47,7 +47,7 @@ export class Journal {
   /** Notes an event, and returns old ones' blocks to the file system now and then. */
   observe(event: QmpEvent): void {
     if (event.event === 'RESET') this.#shutdownEvents = [];
-    if (/^(SHUTDOWN|GUEST_PANICKED)$/.test(event.event)) {
+    if (/^(SHUTDOWN|GUEST_PANICKED|WATCHDOG)$/.test(event.event)) {
       this.#shutdownEvents = [...this.#shutdownEvents.slice(-3), event];
     }
     this.#events += 1;
