@@ -12,3 +12,4 @@ export { nic } from './nic.ts';
 export type { Part } from './part.ts';
 export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
 export { ninePShare, virtiofsShare } from './share.ts';
+export { watchdog } from './watchdog.ts';

@@ -98,6 +98,7 @@ export interface VmSpec {
   readonly nics: readonly NicSpec[];
   readonly shares: readonly ShareSpec[];
   readonly guest: GuestSpec;
+  readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
   /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
   readonly allocDir: string;
   readonly taskDir: string;

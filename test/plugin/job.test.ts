@@ -113,6 +113,7 @@ test('V-18 V-25 D10: every key of a job', () => {
       vcpus: 3,
       os: { arch: 'arm64', machine: 'virt' },
       network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
+      watchdog: { action: 'pause' },
     }),
   );
   assert.deepEqual(spec.disk, { image: '/images/a.raw', sizeMiB: 10_000, thin: true });
@@ -121,6 +122,7 @@ test('V-18 V-25 D10: every key of a job', () => {
   assert.equal(spec.accelerator, 'tcg');
   assert.equal(spec.firmware, 'uefi');
   assert.equal(spec.vcpus, 3);
+  assert.deepEqual(spec.watchdog, { action: 'pause' });
   assert.deepEqual(spec.guest, {
     hostname: 'Web-1',
     userData: { kind: 'inline', text: '#cloud-config\n' },

@@ -9,6 +9,7 @@ import {
   planMachine,
   readOnlyDisk,
   virtiofsShare,
+  watchdog,
 } from '#qemu';
 import type { VmSpec } from '#spec';
 import type { MachineFacts } from '../../src/qemu/machine.ts';
@@ -57,6 +58,7 @@ interface Facts {
   readonly uefi: boolean;
   readonly nics: readonly { readonly mac: string; readonly mtu: number }[];
   readonly shares: readonly ('virtiofs' | '9p')[];
+  readonly watchdog?: 'reset';
 }
 
 const image: Facts['image'] = {
@@ -69,7 +71,8 @@ const facts: Facts = { emulator: x86, kvm: false, image, uefi: false, nics: [], 
 const raw = { ...image, format: 'raw' as const };
 
 /** What a start decides of a VM, from the parts that its devices give. */
-function planVm(spec: VmSpec, { emulator, kvm, image, uefi, nics, shares }: Facts) {
+function planVm(spec: VmSpec, facts: Facts) {
+  const { emulator, kvm, image, uefi, nics, shares } = facts;
   const machine = planMachine(spec, emulator, kvm);
   const disk = planDisk(spec.disk, image);
   const { name, vcpus, memoryMiB, identity } = spec;
@@ -91,6 +94,7 @@ function planVm(spec: VmSpec, { emulator, kvm, image, uefi, nics, shares }: Fact
       type === '9p' ? ninePShare({ index, ...share }) : virtiofsShare({ index, ...share }),
     ),
   ];
+  if (facts.watchdog !== undefined) devices.push(watchdog(facts.watchdog));
   const line = lineOf(platform, devices, ['stdout', 'stderr']);
   return { line, machine, disk, memoryLimitBytes: memoryLimit(platform) };
 }
@@ -127,6 +131,7 @@ const plans: Readonly<Record<string, Case>> = {
     facts: { shares: ['virtiofs'] },
   },
   'V-68: a directory by 9p': { facts: { shares: ['9p'] } },
+  'a watchdog comes after the other devices': { facts: { watchdog: 'reset' } },
   'V-22 V-79: pc is the newest versioned pc machine': { spec: { machine: 'pc' } },
   'V-22 V-79: a machine by its versioned name': { spec: { machine: 'pc-q35-7.1' } },
   'V-22 V-79: arm64': { spec: { arch: 'aarch64' }, facts: { emulator: arm, uefi: true } },

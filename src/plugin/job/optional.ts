@@ -1,2 +1,2 @@
 /** The optional blocks of a task, one line for each: `export { tpm } from './tpm.ts';`. */
-export {};
+export { watchdog } from './watchdog.ts';

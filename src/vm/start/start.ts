@@ -7,6 +7,7 @@ import { prepareFirmware } from '../devices/firmware.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
+import { prepareWatchdog } from '../devices/watchdog.ts';
 import { withVmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
 import type { Machine } from '../live/machine.ts';
@@ -68,6 +69,7 @@ async function prepareDevices(
     ...flash,
     ...nics,
     ...shares,
+    ...prepareWatchdog(spec),
     // Later ones are appended: so those in front keep their places.
   ];
 }

@@ -1,0 +1,13 @@
+import { device, option, type Part } from './part.ts';
+
+/** A watchdog timer that the guest has to feed, and what QEMU does when it fires. */
+export function watchdog(action: 'reset' | 'poweroff' | 'pause'): Part {
+  return {
+    id: 'watchdog',
+    files: [],
+    options: () => [
+      device({ driver: 'i6300esb', id: 'watchdog0' }),
+      option('action', `watchdog=${action}`),
+    ],
+  };
+}
