@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { addAbortSignal } from 'node:stream';
+import type { Json } from '../../src/qemu/part.ts';
 import { FrameReader, formatCommand } from '../../src/qmp/frame.ts';
 import { parseMessage } from '../../src/qmp/message.ts';
 
@@ -10,6 +11,9 @@ interface TestCommands {
   readonly stop: Readonly<Record<never, never>>;
   /** Presses the reset button. */
   readonly system_reset: Readonly<Record<never, never>>;
+  /** Plugs a device in, by the same JSON as at the start. */
+  readonly 'blockdev-add': Json;
+  readonly device_add: Json;
 }
 
 /** Sends one command to the monitor at `path` in a session of its own, and awaits the answer to it. */
