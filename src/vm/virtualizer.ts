@@ -91,7 +91,10 @@ export interface VirtualizerInfo {
   readonly attributes: Readonly<Record<string, string | number | boolean>>;
 }
 
-/** The seed's abstraction: one backend, QEMU. */
+/**
+ * What runs VMs, with the names and duties of the Go driver's `Virtualizer`; one backend, QEMU. Ours also reports what
+ * is wrong before anything is made, adopts what an earlier process started, and passes on what happens to a VM.
+ */
 export interface Virtualizer {
   /** Makes ready to serve from this data directory; touches nothing that another instance may be using. */
   start(dataDir: string): Promise<void>;
@@ -119,6 +122,7 @@ export interface RecoverSpec {
   readonly stderrPath: string;
 }
 
+/** The VMs of this process by name, as in the Go driver; undefined for any other. */
 export interface DomainGetter {
   getDomain(name: string): Domain | undefined;
 }
