@@ -1,4 +1,4 @@
-# Every setting of the driver, with its default unless a comment says otherwise. docs/configuration.md describes them.
+# Every setting of the driver, with its default unless a comment gives another. docs/configuration.md describes them.
 
 data_dir   = "/opt/nomad/data"
 plugin_dir = "/opt/nomad/plugins"
@@ -15,7 +15,7 @@ telemetry {
 }
 
 plugin "nomad-driver-qmp" {
-  # For jobs that say driver = "nomad-driver-virt"; without it the driver is called "virt".
+  # For jobs with driver = "nomad-driver-virt"; without it the driver is called "virt".
   # args = ["--driver-name", "nomad-driver-virt"]
 
   config {

@@ -1,4 +1,4 @@
-# The least a Nomad client needs: nomad agent -config agent.hcl
+# The minimum that a Nomad client needs: nomad agent -config agent.hcl
 #
 # The plugin is one file, /opt/nomad/plugins/nomad-driver-qmp. The label of the plugin block is that file's name.
 

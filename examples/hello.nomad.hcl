@@ -1,4 +1,4 @@
-# A VM with most of what a task can say. After `nomad job run hello.nomad.hcl` and the guest's first boot:
+# A VM with most keys of a task. After `nomad job run hello.nomad.hcl` and the guest's first boot:
 #
 #   curl http://ADDRESS:PORT/      ADDRESS:PORT as `nomad alloc status` shows it for the port http
 #   nomad alloc logs -f ALLOC      the guest's console
