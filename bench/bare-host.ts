@@ -1,10 +1,8 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { closeSync, mkdirSync, readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { closeSync, mkdirSync } from 'node:fs';
 import { connectUnix, findProgram, listenUnix, openTap } from '#host';
 
 const bridge = 'barebr0';
-const readyMs = 10_000;
 
 /** The bridge that bare VMs are on: there before the first of them, gone when the scope ends. */
 export class BareBridge implements Disposable {
@@ -25,39 +23,28 @@ export class BareBridge implements Disposable {
   }
 }
 
-/** A virtiofsd that has taken the connection which `fd` is. */
-export interface ServedShare {
+/** A directory that can be served: QEMU's end is connected, and a virtiofsd will accept it. */
+export class BareShare {
   readonly fd: number;
-  readonly ended: Promise<unknown>;
-}
+  readonly #path: string;
+  readonly #listener: number;
+  ended: Promise<unknown> = Promise.resolve();
 
-/** Serves a new directory at `path`, and returns when QEMU would not have to wait for it. */
-export async function serveShare(path: string): Promise<ServedShare> {
-  const socket = `${path}.sock`;
-  mkdirSync(path);
-  const listener = listenUnix(socket);
-  const fd = connectUnix(socket);
-  const args = ['--fd=3', '-o', `source=${path}`, '-o', 'cache=auto', '-f'];
-  const child = spawn(findProgram('virtiofsd', ['/usr/lib/qemu']) ?? 'virtiofsd', args, {
-    stdio: ['ignore', 'ignore', 'ignore', listener],
-  });
-  const ended = new Promise((resolve) => child.once('close', resolve));
-  closeSync(listener);
-  await accepted(socket);
-  return { fd, ended };
-}
+  constructor(path: string) {
+    this.#path = path;
+    mkdirSync(path);
+    this.#listener = listenUnix(`${path}.sock`);
+    this.fd = connectUnix(`${path}.sock`);
+  }
 
-/** A connection that nobody has taken yet is listed without an inode. */
-async function accepted(socket: string): Promise<void> {
-  const waits = ` 0 ${socket}`;
-  const end = performance.now() + readyMs;
-  while (
-    readFileSync('/proc/net/unix', 'latin1')
-      .split('\n')
-      .some((it) => it.endsWith(waits))
-  ) {
-    if (performance.now() > end) throw new Error(`virtiofsd does not answer at ${socket}`);
-    await sleep(2);
+  /** Starts its virtiofsd, which each start of such a VM has to. */
+  serve(): void {
+    const args = ['--fd=3', '-o', `source=${this.#path}`, '-o', 'cache=auto', '-f'];
+    const child = spawn(findProgram('virtiofsd', ['/usr/lib/qemu']) ?? 'virtiofsd', args, {
+      stdio: ['ignore', 'ignore', 'ignore', this.#listener],
+    });
+    this.ended = new Promise((resolve) => child.once('close', resolve));
+    closeSync(this.#listener);
   }
 }
 

@@ -9,7 +9,7 @@ import { writeIso } from '#cloudinit';
 import { listenUnix } from '#host';
 import { imageHandler } from '#image';
 import { sectorImage } from '../test/support/images.ts';
-import { type BareBridge, type ServedShare, serveShare } from './bare-host.ts';
+import { type BareBridge, BareShare } from './bare-host.ts';
 import { ConsolePipe } from './console-pipe.ts';
 import type { Times } from './figures.ts';
 
@@ -23,7 +23,7 @@ export class BarePath {
   readonly #argv: readonly string[];
   readonly #dir: string;
   readonly #console: ConsolePipe;
-  readonly #shares: ServedShare[] = [];
+  readonly #shares: BareShare[] = [];
   readonly #fds: number[] = [];
   #child: ChildProcess | undefined;
 
@@ -59,6 +59,8 @@ export class BarePath {
     });
     this.#child = child;
     for (const fd of [...this.#fds, stdin, journal]) closeSync(fd);
+    // Behind QEMU, which comes to them late in its own start: no order is faster.
+    for (const share of this.#shares) share.serve();
     await bootOver(connect(join(this.#dir, 'qmp.sock')));
     const startMs = performance.now() - began;
     const firstByteMs = (await this.#console.firstByteAt) - began;
@@ -97,7 +99,7 @@ export class BarePath {
     }
     if (role.startsWith('tap')) return bridge.plug(`bare-${role}`);
     if (role.startsWith('share')) {
-      const share = await serveShare(path);
+      const share = new BareShare(path);
       this.#shares.push(share);
       return share.fd;
     }
