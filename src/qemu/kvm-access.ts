@@ -8,8 +8,8 @@ const groupReadWrite = 0o060;
 const othersReadWrite = 0o006;
 
 /**
- * The group a VM's user belongs to. QEMU opens /dev/kvm itself, as that user: where the distribution lets a group in
- * (`kvm`) and not everybody, that group is the VM's; else it is one that nobody else has.
+ * The group of a VM's user. QEMU opens /dev/kvm itself, as that user: where the distribution gives access to a group
+ * (`kvm`) and not to every user, the VM gets that group; otherwise it gets one that no other process has.
  */
 export function vmGid(
   uid: number,

@@ -2,19 +2,20 @@ const sectorBytes = 512;
 const diskBytes = 1 << 20; // the firmware does not boot from a disk of a single sector
 
 /** What the guest prints on COM1 when everything worked. */
-export const guestWord = 'kvm-guest-ran';
+export const guestMessage = 'kvm-guest-ran';
 
-/** Machine code beside the assembly it comes from; a test assembles it again. */
+/** Machine code beside its assembly; a test assembles it again. */
 export type Program = readonly (readonly [code: string, assembly: string])[];
 
 /**
- * The guest of the KVM probe for x86-64 (AT&T syntax), a boot sector. It goes the way every kernel goes, from real mode to paged 64-bit code, uses what nested virtualization without hardware
- * help is known to stumble over, says its word and ends the VM.
+ * The guest of the KVM probe for x86-64 (AT&T syntax), a boot sector. Like a kernel it switches from real mode to
+ * paged 64-bit code, uses the features that nested virtualization without hardware help is known to fail at, prints
+ * its message and ends the VM.
  */
 export const x86Program: Program = [
   ['', '.code16'],
   ['fa', 'cli'],
-  // segments and stack: the firmware leaves them as it likes.
+  // segments and stack: the firmware leaves them undefined.
   ['31c0', 'xor %ax, %ax'],
   ['8ed8', 'mov %ax, %ds'],
   ['8ec0', 'mov %ax, %es'],
@@ -57,7 +58,7 @@ export const x86Program: Program = [
   ['0f011c25167d0000', 'lidt idtr'],
   ['b801000000', 'mov $1, %eax'],
   ['0fa2', 'cpuid'],
-  // cmpxchg16b, if the CPU says it has it: page-table and allocator code of kernels uses it.
+  // cmpxchg16b, if the CPU has it by its own report: page-table and allocator code of kernels uses it.
   ['0fbae10d', 'bt $13, %ecx'],
   ['7320', 'jnc 1f'],
   ['31c0', 'xor %eax, %eax'],
@@ -79,9 +80,9 @@ export const x86Program: Program = [
   ['0f011c25207d0000', 'lidt none'],
   ['cc', 'int3'],
   ['', 'trap:'],
-  ['beeb7c0000', 'mov $word, %esi'],
+  ['beeb7c0000', 'mov $message, %esi'],
   ['', '2:'],
-  // COM1: wait until it takes a byte, then give it the next one of the word.
+  // COM1: wait until it accepts a byte, then send the next one of the message.
   ['66bafd03', 'mov $0x3fd, %dx'],
   ['', '3:'],
   ['ec', 'in %dx, %al'],
@@ -93,7 +94,7 @@ export const x86Program: Program = [
   ['84c0', 'test %al, %al'],
   ['75ed', 'jnz 2b'],
   ['ebdd', 'jmp stop'],
-  ['', 'word:'],
+  ['', 'message:'],
   ['0a6b766d2d67756573742d72616e0a00', '.asciz "\\nkvm-guest-ran\\n"'],
   ['0f1f440000', '.balign 8'],
   ['', 'gdt:'],
@@ -110,11 +111,14 @@ export const x86Program: Program = [
   ['0000000000000000', '.quad 0'],
 ];
 
-/** The same for arm64, where it is the first thing the CPU runs: says its word and asks the firmware interface for an end. */
+/**
+ * The same for arm64, where it is the first code that the CPU runs: prints its message and powers off by the firmware
+ * interface.
+ */
 export const armProgram: Program = [
   // The data register of the machine's PL011 UART.
   ['0120a1d2', 'movz x1, #0x0900, lsl #16'],
-  ['42010010', 'adr x2, word'],
+  ['42010010', 'adr x2, message'],
   ['', '1:'],
   ['40144038', 'ldrb w0, [x2], #1'],
   ['60000034', 'cbz w0, 2f'],
@@ -128,7 +132,7 @@ export const armProgram: Program = [
   ['', '3:'],
   ['7f2003d5', 'wfi'],
   ['ffffff17', 'b 3b'],
-  ['', 'word:'],
+  ['', 'message:'],
   ['0a6b766d2d67756573742d72616e0a00', '.asciz "\\nkvm-guest-ran\\n"'],
 ];
 
@@ -136,11 +140,11 @@ export const armProgram: Program = [
 const armLoadAddress = 0x4020_0000;
 
 export interface TestGuest {
-  /** The content of the file that QEMU reads it from. */
+  /** The content of the file that QEMU loads the guest from. */
   image(): Uint8Array;
   /** What follows the name of the machine type. */
   readonly machineOptions: string;
-  /** QEMU's arguments that bring the guest in, given the file as this descriptor. */
+  /** QEMU's arguments that load the guest from the file with this descriptor. */
   arguments(fd: number): readonly string[];
 }
 
@@ -162,7 +166,7 @@ const x86Guest: TestGuest = {
 
 const armGuest: TestGuest = {
   image: () => assembled(armProgram),
-  // The machine's own choice is version 2, which many CPUs can't offer to guests.
+  // The machine's default is version 2, which many CPUs do not support for guests.
   machineOptions: ',gic-version=max',
   arguments: (fd) => [
     '-device',
@@ -174,7 +178,7 @@ const armGuest: TestGuest = {
 function bootDisk(): Uint8Array {
   const disk = Buffer.alloc(diskBytes);
   disk.set(assembled(x86Program));
-  disk.writeUInt16LE(0xaa55, sectorBytes - 2); // what makes it a boot sector
+  disk.writeUInt16LE(0xaa55, sectorBytes - 2); // the boot sector's signature
   return disk;
 }
 

@@ -3,8 +3,9 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { findByMark, isAlive, kill, spawnDetached } from '#host';
 import { type Emulator, findEmulators } from '#qemu';
-import { guestWord } from '../../src/qemu/kvm-guest.ts';
-import { probeKvm, runGuest } from '../../src/qemu/kvm-probe.ts';
+import { guestMessage } from '../../src/qemu/kvm-guest.ts';
+import { probeKvm } from '../../src/qemu/kvm-probe.ts';
+import { runGuest } from '../../src/qemu/kvm-run.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const mark = 'nomad-driver-qmp-kvm-probe';
@@ -35,7 +36,7 @@ test('the probe guest runs to its end', async (t) => {
   assert.equal(run.messages, '');
   assert.equal(run.end, 'exit');
   assert.equal(run.code, 0);
-  assert.ok(run.serial.includes(guestWord));
+  assert.ok(run.serial.includes(guestMessage));
   assert.deepEqual(await leftovers(), before);
 });
 
@@ -48,7 +49,7 @@ test('V-79: the probe guest for arm64 runs to its end', async (t) => {
   const cpu = process.arch === 'arm64' ? 'max' : 'cortex-a57';
   const run = await runGuest(found, ['-accel', 'tcg', '-cpu', cpu], waiting());
   assert.deepEqual([run.end, run.code, run.messages], ['exit', 0, '']);
-  assert.ok(run.serial.includes(guestWord));
+  assert.ok(run.serial.includes(guestMessage));
 });
 
 test('V-129: the probe runs with the rights a VM will have', async (t) => {
@@ -56,7 +57,7 @@ test('V-129: the probe runs with the rights a VM will have', async (t) => {
   if (emulator === undefined) return;
   if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root to become another user')) return;
   const run = await runGuest(emulator, ['-accel', 'tcg'], waiting(), nobody);
-  assert.ok(run.serial.includes(guestWord), run.messages);
+  assert.ok(run.serial.includes(guestMessage), run.messages);
 });
 
 test('V-75: whether KVM is usable is found out by running a guest, quickly and tidily', async (t) => {

@@ -5,12 +5,13 @@ import { test } from 'node:test';
 import { findProgram, runProgram } from '#host';
 import {
   armProgram,
-  guestWord,
+  guestMessage,
   type Program,
   testGuest,
   x86Program,
 } from '../../src/qemu/kvm-guest.ts';
-import { type GuestRun, judge } from '../../src/qemu/kvm-probe.ts';
+import { judge } from '../../src/qemu/kvm-probe.ts';
+import type { GuestRun } from '../../src/qemu/kvm-run.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
@@ -19,7 +20,7 @@ test('the guest is a boot sector on a disk the firmware boots from', () => {
   const disk = Buffer.from(testGuest('x86_64').image());
   assert.equal(disk.length, 1 << 20);
   assert.equal(disk.readUInt16LE(510), 0xaa55);
-  assert.ok(disk.subarray(0, 446).includes(guestWord), 'ends before the partition table');
+  assert.ok(disk.subarray(0, 446).includes(guestMessage), 'ends before the partition table');
   assert.ok(disk.subarray(512).every((byte) => byte === 0));
 });
 
@@ -63,9 +64,9 @@ for (const [name, { prefix, as, program }] of Object.entries(programs)) {
 
 const nothing: GuestRun = { end: 'exit', code: 0, signal: null, serial: '', messages: '' };
 const verdicts: Record<string, [Partial<GuestRun>, boolean, RegExp]> = {
-  'the word was said': [{ serial: `\n${guestWord}\n\0` }, true, /ran under KVM/],
+  'the word was said': [{ serial: `\n${guestMessage}\n\0` }, true, /ran under KVM/],
   'the word was said by a QEMU that did not end': [
-    { serial: guestWord, end: 'deadline' },
+    { serial: guestMessage, end: 'deadline' },
     true,
     /ran under KVM/,
   ],
