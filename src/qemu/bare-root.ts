@@ -2,15 +2,15 @@ import { readFileSync } from 'node:fs';
 import { abortable, closeFd, HostError, kill, memfd, PerFile, spawnDetached, within } from '#host';
 import type { Waiting } from '#spec';
 
-const tryMs = 10_000;
+const runMs = 10_000;
 const killMs = 5_000;
 
-/** Kept for as long as the program's file is the same one. */
+/** Cached until the program's file changes. */
 const obstacles = new PerFile<string | undefined>();
 
 /**
- * Why this QEMU can't run where there is nothing of the host's files but /usr; undefined where it can, which is found
- * out by having it do so once. Throws the signal's reason.
+ * Why this QEMU can't run in a root file system that has only the host's /usr; undefined where it can, which is tested
+ * by running it there once. Throws the signal's reason.
  */
 export async function bareRootObstacle(
   program: string,
@@ -29,7 +29,7 @@ async function tryOnce(program: string, waiting: Waiting): Promise<string | unde
       alone: true,
       bareRoot: true,
     });
-    using limited = within(tryMs, waiting);
+    using limited = within(runMs, waiting);
     try {
       const { code, signal } = await abortable(qemu.exit, limited);
       if (code === 0) return undefined;
@@ -39,7 +39,7 @@ async function tryOnce(program: string, waiting: Waiting): Promise<string | unde
       await kill(qemu.identity, within(killMs));
     }
   } catch (error) {
-    // Its file is elsewhere (ENOENT), or the kernel or a container lets no such root be made.
+    // The program is outside of /usr (ENOENT), or the kernel or a container does not permit such a root.
     if (error instanceof HostError) return error.message;
     throw error;
   } finally {

@@ -16,7 +16,7 @@ export function monitors(): Part {
   };
 }
 
-/** The serial port goes nowhere but into its log file (`console`): a bounded one, so the guest is never held up. */
+/** The serial port, connected to nothing but its log file (`console`), which is bounded: the guest is never blocked. */
 export function serialConsole({ family }: MachinePlan): Part {
   return {
     id: 'console',
@@ -42,7 +42,7 @@ export function agentPort(): Part {
   };
 }
 
-/** Files that QEMU holds open and never uses, so that their readers meet no end while it lives. */
+/** Files that QEMU holds open and never uses, so that their readers see no end of file while it runs. */
 export function heldFiles(id: string, roles: readonly string[]): Part {
   return { id, files: roles.map((role) => ({ role, as: 'fd' })), options: () => [] };
 }

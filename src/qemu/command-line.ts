@@ -1,20 +1,20 @@
 import type { Part, Places, QemuOption } from './part.ts';
 import { type Platform, platformOptions } from './platform.ts';
 
-/** How QEMU is started: all that follows from the platform and the parts. */
+/** How QEMU is started: everything that follows from the platform and the parts. */
 export interface CommandLine {
   /** The program's path excluded. */
   readonly argv: readonly string[];
   /** Roles of the files that QEMU inherits; the first is number 3. */
   readonly files: readonly string[];
-  /** Block nodes that QEMU may have open. Any other was named by an image's header. */
+  /** Block nodes that QEMU may have open. Any other comes from a file name in an image's header. */
   readonly nodes: ReadonlySet<string>;
 }
 
-/** 0 to 2 are the journal's two ends and QEMU's own messages. */
+/** 0 to 2 are the journal's input and output and QEMU's own messages. */
 const firstFd = 3;
 
-/** QEMU's arguments. Parts keep their order, which decides their places on the PCI bus. */
+/** QEMU's arguments. Parts keep their order, which determines their slots on the PCI bus. */
 export function commandLine(platform: Platform, parts: readonly Part[]): CommandLine {
   checkUnique(parts.map(({ id }) => id));
   const files = parts.flatMap((part) => part.files);
@@ -63,6 +63,6 @@ function indexOf(roles: readonly string[], role: string): number {
 }
 
 function checkUnique(names: readonly string[]): void {
-  const twice = names.find((name, index) => names.indexOf(name) !== index);
-  if (twice !== undefined) throw new Error(`two parts or files are called ${twice}`);
+  const duplicate = names.find((name, index) => names.indexOf(name) !== index);
+  if (duplicate !== undefined) throw new Error(`two parts or files are called ${duplicate}`);
 }

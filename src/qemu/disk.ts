@@ -8,10 +8,10 @@ export interface DiskDescription {
   /** Id of the device that the guest sees. */
   readonly device: string;
   readonly format: DiskFormat;
-  /** An image that the disk is an overlay of. */
+  /** The image below the disk, which is its overlay. */
   readonly base?: { readonly id: string; readonly format: DiskFormat };
   readonly bootIndex?: number;
-  /** At most 20 bytes: what the guest sees as the disk's serial number. */
+  /** The disk's serial number in the guest, at most 20 bytes. */
   readonly serial: string;
 }
 
@@ -37,7 +37,7 @@ export function disk({ id, device: name, format, base, bootIndex, serial }: Disk
               filename: at.path(base.id),
               'read-only': true,
             }),
-            // The base's format is stated and its own backing file ruled out: neither is ever read from the image.
+            // The base's format is given and its own backing file disabled: neither is ever read from the image.
             blockdev({
               driver: base.format,
               'node-name': base.id,

@@ -34,13 +34,13 @@ const known = new PerFile<Emulator>();
 
 export interface FoundEmulators {
   readonly usable: readonly Emulator[];
-  /** Those that are there and can't be used, with the reason. */
+  /** Those that are installed and can't be used, with the cause. */
   readonly broken: readonly { readonly arch: Emulator['arch']; readonly reason: string }[];
 }
 
 /**
- * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is asked
- * once and again only when its file changes; one that can't be used is asked each time.
+ * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is
+ * queried once and again only when its file changes; one that can't be used is queried each time.
  */
 export async function findEmulators(
   waiting: Waiting,
@@ -48,7 +48,9 @@ export async function findEmulators(
 ): Promise<FoundEmulators> {
   const found = architectures.flatMap((arch) => {
     const names = [`qemu-system-${arch}`, ...(machine() === arch ? ['qemu-kvm'] : [])];
-    const path = names.map((name) => findProgram(name, [], options.path)).find((it) => it);
+    const path = names
+      .map((name) => findProgram(name, [], options.path))
+      .find((program) => program !== undefined);
     return path === undefined ? [] : [{ arch, path }];
   });
   const usable: Emulator[] = [];
@@ -56,7 +58,7 @@ export async function findEmulators(
   await Promise.all(
     found.map(async ({ arch, path }) => {
       try {
-        usable.push(await known.get(path, () => ask(arch, path, waiting)));
+        usable.push(await known.get(path, () => queryEmulator(arch, path, waiting)));
       } catch (error) {
         broken.push({ arch, reason: error instanceof Error ? error.message : String(error) });
       }
@@ -67,10 +69,14 @@ export async function findEmulators(
   return { usable: usable.toSorted(byArch), broken: broken.toSorted(byArch) };
 }
 
-async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Promise<Emulator> {
+async function queryEmulator(
+  arch: Emulator['arch'],
+  path: string,
+  waiting: Waiting,
+): Promise<Emulator> {
   const [versionText, machineText, deviceText] = await Promise.all(
     [['--version'], ['-machine', 'help'], ['-device', 'help']].map((args) =>
-      say(path, args, waiting),
+      query(path, args, waiting),
     ),
   );
   const version = parseVersion(versionText ?? '');
@@ -78,11 +84,11 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
   if (version === undefined || versionedDefault === undefined) {
     throw new QemuError(
       'unavailable',
-      `${path} names neither its version nor a ${families[arch]} machine`,
+      `${path} reports neither its version nor a ${families[arch]} machine`,
     );
   }
   const devices = new Set(
-    [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, it]) => it),
+    [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, name]) => name),
   );
   return {
     arch,
@@ -96,8 +102,8 @@ async function ask(arch: Emulator['arch'], path: string, waiting: Waiting): Prom
   };
 }
 
-async function say(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
-  const what = `asking ${path} ${args.join(' ')}`;
+async function query(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
+  const what = `running ${path} ${args.join(' ')}`;
   const result = await runProgram({ program: path, args }, within(runDeadlineMs, waiting)).catch(
     (cause: unknown) => {
       const reason = cause instanceof Error ? cause.message : String(cause);
@@ -105,11 +111,11 @@ async function say(path: string, args: readonly string[], waiting: Waiting): Pro
     },
   );
   if (result.code === 0) return result.stdout;
-  const words = result.stderr.trim().split('\n')[0] ?? '';
-  throw new QemuError('unavailable', `${what}: exit ${result.code ?? result.signal}: ${words}`);
+  const message = result.stderr.trim().split('\n')[0] ?? '';
+  throw new QemuError('unavailable', `${what}: exit ${result.code ?? result.signal}: ${message}`);
 }
 
-/** The version in what `--version` prints; a distribution's suffix is left out. */
+/** The version in the output of `--version`, without a distribution's suffix. */
 export function parseVersion(
   text: string,
 ): { readonly version: string; readonly versionNumber: number } | undefined {
@@ -122,7 +128,9 @@ export function parseVersion(
   };
 }
 
-/** The names in what `-machine help` prints, and which versioned machine the family's plain name stands for. */
+/**
+ * The names in the output of `-machine help`, and the versioned machine that the family's plain name is an alias of.
+ */
 export function parseMachines(
   text: string,
   family: string,

@@ -14,7 +14,10 @@ export interface Firmware {
   readonly needsSmm: boolean;
 }
 
-/** Where distributions describe the firmware they install; the first directory overrules the second, by file name. */
+/**
+ * Where distributions describe the firmware they install; a file in the first directory replaces one of the same name
+ * in the second.
+ */
 const descriptorDirectories = ['/etc/qemu/firmware', '/usr/share/qemu/firmware'];
 
 /** For packages that come without a descriptor: [code, vars] by architecture. */
@@ -55,13 +58,15 @@ export function findFirmware(
   return [...known.values()];
 }
 
-/** Firmware with keys would refuse unsigned systems; with system management mode it needs another machine. */
+/** Skips firmware with secure boot, which may refuse unsigned systems, and with SMM, which needs another machine. */
 export function usableFirmware({
   firmware,
 }: {
   readonly firmware: readonly Firmware[];
 }): Firmware | undefined {
-  return firmware.find((it) => it.format === 'raw' && !it.needsSmm && !it.secureBoot);
+  return firmware.find(
+    ({ format, needsSmm, secureBoot }) => format === 'raw' && !needsSmm && !secureBoot,
+  );
 }
 
 function plainFirmware(code: string, vars: string): Firmware {
@@ -71,8 +76,8 @@ function plainFirmware(code: string, vars: string): Firmware {
 /** Descriptor texts in order of their names: these begin with a two-digit priority. */
 function readDescriptors(directories: readonly string[]): readonly string[] {
   const paths = new Map<string, string>();
-  for (const directory of directories.filter((it) => existsSync(it))) {
-    for (const name of readdirSync(directory).filter((it) => it.endsWith('.json'))) {
+  for (const directory of directories.filter((path) => existsSync(path))) {
+    for (const name of readdirSync(directory).filter((file) => file.endsWith('.json'))) {
       if (!paths.has(name)) paths.set(name, join(directory, name));
     }
   }
@@ -83,11 +88,14 @@ function readText(path: string): readonly string[] {
   try {
     return [readFileSync(path, 'utf8')];
   } catch {
-    return []; // a dangling link, or gone since the listing: as if it were not there
+    return []; // a dangling link, or removed since the listing: skipped
   }
 }
 
-/** A descriptor as QEMU's docs/interop/firmware.json lays it down; undefined when it is not UEFI in flash for `arch`. */
+/**
+ * Decodes a descriptor as QEMU's docs/interop/firmware.json defines it; undefined when it is not UEFI in flash for
+ * `arch`.
+ */
 export function parseDescriptor(text: string, arch: string): Firmware | undefined {
   const root = parseJson(text);
   const mapping = field(root, 'mapping');

@@ -18,13 +18,16 @@ export interface MachinePlan {
 export type MachineFacts = Pick<Emulator, 'arch' | 'path' | 'machines' | 'defaultMachine'>;
 
 export interface MachineRequest {
-  /** As the job wrote it; undefined is the architecture's default. */
+  /** As written in the job; undefined is the architecture's default. */
   readonly machine: string | undefined;
   readonly accelerator: AcceleratorChoice;
   readonly memoryMiB: number;
 }
 
-/** Decides machine type, accelerator and CPU. Throws QemuError where the emulator or the host has not what is asked for. */
+/**
+ * Decides machine type, accelerator and CPU. Throws QemuError where the emulator or the host does not have what the
+ * job needs.
+ */
 export function planMachine(
   request: MachineRequest,
   emulator: MachineFacts,
@@ -36,13 +39,13 @@ export function planMachine(
     type,
     family: machineFamily(type),
     accelerator,
-    // TCG's `max` has what current distributions ask of a processor (x86-64-v2 and up); QEMU's default has not.
+    // TCG's `max` has what current distributions require of a CPU (x86-64-v2 and up); QEMU's default does not.
     cpu: accelerator === 'kvm' ? 'host' : 'max',
     tbSizeMiB: Math.min(128, Math.max(32, Math.floor(request.memoryMiB / 4))),
   };
 }
 
-/** Every reason why planMachine would throw; [] when there is none. */
+/** Every error that planMachine could throw; [] when there is none. */
 export function machineProblems(
   request: MachineRequest,
   emulator: MachineFacts,
@@ -64,7 +67,7 @@ function planAccelerator({ accelerator }: MachineRequest, kvm: boolean): 'kvm' |
   if (accelerator === 'kvm' && !kvm) {
     throw new QemuError(
       'unavailable',
-      'accelerator "kvm" was asked for, but KVM does not work on this host; the node attribute emulator.kvm.reason says why',
+      'accelerator "kvm" is not available: KVM does not work on this host; see the node attribute emulator.kvm.reason',
     );
   }
   return accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';

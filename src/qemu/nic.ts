@@ -16,7 +16,7 @@ export function nic({ index, mac, mtu }: NicDescription): Part {
     id,
     files: [{ role: tap, as: 'fd' }],
     options: (at) => [
-      // As text: this option takes JSON since QEMU 7.2 only.
+      // As text: this option accepts JSON only since QEMU 7.2.
       option('netdev', `tap,id=${id},fd=${at.fd(tap)},vhost=off`),
       device({
         driver: 'virtio-net-pci',

@@ -3,19 +3,19 @@ import { QemuError } from './error.ts';
 export type Json = Readonly<Record<string, unknown>>;
 
 /**
- * One option of QEMU's command line, as data until the last moment. What is JSON here is what QMP takes as arguments of
+ * One option of QEMU's command line, kept as data until it is rendered. The JSON is what QMP expects as arguments of
  * `blockdev-add`, `device_add` and `object-add`, so one description serves the start and a hot-plug.
  */
 export type QemuOption =
   | { readonly option: 'blockdev' | 'device' | 'object'; readonly json: Json }
   | { readonly option: string; readonly text: string };
 
-/** A file that QEMU is given open, under a role that no other file of the VM has. */
+/** A file that QEMU receives as an open descriptor, under a role that no other file of the VM has. */
 export interface PartFile {
   readonly role: string;
   /**
-   * `fd`: named by its number. A set: opened by QEMU through `/dev/fdset`; files of one set are the same file opened in
-   * different ways, of which QEMU takes the one that fits.
+   * `fd`: named by its number. A set: opened by QEMU through `/dev/fdset`; files of one set are the same file opened
+   * in different modes, of which QEMU uses the one that fits.
    */
   readonly as: 'fd' | { readonly set: string };
 }
@@ -41,7 +41,7 @@ export interface Part {
 /** Text inside a comma-separated option: QEMU reads `,,` as one comma. Throws QemuError for a NUL. */
 export function optionText(text: string): string {
   if (text.includes('\0')) {
-    throw new QemuError('unsupported', 'text with a NUL byte can not be passed to QEMU');
+    throw new QemuError('unsupported', 'text with a NUL byte cannot be passed to QEMU');
   }
   return text.replaceAll(',', ',,');
 }

@@ -1,7 +1,7 @@
 import type { MachinePlan } from './machine.ts';
 import { device, object, option, optionText, type Part, type QemuOption } from './part.ts';
 
-/** What the VM's parts are put into. */
+/** The machine that the VM's parts are added to. */
 export interface Platform {
   readonly name: string;
   readonly uuid: string;
@@ -14,7 +14,9 @@ export interface Platform {
 
 const MiB = 1024 * 1024;
 
-/** What QEMU needs beside guest RAM: its own heap, device buffers, page tables, and a share that grows with the guest. */
+/**
+ * What QEMU needs beside guest RAM: its own heap, device buffers, page tables, and a share that grows with the guest.
+ */
 const overheadMiB = 192;
 const overheadShare = 0.02;
 
@@ -23,7 +25,7 @@ export function platformOptions(
   { name, uuid, serial, machine, vcpus, memoryMiB }: Platform,
   { sharedMemory }: { readonly sharedMemory: boolean },
 ): readonly QemuOption[] {
-  // The oldest interrupt controller, which arm64 machines have unless told otherwise, knows eight CPUs.
+  // The default interrupt controller of arm64 machines, the oldest one, supports eight CPUs only.
   const flags = machine.family === 'virt' ? 'gic-version=max' : 'vmport=off';
   const memory = 'memory-backend=ram0,mem-merge=off,dump-guest-core=off';
   return [
@@ -32,7 +34,7 @@ export function platformOptions(
     option('name', `guest=${optionText(name)},debug-threads=on`),
     option('uuid', uuid),
     option('msg', 'timestamp=on'),
-    // QEMU's own switch of user does not go with this; the spawner has set the user before exec.
+    // This excludes QEMU's own change of user; the user is set before exec.
     option('sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'),
     option('machine', `${optionText(machine.type)},${memory},${flags}`),
     option('accel', machine.accelerator === 'tcg' ? `tcg,tb-size=${machine.tbSizeMiB}` : 'kvm'),
@@ -50,7 +52,7 @@ export function platformOptions(
   ];
 }
 
-/** Devices that every guest has, whatever the job says. */
+/** Devices that every guest has, whatever the job configures. */
 export function standardDevices({ family }: MachinePlan): Part {
   const x86 = family === 'q35' || family === 'pc';
   return {
@@ -64,7 +66,7 @@ export function standardDevices({ family }: MachinePlan): Part {
         id: 'balloon0',
         'deflate-on-oom': true,
         'free-page-reporting': true,
-        // Seconds between the guest's own figures.
+        // Seconds between the guest's statistics.
         'guest-stats-polling-interval': 2,
       }),
       device({ driver: 'virtio-serial-pci', id: 'serialbus0', max_ports: 8 }),
@@ -74,7 +76,7 @@ export function standardDevices({ family }: MachinePlan): Part {
   };
 }
 
-/** Spare ports: a PCIe machine can only be given a device later where a port waits for it. */
+/** Spare ports: a PCIe machine accepts a hot-plugged device only in a free port. */
 export function sparePorts({ family }: MachinePlan): Part {
   const ports = family === 'pc' ? [] : [0, 1, 2, 3];
   return {
@@ -92,7 +94,7 @@ export function sparePorts({ family }: MachinePlan): Part {
   };
 }
 
-/** Bytes that QEMU may use: guest RAM and what it needs beside. */
+/** Maximum of bytes that QEMU may use: guest RAM and its own overhead. */
 export function memoryLimit({ machine, memoryMiB }: Platform): number {
   const codeCache = machine.accelerator === 'tcg' ? machine.tbSizeMiB : 0;
   return Math.ceil(memoryMiB * (1 + overheadShare) + overheadMiB + codeCache) * MiB;

@@ -9,23 +9,23 @@ export interface ManagedNetwork {
   readonly address: string;
   /** 8 to 29. */
   readonly prefix: number;
-  /** What guests are given; the host's own servers when absent. */
+  /** Name servers of the guests; the host's own when absent. */
   readonly nameservers?: readonly string[];
   /**
    * Whether guests may reach what listens on the host itself. `closed`, the default, leaves them DHCP, DNS and ping;
-   * published ports are not on the host but in other guests, and stay reachable.
+   * published ports lead to other guests, not to the host, and stay reachable.
    */
   readonly hostAccess?: HostAccess;
 }
 
-/** One thing wrong with the network at `index` of the list; `key` is the one of its configuration block. */
+/** A problem of the network at `index` of the list; `key` is a key of its configuration block. */
 export interface NetworkProblem {
   readonly index: number;
   readonly key: string;
   readonly text: string;
 }
 
-/** Every problem of the configured networks, each alone and between them; [] when fine. */
+/** Every problem of the configured networks, of each one and between them; [] when there is none. */
 export function checkNetworks(networks: readonly ManagedNetwork[]): readonly NetworkProblem[] {
   return networks.flatMap((network, index) => {
     const earlier = networks.slice(0, index);
@@ -38,7 +38,7 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
   });
 }
 
-/** Why that can not be the name of a bridge; undefined when it can. */
+/** Why the text cannot be the name of a bridge; undefined when it can. */
 export function bridgeNameProblem(name: string): string | undefined {
   // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(name)) return undefined;
@@ -74,10 +74,10 @@ function checkAddress(
   });
 }
 
-/** The network around a host's address, or what is wrong with that address. */
+/** The subnet of a host's address, or the problem with that address. */
 function hostSubnet({ address, prefix }: ManagedNetwork): Subnet | string {
   const number = parseIpv4(address);
-  // Outside of these there is no room for guests, or it can't be meant.
+  // A longer prefix leaves no addresses for guests, a shorter one is a mistake.
   if (number === undefined || !(prefix >= 8 && prefix <= 29)) {
     return 'is not an IPv4 address with a prefix length from 8 to 29, such as "192.168.122.1/24"';
   }
@@ -96,7 +96,7 @@ function checkNameservers(nameservers: readonly string[]): readonly Problem[] {
   );
 }
 
-/** `192.168.122.1/24` → address and prefix; what has no such form is all address, with a prefix of NaN. */
+/** `192.168.122.1/24` → address and prefix; a text of another form is returned as the address, with a prefix of NaN. */
 export function splitAddress(text: string): { readonly address: string; readonly prefix: number } {
   const [, address, prefix] = /^([^/]*)\/(\d{1,2})$/.exec(text) ?? [];
   return address === undefined
@@ -108,7 +108,7 @@ function formatAddress({ address, prefix }: Pick<ManagedNetwork, 'address' | 'pr
   return Number.isNaN(prefix) ? address : `${address}/${prefix}`;
 }
 
-/** Whether two subnets share addresses: then one is inside the other. */
+/** Whether two subnets share addresses, in which case one contains the other. */
 export function overlap(one: Subnet, other: Subnet): boolean {
   return contains(one, other.network) || contains(other, one.network);
 }

@@ -1,2 +1,2 @@
-/** Directories in data_dir that are the driver's own, closed to every job: of its VMs, their users, their networks. */
+/** The driver's own directories in data_dir, closed to every job: for its VMs, their users and their networks. */
 export const stateNames = ['vms', 'uids', 'networks'] as const;

@@ -1,18 +1,18 @@
 /**
- * What was asked for, in the driver's own words and already valid: whoever makes a VmSpec (the plugin from a Nomad
- * task, the demo by hand) has checked every field; nobody below checks again.
+ * What a job asks for, in the driver's own terms and already valid: the creator of a VmSpec (the plugin from a Nomad
+ * task, the demo by hand) has checked every field, and the rooms below do not check again.
  */
 
 /** Architectures the driver knows an emulator and a machine for, by QEMU's name (`qemu-system-<arch>`). */
 export type Arch = 'x86_64' | 'aarch64';
 
-/** `auto` is KVM where a probe really ran guest instructions, else TCG. */
+/** `auto` is KVM where a probe has run guest instructions, else TCG. */
 export type AcceleratorChoice = 'auto' | 'kvm' | 'tcg';
 
-/** `auto` looks at the disk: UEFI where its first sectors have a GPT and no boot code, else BIOS. */
+/** `auto` depends on the disk: UEFI where its first sectors have a GPT and no boot code, else BIOS. */
 export type FirmwareChoice = 'auto' | 'bios' | 'uefi';
 
-/** Who the VM belongs to, for people and tools that meet the process or its directory. */
+/** Which task the VM belongs to, for operators and tools that find the process or its directory. */
 export interface VmIdentity {
   readonly taskId: string;
   readonly taskName: string;
@@ -27,7 +27,7 @@ export interface VmIdentity {
 }
 
 export interface DiskSpec {
-  /** As the job wrote it: absolute, or relative to the task directory. Checked against the allow-list when opened. */
+  /** As written in the job: absolute, or relative to the task directory. Checked against the allow-list when opened. */
   readonly image: string;
   /** Wanted virtual size in MiB; an image larger than that is an error. */
   readonly sizeMiB: number;
@@ -35,7 +35,7 @@ export interface DiskSpec {
   readonly thin: boolean;
 }
 
-/** One mapped port. `hostIp` is '' when every local address is meant. */
+/** One mapped port. `hostIp` is '' for every local address. */
 export interface PortSpec {
   readonly label: string;
   readonly hostIp: string;
@@ -72,7 +72,7 @@ export interface GuestSpec {
   readonly authorizedKey: string | undefined;
   readonly commands: readonly string[];
   readonly timezone: string | undefined;
-  /** Instead of the network's own name servers where there are any; nothing is searched unless it is said here. */
+  /** Replaces the network's name servers when it has any; there are no search domains but these. */
   readonly dns?: { readonly servers: readonly string[]; readonly searches: readonly string[] };
   /** The task's environment, for the env file in the guest. */
   readonly env: Readonly<Record<string, string>>;
@@ -83,10 +83,10 @@ export interface VmSpec {
   readonly name: string;
   readonly identity: VmIdentity;
   readonly arch: Arch;
-  /** QEMU machine type as the job wrote it; undefined is the architecture's default. */
+  /** QEMU machine type as written in the job; undefined is the architecture's default. */
   readonly machine: string | undefined;
   readonly accelerator: AcceleratorChoice;
-  /** What the machine starts with; `auto` when left out. */
+  /** `auto` when left out. */
   readonly firmware?: FirmwareChoice;
   readonly vcpus: number;
   /** Host cores reserved for the task; empty when none are. */
@@ -105,6 +105,6 @@ export interface VmSpec {
   /** Nomad's log FIFOs (or /dev/null, or paths that do not exist when log collection is off). */
   readonly stdoutPath: string;
   readonly stderrPath: string;
-  /** The task's cpuset cgroup as Nomad tells it ('' when cgroups are off). */
+  /** The task's cpuset cgroup as Nomad reports it ('' when cgroups are off). */
   readonly cgroupPath: string;
 }

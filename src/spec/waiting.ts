@@ -1,4 +1,4 @@
-/** Until when a caller waits: the last parameter of what can wait. A deadline is a signal too. */
+/** How long a caller waits: the last parameter of every function that can wait. A deadline is a signal too. */
 export interface Waiting {
   readonly signal: AbortSignal;
 }

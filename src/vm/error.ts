@@ -13,7 +13,7 @@ export type VmErrorCode = 'job' | 'host';
 export class VmError extends Error {
   override readonly name: string = 'VmError';
   readonly code: VmErrorCode;
-  /** Whether trying again, later or on another host, may help. */
+  /** Whether a retry, later or on another host, may succeed. */
   readonly recoverable: boolean;
 
   constructor(
@@ -36,12 +36,12 @@ export class OwnedElsewhereError extends VmError {
   }
 }
 
-/** The text of whatever was thrown. */
+/** The message of a caught value, which need not be an Error. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
-/** Runs a step; what it throws becomes a VmError, with the key of the job that the step is about in front. */
+/** Runs a step; its error becomes a VmError, prefixed with the key of the job that the step is about. */
 export async function withVmError<T>(step: () => T | Promise<T>, key?: string): Promise<T> {
   try {
     return await step();
@@ -50,23 +50,23 @@ export async function withVmError<T>(step: () => T | Promise<T>, key?: string): 
   }
 }
 
-/** An error of a room below, with its meaning for the job; a VmError has one already. */
+/** An error of a room below as a VmError, with the code that it means for the job; a VmError is returned as it is. */
 export function asVmError(cause: unknown, key?: string): VmError {
   if (cause instanceof VmError) return cause;
   const message = key === undefined ? messageOf(cause) : `${key}: ${messageOf(cause)}`;
-  return new VmError(isJobs(cause) ? 'job' : 'host', message, {
+  return new VmError(isJobError(cause) ? 'job' : 'host', message, {
     cause,
     recoverable: isTransient(cause),
   });
 }
 
-function isJobs(error: unknown): boolean {
+function isJobError(error: unknown): boolean {
   if (error instanceof ImageError) return error.code !== 'io';
   if (error instanceof QemuError) return error.code === 'unsupported';
   return error instanceof NetError && error.code === 'job';
 }
 
-/** Whether it may work another time: what a host lacks comes and goes, a wrong job stays wrong. */
+/** Whether a retry may succeed: what a host lacks comes and goes, a wrong job stays wrong. */
 function isTransient(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if ('recoverable' in error) return error.recoverable === true;
@@ -74,7 +74,7 @@ function isTransient(error: unknown): boolean {
   return error instanceof HostError || error.name === 'TimeoutError';
 }
 
-/** One error for all problems: the first of them when it is the only one. */
+/** One error for all problems; a single problem is returned as it is. */
 export function combineErrors(problems: readonly VmError[]): VmError {
   const [first] = problems;
   if (first === undefined) throw new Error('no problem to report');

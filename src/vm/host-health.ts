@@ -10,10 +10,13 @@ import { messageOf } from './error.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
 import type { VmHost } from './vm-host.ts';
 
-/** The first fingerprint must not wait for the probe of KVM, which takes seconds where KVM is broken. */
-const probePatienceMs = 300;
+/**
+ * Maximum wait for the probe of KVM, which takes seconds where KVM is broken: the first fingerprint must not wait for
+ * it.
+ */
+const maxProbeWaitMs = 300;
 
-/** What this host can do and what is wrong with it, in words an operator can act on. */
+/** What this host can do and what is wrong with it, in sentences that name the remedy. */
 export async function describeHost(host: VmHost, waiting: Waiting): Promise<VirtualizerInfo> {
   const { usable: emulators, broken } = await findEmulators(waiting);
   const hostArch = nativeArch() ?? 'x86_64';
@@ -27,7 +30,7 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
     return {
       detected: false,
       healthy: false,
-      description: `no QEMU found: install qemu-system-${hostArch} and see that it is on the agent's PATH`,
+      description: `no QEMU found: install qemu-system-${hostArch} and make sure that it is on the agent's PATH`,
       attributes: {},
     };
   }
@@ -49,49 +52,49 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
   };
 }
 
-/** `-device` takes JSON since then. */
-const oldestVersion = 6_002_000;
+/** The first release whose `-device` takes JSON. */
+const minVersion = 6_002_000;
 
 function tooOld({ path, version, versionNumber }: Emulator): readonly string[] {
-  if (versionNumber >= oldestVersion) return [];
-  return [`${path} is version ${version}: QEMU 6.2 or newer is needed`];
+  if (versionNumber >= minVersion) return [];
+  return [`${path} is version ${version}: QEMU 6.2 or newer is required`];
 }
 
 async function hostProblems({ dataDir }: VmHost): Promise<readonly string[]> {
   const problems: string[] = [];
   if (process.getuid?.() !== 0)
-    problems.push('the agent does not run as root, which taps and users need');
+    problems.push('the agent does not run as root, which taps and user ids require');
   if (findProgram('nft') === undefined) problems.push('nft was not found: install nftables');
   if (isOldKernel(release())) {
-    problems.push(`the kernel is ${release()}: Linux 5.6 or newer is needed`);
+    problems.push(`the kernel is ${release()}: Linux 5.6 or newer is required`);
   }
   try {
     await access('/dev/net/tun', constants.R_OK | constants.W_OK);
   } catch {
-    problems.push('/dev/net/tun can not be opened: load the kernel module tun');
+    problems.push('/dev/net/tun cannot be opened: load the kernel module tun');
   }
   try {
-    await access(await existing(dataDir), constants.W_OK);
+    await access(await nearestExisting(dataDir), constants.W_OK);
   } catch (error) {
-    problems.push(`data_dir ${dataDir} can not be written to: ${messageOf(error)}`);
+    problems.push(`data_dir ${dataDir} is not writable: ${messageOf(error)}`);
   }
   return problems;
 }
 
-/** openat2, which images are opened with, came with 5.6. */
+/** Linux 5.6 is the first kernel with openat2, which opens images. */
 export function isOldKernel(release: string): boolean {
-  const [major = 0, minor = 0] = release.split('.').map((it) => Number.parseInt(it, 10));
+  const [major = 0, minor = 0] = release.split('.').map((part) => Number.parseInt(part, 10));
   return major < 5 || (major === 5 && minor < 6);
 }
 
-/** The directory itself, or the nearest one above it that exists. */
-async function existing(path: string): Promise<string> {
+/** The directory itself, or its nearest ancestor that exists. */
+async function nearestExisting(path: string): Promise<string> {
   try {
     await access(path);
     return path;
   } catch (error) {
     if (dirname(path) === path) throw error;
-    return existing(dirname(path));
+    return nearestExisting(dirname(path));
   }
 }
 
@@ -103,7 +106,7 @@ function emulatorAttributes(
     'emulator.version': main.versionNumber,
     'emulator.version.readable': main.version,
     'emulator.machine': main.defaultMachine,
-    'emulator.archs': all.map((it) => it.arch).join(','),
+    'emulator.archs': all.map(({ arch }) => arch).join(','),
     'emulator.uefi': usableFirmware(main) !== undefined,
   };
 }
@@ -117,7 +120,7 @@ async function kvmAttributes(
     usable: false,
     reason: messageOf(error),
   }));
-  const known = await Promise.race([probe, sleep(probePatienceMs)]);
+  const known = await Promise.race([probe, sleep(maxProbeWaitMs)]);
   if (known === undefined) return {};
   return {
     'emulator.kvm': known.usable,

@@ -28,18 +28,18 @@ export interface VirtualizerOptions {
   readonly imagePaths: readonly string[];
   readonly uidRange: { readonly min: number; readonly max: number };
   readonly managedNetworks: readonly ManagedNetwork[];
-  /** Bridges of others' that VMs may be plugged into. */
+  /** Bridges that the driver does not manage and that VMs may be plugged into. */
   readonly bridges: readonly string[];
-  /** How many tracked connections a VM may have in each direction. */
+  /** Maximum of tracked connections of a VM in each direction. */
   readonly maxConnections: number;
-  /** Largest virtual size of an image, in bytes. */
+  /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
   readonly log: Logger;
 }
 
 const networkInitMs = 10_000;
 
-/** The one backend: QEMU, steered over QMP. Makes nothing on the host until a VM is asked for. */
+/** The one backend: QEMU, controlled over QMP. Creates nothing on the host before the first VM. */
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
   readonly #domains = new Map<string, Machine>();
@@ -84,10 +84,10 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   async start(): Promise<void> {
     const { dataDir, log } = this.#host;
     await mkdir(`${dataDir}/vms`, { recursive: true, mode: 0o700 });
-    // Earlier versions let every user of the host through.
+    // Earlier versions gave every user of the host access.
     await chmod(`${dataDir}/vms`, 0o700).catch((error: unknown) =>
-      // On a read-only disk there are still VMs to be removed.
-      log.warn('directory of the VMs not closed', { error: messageOf(error) }),
+      // A read-only disk must not stop the plugin: it may hold VMs that are to be removed.
+      log.warn('access to the directory of the VMs not restricted', { error: messageOf(error) }),
     );
     if (!this.#sweeper.isScheduled) await this.#initNetwork();
     this.#sweeper.begin();
@@ -114,7 +114,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return this.#queue.run(spec.name, async () => {
       if (this.#domains.has(spec.name)) throw new VmError('host', `VM ${spec.name} exists already`);
       await this.start();
-      // What a plugin killed in the middle of the same start left behind must not stay beside the new VM.
+      // A plugin that was killed during an earlier start of this VM may have left parts of it.
       await this.#destroy(spec.name);
       const machine = await this.#startOrUndo(spec, waiting);
       this.#domains.set(spec.name, machine);
@@ -128,7 +128,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     try {
       return await startVm(spec, { host: this.#host, emit }, waiting);
     } catch (error) {
-      // Recorded and tried again where it fails; the start's own error is what matters.
+      // A failed removal is recorded and retried; the start's own error is the one to report.
       await this.#destroy(spec.name).catch(() => {});
       throw error;
     }
@@ -142,7 +142,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return this.#queue.run(known.name, async () => {
       const present = this.#domains.get(known.name);
       if (present !== undefined) return present;
-      // Where adopting fails Nomad destroys the task and starts it anew: what runs there must not be forgotten.
+      // When adoption fails Nomad destroys the task and starts a new one: the destroy must find the VM in this
+      // directory.
       this.#remover.remember(known.name, known.dir);
       const emit = this.#events.of(known.name);
       const own = { ...known, currentBootId: bootId() };
@@ -179,7 +180,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       if (before === undefined) this.#sweeper.retrySoon();
       throw error;
     }
-    if (before !== undefined) this.#report(name, 'What was left of the VM was removed');
+    if (before !== undefined) this.#report(name, 'The failed removal of the VM was completed');
   }
 
   #report(name: string, message: string): void {
@@ -189,7 +190,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   async getInfo(waiting: Waiting): Promise<VirtualizerInfo> {
     const info = await describeHost(this.#host, waiting);
-    // What is left of one VM is no reason to give the node no others: it stays as healthy as it is.
+    // The remains of one VM do not stop others from running here: they do not make the node unhealthy.
     return { ...info, description: [info.description, ...this.#remover.problems].join('; ') };
   }
 
@@ -202,7 +203,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
     return this.#sweeper.sweep();
   }
 
-  /** Lets go of every VM without touching it. */
+  /** Releases every VM without changing it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sweeper[Symbol.dispose]();
     for (const machine of this.#domains.values()) await machine.release();

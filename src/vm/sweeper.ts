@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { errnoOf, type KeyedQueue, within } from '#host';
 import { messageOf } from './error.ts';
-import { forgottenVms, freeClaims } from './store/forgotten.ts';
+import { forgottenVms, releaseClaims } from './store/forgotten.ts';
 import { firstSweepMs, isOrphan, maxCheckMs, sweepEveryMs } from './store/orphans.ts';
 import { vmPaths } from './store/paths.ts';
 import type { Remover } from './store/remove.ts';
@@ -70,7 +70,7 @@ export class Sweeper implements Disposable {
         log.warn('unclaimed VM not removed', { vm: name, error: messageOf(error) });
       }
     }
-    await this.#freeForgotten();
+    await this.#releaseForgotten();
     return swept;
   }
 
@@ -118,13 +118,13 @@ export class Sweeper implements Disposable {
     return await isOrphan(question, limited);
   }
 
-  async #freeForgotten(): Promise<void> {
+  async #releaseForgotten(): Promise<void> {
     for (const name of await forgottenVms(this.#host)) {
       using limited = within(maxCheckMs);
       await this.#vms.queue
-        .run(name, () => freeClaims(name, this.#host, limited))
+        .run(name, () => releaseClaims(name, this.#host, limited))
         .catch((error: unknown) =>
-          this.#host.log.warn('claims not freed', { vm: name, error: messageOf(error) }),
+          this.#host.log.warn('claims not released', { vm: name, error: messageOf(error) }),
         );
     }
   }

@@ -6,13 +6,13 @@ export interface ExitResult {
   /** Signal number that ended QEMU, 0 when none did. */
   readonly signal: number;
   readonly oomKilled: boolean;
-  /** One sentence for people; undefined when the VM ended as it should. */
+  /** One sentence for the task's events; undefined when the VM ended as it should. */
   readonly error: string | undefined;
-  /** What QEMU, the journal or the kernel said the cause was, e.g. `guest-shutdown`, `guest-panic`, `killed`. */
+  /** The cause that QEMU, the journal or the kernel reported, e.g. `guest-shutdown`, `guest-panic`, `killed`. */
   readonly reason: string;
 }
 
-/** A domain's life, in the words users of the Nomad drivers know. */
+/** The states of a domain, by the names that users of the Nomad drivers know. */
 export type DomainState = 'starting' | 'running' | 'paused' | 'stopping' | 'exited';
 
 /** A figure that could not be measured is undefined, never 0. */
@@ -40,7 +40,7 @@ export interface DomainNetwork {
   readonly portMap: Readonly<Record<string, number>>;
 }
 
-/** One step of a VM's story, for `nomad alloc status`. */
+/** An event of a VM, for `nomad alloc status`. */
 export interface DomainEvent {
   readonly atMs: number;
   readonly message: string;
@@ -48,9 +48,9 @@ export interface DomainEvent {
 }
 
 export interface StopRequest {
-  /** Time the guest has to power off before it is killed. */
+  /** Time that the guest has to power off before it is killed. */
   readonly graceMs: number;
-  /** true skips every polite rung. */
+  /** true kills QEMU without asking the guest. */
   readonly immediately: boolean;
 }
 
@@ -66,7 +66,7 @@ export interface Domain {
   readonly attributes: Readonly<Record<string, string>>;
   /** What another process needs to adopt or remove this VM: plain JSON, no secrets. */
   readonly record: DomainRecord;
-  /** Settles once, for every caller alike, when the VM has ended. Rejects only when the signal aborts. */
+  /** Settles when the VM has ended, with the same result for every caller. Rejects only when the signal aborts. */
   wait(waiting: Waiting): Promise<ExitResult>;
   usage(waiting: Waiting): Promise<DomainUsage>;
 }
@@ -83,7 +83,7 @@ export interface DomainRecord {
 
 export interface VirtualizerInfo {
   readonly healthy: boolean;
-  /** Words for the operator; 'Healthy' when fine. */
+  /** For the operator: every problem of the host; 'Healthy' when there is none. */
   readonly description: string;
   /** false when there is no emulator at all. */
   readonly detected: boolean;
@@ -92,31 +92,37 @@ export interface VirtualizerInfo {
 }
 
 /**
- * What runs VMs, with the names and duties of the Go driver's `Virtualizer`; one backend, QEMU. Ours also reports what
- * is wrong before anything is made, adopts what an earlier process started, and passes on what happens to a VM.
+ * What runs VMs, with the names and duties of the Go driver's `Virtualizer`; the one backend is QEMU. Ours also reports
+ * the problems of a spec before anything is created, adopts what an earlier process started, and reports the events of
+ * VMs.
  */
 export interface Virtualizer {
-  /** Makes ready to serve from this data directory; touches nothing that another instance may be using. */
+  /** Prepares to serve from this data directory; changes nothing that another instance may be using. */
   start(dataDir: string): Promise<void>;
-  /** Everything wrong with what is asked for that shows before anything is made, each beginning with its key. */
+  /** Every problem of a spec that can be found before anything is created, each beginning with its key. */
   problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]>;
   createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain>;
-  /** Adopts a VM that an earlier process started. undefined when nothing of it is left. */
+  /** Adopts a VM that an earlier process started; undefined when nothing of it is left. */
   recoverDomain(
     record: DomainRecord,
     spec: RecoverSpec,
     waiting: Waiting,
   ): Promise<Domain | undefined>;
-  /** Climbs down the stop ladder and returns once the VM has ended. An unknown or ended VM is fine. */
+  /**
+   * Stops the VM and returns once it has ended: by asking the guest, then QEMU, then by signals. Does nothing for an
+   * unknown or ended VM.
+   */
   stopDomain(name: string, request: StopRequest): Promise<void>;
-  /** Kills what runs and undoes everything the VM had on this host, from disk alone if need be. Idempotent. */
+  /**
+   * Kills the VM's processes and undoes everything that it has on this host, if necessary from disk alone. Idempotent.
+   */
   destroyDomain(name: string): Promise<void>;
   getInfo(waiting: Waiting): Promise<VirtualizerInfo>;
-  /** The story of one VM as it happens; every listener gets every event. Returns the function that ends it. */
+  /** Calls the listener with every event of every VM. Returns the function that removes the listener. */
   onEvent(listener: (name: string, event: DomainEvent) => void): () => void;
 }
 
-/** What must come from Nomad again at recovery: where the logs go. */
+/** What Nomad must provide again at recovery: where the logs go. */
 export interface RecoverSpec {
   readonly stdoutPath: string;
   readonly stderrPath: string;

@@ -6,14 +6,14 @@ export interface UidRange {
   readonly max: number;
 }
 
-/** What every part of this room works with: the plugin's settings and the things made from them once. */
+/** What every part of this room works with: the plugin's settings and the objects created from them once. */
 export interface VmHost {
   readonly dataDir: string;
   /** Short, on a tmpfs: sockets live below it. */
   readonly runDir: string;
   readonly imagePaths: readonly string[];
   readonly uidRange: UidRange;
-  /** Largest virtual size of an image, in bytes. */
+  /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
   readonly networks: Net;
   readonly log: Logger;

@@ -244,7 +244,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
 
     await t.test('V-87: the agent in the guest is asked to shut down', async () => {
       const exit = await powerOff(virtualizer, domain);
-      assert.ok(ground.told().includes('Guest agent asked to shut down'));
+      assert.ok(ground.told().includes('Guest agent was asked to shut down the guest'));
       assert.ok(!ground.told().includes('ACPI power button pressed'));
       assert.deepEqual(exit, {
         exitCode: 0,

@@ -45,7 +45,7 @@ const matrix: Readonly<Record<string, Case>> = {
     mode: 0,
     signal: 'SIGTERM',
     exit: { ...well, exitCode: 143, signal: 15, reason: 'host-signal' },
-    error: /^QEMU was ended by a signal from the host$/,
+    error: /^QEMU was terminated by a signal from the host$/,
   },
   'V-89 D37: QEMU crashes': {
     mode: 0,

@@ -126,7 +126,7 @@ for (const [who, recovered] of [
       signal: 9,
       oomKilled: true,
       error:
-        "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left",
+        "QEMU was killed by the kernel for lack of memory: the task reached its limit, or the host's memory was used up",
       reason: 'oom-killed',
     });
   });

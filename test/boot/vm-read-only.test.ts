@@ -7,7 +7,9 @@ import { command, inOwnNetns } from '../support/netns.ts';
 import { virbr0 } from '../support/networks.ts';
 import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
 
-/** data_dir as a file system that the kernel has made read-only: what is open goes on, nothing can be made or removed. */
+/**
+ * data_dir as a file system that the kernel has made read-only: what is open goes on, nothing can be made or removed.
+ */
 class ReadOnly implements AsyncDisposable {
   readonly #path: string;
 
@@ -60,7 +62,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount'], () => {
       assert.equal(identify(record.pid), undefined);
       await assert.rejects(
         virtualizer.destroyDomain(spec.name),
-        /vm-0 was not removed whole: .*EROFS/,
+        /vm-0 was not removed completely: .*EROFS/,
       );
       const left = (await ground.leftovers()).filter((it) => !it.includes(dataDir));
       assert.deepEqual(

@@ -86,7 +86,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const domain = await virtualizer.createDomain(ground.spec(0), soon());
     await booted(domain);
     using freezer = new Freezer(domain.record);
-    const refusal = /QEMU \(pid \d+\) does not die of SIGKILL/;
+    const refusal = /QEMU \(pid \d+\) does not end after SIGKILL/;
     await assert.rejects(virtualizer.destroyDomain('vm-0'), refusal);
     assert.match(ground.told().at(-1) ?? '', refusal);
     assert.match(await healthOf(virtualizer), refusal);
@@ -95,7 +95,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await eventually(() => domain.state === 'exited', 'the news of it');
     assert.deepEqual(await virtualizer.sweep(), ['vm-0']);
     assert.doesNotMatch(await healthOf(virtualizer), /vm-0|SIGKILL/);
-    assert.equal(ground.told().at(-1), 'What was left of the VM was removed');
+    assert.equal(ground.told().at(-1), 'The failed removal of the VM was completed');
     assert.deepEqual(await ground.leftovers(), []);
   });
 
@@ -108,7 +108,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const good = readFileSync(undo);
     appendFileSync(undo, '{"do":{"kind":"from-the-future","name":"x"}}\n');
     const problem =
-      /VM vm-0 was not removed whole: unknown: this version .* undo step \{"kind":"from-the-future","name":"x"\}/;
+      /VM vm-0 was not removed completely: unknown: this version .* undo step \{"kind":"from-the-future","name":"x"\}/;
     await assert.rejects(virtualizer.destroyDomain('vm-0'), problem);
     assert.deepEqual(await ground.leftovers(), ['directory vm-0'], 'all else is gone');
     assert.equal(existsSync(run), false);
@@ -135,7 +135,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await assert.rejects(virtualizer.createDomain(spec, soon()), /nft refused the rules/);
     assert.deepEqual(await ground.leftovers(), ['directory vm-0']);
     assert.match((await command('nft', 'list', 'ruleset')).output, /8080/);
-    const problem = /VM vm-0 was not removed whole: net: nft refused the rules: not now/;
+    const problem = /VM vm-0 was not removed completely: net: nft refused the rules: not now/;
     assert.match(await healthOf(virtualizer), problem);
     assert.match(ground.told().at(-1) ?? '', problem);
     assert.deepEqual(await virtualizer.sweep(), []);

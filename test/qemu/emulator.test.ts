@@ -103,7 +103,7 @@ test('V-16: an emulator is asked once, and again when its file changes', async (
 
 const broken: Record<string, [string, RegExp]> = {
   'fails to start': ['echo "libfoo.so: cannot open" >&2; exit 127', /exit 127: libfoo.so/],
-  'is no QEMU at all': ['echo hello', /names neither its version nor/],
+  'is no QEMU at all': ['echo hello', /reports neither its version nor/],
 };
 for (const [name, [body, words]] of Object.entries(broken)) {
   test(`V-17: an emulator that ${name} is named with the reason, and asked anew the next time`, async (t) => {
@@ -125,7 +125,7 @@ test('an emulator that hangs is left alone when patience ends', async (t) => {
   const begin = Date.now();
   const { usable, broken } = await findEmulators(waiting(100), { path });
   assert.ok(!usable.some(({ arch }) => arch === 'x86_64'));
-  assert.match(broken.find(({ arch }) => arch === 'x86_64')?.reason ?? '', /^asking /);
+  assert.match(broken.find(({ arch }) => arch === 'x86_64')?.reason ?? '', /^running /);
   assert.ok(Date.now() - begin < 5000);
 });
 

@@ -206,7 +206,7 @@ inOwnNetns(
           steps = await place.fill();
           await place.disk.setReadOnly(true);
           await hinder(place, step);
-          await assert.rejects(place.remove(), /VM vm-0 was not removed whole: .*EROFS/);
+          await assert.rejects(place.remove(), /VM vm-0 was not removed completely: .*EROFS/);
           assert.deepEqual(await place.onHost(), [], `step ${step}`);
           assert.deepEqual(place.onDisk().includes('vm-0'), true);
           await place.disk.setReadOnly(false);

@@ -56,7 +56,7 @@ const table: Readonly<Record<string, Row>> = {
   ],
   "another process's SIGTERM is a failure with its number": [
     { journal: journal('host-signal'), status: exited(0) },
-    [143, 15, 'host-signal', 'QEMU was ended by a signal from the host'],
+    [143, 15, 'host-signal', 'QEMU was terminated by a signal from the host'],
   ],
   'a cause that a later QEMU may have is named': [
     { journal: journal('host-ui') },

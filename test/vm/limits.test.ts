@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '#host';
 import { planDisk } from '../../src/vm/devices/disks.ts';
-import { longestFile, qemuLimits } from '../../src/vm/live/limits.ts';
+import { maxFileBytes, qemuLimits } from '../../src/vm/live/limits.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -43,7 +43,7 @@ const lengths = [
 
 for (const [disk, appended, longestGiB] of lengths) {
   test(`with a disk of ${disk} and a console log of ${appended} bytes files may have ${longestGiB} GiB`, () => {
-    assert.equal(longestFile(disk, appended), longestGiB * GiB);
+    assert.equal(maxFileBytes(disk, appended), longestGiB * GiB);
   });
 }
 

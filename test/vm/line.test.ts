@@ -197,7 +197,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   },
   'V-75: KVM where it does not work': {
     spec: { accelerator: 'kvm' },
-    words: [/^accelerator "kvm" was asked for, but KVM does not work on this host/],
+    words: [/^accelerator "kvm" is not available: KVM does not work on this host/],
   },
   'V-22: a machine that QEMU does not have': {
     spec: { machine: 'pc-q35-99.0' },

@@ -224,7 +224,7 @@ test('a pipe that breaks is said once; the history stays short', async (t) => {
   await eventually(() => bench.heldBytes <= 8192, 'an empty history', 2000);
   assert.deepEqual(
     bench.lines.map((line) => line.replace(/ \{.*/, '')),
-    ['warn log pipe broke; output is no longer passed on'],
+    ['warn log pipe broke; output is no longer forwarded'],
   );
 });
 

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { makeSeedImage } from '#cloudinit';
 import { seedImage } from '../../src/vm/devices/seed-image.ts';
-import { mostGuestBytes, mostItems, sizeProblems } from '../../src/vm/devices/seed-size.ts';
+import { maxGuestBytes, maxItems, sizeProblems } from '../../src/vm/devices/seed-size.ts';
 
 const waiting = { signal: AbortSignal.timeout(60_000) };
 const guest = {
@@ -20,27 +20,27 @@ const variables = (count: number): Record<string, string> =>
   Object.fromEntries(Array.from({ length: count }, (_, index) => [`K${index}`, 'v']));
 
 test('what a job puts into a seed has a limit, and the error names the keys that fill it', () => {
-  assert.deepEqual(sizeProblems({ ...guest, env: { A: 'x'.repeat(mostGuestBytes - 1000) } }), []);
+  assert.deepEqual(sizeProblems({ ...guest, env: { A: 'x'.repeat(maxGuestBytes - 1000) } }), []);
   const [problem = ''] = sizeProblems({
     ...guest,
-    env: { A: 'x'.repeat(mostGuestBytes) },
-    commands: ['y'.repeat(mostGuestBytes / 2)],
+    env: { A: 'x'.repeat(maxGuestBytes) },
+    commands: ['y'.repeat(maxGuestBytes / 2)],
     password: 'short',
   });
   assert.match(
     problem,
-    /^env \(10\d{5}\) and cmds \(52\d{4}\): 157\d{4} bytes .* at most 1048576 fit; /,
+    /^env \(10\d{5}\) and cmds \(52\d{4}\): 157\d{4} bytes .* the maximum is 1048576; /,
   );
   assert.doesNotMatch(problem, /password|ssh_key/);
 });
 
 test('a job puts no more variables and commands into a seed than can be looked at in passing', () => {
-  assert.deepEqual(sizeProblems({ ...guest, env: variables(mostItems) }), []);
-  const commands = Array.from({ length: mostItems + 1 }, () => ':');
+  assert.deepEqual(sizeProblems({ ...guest, env: variables(maxItems) }), []);
+  const commands = Array.from({ length: maxItems + 1 }, () => ':');
   const problems = sizeProblems({ ...guest, env: variables(90_000), commands });
   assert.match(
     problems.join('\n'),
-    /^env: 90000 entries, at most 10000 fit; .*\ncmds: 10001 entries/,
+    /^env: 90000 entries, the maximum is 10000; .*\ncmds: 10001 entries/,
   );
 });
 
@@ -53,7 +53,7 @@ test('a seed is the same made aside, and the loop goes on meanwhile', async (t) 
     using delay = monitorEventLoopDelay({ resolution: 5 });
     delay.enable();
     const before = process.threadCpuUsage();
-    const { iso, notes } = await seedImage(request, mostGuestBytes, waiting);
+    const { iso, notes } = await seedImage(request, maxGuestBytes, waiting);
     // What stood in its way is counted when the timer comes next.
     await sleep(20);
     delay.disable();

@@ -34,7 +34,7 @@ for (const [name, text] of Object.entries(heavy)) {
       assert.rejects(userDataProblems(text, waiting()), {
         code: 'job',
         message:
-          /^user_data: the check was given up, for it takes more than (2000 ms|96 MiB).* aliases/,
+          /^user_data: the check was aborted, because it takes more than (2000 ms|96 MiB).* aliases/,
         recoverable: true,
       }),
     );

@@ -5,16 +5,16 @@ import { stateDirectories } from '../store/paths.ts';
 import type { VmHost } from '../vm-host.ts';
 
 /**
- * The files that a job may name as its image or user data: those of its own task but Nomad's private ones, those that
- * the allocation's tasks share, and those of the operator. Not its neighbours', and not the driver's own state, wherever
- * these lie.
+ * The files that a job may name as its image or user data: those of its own task except Nomad's private ones, those
+ * that the allocation's tasks share, and those of the operator. Never those of other tasks, and never the driver's own
+ * state, wherever these are.
  */
 export function allowedFiles(
   { allocDir, taskDir, shares }: Pick<VmSpec, 'allocDir' | 'taskDir' | 'shares'>,
   { dataDir, runDir, imagePaths }: Pick<VmHost, 'dataDir' | 'runDir' | 'imagePaths'>,
 ): ImageRoots {
   const trusted = [...imagePaths, dataDir];
-  // Where Nomad has every allocation; an operator who names that very directory means it.
+  // The directory of all allocations: allowed only where the operator configured exactly this directory.
   const allocations = dirname(allocDir);
   return {
     trusted,

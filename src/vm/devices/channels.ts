@@ -4,8 +4,8 @@ import type { TaskLogs } from '../logs/task-logs.ts';
 import type { Site } from './device.ts';
 
 /**
- * Opens what QEMU is spoken to by and what it writes to: the monitor's and the agent's socket, which listen before QEMU
- * exists, the console's file, and the log pipes, whose roles are returned.
+ * Opens QEMU's channels: the sockets of the monitor and the guest agent, which listen before QEMU exists, the
+ * console's file, and the log pipes, whose roles are returned.
  */
 export function openChannels(logs: TaskLogs, { paths, files }: Site): readonly string[] {
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;

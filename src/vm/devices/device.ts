@@ -9,7 +9,7 @@ import type { VmUndo } from '../store/undo.ts';
 import type { Emit } from '../task-event.ts';
 import type { OpenFiles } from './files.ts';
 
-/** Where a VM is being made. */
+/** Where a VM is being created. */
 export interface Site {
   readonly vm: string;
   readonly paths: VmPaths;
@@ -17,13 +17,13 @@ export interface Site {
   /** User that QEMU will run as; no other VM has it. */
   readonly uid: number;
   readonly undo: UndoLog<VmUndo>;
-  /** What is opened for QEMU, by the roles that the parts name. */
+  /** Files opened for QEMU, by the roles that the parts name. */
   readonly files: OpenFiles;
   readonly emit: Emit;
   readonly log: Logger;
 }
 
-/** A device whose host side is made. Everything after the preparation works with this, whatever the device is. */
+/** A device whose host side exists. Everything after the preparation works with this, whatever the device is. */
 export interface Prepared {
   readonly part: Part;
   /** For another process to adopt the device, and for InspectTask. */
@@ -31,10 +31,10 @@ export interface Prepared {
   /** What the guest must be given in its seed. */
   readonly guest?: { readonly mounts?: readonly SeedMount[]; readonly nics?: readonly SeedNic[] };
   /**
-   * Work that QEMU does not wait for and the guest must: done while QEMU initialises, before the guest runs. Returns the
-   * processes that serve the device: they belong into the task's cgroup and figures.
+   * Work that must be finished before the guest runs but not before QEMU starts: done while QEMU initialises. Returns
+   * the processes that serve the device: they are added to the task's cgroup and statistics.
    */
   readonly finish?: () => Promise<readonly ProcessIdentity[]>;
-  /** Asked of the paused QEMU before the guest runs. */
+  /** Commands for the paused QEMU before the guest runs. */
   readonly beforeGuest?: (qmp: QmpClient, waiting: Waiting) => Promise<void>;
 }

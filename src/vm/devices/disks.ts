@@ -8,7 +8,7 @@ import type { Prepared, Site } from './device.ts';
 
 const MiB = 1024 * 1024;
 
-/** A disk that can be made: its image is open and was judged. */
+/** A disk that can be created: its image is open and was checked. */
 export interface CheckedDisk extends Disposable {
   readonly image: OpenImage;
   readonly plan: DiskPlan;
@@ -22,13 +22,13 @@ export interface DiskPlan {
   readonly virtualBytes: number;
   /** A copied qcow2 is grown by QEMU itself before the guest runs. */
   readonly growBeforeBoot: boolean;
-  /** The disk's file never becomes longer. */
+  /** Maximum length of the disk's file. */
   readonly maxFileBytes: number;
 }
 
 type ImageFacts = Pick<OpenImage, 'format' | 'virtualBytes' | 'fileBytes'>;
 
-/** Opens and judges the disk's image. Throws VmError naming the key that is wrong. */
+/** Opens and checks the disk's image. Throws VmError naming the key that is wrong. */
 export async function checkDisk(
   spec: DiskSpec,
   allowed: { readonly files: ImageRoots; readonly maxImageBytes: number },
@@ -48,7 +48,7 @@ export async function checkDisk(
   }
 }
 
-/** Decides how the disk is made. Throws VmError where it would be smaller than its image. */
+/** Decides how the disk is created. Throws VmError where it would be smaller than its image. */
 export function planDisk({ image: name, sizeMiB, thin }: DiskSpec, image: ImageFacts): DiskPlan {
   const virtualBytes = sizeMiB * MiB;
   if (virtualBytes < image.virtualBytes) {
@@ -71,8 +71,8 @@ export function planDisk({ image: name, sizeMiB, thin }: DiskSpec, image: ImageF
 }
 
 /**
- * qcow2 keeps its tables in the file: up to 16 bytes for each cluster, which has at least 512. In a copy a new cluster
- * may be taken for each one of the disk while what the image had stays (compressed clusters are never written to).
+ * qcow2 keeps its tables in the file: up to 16 bytes for each cluster, which has at least 512. A copy may get a new
+ * cluster for each one of the disk while the image's own clusters stay (compressed clusters are never written to).
  */
 function maxFileBytes(
   kind: DiskPlan['kind'],
@@ -85,7 +85,7 @@ function maxFileBytes(
   return data + Math.ceil(data / 16) + 64 * MiB;
 }
 
-/** Makes the task's own disk. The image is only ever open for reading. */
+/** Creates the task's own disk. The image is only opened for reading. */
 export async function prepareDisk(
   { image, plan }: CheckedDisk,
   { paths, files, emit }: Site,

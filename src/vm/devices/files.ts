@@ -1,9 +1,9 @@
 import { closeFd } from '#host';
 
-/** Files on their way into QEMU: by role, all closed in this process when the start's scope ends. */
+/** Files to be passed to QEMU, by role; all are closed in this process when the start's scope ends. */
 export class OpenFiles implements Disposable {
   readonly #open = new Map<string, number>();
-  readonly #loose: number[] = [];
+  readonly #unnamed: number[] = [];
 
   /** Takes over a descriptor under its role. */
   add(role: string, fd: number): number {
@@ -13,7 +13,7 @@ export class OpenFiles implements Disposable {
 
   /** Takes over a descriptor that no part names. */
   own(fd: number): number {
-    this.#loose.push(fd);
+    this.#unnamed.push(fd);
     return fd;
   }
 
@@ -27,7 +27,7 @@ export class OpenFiles implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const fd of [...this.#open.values(), ...this.#loose.splice(0)]) closeFd(fd);
+    for (const fd of [...this.#open.values(), ...this.#unnamed.splice(0)]) closeFd(fd);
     this.#open.clear();
   }
 }

@@ -11,7 +11,7 @@ export type CheckedFirmware =
   | { readonly kind: 'bios' }
   | { readonly kind: 'uefi'; readonly codePath: string; readonly varsTemplate: string };
 
-/** BIOS or UEFI: as the job says, else as the disk's first sectors ask for. Throws VmError where the host has no UEFI. */
+/** BIOS or UEFI: as the job sets it, else by the disk's first sectors. Throws VmError where the host has no UEFI. */
 export async function checkFirmware(
   { firmware, arch }: Pick<VmSpec, 'firmware' | 'arch'>,
   emulator: Emulator,
@@ -35,14 +35,14 @@ export async function checkFirmware(
   return { kind: 'uefi', codePath: uefi.code, varsTemplate: uefi.vars };
 }
 
-/** Gives the VM firmware variables of its own; none for a BIOS, which QEMU brings itself. */
+/** Creates the VM's own firmware variables; nothing for a BIOS, which QEMU includes. */
 export async function prepareFirmware(
   firmware: CheckedFirmware,
   { paths, files }: Site,
 ): Promise<readonly Prepared[]> {
   if (firmware.kind === 'bios') return [];
   await copyFile(firmware.varsTemplate, paths.firmwareVars);
-  // It came with the template's mode.
+  // copyFile keeps the template's mode.
   await chmod(paths.firmwareVars, 0o600);
   files.add('firmware-code', openPath(firmware.codePath, constants.O_RDONLY));
   const flags = constants.O_RDWR | constants.O_NOFOLLOW;

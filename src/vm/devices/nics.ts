@@ -5,7 +5,7 @@ import type { GuestSpec, NicSpec, Waiting } from '#spec';
 import { withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 
-/** Plugs the VM's NICs into their bridges, one after the other: each may take an address that another wants. */
+/** Connects the VM's NICs to their bridges, one after the other: two of them may compete for one address. */
 export async function prepareNics(
   specs: readonly NicSpec[],
   { networks, guest }: { readonly networks: Net; readonly guest: GuestSpec },
@@ -30,7 +30,7 @@ export async function prepareNics(
       part: nic({ index, mac, mtu }),
       record: { kind: 'nic', id: `net${index}`, ...record },
       guest: { nics: [seedNic(attached, guest.dns)] },
-      // The guest must not run before rules filter what it sends.
+      // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
         for (const note of await withVmError(() => settled)) site.emit(note);
         return [];
@@ -40,7 +40,7 @@ export async function prepareNics(
   return prepared;
 }
 
-/** On a bridge that isn't managed the driver knows no address: the guest asks there by DHCP. */
+/** On a bridge that isn't managed the driver knows no address: the guest requests one by DHCP. */
 function seedNic({ mac, mtu, address }: AttachedNic, dns: GuestSpec['dns']): SeedNic {
   const { servers, searches } = dns ?? { servers: [], searches: [] };
   if (address === undefined) return { mac, nameservers: servers, searches };

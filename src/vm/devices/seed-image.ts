@@ -10,12 +10,12 @@ const program: WorkerProgram = {
 /** One MiB of variables of a few bytes takes 0.3 s. */
 const limits = { ms: 20_000, heapMiB: 128 };
 
-/** Up to this a seed is made in 20 ms, whatever is in it. */
+/** Up to this size a seed is created within 20 ms, whatever is in it. */
 const smallBytes = 64 * 1024;
 
 const seeds = new KeyedQueue();
 
-/** The disc that a request makes, and what was left out of it: made aside where that takes its time. */
+/** The disc for a request, with notes on what was left out; a large one is created in a worker thread. */
 export function seedImage(
   request: SeedRequest,
   guestBytes: number,
@@ -24,6 +24,6 @@ export function seedImage(
   if (guestBytes <= smallBytes) return Promise.resolve(makeSeedImage(request));
   return seeds.run('', async () => {
     const answer = await askWorker(program, request, limits, waiting);
-    return answer as SeedImage; // our own program's
+    return answer as SeedImage; // sent by our own worker
   });
 }

@@ -11,25 +11,28 @@ import { seedImage } from './seed-image.ts';
 import { guestBytes, sizeProblems } from './seed-size.ts';
 import { userDataProblems } from './user-data.ts';
 
-/** cloud-init reads user data whole; more is not written by hand. */
+/** cloud-init reads user data as a whole; hand-written user data is smaller. */
 const maxUserDataBytes = 1024 * 1024;
 
-/** Bytes that one may become: quoted once for JSON, where a control character takes six, and once more for a shell. */
-const quoting = 8;
+/**
+ * Maximum growth of one byte by maxQuotedBytes: once for JSON, where a control character takes six, and once more for
+ * a shell.
+ */
+const maxQuotedBytes = 8;
 
 /** Everything in a seed that does not come from the job. */
 const otherBytes = 256 * 1024;
 
-/** What a guest is given, beside what its devices need: read and found valid. */
+/** What a guest is given in its seed beside what its devices need: read and valid. */
 export interface CheckedSeed {
   readonly request: SeedRequest;
-  /** What the job puts into it beside user data. */
+  /** Bytes that the job puts into it beside user data. */
   readonly guestBytes: number;
-  /** No seed of this VM is larger. */
+  /** Maximum size of this VM's seed. */
   readonly maxBytes: number;
 }
 
-/** Reads and checks what the job wants in the guest. Throws a VmError naming every problem with its key. */
+/** Reads and checks what the job puts into the guest. Throws a VmError naming every problem with its key. */
 export async function checkSeed(
   { name, guest }: Pick<VmSpec, 'name' | 'guest'>,
   allowed: ImageRoots,
@@ -64,7 +67,7 @@ export async function checkSeed(
   return {
     request,
     guestBytes: ownBytes,
-    maxBytes: userDataBytes + ownBytes * quoting + otherBytes,
+    maxBytes: userDataBytes + ownBytes * maxQuotedBytes + otherBytes,
   };
 }
 
@@ -80,7 +83,7 @@ async function readUserData(
   return withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
 }
 
-/** Writes the seed: what the job wants in the guest, and what the other devices need there. */
+/** Writes the seed: what the job puts into the guest, and what the other devices need there. */
 export async function prepareSeed(
   { request, guestBytes }: CheckedSeed,
   devices: readonly Prepared[],
@@ -91,7 +94,7 @@ export async function prepareSeed(
   const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
   const { iso, notes } = await seedImage({ ...request, mounts, network }, guestBytes, waiting);
   for (const note of notes) emit(note);
-  // Passwords and tokens are in it: it lies on the VM's tmpfs, for root and the descriptor that QEMU gets.
+  // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.
   await writeFile(paths.seed, iso, { mode: 0o600, flag: 'wx' });
   files.add('seed', openPath(paths.seed, constants.O_RDONLY | constants.O_NOFOLLOW));
   return {

@@ -7,17 +7,18 @@ export interface ShareTools {
   readonly kind: 'virtiofs' | '9p' | 'none';
   readonly virtiofsd: string | undefined;
   /**
-   * The C program of old QEMU releases takes other options than its successor, which knows `--readonly` since 1.13.
+   * The C program of old QEMU releases has other options than its Rust successor, which supports `--readonly` since
+   * 1.13.
    */
   readonly dialect: 'c' | 'rust' | 'rust-readonly';
-  /** Why it is not virtiofs, where that is a fault; why there are no shares. */
+  /** Why it is not virtiofs, where that is a problem of the host; why there are no shares. */
   readonly reason: string;
 }
 
 const dialects = new PerFile<ShareTools['dialect']>();
-const askMs = 5000;
+const helpMs = 5000;
 
-/** Which way to share directories this host has; a virtiofsd whose --help fails is not used. */
+/** How this host can share directories; a virtiofsd whose --help fails is not used. */
 export async function shareTools(
   emulator: Emulator,
   waiting: Waiting,
@@ -30,7 +31,7 @@ export async function shareTools(
   let reason = '';
   if (virtiofsd !== undefined) {
     try {
-      const dialect = await dialects.get(virtiofsd, () => askDialect(virtiofsd, waiting));
+      const dialect = await dialects.get(virtiofsd, () => findDialect(virtiofsd, waiting));
       return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
     } catch (error) {
       reason = messageOf(error);
@@ -41,8 +42,8 @@ export async function shareTools(
   return { ...without, kind: 'none', reason: reason || nothing };
 }
 
-async function askDialect(program: string, waiting: Waiting): Promise<ShareTools['dialect']> {
-  using limited = within(askMs, waiting);
+async function findDialect(program: string, waiting: Waiting): Promise<ShareTools['dialect']> {
+  using limited = within(helpMs, waiting);
   const help = await runProgram({ program, args: ['--help'] }, limited);
   if (help.code === 0) return dialectOf(`${help.stdout}${help.stderr}`);
   const reason = help.stderr.trim().split('\n')[0] ?? '';
@@ -55,7 +56,7 @@ export function dialectOf(help: string): ShareTools['dialect'] {
   return help.includes('--readonly') ? 'rust-readonly' : 'rust';
 }
 
-/** What is read-only is so by its mount already; where the program can refuse writes as well, it does. */
+/** Read-only shares are read-only by their mount; where virtiofsd can refuse writes as well, it does. */
 export function virtiofsdArguments(
   path: string,
   dialect: ShareTools['dialect'],

@@ -18,7 +18,7 @@ import type { VmPaths } from '../store/paths.ts';
 import type { Prepared, Site } from './device.ts';
 import { type ShareTools, shareTools, virtiofsdArguments } from './share-tools.ts';
 
-/** Makes directories of the host ready for the guest. One that can't be shared is reported; the VM goes on without it. */
+/** Prepares directories of the host for the guest. One that can't be shared is reported; the VM starts without it. */
 export async function prepareShares(
   specs: readonly ShareSpec[],
   emulator: Emulator,
@@ -40,8 +40,8 @@ export async function prepareShares(
 }
 
 /**
- * Makes the directory of a VM's shares. Their mounts bypass what protects the task's files where Nomad keeps them, so
- * only their reader gets that far: virtiofsd, which is root, or with 9p the user of this one QEMU.
+ * Creates the directory of a VM's shares. Their mounts bypass the permissions that protect the task's files where
+ * Nomad keeps them, so only their reader has access: virtiofsd, which is root, or with 9p the user of this QEMU.
  */
 async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<void> {
   await mkdir(shares, { mode: 0o700 });
@@ -51,7 +51,7 @@ async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<
 }
 
 /**
- * Leaves the shares to root alone. QEMU opens a 9p directory when it starts and looks below it from there; by the time
+ * Restricts the shares to root. QEMU opens a 9p directory when it starts and then works relative to it; by the time
  * the guest runs it needs no path any more.
  */
 export async function closeShares({ run, shares }: VmPaths): Promise<void> {
@@ -62,8 +62,8 @@ export async function closeShares({ run, shares }: VmPaths): Promise<void> {
 }
 
 /**
- * Makes one directory ready; undefined when it can't be shared. What is read-only is made so by a mount on the host's
- * side, whatever the program that serves it does.
+ * Prepares one directory; undefined when it can't be shared. A read-only share is mounted read-only on the host,
+ * whatever the program that serves it does.
  */
 export async function prepareShare(
   { spec, index }: { readonly spec: ShareSpec; readonly index: number },
@@ -89,15 +89,15 @@ export async function prepareShare(
       guest: { mounts: [{ tag, target, type, readOnly }] },
     };
   } catch (error) {
-    site.log.warn('directory is not shared', { source, error: messageOf(error) });
+    site.log.warn('directory not shared', { source, error: messageOf(error) });
     site.emit(`Directory not shared with the guest: ${target}`, { source });
     return undefined;
   }
 }
 
 /**
- * Mounts the very directory that was looked at, in the allocation and by no link: a neighbour task may put another one
- * in its place at any time.
+ * Mounts the directory by a descriptor, opened inside the allocation without following links: another task may replace
+ * it at any time.
  */
 function bindMount(source: string, target: string, allocDir: string): void {
   const root = openPath(allocDir, pathOnly | constants.O_DIRECTORY);

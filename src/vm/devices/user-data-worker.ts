@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { checkUserData } from '#cloudinit';
 
-// The one program of a thread that user-data.ts starts: user data goes in, its problems come out.
+// Runs in a thread that user-data.ts starts: receives user data, sends its problems.
 parentPort?.postMessage(checkUserData(workerData));

@@ -9,17 +9,17 @@ const program: WorkerProgram = {
 };
 
 /**
- * One MiB of user data as people write it takes 0.1 to 1 s. cloud-init's own reader is slower by a factor of ten and
- * more, so what takes longer here would hold up the guest for minutes.
+ * One MiB of hand-written user data takes 0.1 to 1 s. cloud-init's own parser is slower by a factor of ten and more,
+ * so what takes longer here would delay the guest for minutes.
  */
 const limits = { ms: 2000, heapMiB: 96 };
 
 const checks = new KeyedQueue();
 
 /**
- * What would keep cloud-init from doing what this user data says. A job's author can write a text that takes hours to
- * read: where that is possible it is read in a thread that is ended after a while, one at a time, so that neither the
- * event loop nor the memory of this process is theirs. VmError where the check is given up.
+ * Problems that would keep cloud-init from applying this user data. A job's author can write a text that takes hours
+ * to parse: where that is possible it is parsed in a thread with limits, one at a time, so that it can exhaust neither
+ * the event loop nor the memory of this process. Throws VmError where the check is aborted.
  */
 export function userDataProblems(userData: UserData, waiting: Waiting): Promise<readonly string[]> {
   if (isQuickToCheck(userData)) return Promise.resolve(checkUserData(userData));
@@ -34,8 +34,8 @@ async function checkInThread(userData: UserData, waiting: Waiting): Promise<read
     if (!(error instanceof HostError) || error.code !== 'worker-limit') throw error;
     throw new VmError(
       'job',
-      `user_data: the check was given up, for ${error.message}; cloud-init would take far longer: ` +
-        'write out what its YAML aliases (*) stand for, or move parts of it into a file that the guest fetches',
+      `user_data: the check was aborted, because ${error.message}; cloud-init would take far longer: ` +
+        'replace its YAML aliases (*) by what they stand for, or move parts of it into a file that the guest fetches',
       // The host may just have been busy.
       { cause: error, recoverable: true },
     );

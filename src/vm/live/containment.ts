@@ -1,11 +1,12 @@
 import { HostError, isAlive, type Logger, limitProcess, type ProcessIdentity } from '#host';
 import { messageOf } from '../error.ts';
-import { longestFile, type QemuLimits } from './limits.ts';
+import { maxFileBytes, type QemuLimits } from './limits.ts';
 
 /**
- * The limits of one QEMU, set from outside and for good: it can not raise them itself. The one on the length of files
- * follows those that QEMU appends to: what was passed on of them is a hole, but counts. Takes CAP_SYS_RESOURCE, which
- * root in a container may lack: QEMU keeps the soft limits it was started with then, and files may have any length.
+ * The limits of one QEMU, set from outside and permanently: QEMU cannot raise them. The limit on file length grows
+ * with the files that QEMU appends to: the part that was forwarded is a hole, but counts. Setting limits needs
+ * CAP_SYS_RESOURCE, which root in a container may lack: QEMU then keeps the soft limits of its start, and file length
+ * is not limited.
  */
 export class Containment {
   readonly #diskBytes: number;
@@ -25,16 +26,19 @@ export class Containment {
     this.adopt(identity, 0);
   }
 
-  /** Goes on with a QEMU that was limited before, the longest of whose files has this length. */
+  /**
+   * Continues with a QEMU that was limited before; `appendedBytes` is the length of the longest file that it appends
+   * to.
+   */
   adopt(identity: ProcessIdentity, appendedBytes: number): void {
     this.#identity = identity;
-    this.#fileBytes = Math.max(this.#fileBytes, longestFile(this.#diskBytes, appendedBytes));
+    this.#fileBytes = Math.max(this.#fileBytes, maxFileBytes(this.#diskBytes, appendedBytes));
     this.#set(identity, { fileSize: this.#fileBytes });
   }
 
-  /** To be called with the length that a file which QEMU appends to has come to. */
+  /** To be called with the current length of a file that QEMU appends to. */
   grown(appendedBytes: number): void {
-    const wanted = longestFile(this.#diskBytes, appendedBytes);
+    const wanted = maxFileBytes(this.#diskBytes, appendedBytes);
     if (wanted <= this.#fileBytes) return;
     this.#fileBytes = wanted;
     if (this.#identity !== undefined) this.#set(this.#identity, { fileSize: wanted });
@@ -44,9 +48,9 @@ export class Containment {
     try {
       if (isAlive(identity)) limitProcess(identity.pid, limits);
     } catch (error) {
-      // It has ended just now, which is reported elsewhere.
+      // QEMU has just ended, which is reported elsewhere.
       if (error instanceof HostError && error.errno === 'ESRCH') return;
-      this.#log.debug('QEMU runs with fewer limits', { error: messageOf(error) });
+      this.#log.debug('limits of QEMU not set', { error: messageOf(error) });
     }
   }
 }

@@ -7,7 +7,9 @@ import type { LiveVm } from './live-vm.ts';
 import { whenGone } from './liveness.ts';
 import type { Monitor } from './monitor.ts';
 
-/** Returns when QEMU's process is gone, or the signal aborts; with its exit status where the kernel gave it to us. */
+/**
+ * Returns when QEMU's process has ended, or the signal aborts; with the exit status where QEMU is our child process.
+ */
 export async function whenQemuEnds(
   { identity, status, log }: LiveVm,
   monitor: Monitor,
@@ -18,7 +20,7 @@ export async function whenQemuEnds(
   return undefined;
 }
 
-/** How the VM ended, by everything that is left of it. */
+/** How the VM ended, from its journal, its cgroup and its messages. */
 export function exitOf(
   { record, paths }: LiveVm,
   evidence: Pick<ExitEvidence, 'status' | 'journal' | 'stopping'>,

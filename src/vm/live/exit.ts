@@ -3,17 +3,17 @@ import type { Exit } from '#host';
 import type { JournalEnd } from '#qmp';
 import type { ExitResult } from '../virtualizer.ts';
 
-/** All that is known about how a VM ended. */
+/** Everything that is known about how a VM ended. */
 export interface ExitEvidence {
-  /** What QEMU wrote into its journal; undefined when nothing of an end is there. */
+  /** The end that QEMU wrote into its journal; undefined when the journal has none. */
   readonly journal: JournalEnd | undefined;
-  /** From the kernel, where QEMU was our child; undefined for an adopted VM. */
+  /** From the kernel, where QEMU was our child process; undefined for an adopted VM. */
   readonly status: Exit | undefined;
   /** OOM kills in the task's cgroup since the VM was started. */
   readonly oomKills: number;
   /** Whether the driver was stopping or destroying it. */
   readonly stopping: boolean;
-  /** The last lines QEMU printed, '' when there are none; read only where nothing better is known. */
+  /** The last lines QEMU printed, '' when there are none; read only where there is no better evidence. */
   readonly lastMessages: () => string;
 }
 
@@ -46,7 +46,12 @@ function byJournal({ reason, panicked }: JournalEnd, { stopping }: ExitEvidence)
     case 'host-signal':
       return stopping
         ? success(reason)
-        : failure(reason, 128 + terminated, terminated, 'QEMU was ended by a signal from the host');
+        : failure(
+            reason,
+            128 + terminated,
+            terminated,
+            'QEMU was terminated by a signal from the host',
+          );
     default:
       return failure(reason, 1, 0, `QEMU ended the VM: ${reason}`);
   }
@@ -56,7 +61,7 @@ function withoutJournal({ status, oomKills, stopping, lastMessages }: ExitEviden
   if (oomKills > 0) {
     // The kernel counts every such kill in the group, whichever limit was reached.
     const text =
-      "QEMU was killed by the kernel for lack of memory: the task's limit was reached, or the host had none left";
+      "QEMU was killed by the kernel for lack of memory: the task reached its limit, or the host's memory was used up";
     return { ...failure('oom-killed', 128 + killed, killed, text), oomKilled: true };
   }
   if (status?.signal != null) return bySignal(status.signal, stopping, lastMessages());

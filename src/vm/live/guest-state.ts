@@ -7,7 +7,10 @@ import { mayFollow } from './state.ts';
 
 const statusMs = 1000;
 
-/** The state of one VM, as orders and QEMU's events change it. A move that the table does not allow is a bug. */
+/**
+ * The state of one VM, changed by the driver's commands and by QEMU's events. A transition that the table does not
+ * allow is a bug.
+ */
 export class GuestState {
   readonly #vm: string;
   readonly #log: Logger;
@@ -29,7 +32,7 @@ export class GuestState {
 
   enter(state: DomainState): void {
     if (!mayFollow(this.#current, state)) {
-      throw new Error(`VM ${this.#vm}: no way from ${this.#current} to ${state}`);
+      throw new Error(`VM ${this.#vm}: no transition from ${this.#current} to ${state}`);
     }
     this.#log.debug('VM state', { vm: this.#vm, from: this.#current, to: state });
     this.#current = state;
@@ -37,21 +40,21 @@ export class GuestState {
   }
 
   observe({ event }: QmpEvent): void {
-    if (event === 'STOP') this.#guestRuns(false);
-    if (event === 'RESUME') this.#guestRuns(true);
+    if (event === 'STOP') this.#setRunning(false);
+    if (event === 'RESUME') this.#setRunning(true);
   }
 
-  /** After a connection was lost: the guest may have been stopped or resumed meanwhile. */
+  /** For a new connection: the guest may have been paused or resumed while there was none. */
   async resync(client: QmpClient): Promise<void> {
     try {
       const { running } = await client.execute('query-status', {}, within(statusMs));
-      this.#guestRuns(running);
+      this.#setRunning(running);
     } catch (error) {
-      this.#log.debug('state not known', { vm: this.#vm, error: messageOf(error) });
+      this.#log.debug('VM state could not be queried', { vm: this.#vm, error: messageOf(error) });
     }
   }
 
-  #guestRuns(running: boolean): void {
+  #setRunning(running: boolean): void {
     if (!running && this.#current === 'running') this.enter('paused');
     if (running && this.#current === 'paused') this.enter('running');
   }

@@ -3,14 +3,16 @@ import type { VmPaths } from '../store/paths.ts';
 import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
 
-/** The first NIC's address and ports, as services are registered with; undefined when the driver knows no address. */
+/**
+ * The first NIC's address and ports, which services are registered with; undefined when the driver knows no address.
+ */
 export function networkOf(record: VmRecord): DomainNetwork | undefined {
   const [first] = nicsOf(record);
   if (first?.ip === undefined) return undefined;
   return { ip: first.ip, mac: first.mac, bridge: first.bridge, portMap: first.portMap };
 }
 
-/** What InspectTask reports of a VM: where an operator can look at it by hand. */
+/** What InspectTask reports of a VM: the paths and ids with which an operator can examine it by hand. */
 export function attributesOf(
   record: VmRecord,
   paths: VmPaths,

@@ -6,8 +6,8 @@ const retryMs = 5000;
 const answerMs = 1000;
 
 /**
- * Lets a guest go on that QEMU stopped because the host could not write its disk: mostly the host's disk is full, and
- * whoever makes room would not think of the guests. When there is still no room QEMU stops it again.
+ * Resumes a guest that QEMU stopped because the host could not write its disk. Usually the host's disk is full, and an
+ * operator who frees space has no reason to resume guests. While there is still no space QEMU stops it again.
  */
 export class IoRetry implements Disposable {
   readonly #client: () => QmpClient | undefined;
@@ -19,7 +19,7 @@ export class IoRetry implements Disposable {
     this.#log = log;
   }
 
-  /** To be called whenever the guest was found stopped, for whatever reason. */
+  /** To be called whenever the guest is found stopped, whatever the cause. */
   stopped(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
@@ -39,7 +39,7 @@ export class IoRetry implements Disposable {
       const { status } = await client.execute('query-status', {}, waiting);
       if (status === 'io-error') await client.execute('cont', {}, waiting);
     } catch (error) {
-      this.#log.debug('stopped guest not looked at', { error: messageOf(error) });
+      this.#log.debug('stopped guest could not be resumed', { error: messageOf(error) });
     }
   }
 }

@@ -1,30 +1,33 @@
 const MiB = 1024 * 1024;
 const GiB = 1024 * MiB;
 
-/** What one QEMU may take of what all processes of the host share. */
+/** How much one QEMU may use of the resources that all processes of the host share. */
 export interface QemuLimits {
   readonly openFiles: number;
-  /** Of its user, which no other VM has: each thread counts. */
+  /** Processes and threads of its user, which no other VM has. */
   readonly processes: number;
 }
 
-/** Its descriptors are some dozens; over 9p each file that the guest has open is one more. */
+/** QEMU itself has some dozens open; with 9p, each file that the guest has open is one more. */
 const openFiles = 4096;
 
-/** QEMU's own threads, and 64 for each of its pools that wait for files. More than it needs: without one it aborts. */
+/**
+ * QEMU's own threads, and 64 for each of its thread pools for file I/O. More than it needs: QEMU aborts when it cannot
+ * create a thread.
+ */
 const threadsBesideVcpus = 256;
 
 export function qemuLimits(vcpus: number): QemuLimits {
   return { openFiles, processes: vcpus + threadsBesideVcpus };
 }
 
-/** Between two looks of the plugin a file that QEMU appends to grows by what its tmpfs holds, which is less. */
+/** Between two checks of the plugin a file that QEMU appends to grows by less than this: by what its tmpfs holds. */
 const headroomBytes = 64 * MiB;
 
 /**
- * How long a file of QEMU may become: as its largest disk, or as the longest of those that it appends to and that the
- * plugin empties from the front, in whole GiB.
+ * Maximum length of a file of QEMU: the size of its largest disk, or the length of the longest file that it appends to
+ * and that the plugin empties from the front, rounded up to whole GiB.
  */
-export function longestFile(diskBytes: number, appendedBytes: number): number {
+export function maxFileBytes(diskBytes: number, appendedBytes: number): number {
   return Math.max(diskBytes, Math.ceil((appendedBytes + headroomBytes) / GiB) * GiB);
 }

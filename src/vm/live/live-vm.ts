@@ -6,16 +6,16 @@ import type { VmRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
 import type { Containment } from './containment.ts';
 
-/** What a process has in hand of a VM that it started or adopted. */
+/** What this process holds of a VM that it started or adopted. */
 export interface LiveVm {
   readonly record: VmRecord;
   readonly paths: VmPaths;
   readonly identity: ProcessIdentity;
-  /** Connected and negotiated; undefined when QEMU does not answer now. */
+  /** Connected and negotiated; undefined when QEMU does not answer at the moment. */
   readonly qmp: QmpClient | undefined;
-  /** Whether the guest stands still; it runs after a start. */
+  /** Whether the guest is paused; after a start it runs. */
   readonly paused: boolean;
-  /** How the process ended, from the kernel, where QEMU is our child. */
+  /** How the process ended, from the kernel, where QEMU is our child process. */
   readonly status: Promise<Exit> | undefined;
   readonly logs: TaskLogs;
   /** Undefined where an earlier release started the VM without limits. */

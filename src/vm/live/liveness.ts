@@ -4,34 +4,34 @@ import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 import type { Monitor } from './monitor.ts';
 
-const lookAgainMs = 1000;
-/** A socket closes a moment before its process is gone. */
+const pollMs = 1000;
+/** A socket closes a moment before its process has ended. */
 const dyingMs = 50;
 
 /**
- * Whether the process still runs. One that can't be looked at (no descriptors are left, say) counts as running: taking
- * it for dead would make Nomad start a second VM.
+ * Whether the process still runs. When that can't be determined (for example when no descriptors are left) it counts
+ * as running: reported as dead, it would make Nomad start a second VM.
  */
 export function seemsAlive(identity: ProcessIdentity, log: Logger): boolean {
   try {
     return isAlive(identity);
   } catch (error) {
-    log.warn('cannot tell whether QEMU runs', { pid: identity.pid, error: messageOf(error) });
+    log.warn('cannot determine whether QEMU runs', { pid: identity.pid, error: messageOf(error) });
     return true;
   }
 }
 
-/** Returns when QEMU's process, which is not our child, is gone, or when the signal aborts. */
+/** Returns when QEMU's process, which is not our child process, has ended, or when the signal aborts. */
 export async function whenGone(
   identity: ProcessIdentity,
   { monitor, log }: { readonly monitor: Monitor; readonly log: Logger },
   { signal }: Waiting,
 ): Promise<void> {
   while (seemsAlive(identity, log) && !signal.aborted) {
-    // The socket's end shows its death at once; a look every second covers a lost connection.
+    // The end of the connection shows the end of the process at once; without a connection it is polled.
     const { client } = monitor;
     if (client !== undefined) await client.closed;
-    else await sleep(lookAgainMs, undefined, { signal }).catch(() => {});
+    else await sleep(pollMs, undefined, { signal }).catch(() => {});
     await waitGone(identity, within(dyingMs)).catch(() => {});
   }
 }

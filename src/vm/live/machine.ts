@@ -22,11 +22,11 @@ import { seemsAlive } from './liveness.ts';
 import { Monitor } from './monitor.ts';
 import { Ownership } from './ownership.ts';
 import { guestMemory, measure } from './stats.ts';
-import { climbDown, stopTimes } from './stop.ts';
+import { stopInSteps, stopTimes } from './stop.ts';
 import { taskEventOf } from './task-events.ts';
 
 const { SIGKILL, SIGTERM } = constants.signals;
-/** A process that waits for a disk can't die before the disk answers. */
+/** A process that waits for a disk cannot end before the disk answers. */
 const killMs = 30_000;
 const logsMs = 2000;
 const MiB = 1024 * 1024;
@@ -42,7 +42,7 @@ export class Machine implements Domain {
   readonly #state: GuestState;
   #exit: ExitResult | undefined;
   #completedAtMs: number | undefined;
-  #ladder: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
   #finished: Promise<void> = Promise.resolve();
   #ownership: Ownership | undefined;
 
@@ -62,7 +62,7 @@ export class Machine implements Domain {
     });
   }
 
-  /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from now on. */
+  /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from then on. */
   static watch(vm: LiveVm): Machine {
     const machine = new Machine(vm);
     machine.#takeOver();
@@ -120,18 +120,18 @@ export class Machine implements Domain {
     return measure([identity.pid, ...helperPids], guest);
   }
 
-  /** Ends the VM within the request's grace, whatever other stop is under way; returns when it has ended. */
+  /** Ends the VM within the request's grace, also while another stop is in progress; returns when it has ended. */
   async stop({ graceMs, immediately }: StopRequest): Promise<void> {
     if (this.state === 'exited') return;
     if (immediately || graceMs <= 0) return this.kill();
     this.#enterStopping();
-    this.#ladder ??= this.#climbDown(graceMs);
+    this.#stopping ??= this.#stopInSteps(graceMs);
     if (await endsWithin(this.#ended.promise, graceMs)) return;
     this.#vm.emit('Killing QEMU');
     await this.kill();
   }
 
-  /** Kills QEMU and returns when it is gone. Refused once another plugin process has the VM. */
+  /** Kills QEMU and returns when it has ended. Refused once another plugin process has taken over the VM. */
   async kill(): Promise<void> {
     if (this.state === 'exited') return;
     this.#enterStopping();
@@ -141,29 +141,29 @@ export class Machine implements Domain {
     try {
       await abortable(this.#ended.promise, limited);
     } catch (cause) {
-      throw new VmError('host', `QEMU (pid ${identity.pid}) does not die of SIGKILL`, { cause });
+      throw new VmError('host', `QEMU (pid ${identity.pid}) does not end after SIGKILL`, { cause });
     }
   }
 
-  /** Settles once the VM has ended and all that was logged is passed on. */
+  /** Settles once the VM has ended and its whole log is forwarded. */
   finish(): Promise<void> {
     return this.#finished;
   }
 
-  /** Lets go of the VM without touching it: for the end of the plugin. */
+  /** Stops watching the VM without changing it: for the end of the plugin. */
   async release(): Promise<void> {
-    this.#letGo();
+    this.#stopWatching();
     await this.#monitor[Symbol.asyncDispose]();
     await this.#vm.logs[Symbol.asyncDispose]();
   }
 
-  #letGo(): void {
+  #stopWatching(): void {
     this.#released.abort();
     this.#ownership?.[Symbol.dispose]();
     this.#ioRetry[Symbol.dispose]();
   }
 
-  /** A process that has released the VM would neither see it end nor know what to undo. */
+  /** Refused after a release: this process would neither see the VM's end nor know what to undo. */
   #enterStopping(): void {
     if (this.#released.signal.aborted) throw new OwnedElsewhereError(this.name);
     if (this.state !== 'stopping') this.#state.enter('stopping');
@@ -181,11 +181,11 @@ export class Machine implements Domain {
     }
   }
 
-  /** Asks the guest and then QEMU to end; killing is left to the caller. Never rejects. */
-  async #climbDown(graceMs: number): Promise<void> {
+  /** Asks the guest and then QEMU to end; SIGKILL is left to the caller. Never rejects. */
+  async #stopInSteps(graceMs: number): Promise<void> {
     const { identity, paths, emit, log } = this.#vm;
     try {
-      await climbDown(
+      await stopInSteps(
         {
           qmp: () => this.#monitor.client,
           agentPath: paths.agent,
@@ -196,9 +196,9 @@ export class Machine implements Domain {
         stopTimes(graceMs),
       );
     } catch (error) {
-      log.warn('stopping failed', { vm: this.name, error: messageOf(error) });
+      log.warn('stop failed', { vm: this.name, error: messageOf(error) });
     } finally {
-      this.#ladder = undefined;
+      this.#stopping = undefined;
     }
   }
 
@@ -215,7 +215,7 @@ export class Machine implements Domain {
     log.info('VM ended', { vm: this.name, reason, code: exitCode });
     this.#ended.resolve(exit);
     emit(exit.error ?? `VM ended (${reason})`, { reason, exit_code: String(exitCode) });
-    this.#letGo();
+    this.#stopWatching();
     using limited = within(logsMs);
     await logs.finish(limited);
     await this.#monitor[Symbol.asyncDispose]();

@@ -6,23 +6,23 @@ import { messageOf } from '../error.ts';
 
 const firstPauseMs = 100;
 const maxPauseMs = 5000;
-const greetingMs = 5000;
+const connectMs = 5000;
 
 export interface MonitorOptions {
   readonly path: string;
-  /** Connected already; undefined when QEMU does not answer now. */
+  /** Connected already; undefined when QEMU does not answer at the moment. */
   readonly client: QmpClient | undefined;
   readonly isAlive: () => boolean;
   readonly onEvent: (event: QmpEvent) => void;
-  /** A connection was made again: events may have been missed. */
+  /** Called after a reconnect: events may have been missed. */
   readonly onReconnect: (client: QmpClient) => void;
   readonly log: Logger;
 }
 
-/** One QMP connection for as long as QEMU lives: what breaks is connected again, whatever QEMU sent. */
+/** Keeps one QMP connection for as long as QEMU runs: reconnects after every failure, whatever QEMU sent. */
 export class Monitor implements AsyncDisposable {
   readonly #options: MonitorOptions;
-  readonly #over = new AbortController();
+  readonly #disposed = new AbortController();
   readonly #following: Promise<void>;
   #client: QmpClient | undefined;
 
@@ -42,14 +42,14 @@ export class Monitor implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#over.abort();
+    this.#disposed.abort();
     await this.#client?.[Symbol.asyncDispose]();
     await this.#following;
   }
 
   async #follow(): Promise<void> {
     const { isAlive, log, path } = this.#options;
-    const { signal } = this.#over;
+    const { signal } = this.#disposed;
     let pauseMs = firstPauseMs;
     while (!signal.aborted) {
       if (this.#client !== undefined) {
@@ -60,15 +60,15 @@ export class Monitor implements AsyncDisposable {
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
       if (signal.aborted || !isAlive()) return;
       pauseMs = Math.min(pauseMs * 2, maxPauseMs);
-      log.warn('no QMP connection; connecting again', { path });
+      log.warn('no QMP connection; reconnecting', { path });
       this.#client = await connect(path, signal);
     }
-    // Made in the very moment of the end.
+    // Connected while this was disposed of.
     await this.#client?.[Symbol.asyncDispose]();
   }
 
   async #followConnection(client: QmpClient): Promise<void> {
-    // Before any command, so that no event is missed.
+    // Subscribed before any command, so that no event is missed.
     const events = client.events();
     if (client !== this.#options.client) this.#options.onReconnect(client);
     try {
@@ -80,16 +80,16 @@ export class Monitor implements AsyncDisposable {
   }
 }
 
-async function connect(path: string, over: AbortSignal): Promise<QmpClient | undefined> {
+async function connect(path: string, disposed: AbortSignal): Promise<QmpClient | undefined> {
   try {
-    using limited = within(greetingMs, { signal: over });
+    using limited = within(connectMs, { signal: disposed });
     return await QmpClient.connect(path, limited);
   } catch {
     return undefined; // hung, or another client is connected; tried again later
   }
 }
 
-/** Whether the guest stands still; not, where QEMU does not answer in time. */
+/** Whether the guest is paused; false where QEMU does not answer in time. */
 export async function isPaused(qmp: QmpClient, waiting: Waiting): Promise<boolean> {
   try {
     return !(await qmp.execute('query-status', {}, waiting)).running;

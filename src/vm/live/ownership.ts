@@ -5,9 +5,9 @@ import { openPath } from '#host';
 const pollMs = 5000;
 
 /**
- * Which plugin process looks after a VM. Nomad starts a second one beside the first when it can't reach that any more;
- * then both would pass on the log, and only one can have QEMU's monitor. The newest has it: each writes its mark into
- * a file, and lets go when it finds another one's there.
+ * Which plugin process manages a VM. Nomad starts a second process beside the first one when it can't reach that any
+ * more; then both would forward the log, and only one can be connected to QEMU's monitor. The newest process owns the
+ * VM: each writes its mark into a file, and releases the VM when it finds another mark there.
  */
 export class Ownership implements Disposable {
   readonly #path: string;
@@ -17,15 +17,15 @@ export class Ownership implements Disposable {
   private constructor(path: string, onLost: () => void) {
     this.#path = path;
     this.#write();
-    const look = (): void => {
+    const check = (): void => {
       if (!this.#lost()) return;
       this[Symbol.dispose]();
       onLost();
     };
-    this.#end = watchOrPoll(path, look);
+    this.#end = watchOrPoll(path, check);
   }
 
-  /** Takes the VM over. Throws HostError when the VM's directory is gone. */
+  /** Takes over the VM. Throws HostError when the VM's directory does not exist. */
   static take(path: string, onLost: () => void): Ownership {
     return new Ownership(path, onLost);
   }
@@ -34,7 +34,7 @@ export class Ownership implements Disposable {
     this.#end();
   }
 
-  /** In place: the file keeps its one page, so that it can be written however full the VM's tmpfs is. */
+  /** In place: the file keeps its one page, so that it can be written even when the VM's tmpfs is full. */
   #write(): void {
     const fd = openPath(this.#path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW);
     try {
@@ -53,13 +53,13 @@ export class Ownership implements Disposable {
   }
 }
 
-function watchOrPoll(path: string, look: () => void): () => void {
+function watchOrPoll(path: string, check: () => void): () => void {
   try {
-    const watcher = watch(path, { persistent: false }, look);
-    watcher.on('error', look);
+    const watcher = watch(path, { persistent: false }, check);
+    watcher.on('error', check);
     return () => watcher.close();
   } catch {
-    const timer = setInterval(look, pollMs).unref(); // out of inotify watches
+    const timer = setInterval(check, pollMs).unref(); // no inotify watches are left
     return () => clearInterval(timer);
   }
 }

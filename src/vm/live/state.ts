@@ -8,7 +8,7 @@ const next: Readonly<Record<DomainState, readonly DomainState[]>> = {
   exited: [],
 };
 
-/** Which state of a VM may follow which. */
+/** Whether a VM in the state `from` may enter the state `to`. */
 export function mayFollow(from: DomainState, to: DomainState): boolean {
   return next[from].includes(to);
 }

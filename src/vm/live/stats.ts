@@ -22,26 +22,28 @@ export interface GuestMemory {
   readonly totalBytes: number;
 }
 
-/** Figures of a VM's processes together; processes that are gone count nothing. */
+/** The sum of the figures of a VM's processes; processes that have ended are left out. */
 export async function measure(
   pids: readonly number[],
   guest: GuestMemory | undefined,
 ): Promise<DomainUsage> {
-  const found = (await Promise.all(pids.map(processFigures))).filter((it) => it !== undefined);
+  const found = (await Promise.all(pids.map(processFigures))).filter(
+    (entry) => entry !== undefined,
+  );
   return {
     atMs: Date.now(),
-    cpuUserNs: sum(found.map((it) => it.userNs)),
-    cpuSystemNs: sum(found.map((it) => it.systemNs)),
-    rssBytes: sum(found.map((it) => it.rssBytes)),
-    maxRssBytes: sumKnown(found.map((it) => it.maxRssBytes)),
-    swapBytes: sumKnown(found.map((it) => it.swapBytes)),
+    cpuUserNs: sum(found.map(({ userNs }) => userNs)),
+    cpuSystemNs: sum(found.map(({ systemNs }) => systemNs)),
+    rssBytes: sum(found.map(({ rssBytes }) => rssBytes)),
+    maxRssBytes: sumKnown(found.map(({ maxRssBytes }) => maxRssBytes)),
+    swapBytes: sumKnown(found.map(({ swapBytes }) => swapBytes)),
     guestUsedBytes: guest?.usedBytes,
     guestTotalBytes: guest?.totalBytes,
     pids,
   };
 }
 
-/** One process's figures from /proc; undefined when it is gone. */
+/** One process's figures from /proc; undefined when it has ended. */
 export async function processFigures(pid: number): Promise<ProcessFigures | undefined> {
   try {
     const [stat, status] = await Promise.all([
@@ -54,7 +56,10 @@ export async function processFigures(pid: number): Promise<ProcessFigures | unde
   }
 }
 
-/** utime and stime: fields 14 and 15, counted after the last `)`, for a thread's name may hold blanks and brackets. */
+/**
+ * utime and stime: fields 14 and 15, counted after the last `)`, because a thread's name may contain blanks and
+ * brackets.
+ */
 export function parseStat(stat: string): Pick<ProcessFigures, 'userNs' | 'systemNs'> {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return { userNs: Number(fields[11] ?? 0) * tickNs, systemNs: Number(fields[12] ?? 0) * tickNs };
@@ -72,8 +77,8 @@ export function parseStatus(
 }
 
 /**
- * What the guest says of its memory, kept within what it was given; undefined where it says nothing, or QEMU does not
- * answer soon. Never fails: it is a figure that may be there.
+ * Memory use as the guest reports it, limited to the memory that it has; undefined where the guest reports none or
+ * QEMU does not answer in time. Never fails: the figure is optional.
  */
 export async function guestMemory(
   qmp: QmpClient | undefined,
@@ -90,7 +95,7 @@ export async function guestMemory(
   }
 }
 
-/** Decodes the balloon's `guest-stats`; a guest may write any number there. */
+/** Decodes the balloon's `guest-stats`; a guest can report any number. */
 export function parseGuestStatistics(answer: unknown, limitBytes: number): GuestMemory | undefined {
   if (typeof answer !== 'object' || answer === null || !('stats' in answer)) return undefined;
   if (!('last-update' in answer) || figure(answer['last-update']) === 0) return undefined;
@@ -106,10 +111,10 @@ export function parseGuestStatistics(answer: unknown, limitBytes: number): Guest
 }
 
 function sum(values: readonly number[]): number {
-  return values.reduce((total, it) => total + it, 0);
+  return values.reduce((total, value) => total + value, 0);
 }
 
 function sumKnown(values: readonly (number | undefined)[]): number | undefined {
-  const known = values.filter((it) => it !== undefined);
+  const known = values.filter((entry) => entry !== undefined);
   return known.length === 0 ? undefined : sum(known);
 }

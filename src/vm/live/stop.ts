@@ -3,26 +3,28 @@ import { GuestAgent, type QmpClient } from '#qmp';
 import type { Emit } from '../task-event.ts';
 import { isPaused } from './monitor.ts';
 
-/** How long each rung of the stop ladder may take; together they fill the job's kill_timeout. */
+/** How long each step of a stop may take; together they fill the job's kill_timeout. */
 export interface StopTimes {
   /** For the guest to power itself off. */
   readonly politeMs: number;
-  /** For QEMU to end after `quit`, and again after SIGTERM; then comes SIGKILL. */
-  readonly rungMs: number;
+  /** For QEMU to end after `quit`, and again after SIGTERM; SIGKILL follows. */
+  readonly stepMs: number;
 }
 
-/** Kept back for QEMU, which ends within 20 ms of `quit` on a host that is not overloaded. */
-const longestForceMs = 300;
+/** Maximum reserved for QEMU, which ends within 20 ms of `quit` on a host that is not overloaded. */
+const maxForceMs = 300;
 
-/** Splits a grace period: most of it is the guest's, the end of it is for QEMU, so that the whole stays inside. */
+/**
+ * Splits a grace period: the guest gets all but a reserve at the end, which is for QEMU, so that the sum stays inside.
+ */
 export function stopTimes(graceMs: number): StopTimes {
-  const forceMs = Math.min(longestForceMs, graceMs * 0.3);
-  return { politeMs: Math.max(0, graceMs - forceMs), rungMs: forceMs / 2 };
+  const forceMs = Math.min(maxForceMs, graceMs * 0.3);
+  return { politeMs: Math.max(0, graceMs - forceMs), stepMs: forceMs / 2 };
 }
 
-/** What the ladder needs of a VM. */
+/** What a stop needs of a VM. */
 export interface Stoppable {
-  /** The connection of this moment: one that broke is made again. */
+  /** The current connection, which is replaced after it broke; undefined while there is none. */
   qmp(): QmpClient | undefined;
   /** Socket of the port that the guest agent listens at. */
   readonly agentPath: string;
@@ -33,35 +35,35 @@ export interface Stoppable {
 }
 
 const statusMs = 1000;
-/** An agent that runs answers within milliseconds; one that hangs must not use up the button's time. */
+/** A working agent answers within milliseconds; one that hangs must not use up the power button's time. */
 const agentMs = 1500;
-/** A guest that the agent shuts down is left in peace for so long before the button is pressed as well. */
+/** How long a guest that the agent shuts down has before the power button is pressed as well. */
 const agentHeadStartMs = 10_000;
-/** A connection that broke comes back within moments, unless somebody else has taken the monitor. */
+/** A broken connection is restored within this time, unless another client has connected to the monitor. */
 const reconnectMs = 3000;
 const connectionPollMs = 50;
 
-/** Between looks for a connection, and then between presses: again soon for guests that missed the first one. */
+/** Pauses while there is no connection, and then between presses: short at first, for guests that missed a press. */
 const pressAgainMs = [250, 500, 2500, 5000];
 
 /**
- * Asks the guest, then QEMU, then QEMU's process to end, each for its time. Returns when the VM has ended or when
- * nothing is left but SIGKILL: true means it has ended.
+ * Asks the guest to power off, then QEMU to quit, then sends SIGTERM, each with its time limit. Returns true when the
+ * VM has ended, false when only SIGKILL is left.
  */
-export async function climbDown(vm: Stoppable, times: StopTimes): Promise<boolean> {
+export async function stopInSteps(vm: Stoppable, times: StopTimes): Promise<boolean> {
   if (await askGuest(vm, times.politeMs)) return true;
   vm.emit('Guest did not power off in time; ending QEMU');
-  await send(vm.qmp(), 'quit', times.rungMs);
-  if (await endsWithin(vm.ended, times.rungMs)) return true;
+  await send(vm.qmp(), 'quit', times.stepMs);
+  if (await endsWithin(vm.ended, times.stepMs)) return true;
   vm.terminate();
-  return endsWithin(vm.ended, times.rungMs);
+  return endsWithin(vm.ended, times.stepMs);
 }
 
 async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   const until = performance.now() + politeMs;
   const left = (): number => Math.max(0, until - performance.now());
   const qmp = await connection(vm, Math.min(reconnectMs, politeMs / 3));
-  // A paused guest would never hear of it, and whether it is paused only QEMU knows for sure.
+  // A paused guest would never receive the request, and only QEMU knows reliably whether it is paused.
   if (qmp !== undefined && (await isPaused(qmp, within(Math.min(statusMs, left())))))
     await send(qmp, 'cont', left());
   if ((await mayAskAgent(qmp, left())) && (await askAgent(vm, left()))) {
@@ -85,7 +87,7 @@ async function pressButton(vm: Stoppable, left: () => number): Promise<boolean> 
   return endsWithin(vm.ended, 0);
 }
 
-/** The connection, waited for while it is being made again; undefined when it did not come in time. */
+/** The connection, waiting for a reconnect; undefined when there is none in time. */
 async function connection(vm: Stoppable, limitMs: number): Promise<QmpClient | undefined> {
   const until = performance.now() + limitMs;
   while (vm.qmp() === undefined && performance.now() < until) {
@@ -95,33 +97,36 @@ async function connection(vm: Stoppable, limitMs: number): Promise<QmpClient | u
 }
 
 /**
- * Whether the guest has opened its end of the agent's port: without that nobody there would read a question. Where QEMU
- * can't be asked, asking the agent is all that is left.
+ * Whether the guest has opened its end of the agent's port: otherwise no process there reads a request. Without a
+ * connection to QEMU the agent is tried anyway.
  */
 async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise<boolean> {
   if (qmp === undefined) return true;
   try {
     const ports = await qmp.execute('query-chardev', {}, within(Math.min(statusMs, limitMs)));
-    return ports.some((it) => it.label === 'agent' && it['frontend-open']);
+    return ports.some((port) => port.label === 'agent' && port['frontend-open']);
   } catch {
     return false;
   }
 }
 
-/** Whether an agent took the order. guest-shutdown sends no reply on success: what is not refused soon is being done. */
+/**
+ * Whether an agent accepted the request. guest-shutdown sends no reply on success: without an error in time it is
+ * being done.
+ */
 async function askAgent(vm: Stoppable, limitMs: number): Promise<boolean> {
   const waiting = within(Math.min(agentMs, limitMs / 2));
   try {
     await using agent = await GuestAgent.connect(vm.agentPath, waiting);
-    vm.emit('Guest agent asked to shut down');
+    vm.emit('Guest agent was asked to shut down the guest');
     await agent.order('guest-shutdown', { mode: 'powerdown' }, within(Math.min(agentMs, limitMs)));
     return true;
   } catch {
-    return false; // absent, hung or not allowed to: there is still the button
+    return false; // absent, hung or not permitted: the power button follows
   }
 }
 
-/** A command whose answer does not matter: the guest or QEMU may be gone before it comes. */
+/** Sends a command and ignores its result: the guest or QEMU may end before the answer. */
 async function send(
   qmp: QmpClient | undefined,
   command: 'cont' | 'quit' | 'system_powerdown',
@@ -130,6 +135,6 @@ async function send(
   try {
     await qmp?.execute(command, {}, within(limitMs));
   } catch {
-    // Closed, hung or refused: the next rung follows.
+    // Closed, hung or refused: the next step follows.
   }
 }

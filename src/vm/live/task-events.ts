@@ -4,8 +4,11 @@ import type { DomainEvent } from '../virtualizer.ts';
 
 export type EventListener = (name: string, event: DomainEvent) => void;
 
-/** A guest in a reset loop causes the same event many times a second: each message is reported this often at most. */
-const quietMs = 10_000;
+/**
+ * A guest in a reset loop causes the same event many times a second: the minimum time between two reports of one
+ * message.
+ */
+const minRepeatMs = 10_000;
 
 /** Passes the events of all VMs on to every listener. */
 export class EventFeed {
@@ -16,13 +19,13 @@ export class EventFeed {
     return () => this.#listeners.delete(listener);
   }
 
-  /** What reports the events of one VM. */
+  /** The function that reports the events of one VM. */
   of(name: string): Emit {
     const reported = new Map<string, number>();
     return (message, annotations = {}) => {
       const elapsedMs = performance.now();
       const last = reported.get(message);
-      if (last !== undefined && elapsedMs - last < quietMs) return;
+      if (last !== undefined && elapsedMs - last < minRepeatMs) return;
       reported.set(message, elapsedMs);
       const atMs = Date.now();
       for (const listener of this.#listeners) listener(name, { atMs, message, annotations });
@@ -30,7 +33,7 @@ export class EventFeed {
   }
 }
 
-/** What a QEMU event means to the operator of the job; undefined for events that mean nothing to them. */
+/** The task event for a QEMU event; undefined for events that do not concern the operator of the job. */
 export function taskEventOf({ event, data }: QmpEvent): TaskEvent | undefined {
   const reason = text(data.reason);
   switch (event) {
@@ -56,7 +59,7 @@ export function taskEventOf({ event, data }: QmpEvent): TaskEvent | undefined {
   }
 }
 
-/** QEMU's names for things are short, and texts; a QEMU that was taken over sends anything. */
+/** QEMU's own values are short texts; a compromised QEMU may send any value. */
 function text(value: unknown): string {
   return typeof value === 'string' ? value.slice(0, 100) : '';
 }

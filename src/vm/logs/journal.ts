@@ -5,15 +5,15 @@ import { messageOf } from '../error.ts';
 import { readTail } from './log-tail.ts';
 
 const pageBytes = 4096;
-/** Old events that are kept; the last few show how the VM ended. */
+/** Old events that are kept: the last few show how the VM ended. */
 const keptBytes = 16 * 1024;
-/** Room ahead that nothing else on the VM's tmpfs can take: the guest's console may have filled the rest. */
+/** Space reserved for new events on the VM's tmpfs: the guest's console may have filled the rest. */
 const reservedBytes = 32 * 1024;
-/** A guest can make QEMU write events without end: by resetting itself, by reporting panics. */
+/** A guest can make QEMU write any number of events: by resetting itself, by reporting panics. */
 const maxBytes = 128 * 1024;
 const eventsPerTrim = 64;
 
-/** What a journal takes of the VM's tmpfs, as long as a plugin trims it. */
+/** Maximum that a journal uses of the VM's tmpfs, as long as a plugin trims it. */
 export const journalBytes = 256 * 1024;
 
 /** Opens the journal for QEMU to append to. The descriptor is the caller's. */
@@ -35,7 +35,7 @@ export class Journal {
   readonly #log: Logger;
   readonly #onGrowth: (bytes: number) => void;
   #events = 0;
-  /** Events of an end that were received, for when QEMU had no room to write them. */
+  /** Events of the VM's end that were received, in case QEMU had no space to write them. */
   #shutdownEvents: readonly QmpEvent[] = [];
 
   constructor(path: string, log: Logger, onGrowth: (bytes: number) => void) {
@@ -44,7 +44,7 @@ export class Journal {
     this.#onGrowth = onGrowth;
   }
 
-  /** Notes an event, and returns old ones' blocks to the file system now and then. */
+  /** Notes an event, and at intervals returns the blocks of old events to the file system. */
   observe(event: QmpEvent): void {
     if (event.event === 'RESET') this.#shutdownEvents = [];
     if (/^(SHUTDOWN|GUEST_PANICKED|WATCHDOG)$/.test(event.event)) {
@@ -59,13 +59,13 @@ export class Journal {
     }
   }
 
-  /** How the VM ended; undefined when QEMU was gone before it could report it. */
+  /** How the VM ended; undefined when QEMU ended without reporting it. */
   end(): JournalEnd | undefined {
     return readEnd(this.#path) ?? endOf(this.#shutdownEvents);
   }
 }
 
-/** How the VM ended, by what QEMU wrote; undefined when nothing of an end is there. */
+/** How the VM ended, from what QEMU wrote; undefined when the journal has no end. */
 function readEnd(path: string): JournalEnd | undefined {
   try {
     return endOf(parseJournal(readTail(path, journalBytes)));
@@ -74,7 +74,9 @@ function readEnd(path: string): JournalEnd | undefined {
   }
 }
 
-/** Gives a grown journal's old events back to the file system; QEMU goes on appending meanwhile. Its length. */
+/**
+ * Returns a long journal's old blocks to the file system, while QEMU goes on appending. Returns the journal's length.
+ */
 function trimJournal(path: string): number {
   const fd = openPath(path, constants.O_RDWR | constants.O_NOFOLLOW);
   try {

@@ -4,15 +4,15 @@ import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData } from '#h
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 
-/** Console history that may wait for its reader while the plugin is away; beyond it the newest output is lost. */
+/** Maximum of console output kept while no plugin runs; beyond it the newest output is lost. */
 export const consoleHistoryBytes = 1024 * 1024;
 
 const pageBytes = 4096;
 const chunkBytes = 64 * 1024;
-/** A burst of single bytes is read in one go. */
+/** Pause before reading, so that a burst of single bytes is read at once. */
 const burstMs = 10;
-/** While it goes on: what comes in this time has room on the VM's tmpfs. */
-const longestBurstMs = 160;
+/** Maximum pause during a burst: what is written in this time fits on the VM's tmpfs. */
+const maxBurstMs = 160;
 const quietMs = 80;
 const pollMs = 250;
 const fullPipeMs = 20;
@@ -20,19 +20,19 @@ const fullPipeMs = 20;
 export interface RelayOptions {
   /** A file on the VM's tmpfs that QEMU appends to. */
   readonly history: string;
-  /** Where the number of bytes already passed on is kept for the next plugin process. */
+  /** File that keeps the number of bytes already forwarded, for the next plugin process. */
   readonly mark: string;
-  /** The FIFO to write to, owned by the relay from now on; undefined: the history is only kept bounded. */
+  /** The FIFO to write to, owned by the relay; undefined: output is discarded, so that the history stays bounded. */
   readonly sink: number | undefined;
   readonly log: Logger;
-  /** Called with the length that the history has come to, holes included. */
+  /** Called with the current length of the history, holes included. */
   readonly onGrowth?: (bytes: number) => void;
 }
 
 /**
- * Passes on what QEMU appends to a history file, in order and each byte once, into a log FIFO. What was passed on is
- * punched out of the file, so the tmpfs holds just what is still to come; with no reader, or no plugin, it fills up
- * to its size and QEMU goes on without it. The guest is never held up.
+ * Forwards what QEMU appends to a history file to a log FIFO, in order and each byte once. What was forwarded is
+ * punched out of the file, so the tmpfs holds only what is not yet forwarded; without a reader, or without a plugin,
+ * it fills up and QEMU drops further output. The guest is never blocked.
  */
 export class LogRelay implements AsyncDisposable {
   readonly #fd: number;
@@ -53,7 +53,7 @@ export class LogRelay implements AsyncDisposable {
     this.#running = this.#run();
   }
 
-  /** Starts passing on. Throws HostError when the history can't be opened. */
+  /** Starts forwarding. Throws HostError when the history can't be opened. */
   static open(options: RelayOptions): LogRelay {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
     const fd = openPath(options.history, flags, 0o600);
@@ -66,18 +66,18 @@ export class LogRelay implements AsyncDisposable {
     }
   }
 
-  /** Passes on what is left, for as long as the signal allows, and closes. For when QEMU is gone. */
+  /** Forwards what is left, until the signal aborts, and closes. For after the end of QEMU. */
   async finish({ signal }: Waiting): Promise<void> {
     this.#finishing = true;
-    const giveUp = (): void => {
+    const abort = (): void => {
       this.#ended.abort();
       this.#wake();
     };
-    if (signal.aborted) giveUp();
-    signal.addEventListener('abort', giveUp, { once: true });
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
     this.#wake();
     await this.#running;
-    signal.removeEventListener('abort', giveUp);
+    signal.removeEventListener('abort', abort);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -108,12 +108,14 @@ export class LogRelay implements AsyncDisposable {
     }
   }
 
-  /** Returns when the file has, or may have, more than was passed on. The watch stands for just that long. */
+  /**
+   * Returns when the file has, or may have, more than was forwarded. The inotify watch exists only during this call.
+   */
   async #changed(): Promise<void> {
     const woken = this.#woken();
     const watcher = watchFile(this.#options.history, () => this.#wake());
     try {
-      // What came before there was a watch.
+      // What was written before the watch existed.
       const { size } = fstatSync(this.#fd);
       if (size > this.#offset || this.#finishing) return;
       await (watcher === undefined ? Promise.race([woken, sleep(pollMs)]) : woken);
@@ -123,15 +125,15 @@ export class LogRelay implements AsyncDisposable {
   }
 
   /**
-   * Passes on until nothing more comes, looking ever less often: a guest that writes without end causes thousands of
-   * notices a second where there is a watch, each of which costs more than what it tells of.
+   * Forwards until nothing more is written, with ever longer pauses: with a watch, a guest that writes continuously
+   * causes thousands of notifications a second, each of which costs more than the read.
    */
   async #drainBurst(): Promise<void> {
-    for (let ms = burstMs; ; ms = Math.min(ms * 2, longestBurstMs)) {
+    for (let ms = burstMs; ; ms = Math.min(ms * 2, maxBurstMs)) {
       const woken = this.#woken();
       if (this.#finishing || this.#ended.signal.aborted) return;
       await Promise.race([woken, sleep(ms)]);
-      // A writer that waits for a processor is not one that has nothing more.
+      // A writer that waits for a CPU may still have more to write.
       if (!(await this.#drain()) && ms >= quietMs) return;
     }
   }
@@ -142,33 +144,34 @@ export class LogRelay implements AsyncDisposable {
     });
   }
 
-  /** Whether there was anything. */
+  /** Forwards what is there; whether there was anything. */
   async #drain(): Promise<boolean> {
     const chunk = Buffer.allocUnsafe(chunkBytes);
     for (let any = false; !this.#ended.signal.aborted; any = true) {
       const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
       if (length === 0) return any;
-      const passed = this.#pass(chunk.subarray(0, length));
-      if (passed > 0) this.#advance(passed);
-      // All there was; what the guest has written meanwhile can wait for the next look.
-      if (passed === length && length < chunkBytes) return true;
-      await (passed < length ? sleep(fullPipeMs) : immediate());
+      const written = this.#write(chunk.subarray(0, length));
+      if (written > 0) this.#advance(written);
+      // Everything that was there; what the guest has written since is read with the next drain.
+      if (written === length && length < chunkBytes) return true;
+      await (written < length ? sleep(fullPipeMs) : immediate());
     }
     return false;
   }
 
   /**
-   * Bytes that went through: fewer than all when the pipe is full. The pipe never blocks, so writing takes no longer
-   * than copying; nothing comes between it and the mark, so that a process killed here repeats next to nothing.
+   * Writes to the pipe and returns the number of bytes written: fewer than all when the pipe is full. The pipe never
+   * blocks, so a write takes no longer than copying; the mark is written right after it, so that a process killed in
+   * between repeats at most one chunk.
    */
-  #pass(bytes: Uint8Array): number {
+  #write(bytes: Uint8Array): number {
     const { sink, log } = this.#options;
     if (sink === undefined || !this.#sinkOpen) return bytes.length;
     try {
       return writeSync(sink, bytes);
     } catch (error) {
       if (isFull(error)) return 0;
-      log.warn('log pipe broke; output is no longer passed on', { error: messageOf(error) });
+      log.warn('log pipe broke; output is no longer forwarded', { error: messageOf(error) });
       this.#sinkOpen = false;
       return bytes.length;
     }
@@ -186,7 +189,7 @@ export class LogRelay implements AsyncDisposable {
   }
 }
 
-/** A relay for one log, or none where its history can't be opened: a VM without its log is better than no VM. */
+/** A relay for one log, or none where its history can't be opened: that must not stop the VM. */
 export function openRelay({
   history,
   sink,
@@ -202,7 +205,7 @@ export function openRelay({
     return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log, onGrowth })];
   } catch (error) {
     if (sink !== undefined) closeFd(sink.fd);
-    log.warn('log is not passed on', { history, error: messageOf(error) });
+    log.warn('log is not forwarded', { history, error: messageOf(error) });
     return [];
   }
 }
@@ -210,7 +213,7 @@ export function openRelay({
 function startOffset(fd: number, markFd: number): number {
   const mark = Buffer.alloc(8);
   const known = readSync(markFd, mark, 0, 8, 0) === 8 ? Number(mark.readBigUInt64LE()) : 0;
-  // The first page is written now, while there is room: a full tmpfs must not stop the mark from moving.
+  // The first page is written now, while there is space: a full tmpfs must not keep the mark from being updated.
   if (known === 0) writeSync(markFd, mark, 0, 8, 0);
   const { size } = fstatSync(fd);
   return known <= size ? known : (seekData(fd, 0) ?? size);
@@ -222,7 +225,7 @@ function watchFile(path: string, changed: () => void): ReturnType<typeof watch> 
     watcher.on('error', changed);
     return watcher;
   } catch {
-    return undefined; // out of inotify watches: polled instead
+    return undefined; // no inotify watches are left: polled instead
   }
 }
 

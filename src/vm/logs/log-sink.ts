@@ -3,23 +3,26 @@ import { relative } from 'node:path';
 import { closeFd, type Logger, openBeneath, openPath, pathOnly, reopen } from '#host';
 import { messageOf } from '../error.ts';
 
-/** Where one of a task's log FIFOs is: inside its allocation's directory, where its neighbours write as well. */
+/**
+ * Where one of a task's log FIFOs is: in its allocation's directory, which the allocation's other tasks write to as
+ * well.
+ */
 export interface LogPipe {
   readonly path: string;
   readonly allocDir: string;
 }
 
-/** One of Nomad's log FIFOs, opened so that nothing ever blocks on it. */
+/** One of Nomad's log FIFOs, opened so that no access to it blocks. */
 export interface LogSink {
-  /** Ours: read-write, so that opening works and data waits even while nobody reads; non-blocking. */
+  /** Ours: read-write, so that it can be opened and keeps data even without a reader; non-blocking. */
   readonly fd: number;
-  /** QEMU's: write-only, only to be held, so that the reader meets no end of file while the VM lives. */
+  /** QEMU's: write-only and never used, so that the reader sees no end of file while the VM runs. */
   readonly held: number;
 }
 
 /**
  * Opens a log FIFO without waiting for its reader. Undefined when there is none (log collection is off), or when the
- * path holds something else or leads out of the allocation.
+ * path has another type or leads out of the allocation.
  */
 export function openLogSink(pipe: LogPipe, log: Logger): LogSink | undefined {
   const { path } = pipe;
@@ -28,7 +31,7 @@ export function openLogSink(pipe: LogPipe, log: Logger): LogSink | undefined {
     const sink = withFifo(pipe, (fifo) => {
       const fd = reopen(fifo, constants.O_RDWR | constants.O_NONBLOCK);
       try {
-        // Opens at once: our own descriptor above counts as a reader.
+        // Opens without waiting: our own descriptor above counts as a reader.
         return { fd, held: reopen(fifo, constants.O_WRONLY | constants.O_NONBLOCK) };
       } catch (error) {
         closeFd(fd);
@@ -40,31 +43,32 @@ export function openLogSink(pipe: LogPipe, log: Logger): LogSink | undefined {
     }
     return sink;
   } catch (error) {
-    log.debug('no log pipe to write to', { path, error: messageOf(error) });
+    log.debug('log pipe not opened', { path, error: messageOf(error) });
     return undefined;
   }
 }
 
 /**
- * Lets the readers of a task's log pipes go when nothing will ever be written: Nomad's log collector waits for a first
- * writer, and the end of a failed task waits two seconds for each pipe that had none. Never blocks, never fails.
+ * Ends the wait of a task's log readers when nothing will be written: Nomad's log collector waits for a first writer,
+ * and the end of a failed task waits two seconds for each pipe that had none. Never blocks, never fails.
  */
 export function releaseLogPipes(paths: readonly string[], allocDir: string): void {
   for (const path of paths) {
     try {
-      // Without a reader this is ENXIO.
+      // Fails with ENXIO when there is no reader.
       withFifo({ path, allocDir }, (fifo) =>
         closeFd(reopen(fifo, constants.O_WRONLY | constants.O_NONBLOCK)),
       );
     } catch {
-      // Nobody waits there.
+      // No reader waits.
     }
   }
 }
 
 /**
- * Hands over what is at the path when it is a FIFO. It is looked at before it is opened: a device that a neighbour put
- * there would act on being opened. Throws HostError when nothing is there, or a way that leads out of the allocation.
+ * Calls `use` with the file at the path when it is a FIFO. Its type is checked before it is opened: opening a device
+ * that another task put there could have side effects. Throws HostError when the file does not exist or the path leads
+ * out of the allocation.
  */
 function withFifo<T>({ path, allocDir }: LogPipe, use: (fifo: number) => T): T | undefined {
   const root = openPath(allocDir, pathOnly | constants.O_DIRECTORY);

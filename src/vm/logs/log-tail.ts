@@ -2,8 +2,8 @@ import { closeSync, constants, fstatSync, readSync } from 'node:fs';
 import { openPath, seekData } from '#host';
 
 /**
- * The end of a file that grows: its last `maxBytes` at most, and nothing of the hole at its front where
- * it was bounded. Throws HostError 'file' for one that can't be opened.
+ * The end of a growing file: at most its last `maxBytes`, without the hole at its front that trimming leaves. Throws
+ * HostError 'file' when it can't be opened.
  */
 export function readTail(path: string, maxBytes: number): Buffer {
   const fd = openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -18,8 +18,8 @@ export function readTail(path: string, maxBytes: number): Buffer {
 }
 
 /**
- * The last five lines of QEMU's stderr, without `warning:` lines: deprecation notices would hide the error. '' when there
- * are none.
+ * The last five lines of QEMU's stderr, without `warning:` lines: deprecation notices would hide the error. '' when
+ * there are none.
  */
 export function lastMessages(path: string): string {
   try {

@@ -11,7 +11,7 @@ export interface TaskLogsOptions {
   readonly allocDir: string;
   readonly paths: Pick<VmPaths, 'console' | 'messages'>;
   readonly log: Logger;
-  /** Called with the length that a history has come to, holes included. */
+  /** Called with the current length of a history, holes included. */
   readonly onGrowth: (bytes: number) => void;
 }
 
@@ -30,7 +30,7 @@ export class TaskLogs implements AsyncDisposable {
     this.#held = held;
   }
 
-  /** Starts passing on what QEMU appends to the histories. A log that can't be opened is reported and left out. */
+  /** Starts forwarding what QEMU appends to the histories. A log that can't be opened is reported and left out. */
   static open({ allocDir, paths, log, onGrowth, ...pipes }: TaskLogsOptions): TaskLogs {
     const streams = [
       { role: 'stdout', pipe: pipes.stdoutPath, history: paths.console },
@@ -45,14 +45,14 @@ export class TaskLogs implements AsyncDisposable {
     return new TaskLogs(relays, held);
   }
 
-  /** The pipes' ends for QEMU to hold, so that their readers meet no end of the log; the caller's from here on. */
+  /** The descriptors for QEMU to hold, so that the readers see no end of the log; the caller owns them from then on. */
   takeHeld(): readonly HeldPipe[] {
     const held = this.#held;
     this.#held = [];
     return held;
   }
 
-  /** Passes on what is left, for as long as the signal allows, and closes. For when QEMU is gone. */
+  /** Forwards what is left, until the signal aborts, and closes. For after the end of QEMU. */
   async finish(waiting: Waiting): Promise<void> {
     this.#closeHeld();
     await Promise.all(this.#relays.map((relay) => relay.finish(waiting)));

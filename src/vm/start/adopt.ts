@@ -15,8 +15,8 @@ import type { Emit } from '../task-event.ts';
 import type { DomainRecord, RecoverSpec } from '../virtualizer.ts';
 import type { VmHost } from '../vm-host.ts';
 
-/** Recovery holds up the agent's start, one task after the other: a QEMU that hangs is connected to later. */
-const greetingMs = 500;
+/** Recovery delays the agent's start, one task after the other: a QEMU that hangs is connected to later. */
+const connectMs = 500;
 const helpersMs = 2000;
 const nicMs = 5000;
 
@@ -34,7 +34,7 @@ export async function adoptVm(
   const { log } = host;
   const record = await recordOf(known, host);
   if (record === undefined || bootId !== known.currentBootId) return undefined;
-  // Its sockets and logs are where they were made, whatever run_dir is now.
+  // Sockets and logs stay where they were created, also after a change of run_dir.
   const paths = pathsIn(known.dir, { name: vm, run: record.runDir });
   const identity: ProcessIdentity = { pid, startTicks, bootId };
   const alive = isAlive(identity);
@@ -49,7 +49,7 @@ export async function adoptVm(
     paths,
     identity,
     qmp,
-    paused: qmp !== undefined && (await isPaused(qmp, within(greetingMs, waiting))),
+    paused: qmp !== undefined && (await isPaused(qmp, within(connectMs, waiting))),
     status: undefined,
     logs,
     containment,
@@ -73,7 +73,7 @@ async function recordOf(
   );
 }
 
-/** Programs that serve the VM's devices; without them only figures are missing. */
+/** Processes that serve the VM's devices; they are needed for statistics only. */
 async function helpersOf(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
   using limited = within(helpersMs);
   const found = await processesIn(paths.undo, limited).catch(() => []);
@@ -88,17 +88,17 @@ async function adoptDevices(
 ): Promise<void> {
   const { name: vm } = record;
   try {
-    // Earlier releases left them open to every user of the host.
+    // Earlier releases gave every user of the host access.
     await closeShares(paths);
   } catch (error) {
-    log.warn('shared directories not closed', { vm, error: messageOf(error) });
+    log.warn('access to shared directories not restricted', { vm, error: messageOf(error) });
   }
   for (const [index, nic] of nicsOf(record).entries()) {
     try {
       using limited = within(nicMs, waiting);
       await networks.adopt({ vm, index, record: nic }, limited);
     } catch (error) {
-      // The guest keeps its address; only what the plugin does beside it is missing.
+      // The guest keeps its address and connection; only what the plugin does for the NIC is missing.
       log.warn('network not adopted', { vm, error: messageOf(error) });
     }
   }
@@ -110,15 +110,15 @@ async function connect(
   waiting: Waiting,
 ): Promise<QmpClient | undefined> {
   try {
-    using limited = within(greetingMs, waiting);
+    using limited = within(connectMs, waiting);
     return await QmpClient.connect(path, limited);
   } catch (error) {
-    log.warn('QMP does not answer; connecting again later', { path, error: messageOf(error) });
+    log.warn('QMP does not answer; reconnecting later', { path, error: messageOf(error) });
     return undefined;
   }
 }
 
-/** Of a VM that the first release started nothing is limited. */
+/** Undefined for a VM that the first release started: it has no limits. */
 function adoptLimits(
   record: VmRecord,
   { console, messages, journal }: VmPaths,

@@ -4,7 +4,7 @@ import type { Waiting } from '#spec';
 import type { Prepared } from '../devices/device.ts';
 import { messageOf } from '../error.ts';
 
-/** Whether QEMU gets a root in which there is none of the host's files but /usr. Throws the signal's reason. */
+/** Whether QEMU can run in a root file system that has only the host's /usr. Throws the signal's reason. */
 export async function fitsBareRoot(
   program: string,
   { devices, log }: { readonly devices: readonly Prepared[]; readonly log: Logger },
@@ -17,6 +17,6 @@ export async function fitsBareRoot(
     return messageOf(error);
   });
   if (obstacle === undefined) return true;
-  log.warn('QEMU sees the files of the host', { error: obstacle });
+  log.warn('QEMU can see the files of the host', { error: obstacle });
   return false;
 }

@@ -29,15 +29,15 @@ import { fitsBareRoot } from './bare-root.ts';
 import { spawnQemu } from './spawn.ts';
 import { together } from './together.ts';
 
-/** QEMU needs its time to map and, with hugepages, to clear the guest's memory. */
+/** Includes the time to map and, with hugepages, to clear the guest's memory. */
 const bootBaseMs = 30_000;
 const bootPerGiBMs = 1000;
-/** A QEMU that gives up closes its sockets a moment before its end is known. */
+/** A QEMU that fails closes its sockets a moment before its exit status is known. */
 const dyingMs = 100;
 
-const outOfMemory = 'the kernel killed it: the task used more memory than its limit';
+const outOfMemory = 'the kernel killed QEMU: the task used more memory than its limit';
 
-/** A VM that is ready to be run. */
+/** Everything that QEMU is started with. */
 export interface Launch {
   readonly spec: VmSpec;
   /** Path of the emulator. */
@@ -50,8 +50,8 @@ export interface Launch {
 }
 
 /**
- * Starts QEMU paused, puts it where it belongs, lets the guest run. What the guest needs and QEMU does not is finished
- * while QEMU initialises. Throws VmError with QEMU's own messages.
+ * Starts QEMU paused, moves it into its cgroup, then runs the guest. What the guest needs and QEMU does not is
+ * finished while QEMU initialises. Throws VmError with QEMU's own messages.
  */
 export async function boot(launch: Launch, site: Site, waiting: Waiting): Promise<Machine> {
   const { spec, program, platform, line, devices, logs, containment } = launch;
@@ -75,9 +75,9 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       writeRecord(paths.record, record),
     ]);
     failed.use(qmp);
-    // QEMU and its helpers have theirs.
+    // QEMU and its helpers have their own copies.
     files[Symbol.dispose]();
-    // From here on: the guest's memory may be a file as well, which has its length by now.
+    // Not earlier: the guest's memory may be a file as well, which has its full length by now.
     containment.begin(identity, limits);
     await checkNodes(qmp, line.nodes, booting);
     if (cgroup === undefined) await pin(identity.pid, spec.pinnedCores);
@@ -159,29 +159,29 @@ function recordOf(
   };
 }
 
-/** Connects to a QEMU that was just spawned; its listener has been there since before it was. */
+/** Connects to a QEMU that was just spawned; the listening socket was created before it. */
 async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): Promise<QmpClient> {
-  const dead = new AbortController();
+  const exited = new AbortController();
   void qemu.exit.then(({ code, signal }) => {
-    dead.abort(
-      new Error(signal === null ? `it exited with code ${code}` : `it was ended by ${signal}`),
+    exited.abort(
+      new Error(signal === null ? `QEMU exited with code ${code}` : `QEMU was ended by ${signal}`),
     );
   });
-  const either = { signal: AbortSignal.any([waiting.signal, dead.signal]) };
+  const either = { signal: AbortSignal.any([waiting.signal, exited.signal]) };
   try {
     const qmp = await QmpClient.connect(paths.qmp, either);
-    // A QEMU that fails later may greet already; an answered command means that the machine stands.
+    // A QEMU that fails later may send its greeting; an answered command means that the machine is initialised.
     await qmp.execute('query-status', {}, either);
     return qmp;
   } catch (error) {
     await endsWithin(qemu.exit, dyingMs);
-    throw dead.signal.aborted ? dead.signal.reason : error;
+    throw exited.signal.aborted ? exited.signal.reason : error;
   }
 }
 
 /**
- * A task may rewrite its image's header between our look at it and QEMU's. Whatever else that made QEMU open has a
- * node that was not planned; the guest has not run yet.
+ * A task may rewrite its image's header between our check and QEMU's open. Any other file that QEMU then opened has a
+ * block node that was not planned; the guest has not run yet.
  */
 async function checkNodes(
   qmp: QmpClient,
@@ -195,7 +195,7 @@ async function checkNodes(
   throw new VmError('job', `the image was changed while it was opened: it refers to ${files}`);
 }
 
-/** Without a cgroup of Nomad's the reserved cores are set on QEMU's threads themselves. */
+/** Without a cgroup of Nomad's, QEMU's threads are pinned to the reserved cores one by one. */
 async function pin(pid: number, cores: readonly number[]): Promise<void> {
   if (cores.length === 0) return;
   for (const tid of await readdir(`/proc/${pid}/task`)) setAffinity(Number(tid), cores);

@@ -14,13 +14,13 @@ import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
 
-/** What a look at a job depends on beside the job. */
+/** What the check of a job depends on beside the job. */
 export type CheckHost = Pick<
   VmHost,
   'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'uidRange'
 >;
 
-/** Everything that a job names, looked at and found possible; nothing on the host is changed yet. */
+/** Everything that a job names, checked and found possible; nothing on the host is changed yet. */
 export interface CheckedVm extends Disposable {
   readonly emulator: Emulator;
   readonly machine: MachinePlan;
@@ -29,26 +29,26 @@ export interface CheckedVm extends Disposable {
   readonly seed: CheckedSeed;
 }
 
-/** Looks at everything that the job names. Throws one VmError with all that is wrong. */
+/** Checks everything that the job names. Throws one VmError with every problem. */
 export async function checkVm(spec: VmSpec, host: CheckHost, waiting: Waiting): Promise<CheckedVm> {
-  const checked = await tryVm(spec, host, waiting);
+  const checked = await check(spec, host, waiting);
   if (Array.isArray(checked)) throw combineErrors(checked);
   return checked;
 }
 
-/** Everything wrong with what a VM is asked for, as far as it shows before anything is made; [] when nothing is. */
+/** Every problem of a spec that can be found before anything is created; [] when there is none. */
 export async function problemsOf(
   spec: VmSpec,
   host: CheckHost,
   waiting: Waiting,
 ): Promise<readonly VmError[]> {
-  const checked = await tryVm(spec, host, waiting);
+  const checked = await check(spec, host, waiting);
   if (Array.isArray(checked)) return checked;
   checked[Symbol.dispose]();
   return [];
 }
 
-async function tryVm(
+async function check(
   spec: VmSpec,
   host: CheckHost,
   waiting: Waiting,
@@ -83,8 +83,8 @@ async function tryVm(
   };
 }
 
-async function attempt<T>(check: Promise<T>): Promise<T | VmError> {
-  return check.catch((error: unknown) => asVmError(error));
+async function attempt<T>(result: Promise<T>): Promise<T | VmError> {
+  return result.catch((error: unknown) => asVmError(error));
 }
 
 interface Accelerated {

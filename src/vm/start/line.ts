@@ -13,7 +13,7 @@ import {
 
 /**
  * The command line of a VM with these devices. `logPipes` are the roles of the task's log pipes that QEMU holds. The
- * order decides the places on the PCI bus, and with them the names that a guest gives its disks and NICs.
+ * order determines the slots on the PCI bus, and with them the names that a guest gives its disks and NICs.
  */
 export function lineOf(
   platform: Platform,

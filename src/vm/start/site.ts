@@ -13,15 +13,15 @@ import { decodeVmUndo, undoStep, type VmUndo } from '../store/undo.ts';
 import type { Emit } from '../task-event.ts';
 import type { VmHost } from '../vm-host.ts';
 
-/** Room on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
+/** Space on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
 const tmpfsSlackBytes = 256 * 1024;
 
-/** It has some twenty. */
-const tmpfsFiles = 128;
+/** Maximum of files on the VM's tmpfs; about twenty are used. */
+const maxTmpfsFiles = 128;
 
 /**
- * Makes the place where a VM is made: its directory with the undo log, its tmpfs, its user id. What a failed start has
- * made is undone by its caller, from the log, as with a VM that runs.
+ * Creates what every VM needs first: its directory with the undo log, its tmpfs, its user id. After a failed start the
+ * caller undoes everything from the log, as for a VM that runs.
  */
 export async function openSite(
   spec: Pick<VmSpec, 'name' | 'allocDir'>,
@@ -54,9 +54,9 @@ export async function openSite(
 }
 
 async function mountRun({ run }: VmPaths, seedBytes: number): Promise<void> {
-  // Shared by all VMs: a QEMU that serves directories over 9p has to get through it.
+  // Shared by all VMs; searchable, because a QEMU that serves directories over 9p must reach a path below it.
   await mkdir(dirname(run), { recursive: true, mode: 0o711 });
   await mkdir(run, { recursive: true, mode: 0o700 });
   const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
-  mountTmpfs(run, { sizeBytes, mode: 0o700, maxFiles: tmpfsFiles });
+  mountTmpfs(run, { sizeBytes, mode: 0o700, maxFiles: maxTmpfsFiles });
 }

@@ -19,17 +19,17 @@ export async function spawnQemu(
     readonly line: CommandLine;
     readonly machine: MachinePlan;
     readonly limits: QemuLimits;
-    /** Whether it sees none of the host's files but /usr. */
+    /** Whether QEMU's root file system has only the host's /usr. */
     readonly bareRoot: boolean;
   },
   { paths, uid, undo, files }: Site,
 ): Promise<SpawnedProcess> {
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
-  // The journal's monitor reads its only command from here; the end of it does not end the session.
-  const hello = files.own(memfd('journal', Buffer.from('{"execute":"qmp_capabilities"}\n')));
+  // The journal's monitor reads its only command from this file; the end of the file does not end the session.
+  const negotiation = files.own(memfd('journal', Buffer.from('{"execute":"qmp_capabilities"}\n')));
   const journal = files.own(openJournal(paths.journal));
   const messages = files.own(openPath(paths.messages, append, 0o600));
-  // Inherited: a dump of QEMU would hold the guest's memory, one of the plugin every task's secrets.
+  // QEMU inherits it. No core dumps: one of QEMU would hold the guest's memory, one of the plugin every task's secrets.
   limitProcess(process.pid, { core: 0 });
   const step = { kind: 'process', mark: uuidOf(paths.dir), program, uid } as const;
   return await undo.perform(step, () =>
@@ -39,7 +39,7 @@ export async function spawnQemu(
       cwd: '/',
       uid,
       gid: machine.accelerator === 'kvm' ? vmGid(uid) : uid,
-      stdio: [hello, journal, messages, ...files.inOrder(line.files)],
+      stdio: [negotiation, journal, messages, ...files.inOrder(line.files)],
       alone: true,
       bareRoot,
       limits: { openFiles: limits.openFiles, processes: limits.processes },

@@ -23,8 +23,8 @@ import { openSite } from './site.ts';
 import { together } from './together.ts';
 
 /**
- * Starts a VM: everything that it needs on this host is written into its undo log, then made, then QEMU runs. When any
- * of it fails, the caller removes the VM, as one that runs: from its undo log.
+ * Starts a VM: each thing that it needs on this host is written into its undo log, then created; then QEMU runs. When
+ * a step fails the caller removes the VM from its undo log, like one that runs.
  */
 export async function startVm(
   spec: VmSpec,
@@ -34,7 +34,7 @@ export async function startVm(
   using checked = await checkVm(spec, host, waiting);
   using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
   const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
-  const containment = new Containment(longestDisk(devices), host.log);
+  const containment = new Containment(maxDiskBytes(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
   const logs = TaskLogs.open({ ...spec, paths: site.paths, log: host.log, onGrowth });
   const logPipes = openChannels(logs, site);
@@ -46,8 +46,8 @@ export async function startVm(
 }
 
 /**
- * Makes the host side of every device, what does not need each other at the same time. The order of the result decides
- * the places on the PCI bus, and with them the names that a guest gives its disks and NICs: append at the end.
+ * Creates the host side of every device; independent devices at the same time. The order of the result determines the
+ * slots on the PCI bus, and with them the names that a guest gives its disks and NICs: append at the end.
  */
 async function prepareDevices(
   spec: VmSpec,
@@ -86,7 +86,7 @@ function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Plat
   };
 }
 
-function longestDisk(devices: readonly Prepared[]): number {
+function maxDiskBytes(devices: readonly Prepared[]): number {
   const disks = disksOf({ devices: devices.map(({ record }) => record) });
   return Math.max(0, ...disks.map(({ maxFileBytes }) => maxFileBytes ?? 0));
 }

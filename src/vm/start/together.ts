@@ -1,10 +1,10 @@
 /**
- * Runs pieces of a start at the same time and throws the first one's error. Waits for all even when one fails: what is
- * still being made can't be undone yet.
+ * Awaits parts of a start that run at the same time and throws the first error in their order. Waits for all of them
+ * even when one fails: what is still being created can't be undone yet.
  */
 export async function together<const T extends readonly unknown[]>(
-  pieces: T,
+  parts: T,
 ): Promise<{ readonly [K in keyof T]: Awaited<T[K]> }> {
-  await Promise.allSettled(pieces);
-  return Promise.all(pieces);
+  await Promise.allSettled(parts);
+  return Promise.all(parts);
 }

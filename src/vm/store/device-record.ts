@@ -11,7 +11,7 @@ const known = v.variant('kind', [
     path: text,
     format: text,
     image: text,
-    /** The file never becomes longer; absent where an earlier release made it. */
+    /** Maximum length of the file; absent where an earlier release created it. */
     maxFileBytes: v.exactOptional(count),
   }),
   v.object({
@@ -38,14 +38,14 @@ const known = v.variant('kind', [
   v.object({ kind: v.literal('firmware'), id, code: text }),
 ]);
 
-/** What is written down about one device of a VM. */
+/** What the VM's record holds about one device. */
 export type DeviceRecord = v.InferOutput<typeof known>;
 export type RecordedNic = Extract<DeviceRecord, { kind: 'nic' }>;
 export type RecordedDisk = Extract<DeviceRecord, { kind: 'disk' }>;
 
 /**
- * A device read back from a record. A kind, or a form of one, that another release wrote is left out: the VM is adopted
- * all the same, and its undo log, not its record, is what it is removed by.
+ * The devices read back from a record. A kind, or a form of one, that only another release knows is left out: the VM
+ * is adopted nevertheless, and it is removed by its undo log, not by its record.
  */
 export function decodeDevices(json: readonly unknown[]): readonly DeviceRecord[] {
   return json.flatMap((device) => {

@@ -4,8 +4,9 @@ import { isGone } from './remove.ts';
 import { releaseUid, uidClaims } from './uid.ts';
 
 /**
- * Names of VMs that have a user id or an address here and no directory: a power cut may take the last lines of an undo
- * log, and leave what they named. A start makes the directory first, so none is on its way.
+ * Names of VMs that have a user id or an address here and no directory: after a power cut the last lines of an undo
+ * log may be missing while the resources that they named still exist. A start creates the directory first, so a VM
+ * without one is not being started.
  */
 export async function forgottenVms(host: VmHost): Promise<readonly string[]> {
   const uids = await uidClaims(`${host.dataDir}/uids`);
@@ -14,12 +15,12 @@ export async function forgottenVms(host: VmHost): Promise<readonly string[]> {
   return [...names].filter((_, index) => gone[index]);
 }
 
-/** Gives up the claims of a VM that still has no directory. Throws while a process runs as its user. */
-export async function freeClaims(name: string, host: VmHost, waiting: Waiting): Promise<void> {
+/** Releases the claims of a VM that still has no directory. Throws while a process runs as its user. */
+export async function releaseClaims(name: string, host: VmHost, waiting: Waiting): Promise<void> {
   if (!(await isGone(`${host.dataDir}/vms/${name}`))) return;
   for (const claim of await uidClaims(`${host.dataDir}/uids`)) {
     if (claim.name === name) await releaseUid(claim.file, name, waiting);
   }
   await host.networks.release(name, waiting);
-  host.log.warn('freed what a VM that is gone had claimed', { vm: name });
+  host.log.warn('released the claims of a VM that no longer exists', { vm: name });
 }

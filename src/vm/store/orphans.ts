@@ -23,10 +23,10 @@ export interface SweepQuestion {
 
 /**
  * Whether a VM that no task claims is an orphan:
- * - its allocation's directory is gone, and it is this client's or has no process any more;
+ * - its allocation's directory is gone, and the VM belongs to this client or has no process any more;
  * - it has neither process nor run directory: its removal was begun, or the host restarted, and no task can claim it;
  * - it has no process, and this client had time to claim it;
- * - it never got as far as having a record and nothing has happened in its directory for as long as a start may take.
+ * - it has no record and its directory has not changed for longer than a start may take.
  */
 export async function isOrphan(question: SweepQuestion, waiting: Waiting): Promise<boolean> {
   const { paths, nodeId, servedMs, nowMs } = question;

@@ -9,30 +9,30 @@ export interface VmPaths {
   readonly disk: string;
   readonly firmwareVars: string;
   /**
-   * A small tmpfs of its own: sockets, seed, console history, journal. What a guest can make grow is bounded by it.
-   * Short, for a socket's path has 107 bytes.
+   * A small tmpfs of its own: sockets, seed, console history, journal. It bounds the files that a guest can make grow.
+   * Short, because a socket's path has at most 107 bytes.
    */
   readonly run: string;
   /** QEMU's events. */
   readonly journal: string;
-  /** Which plugin process looks after the VM. */
+  /** The mark of the plugin process that manages the VM. */
   readonly owner: string;
   readonly qmp: string;
   readonly agent: string;
   readonly console: string;
-  /** What QEMU itself says. */
+  /** QEMU's own messages. */
   readonly messages: string;
   readonly seed: string;
   readonly shares: string;
 }
 
-/** Every name and path of a VM; the same for every process that asks. */
+/** Every path of a VM; the same in every process. */
 export function vmPaths(name: string, dataDir: string, runDir: string): VmPaths {
   const run = `${runDir}/${digest(`${dataDir}\0${name}`).slice(0, 8)}`;
   return pathsIn(`${dataDir}/vms/${name}`, { name, run });
 }
 
-/** The same of a VM whose two directories are known. */
+/** The same for a VM whose two directories are known. */
 export function pathsIn(
   dir: string,
   { name, run }: { readonly name: string; readonly run: string },
@@ -55,12 +55,12 @@ export function pathsIn(
   };
 }
 
-/** Where the driver keeps what belongs to its VMs: closed to every job. */
+/** Where the driver keeps the state of its VMs: closed to every job. */
 export function stateDirectories(dataDir: string, runDir: string): readonly string[] {
   return [...stateNames.map((name) => `${dataDir}/${name}`), runDir];
 }
 
-/** The VM's UUID: from its directory, so that its process is known by it even when only the directory is left. */
+/** The VM's UUID, derived from its directory, so that its process can be found even when only the directory is left. */
 export function uuidOf(dir: string): string {
   const hex = digest(`vm\0${dir}`);
   const variant = ((Number.parseInt(hex.slice(16, 18), 16) & 0x3f) | 0x80).toString(16);

@@ -28,8 +28,8 @@ const nic = v.object({
 });
 
 /**
- * The form of the first release, which only grows: what is added is optional, what is unknown is ignored, and the number
- * stays. So a VM is adopted by releases before and after the one that started it.
+ * The form of the first release, which only grows: additions are optional, unknown fields are ignored, and the version
+ * number stays. Therefore a VM is adopted by releases before and after the one that started it.
  */
 const schema = v.object({
   version: v.literal(1),
@@ -76,8 +76,8 @@ type FirstRelease =
   | 'nics';
 
 /**
- * What is written down about a VM in its directory: enough for another process to adopt it, for an operator to know
- * whose it is, and nothing secret.
+ * The record of a VM in its directory: enough for another process to adopt it and for an operator to see which task it
+ * belongs to, and nothing secret.
  */
 export interface VmRecord extends Omit<Stored, FirstRelease | 'version'> {
   readonly cgroup?: CgroupPlan;
@@ -116,7 +116,7 @@ function copy({ groups, writes, ...plan }: CgroupPlan): NonNullable<Stored['cgro
   return { ...plan, groups: [...groups], writes: [...writes] };
 }
 
-/** Reads a record back; undefined when there is none. Throws VmError when it makes no sense. */
+/** Reads a record back; undefined when there is none. Throws VmError when it is not valid. */
 export async function readRecord(path: string): Promise<VmRecord | undefined> {
   let content: string;
   try {

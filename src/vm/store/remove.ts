@@ -7,58 +7,61 @@ import { decodeVmUndo, undoStep, type VmUndo } from './undo.ts';
 
 const destroyMs = 60_000;
 /** The node's description is one line. */
-const mostNamed = 3;
+const maxNamed = 3;
 
-/** Takes VMs off the host, from their undo logs alone, and knows which it could not remove whole. */
+/**
+ * Removes VMs from the host, from their undo logs alone, and keeps the list of those that it could not remove
+ * completely.
+ */
 export class Remover {
   readonly #host: VmHost;
-  /** Directories that task handles named, which with another data_dir are elsewhere. */
-  readonly #places = new Map<string, string>();
+  /** Directories from task handles: after a change of data_dir they are outside of it. */
+  readonly #knownDirs = new Map<string, string>();
   readonly #unfinished = new Map<string, string>();
 
   constructor(host: VmHost) {
     this.#host = host;
   }
 
-  /** VMs whose removal failed, each with the reason: only we will try again, for Nomad ignores what came of it. */
+  /** VMs whose removal failed, each with the cause: the plugin itself must retry, because Nomad ignores the failure. */
   get unfinished(): ReadonlyMap<string, string> {
     return this.#unfinished;
   }
 
   /** The same as sentences for the operator. */
   get problems(): readonly string[] {
-    const named = [...this.#unfinished.values()].slice(0, mostNamed);
+    const named = [...this.#unfinished.values()].slice(0, maxNamed);
     const others = this.#unfinished.size - named.length;
     return others === 0 ? named : [...named, `and ${others} more VMs`];
   }
 
-  /** Where a VM is that was started with other settings; looked at when it is removed. */
+  /** Notes the directory of a VM that was started with other settings, for its removal. */
   remember(name: string, dir: string): void {
-    this.#places.set(name, dir);
+    this.#knownDirs.set(name, dir);
   }
 
-  /** Notes a VM whose removal did not get as far as its undo log. */
+  /** Notes a VM whose removal failed, also before its undo log was reached. */
   fail(name: string, error: unknown): void {
     this.#unfinished.set(name, messageOf(error));
   }
 
   /**
-   * Undoes what the VM's log names and removes its directory; fine when there is none. Throws VmError naming
-   * what could not be undone.
+   * Undoes every step of the VM's undo log and removes its directory; does nothing when there is none. Throws VmError
+   * naming the steps that could not be undone.
    */
   async remove(name: string): Promise<void> {
     const { dataDir, runDir } = this.#host;
     const { dir } = vmPaths(name, dataDir, runDir);
     try {
-      for (const place of new Set([dir, this.#places.get(name) ?? dir]))
-        await this.#undo(name, place);
+      for (const known of new Set([dir, this.#knownDirs.get(name) ?? dir]))
+        await this.#undo(name, known);
     } catch (error) {
       this.fail(name, error);
       throw error;
     }
     this.#unfinished.delete(name);
-    this.#places.delete(name);
-    // Other VMs' directories keep it; the last one takes it along.
+    this.#knownDirs.delete(name);
+    // Fails while other VMs have their directories in it.
     await rmdir(runDir).catch(() => {});
   }
 
@@ -72,7 +75,7 @@ export class Remover {
       problems.push(messageOf(error));
     }
     if (problems.length === 0) return;
-    throw new VmError('host', `VM ${name} was not removed whole: ${problems.join('; ')}`, {
+    throw new VmError('host', `VM ${name} was not removed completely: ${problems.join('; ')}`, {
       recoverable: true,
     });
   }
@@ -89,7 +92,9 @@ export class Remover {
   }
 }
 
-/** A disk that can't be read, or a host without memory, has lost nothing. */
+/**
+ * Whether the path does not exist. Throws where that can't be determined: a disk with errors, a host without memory.
+ */
 export async function isGone(path: string): Promise<boolean> {
   try {
     await access(path);

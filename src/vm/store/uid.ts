@@ -10,7 +10,7 @@ const dyingMs = 1000;
 
 /**
  * Finds a user id that no other VM of this data directory has. A claim is a symbolic link named after the id, which
- * points at the VM's name: made whole or not at all, by one of all who try, with nothing beside it to be left behind.
+ * points at the VM's name: the link is created atomically, by one process only, and needs no other file.
  */
 export async function claimUid(
   name: string,
@@ -24,7 +24,7 @@ export async function claimUid(
   for (let step = 0; step < size; step += 1) {
     const uid = range.min + ((start + step) % size);
     const file = `${dir}/${uid}`;
-    // A process of that user without a claim is what another data directory has, or what would not die.
+    // A process of that user without a claim belongs to another data directory, or could not be ended.
     if ((await isTaken(file)) || (await findByUser(uid, waiting)).length > 0) continue;
     const made = await perform(file, () => claim(file, name));
     if (made) return uid;
@@ -35,13 +35,13 @@ export async function claimUid(
 }
 
 /**
- * Gives a claim back, unless it has meanwhile become another VM's. Throws VmError while a process still has
- * the id: the next VM must not share its user with an emulator that does not die.
+ * Releases a claim, unless another VM has it by now. Throws VmError while a process still has the id: the next VM must
+ * not share its user with an emulator that could not be ended.
  */
 export async function releaseUid(file: string, name: string, waiting: Waiting): Promise<void> {
   if ((await ownerOf(file)) !== name) return;
   for (const left of await findByUser(Number(basename(file)), waiting)) {
-    // A process that dies has lost its arguments, by which it is found and ended, before it has lost its user.
+    // A process that is exiting loses its arguments, by which it is found, before its user id.
     using dying = within(dyingMs, waiting);
     await waitGone(left, dying).catch((cause: unknown) => {
       const text = `process ${left.pid} still runs as user ${basename(file)}`;
@@ -55,7 +55,7 @@ export async function releaseUid(file: string, name: string, waiting: Waiting): 
 export async function uidClaims(
   dir: string,
 ): Promise<readonly { readonly file: string; readonly name: string }[]> {
-  const files = (await namesIn(dir)).map((it) => `${dir}/${it}`);
+  const files = (await namesIn(dir)).map((name) => `${dir}/${name}`);
   const claims = await Promise.all(
     files.map(async (file) => ({ file, name: (await ownerOf(file)) ?? '' })),
   );

@@ -16,15 +16,15 @@ import { VmError } from '../error.ts';
 import { releaseUid } from './uid.ts';
 
 /**
- * What a VM has on the host, as data: any later process can take it away again. Each is safe to undo twice and safe
- * when its deed never happened.
+ * What a VM has on the host, as data, so that any later process can remove it. Each step is safe to undo twice, and
+ * safe to undo when its action was never performed.
  */
 export type VmUndo =
   /** A mount and the empty directory it covers. */
   | { readonly kind: 'mount'; readonly target: string }
   /**
-   * A process known by a text among its arguments, which no other VM's process has, and by its user where it has one
-   * of its own (the program may be a script that started another one), else as root's, by its program.
+   * A process identified by a text in its arguments that no other VM's process has, and by its user where it has one
+   * of its own (the program may be a script that started another one); otherwise by root's user and its program.
    */
   | {
       readonly kind: 'process';
@@ -34,7 +34,7 @@ export type VmUndo =
     }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo }
-  /** Of a later version, after a downgrade: it stays in the log, and all others are undone. */
+  /** A step of a later version, after a downgrade: it stays in the log, and all others are undone. */
   | { readonly kind: 'unknown'; readonly json: string };
 
 const schema = v.variant('kind', [
@@ -49,12 +49,12 @@ const schema = v.variant('kind', [
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
 
-const mostShown = 200;
+const maxShown = 200;
 
 /** Decodes one step read back from an undo log. */
 export function decodeVmUndo(json: unknown): VmUndo {
   const result = v.safeParse(schema, json);
-  const unknown: VmUndo = { kind: 'unknown', json: JSON.stringify(json).slice(0, mostShown) };
+  const unknown: VmUndo = { kind: 'unknown', json: JSON.stringify(json).slice(0, maxShown) };
   if (!result.success) return unknown;
   const step = result.output;
   if (step.kind !== 'net') return step;
@@ -62,7 +62,7 @@ export function decodeVmUndo(json: unknown): VmUndo {
   return net === undefined ? unknown : { kind: 'net', step: net };
 }
 
-/** Takes one thing away. */
+/** Undoes one step. */
 export async function undoStep(
   step: VmUndo,
   networks: Pick<Net, 'vmTerminatedTeardown'>,
@@ -91,7 +91,7 @@ export async function undoStep(
   }
 }
 
-/** What is mounted on the directory may be a task's own: nothing in it is removed. */
+/** What is mounted on the directory may belong to the task: nothing in the mount is removed. */
 async function removeMount(target: string, waiting: Waiting): Promise<void> {
   while (unmount(target)) await pause(1, waiting);
   try {
@@ -99,9 +99,10 @@ async function removeMount(target: string, waiting: Waiting): Promise<void> {
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return;
     if (errnoOf(error) !== 'ENOTEMPTY') throw error;
-    // Files that were made while nothing was mounted here. What is mounted further below stays.
+    // Files that were created while nothing was mounted here. Directories stay: something may be mounted on them.
     const entries = await readdir(target, { withFileTypes: true });
-    for (const it of entries.filter((it) => !it.isDirectory())) await rm(join(target, it.name));
+    const files = entries.filter((entry) => !entry.isDirectory());
+    for (const { name } of files) await rm(join(target, name));
     await rmdir(target);
   }
 }
@@ -120,18 +121,18 @@ export async function processesIn(
   return found.flat();
 }
 
-/** Leaves out what merely names the mark: an operator's `grep`, a program of another user. */
+/** Skips processes that only mention the mark in an argument: an operator's `grep`, a program of another user. */
 async function processesOf(
   { mark, program, uid }: ProcessStep,
   waiting: Waiting,
 ): Promise<readonly ProcessIdentity[]> {
   const marked = await findByMark(mark, uid === undefined ? [] : [uid], waiting);
-  if (uid !== undefined) return marked.filter((it) => it.uid === uid);
+  if (uid !== undefined) return marked.filter((process) => process.uid === uid);
   const real = await realpath(program).catch(() => program);
   const ours: ProcessIdentity[] = [];
   for (const identity of marked) {
     const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
-    // After an upgrade of the package the kernel says that the running program's file is gone.
+    // After an upgrade of the package the kernel marks the running program's file as deleted.
     if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) ours.push(identity);
   }
   return ours;
