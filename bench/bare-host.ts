@@ -4,14 +4,14 @@ import { connectUnix, findProgram, listenUnix, openTap } from '#host';
 
 const bridge = 'barebr0';
 
-/** The bridge that bare VMs are on: there before the first of them, gone when the scope ends. */
+/** The bridge that bare VMs are on: created before the first of them, removed when the scope ends. */
 export class BareBridge implements Disposable {
   constructor() {
     ip('link', 'add', bridge, 'type', 'bridge');
     ip('link', 'set', bridge, 'up');
   }
 
-  /** A tap that is in the bridge; it goes with the descriptor. */
+  /** A tap in the bridge; it is removed when its descriptor is closed. */
   plug(name: string): number {
     const { fd } = openTap(name);
     ip('link', 'set', name, 'master', bridge, 'up');
@@ -37,7 +37,7 @@ export class BareShare {
     this.fd = connectUnix(`${path}.sock`);
   }
 
-  /** Starts its virtiofsd, which each start of such a VM has to. */
+  /** Starts its virtiofsd, as each start of such a VM must. */
   serve(): void {
     const args = ['--fd=3', '-o', `source=${this.#path}`, '-o', 'cache=auto', '-f'];
     const child = spawn(findProgram('virtiofsd', ['/usr/lib/qemu']) ?? 'virtiofsd', args, {

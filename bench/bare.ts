@@ -16,7 +16,7 @@ import type { Times } from './figures.ts';
 const MiB = 1024 * 1024;
 
 /**
- * The least that starts the same machine: QEMU's arguments taken from a VM of the driver's, every file, socket, tap and
+ * The minimum that starts the same machine: QEMU's arguments taken from a VM of the driver's, every file, socket, tap and
  * share prepared beforehand. The clock runs from the spawn to the answer of `cont`, and on to the guest's first byte.
  */
 export class BarePath {
@@ -28,7 +28,7 @@ export class BarePath {
   #child: ChildProcess | undefined;
 
   private constructor(argv: readonly string[]) {
-    // A UUID of its own: the driver ends every QEMU with its VM's.
+    // A UUID of its own: the driver kills every QEMU that has its VM's.
     this.#argv = argv.with(argv.indexOf('-uuid') + 1, randomUUID());
     this.#dir = mkdtempSync(join(tmpdir(), 'bench-bare-'));
     this.#console = new ConsolePipe(join(this.#dir, 'console'));
@@ -59,7 +59,7 @@ export class BarePath {
     });
     this.#child = child;
     for (const fd of [...this.#fds, stdin, journal]) closeSync(fd);
-    // Behind QEMU, which comes to them late in its own start: no order is faster.
+    // After QEMU, which uses them late in its own start: no order is faster.
     for (const share of this.#shares) share.serve();
     await bootOver(connect(join(this.#dir, 'qmp.sock')));
     const startMs = performance.now() - began;
@@ -107,7 +107,7 @@ export class BarePath {
   }
 }
 
-/** What the arguments say of each descriptor number. */
+/** The role of each descriptor number, from QEMU's arguments. */
 function rolesOf(argv: readonly string[]): ReadonlyMap<number, string> {
   const roles = new Map<number, string>();
   for (const argument of argv) {

@@ -1,6 +1,6 @@
 /**
  * Compares the driver with a bare spawn of the same QEMU, pair by pair in one run: `npm run bench`. Times differ from
- * machine to machine and from hour to hour; the ratios are what to look at. BENCH_ROUNDS sets the count (25).
+ * machine to machine and from hour to hour; only the ratios are comparable. BENCH_ROUNDS sets the count (25).
  */
 import { BarePath } from './bare.ts';
 import { BareBridge } from './bare-host.ts';
@@ -16,7 +16,7 @@ const stormCalls = 16_000;
 interface Scene {
   readonly name: string;
   readonly job: JobKind;
-  /** Whether another VM keeps the network meanwhile. */
+  /** Whether another VM uses the network during the measurement. */
   readonly kept: boolean;
   readonly aims: Partial<Readonly<Record<keyof Times, number>>>;
   readonly ours: Times[];
@@ -25,7 +25,7 @@ interface Scene {
 
 if (process.env.QMP_ISOLATED !== '1') {
   throw new Error(
-    'the bench makes links and rules; run it with npm run bench, which keeps them off this host',
+    'the bench creates links and rules; run it with npm run bench, which isolates them from this host',
   );
 }
 await using driver = await DriverPath.open();
@@ -75,8 +75,8 @@ const figures = [
 console.log(`${rounds} pairs, driver over gRPC and bare QEMU in turn; median (min–max)`);
 for (const { name, ours, bare, aims } of scenes) {
   const rows = figures.map(([key, label]) => {
-    const ourMs = ours.map((it) => it[key]);
-    const bareMs = bare.map((it) => it[key]);
+    const ourMs = ours.map((times) => times[key]);
+    const bareMs = bare.map((times) => times[key]);
     const aim = aims[key] === undefined ? '' : `≤ ${aims[key]} ×`;
     const [ratio, more] = [pairedRatio(ourMs, bareMs), pairedDifference(ourMs, bareMs)];
     return [label, spread(ourMs), spread(bareMs), ratio, more, aim];
@@ -96,7 +96,7 @@ const manyMiB = await settled();
 for (const vm of vms) await driver.kill(vm);
 await driver.storm(stormCalls);
 const stormMiB = driver.memoryMiB();
-// What a burst left goes back when the plugin has been at rest for some seconds.
+// The memory of a burst is returned when the plugin has been idle for some seconds.
 const calmMiB = await settled(8000);
 
 console.log(
@@ -108,7 +108,7 @@ console.log(
   `\nPlugin memory right after ${stormCalls} calls in bursts: ${stormMiB.toFixed(0)} MiB; settled: ${calmMiB.toFixed(0)} MiB (aim ≤ 130)`,
 );
 
-/** Each goes first as often as the other; neither runs while the other is measured. */
+/** Each of the two goes first in half of the pairs; neither runs while the other is measured. */
 async function measurePair(scene: Scene, round: number): Promise<void> {
   const keeper = scene.kept ? await driver.start('whole') : undefined;
   const oursFirst = round % 2 === 0 || !template.has(scene.job);
@@ -131,7 +131,7 @@ async function bare({ job }: Scene): Promise<Times> {
   return (await BarePath.prepare(template.get(job) ?? [], bridge)).run();
 }
 
-/** Memory once the process has come to rest. */
+/** Memory once the process is idle. */
 async function settled(ms = 1500): Promise<number> {
   await new Promise((resolve) => setTimeout(resolve, ms));
   return driver.memoryMiB();

@@ -12,7 +12,7 @@ export class ConsolePipe implements Disposable {
   constructor(path: string) {
     this.path = path;
     execFileSync('mkfifo', ['-m', '600', path]);
-    // Open for both, so that it has no end before the first writer and none between two.
+    // Open for reading and writing, so that there is no end of file before the first writer or between two.
     const fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
     this.#reader = new Socket({ fd, readable: true, writable: false });
     this.firstByteAt = new Promise((resolve, reject) => {
@@ -22,7 +22,7 @@ export class ConsolePipe implements Disposable {
     this.#reader.resume();
   }
 
-  /** What writes only: for a QEMU that has its console's log opened for it. */
+  /** A write-only descriptor: for a QEMU that inherits its console's log. */
   openWriter(): number {
     return openSync(this.path, constants.O_WRONLY);
   }

@@ -13,21 +13,21 @@ import { ConsolePipe } from './console-pipe.ts';
 import { allocationDirectories, type JobKind, publishedPorts, taskConfig } from './job.ts';
 
 const firstPort = 20_000;
-const stormAtOnce = 1000;
+const maxConcurrentCalls = 1000;
 
 export interface StartedVm {
   readonly id: string;
   readonly pid: number;
-  /** StartTask's answer: by then the guest runs. */
+  /** Until StartTask's answer, when the guest runs. */
   readonly startMs: number;
-  /** The first byte in the FIFO that Nomad reads the task's output from. */
+  /** Until the first byte in the FIFO that Nomad reads the task's output from. */
   readonly firstByteMs: number;
   readonly argv: readonly string[];
-  /** Tells when WaitTask was answered. */
+  /** When WaitTask was answered. */
   readonly waited: Promise<number>;
 }
 
-/** The built plugin as Nomad runs it: a process of its own, spoken to over gRPC. */
+/** The built plugin as Nomad runs it: a process of its own, called over gRPC. */
 export class DriverPath implements AsyncDisposable {
   readonly pid: number;
   readonly #client: PluginClient;
@@ -74,7 +74,7 @@ export class DriverPath implements AsyncDisposable {
     });
   }
 
-  /** How many VMs there have been so far. */
+  /** How many VMs have been started so far. */
   get startedVms(): number {
     return this.#startedVms;
   }
@@ -113,7 +113,7 @@ export class DriverPath implements AsyncDisposable {
     return { id, pid, startMs, firstByteMs, argv, waited };
   }
 
-  /** StopTask that skips the polite rungs; returns its time. The task is destroyed after it. */
+  /** StopTask with SIGKILL; returns its time. The task is destroyed after it. */
   async kill({ id }: StartedVm): Promise<number> {
     const began = performance.now();
     await this.#client.call(Driver.method.stopTask, { taskId: id, signal: 'SIGKILL' });
@@ -126,7 +126,7 @@ export class DriverPath implements AsyncDisposable {
     await this.#client.call(Driver.method.destroyTask, { taskId: id, force: true });
   }
 
-  /** A process that dies: from its death (SIGKILL sent) to the answer of WaitTask. */
+  /** The time from the death of a QEMU (SIGKILL sent) to the answer of WaitTask. */
   async deathAnswered(): Promise<number> {
     const vm = await this.start('small');
     const began = performance.timeOrigin + performance.now();
@@ -138,16 +138,16 @@ export class DriverPath implements AsyncDisposable {
 
   /**
    * Small calls, a thousand at a time: with many more this client and the plugin may both wait until the other one reads,
-   * since Node reads no HTTP/2 while its own writing waits. The agent's client always reads.
+   * because Node reads no HTTP/2 while its own writes wait. The agent's client always reads.
    */
   async storm(calls: number): Promise<void> {
-    const ask = () => this.#client.call(Driver.method.capabilities, {});
-    for (let left = calls; left > 0; left -= stormAtOnce) {
-      await Promise.all(Array.from({ length: Math.min(left, stormAtOnce) }, ask));
+    const call = () => this.#client.call(Driver.method.capabilities, {});
+    for (let left = calls; left > 0; left -= maxConcurrentCalls) {
+      await Promise.all(Array.from({ length: Math.min(left, maxConcurrentCalls) }, call));
     }
   }
 
-  /** Resident memory of the plugin, in MiB: all of it, or what is its own, without the pages of its executable. */
+  /** Resident memory of the plugin, in MiB: all of it, or only the anonymous memory (without its executable's pages). */
   memoryMiB(which: 'VmRSS' | 'RssAnon' = 'VmRSS'): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
     return Number(new RegExp(`^${which}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;

@@ -1,14 +1,14 @@
 /** What is measured of one VM. */
 export interface Times {
-  /** To the moment the guest may run. */
+  /** From the beginning until the guest may run. */
   readonly startMs: number;
-  /** To the first byte on the guest's console, from the same beginning. */
+  /** From the same beginning until the first byte on the guest's console. */
   readonly firstByteMs: number;
-  /** From SIGKILL asked for to the process gone. */
+  /** From the request for SIGKILL until the process has ended. */
   readonly killMs: number;
 }
 
-/** The middle value; of an even count the upper one. */
+/** The median; of an even count the upper of the two middle values. */
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
@@ -19,14 +19,14 @@ export function spread(values: readonly number[]): string {
   return `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`;
 }
 
-/** Median of the ratios of pairs measured one after the other: a slow moment of the machine weighs on both. */
+/** Median of the ratios of pairs measured one after the other: a slow moment of the machine affects both. */
 export function pairedRatio(ours: readonly number[], others: readonly number[]): string {
-  return `${median(ours.map((it, index) => it / (others[index] ?? Number.NaN))).toFixed(2)} ×`;
+  return `${median(ours.map((value, index) => value / (others[index] ?? Number.NaN))).toFixed(2)} ×`;
 }
 
 /** Median of how much longer ours took, in a pair. */
 export function pairedDifference(ours: readonly number[], others: readonly number[]): string {
-  return median(ours.map((it, index) => it - (others[index] ?? Number.NaN))).toFixed(1);
+  return median(ours.map((value, index) => value - (others[index] ?? Number.NaN))).toFixed(1);
 }
 
 /** Lines with columns as wide as their widest cell. */

@@ -1,6 +1,6 @@
 import { sectorImage } from '../test/support/images.ts';
 
-/** `whole`: what every real job has. `small`: the least, to see where time goes. */
+/** `whole`: what every real job has. `small`: the minimum, to show where time is spent. */
 export type JobKind = 'whole' | 'small';
 
 const common = {
@@ -38,7 +38,7 @@ export function taskConfig(kind: JobKind): Readonly<Record<string, unknown>> {
     ...config,
     hostname: 'bench',
     user_data: userData,
-    // The network that is there without a configuration.
+    // The network that exists without a configuration.
     network_interface: [{ bridge: { name: 'virbr0', ports: ['http', 'ssh'] } }],
   };
 }

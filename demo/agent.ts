@@ -9,7 +9,7 @@ const address = 'http://127.0.0.1:4646';
 const readyMs = 30_000;
 const endMs = 20_000;
 
-/** A `nomad agent -dev` and the commands a person types at it. */
+/** A `nomad agent -dev` and the commands of its user. */
 export class Agent implements AsyncDisposable {
   readonly #program: string;
   readonly #report: Report;
@@ -17,32 +17,43 @@ export class Agent implements AsyncDisposable {
   readonly #log: string;
   readonly #exited: Promise<void>;
   readonly #signal: AbortSignal;
-  #over = false;
+  #hasExited = false;
 
-  private constructor(o: {
-    program: string;
-    report: Report;
-    process: ChildProcess;
-    log: string;
-    signal: AbortSignal;
+  private constructor({
+    program,
+    report,
+    child,
+    log,
+    signal,
+  }: {
+    readonly program: string;
+    readonly report: Report;
+    readonly child: ChildProcess;
+    readonly log: string;
+    readonly signal: AbortSignal;
   }) {
-    this.#program = o.program;
-    this.#report = o.report;
-    this.#process = o.process;
-    this.#log = o.log;
-    this.#signal = o.signal;
+    this.#program = program;
+    this.#report = report;
+    this.#process = child;
+    this.#log = log;
+    this.#signal = signal;
     this.#exited = new Promise((resolve) => {
-      o.process.on('exit', () => {
-        this.#over = true;
+      child.on('exit', () => {
+        this.#hasExited = true;
         resolve();
       });
-      o.process.on('error', () => resolve());
+      child.on('error', () => resolve());
     });
   }
 
   /** Starts it and waits until it answers. */
   static async start(
-    o: {
+    {
+      program,
+      config,
+      dir,
+      report,
+    }: {
       readonly program: string;
       readonly config: string;
       readonly dir: string;
@@ -50,20 +61,19 @@ export class Agent implements AsyncDisposable {
     },
     { signal }: { readonly signal: AbortSignal },
   ): Promise<Agent> {
-    const log = join(o.dir, 'agent.log');
-    const temporary = join(o.dir, 'tmp');
+    const log = join(dir, 'agent.log');
+    const temporary = join(dir, 'tmp');
     await mkdir(temporary);
-    // A file, not a pipe: the agent's own children hold its output, and some outlive it.
+    // A file, not a pipe: the agent's child processes hold its output open, and some outlive it.
     const output = openSync(log, 'a', 0o600);
     // In a group of its own: Ctrl-C is for the demo, which ends the agent after the job.
-    const process_ = spawn(o.program, ['agent', '-dev', `-config=${o.config}`], {
+    const child = spawn(program, ['agent', '-dev', `-config=${config}`], {
       detached: true,
       stdio: ['ignore', output, output],
       env: { ...process.env, TMPDIR: temporary, PATH: `/usr/sbin:/sbin:${process.env.PATH}` },
     });
     closeSync(output);
-    const { program, report } = o;
-    const agent = new Agent({ program, report, process: process_, log, signal });
+    const agent = new Agent({ program, report, child, log, signal });
     try {
       await agent.until('the agent answers', readyMs, async () => {
         return typeof (await agent.get('/v1/status/leader')) === 'string';
@@ -83,24 +93,25 @@ export class Agent implements AsyncDisposable {
     return await response.json();
   }
 
-  /** Waits for something; a look that throws counts as not yet, unless it throws TaskFailed. */
-  async until(what: string, limitMs: number, look: () => Promise<boolean>): Promise<void> {
+  /** Waits until `check` returns true; an error of it counts as not yet, except TaskFailed. */
+  async until(what: string, limitMs: number, check: () => Promise<boolean>): Promise<void> {
     const end = performance.now() + limitMs;
     while (performance.now() < end) {
       this.#signal.throwIfAborted();
-      if (this.#over) throw new Error(`the agent has ended; its last words:\n${this.#lastLines()}`);
-      if (await look().catch(notYet)) return;
+      if (this.#hasExited)
+        throw new Error(`the agent has ended; its last messages:\n${this.#lastLines()}`);
+      if (await check().catch(notYet)) return;
       await sleep(200, undefined, { signal: this.#signal });
     }
     throw new Error(
-      `waited ${limitMs / 1000} s in vain for: ${what}; the agent's last words:\n${this.#lastLines()}`,
+      `waited ${limitMs / 1000} s in vain for: ${what}; the agent's last messages:\n${this.#lastLines()}`,
     );
   }
 
-  /** The id of the job's one allocation, once its task runs; its events are told as they come. */
+  /** The id of the job's one allocation, once its task runs; reports the task's events as they occur. */
   async allocation(job: string, limitMs: number): Promise<string> {
     let id = '';
-    const told = new Set<string>();
+    const reported = new Set<string>();
     await this.until('the task runs', limitMs, async () => {
       const [alloc] = list(await this.get(`/v1/job/${job}/allocations`));
       if (alloc === undefined) return false;
@@ -109,16 +120,17 @@ export class Agent implements AsyncDisposable {
       const state = object(task);
       for (const event of list(state.Events)) {
         const text = `${event.Type}: ${event.DisplayMessage}`;
-        if (!told.has(text)) this.#report.event(text);
-        told.add(text);
+        if (!reported.has(text)) this.#report.event(text);
+        reported.add(text);
       }
-      if (state.Failed === true) throw new TaskFailed('the task has failed; its events say why');
+      if (state.Failed === true)
+        throw new TaskFailed('the task has failed; its events have the cause');
       return state.State === 'running';
     });
     return id;
   }
 
-  /** Runs a nomad command and shows it with what it prints. */
+  /** Runs a nomad command and shows it with its output. */
   async show(
     args: readonly string[],
     keep: (line: string) => boolean = () => true,

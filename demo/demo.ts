@@ -28,7 +28,7 @@ async function prepare(withNomad: boolean): Promise<DemoParts> {
 
 /**
  * Runs the rest in namespaces of its own and returns its exit code. Ctrl-C reaches the process in there by the
- * terminal; when this process ends in another way, the channel between them closes, which says the same.
+ * terminal; when this process ends in another way, the channel between them closes, which interrupts it as well.
  */
 async function isolate(parts: DemoParts): Promise<number> {
   const args = [process.execPath, import.meta.filename, '--inside', JSON.stringify(parts)];

@@ -8,18 +8,18 @@ import { Report } from './report.ts';
 import type { DemoParts, Stage } from './stage.ts';
 import { runVm } from './vm.ts';
 
-/** The whole demo; generous, for slow machines. */
+/** Maximum for the whole demo, long enough for slow machines. */
 const limitMs = 10 * 60_000;
 
-/** Inside the namespaces: runs one kind of demo, then looks whether anything is left. Returns the exit code. */
+/** Inside the namespaces: runs one kind of demo, then checks whether anything is left. Returns the exit code. */
 export async function runInside(parts: DemoParts): Promise<number> {
   const report = new Report(parts.startedAtMs, parts.step);
   const signal = AbortSignal.any([interruption(), AbortSignal.timeout(limitMs)]);
   report.step('Namespaces');
   report.line(
-    'from here on in network, mount and process namespaces of its own (scripts/isolated.sh):',
+    'the following runs in network, mount and process namespaces of its own (scripts/isolated.sh):',
   );
-  report.line("this host's links, rules, mounts and processes are out of reach");
+  report.line("this host's links, rules, mounts and processes cannot be reached");
   const before = hostState();
   const dir = await mkdtemp(join(tmpdir(), 'nq-demo-'));
   const stage: Stage = { report, dir, image: parts.image, signal };
@@ -41,7 +41,7 @@ export async function runInside(parts: DemoParts): Promise<number> {
   return conclude(report, failure, left.length > 0);
 }
 
-/** Aborts at Ctrl-C, at SIGTERM and when the process that started this one is gone. */
+/** Aborts at Ctrl-C, at SIGTERM and when the process that started this one has ended. */
 function interruption(): AbortSignal {
   const controller = new AbortController();
   const stop = (): void => controller.abort(new Error('interrupted'));
@@ -54,7 +54,7 @@ function interruption(): AbortSignal {
 
 async function whatIsLeft(before: ReadonlySet<string>, dir: string): Promise<readonly string[]> {
   let left = describeChange(before, hostState());
-  // A process that was told to end is a zombie for a moment, and its links go after it.
+  // A process that was signalled is a zombie for a moment, and its links are removed after it.
   for (let attempt = 0; attempt < 20 && left.length > 0; attempt += 1) {
     await sleep(100);
     left = describeChange(before, hostState());
@@ -64,24 +64,24 @@ async function whatIsLeft(before: ReadonlySet<string>, dir: string): Promise<rea
   return [...left, ...files.map((path) => `file ${path}`)];
 }
 
-/** What is in the driver's data directory, but for the directories themselves and the empty file they are locked by. */
+/** Files in the driver's data directory, except the empty lock file. */
 async function filesBelow(dir: string): Promise<readonly string[]> {
   const entries = await readdir(dir, { recursive: true, withFileTypes: true }).catch(() => []);
   return entries
-    .filter((it) => !it.isDirectory())
-    .map((it) => join(it.parentPath, it.name))
+    .filter((entry) => !entry.isDirectory())
+    .map(({ parentPath, name }) => join(parentPath, name))
     .filter((path) => path !== join(dir, 'networks/lock'));
 }
 
-function conclude(report: Report, failure: unknown, somethingLeft: boolean): number {
+function conclude(report: Report, failure: unknown, hasLeftovers: boolean): number {
   if (failure !== undefined) {
     report.bad(
       `The demo ended early: ${failure instanceof Error ? failure.message : String(failure)}`,
     );
     return 1;
   }
-  if (somethingLeft) {
-    report.bad('The demo left something behind, which is a bug.');
+  if (hasLeftovers) {
+    report.bad('The demo left something on the host, which is a bug.');
     return 1;
   }
   report.good('Done.');

@@ -4,13 +4,13 @@ import { build } from '../scripts/build.ts';
 import { hasGo, nomadAgent } from '../scripts/setup/nomad-agent.ts';
 import type { Report } from './report.ts';
 
-/** The two programs that the job's demo is about. */
+/** The two programs that the job's demo runs. */
 export interface NomadParts {
   readonly agent: string;
   readonly plugin: string;
 }
 
-/** Finds or builds both, while there still is a network to get sources from. */
+/** Finds or builds both, before the network that sources come from is left. */
 export async function prepareNomad(report: Report): Promise<NomadParts> {
   report.step('The plugin: one file with everything in it');
   const plugin = await build();

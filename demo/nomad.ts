@@ -10,7 +10,7 @@ const bootMs = 90_000;
 const driverMs = 60_000;
 const port = 18080;
 
-/** Runs the VM as a job of a real Nomad agent, by the commands a person would type. */
+/** Runs the VM as a job of a real Nomad agent, by the commands of its user. */
 export async function runJob(stage: Stage, parts: NomadParts): Promise<void> {
   const { report, dir, image, signal } = stage;
   report.step('Start an agent: nomad agent -dev, with the plugin in its plugin_dir');
@@ -79,7 +79,7 @@ function recentEvents(): (line: string) => boolean {
   };
 }
 
-/** A text inside JSON, '' when it is not there. */
+/** A text at a path in JSON; '' when there is none. */
 function text(json: unknown, ...path: readonly string[]): string {
   const value = path.reduce<unknown>(
     (at, key) =>

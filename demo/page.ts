@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Fetches a page, again and again until it is there. Throws when it is not within `limitMs`. */
+/** Fetches a page, with retries until it is available. Throws when it is not within `limitMs`. */
 export async function fetchPage(
   url: string,
   limitMs: number,

@@ -1,11 +1,11 @@
 import { stripVTControlCharacters, styleText } from 'node:util';
 
-/** What a person sees while the demo works: numbered steps with the time since the start, and lines below them. */
+/** The demo's output: numbered steps with the time since the start, and lines below them. */
 export class Report {
   readonly #startedAtMs: number;
   #step: number;
 
-  /** `startedAtMs` and `step` let a second process go on where the first one stopped counting. */
+  /** `startedAtMs` and `step` let a second process continue the first one's times and numbers. */
   constructor(startedAtMs: number, step = 0) {
     this.#startedAtMs = startedAtMs;
     this.#step = step;
@@ -21,12 +21,12 @@ export class Report {
     console.log(`\n${this.#elapsed()} ${paint('bold', `${number}. ${title}`)}`);
   }
 
-  /** A finding of the step. */
+  /** A result of the step. */
   line(text: string): void {
     for (const part of text.split('\n')) console.log(`             ${part}`);
   }
 
-  /** Something that happened to the VM, with the time it happened. */
+  /** An event of the VM, with its time. */
   event(text: string): void {
     console.log(`${this.#elapsed()}     ${paint('cyan', `* ${text}`)}`);
   }
@@ -56,7 +56,7 @@ function paint(format: Parameters<typeof styleText>[0], text: string): string {
   return styleText(format, text, { stream: process.stdout });
 }
 
-/** A guest may send what moves a terminal's cursor or worse: nothing but what can be printed is left. */
+/** Keeps printable characters only: a guest may send sequences that control the terminal. */
 function printable(line: string): string {
   return stripVTControlCharacters(line).replaceAll(/[^\p{L}\p{N}\p{P}\p{S} ]/gu, '');
 }

@@ -22,7 +22,7 @@ echo "Hello from $(hostname): $(uname -sr), up $(cut -d' ' -f1 /proc/uptime) s."
 echo "user data has run"
 `;
 
-/** Boots one VM through the driver's own code and shows what there is to see of it. */
+/** Boots one VM through the driver's own code and shows it from start to removal. */
 export async function runVm(stage: Stage): Promise<void> {
   const { report, dir, image, signal } = stage;
   const name = `hello-${randomBytes(4).toString('hex')}`;
@@ -36,7 +36,7 @@ export async function runVm(stage: Stage): Promise<void> {
     bridges: [],
     maxConnections: 8192,
     maxImageBytes: 2048 * MiB,
-    log: troubleOnly(report),
+    log: problemsOnly(report),
   });
   virtualizer.onEvent((_vm, { message, annotations }) => {
     report.event(`${message}${formatAnnotations(annotations)}`);
@@ -49,7 +49,7 @@ export async function runVm(stage: Stage): Promise<void> {
     report.console(line),
   );
   using messages = ConsolePipe.open(join(allocDir, 'alloc/stderr.fifo'), (line) =>
-    report.line(`QEMU says: ${line}`),
+    report.line(`QEMU reports: ${line}`),
   );
   try {
     const spec = makeSpec({ name, image, allocDir, pipes: [console.path, messages.path] });
@@ -71,7 +71,7 @@ async function tour(
   const url = `http://127.0.0.1:${hostPort}/`;
   report.step(`Fetch a page from the guest: ${url} on the host → port 80 in the guest`);
   const ended = domain.wait({ signal }).then(({ reason, error }) => {
-    throw new Error(`the VM ended meanwhile (${reason}): ${error ?? 'nothing was wrong'}`);
+    throw new Error(`the VM ended early (${reason}): ${error ?? 'without an error'}`);
   });
   ended.catch(() => {});
   const page = await Promise.race([fetchPage(url, bootMs, { signal }), ended]);
@@ -108,10 +108,10 @@ async function showHost(
   virtualizer: QemuVirtualizer,
   signal: AbortSignal,
 ): Promise<void> {
-  report.step('This host, as the driver tells Nomad');
-  // The first look does not wait for the probe of KVM; a second one a few seconds later has its answer.
+  report.step('This host, as the driver reports it to Nomad');
+  // The first query does not wait for the probe of KVM; one a few seconds later has its answer.
   let info = await virtualizer.getInfo({ signal });
-  for (let looks = 0; looks < 40 && !('emulator.kvm' in info.attributes); looks += 1) {
+  for (let queries = 0; queries < 40 && !('emulator.kvm' in info.attributes); queries += 1) {
     info = await virtualizer.getInfo({ signal });
   }
   const { attributes } = info;
@@ -125,7 +125,7 @@ async function showHost(
   if (!info.healthy) throw new Error(`this host can't run VMs: ${info.description}`);
 }
 
-/** One line for each thing that is on the host for a VM, oldest first. */
+/** One line for each undo step of a VM, oldest first. */
 async function readSteps(path: string): Promise<readonly string[]> {
   const text = await readFile(path, 'utf8').catch(() => '');
   return [...text.matchAll(/^\{"do":(.*)\}$/gm)].map(([, step]) => formatStep(step ?? ''));
@@ -151,16 +151,21 @@ async function makeAllocDir(dir: string): Promise<string> {
   return allocDir;
 }
 
-function makeSpec(o: {
+function makeSpec({
+  name,
+  image,
+  allocDir,
+  pipes: [stdoutPath, stderrPath],
+}: {
   readonly name: string;
   readonly image: string;
   readonly allocDir: string;
   readonly pipes: readonly [string, string];
 }): VmSpec {
   return {
-    name: o.name,
+    name,
     identity: {
-      taskId: `demo/hello/${o.name.slice(-8)}`,
+      taskId: `demo/hello/${name.slice(-8)}`,
       taskName: 'hello',
       allocId: 'demo',
       groupName: 'demo',
@@ -177,7 +182,7 @@ function makeSpec(o: {
     pinnedCores: [],
     cpuShares: 0,
     memoryMiB: 256,
-    disk: { image: o.image, sizeMiB: 256, thin: true },
+    disk: { image, sizeMiB: 256, thin: true },
     nics: [
       {
         kind: 'bridge',
@@ -195,10 +200,10 @@ function makeSpec(o: {
       timezone: undefined,
       env: {},
     },
-    allocDir: o.allocDir,
-    taskDir: join(o.allocDir, 'hello'),
-    stdoutPath: o.pipes[0],
-    stderrPath: o.pipes[1],
+    allocDir,
+    taskDir: join(allocDir, 'hello'),
+    stdoutPath,
+    stderrPath,
     cgroupPath: '',
   };
 }
@@ -207,14 +212,14 @@ function describeDomain(domain: Domain): readonly string[] {
   const { attributes } = domain;
   return [
     `QEMU: process ${attributes.pid}, machine ${attributes.machine}, accelerator ${attributes.accelerator}`,
-    `      ${rightsOf(attributes.pid)}; files and sockets came to it as descriptors`,
+    `      ${rightsOf(attributes.pid)}; its files and sockets are inherited descriptors`,
     `disk: ${attributes.disk} (overlay; the image is never written to)`,
     `QMP:  ${attributes['qmp.socket']}`,
     `NIC:  ${attributes.mac} ${attributes.ip} on ${attributes.bridge}`,
   ];
 }
 
-/** As the kernel sees them. */
+/** The process's permissions, as the kernel reports them. */
 function rightsOf(pid: string | undefined): string {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const field = (key: string): string =>
@@ -240,10 +245,10 @@ function mib(bytes: number | undefined): string {
   return bytes === undefined ? 'unknown' : `${(bytes / MiB).toFixed(0)} MiB`;
 }
 
-/** The driver's own log, of which the demo shows what is out of order. */
-function troubleOnly(report: Report): Logger {
-  const quiet = (): void => {};
-  const loud = (message: string, fields?: Readonly<Record<string, unknown>>): void =>
+/** The driver's own log, of which the demo shows warnings and errors. */
+function problemsOnly(report: Report): Logger {
+  const ignore = (): void => {};
+  const show = (message: string, fields?: Readonly<Record<string, unknown>>): void =>
     report.line(`driver: ${message}${fields === undefined ? '' : ` ${JSON.stringify(fields)}`}`);
-  return { trace: quiet, debug: quiet, info: quiet, warn: loud, error: loud };
+  return { trace: ignore, debug: ignore, info: ignore, warn: show, error: show };
 }

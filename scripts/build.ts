@@ -21,17 +21,17 @@ import { nativeAssets, netlinkAddon } from './build/native-addons.ts';
 const root = resolve(import.meta.dirname, '..');
 const dist = join(root, 'dist');
 const mainBundle = 'nomad-driver-qmp.cjs';
-/** Programs of threads, by the names of the assets that src/host/worker.ts takes them from. */
+/** Programs of worker threads, by the names of the assets that src/host/worker.ts loads them from. */
 const workers = {
   'seed-worker.cjs': 'src/vm/devices/seed-worker.ts',
   'user-data-worker.cjs': 'src/vm/devices/user-data-worker.ts',
 };
-// From Node's manual: the resource's name, and the marker in the node binary that says whether there is one.
+// From Node's manual: the resource's name, and the marker in the node binary that shows whether it has one.
 const resourceName = 'NODE_SEA_BLOB';
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
 /**
- * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and the native addons in it. Nothing is done
+ * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and the native addons in it. Does nothing
  * when sources, lock file and this script are those of the last build.
  */
 export async function build(arch: string = process.arch): Promise<string> {
@@ -73,7 +73,7 @@ function hashInputs(arch: string): string {
   return hash.digest('hex');
 }
 
-/** The plugin, and beside it what runs in threads of their own. */
+/** The plugin, and the programs of its worker threads. */
 async function bundleSources(work: string): Promise<string> {
   await Promise.all([
     bundleEntry('bin/nomad-driver-qmp.ts', join(work, mainBundle)),
@@ -103,7 +103,7 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
   });
 }
 
-/** Calls leave their garbage young; more room for it only means more memory held. The other is for shrinkAtRest. */
+/** Garbage of calls is short-lived; a larger young generation only holds more memory. The second is for shrinkAtRest. */
 const v8Options = ['--max-semi-space-size=1', '--expose-gc'];
 
 /** The blob that goes into the executable: the script with its compiled code, and the addons. */
@@ -128,7 +128,7 @@ function makeBlob(work: string, script: string, arch: string): string {
       },
     }),
   );
-  // V8 throws away compiled code that was made with other options.
+  // V8 discards compiled code that was created with other options.
   execFileSync(nodeOf(process.arch), [...v8Options, '--experimental-sea-config', config], {
     cwd: work,
     stdio: 'pipe',
@@ -140,9 +140,9 @@ function makeExecutable(work: string, blob: string, arch: string): string {
   const draft = join(work, 'nomad-driver-qmp');
   copyFileSync(nodeOf(arch), draft);
   chmodSync(draft, 0o755);
-  // Before the blob goes in: strip would throw it out. Half of what it removes are debug symbols.
+  // Before the blob is added: strip would remove it. Half of what it removes are debug symbols.
   strip(draft);
-  // As a process of its own: it prints a dozen harmless warnings about section names.
+  // In a separate process: it prints a dozen harmless warnings about section names.
   const postject = join(root, 'node_modules/postject/dist/cli.js');
   const args = [postject, draft, resourceName, blob, '--sentinel-fuse', fuse];
   execFileSync(nodeOf(process.arch), args, { stdio: 'pipe' });
@@ -153,7 +153,7 @@ function strip(path: string): void {
   try {
     execFileSync('strip', ['--strip-unneeded', path], { stdio: 'pipe' });
   } catch (error) {
-    console.log(`not stripped, so larger than need be: ${String(error).split('\n')[0]}`);
+    console.log(`not stripped, so larger than necessary: ${String(error).split('\n')[0]}`);
   }
 }
 

@@ -12,7 +12,7 @@ export function fastTests(): string[] {
     .toSorted();
 }
 
-/** Everything that can be judged within a minute, cheapest first. */
+/** Everything that can be checked within a minute, cheapest first. */
 export async function check(selection: Selection = {}): Promise<Totals> {
   await phase('format', () => run('biome', ['format', '.'], { cwd: root }));
   await phase('lint', () =>

@@ -92,7 +92,7 @@ function cell(field: AttrField): string {
   return sentences.join(' ').replaceAll('|', '\\|');
 }
 
-/** Every key, with the example that stands beside it. */
+/** Every key with its example. */
 function exampleOf(head: string, fields: Fields): string {
   const body = ['config {', ...exampleLines(fields, '  '), '}'].map((line) => `  ${line}`);
   return ['```hcl', `${head} {`, ...body, '}', '```'].join('\n');

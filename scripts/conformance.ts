@@ -9,12 +9,12 @@ export const conformancePath = join(root, 'docs/conformance.md');
 
 export interface Item {
   readonly id: string;
-  /** Where the wish comes from: some of S, M, F, I, Q; '-' for the protocol. */
+  /** Where the requirement comes from: some of S, M, F, I, Q; '-' for the protocol. */
   readonly marks: readonly string[];
   readonly text: string;
   /** Why no test names it. */
   readonly excuse: string | undefined;
-  /** What is left out of it although tests name it. */
+  /** What of it is not implemented although tests name it. */
   readonly limit: string | undefined;
 }
 
@@ -30,7 +30,7 @@ const sections = [
   { file: 'defects.txt', title: 'Defects that must be absent' },
 ] as const;
 
-/** The items of one list. Throws for a line that is none. */
+/** The items of one list. Throws for a line that is not an item. */
 export function parseItems(text: string): readonly Item[] {
   const items: Item[] = [];
   for (const line of text.split('\n')) {
@@ -87,7 +87,7 @@ export function idsIn(title: string): readonly string[] {
 }
 
 /**
- * First arguments of `test`, `t.test` and the like, where what a template puts in is shown as an ellipsis; and the names
+ * First arguments of `test`, `t.test` and the like, with an ellipsis for each expression of a template; and the names
  * of cases in a table, which are keys that begin with an id.
  */
 export function typescriptTitles(text: string): readonly string[] {
@@ -106,14 +106,14 @@ export function typescriptTitles(text: string): readonly string[] {
 export function goTitles(text: string): readonly string[] {
   const functions = /((?:^\/\/.*\n)*)^func (Test\w+)\(/gm;
   const named = [...text.matchAll(functions)].map(([, comment = '', name = '']) => {
-    const words = comment
+    const description = comment
       .replaceAll(/^\/\/ ?/gm, '')
       .trim()
       .replaceAll('\n', ' ');
     const own = /^Test([PVD])(\d+)_/.exec(name);
     const id = own === null ? '' : own[1] === 'D' ? `D${own[2]}` : `${own[1]}-${own[2]}`;
-    if (idsIn(words).length > 0) return words;
-    return `${id}: ${words || name}`;
+    if (idsIn(description).length > 0) return description;
+    return `${id}: ${description || name}`;
   });
   const strings = [...text.matchAll(/"((?:[PV]-\d+|D\d+)[^"\n]*: [^"\n]+)"/g)];
   return [...named, ...strings.map(([, title = '']) => title)];
@@ -135,9 +135,9 @@ function intro(proven: number, all: number): string {
   return `# Conformance
 
 Made by \`npm run docs\` from the titles of the tests and from \`scripts/conformance/*.txt\`; do not edit.
-${proven} of ${all} items are named by at least one test. "not yet" says why, where no test names an item.
+${proven} of ${all} items are named by at least one test. "not yet" gives the reason where no test names an item.
 
-The second column says where an item comes from: S the first public nomad-driver-virt, M its later releases, F a defect
+The second column names where an item comes from: S the first public nomad-driver-virt, M its later releases, F a defect
 there that is to be absent here, I an open wish of users, Q Nomad's builtin qemu driver.
 `;
 }

@@ -13,10 +13,10 @@ export function hostState(): ReadonlySet<string> {
   ]);
 }
 
-// Processes and what they hold may well end while tests run; these do not go by themselves.
+// Processes and what they hold may end while tests run; these things are not removed by themselves.
 const belongsToHost = /^(link|network namespace|nftables) /;
 
-/** What one state has and the other has not, in words. */
+/** The differences between two states, one line each. */
 export function describeChange(before: ReadonlySet<string>, after: ReadonlySet<string>): string[] {
   return [
     ...[...before]
@@ -51,7 +51,7 @@ function folder(path: string): string[] {
   return attempt(() => readdirSync(path)) ?? [];
 }
 
-/** A host without the program or the folder has none of what it would list. */
+/** Without the program or the folder there is nothing to list. */
 function attempt<T>(read: () => T): T | undefined {
   try {
     return read();

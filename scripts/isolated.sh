@@ -1,12 +1,12 @@
 #!/bin/bash
-# isolated.sh PROGRAM [ARGUMENT]...: runs a program where it can touch neither the host's links, rules, mounts and control
-# groups nor its processes: in namespaces of its own. Bash is process 1 there, so orphans are reaped, and when it ends the
-# kernel ends whatever was left. What was left is reported first, and is a failure.
+# isolated.sh PROGRAM [ARGUMENT]...: runs a program in namespaces of its own, where it can change neither the host's links,
+# rules, mounts and control groups nor its processes. Bash is process 1 there, so orphans are reaped, and when it ends the
+# kernel ends the remaining processes. Everything that remains is reported first, and is a failure.
 set -euo pipefail
 
-# Version 1 hierarchies get a group of ours, which the control group namespace makes the root of all that is seen inside.
-# Nomad's own groups have one name on a machine, and a group that some killed agent left there breaks every other agent.
-# In version 2 that can't be done from here: a group with processes in it, as a root has, may not have controlled children.
+# Version 1 hierarchies get a group of ours, which the control group namespace makes the root inside. Nomad's own groups
+# have the same names for all agents of a machine, and a group that a killed agent left there breaks every other agent.
+# In version 2 that can't be done from here: a group with processes in it, like the root, may not have controlled children.
 hierarchies() { awk '$3 == "cgroup" {print $2}' /proc/self/mounts; }
 
 if [ "${1-}" != --inside ]; then
@@ -16,7 +16,7 @@ if [ "${1-}" != --inside ]; then
     while read -r hierarchy; do
       [ -d "$hierarchy/$group" ] || continue
       echo $$ > "$hierarchy/cgroup.procs"
-      # Processes that the kernel was told to end take a moment.
+      # Killed processes need a moment to end.
       for _ in 1 2 3 4 5 6 7 8 9 10; do
         ! find "$hierarchy/$group" -depth -type d -exec rmdir {} + 2> /dev/null || break
         sleep 0.1
@@ -26,7 +26,7 @@ if [ "${1-}" != --inside ]; then
   trap leave EXIT
   while read -r hierarchy; do
     mkdir "$hierarchy/$group" 2> /dev/null || continue
-    # A set of processors begins empty, and takes no process until it is not.
+    # A new set of processors is empty, and accepts no process until it is set.
     for file in cpuset.cpus cpuset.mems; do
       [ ! -e "$hierarchy/$file" ] || cat "$hierarchy/$file" > "$hierarchy/$group/$file"
     done
@@ -39,7 +39,7 @@ if [ "${1-}" != --inside ]; then
 fi
 shift
 
-# Exit without these steps would let tests run half isolated: set -e stops at the first failure.
+# All of these steps are necessary for isolation: set -e stops at the first failure.
 ip link set lo up
 # sysfs shows the links of the network namespace it was mounted in; what is mounted below it has to be mounted again.
 mapfile -t below < <(awk '$2 ~ "^/sys/fs/cgroup/" && $3 == "cgroup" {print $2, $4}' /proc/self/mounts)
@@ -54,7 +54,7 @@ for line in "${below[@]}"; do
   umount "${line% *}"
   mount -t cgroup -o "$options" cgroup "${line% *}"
 done
-# A /run of our own: namespaces are named there, sockets and locks live there, and nobody outside can pull it away.
+# A /run of our own: it has the names of namespaces, sockets and locks, and no process outside can remove it.
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/netns /run/lock /run/nomad-driver-qmp
 
@@ -70,13 +70,13 @@ processes() {
   local pid command
   for pid in /proc/[0-9]*; do
     command=$(tr '\0' ' ' 2> /dev/null < "$pid/cmdline" | cut -c1-200) || continue
-    # Zombies have no command line; this shell and its forks are no leftovers.
+    # Zombies have no command line; this shell and its forks do not count.
     case $command in '' | *isolated.sh\ --inside*) continue ;; esac
     echo "process:    ${pid#/proc/} $command"
   done
 }
 
-# For tests that would harm a real host, and for programs that want a host to have an address: it leads nowhere.
+# For tests that would harm a real host, and for programs that need a host with an address: the link leads nowhere.
 export QMP_ISOLATED=1
 ip link add uplink0 type veth peer name nowhere0
 ip addr add 192.0.2.2/24 dev uplink0
@@ -88,16 +88,16 @@ before=$(state)
 code=0
 "$@" || code=$?
 
-# A process that was told to end may need a moment.
+# A process that was signalled may need a moment.
 for _ in 1 2 3 4 5 6 7 8 9 10; do
   left=$(processes)
   [ -n "$left" ] || break
   sleep 0.3
 done
-# Mounts that are gone are not ours to judge: somebody outside may have removed what they were on.
+# Removed mounts are not reported: a process outside may have removed what they were on.
 changes=$(diff -U0 <(echo "$before") <(state; [ -z "$left" ] || echo "$left") | grep -E '^(\+[^+]|-[^-])' | grep -v '^-mount:' || true)
 if [ -n "$changes" ]; then
-  echo "!!! tests left something behind (- before, + after):" >&2
+  echo "!!! the program left changes (- before, + after):" >&2
   echo "$changes" >&2
   [ "$code" -ne 0 ] || code=1
 fi

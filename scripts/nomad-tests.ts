@@ -15,7 +15,7 @@ const sectorModes: readonly SectorMode[] = [0, 1, 2, 3, 4, 5, 6];
 export interface NomadTests {
   /** The built plugin. */
   readonly plugin: string;
-  /** What puts the tests into namespaces of their own; building needs the network and stays outside. */
+  /** The program that runs the tests in namespaces of their own; the build needs the network and runs outside. */
   readonly wrapper: readonly string[];
   /** Regular expression of the tests to run, in the form of go test. */
   readonly only: string;

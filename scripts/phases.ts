@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** How many tests ran and how they ended; phases that are no tests count nothing. */
+/** How many tests ran and how they ended; all 0 for phases without tests. */
 export interface Totals {
   readonly tests: number;
   readonly pass: number;
@@ -22,7 +22,7 @@ export function add(a: Totals, b: Totals): Totals {
   };
 }
 
-/** The closing lines, in TAP's words, which readers of test logs look for. */
+/** The closing lines in the form of TAP, which readers of test logs search for. */
 export function formatTotals(totals: Totals): string {
   return (['tests', 'pass', 'fail', 'skipped'] as const)
     .map((key) => `# ${key} ${totals[key]}`)
@@ -31,7 +31,7 @@ export function formatTotals(totals: Totals): string {
 
 export class PhaseError extends Error {
   override readonly name = 'PhaseError';
-  /** What had run until then. */
+  /** The tests that ran before the failure. */
   readonly totals: Totals;
   constructor(message: string, options?: ErrorOptions & { readonly totals?: Totals }) {
     super(message, options);
@@ -39,7 +39,7 @@ export class PhaseError extends Error {
   }
 }
 
-/** Runs one phase, announced before and timed after it; its failure is reported by name and thrown. */
+/** Runs one phase, with its name before and its time after it; a failure is reported by name and thrown. */
 export async function phase<T>(name: string, run: () => T | Promise<T>): Promise<T> {
   const begin = performance.now();
   console.log(`\n=== ${name}`);
@@ -60,8 +60,8 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program with our own output; anything but exit code 0 is an error that names it. It gets a process group of its
- * own, so that all of it can be ended: at the limit, and when we are.
+ * Runs a program with our own output; anything but exit code 0 is an error that names it. It has a process group of its
+ * own, so that all its processes can be ended: at the limit, and when this process is ended.
  */
 export async function run(
   program: string,
@@ -79,7 +79,7 @@ export async function run(
     try {
       if (child.pid !== undefined) process.kill(-child.pid, signal);
     } catch {
-      // It has ended meanwhile.
+      // It has already ended.
     }
   };
   const quit = () => {
@@ -110,9 +110,9 @@ export async function run(
 export interface NodeTests {
   readonly files: readonly string[];
   readonly concurrency: number;
-  /** The longest that one file of tests may take, and all of them: one that hangs must not hang everything. */
+  /** Maximum for one file of tests, and for all of them: one that hangs must not stop everything. */
   readonly limitSeconds: { readonly file: number; readonly all: number };
-  /** A program and its first arguments to put before node: a namespace of its own, for example. */
+  /** A program with arguments that starts node, for example in namespaces of its own. */
   readonly wrapper?: readonly string[];
   readonly selection?: Selection;
 }
@@ -127,7 +127,7 @@ export interface Selection {
 
 /**
  * Runs test files under node's test runner. A run without a single test is a failure: a wrong path or a crash before
- * the first test must not look like success. In CI a skipped test is one, too.
+ * the first test must not look like success. In CI a skipped test is a failure, too.
  */
 export async function runNodeTests(tests: NodeTests): Promise<Totals> {
   if (tests.files.length === 0) throw new PhaseError('there is no test file');

@@ -1,11 +1,11 @@
-// Entry of every npm script. It is started by whatever node there is (20 or newer), brings what the project needs, then runs
-// the asked program under Node 24 with the project's own tools first on PATH:
+// Entry of every npm script. It is started by the node on PATH (20 or newer), installs what the project needs, then runs
+// the given program under Node 24 with the project's own tools first on PATH:
 //
 //   node scripts/run.mjs [--host demo|test] PROGRAM [ARGUMENT]...
 //
-// --host also installs the Debian packages that the demo or the tests use (root only; otherwise it says which are missing).
-// Plain JavaScript without dependencies, since nothing is installed yet when it starts. In this file such as Node 12 can
-// read, so that an old node gets as far as the sentence that says so.
+// --host also installs the Debian packages that the demo or the tests use (root only; otherwise it lists the missing ones).
+// Plain JavaScript without dependencies, since nothing is installed yet when it starts. This file has only syntax that
+// Node 12 can parse, so that an old node gets as far as the message about its version.
 import { spawn } from 'node:child_process';
 import { delimiter, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,15 +25,15 @@ main(process.argv.slice(2)).catch((error) => {
   process.exit(1);
 });
 
-async function main(words) {
-  const purpose = words[0] === '--host' ? words.splice(0, 2)[1] : undefined;
-  const [program, ...args] = words;
+async function main(argv) {
+  const purpose = argv[0] === '--host' ? argv.splice(0, 2)[1] : undefined;
+  const [program, ...args] = argv;
   if (program === undefined) usage();
 
-  const { bringDependencies } = await import('./setup/dependencies.mjs');
-  const { bringPackages } = await import('./setup/packages.mjs');
-  const node = bringDependencies(root);
-  if (purpose !== undefined) bringPackages(purpose);
+  const { installDependencies } = await import('./setup/dependencies.mjs');
+  const { installPackages } = await import('./setup/packages.mjs');
+  const node = installDependencies(root);
+  if (purpose !== undefined) installPackages(purpose);
   start(program, args, node);
 }
 
@@ -55,12 +55,12 @@ function start(program, args, node) {
     console.error(`cannot start ${program}: ${error.message}`);
     process.exit(127);
   });
-  // A terminal sends Ctrl-C to the whole foreground group: the child decides what it means, we only wait for it.
+  // A terminal sends Ctrl-C to the whole foreground group: the child process handles it, this process only waits.
   process.on('SIGINT', () => {});
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('exit', (code, signal) => {
     if (signal !== null) console.error(`${program} was ended by ${signal}`);
-    // As `code ?? 1`, which Node 12 can not read.
+    // As `code ?? 1`, which Node 12 cannot parse.
     process.exit(code === null ? 1 : code);
   });
 }

@@ -1,11 +1,11 @@
 import { type GuestName, guestImage, guestNames } from './images.ts';
 
-/** `build.ts [NAME]...`: makes the named guests, or all, and prints where each is. */
+/** `build.ts [NAME]...`: builds the named guests, or all, and prints the path of each. */
 async function main(names: readonly string[]): Promise<number> {
   const wanted = names.length === 0 ? guestNames : names;
   for (const name of wanted) {
     if (!isGuestName(name)) {
-      console.error(`there is no guest ${name}; there are ${guestNames.join(', ')}`);
+      console.error(`there is no guest ${name}; the guests are ${guestNames.join(', ')}`);
       return 2;
     }
     try {
@@ -19,7 +19,7 @@ async function main(names: readonly string[]): Promise<number> {
 }
 
 function isGuestName(name: string): name is GuestName {
-  return guestNames.some((it) => it === name);
+  return guestNames.some((guest) => guest === name);
 }
 
 process.exitCode = await main(process.argv.slice(2));

@@ -11,14 +11,14 @@ export function cacheFolder(): string {
   return folder;
 }
 
-/** Short name of whatever a guest is made from: changes when any part does. */
+/** A short hash of everything that a guest is built from: changes when any part does. */
 export function recipeHash(parts: readonly (string | Uint8Array)[]): string {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(`${part.length}:`).update(part);
   return hash.digest('hex').slice(0, 12);
 }
 
-/** The same over files and whole folders, by name and content. */
+/** The same for files and whole folders, by name and content. */
 export function hashOfFiles(paths: readonly string[]): string {
   const parts = paths.flatMap((path) =>
     statSync(path).isDirectory()

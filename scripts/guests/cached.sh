@@ -1,14 +1,14 @@
 #!/bin/bash
-# cached.sh FINAL RECIPE [ARGUMENT]...: runs `RECIPE FOLDER ARGUMENT...` with a fresh folder and calls that FINAL when the
-# recipe succeeded. Run under flock, so that whoever comes second finds the work done.
+# cached.sh FINAL RECIPE [ARGUMENT]...: runs `RECIPE FOLDER ARGUMENT...` with a new folder and renames it to FINAL when the
+# recipe succeeded. Run under flock, so that a second run finds the result.
 set -euo pipefail
 
-# A function, since bash reads a script as it goes: an update of this file during a long build must not reach it.
+# A function, since bash reads a script while it runs: an update of this file must not affect a running build.
 main() {
   local final=$1 recipe=$2 draft
   shift 2
   [ ! -d "$final" ] || return 0
-  # The lock is ours, so a draft of this recipe that is there was left by a build that got killed.
+  # This process has the lock, so an existing draft of this recipe was left by a build that was killed.
   draft=$(dirname "$final")/.draft-$(basename "$recipe" .sh)
   rm -rf "$draft".*
   folder=$(mktemp -d "$draft.XXXXXX")

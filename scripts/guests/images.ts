@@ -8,15 +8,15 @@ import { sectorImage } from './sector-image.ts';
 export const guestNames = ['sector', 'tiny', 'tiny-uefi', 'debian'] as const;
 export type GuestName = (typeof guestNames)[number];
 
-/** A disk that boots. It is shared between runs: open it read-only, put an overlay or a copy above it. */
+/** A disk that boots. It is shared between runs: open it read-only, or create an overlay or a copy. */
 export interface Guest {
   readonly name: GuestName;
   /** Absolute path of the disk as qcow2. */
   readonly path: string;
-  /** The same disk as raw, where it is kept. */
+  /** The same disk as raw, for guests that keep one. */
   readonly raw: string | undefined;
   readonly firmware: 'bios' | 'uefi';
-  /** Enough to boot and do small things. */
+  /** Enough to boot and run small programs. */
   readonly memoryMiB: number;
   /** Kernel and initramfs of the same guest, for booting without a disk. */
   readonly kernel: string | undefined;
@@ -69,7 +69,7 @@ export const guestPackages: Readonly<Record<GuestName, readonly string[]>> = {
   ],
 };
 
-// One file that each package brings, to see whether it is there.
+// One file of each package, to check whether it is installed.
 const evidence: Readonly<Record<string, string>> = {
   'busybox-static': 'busybox',
   cpio: 'cpio',
@@ -101,7 +101,7 @@ export function missingPackages(name: GuestName): readonly string[] {
 
 /**
  * A bootable guest by name, from the cache or built now (seconds; about two minutes for `debian`). Parallel callers
- * build once. Throws an Error that says what is missing or what the recipe said.
+ * build once. Throws an Error with the missing packages or the recipe's output.
  */
 export async function guestImage(
   name: GuestName,
@@ -157,7 +157,7 @@ async function build(
   const recipe = [join(here, recipes[name].script)];
   const lock = join(cacheFolder(), `.${name}.lock`);
   const command = [join(here, 'cached.sh'), folder, ...recipe, ...(await args[name]())];
-  // --close: a process the recipe leaves behind must not keep the lock.
+  // --close: a process that the recipe leaves must not keep the lock.
   const { code, lines } = await output('flock', ['--close', lock, ...command], (line) =>
     log(`guest ${name}: ${line}`),
   );
@@ -166,7 +166,7 @@ async function build(
   }
 }
 
-/** The newest kernel for virtual machines that apt knows, without asking the network. */
+/** The newest kernel for virtual machines that apt knows, without a network access. */
 async function kernelVersion(): Promise<string | undefined> {
   try {
     const { lines } = await output('apt-cache', ['depends', 'linux-image-cloud-amd64']);
@@ -183,7 +183,7 @@ function newest(prefix: string): string | undefined {
     .toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
 }
 
-/** Runs a program; both its outputs as lines, told one by one as they come. */
+/** Runs a program; passes each line of both its outputs to `log` as it comes. */
 async function output(
   program: string,
   args: readonly string[],

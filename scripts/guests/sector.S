@@ -1,5 +1,5 @@
 # A whole guest in one boot sector: for tests of starting, stopping, exit reasons, logs and recovery that need a
-# machine, not an operating system. It speaks on COM1 (115200 8N1), echoes what it hears there, and polls the ACPI
+# machine and no operating system. It writes to COM1 (115200 8N1), echoes what it receives there, and polls the ACPI
 # power button, so that a polite stop works. ACPI registers are where SeaBIOS puts them on `pc` and `q35` (0x600).
 #
 # The byte at offset 509 is the mode; see SectorMode in sector.ts.
@@ -29,17 +29,17 @@ uart:	lodsw
 	jmp	uart
 ready:	sti
 	mov	$boot, %si
-	call	say
+	call	print
 	cmpb	$1, mode
 	je	loop
-	mov	$PM1_EN, %dx		# without this bit QEMU does not even latch a press
+	mov	$PM1_EN, %dx		# without this bit QEMU does not latch a press
 	in	%dx, %ax
 	or	$BUTTON, %ax
 	out	%ax, %dx
 loop:	cmpb	$4, mode
 	jne	calm
 	mov	$chat, %si
-	call	say
+	call	print
 	jmp	loop
 calm:	hlt				# the timer: 18.2 times a second
 	incw	ticks
@@ -58,7 +58,7 @@ press:	cmpb	$1, mode
 	test	$BUTTON>>8, %ah
 	jz	clock
 	mov	$pushed, %si
-	call	say
+	call	print
 	jmp	off
 clock:	mov	ticks, %ax
 	cwd
@@ -67,8 +67,8 @@ clock:	mov	ticks, %ax
 	test	%dx, %dx
 	jnz	loop
 	mov	$tick, %si
-	call	say
-	cmp	$2, %ax			# two seconds are over: what the mode asks for
+	call	print
+	cmp	$2, %ax			# after two seconds: what the mode selects
 	jb	loop
 	mov	mode, %al
 	cmp	$2, %al
@@ -80,31 +80,31 @@ clock:	mov	ticks, %ax
 	cmp	$6, %al
 	jne	loop
 panic:	mov	$dying, %si
-	call	say
+	call	print
 	mov	$PVPANIC, %dx
 	mov	$1, %al			# PVPANIC_PANICKED
 	out	%al, %dx
 	jmp	stay
 off:	mov	$bye, %si
-	call	say
+	call	print
 	mov	$PM1_CNT, %dx
 	mov	$0x2000, %ax		# SLP_EN, sleep type 0: S5
 	out	%ax, %dx
 stay:	hlt
 	jmp	stay
 reset:	mov	$again, %si
-	call	say
+	call	print
 	mov	$0xcf9, %dx
 	mov	$6, %al
 	out	%al, %dx
 	jmp	stay
 fault:	mov	$broken, %si
-	call	say
-	lidt	empty			# no handler for anything: the third fault resets the processor
+	call	print
+	lidt	empty			# no handlers: the third fault resets the processor
 	int3
 
 # Prints GUEST-, the text at %si and a line end; keeps %ax.
-say:	push	%ax
+print:	push	%ax
 	push	%si
 	mov	$guest, %si
 	call	put

@@ -5,14 +5,14 @@
  */
 
 /**
- * 0 obeys the power button; 1 is deaf to it; after two seconds 2 powers off, 3 resets, 5 triple-faults and
+ * 0 obeys the power button; 1 ignores it; after two seconds 2 powers off, 3 resets, 5 triple-faults and
  * 6 reports a panic at port 0x505 (`-device pvpanic`); 4 floods the console.
  */
 export type SectorMode = 0 | 1 | 2 | 3 | 4 | 5 | 6;
 
 const MODE_OFFSET = 509;
 
-// As a 512-byte file the firmware does not take the disk for one it can boot from.
+// The firmware does not boot from a disk of 512 bytes.
 const DISK_BYTES = 1024 * 1024;
 
 // Everything but the zeros behind it, the mode and the boot signature.

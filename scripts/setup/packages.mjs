@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Every Debian package that this project asks for: its name, a file that shows it is there (a program's name or a path),
- * and what for. The first list is what showing a machine takes; tests take the second, too.
+ * Every Debian package that this project uses: its name, a file that shows that it is installed (a program's name or a
+ * path), and its purpose. The demo needs the first list; tests need the second, too.
  */
 const demoPackages = [
   ['qemu-utils', 'qemu-img', 'disk images'],
@@ -25,8 +25,12 @@ const testPackages = [
   ['btrfs-progs', 'mkfs.btrfs', 'the same'],
   ['fdisk', 'sfdisk', 'partition tables of guests'],
   ['mmdebstrap', 'mmdebstrap', 'the Debian guest'],
-  ['xorriso', 'xorriso', 'a second opinion on our ISO images'],
-  ['python3-yaml', '/usr/lib/python3/dist-packages/yaml', 'a second opinion on user data'],
+  ['xorriso', 'xorriso', 'a second implementation to check our ISO images'],
+  [
+    'python3-yaml',
+    '/usr/lib/python3/dist-packages/yaml',
+    'a second implementation to check user data',
+  ],
   ['iptables', 'iptables', 'group networks: Nomad calls it'],
   ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
 ];
@@ -62,8 +66,8 @@ function isThere(file) {
   return folders.some((folder) => existsSync(join(folder, file)));
 }
 
-/** Installs what is missing for the purpose ('demo' or 'test'); where it can't, it says what to install and goes on. */
-export function bringPackages(purpose) {
+/** Installs what is missing for the purpose ('demo' or 'test'), or reports what to install and continues. */
+export function installPackages(purpose) {
   const wanted = [...demoPackages, ...perArch.demo];
   if (purpose === 'test') wanted.push(...testPackages, ...perArch.test);
   const missing = wanted.filter(([, file]) => !isThere(file));
@@ -73,14 +77,14 @@ export function bringPackages(purpose) {
   for (const [name, , why] of missing) console.error(`#   ${name.padEnd(28)} ${why}`);
   const command = `apt-get install -y --no-install-recommends ${names.join(' ')}`;
   if (process.getuid?.() !== 0 || !isThere('apt-get')) {
-    console.error(`# going on without them; to install: ${command}`);
+    console.error(`# continuing without them; to install: ${command}`);
     return;
   }
   console.error(`# ${command}`);
   if (install(names)) return;
   console.error('# apt-get update: the package lists are missing or old');
   apt(['update', '-q']);
-  if (!install(names)) console.error('# apt-get failed; going on without those packages');
+  if (!install(names)) console.error('# apt-get failed; continuing without those packages');
 }
 
 function install(names) {
@@ -89,7 +93,7 @@ function install(names) {
 
 function apt(args) {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  // Its output is long and rarely of interest: shown only when it failed.
+  // Its output is long and shown only when it failed.
   const { status, stdout, stderr } = spawnSync('apt-get', args, { env, encoding: 'utf8' });
   if (status !== 0)
     console.error(`${stdout ?? ''}${stderr ?? ''}`.split('\n').slice(-15).join('\n'));

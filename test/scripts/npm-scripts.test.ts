@@ -35,7 +35,7 @@ test('a Node that is too old is told in one sentence, and nothing else is tried'
 test('without npm on PATH it says so', (t) => {
   const { status, stderr } = run(bareProject(t));
   assert.equal(status, 1);
-  assert.match(stderr, /^npm ci can not be started: ENOENT \(is npm on PATH\?\)$/m);
+  assert.match(stderr, /^npm ci cannot be started: ENOENT \(is npm on PATH\?\)$/m);
 });
 
 test('what came only with Node 20.11 is not used to find the project', () => {
