@@ -58,7 +58,7 @@ export const x86Program: Program = [
   ['0f011c25167d0000', 'lidt idtr'],
   ['b801000000', 'mov $1, %eax'],
   ['0fa2', 'cpuid'],
-  // cmpxchg16b, if the CPU has it by its own report: page-table and allocator code of kernels uses it.
+  // cmpxchg16b, if CPUID reports it: page-table and allocator code of kernels uses it.
   ['0fbae10d', 'bt $13, %ecx'],
   ['7320', 'jnc 1f'],
   ['31c0', 'xor %eax, %eax'],

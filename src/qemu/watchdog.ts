@@ -1,6 +1,6 @@
 import { device, option, type Part } from './part.ts';
 
-/** A watchdog timer that the guest has to feed, and what QEMU does when it fires. */
+/** A watchdog timer that the guest must reset in time, and QEMU's action when it expires. */
 export function watchdog(action: 'reset' | 'poweroff' | 'pause'): Part {
   return {
     id: 'watchdog',

@@ -38,6 +38,10 @@ const table: Readonly<Record<string, Row>> = {
     { journal: journal('guest-shutdown', true) },
     [1, 0, 'guest-panic', 'task has crashed: the guest system panicked'],
   ],
+  'a watchdog that powers the VM off reports a crash of the guest': [
+    { journal: journal('watchdog'), status: exited(0) },
+    [1, 0, 'watchdog', 'task has crashed: the guest system no longer fed its watchdog'],
+  ],
   'the journal counts more than an OOM kill that comes after it': [
     { journal: journal('guest-shutdown'), oomKills: 1, status: ended('SIGKILL') },
     [0, 0, 'guest-shutdown', undefined],

@@ -15,8 +15,8 @@ import { userDataProblems } from './user-data.ts';
 const maxUserDataBytes = 1024 * 1024;
 
 /**
- * Maximum growth of one byte by maxQuotedBytes: once for JSON, where a control character takes six, and once more for
- * a shell.
+ * Maximum of bytes that one byte becomes when quoted: once for JSON, where a control character takes six, and again
+ * for a shell.
  */
 const maxQuotedBytes = 8;
 

@@ -5,8 +5,7 @@ import type { DomainEvent } from '../virtualizer.ts';
 export type EventListener = (name: string, event: DomainEvent) => void;
 
 /**
- * A guest in a reset loop causes the same event many times a second: the minimum time between two reports of one
- * message.
+ * Minimum time between two reports of one message: a guest in a reset loop causes the same event many times a second.
  */
 const minRepeatMs = 10_000;
 

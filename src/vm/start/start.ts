@@ -70,7 +70,7 @@ async function prepareDevices(
     ...nics,
     ...shares,
     ...prepareWatchdog(spec),
-    // Later ones are appended: so those in front keep their places.
+    // New devices are appended, so that the ones before them keep their slots.
   ];
 }
 

@@ -33,7 +33,7 @@ const known = v.variant('kind', [
     type: v.picklist(['virtiofs', '9p']),
   }),
   v.object({ kind: v.literal('seed'), id }),
-  /** One with nothing on the host: there is nothing to adopt. */
+  /** A device that uses nothing on the host, so that there is nothing to adopt. */
   v.object({ kind: v.literal('emulated'), id, model: text }),
   v.object({ kind: v.literal('firmware'), id, code: text }),
 ]);
