@@ -26,6 +26,7 @@ export class Sweeper implements Disposable {
   #nodeId = '';
   #servesSinceMs = 0;
   #timer: NodeJS.Timeout | undefined;
+  #disposed = false;
 
   constructor(host: VmHost, vms: VmList) {
     this.#host = host;
@@ -75,11 +76,14 @@ export class Sweeper implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     clearTimeout(this.#timer);
   }
 
   #sweepIn(ms: number): void {
     clearTimeout(this.#timer);
+    // A sweep that ends after the disposal schedules no other.
+    if (this.#disposed) return;
     const again = (): void => this.#sweepIn(sweepEveryMs);
     this.#timer = setTimeout(() => void this.sweep().then(again, again), ms).unref();
   }
