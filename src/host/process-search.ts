@@ -1,5 +1,7 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readFileSync, statSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { geteuid } from 'node:process';
+import { setImmediate as immediate } from 'node:timers/promises';
 import type { Waiting } from '#spec';
 import { HostError } from './error.ts';
 import { attempt } from './libc.ts';
@@ -17,7 +19,8 @@ export interface MarkedProcess extends FoundProcess {
 }
 
 const maxPid = 2 ** 22;
-const concurrentReads = 64;
+/** Looked at in one go: some 2 ms. */
+const looksPerTurn = 64;
 
 /** All processes that run as this user, zombies left out. */
 export async function findByUser(uid: number, waiting: Waiting): Promise<readonly FoundProcess[]> {
@@ -38,17 +41,20 @@ function hasNone(uid: number): boolean {
 }
 
 /**
- * All processes but this one that have an argument with `mark` in it and run as one of these users, or as this
- * process's own. The memory of other users' processes is not read: they can delay the read as long as they like.
+ * All processes but this one that have an argument with `mark` in it and run as one of these users, or as this process's
+ * own unless `own` is false. The memory of other users' processes is not read: they can delay the read as long as they like.
  */
 export async function findByMark(
   mark: string,
   users: readonly number[],
   waiting: Waiting,
+  { own = true }: { readonly own?: boolean } = {},
 ): Promise<readonly MarkedProcess[]> {
   if (mark === '') throw new RangeError('an empty mark is in every argument');
   const marked: MarkedProcess[] = [];
-  for (const found of await findByUsers(new Set([geteuid?.() ?? 0, ...users]), waiting)) {
+  const wanted = own ? [geteuid?.() ?? 0, ...users] : users;
+  if (wanted.every(hasNone)) return [];
+  for (const found of await findByUsers(new Set(wanted), waiting)) {
     if (found.pid === process.pid) continue;
     const args = await argumentsOf(found, waiting);
     // Its pid may have passed to another process while its arguments were read.
@@ -64,24 +70,37 @@ async function findByUsers(
 ): Promise<readonly FoundProcess[]> {
   const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 0 && pid <= maxPid);
   const found: FoundProcess[] = [];
-  for (let at = 0; at < pids.length; at += concurrentReads) {
+  for (let at = 0; at < pids.length; at += looksPerTurn) {
     signal.throwIfAborted();
-    const some = pids.slice(at, at + concurrentReads);
-    const looks = await Promise.all(some.map((pid) => look(pid, users)));
-    found.push(...looks.filter((process) => process !== undefined));
+    for (const pid of pids.slice(at, at + looksPerTurn)) {
+      const process = look(pid, users);
+      if (process !== undefined) found.push(process);
+    }
+    await immediate();
   }
   return found;
 }
 
-/** undefined for a process of another user, and for a zombie. */
-async function look(pid: number, users: ReadonlySet<number>): Promise<FoundProcess | undefined> {
-  const owner = await stat(`/proc/${pid}`).catch(() => undefined);
+/**
+ * undefined for a process of another user, and for a zombie. Synchronous: the kernel answers these from its own memory,
+ * and on a host whose processors are busy each hop to a thread costs more than all of them.
+ */
+function look(pid: number, users: ReadonlySet<number>): FoundProcess | undefined {
+  const owner = statSync(`/proc/${pid}`, { throwIfNoEntry: false });
   // Root owns the directory of a process that may not be dumped, also of one that asked for that (proc(5)).
   if (owner === undefined || (owner.uid !== 0 && !users.has(owner.uid))) return undefined;
   const identity = identify(pid);
-  const uid = parseUser(await readFile(`/proc/${pid}/status`, 'latin1').catch(() => ''));
+  const uid = parseUser(readStatus(pid));
   if (identity === undefined || uid === undefined || !users.has(uid)) return undefined;
   return { ...identity, uid };
+}
+
+function readStatus(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'latin1');
+  } catch {
+    return ''; // it has ended
+  }
 }
 
 /**

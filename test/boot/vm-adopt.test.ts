@@ -29,7 +29,8 @@ async function adoptWith(ground: VmGround, change: (record: Json) => Json): Prom
 test('V-96 V-97: a VM with a record of the first release is adopted while it runs', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
-  await adoptWith(ground, ({ devices, ...first }) => {
+  await adoptWith(ground, ({ devices, helpers, ...first }) => {
+    assert.ok(Array.isArray(helpers));
     assert.ok(Array.isArray(devices) && devices.length >= 2, 'it is a record of this release');
     // All that the first release required, and nothing that it did not know.
     for (const key of ['image', 'diskPath', 'nics', 'cgroup']) {

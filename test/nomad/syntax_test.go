@@ -54,6 +54,11 @@ func TestP18_JobSyntax(t *testing.T) {
 			map[string]any{"arch": "x86_64"},
 			cty.ObjectVal(map[string]cty.Value{"arch": cty.StringVal("x86_64"), "machine": cty.NullVal(cty.String)}),
 		},
+		"watchdog": {
+			[]string{`{ action = "pause" }`, `= { action = "pause" }`, `= [{ action = "pause" }]`},
+			map[string]any{"action": "pause"},
+			cty.ObjectVal(map[string]cty.Value{"action": cty.StringVal("pause")}),
+		},
 		"network_interface": {
 			[]string{
 				"{\n bridge {\n name = \"virbr0\"\n ports = [\"www\"]\n }\n }",

@@ -53,7 +53,7 @@ export async function adoptVm(
     status: undefined,
     logs,
     containment,
-    helperPids: alive ? await helpersOf(paths, pid) : [],
+    helperPids: alive ? await helpersOf(record, identity, paths) : [],
     log,
     emit,
   });
@@ -74,7 +74,15 @@ async function recordOf(
 }
 
 /** Processes that serve the VM's devices; they are needed for statistics only. */
-async function helpersOf(paths: VmPaths, qemuPid: number): Promise<readonly number[]> {
+async function helpersOf(
+  { helpers }: VmRecord,
+  { pid: qemuPid, bootId }: ProcessIdentity,
+  paths: VmPaths,
+): Promise<readonly number[]> {
+  if (helpers !== undefined) {
+    return helpers.filter((helper) => isAlive({ ...helper, bootId })).map(({ pid }) => pid);
+  }
+  // The first release did not record them, and a search takes long on a busy host.
   using limited = within(helpersMs);
   const found = await processesIn(paths.undo, limited).catch(() => []);
   return found.map(({ pid }) => pid).filter((pid) => pid !== qemuPid);

@@ -59,7 +59,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
   await using failed = new AsyncDisposableStack();
   failed.use(logs);
   const cgroup = cgroupOf(launch);
-  const record = recordOf(launch, site, cgroup);
+  const planned = recordOf(launch, site, cgroup);
   try {
     using booting = within(bootMs(spec), waiting);
     const limits = qemuLimits(spec.vcpus);
@@ -72,8 +72,12 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     const [qmp, helpers] = await together([
       connect(paths, qemu, booting),
       finishDevices(devices, cgroup),
-      writeRecord(paths.record, record),
     ]);
+    const record = {
+      ...planned,
+      helpers: helpers.map(({ pid, startTicks }) => ({ pid, startTicks })),
+    };
+    await writeRecord(paths.record, record);
     failed.use(qmp);
     // QEMU and its helpers have their own copies.
     files[Symbol.dispose]();
@@ -104,7 +108,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       emit,
     });
   } catch (error) {
-    const starved = cgroup !== undefined && oomKills(cgroup) > record.oomKillsBefore;
+    const starved = cgroup !== undefined && oomKills(cgroup) > planned.oomKillsBefore;
     throw startError(starved ? new Error(outOfMemory, { cause: error }) : error, paths);
   }
 }

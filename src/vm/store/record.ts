@@ -55,7 +55,8 @@ const schema = v.object({
   startedAtMs: count,
   oomKillsBefore: count,
   cgroup: v.exactOptional(cgroupPlan),
-  /** Since the second release. */
+  /** Processes that serve the VM's devices. Since the second release, as the next. */
+  helpers: v.exactOptional(v.array(v.object({ pid: count, startTicks: text }))),
   devices: v.exactOptional(v.array(v.unknown())),
   // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
   image: text,

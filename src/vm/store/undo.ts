@@ -126,8 +126,8 @@ async function processesOf(
   { mark, program, uid }: ProcessStep,
   waiting: Waiting,
 ): Promise<readonly ProcessIdentity[]> {
-  const marked = await findByMark(mark, uid === undefined ? [] : [uid], waiting);
-  if (uid !== undefined) return marked.filter((process) => process.uid === uid);
+  if (uid !== undefined) return findByMark(mark, [uid], waiting, { own: false });
+  const marked = await findByMark(mark, [], waiting);
   const real = await realpath(program).catch(() => program);
   const ours: ProcessIdentity[] = [];
   for (const identity of marked) {
