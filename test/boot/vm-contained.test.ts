@@ -90,7 +90,7 @@ test('design-3: QEMU sees nothing of the host but /usr and a few devices, except
   for (const path of ['etc/passwd', 'etc/shadow', 'dev/mem', ground.root.slice(1)])
     assert.ok(!existsSync(`/proc/${first.record.pid}/root/${path}`), path);
   assert.deepEqual(
-    ground.lines.filter((it) => it.includes('sees the files')),
+    ground.lines.filter((it) => it.includes('see the files')),
     [],
   );
 });

@@ -178,7 +178,7 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
       assert.equal(await share(tag, source), undefined, tag);
       assert.deepEqual(readdirSync(join(paths.shares, tag)), [], tag);
     }
-    const refusals = lines.filter((line) => line.includes('directory is not shared'));
+    const refusals = lines.filter((line) => line.includes('directory not shared'));
     assert.equal(refusals.length, Object.keys(sources).length);
   } finally {
     const { failed } = await undo.keep().rollback(soon());
