@@ -346,3 +346,11 @@ test('files stay readable: at most 250 lines, generated code apart', () => {
     .map(({ path }) => path);
   assert.deepEqual(long, []);
 });
+
+test('a test is skipped through requireOrSkip alone, which fails in CI at the place', () => {
+  const wrong = sourcesBelow('test')
+    .filter(({ path }) => path !== 'test/support/require.ts')
+    .filter(({ text }) => /\.skip\(|\bskip:|\.only\(|\bonly: true|\.todo\(/.test(text))
+    .map(({ path }) => path);
+  assert.deepEqual(wrong, []);
+});

@@ -31,6 +31,7 @@ const testPackages = [
     '/usr/lib/python3/dist-packages/yaml',
     'a second implementation to check user data',
   ],
+  ['tzdata', '/usr/share/zoneinfo/Europe/Berlin', 'the time zones that jobs may name'],
   ['iptables', 'iptables', 'group networks: Nomad calls it'],
   ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
 ];

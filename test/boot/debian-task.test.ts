@@ -7,6 +7,7 @@ import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/li
 import { inOwnNetns } from '../support/netns.ts';
 import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { soon } from '../support/vm.ts';
 
 // A whole Debian with systemd and cloud-init, booted once: what the seed says must come out as it was meant there, not
@@ -147,7 +148,7 @@ inOwnNetns(
         },
       );
       await t.test('V-67 V-68 D9: directories are mounted read-only, past fstab', (t) => {
-        if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
+        if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
         is('local', 'from a template');
         assert.match(found.get('write') ?? '', /Read-only file system/);
         is('fstab', '0');

@@ -26,6 +26,7 @@ import { inOwnNetns } from '../support/netns.ts';
 import { leftovers, nothing } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { soon } from '../support/vm.ts';
 
 const MiB = 2 ** 20;
@@ -192,7 +193,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     }
 
     await t.test('V-67 V-68: directories are mounted and show what the task has', async (t) => {
-      if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
+      if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
       for (const [tag, place] of [
         ['allocDir', '/alloc'],
         ['localDir', '/local'],
@@ -209,7 +210,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     });
 
     await t.test('V-67 V-68: whatever root in the guest tries, nothing is written', async (t) => {
-      if (findVirtiofsd() === undefined) return t.skip('needs virtiofsd');
+      if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
       const before = picture(ground.root);
       // The guest's own mount may be as writable as it likes: it is the host that refuses.
       const script = ['mount -o remount,rw /alloc', ...attempts].map(

@@ -14,6 +14,7 @@ import { findProgram, lockFile } from '#host';
 import type { Domain, DomainRecord, QemuVirtualizer } from '#vm';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const healthOf = async (virtualizer: QemuVirtualizer): Promise<string> =>
@@ -77,10 +78,8 @@ exit 1
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   test('V-91 D15: a QEMU that does not die of SIGKILL is removed when it has died', async (t) => {
     if (!canRunVms(t)) return;
-    if (!existsSync('/sys/fs/cgroup/freezer')) {
-      t.skip('needs the freezer of control groups version 1');
-      return;
-    }
+    const canFreeze = existsSync('/sys/fs/cgroup/freezer');
+    if (!requireOrSkip(t, canFreeze, 'needs the freezer of control groups version 1')) return;
     await using ground = VmGround.open();
     const virtualizer = ground.virtualizer();
     const domain = await virtualizer.createDomain(ground.spec(0), soon());

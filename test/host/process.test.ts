@@ -15,6 +15,7 @@ import {
   waitGone,
 } from '#host';
 import { parseStat } from '../../src/host/process.ts';
+import { requireOrSkip } from '../support/require.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 const noStdio = ['ignore', 'ignore', 'ignore'] as const;
@@ -133,8 +134,7 @@ async function soon<T>(look: () => T | undefined | Promise<T | undefined>): Prom
 test('a process whose first thread has ended lives as long as another one does', async (t) => {
   const python = findProgram('python3');
   if (python === undefined) {
-    t.skip('needs python3 to end a first thread');
-    return;
+    return void requireOrSkip(t, false, 'needs python3 to end a first thread');
   }
   const script = [
     'import ctypes, os, threading, time',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { isTimeZone } from '../../src/plugin/job/time-zone.ts';
+import { requireOrSkip } from '../support/require.ts';
 
 const names: Readonly<Record<string, readonly string[]>> = {
   'a city': ['Europe/Berlin', 'America/Argentina/Buenos_Aires', 'America/Port-au-Prince'],
@@ -35,7 +36,7 @@ for (const [name, zones] of Object.entries(others)) {
 
 test('V-25: every time zone that this host has a file for', (t) => {
   const dir = '/usr/share/zoneinfo';
-  if (!existsSync(dir)) return t.skip(`no ${dir}`);
+  if (!requireOrSkip(t, existsSync(dir), `needs ${dir}`)) return;
   const zones = readdirSync(dir, { recursive: true, withFileTypes: true })
     .filter((entry) => !entry.isDirectory() && /^[A-Z]/.test(entry.name))
     .map((entry) => `${entry.parentPath}/${entry.name}`.slice(dir.length + 1))

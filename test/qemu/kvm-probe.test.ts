@@ -12,6 +12,7 @@ import {
 } from '../../src/qemu/kvm-guest.ts';
 import { judge } from '../../src/qemu/kvm-probe.ts';
 import type { GuestRun } from '../../src/qemu/kvm-run.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
@@ -42,8 +43,7 @@ for (const [name, { prefix, as, program }] of Object.entries(programs)) {
       findProgram(`${prefix}${tool}`),
     );
     if (assembler === undefined || linker === undefined || copier === undefined) {
-      // Not an error even in CI: one architecture's tools are there, and code does not change by itself.
-      t.skip(`needs the assembler ${prefix}as and its companions`);
+      requireOrSkip(t, false, `needs the assembler ${prefix}as and its companions`);
       return;
     }
     const dir = tmpDir(t);

@@ -103,7 +103,7 @@ test('design-3: nothing can be written to what a bare root shows, and there is n
 
 test('design-3: /dev/kvm can be opened in a bare root where the host has it', async (t) => {
   if (!isRoot(t)) return;
-  if (!existsSync('/dev/kvm')) return t.skip('there is no /dev/kvm');
+  if (!requireOrSkip(t, existsSync('/dev/kvm'), 'needs /dev/kvm')) return;
   assert.equal(await inside(t, 'exec 3<>/dev/kvm && echo open'), 'open');
 });
 
@@ -218,7 +218,7 @@ test('a process that can not return home from a bare root ends itself', (t) => {
 test("a bare root is made anew when the loader's cache was replaced, and the former one is let go", async (t) => {
   if (!isRoot(t)) return;
   const cache = '/etc/ld.so.cache';
-  if (!existsSync(cache)) return t.skip(`there is no ${cache}`);
+  if (!requireOrSkip(t, existsSync(cache), `needs ${cache}`)) return;
   const look = async (): Promise<{ namespace: string; cache: string }> => {
     const { identity } = await spawnDetached({
       program: '/bin/sleep',

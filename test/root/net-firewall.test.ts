@@ -8,6 +8,7 @@ import { closeFd, findProgram } from '#host';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { requireOrSkip } from '../support/require.ts';
 
 const bridged = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 
@@ -61,7 +62,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   });
 
   test('a bridge that the host does not route for is looked at where its frames pass the rules', async (t) => {
-    if (!existsSync(bridged)) return t.skip('needs br_netfilter');
+    if (!requireOrSkip(t, existsSync(bridged), 'needs br_netfilter')) return;
     await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
     await chain('filter', 'FORWARD', forward('drop'));
     for (const [setting, count] of [
