@@ -97,9 +97,9 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
     keepNames: true,
     legalComments: 'eof',
     logLevel: 'warning',
-    // src/host/native.ts knows that import.meta.url is empty in here.
+    // src/host/native/native.ts knows that import.meta.url is empty in here.
     logOverride: { 'empty-import-meta': 'silent' },
-    plugins: [netlinkAddon(join(root, 'src/host/native.ts'))],
+    plugins: [netlinkAddon(join(root, 'src/host/native/native.ts'))],
   });
 }
 

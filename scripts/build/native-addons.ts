@@ -4,7 +4,7 @@ import type { Plugin } from 'esbuild';
 
 const require = createRequire(import.meta.url);
 
-/** The native parts that go into the executable as assets, by the names that src/host/native.ts asks for. */
+/** The native parts that go into the executable as assets, by the names that src/host/native/native.ts asks for. */
 export function nativeAssets(arch: string): Record<string, string> {
   // koffi keeps its addons in one optional package per platform, netlink all in its own folder.
   const koffi = dirname(require.resolve('koffi'));

@@ -1,11 +1,6 @@
-export { writeAtomic } from './atomic-file.ts';
-export {
-  type CgroupPlan,
-  joinCgroup,
-  oomKills,
-  planCgroup,
-} from './cgroup.ts';
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
+export { errnoOf, HostError } from './error.ts';
+export { writeAtomic } from './files/atomic-file.ts';
 export {
   closeFd,
   lockFile,
@@ -15,14 +10,21 @@ export {
   pathOnly,
   reopen,
   setNonBlocking,
-} from './descriptor.ts';
-export { errnoOf, HostError } from './error.ts';
+} from './files/descriptor.ts';
+export { bindMountReadOnly, mountTmpfs, unmount } from './files/mount.ts';
+export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './files/sparse.ts';
+export { readUndoLog, UndoLog } from './files/undo-log.ts';
 export { KeyedQueue } from './keyed-queue.ts';
-export { limitProcess, setAffinity } from './limits.ts';
 export type { Logger } from './log.ts';
-export { bindMountReadOnly, mountTmpfs, unmount } from './mount.ts';
-export { withNetns } from './netns.ts';
 export { PerFile } from './per-file.ts';
+export {
+  type CgroupPlan,
+  joinCgroup,
+  oomKills,
+  planCgroup,
+} from './process/cgroup.ts';
+export { limitProcess, setAffinity } from './process/limits.ts';
+export { withNetns } from './process/netns.ts';
 export {
   bootId,
   identify,
@@ -31,20 +33,18 @@ export {
   type ProcessIdentity,
   pidfdSignal,
   waitGone,
-} from './process.ts';
-export { findByMark, findByUser, type MarkedProcess } from './process-search.ts';
-export { findProgram } from './programs.ts';
-export { connectUnix, listenUnix, openTap, udpSocket } from './socket.ts';
-export { shrinkAtRest } from './spare-memory.ts';
-export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './sparse.ts';
+} from './process/process.ts';
+export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';
+export { findProgram } from './process/programs.ts';
 export {
   type Exit,
   type RunResult,
   runProgram,
   type SpawnedProcess,
   spawnDetached,
-} from './spawn.ts';
-export { readUndoLog, UndoLog } from './undo-log.ts';
+} from './process/spawn.ts';
+export { connectUnix, listenUnix, openTap, udpSocket } from './socket.ts';
+export { shrinkAtRest } from './spare-memory.ts';
 export {
   abortable,
   aborted,

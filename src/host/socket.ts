@@ -1,8 +1,8 @@
 import { chmodSync, constants } from 'node:fs';
 import { isIPv4 } from 'node:net';
-import { closeFd, openPath } from './descriptor.ts';
 import { HostError } from './error.ts';
-import { must } from './libc.ts';
+import { closeFd, openPath } from './files/descriptor.ts';
+import { must } from './native/libc.ts';
 
 const familyUnix = 1;
 const familyInet = 2;

@@ -1,6 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import { getHeapStatistics } from 'node:v8';
-import { attempt } from './libc.ts';
+import { attempt } from './native/libc.ts';
 
 const checkMs = 2000;
 /** Share of one core: a collection stops all other work for tens of milliseconds. */

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { joinCgroup, oomKills, planCgroup } from '#host';
-import { type CgroupRequest, weightOfShares } from '../../src/host/cgroup.ts';
+import { type CgroupRequest, weightOfShares } from '../../src/host/process/cgroup.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const own = 'a1b2.web';

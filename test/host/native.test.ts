@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { HostError } from '#host';
-import { loadBytes, loadNative } from '../../src/host/native.ts';
+import { loadBytes, loadNative } from '../../src/host/native/native.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 /** The bytes of netlink's addon, as a single executable would carry them. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { findByMark, findByUser, isAlive, kill, type SpawnedProcess, spawnDetached } from '#host';
-import { parseUser } from '../../src/host/process-search.ts';
+import { parseUser } from '../../src/host/process/process-search.ts';
 import { openedOf } from '../support/opens.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

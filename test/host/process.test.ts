@@ -14,7 +14,7 @@ import {
   spawnDetached,
   waitGone,
 } from '#host';
-import { parseStat } from '../../src/host/process.ts';
+import { parseStat } from '../../src/host/process/process.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

@@ -3,7 +3,7 @@ import { chmodSync, closeSync, openSync, readFileSync, symlinkSync, writeFileSyn
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
-import type { ProcessLimits } from '../../src/host/limits.ts';
+import type { ProcessLimits } from '../../src/host/process/limits.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

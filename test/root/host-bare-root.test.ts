@@ -193,7 +193,7 @@ test('no host file system is kept busy by a bare root but the one with the progr
 
 test('a process that can not return home from a bare root ends itself', (t) => {
   if (!isRoot(t)) return;
-  const room = join(import.meta.dirname, '../../src/host/bare-root.ts');
+  const room = join(import.meta.dirname, '../../src/host/process/bare-root.ts');
   // It closes every way back: the descriptors of its home are among those that it opened last.
   const script = `
     const { closeSync, readdirSync } = await import('node:fs');

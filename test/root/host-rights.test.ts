@@ -29,7 +29,7 @@ import {
   spawnDetached,
   unmount,
 } from '#host';
-import { loadBytes } from '../../src/host/native.ts';
+import { loadBytes } from '../../src/host/native/native.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 

@@ -1,8 +1,8 @@
 import type { Waiting } from '#spec';
+import { KeyedQueue } from '../keyed-queue.ts';
+import { attempt, attemptAside, libcError, must } from '../native/libc.ts';
+import { abortable } from '../waiting.ts';
 import { closeFd } from './descriptor.ts';
-import { KeyedQueue } from './keyed-queue.ts';
-import { attempt, attemptAside, libcError, must } from './libc.ts';
-import { abortable } from './waiting.ts';
 
 // The same on x86-64 and arm64: _IOW(0x94, 9, int).
 const ficloneRequest = 0x40049409;

@@ -1,5 +1,5 @@
 import { readFileSync, writeFileSync } from 'node:fs';
-import { attempt, must } from './libc.ts';
+import { attempt, must } from '../native/libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
 const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;

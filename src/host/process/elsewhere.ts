@@ -1,6 +1,6 @@
 import { constants, stat } from 'node:fs';
-import { closeFd, openPath, pathOnly } from './descriptor.ts';
-import { attempt } from './libc.ts';
+import { closeFd, openPath, pathOnly } from '../files/descriptor.ts';
+import { attempt } from '../native/libc.ts';
 
 export type NamespaceKind = 'ipc' | 'mnt' | 'net';
 

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Waiting } from '#spec';
+import { errnoOf, HostError } from '../error.ts';
 import { inBareRoot } from './bare-root.ts';
-import { errnoOf, HostError } from './error.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';

@@ -1,4 +1,4 @@
-import { attempt, libcError, must } from './libc.ts';
+import { attempt, libcError, must } from '../native/libc.ts';
 
 const readOnly = 0x01;
 const noSetuid = 0x02;

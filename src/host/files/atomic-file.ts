@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { hostError } from './error.ts';
+import { hostError } from '../error.ts';
 
 /**
  * Replaces a file atomically: a reader of the path sees the old content or the new one, never a part. `mode` is exact,

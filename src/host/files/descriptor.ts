@@ -1,8 +1,8 @@
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import type { Waiting } from '#spec';
-import { errnoOf, HostError, hostError } from './error.ts';
-import { attempt, must } from './libc.ts';
-import { pause } from './waiting.ts';
+import { errnoOf, HostError, hostError } from '../error.ts';
+import { attempt, must } from '../native/libc.ts';
+import { pause } from '../waiting.ts';
 
 // Kernel numbers that are the same on x86-64 and arm64; those that differ (O_NOFOLLOW, O_DIRECTORY) come from Node.
 const oCloexec = 0o2000000;

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { constants, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { getRawAsset, isSea } from 'node:sea';
-import { HostError } from './error.ts';
+import { HostError } from '../error.ts';
 
 /** The packages with a native part. Their single-executable asset is `<name>.node`. */
 export type NativeName = 'koffi' | 'netlink';

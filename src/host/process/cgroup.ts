@@ -1,6 +1,6 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { errnoOf, HostError } from './error.ts';
+import { errnoOf, HostError } from '../error.ts';
 
 /** How a VM joins the control groups that Nomad made for its task. */
 export interface CgroupPlan {

@@ -3,10 +3,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import { geteuid } from 'node:process';
 import { setImmediate as immediate } from 'node:timers/promises';
 import type { Waiting } from '#spec';
-import { HostError } from './error.ts';
-import { attempt } from './libc.ts';
+import { HostError } from '../error.ts';
+import { attempt } from '../native/libc.ts';
+import { abortable, within } from '../waiting.ts';
 import { identify, type ProcessIdentity } from './process.ts';
-import { abortable, within } from './waiting.ts';
 
 /** A process that was found, with the user that it runs as. */
 export interface FoundProcess extends ProcessIdentity {

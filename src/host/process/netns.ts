@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
-import { closeFd, openPath } from './descriptor.ts';
+import { closeFd, openPath } from '../files/descriptor.ts';
+import { must } from '../native/libc.ts';
 import { elsewhere } from './elsewhere.ts';
-import { must } from './libc.ts';
 
 const cloneNewIpc = 0x08000000;
 const cloneNewNet = 0x40000000;

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { Waiting } from '#spec';
-import { closeFd } from './descriptor.ts';
-import { errnoOf, HostError } from './error.ts';
-import { attempt, libcError } from './libc.ts';
-import { pause } from './waiting.ts';
+import { errnoOf, HostError } from '../error.ts';
+import { closeFd } from '../files/descriptor.ts';
+import { attempt, libcError } from '../native/libc.ts';
+import { pause } from '../waiting.ts';
 
 /** Identifies one process permanently: pids are reused, and start times count from boot. */
 export interface ProcessIdentity {

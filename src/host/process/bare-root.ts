@@ -1,9 +1,16 @@
 import { constants, lstatSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { closeFd, openPath } from './descriptor.ts';
+import { closeFd, openPath } from '../files/descriptor.ts';
+import {
+  bindMount,
+  bindTree,
+  makePrivate,
+  mountTmpfs,
+  sealMounts,
+  unmount,
+} from '../files/mount.ts';
+import { must } from '../native/libc.ts';
 import { elsewhere } from './elsewhere.ts';
-import { must } from './libc.ts';
-import { bindMount, bindTree, makePrivate, mountTmpfs, sealMounts, unmount } from './mount.ts';
 
 /** Programs and their libraries, and what they read as data (firmware, ROMs, locales). */
 const directories = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];

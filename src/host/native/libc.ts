@@ -1,5 +1,5 @@
 import type * as Koffi from 'koffi';
-import { HostError } from './error.ts';
+import { HostError } from '../error.ts';
 import { loadNative } from './native.ts';
 
 /**

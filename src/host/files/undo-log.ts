@@ -1,7 +1,7 @@
 import { constants, open, readFile, truncate } from 'node:fs/promises';
 import type { Waiting } from '#spec';
-import { errnoOf, HostError, hostError } from './error.ts';
-import type { Logger } from './log.ts';
+import { errnoOf, HostError, hostError } from '../error.ts';
+import type { Logger } from '../log.ts';
 
 /** Undoes one step; does nothing when it was undone before, or its action never happened. */
 export type Undo<Step> = (step: Step, waiting: Waiting) => Promise<void>;
