@@ -1,18 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { before, test } from 'node:test';
-import { encode } from '@msgpack/msgpack';
 import { build } from '../../scripts/build.ts';
-import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { version } from '../../src/plugin/serve/version.ts';
 import { freshId, task } from '../plugin/requests.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
+import { configure, sectorTask } from '../support/sector-task.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { canRunVms, VmGround } from '../support/vm.ts';
 
@@ -95,15 +94,10 @@ test('P-3: the handshake comes within two seconds, somebody listens, SIGTERM end
 });
 
 /** The executable as an agent starts and configures it, with VMs in the directories of a ground. */
-async function serving({ options: { dataDir, runDir, imagePaths, uidRange } }: VmGround) {
+async function serving(ground: VmGround) {
   const plugin = await PluginProcess.serve({ program: executable, env: { TMPDIR: tmpdir() } });
   const client = plugin.client();
-  const config = {
-    ...{ data_dir: dataDir, run_dir: runDir, image_paths: imagePaths, uid_range: uidRange },
-    limits: { min_memory_mb: 16, min_disk_mb: 1 },
-  };
-  const msgpackConfig = encode(config);
-  await client.call(BasePlugin.method.setConfig, { nomadConfig: {}, msgpackConfig });
+  await configure(client, ground);
   return { plugin, client };
 }
 
@@ -120,20 +114,6 @@ test('V-61: user data is checked in a thread, inside the executable as from sour
   const failure = await failureOf(client.call(Driver.method.startTask, { task: request }));
   assert.match(failure.details, wrongInWords);
 });
-
-/** A task on the one-sector guest. */
-function sectorTask(ground: VmGround, change: Readonly<Record<string, unknown>> = {}) {
-  const allocDir = join(ground.root, 'alloc');
-  for (const dir of ['alloc', 'web/local', 'web/secrets'])
-    mkdirSync(join(allocDir, dir), { recursive: true });
-  const { image } = ground.spec(0).disk;
-  const size = { primary_disk_size: 1, use_thin_copy: true, vcpus: 1, accelerator: 'tcg' };
-  const resources = {
-    allocatedResources: { memory: { memoryMb: 32n } },
-    linuxResources: { cpusetCpus: '' },
-  };
-  return task({ id: freshId(), allocDir, resources, config: { image, ...size, ...change } });
-}
 
 test('design-3: after the start of a VM each thread of the executable is where it was, and new ones begin there', async (t) => {
   if (!canRunVms(t)) return;
@@ -157,7 +137,7 @@ test('design-3: after the start of a VM each thread of the executable is where i
     qemus.push(readlinkSync(`/proc/${driver?.attributes.pid}/ns/mnt`));
     assert.deepEqual([existsSync(`${root}/usr/bin`), existsSync(`${root}/proc`)], [true, false]);
     assert.deepEqual(new Set(whereabouts()), before);
-    const wrong = sectorTask(ground, { user_data: wrongUserData });
+    const wrong = sectorTask(ground, { config: { user_data: wrongUserData } });
     const failure = await failureOf(client.call(Driver.method.startTask, { task: wrong }));
     assert.match(failure.details, wrongInWords);
     await client.call(Driver.method.destroyTask, { taskId, force: true });

@@ -1,14 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { test } from 'node:test';
-import { encode } from '@msgpack/msgpack';
-import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
-import { freshId, task } from '../plugin/requests.ts';
 import type { Alive } from '../support/heap-probe.ts';
 import { patient } from '../support/patience.ts';
 import { type PluginClient, PluginProcess } from '../support/plugin-client.ts';
+import { configure, sectorTask } from '../support/sector-task.ts';
 import { canRunVms, VmGround } from '../support/vm.ts';
 
 const { method } = Driver;
@@ -25,10 +22,9 @@ test('P-43: what a hundred tasks leave in the plugin is nothing', async (t) => {
   });
   const client = plugin.client();
   await configure(client, ground);
-  const image = ground.spec(0).disk.image;
-  for (let count = 0; count < warmUps; count += 1) await cycle(client, ground, image);
+  for (let count = 0; count < warmUps; count += 1) await cycle(client, ground);
   const before = await alive(plugin);
-  for (let count = 0; count < cycles; count += 1) await cycle(client, ground, image);
+  for (let count = 0; count < cycles; count += 1) await cycle(client, ground);
   // One object kept a cycle would be a hundred; some come and go with the runtime's own work. Deadlines that nobody waits
   // for any more may run for half a minute.
   const end = performance.now() + patient(35_000);
@@ -44,38 +40,11 @@ test('P-43: what a hundred tasks leave in the plugin is nothing', async (t) => {
   assert.deepEqual(await ground.leftovers(), []);
 });
 
-async function configure(client: PluginClient, { options }: VmGround): Promise<void> {
-  await client.call(BasePlugin.method.setConfig, {
-    pluginApiVersion: 'v0.1.0',
-    nomadConfig: {},
-    msgpackConfig: encode({
-      data_dir: options.dataDir,
-      run_dir: options.runDir,
-      image_paths: options.imagePaths,
-      uid_range: options.uidRange,
-      limits: { min_memory_mb: 16, min_disk_mb: 1 },
-    }),
-  });
-}
-
 /** A task's life as Nomad leads it: its calls and streams are open until the task is destroyed. */
-async function cycle(client: PluginClient, ground: VmGround, image: string): Promise<void> {
-  const taskId = freshId();
-  const allocDir = join(ground.root, 'alloc');
-  mkdirSync(join(allocDir, 'web'), { recursive: true });
-  await client.call(method.startTask, {
-    task: task({
-      id: taskId,
-      allocDir,
-      stdoutPath: '/dev/null',
-      stderrPath: '/dev/null',
-      resources: {
-        allocatedResources: { memory: { memoryMb: 32n } },
-        linuxResources: { cpusetCpus: '' },
-      },
-      config: { image, primary_disk_size: 1, use_thin_copy: true, vcpus: 1, accelerator: 'tcg' },
-    }),
-  });
+async function cycle(client: PluginClient, ground: VmGround): Promise<void> {
+  const request = sectorTask(ground);
+  const taskId = request.id;
+  await client.call(method.startTask, { task: request });
   const stats = client.stream(method.taskStats, { taskId });
   const ended = client.call(method.waitTask, { taskId });
   await client.call(method.inspectTask, { taskId });

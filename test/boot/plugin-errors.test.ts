@@ -1,63 +1,31 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { encode } from '@msgpack/msgpack';
-import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
-import { freshId, task } from '../plugin/requests.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
+import { configure, sectorTask } from '../support/sector-task.ts';
 import { canRunVms, VmGround } from '../support/vm.ts';
 
 const INVALID_ARGUMENT = 3;
 const FAILED_PRECONDITION = 9;
 
+type Keys = Readonly<Record<string, unknown>>;
+
 /** The real plugin with this plugin block, and what a start of this task config on it fails with. */
 async function failureOfStart(
   ground: VmGround,
-  { block = {}, config = {} }: { readonly block?: object; readonly config?: object },
+  { block = {}, config = {} }: { readonly block?: Keys; readonly config?: Keys },
 ) {
   await using plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
   const client = plugin.client();
-  const { dataDir, runDir, imagePaths, uidRange } = ground.options;
-  await client.call(BasePlugin.method.setConfig, {
-    pluginApiVersion: 'v0.1.0',
-    nomadConfig: {},
-    msgpackConfig: encode({
-      data_dir: dataDir,
-      run_dir: runDir,
-      image_paths: imagePaths,
-      uid_range: uidRange,
-      limits: { min_memory_mb: 16, min_disk_mb: 1 },
-      bridges: ['absent0'],
-      ...block,
-    }),
-  });
-  const allocDir = join(ground.root, 'alloc');
-  for (const dir of ['alloc', 'web/local', 'web/secrets']) {
-    mkdirSync(join(allocDir, dir), { recursive: true });
-  }
-  const request = task({
-    id: freshId(),
-    allocDir,
-    resources: {
-      allocatedResources: { memory: { memoryMb: 32n } },
-      linuxResources: { cpusetCpus: '' },
-    },
-    config: {
-      image: ground.spec(0).disk.image,
-      primary_disk_size: 1,
-      use_thin_copy: true,
-      vcpus: 1,
-      accelerator: 'tcg',
-      ...config,
-    },
-  });
+  await configure(client, ground, { bridges: ['absent0'], ...block });
+  const request = sectorTask(ground, { config });
   return await failureOf(client.call(Driver.method.startTask, { task: request }));
 }
 
 /** Mistakes of a job that only a look at the host's files and at its QEMU finds → what the message names. */
-const mistakes: Readonly<Record<string, [config: object, message: RegExp]>> = {
+const mistakes: Readonly<Record<string, [config: Keys, message: RegExp]>> = {
   'an image that there is not': [{ image: 'local/none.img' }, /^image: .*none\.img/],
   'an image outside of what is allowed': [{ image: '/etc/passwd' }, /^image: .*\/etc\/passwd/],
   'user data that there is not': [{ user_data: 'local/none.yml' }, /^user_data: .*none\.yml/],
@@ -83,7 +51,7 @@ for (const [name, [config, message]] of Object.entries(mistakes)) {
 const onBridge = (name: string) => ({ network_interface: [{ bridge: { name } }] });
 
 /** What this host lacks → what the message names. */
-const lacks: Readonly<Record<string, [config: object, message: RegExp]>> = {
+const lacks: Readonly<Record<string, [config: Keys, message: RegExp]>> = {
   'a bridge that the operator does not allow': [onBridge('other0'), /other0.*bridges = /],
   'a bridge that is allowed and is not there': [onBridge('absent0'), /absent0/],
 };

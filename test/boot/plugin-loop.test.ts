@@ -3,11 +3,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { encode } from '@msgpack/msgpack';
 import { build } from '../../scripts/build.ts';
-import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
-import { freshId, type TaskInit, task } from '../plugin/requests.ts';
+import type { TaskInit } from '../plugin/requests.ts';
 import { hangingArguments } from '../support/hanging-arguments.ts';
 import { latenessDuring } from '../support/heartbeat.ts';
 import {
@@ -16,6 +14,7 @@ import {
   type PluginClient,
   PluginProcess,
 } from '../support/plugin-client.ts';
+import { configure, sectorTask } from '../support/sector-task.ts';
 import { canRunVms, VmGround } from '../support/vm.ts';
 
 const { method } = Driver;
@@ -43,21 +42,9 @@ async function attack(
   await using plugin = await PluginProcess.serve({ ...launch, env });
   await using other = await PluginProcess.serve({ ...launch, env });
   const [client, control] = [plugin.client(), other.client()];
-  const { dataDir, runDir, imagePaths, uidRange } = ground.options;
-  const limits = { min_memory_mb: 16, min_disk_mb: 1 };
-  const config = {
-    data_dir: dataDir,
-    run_dir: runDir,
-    image_paths: imagePaths,
-    uid_range: uidRange,
-  };
-  await client.call(BasePlugin.method.setConfig, {
-    pluginApiVersion: 'v0.1.0',
-    nomadConfig: {},
-    msgpackConfig: encode({ ...config, limits }),
-  });
+  await configure(client, ground);
   // Its first VM makes a process load and compile what it needs: that is no attack's doing.
-  await live({ ground, plugin, client, control }, sectorTask(ground, {}));
+  await live({ ground, plugin, client, control }, sectorTask(ground));
   let best = Number.POSITIVE_INFINITY;
   for (let count = 0; count < rounds && best > mostLateMs; count += 1) {
     const target = { ground, plugin, client, control };
@@ -74,25 +61,6 @@ async function attack(
 function memoryMiB({ pid }: PluginProcess): number {
   const [, kib] = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
   return Math.round(Number(kib) / 1024);
-}
-
-function sectorTask(ground: VmGround, change: TaskInit & { readonly config?: object }): TaskInit {
-  const allocDir = join(ground.root, 'alloc');
-  for (const dir of ['alloc', 'web/local', 'web/secrets']) {
-    mkdirSync(join(allocDir, dir), { recursive: true });
-  }
-  const { config, ...rest } = change;
-  const smallest = { primary_disk_size: 1, use_thin_copy: true, vcpus: 1, accelerator: 'tcg' };
-  return task({
-    id: freshId(),
-    allocDir,
-    resources: {
-      allocatedResources: { memory: { memoryMb: 32n } },
-      linuxResources: { cpusetCpus: '' },
-    },
-    config: { image: ground.spec(0).disk.image, ...smallest, ...config },
-    ...rest,
-  });
 }
 
 /** From StartTask to DestroyTask, with some time to live. */
@@ -131,7 +99,7 @@ test('the same inside the single executable', async (t) => {
 test('a local user whose process cannot be read', (t) =>
   attack(t, async (target) => {
     await hangingArguments(t, { uid: 65_534, mark: 'nomad-driver-qmp', hidden: true });
-    await live(target, sectorTask(target.ground, {}));
+    await live(target, sectorTask(target.ground));
   }));
 
 test('a guest that writes to its console without end', (t) =>

@@ -1,15 +1,13 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { encode } from '@msgpack/msgpack';
 import { identify } from '#host';
-import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver, type TaskHandle } from '../../src/plugin/gen/driver_pb.ts';
 import { GRPCController } from '../../src/plugin/gen/go_plugin_pb.ts';
-import { freshId, type TaskInit, task } from '../plugin/requests.ts';
 import { patient } from '../support/patience.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
+import { configure, sectorTask } from '../support/sector-task.ts';
 import { canRunVms, eventually, VmGround } from '../support/vm.ts';
 
 const { method } = Driver;
@@ -19,43 +17,8 @@ const force = true;
 async function launch(ground: VmGround) {
   const plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
   const client = plugin.client();
-  const { dataDir, runDir, imagePaths, uidRange } = ground.options;
-  await client.call(BasePlugin.method.setConfig, {
-    pluginApiVersion: 'v0.1.0',
-    nomadConfig: {},
-    msgpackConfig: encode({
-      data_dir: dataDir,
-      run_dir: runDir,
-      image_paths: imagePaths,
-      uid_range: uidRange,
-      limits: { min_memory_mb: 16, min_disk_mb: 1 },
-    }),
-  });
+  await configure(client, ground);
   return { plugin, client };
-}
-
-/** A task on the one-sector guest, with the directories and pipes that a client makes. */
-function sectorTask(ground: VmGround, image: string, change: TaskInit = {}): TaskInit {
-  const allocDir = join(ground.root, 'alloc');
-  for (const dir of ['alloc', 'web/local', 'web/secrets']) {
-    mkdirSync(join(allocDir, dir), { recursive: true });
-  }
-  return task({
-    id: freshId(),
-    allocDir,
-    resources: {
-      allocatedResources: { memory: { memoryMb: 32n } },
-      linuxResources: { cpusetCpus: '' },
-    },
-    config: {
-      image,
-      primary_disk_size: 1,
-      use_thin_copy: true,
-      vcpus: 1,
-      accelerator: 'tcg',
-    },
-    ...change,
-  });
 }
 
 test('P-23 P-26 P-27 P-36: a task on the real QEMU from StartTask to DestroyTask', async (t) => {
@@ -67,7 +30,7 @@ test('P-23 P-26 P-27 P-36: a task on the real QEMU from StartTask to DestroyTask
   const { plugin, client } = await launch(ground);
   await using _plugin = plugin;
   const events = client.stream(method.taskEvents, {});
-  const request = sectorTask(ground, ground.spec(0).disk.image, pipes);
+  const request = sectorTask(ground, pipes);
   const taskId = request.id ?? '';
   const begun = performance.now();
   const { handle } = await client.call(method.startTask, { task: request });
@@ -101,7 +64,7 @@ test('P-24 V-99: a start that fails says why, and nothing of it is left', async 
   await using ground = VmGround.open();
   const { plugin, client } = await launch(ground);
   await using _plugin = plugin;
-  const request = sectorTask(ground, '/etc/passwd');
+  const request = sectorTask(ground, { config: { image: '/etc/passwd' } });
   const failure = await failureOf(client.call(method.startTask, { task: request }));
   assert.match(failure.details, /\/etc\/passwd/);
   assert.deepEqual(await ground.leftovers(), []);
@@ -111,7 +74,7 @@ test('P-37 P-39 P-41: the plugin is killed, the VM stays, the next plugin has it
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const first = await launch(ground);
-  const request = sectorTask(ground, ground.spec(0).disk.image);
+  const request = sectorTask(ground);
   const taskId = request.id ?? '';
   const { handle } = await first.client.call(method.startTask, { task: request });
   const pidOf = async ({ client }: typeof first): Promise<number> =>
@@ -158,7 +121,7 @@ test('P-40: a VM that ended while no plugin ran is told as ended, not adopted', 
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const first = await launch(ground);
-  const request = sectorTask(ground, ground.spec(0).disk.image);
+  const request = sectorTask(ground);
   const taskId = request.id ?? '';
   const { handle } = await first.client.call(method.startTask, { task: request });
   const { driver } = await first.client.call(method.inspectTask, { taskId });

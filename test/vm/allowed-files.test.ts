@@ -9,17 +9,22 @@ import { tmpDir } from '../support/tmp.ts';
 
 const soon = () => ({ signal: AbortSignal.timeout(5000) });
 
-const files = [
+/** Files that task "web" of allocation A may name as its disk. */
+const open = [
   'images/base.img',
   'images/debian/12.img',
   'data/own.img',
+  'nomad/alloc/A/alloc/data/shared.img',
+  'nomad/alloc/A/web/local/artifact.img',
+  'nomad/alloc/A/web/secrets/user-data',
+];
+
+/** Whose files are nobody's disk: neighbours' in the same allocation and in others, Nomad's own, the driver's own. */
+const closed = [
   'data/vms/other-1/other-1.img',
   'data/uids/1900000000',
   'data/networks/virbr0/192.168.122.77',
   'run/0badcafe/seed.iso',
-  'nomad/alloc/A/alloc/data/shared.img',
-  'nomad/alloc/A/web/local/artifact.img',
-  'nomad/alloc/A/web/secrets/user-data',
   'nomad/alloc/A/web/private/vault_token',
   'nomad/alloc/A/web-2/local/artifact.img',
   'nomad/alloc/A/sidecar/etc/shadow',
@@ -44,7 +49,7 @@ function jobOn(
 ): Job {
   const root = tmpDir(t);
   const at = (path: string): string => join(root, path);
-  for (const file of files) {
+  for (const file of [...open, ...closed]) {
     mkdirSync(dirname(at(file)), { recursive: true });
     writeFileSync(at(file), file);
   }
@@ -97,22 +102,6 @@ test('V-32 V-33: a job may name files of its own task, of the allocation and of 
     assert.equal(await read(name.startsWith('@') ? at(name.slice(1)) : name), expected, name);
   }
 });
-
-/** Whose files are nobody's disk: neighbours' in the same allocation and in others, Nomad's own, the driver's own. */
-const closed = [
-  'data/vms/other-1/other-1.img',
-  'data/uids/1900000000',
-  'data/networks/virbr0/192.168.122.77',
-  'run/0badcafe/seed.iso',
-  'nomad/alloc/A/web/private/vault_token',
-  'nomad/alloc/A/web-2/local/artifact.img',
-  'nomad/alloc/A/sidecar/etc/shadow',
-  'nomad/alloc/A/sidecar/local/artifact.img',
-  'nomad/alloc/A/sidecar/secrets/nomad_token',
-  'nomad/alloc/A/sidecar/private/vault_token',
-  'nomad/alloc/B/alloc/data/shared.img',
-  'nomad/alloc/B/web/secrets/nomad_token',
-];
 
 for (const imagePaths of [['images'], ['images', '.'], ['images', 'nomad', 'run', 'data']]) {
   test(`V-33: the files of other tasks and of the driver are closed, with image_paths ${imagePaths}`, async (t) => {

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { isOrphan, sweepEveryMs } from '../../src/vm/store/orphans.ts';
 import { pathsIn, type VmPaths } from '../../src/vm/store/paths.ts';
-import { type VmRecord, writeRecord } from '../../src/vm/store/record.ts';
+import { writeRecord } from '../../src/vm/store/record.ts';
 import { tmpDir } from '../support/tmp.ts';
+import { exampleRecord } from '../support/vm-record.ts';
 
 const minuteMs = 60_000;
 
@@ -115,7 +116,10 @@ async function laidOut(t: TestContext, remains: Remains): Promise<VmPaths> {
   if (remains.runDir) mkdirSync(paths.run);
   if (remains.process) await runMarked(t, paths);
   const { nodeId, brokenRecord } = remains;
-  if (nodeId !== undefined) await writeRecord(paths.record, recordOf(paths, { nodeId, allocDir }));
+  if (nodeId !== undefined) {
+    const own = { nodeId, allocDir, dataDir: join(paths.dir, '../..'), runDir: paths.run };
+    await writeRecord(paths.record, { ...exampleRecord, name: 'vm-0', ...own });
+  }
   if (brokenRecord !== undefined) writeFileSync(paths.record, brokenRecord);
   const changed = (Date.now() - remains.ageMs) / 1000;
   utimesSync(paths.dir, changed, changed);
@@ -135,33 +139,4 @@ async function runMarked(t: TestContext, { undo }: VmPaths): Promise<void> {
     if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
   });
   await once(child.stdout, 'data');
-}
-
-function recordOf(
-  { dir, run }: VmPaths,
-  own: { readonly nodeId: string; readonly allocDir: string },
-): VmRecord {
-  return {
-    name: 'vm-0',
-    uuid: '83c5b4f2-72de-88e5-b967-d4b519ea8d10',
-    dataDir: join(dir, '../..'),
-    taskId: 'alloc/web/12345678',
-    taskName: 'web',
-    allocId: 'alloc',
-    groupName: 'group',
-    jobId: 'job',
-    jobName: 'job',
-    namespace: 'default',
-    nodeName: 'n1',
-    machine: 'pc-q35-7.2',
-    accelerator: 'tcg',
-    vcpus: 1,
-    memoryMiB: 64,
-    uid: 1_900_000_000,
-    runDir: run,
-    startedAtMs: 1_700_000_000_000,
-    oomKillsBefore: 0,
-    devices: [],
-    ...own,
-  };
 }
