@@ -14,6 +14,13 @@ import { planAddress } from './plan-address.ts';
 import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
 
+/** What a NIC is built with. */
+interface NicParts {
+  readonly host: ManagedHost;
+  readonly configured: ManagedNetwork;
+  readonly undo: UndoWriter;
+}
+
 /** A NIC that has its address and its open tap, and is not yet connected. */
 interface OpenNic {
   readonly request: NicRequest;
@@ -31,11 +38,7 @@ interface OpenNic {
  */
 export async function buildInManaged(
   request: NicRequest,
-  parts: {
-    readonly host: ManagedHost;
-    readonly configured: ManagedNetwork;
-    readonly undo: UndoWriter;
-  },
+  parts: NicParts,
   waiting: Waiting,
 ): Promise<BuiltNic> {
   const { host } = parts;
@@ -57,15 +60,7 @@ export async function buildInManaged(
 }
 
 /** All that QEMU's command line and the guest's seed need. */
-async function openNic(
-  request: NicRequest,
-  parts: {
-    readonly host: ManagedHost;
-    readonly configured: ManagedNetwork;
-    readonly undo: UndoWriter;
-  },
-  waiting: Waiting,
-): Promise<OpenNic> {
+async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): Promise<OpenNic> {
   const { vm, index, bridge: name, ports, hostname } = request;
   const { host, configured, undo } = parts;
   const { netlink, store } = host;

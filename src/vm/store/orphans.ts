@@ -1,9 +1,9 @@
-import { access, stat } from 'node:fs/promises';
-import { errnoOf } from '#host';
+import { stat } from 'node:fs/promises';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { VmPaths } from './paths.ts';
 import { readRecord, type VmRecord } from './record.ts';
+import { isGone } from './remove.ts';
 import { processesIn } from './undo.ts';
 
 /** Nomad recovers its tasks within seconds of a start; what is unclaimed after this time is checked. */
@@ -52,13 +52,9 @@ async function recordOf(path: string): Promise<VmRecord | undefined> {
   }
 }
 
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    // On a file system that hangs or is out of reach nothing is lost.
-    if (errnoOf(error) === 'ENOENT') return false;
-    return true;
-  }
-}
+/** On a file system that hangs or is out of reach nothing is lost. */
+const exists = (path: string): Promise<boolean> =>
+  isGone(path).then(
+    (gone) => !gone,
+    () => true,
+  );
