@@ -45,7 +45,7 @@ const jobText = `### Other parts of a job
 
 | Part | Effect |
 | --- | --- |
-| \`resources.memory\` | The guest's memory, in MiB. |
+| \`resources.memory\` | The guest's memory, in MiB: at least \`limits.min_memory_mb\`. With its default, 500, Nomad's default of 300 is refused. |
 | \`resources.memory_max\` | No effect. |
 | \`resources.cores\` | As many vCPUs, on these cores. |
 | \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` sets how many CPUs the guest has. |
@@ -89,6 +89,9 @@ function cell(field: AttrField): string {
   const sentences = [field.doc];
   if (field.oneOf) sentences.push(`One of ${field.oneOf.map((text) => `\`${text}\``).join(', ')}.`);
   if (field.min !== undefined && field.min > 0) sentences.push(`At least ${field.min}.`);
+  if (field.max !== undefined && field.max !== Number.MAX_SAFE_INTEGER) {
+    sentences.push(`At most ${field.max}.`);
+  }
   return sentences.join(' ').replaceAll('|', '\\|');
 }
 

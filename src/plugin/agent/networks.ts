@@ -12,7 +12,7 @@ export const networkFields = {
   },
   managed_network: {
     kind: 'block-list',
-    doc: 'A network the driver makes when the first VM asks for its bridge: the bridge, its address, translation to the outside, and addresses for VMs. Without this block there is one: bridge `virbr0`, `192.168.122.1/24`. Bridges that exist already belong in `bridges`.',
+    doc: 'A network the driver makes when the first VM asks for its bridge: the bridge, its address, source NAT (masquerading) for outgoing connections, and addresses for VMs. Without this block there is one: bridge `virbr0`, `192.168.122.1/24`. Bridges that exist already belong in `bridges`.',
     fields: {
       bridge: {
         kind: 'attr',

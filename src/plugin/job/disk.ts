@@ -14,7 +14,7 @@ export const diskFields = {
     type: 'number',
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    doc: 'Size of the primary disk in MiB, at least that of the image. Required.',
+    doc: 'Size of the primary disk in MiB: at least that of the image and `limits.min_disk_mb` (2000 unless set), at most `limits.max_disk_mb`. Required.',
     example: '10000',
   },
   use_thin_copy: {
