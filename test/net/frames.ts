@@ -5,6 +5,9 @@ export const broadcastMac = 'ff:ff:ff:ff:ff:ff';
 /** A bridge forwards nothing that is sent here: it hands it to the host. */
 export const lldpMac = '01:80:c2:00:00:0e';
 
+const ethernetBytes = 14;
+const ipBytes = 20;
+
 export interface UdpFrame {
   readonly mac: readonly [from: string, to: string];
   readonly ip: readonly [from: string, to: string];
@@ -24,6 +27,21 @@ export function udpFrame({ mac, ip, port, payload = Buffer.from('?') }: UdpFrame
   header.set(octets(ip[1]), 16);
   header.writeUInt16BE(checksum(header), 10);
   return ethernet(mac, 0x0800, Buffer.concat([header, udp, payload]));
+}
+
+/** The IPv4 frame as two fragments, the first one with `bytes` of what follows the IP header. */
+export function fragments(frame: Buffer, bytes: number): readonly [first: Buffer, rest: Buffer] {
+  const at = ethernetBytes + ipBytes;
+  const part = (from: number, to: number, last: boolean): Buffer => {
+    const header = Buffer.from(frame.subarray(0, at));
+    header.writeUInt16BE(ipBytes + to - from, ethernetBytes + 2);
+    // In units of 8 bytes; the flag says that more fragments follow.
+    header.writeUInt16BE((last ? 0 : 0x2000) | (from / 8), ethernetBytes + 6);
+    header.writeUInt16BE(0, ethernetBytes + 10);
+    header.writeUInt16BE(checksum(header.subarray(ethernetBytes)), ethernetBytes + 10);
+    return Buffer.concat([header, frame.subarray(at + from, at + to)]);
+  };
+  return [part(0, bytes, false), part(bytes, frame.length - at, true)];
 }
 
 export interface TcpFrame extends Omit<UdpFrame, 'payload'> {

@@ -41,38 +41,49 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
 
 /**
  * A guest's DHCP queries: at a limited rate, so that none of another guest is lost, and with its own MAC address as
- * chaddr (at byte 28), which decides about the reply, whatever the frame's sender. Older versions of nft have no sets of
- * bytes at an offset, hence a rule for each tap.
+ * chaddr (at byte 28), which decides about the reply, whatever the frame's sender. Never in fragments, which the host
+ * puts together after these rules. Older versions of nft have no sets of bytes at an offset, hence a rule for each tap.
  */
 function queries(claims: readonly Claim[]): string {
-  const others = claims.map(
-    ({ tap, mac }) => `    iifname "${tap}" @th,288,48 != 0x${mac.replaceAll(':', '')} drop\n`,
+  const own = claims.map(
+    ({ tap, mac }) => `    iifname "${tap}" @th,288,48 0x${mac.replaceAll(':', '')} return\n`,
   );
   return `  set askers {
     type ifname; size 65535; flags dynamic
   }
   chain queries {
+    ip frag-off & 0x3fff != 0 drop
     update @askers { iifname limit rate over 20/second burst 40 packets } drop
-${others.join('')}  }`;
+${own.join('')}    drop
+  }`;
 }
 
+// A rule whose bytes are not in the packet does not match: what these chains accept or return is what a rule has read.
 const chains: readonly string[] = [
   `  chain arriving {
     type filter hook prerouting priority filter; policy accept;
     iifname @taps goto guest
   }`,
   // 0.0.0.0 is a guest's address until DHCP gives it one, and the sender in its ARP probe whether that one is free. A
-  // probe for another guest's address would keep that guest from taking it (RFC 5227, 2.1.1).
+  // probe for another guest's address would keep that guest from taking it (RFC 5227, 2.1.1). Later fragments have no
+  // ports; the first one has them or is no UDP for any receiver.
   `  chain guest {
     iifname . ether saddr != @macs drop
-    ether type arp iifname . arp saddr ether != @macs drop
-    ether type arp iifname . arp saddr ip @addresses accept
-    ether type arp arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addresses accept
-    ether type ip udp sport 67 drop
-    ether type ip udp dport 68 drop
-    ether type ip udp dport 67 jump queries
+    ether type arp iifname . arp saddr ether @macs jump questions
+    ether type ip ip protocol udp ip frag-off & 0x1fff == 0 jump datagrams
     ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
     ether type ip iifname . ip saddr @addresses accept
+    drop
+  }`,
+  `  chain questions {
+    iifname . arp saddr ip @addresses accept
+    arp operation request arp saddr ip 0.0.0.0 iifname . arp daddr ip @addresses accept
+  }`,
+  `  chain datagrams {
+    udp sport 67 drop
+    udp dport 68 drop
+    udp dport 67 goto queries
+    udp dport != 67 return
     drop
   }`,
   // Ports are in hairpin mode, for a guest that connects to its own published port. Its broadcasts must not come back.
