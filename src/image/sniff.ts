@@ -96,5 +96,5 @@ function hasBytes(head: Uint8Array, at: number, mark: readonly number[]): boolea
 function isVmdkDescriptor(head: Uint8Array): boolean {
   const text = new TextDecoder('latin1').decode(head);
   if (/^\s*#\s*Disk DescriptorFile/i.test(text)) return true;
-  return /^(?:[ \t]*(?:#[^\n]*)?\r?\n)*version\s*=\s*\d/i.test(text);
+  return /^(?:[ \t]*(?:#[^\n]*|\r?)\n)*version\s*=\s*\d/i.test(text);
 }
