@@ -78,6 +78,10 @@ const table: Readonly<Record<string, readonly [Remains, boolean]>> = {
   ],
   'the same of another client': [{ ...dead, runDir: false, nodeId: 'node-b' }, true],
   'one without a record, in the middle of its start': [{ ...recordless, ageMs: minuteMs }, false],
+  'one without a record, whose large image is copied': [
+    { ...recordless, ageMs: 30 * minuteMs },
+    false,
+  ],
   'one without a record, whose start was given up': [recordless, true],
   'one without a record, with a process': [{ ...recordless, process: true }, false],
   'one with a torn record, whose start was given up': [

@@ -9,6 +9,8 @@ import { processesIn } from './undo.ts';
 /** Nomad recovers its tasks within seconds of a start; what is unclaimed after this time is checked. */
 export const firstSweepMs = 60_000;
 export const sweepEveryMs = 10 * 60_000;
+/** Longer than a start may take, whose process may be another one: a large image may be copied for minutes. */
+const maxStartMs = 45 * 60_000;
 /** Maximum for the check of one VM. */
 export const maxCheckMs = 10_000;
 
@@ -33,7 +35,7 @@ export async function isOrphan(question: SweepQuestion, waiting: Waiting): Promi
   const record = await recordOf(paths.record);
   const runs = async (): Promise<boolean> => (await processesIn(paths.undo, waiting)).length > 0;
   if (record === undefined) {
-    return nowMs - (await stat(paths.dir)).mtimeMs > sweepEveryMs && !(await runs());
+    return nowMs - (await stat(paths.dir)).mtimeMs > maxStartMs && !(await runs());
   }
   const own = nodeId !== '' && record.nodeId === nodeId;
   if (!(await exists(record.allocDir))) return own || !(await runs());
