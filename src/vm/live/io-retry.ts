@@ -13,6 +13,7 @@ export class IoRetry implements Disposable {
   readonly #client: () => QmpClient | undefined;
   readonly #log: Logger;
   #timer: NodeJS.Timeout | undefined;
+  #disposed = false;
 
   constructor(client: () => QmpClient | undefined, log: Logger) {
     this.#client = client;
@@ -21,6 +22,7 @@ export class IoRetry implements Disposable {
 
   /** To be called whenever the guest is found stopped, whatever the cause. */
   stopped(): void {
+    if (this.#disposed) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
       void this.#retry();
@@ -28,6 +30,7 @@ export class IoRetry implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#disposed = true;
     clearTimeout(this.#timer);
   }
 
@@ -40,6 +43,7 @@ export class IoRetry implements Disposable {
       if (status === 'io-error') await client.execute('cont', {}, waiting);
     } catch (error) {
       this.#log.debug('stopped guest could not be resumed', { error: messageOf(error) });
+      this.stopped();
     }
   }
 }
