@@ -26,6 +26,7 @@ export class Sweeper implements Disposable {
   #nodeId = '';
   #servesSinceMs = 0;
   #timer: NodeJS.Timeout | undefined;
+  #dueAtMs = Number.POSITIVE_INFINITY;
   #disposed = false;
 
   constructor(host: VmHost, vms: VmList) {
@@ -80,12 +81,24 @@ export class Sweeper implements Disposable {
     clearTimeout(this.#timer);
   }
 
+  /** Schedules a sweep, unless one is due sooner. */
   #sweepIn(ms: number): void {
-    clearTimeout(this.#timer);
+    const dueAtMs = performance.now() + ms;
     // A sweep that ends after the disposal schedules no other.
-    if (this.#disposed) return;
-    const again = (): void => this.#sweepIn(sweepEveryMs);
-    this.#timer = setTimeout(() => void this.sweep().then(again, again), ms).unref();
+    if (this.#disposed || dueAtMs >= this.#dueAtMs) return;
+    clearTimeout(this.#timer);
+    this.#dueAtMs = dueAtMs;
+    this.#timer = setTimeout(() => void this.#sweepNow(), ms).unref();
+  }
+
+  async #sweepNow(): Promise<void> {
+    this.#dueAtMs = Number.POSITIVE_INFINITY;
+    try {
+      await this.sweep();
+    } catch (error) {
+      this.#host.log.warn('sweep failed', { error: messageOf(error) });
+    }
+    this.#sweepIn(sweepEveryMs);
   }
 
   /** Names of all VMs that have a directory here, including those of other plugin processes. */
