@@ -16,7 +16,10 @@ export function seemsAlive(identity: ProcessIdentity, log: Logger): boolean {
   try {
     return isAlive(identity);
   } catch (error) {
-    log.warn('cannot determine whether QEMU runs', { pid: identity.pid, error: messageOf(error) });
+    log.warn('cannot determine whether a process runs', {
+      pid: identity.pid,
+      error: messageOf(error),
+    });
     return true;
   }
 }

@@ -56,14 +56,12 @@ export class LogRelay implements AsyncDisposable {
   /** Starts forwarding. Throws HostError when the history can't be opened. */
   static open(options: RelayOptions): LogRelay {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW;
-    const fd = openPath(options.history, flags, 0o600);
-    try {
-      const markFd = openPath(options.mark, flags, 0o600);
-      return new LogRelay(fd, markFd, startOffset(fd, markFd), options);
-    } catch (error) {
-      closeFd(fd);
-      throw error;
-    }
+    using opened = new DisposableStack();
+    const fd = opened.adopt(openPath(options.history, flags, 0o600), closeFd);
+    const markFd = opened.adopt(openPath(options.mark, flags, 0o600), closeFd);
+    const offset = startOffset(fd, markFd);
+    opened.move();
+    return new LogRelay(fd, markFd, offset, options);
   }
 
   /** Forwards what is left, until the signal aborts, and closes. For after the end of QEMU. */

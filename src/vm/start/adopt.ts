@@ -1,10 +1,11 @@
 import { statSync } from 'node:fs';
-import { isAlive, type ProcessIdentity, within } from '#host';
+import { isAlive, type Logger, type ProcessIdentity, within } from '#host';
 import { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import { closeShares } from '../devices/shares.ts';
 import { messageOf, VmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
+import { seemsAlive } from '../live/liveness.ts';
 import { Machine } from '../live/machine.ts';
 import { isPaused } from '../live/monitor.ts';
 import { TaskLogs } from '../logs/task-logs.ts';
@@ -39,21 +40,25 @@ export async function adoptVm(
   const identity: ProcessIdentity = { pid, startTicks, bootId };
   const alive = isAlive(identity);
   if (alive) await adoptDevices(record, paths, host, waiting);
-  const qmp = alive ? await connect(paths, host, waiting) : undefined;
+  await using opened = new AsyncDisposableStack();
+  const qmp = opened.use(alive ? await connect(paths, host, waiting) : undefined);
   const containment = alive ? adoptLimits(record, paths, identity, host) : undefined;
   const onGrowth = (bytes: number): void => containment?.grown(bytes);
   const pipes = { stdoutPath, stderrPath, allocDir: record.allocDir };
-  const logs = TaskLogs.open({ ...pipes, paths, log, onGrowth });
+  const logs = opened.use(TaskLogs.open({ ...pipes, paths, log, onGrowth }));
+  const paused = qmp !== undefined && (await isPaused(qmp, within(connectMs, waiting)));
+  const helperPids = alive ? await helpersOf(record, identity, { paths, log }) : [];
+  opened.move(); // the machine owns the logs and the connection
   const machine = Machine.watch({
     record,
     paths,
     identity,
     qmp,
-    paused: qmp !== undefined && (await isPaused(qmp, within(connectMs, waiting))),
+    paused,
     status: undefined,
     logs,
     containment,
-    helperPids: alive ? await helpersOf(record, identity, paths) : [],
+    helperPids,
     log,
     emit,
   });
@@ -77,10 +82,10 @@ async function recordOf(
 async function helpersOf(
   { helpers }: VmRecord,
   { pid: qemuPid, bootId }: ProcessIdentity,
-  paths: VmPaths,
+  { paths, log }: { readonly paths: VmPaths; readonly log: Logger },
 ): Promise<readonly number[]> {
   if (helpers !== undefined) {
-    return helpers.filter((helper) => isAlive({ ...helper, bootId })).map(({ pid }) => pid);
+    return helpers.filter((helper) => seemsAlive({ ...helper, bootId }, log)).map(({ pid }) => pid);
   }
   // The first release did not record them, and a search takes long on a busy host.
   using limited = within(helpersMs);

@@ -36,12 +36,14 @@ export async function startVm(
   const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
   const containment = new Containment(maxDiskBytes(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
-  const logs = TaskLogs.open({ ...spec, paths: site.paths, log: host.log, onGrowth });
+  await using opened = new AsyncDisposableStack();
+  const logs = opened.use(TaskLogs.open({ ...spec, paths: site.paths, log: host.log, onGrowth }));
   const logPipes = openChannels(logs, site);
   const platform = platformOf(spec, checked, site);
   const parts = devices.map(({ part }) => part);
   const line = lineOf(platform, parts, logPipes);
   const { path: program } = checked.emulator;
+  opened.move(); // boot owns the logs
   return await boot({ spec, program, platform, line, devices, logs, containment }, site, waiting);
 }
 
