@@ -59,12 +59,26 @@ export class Monitor implements AsyncDisposable {
       }
       await sleep(pauseMs, undefined, { signal }).catch(() => {});
       if (signal.aborted || !isAlive()) return;
+      if (pauseMs === firstPauseMs) log.warn('no QMP connection; reconnecting', { path });
       pauseMs = Math.min(pauseMs * 2, maxPauseMs);
-      log.warn('no QMP connection; reconnecting', { path });
-      this.#client = await connect(path, signal);
+      this.#client = await this.#connect();
     }
     // Connected while this was disposed of.
     await this.#client?.[Symbol.asyncDispose]();
+  }
+
+  /** Undefined where QEMU hangs, or another client is connected: it is tried again. */
+  async #connect(): Promise<QmpClient | undefined> {
+    const { log, path } = this.#options;
+    try {
+      using limited = within(connectMs, this.#disposed);
+      const client = await QmpClient.connect(path, limited);
+      log.info('QMP connected again', { path });
+      return client;
+    } catch (error) {
+      log.debug('QMP does not answer', { path, error: messageOf(error) });
+      return undefined;
+    }
   }
 
   async #followConnection(client: QmpClient): Promise<void> {
@@ -77,15 +91,6 @@ export class Monitor implements AsyncDisposable {
       this.#options.log.debug('QMP events ended', { error: messageOf(error) });
     }
     await client[Symbol.asyncDispose]();
-  }
-}
-
-async function connect(path: string, disposed: AbortSignal): Promise<QmpClient | undefined> {
-  try {
-    using limited = within(connectMs, { signal: disposed });
-    return await QmpClient.connect(path, limited);
-  } catch {
-    return undefined; // hung, or another client is connected; tried again later
   }
 }
 
