@@ -1,6 +1,7 @@
 import { makeSeedImage, type SeedImage, type SeedRequest } from '#cloudinit';
-import { askWorker, KeyedQueue, type WorkerProgram } from '#host';
+import { askWorker, HostError, KeyedQueue, type WorkerProgram } from '#host';
 import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
 
 const program: WorkerProgram = {
   url: () => new URL('./seed-worker.ts', import.meta.url),
@@ -22,8 +23,19 @@ export function seedImage(
   waiting: Waiting,
 ): Promise<SeedImage> {
   if (guestBytes <= smallBytes) return Promise.resolve(makeSeedImage(request));
-  return seeds.run('', async () => {
-    const answer = await askWorker(program, request, limits, waiting);
-    return answer as SeedImage; // sent by our own worker
-  });
+  return seeds.run('', () => imageInThread(request, waiting));
+}
+
+async function imageInThread(request: SeedRequest, waiting: Waiting): Promise<SeedImage> {
+  try {
+    return (await askWorker(program, request, limits, waiting)) as SeedImage; // sent by our own worker
+  } catch (error) {
+    if (!(error instanceof HostError) || error.code !== 'worker-limit') throw error;
+    throw new VmError(
+      'host',
+      `the guest's seed could not be created, because ${error.message}: give the task fewer or shorter variables (env, templates with env = true) and cmds`,
+      // The host may just have been busy.
+      { cause: error, recoverable: true },
+    );
+  }
 }
