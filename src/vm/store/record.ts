@@ -62,19 +62,11 @@ const schema = v.object({
   image: text,
   diskPath: text,
   diskFormat: v.exactOptional(text),
-  longestDiskBytes: v.exactOptional(count),
   nics: v.array(nic),
 });
 
 type Stored = v.InferOutput<typeof schema>;
-type FirstRelease =
-  | 'cgroup'
-  | 'devices'
-  | 'image'
-  | 'diskPath'
-  | 'diskFormat'
-  | 'longestDiskBytes'
-  | 'nics';
+type FirstRelease = 'cgroup' | 'devices' | 'image' | 'diskPath' | 'diskFormat' | 'nics';
 
 /**
  * The record of a VM in its directory: enough for another process to adopt it and for an operator to see which task it
@@ -145,7 +137,7 @@ export function decodeRecord(content: string, path: string): VmRecord {
     throw new VmError('host', `${path} can't be read: ${problems.join('; ')}`);
   }
   const { version: _, cgroup, devices, ...others } = result.output;
-  const { image, diskPath, diskFormat, longestDiskBytes, nics, ...own } = others;
+  const { image, diskPath, diskFormat, nics, ...own } = others;
   const rest =
     cgroup === undefined ? own : { ...own, cgroup: { ...cgroup, oomFile: cgroup.oomFile } };
   if (devices !== undefined) return { ...rest, devices: decodeDevices(devices) };
@@ -155,7 +147,6 @@ export function decodeRecord(content: string, path: string): VmRecord {
     path: diskPath,
     format: diskFormat ?? 'raw',
     image,
-    ...(longestDiskBytes === undefined ? {} : { maxFileBytes: longestDiskBytes }),
   };
   const recorded = nics.map((own, index) => ({ kind: 'nic', id: `net${index}`, ...own }) as const);
   return { ...rest, devices: [disk, ...recorded] };
