@@ -92,6 +92,23 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('guests get the settings that the network has now, not those of when its first VM came', async () => {
+    await using host = await Host.open();
+    const first = await host.attach('first');
+    await using guest = await Machine.guest(first);
+    assert.equal((await lease(host, guest))?.mtu, '1500');
+    await must('ip', 'link', 'set', 'virbr0', 'mtu', '1400');
+    const second = await host.attach('second');
+    assert.equal((await lease(host, guest))?.mtu, '1400');
+    closeFd((await host.attach('third')).tapFd);
+    const started = host.lines.filter((line) => line.startsWith('DHCP responder started'));
+    assert.equal(started.length, 2, 'and nothing is opened anew without a change');
+    closeFd(second.tapFd);
+    await guest.unplug();
+    for (const vm of ['first', 'second', 'third']) await host.detach(vm);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('rubbish on the DHCP port harms nobody', async () => {
     await using host = await Host.open();
     const nic = await host.attach('web');

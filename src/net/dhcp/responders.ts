@@ -1,13 +1,16 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '#host';
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { ResolvedNetwork } from '../links/managed-bridge.ts';
 import type { NetworkStore } from '../store/store.ts';
+import type { DhcpNetwork } from './answer.ts';
 import { DhcpServer, dhcpSockets } from './server.ts';
 
 interface Responder {
   readonly server: DhcpServer;
   /** A bridge that was made again is another link: a socket bound to the old one receives nothing. */
   readonly linkIndex: number;
+  readonly network: DhcpNetwork;
 }
 
 /** This process's DHCP responders, one for each managed bridge in use. */
@@ -21,13 +24,18 @@ export class Responders implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Ensures that one runs for the bridge. A failure is only logged, since guests have their address from the seed, too. */
+  /**
+   * Ensures that one runs for the bridge, with the network's settings as they are now. A failure is only logged, since
+   * guests have their address from the seed, too.
+   */
   async ensure(
     { bridge, address, prefix, nameservers }: ResolvedNetwork,
     { link, owned }: ReadyBridge,
   ): Promise<void> {
+    const network = { address, prefix, nameservers, mtu: link.mtu };
+    const wanted = { linkIndex: link.index, network };
     const running = this.#running.get(bridge);
-    if (running?.linkIndex === link.index && !running.server.failed) {
+    if (running !== undefined && isOf(running, wanted)) {
       running.server.forget();
       return;
     }
@@ -40,11 +48,11 @@ export class Responders implements AsyncDisposable {
     try {
       const server = await DhcpServer.open({
         bridge,
-        network: { address, prefix, nameservers, mtu: link.mtu },
+        network,
         claims: () => this.#store.claims(bridge),
         log: this.#log,
       });
-      this.#running.set(bridge, { server, linkIndex: link.index });
+      this.#running.set(bridge, { server, ...wanted });
     } catch (error) {
       this.#log.warn('no DHCP responder', { bridge, error });
     }
@@ -63,4 +71,11 @@ export class Responders implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     for (const bridge of [...this.#running.keys()]) await this.stop(bridge);
   }
+}
+
+function isOf(
+  { server, linkIndex, network }: Responder,
+  wanted: Pick<Responder, 'linkIndex' | 'network'>,
+): boolean {
+  return !server.failed && isDeepStrictEqual({ linkIndex, network }, wanted);
 }
