@@ -1,4 +1,4 @@
-import { HostError } from '#host';
+import { errnoOf, HostError } from '#host';
 import { ImageError } from '#image';
 import { NetError } from '#net';
 import { QemuError } from '#qemu';
@@ -6,8 +6,9 @@ import { QemuError } from '#qemu';
 /**
  * - `job`: what the job asks for is wrong, here and on every other host.
  * - `host`: this host lacks something, or failed at something.
+ * - `bug`: this driver has a fault.
  */
-export type VmErrorCode = 'job' | 'host';
+export type VmErrorCode = 'job' | 'host' | 'bug';
 
 /** What went wrong with a VM, in sentences for the job's author or the operator. */
 export class VmError extends Error {
@@ -54,10 +55,22 @@ export async function withVmError<T>(step: () => T | Promise<T>, key?: string): 
 export function asVmError(cause: unknown, key?: string): VmError {
   if (cause instanceof VmError) return cause;
   const message = key === undefined ? messageOf(cause) : `${key}: ${messageOf(cause)}`;
-  return new VmError(isJobError(cause) ? 'job' : 'host', message, {
-    cause,
-    recoverable: isTransient(cause),
-  });
+  return new VmError(codeOf(cause), message, { cause, recoverable: isTransient(cause) });
+}
+
+function codeOf(cause: unknown): VmErrorCode {
+  if (isBug(cause)) return 'bug';
+  return isJobError(cause) ? 'job' : 'host';
+}
+
+/** An error that JavaScript or Node itself throws at wrong code; the system's errors carry an errno. */
+export function isBug(error: unknown): boolean {
+  const code = errnoOf(error);
+  const isErrno = code !== undefined && !code.startsWith('ERR_');
+  return (
+    !isErrno &&
+    [TypeError, RangeError, ReferenceError, SyntaxError].some((it) => error instanceof it)
+  );
 }
 
 function isJobError(error: unknown): boolean {
@@ -79,12 +92,10 @@ export function combineErrors(problems: readonly VmError[]): VmError {
   const [first] = problems;
   if (first === undefined) throw new Error('no problem to report');
   if (problems.length === 1) return first;
-  return new VmError(
-    problems.some(({ code }) => code === 'job') ? 'job' : 'host',
-    problems.map(messageOf).join('; '),
-    {
-      cause: new AggregateError(problems),
-      recoverable: problems.every(({ recoverable }) => recoverable),
-    },
-  );
+  const codes = problems.map(({ code }) => code);
+  const worst = (['job', 'bug'] as const).find((code) => codes.includes(code)) ?? 'host';
+  return new VmError(worst, problems.map(messageOf).join('; '), {
+    cause: new AggregateError(problems),
+    recoverable: problems.every(({ recoverable }) => recoverable),
+  });
 }

@@ -27,6 +27,7 @@ const statuses: Readonly<Record<string, [code: number, message: RegExp]>> = {
   '/timeout': [FAILED_PRECONDITION, /^the operation took too long$/],
   '/abort': [ABORTED, /^the operation was aborted$/],
   '/bug': [UNKNOWN, /^x is not a function$/],
+  '/bug-in-vm': [UNKNOWN, /^image: x is not a function$/],
   '/bug-of-node': [UNKNOWN, /^must be a string$/],
 };
 

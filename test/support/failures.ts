@@ -3,7 +3,7 @@ import { ImageError } from '#image';
 import { NetlinkError } from '#netlink';
 import { NetError } from '../../src/net/model/error.ts';
 import { QmpError } from '../../src/qmp/error.ts';
-import { VmError } from '../../src/vm/error.ts';
+import { asVmError, VmError } from '../../src/vm/error.ts';
 
 /** What a start on the backend of ordinary processes fails with, by the image that it is asked for. */
 export const failures: Readonly<Record<string, () => unknown>> = {
@@ -20,6 +20,7 @@ export const failures: Readonly<Record<string, () => unknown>> = {
   '/timeout': () => new DOMException('the operation took too long', 'TimeoutError'),
   '/abort': () => new DOMException('the operation was aborted', 'AbortError'),
   '/bug': () => new TypeError('x is not a function'),
+  '/bug-in-vm': () => asVmError(new TypeError('x is not a function'), 'image'),
   '/bug-of-node': () => withCode(new TypeError('must be a string'), 'ERR_INVALID_ARG_TYPE'),
 };
 

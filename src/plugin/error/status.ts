@@ -51,6 +51,7 @@ function codeOf(error: unknown): number {
   if (!(error instanceof Error)) return UNKNOWN;
   if (error.name === 'AbortError') return ABORTED;
   if ('code' in error && error.code === 'job') return INVALID_ARGUMENT;
+  if ('code' in error && error.code === 'bug') return UNKNOWN;
   return isBug(error) ? UNKNOWN : FAILED_PRECONDITION;
 }
 

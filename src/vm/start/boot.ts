@@ -17,7 +17,7 @@ import { QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares.ts';
-import { messageOf, VmError } from '../error.ts';
+import { asVmError, isBug, messageOf, VmError } from '../error.ts';
 import type { Containment } from '../live/containment.ts';
 import { qemuLimits } from '../live/limits.ts';
 import { Machine } from '../live/machine.ts';
@@ -207,6 +207,7 @@ async function pin(pid: number, cores: readonly number[]): Promise<void> {
 
 function startError(error: unknown, paths: VmPaths): VmError {
   if (error instanceof VmError) return error;
+  if (isBug(error)) return asVmError(error);
   const messages = lastMessages(paths.messages);
   const reported = messages === '' ? '' : `; QEMU reported: ${messages}`;
   return new VmError('host', `QEMU did not start the VM: ${messageOf(error)}${reported}`, {
