@@ -10,6 +10,7 @@ export {
   pathOnly,
   reopen,
   setNonBlocking,
+  withBeneath,
 } from './files/descriptor.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './files/mount.ts';
 export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './files/sparse.ts';

@@ -1,4 +1,5 @@
 import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { relative } from 'node:path';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError, hostError } from '../error.ts';
 import { attempt, must } from '../native/libc.ts';
@@ -35,24 +36,39 @@ export function reopen(fd: number, flags: number): number {
 }
 
 /**
- * Opens `relative` below the directory `rootFd`. Links inside are followed as long as no component leaves the
+ * Opens `name` below the directory `rootFd`. Links inside are followed as long as no component leaves the
  * directory; one that does is EXDEV (openat2 with RESOLVE_BENEATH, Linux 5.6). Throws HostError.
  */
-export function openBeneath(rootFd: number, relative: string, flags: number): number {
+export function openBeneath(rootFd: number, name: string, flags: number): number {
   const how = Buffer.alloc(24); // struct open_how: flags, mode, resolve, 64 bits each
   how.writeBigUInt64LE(BigInt(flags | oCloexec), 0);
   how.writeBigUInt64LE(BigInt(flags & constants.O_CREAT ? 0o600 : 0), 8);
   how.writeBigUInt64LE(BigInt(resolveBeneath), 16);
-  if (relative.includes('\0')) throw new HostError('opening a name with a NUL byte in it');
-  const what = `opening ${relative} inside the allowed directory`;
+  if (name.includes('\0')) throw new HostError('opening a name with a NUL byte in it');
+  const what = `opening ${name} inside the allowed directory`;
   // EAGAIN: a rename elsewhere raced with a ".." of the path, and the call has to be repeated.
   for (let tries = 0; ; tries += 1) {
-    const args = [sysOpenat2, rootFd, relative, how, how.length] as const;
+    const args = [sysOpenat2, rootFd, name, how, how.length] as const;
     if (tries >= 10) return must(what, 'syscallOpenat2', ...args);
     const { value, errno } = attempt('syscallOpenat2', ...args);
     if (errno === undefined) return value;
     if (errno !== 'EAGAIN') throw new HostError(`${what}: ${errno}`, { errno });
   }
+}
+
+/**
+ * Calls `use` with a descriptor of `path`, which must be inside the directory `root` (absolute, both): as openBeneath
+ * with O_PATH and these flags, so that no link leads out of it. Throws HostError.
+ */
+export function withBeneath<T>(
+  root: string,
+  path: string,
+  flags: number,
+  use: (fd: number) => T,
+): T {
+  using opened = new DisposableStack();
+  const rootFd = opened.adopt(openPath(root, pathOnly | constants.O_DIRECTORY), closeFd);
+  return use(opened.adopt(openBeneath(rootFd, relative(root, path), pathOnly | flags), closeFd));
 }
 
 /** Closes a descriptor; does nothing when it is closed already. */

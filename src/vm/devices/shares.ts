@@ -1,16 +1,6 @@
 import { constants, existsSync } from 'node:fs';
 import { chmod, chown, mkdir } from 'node:fs/promises';
-import { relative } from 'node:path';
-import {
-  bindMountReadOnly,
-  closeFd,
-  connectUnix,
-  listenUnix,
-  openBeneath,
-  openPath,
-  pathOnly,
-  spawnDetached,
-} from '#host';
+import { bindMountReadOnly, connectUnix, listenUnix, spawnDetached, withBeneath } from '#host';
 import { type Emulator, ninePShare, virtiofsShare } from '#qemu';
 import type { ShareSpec, Waiting } from '#spec';
 import { messageOf } from '../error.ts';
@@ -100,18 +90,9 @@ export async function prepareShare(
  * it at any time.
  */
 function bindMount(source: string, target: string, allocDir: string): void {
-  const root = openPath(allocDir, pathOnly | constants.O_DIRECTORY);
-  try {
-    const flags = pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-    const fd = openBeneath(root, relative(allocDir, source), flags);
-    try {
-      bindMountReadOnly(`/proc/self/fd/${fd}`, target);
-    } finally {
-      closeFd(fd);
-    }
-  } finally {
-    closeFd(root);
-  }
+  withBeneath(allocDir, source, constants.O_DIRECTORY | constants.O_NOFOLLOW, (fd) =>
+    bindMountReadOnly(`/proc/self/fd/${fd}`, target),
+  );
 }
 
 /** QEMU's end is connected before it starts; the virtiofsd that accepts it is started while QEMU initialises. */

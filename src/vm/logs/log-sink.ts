@@ -1,6 +1,5 @@
 import { constants, fstatSync } from 'node:fs';
-import { relative } from 'node:path';
-import { closeFd, type Logger, openBeneath, openPath, pathOnly, reopen } from '#host';
+import { closeFd, type Logger, reopen, withBeneath } from '#host';
 import { messageOf } from '../error.ts';
 
 /**
@@ -71,15 +70,7 @@ export function releaseLogPipes(paths: readonly string[], allocDir: string): voi
  * out of the allocation.
  */
 function withFifo<T>({ path, allocDir }: LogPipe, use: (fifo: number) => T): T | undefined {
-  const root = openPath(allocDir, pathOnly | constants.O_DIRECTORY);
-  try {
-    const found = openBeneath(root, relative(allocDir, path), pathOnly | constants.O_NOFOLLOW);
-    try {
-      return fstatSync(found).isFIFO() ? use(found) : undefined;
-    } finally {
-      closeFd(found);
-    }
-  } finally {
-    closeFd(root);
-  }
+  return withBeneath(allocDir, path, constants.O_NOFOLLOW, (found) =>
+    fstatSync(found).isFIFO() ? use(found) : undefined,
+  );
 }
