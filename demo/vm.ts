@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { chmod, mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from '#host';
-import type { VmSpec } from '#spec';
+import { primaryDisk, type VmSpec } from '#spec';
 import { type Domain, QemuVirtualizer } from '#vm';
 import { ConsolePipe } from './console-pipe.ts';
 import { fetchPage } from './page.ts';
@@ -182,7 +182,7 @@ function makeSpec({
     pinnedCores: [],
     cpuShares: 0,
     memoryMiB: 256,
-    disk: { image, sizeMiB: 256, thin: true },
+    disks: [primaryDisk({ image, sizeBytes: 256 * 1024 ** 2, thin: true })],
     nics: [
       {
         kind: 'bridge',

@@ -47,6 +47,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'host-health.ts': ['devices', 'virtualizer.ts', 'vm-host.ts', 'error.ts'],
     'sweeper.ts': ['store', 'virtualizer.ts', 'vm-host.ts', 'error.ts'],
     start: [
+      'disks',
       'devices',
       'live',
       'logs',
@@ -56,6 +57,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'task-event.ts',
       'error.ts',
     ],
+    disks: ['devices', 'error.ts'],
     devices: ['logs', 'store', 'vm-host.ts', 'task-event.ts', 'error.ts'],
     live: ['logs', 'store', 'virtualizer.ts', 'task-event.ts', 'error.ts'],
     logs: ['store', 'error.ts'],

@@ -6,4 +6,5 @@ export {
   OpenImage,
   readBytes,
 } from './open-image.ts';
+export { createEmpty } from './overlay.ts';
 export type { ImageRoots } from './roots.ts';

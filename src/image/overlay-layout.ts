@@ -7,9 +7,8 @@ export interface OverlayLayout {
 }
 
 export interface OverlayRequest {
-  /** The absolute path that the header names. */
-  readonly basePath: string;
-  readonly baseFormat: 'raw' | 'qcow2';
+  /** The absolute path that the header names, and its format; undefined: a disk of zeros. */
+  readonly base?: { readonly path: string; readonly format: 'raw' | 'qcow2' };
   /** A multiple of 512. */
   readonly virtualBytes: number;
 }
@@ -27,7 +26,7 @@ const bytesPerL1Entry = (clusterBytes / 8) * clusterBytes;
 export const maxOverlayBytes = (32 * 1024 * 1024 * bytesPerL1Entry) / 8;
 
 /**
- * Lays out an empty qcow2 version 3 overlay: header, refcount table, one refcount block, L1 table, a cluster each
+ * Lays out an empty qcow2 version 3 file, or overlay: header, refcount table, one refcount block, L1 table, a cluster each
  * but for the L1 table. The one block counts 32768 clusters, far more than the L1 table of any disk has.
  */
 export function layOutOverlay(request: OverlayRequest): OverlayLayout {
@@ -44,15 +43,15 @@ export function layOutOverlay(request: OverlayRequest): OverlayLayout {
   };
 }
 
-function header({ basePath, baseFormat, virtualBytes }: OverlayRequest, l1Entries: number) {
-  const name = new TextEncoder().encode(basePath);
-  const extensions = baseFormatExtension(baseFormat);
+function header({ base, virtualBytes }: OverlayRequest, l1Entries: number) {
+  const name = new TextEncoder().encode(base?.path);
+  const extensions = base === undefined ? new Uint8Array(8) : baseFormatExtension(base.format);
   const nameOffset = headerBytes + extensions.length;
   const bytes = new Uint8Array(nameOffset + name.length);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, 0x514649fb); // "QFI\xfb"
   view.setUint32(4, 3); // version
-  view.setBigUint64(8, BigInt(nameOffset));
+  view.setBigUint64(8, base === undefined ? 0n : BigInt(nameOffset));
   view.setUint32(16, name.length);
   view.setUint32(20, clusterBits);
   view.setBigUint64(24, BigInt(virtualBytes));

@@ -2,7 +2,12 @@ import { fstatSync, ftruncateSync, writeSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { ImageError, stepSync } from './error.ts';
 import type { ImageFormat } from './open-image.ts';
-import { layOutOverlay, maxBasePathBytes, maxOverlayBytes } from './overlay-layout.ts';
+import {
+  layOutOverlay,
+  maxBasePathBytes,
+  maxOverlayBytes,
+  type OverlayLayout,
+} from './overlay-layout.ts';
 
 export interface OverlayOptions {
   /** An empty file, open for reading and writing. */
@@ -24,16 +29,31 @@ export interface OverlayOptions {
 export function createOverlay({ fd, base, virtualBytes }: OverlayOptions): void {
   const rounded = Math.ceil(virtualBytes / 512) * 512;
   checkRequest(base, rounded);
-  const { pieces, fileBytes } = layOutOverlay({
-    basePath: base.path,
-    baseFormat: base.format,
-    virtualBytes: rounded,
+  const { path, format } = base;
+  const layout = layOutOverlay({ base: { path, format }, virtualBytes: rounded });
+  stepSync(`writing the overlay of ${base.path}`, () => write(fd, layout));
+}
+
+/** Makes an empty file a disk of zeros, of a multiple of 512 bytes, that takes space only as it is written to. Throws ImageError. */
+export function createEmpty({ fd, format, virtualBytes }: EmptyDisk): void {
+  stepSync('creating an empty disk', () => {
+    if (virtualBytes > maxOverlayBytes) throw tooLarge(virtualBytes);
+    if (format === 'raw') ftruncateSync(fd, virtualBytes);
+    else write(fd, layOutOverlay({ virtualBytes }));
   });
-  stepSync(`writing the overlay of ${base.path}`, () => {
-    if (fstatSync(fd).size !== 0) throw new ImageError('io', 'an overlay needs an empty file');
-    ftruncateSync(fd, fileBytes);
-    for (const { offset, bytes } of pieces) writeAll(fd, bytes, offset);
-  });
+}
+
+export interface EmptyDisk {
+  /** An empty file, open for reading and writing. */
+  readonly fd: number;
+  readonly format: ImageFormat;
+  readonly virtualBytes: number;
+}
+
+function write(fd: number, { pieces, fileBytes }: OverlayLayout): void {
+  if (fstatSync(fd).size !== 0) throw new ImageError('io', 'a new disk needs an empty file');
+  ftruncateSync(fd, fileBytes);
+  for (const { offset, bytes } of pieces) writeAll(fd, bytes, offset);
 }
 
 function checkRequest(base: OverlayOptions['base'], virtualBytes: number): void {
@@ -46,8 +66,12 @@ function checkRequest(base: OverlayOptions['base'], virtualBytes: number): void 
     throw new ImageError('refused', text);
   }
   if (virtualBytes > maxOverlayBytes) {
-    throw new ImageError('refused', `a disk of ${virtualBytes} bytes is more than qcow2 can hold`);
+    throw tooLarge(virtualBytes);
   }
+}
+
+function tooLarge(virtualBytes: number): ImageError {
+  return new ImageError('refused', `a disk of ${virtualBytes} bytes is more than qcow2 can hold`);
 }
 
 function writeAll(fd: number, bytes: Uint8Array, offset: number): void {

@@ -1,73 +1,181 @@
-import { blockdev, device, type Part } from './part.ts';
+import type { DiskFormat, DiskThrottle } from '#spec';
+import type { DiskSlot } from './disk-bus.ts';
+import { blockdev, device, type Json, object, type Part, type QemuOption } from './part.ts';
 
-export type DiskFormat = 'raw' | 'qcow2';
+/** How a disk's file is read and written; the words are those of QEMU's block layer. */
+export interface DiskIo {
+  readonly aio: 'threads' | 'native' | 'io_uring';
+  /** Past the host's page cache. */
+  readonly direct: boolean;
+  /** The guest's flushes are ignored. */
+  readonly noFlush: boolean;
+  /** false: every write is on the disk before the guest hears of its end. */
+  readonly writeCache: boolean;
+  /** Whether the guest's discards give space back. */
+  readonly discard: boolean;
+}
+
+/** The page cache of the host, flushed when the guest asks for it. */
+export const defaultDiskIo: DiskIo = {
+  aio: 'threads',
+  direct: false,
+  noFlush: false,
+  writeCache: true,
+  discard: true,
+};
 
 export interface DiskDescription {
   /** Also the name of its block node. */
   readonly id: string;
   /** Id of the device that the guest sees. */
   readonly device: string;
+  readonly slot: DiskSlot;
   readonly format: DiskFormat;
   /** The image below the disk, which is its overlay. */
   readonly base?: { readonly id: string; readonly format: DiskFormat };
+  readonly readOnly?: boolean;
+  readonly io?: DiskIo;
+  readonly throttle?: DiskThrottle;
   readonly bootIndex?: number;
   /** The disk's serial number in the guest, at most 20 bytes. */
   readonly serial: string;
 }
 
-/** A disk of the VM's own. Files: `<id>` and, opened read-only, `<id>-read`; the base's under its id. */
-export function disk({ id, device: name, format, base, bootIndex, serial }: DiskDescription): Part {
-  const read = `${id}-read`;
-  const file = { driver: 'file', aio: 'threads', discard: 'unmap' };
+/**
+ * A disk of the VM's own. Files: `<id>-read`, opened read-only, and `<id>` unless the disk is only read; the base's
+ * under its id.
+ */
+export function disk(description: DiskDescription): Part {
+  const { id, base, readOnly = false } = description;
   return {
     id,
     files: [
       // Two descriptors in one set, so that QEMU may reopen the file either way.
-      { role: id, as: { set: id } },
-      { role: read, as: { set: id } },
+      ...(readOnly ? [] : [{ role: id, as: { set: id } }]),
+      { role: `${id}-read`, as: { set: id } },
       ...(base === undefined ? [] : [{ role: base.id, as: { set: base.id } }]),
     ],
     options: (at) => [
-      ...(base === undefined
-        ? []
-        : [
-            blockdev({
-              ...file,
-              'node-name': `${base.id}-file`,
-              filename: at.path(base.id),
-              'read-only': true,
-            }),
-            // The base's format is given and its own backing file disabled: neither is ever read from the image.
-            blockdev({
-              driver: base.format,
-              'node-name': base.id,
-              file: `${base.id}-file`,
-              'read-only': true,
-              ...(base.format === 'qcow2' ? { backing: null } : {}),
-            }),
-          ]),
-      blockdev({ ...file, 'node-name': `${id}-file`, filename: at.path(id) }),
-      blockdev({
-        driver: format,
-        'node-name': id,
-        file: `${id}-file`,
-        discard: 'unmap',
-        'detect-zeroes': 'unmap',
-        ...(format === 'qcow2' ? { backing: base?.id ?? null } : {}),
-      }),
-      device({
-        driver: 'virtio-blk-pci',
-        id: name,
-        drive: id,
-        ...(bootIndex === undefined ? {} : { bootindex: bootIndex }),
-        serial,
-      }),
+      ...(base === undefined ? [] : baseNodes(base, at.path(base.id))),
+      ...nodes(description, at.path(`${id}-read`)),
+      ...throttled(description),
+      diskDevice(description),
     ],
   };
 }
 
+/** The device that the guest sees, on the topmost of the disk's nodes. */
+function diskDevice({
+  id,
+  device: name,
+  slot,
+  io = defaultDiskIo,
+  throttle,
+  bootIndex,
+  serial,
+}: DiskDescription): QemuOption {
+  const { driver, ...place } = slot;
+  return device({
+    driver,
+    id: name,
+    drive: throttle === undefined ? id : `${id}-throttle`,
+    ...place,
+    ...(bootIndex === undefined ? {} : { bootindex: bootIndex }),
+    ...(io.writeCache ? {} : { 'write-cache': 'off' }),
+    // What passes SCSI commands through has the serial number of the device behind it.
+    ...(driver === 'scsi-block' ? {} : { serial }),
+  });
+}
+
+const file = { driver: 'file', aio: 'threads', discard: 'unmap' };
+
+/** The base's format is given and its own backing file disabled: neither is ever read from the image. */
+function baseNodes(
+  { id, format }: NonNullable<DiskDescription['base']>,
+  path: string,
+): readonly QemuOption[] {
+  return [
+    blockdev({ ...file, 'node-name': `${id}-file`, filename: path, 'read-only': true }),
+    blockdev({
+      driver: format,
+      'node-name': id,
+      file: `${id}-file`,
+      'read-only': true,
+      ...(format === 'qcow2' ? { backing: null } : {}),
+    }),
+  ];
+}
+
+function nodes(
+  { id, format, base, readOnly = false, io = defaultDiskIo }: DiskDescription,
+  path: string,
+): readonly QemuOption[] {
+  const discard = io.discard && !readOnly ? 'unmap' : 'ignore';
+  const common = {
+    ...(io.direct || io.noFlush ? { cache: { direct: io.direct, 'no-flush': io.noFlush } } : {}),
+    ...(readOnly ? { 'read-only': true } : {}),
+  };
+  return [
+    blockdev({
+      driver: 'file',
+      aio: io.aio,
+      discard,
+      'node-name': `${id}-file`,
+      filename: path,
+      ...common,
+    }),
+    blockdev({
+      driver: format,
+      'node-name': id,
+      file: `${id}-file`,
+      discard,
+      'detect-zeroes': discard === 'unmap' ? 'unmap' : 'off',
+      ...common,
+      ...(format === 'qcow2' ? { backing: base?.id ?? null } : {}),
+    }),
+  ];
+}
+
+function throttled({ id, throttle }: DiskDescription): readonly QemuOption[] {
+  if (throttle === undefined) return [];
+  const group = `${id}-limits`;
+  return [
+    object({ 'qom-type': 'throttle-group', id: group, limits: limitsOf(throttle) }),
+    blockdev({
+      driver: 'throttle',
+      'node-name': `${id}-throttle`,
+      'throttle-group': group,
+      file: id,
+    }),
+  ];
+}
+
+/** QEMU's names for the limits; `<name>-max` is how much may be used at once after a time of rest. */
+function limitsOf(throttle: DiskThrottle): Json {
+  const { burstSeconds = 1 } = throttle;
+  const limits = {
+    'iops-total': throttle.iops,
+    'iops-read': throttle.iopsRead,
+    'iops-write': throttle.iopsWrite,
+    'bps-total': throttle.bytes,
+    'bps-read': throttle.bytesRead,
+    'bps-write': throttle.bytesWrite,
+  };
+  return Object.fromEntries(
+    Object.entries(limits).flatMap(([name, limit]) => {
+      if (limit === undefined) return [];
+      const burst = burstSeconds > 1 ? [[`${name}-max`, limit * burstSeconds]] : [];
+      return [[name, limit], ...burst];
+    }),
+  );
+}
+
 /** A raw disk that is only read. Cloud kernels have no AHCI or SCSI driver: it is a plain virtio disk. File: `<id>`. */
-export function readOnlyDisk({ id, device: name, serial }: Omit<DiskDescription, 'format'>): Part {
+export function readOnlyDisk({
+  id,
+  device: name,
+  serial,
+}: Pick<DiskDescription, 'id' | 'device' | 'serial'>): Part {
   return {
     id,
     files: [{ role: id, as: { set: id } }],

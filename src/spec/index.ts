@@ -1,4 +1,14 @@
 export {
+  type DiskBus,
+  type DiskCache,
+  type DiskFormat,
+  type DiskKind,
+  type DiskSpec,
+  type DiskThrottle,
+  diskKey,
+  primaryDisk,
+} from './disk.ts';
+export {
   contains,
   formatIpv4,
   formatSubnet,
@@ -19,7 +29,6 @@ export { stateNames } from './state.ts';
 export type {
   AcceleratorChoice,
   Arch,
-  DiskSpec,
   GuestSpec,
   NicSpec,
   PortSpec,

@@ -1,3 +1,5 @@
+import type { DiskSpec } from './disk.ts';
+
 /**
  * What a job asks for, in the driver's own terms and already valid: the creator of a VmSpec (the plugin from a Nomad
  * task, the demo by hand) has checked every field, and the rooms below do not check again.
@@ -24,15 +26,6 @@ export interface VmIdentity {
   readonly nodeName: string;
   /** Nomad's id of this client; '' outside of Nomad. */
   readonly nodeId: string;
-}
-
-export interface DiskSpec {
-  /** As written in the job: absolute, or relative to the task directory. Checked against the allow-list when opened. */
-  readonly image: string;
-  /** Wanted virtual size in MiB; an image larger than that is an error. */
-  readonly sizeMiB: number;
-  /** true: overlay of the image; false: a private copy. */
-  readonly thin: boolean;
 }
 
 /** One mapped port. `hostIp` is '' for every local address. */
@@ -94,7 +87,8 @@ export interface VmSpec {
   /** Relative CPU weight: Nomad's cpu_shares (MHz); 0 when unknown. */
   readonly cpuShares: number;
   readonly memoryMiB: number;
-  readonly disk: DiskSpec;
+  /** At least one; exactly one is primary. */
+  readonly disks: readonly DiskSpec[];
   readonly nics: readonly NicSpec[];
   readonly shares: readonly ShareSpec[];
   readonly guest: GuestSpec;

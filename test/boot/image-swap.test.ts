@@ -4,6 +4,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { VmError } from '../../src/vm/error.ts';
+import { diskOn } from '../support/disks.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -35,7 +36,7 @@ test('an image whose header is replaced between the check and QEMU is refused, a
   const evil = evilHeader(ground.taskDir, qemuImg);
   const { guest } = ground.spec(0);
   const spec = ground.spec(0, {
-    disk: { image, sizeMiB: 64, thin: true },
+    disks: [diskOn(image, 64)],
     // It is reported when the seed is made: behind the check of the image, in front of QEMU.
     guest: { ...guest, env: { 'no-shell-has': 'this' } },
   });

@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, findProgram, kill, spawnDetached } from '#host';
 import { type Guest, guestImage } from '../../scripts/guests/images.ts';
+import { diskOn } from '../support/disks.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
@@ -53,7 +54,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
     });
     const domain = await ground.virtualizer().createDomain(
       ground.spec(0, {
-        disk: { image: guest.path, sizeMiB: 64, thin: true },
+        disks: [diskOn(guest.path, 64)],
         memoryMiB: guest.memoryMiB,
         nics: [{ kind: 'bridge', bridge: 'virbr0', ports }],
       }),

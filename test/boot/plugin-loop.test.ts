@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { build } from '../../scripts/build.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import type { TaskInit } from '../plugin/requests.ts';
+import { imageOf } from '../support/disks.ts';
 import { hangingArguments } from '../support/hanging-arguments.ts';
 import { latenessDuring } from '../support/heartbeat.ts';
 import {
@@ -104,7 +105,7 @@ test('a local user whose process cannot be read', (t) =>
 
 test('a guest that writes to its console without end', (t) =>
   attack(t, async (target) => {
-    const image = target.ground.spec(4).disk.image;
+    const image = imageOf(target.ground.spec(4));
     await live(target, sectorTask(target.ground, { config: { image } }), 2000);
   }));
 

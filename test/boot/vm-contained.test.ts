@@ -17,6 +17,7 @@ import { test } from 'node:test';
 import { runProgram, spawnDetached } from '#host';
 import type { VmSpec } from '#spec';
 import type { Domain } from '#vm';
+import { diskOn, imageOf } from '../support/disks.ts';
 import { findProgram, findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -161,7 +162,7 @@ test('design-3: QEMU begins with limits on threads, descriptors and core files',
 test('design-3: QEMU can raise none of its limits, where this root may set those of other users', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
-  const spec = ground.spec(0, { disk: { ...ground.spec(0).disk, sizeMiB: 4096 } });
+  const spec = ground.spec(0, { disks: [diskOn(imageOf(ground.spec(0)) ?? '', 4096)] });
   const { record } = await ground.virtualizer().createDomain(spec, soon());
   // A container's root may lack the right; QEMU then keeps the soft limits that it began with.
   const which = hasSysResource() ? 1 : 0;

@@ -16,6 +16,7 @@ import { test } from 'node:test';
 import { identify } from '#host';
 import type { VmSpec } from '#spec';
 import { undoStep } from '../../src/vm/store/undo.ts';
+import { imageOf } from '../support/disks.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const noNetworks = { vmTerminatedTeardown: async () => {} };
@@ -163,7 +164,7 @@ test('V-93 P-37: with a changed data_dir there are never two VMs of one task', a
   const starter = await ground.starter(spec);
   const record = await starter.create();
   await starter.kill();
-  await using elsewhere = VmGround.open({ imagePaths: [dirname(spec.disk.image)] });
+  await using elsewhere = VmGround.open({ imagePaths: [dirname(imageOf(spec) ?? '')] });
   const virtualizer = elsewhere.virtualizer();
   await assert.rejects(
     virtualizer.recoverDomain(record, spec, soon()),

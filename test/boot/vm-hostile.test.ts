@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '#host';
 import type { VmSpec } from '#spec';
+import { diskOn } from '../support/disks.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const KiB = 1024;
@@ -21,7 +22,7 @@ function eventFlood(ground: VmGround): Partial<VmSpec> {
   disk.writeUInt16LE(0xaa55, 510);
   const image = join(ground.taskDir, 'flood.img');
   writeFileSync(image, disk);
-  return { disk: { image, sizeMiB: 1, thin: true } };
+  return { disks: [diskOn(image, 1)] };
 }
 
 const used = (path: string): number => statSync(path).blocks * 512;

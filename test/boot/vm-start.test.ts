@@ -3,6 +3,7 @@ import { constants, existsSync, readdirSync, readFileSync, readlinkSync, statSyn
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
 import { readRecord } from '../../src/vm/store/record.ts';
+import { diskOn, imageOf } from '../support/disks.ts';
 import { booted, canRunVms, eventually, soon, uidRange, VmGround } from '../support/vm.ts';
 
 const status = (pid: number): ReadonlyMap<string, string> =>
@@ -96,7 +97,7 @@ test('V-130 P-11: QEMU holds the planned descriptors and nothing else of the plu
       `w ${pipes.stderrPath}`,
       `rw ${paths.disk}`,
       `r ${paths.disk}`,
-      `r ${ground.spec(0).disk.image}`,
+      `r ${imageOf(ground.spec(0))}`,
       `r ${paths.seed}`,
     ]),
   );
@@ -187,7 +188,7 @@ test('V-19 V-99 D27: everything that is wrong with a VM is told at once, and not
   await using ground = VmGround.open();
   const base = ground.spec(0);
   const wrong = ground.spec(0, {
-    disk: { ...base.disk, image: '/etc/shadow' },
+    disks: [diskOn('/etc/shadow', 1)],
     machine: 'isapc',
     guest: { ...base.guest, userData: { kind: 'inline', text: '#cloud-config\na: [\n' } },
   });

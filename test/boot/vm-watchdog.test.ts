@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { diskOn } from '../support/disks.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 import { watchdogGuest } from '../support/watchdog-guest.ts';
 
@@ -8,10 +9,10 @@ type Action = 'reset' | 'poweroff' | 'pause';
 
 async function hang(ground: VmGround, action: Action | undefined) {
   const image = watchdogGuest(ground.taskDir);
-  const disk = { image, sizeMiB: 64, thin: true };
+  const disks = [diskOn(image, 64)];
   const watchdog = action === undefined ? {} : { watchdog: { action } };
   const virtualizer = ground.virtualizer();
-  return await virtualizer.createDomain(ground.spec(0, { disk, ...watchdog }), soon());
+  return await virtualizer.createDomain(ground.spec(0, { disks, ...watchdog }), soon());
 }
 
 test('a guest that hangs is reset by its watchdog, and goes on to be one VM', async (t) => {

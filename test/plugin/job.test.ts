@@ -7,6 +7,7 @@ import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
 import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
 import { planTask } from '../../src/plugin/job/task.ts';
 import { vmName } from '../../src/plugin/job/vm-name.ts';
+import { diskOn } from '../support/disks.ts';
 import { smallest, type TaskInit, task } from './requests.ts';
 
 const context = {
@@ -58,7 +59,7 @@ test('V-18 V-67: the smallest job', () => {
     pinnedCores: [0],
     cpuShares: 500,
     memoryMiB: 512,
-    disk: { image: '/images/a.raw', sizeMiB: 2000, thin: false },
+    disks: [diskOn('/images/a.raw', 2000, false)],
     nics: [],
     shares: [
       {
@@ -116,7 +117,7 @@ test('V-18 V-25 D10: every key of a job', () => {
       watchdog: { action: 'pause' },
     }),
   );
-  assert.deepEqual(spec.disk, { image: '/images/a.raw', sizeMiB: 10_000, thin: true });
+  assert.deepEqual(spec.disks, [diskOn('/images/a.raw', 10_000)]);
   assert.equal(spec.arch, 'aarch64');
   assert.equal(spec.machine, 'virt');
   assert.equal(spec.accelerator, 'tcg');

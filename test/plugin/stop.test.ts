@@ -9,6 +9,7 @@ import { planTask } from '../../src/plugin/job/task.ts';
 import { createLog } from '../../src/plugin/serve/log.ts';
 import { readStop } from '../../src/plugin/tasks/signals.ts';
 import { Tasks } from '../../src/plugin/tasks/tasks.ts';
+import { diskOn } from '../support/disks.ts';
 import { patient } from '../support/patience.ts';
 import { failureOf } from '../support/plugin-client.ts';
 import { ProcessVirtualizer } from '../support/process-virtualizer.ts';
@@ -91,7 +92,7 @@ test('P-24 V-99: a start that takes longer than it may is over, leaves nothing a
   assert.match(message, /^VM web-[0-9a-f]{8} was not started within 0\.15 s: /);
   assert.ok(details, 'recoverable');
   assert.deepEqual(readdirSync(dataDir), ['emulator']);
-  await tasks.start(names, { ...spec, disk: { ...spec.disk, image: '/a' } }, new AbortController());
+  await tasks.start(names, { ...spec, disks: [diskOn('/a', 1)] }, new AbortController());
   await tasks.destroy(id, force);
 });
 

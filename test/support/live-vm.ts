@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { VmSpec } from '#spec';
 import type { Domain, QemuVirtualizer } from '#vm';
 import { type Guest, type GuestName, guestImage } from '../../scripts/guests/images.ts';
+import { diskOn } from './disks.ts';
 import { virbr0 } from './networks.ts';
 import { patient } from './patience.ts';
 import { requireOrSkip } from './require.ts';
@@ -30,10 +31,10 @@ export function groundFor(guest: Guest): VmGround {
 export function guestSpec(
   ground: VmGround,
   guest: Guest,
-  changes: Omit<Partial<VmSpec>, 'disk'>,
+  changes: Omit<Partial<VmSpec>, 'disks'>,
 ): VmSpec {
   return ground.spec(0, {
-    disk: { image: guest.path, sizeMiB: 1200, thin: true },
+    disks: [diskOn(guest.path, 1200)],
     firmware: 'auto',
     memoryMiB: guest.memoryMiB,
     ...changes,

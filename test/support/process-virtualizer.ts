@@ -23,6 +23,7 @@ import type {
   VirtualizerInfo,
 } from '#vm';
 import { VmError } from '../../src/vm/error.ts';
+import { imageOf } from './disks.ts';
 import { failures } from './failures.ts';
 
 const SIGTERM = 15;
@@ -48,21 +49,22 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     return this.#domains.get(name);
   }
 
-  async problemsOf({ disk, memoryMiB }: VmSpec): Promise<readonly string[]> {
+  async problemsOf(spec: VmSpec): Promise<readonly string[]> {
     return [
-      ...(disk.image === '/missing' ? ['image: no such image: /missing'] : []),
-      ...(memoryMiB === 0 ? ['resources.memory: none'] : []),
+      ...(imageOf(spec) === '/missing' ? ['image: no such image: /missing'] : []),
+      ...(spec.memoryMiB === 0 ? ['resources.memory: none'] : []),
     ];
   }
 
   async createDomain(spec: VmSpec, { signal }: Waiting): Promise<Domain> {
-    this.#tell(spec.name, `preparing ${spec.disk.image}`);
-    if (spec.disk.image === '/busy') {
+    const image = imageOf(spec) ?? '';
+    this.#tell(spec.name, `preparing ${image}`);
+    if (image === '/busy') {
       throw new VmError('host', 'no room just now', { recoverable: true });
     }
-    if (spec.disk.image === '/missing') throw new VmError('job', 'no such image: /missing');
-    if (Object.hasOwn(failures, spec.disk.image)) throw failures[spec.disk.image]?.();
-    if (spec.disk.image === '/slow') await delay(10_000, undefined, { signal });
+    if (image === '/missing') throw new VmError('job', 'no such image: /missing');
+    if (Object.hasOwn(failures, image)) throw failures[image]?.();
+    if (image === '/slow') await delay(10_000, undefined, { signal });
     const script = [...spec.guest.commands, 'exec sleep infinity'].join('\n');
     const child = await spawnDetached({
       program: '/bin/sh',

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { encode } from '@msgpack/msgpack';
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { freshId, type TaskInit, task } from '../plugin/requests.ts';
+import { imageOf } from './disks.ts';
 import type { PluginClient } from './plugin-client.ts';
 import type { VmGround } from './vm.ts';
 
@@ -43,7 +44,7 @@ export function sectorTask(
       linuxResources: { cpusetCpus: '' },
     },
     config: {
-      image: ground.spec(0).disk.image,
+      image: imageOf(ground.spec(0)),
       primary_disk_size: 1,
       use_thin_copy: true,
       vcpus: 1,

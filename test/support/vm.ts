@@ -23,6 +23,7 @@ import { type Domain, type DomainEvent, type DomainRecord, QemuVirtualizer } fro
 import { type ProcessFigures, processFigures } from '../../src/vm/live/stats.ts';
 import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
+import { diskOn, imageOf } from './disks.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
@@ -96,7 +97,7 @@ export class VmGround implements AsyncDisposable {
 
   /** The smallest VM there is, on the one-sector guest. */
   spec(mode: SectorMode, changes: Partial<VmSpec> = {}): VmSpec {
-    const spec = smallestSpec(changes.disk?.image ?? sectorImage(mode), this.taskDir, changes);
+    const spec = smallestSpec(imageOf(changes) ?? sectorImage(mode), this.taskDir, changes);
     this.#names.add(spec.name);
     return spec;
   }
@@ -307,7 +308,7 @@ export function smallestSpec(
     pinnedCores: [],
     cpuShares: 0,
     memoryMiB: 32,
-    disk: { image, sizeMiB: 1, thin: true },
+    disks: [diskOn(image, 1)],
     nics: [],
     shares: [],
     guest: {

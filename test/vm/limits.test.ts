@@ -3,8 +3,9 @@ import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '#host';
-import { planDisk } from '../../src/vm/devices/disks.ts';
+import { planDisk } from '../../src/vm/disks/plan.ts';
 import { maxFileBytes, qemuLimits } from '../../src/vm/live/limits.ts';
+import { diskOn } from '../support/disks.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -22,7 +23,7 @@ const disks = [
 
 for (const [name, { thin }, format, bytes] of disks) {
   test(`how long a disk's file may become; ${name}`, () => {
-    const spec = { image: 'a.img', sizeMiB: 10 * 1024, thin };
+    const spec = diskOn('a.img', 10 * 1024, thin);
     const image = { format, virtualBytes: 2 * GiB, fileBytes: 2 * GiB };
     assert.equal(planDisk(spec, image).maxFileBytes, bytes);
   });
@@ -74,10 +75,11 @@ for (const clusterBytes of clusters) {
     ];
     await run(io, ['-f', 'qcow2', '-d', 'unmap', path], `${script.join('')}quit\n`);
     const { size } = statSync(path);
-    const { maxFileBytes: diskBytes } = planDisk(
-      { image: 'a.img', sizeMiB: virtualBytes / MiB, thin: true },
-      { format: 'raw', virtualBytes: 0, fileBytes: 0 },
-    );
+    const { maxFileBytes: diskBytes } = planDisk(diskOn('a.img', virtualBytes / MiB), {
+      format: 'raw',
+      virtualBytes: 0,
+      fileBytes: 0,
+    });
     assert.ok(size > virtualBytes, 'it is full');
     // Without the fixed part of the limit, which is for small disks.
     assert.ok(size <= diskBytes - 64 * MiB + 2 * MiB, `${size} of ${diskBytes} bytes`);

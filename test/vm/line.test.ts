@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  disk as diskPart,
   flash,
   machineProblems,
   memoryLimit,
@@ -13,11 +14,14 @@ import {
 } from '#qemu';
 import type { VmSpec } from '#spec';
 import type { MachineFacts } from '../../src/qemu/machine.ts';
-import { diskPart, planDisk } from '../../src/vm/devices/disks.ts';
+import { planDisk } from '../../src/vm/disks/plan.ts';
 import { lineOf } from '../../src/vm/start/line.ts';
+import { diskOn } from '../support/disks.ts';
 import { smallestSpec } from '../support/vm.ts';
 
 const MiB = 1024 * 1024;
+
+const own = diskOn('/images/debian.qcow2', 4096);
 
 const spec: VmSpec = smallestSpec('/images/debian.qcow2', '/allocs/a/web', {
   name: 'web-1a2b3c4d',
@@ -25,7 +29,7 @@ const spec: VmSpec = smallestSpec('/images/debian.qcow2', '/allocs/a/web', {
   accelerator: 'auto',
   vcpus: 2,
   memoryMiB: 1024,
-  disk: { image: '/images/debian.qcow2', sizeMiB: 4096, thin: true },
+  disks: [own],
 });
 
 const x86: MachineFacts = {
@@ -74,7 +78,7 @@ const raw = { ...image, format: 'raw' as const };
 function planVm(spec: VmSpec, facts: Facts) {
   const { emulator, kvm, image, uefi, nics, shares } = facts;
   const machine = planMachine(spec, emulator, kvm);
-  const disk = planDisk(spec.disk, image);
+  const disk = planDisk(spec.disks[0] ?? own, image);
   const { name, vcpus, memoryMiB, identity } = spec;
   const platform = {
     name,
@@ -86,7 +90,15 @@ function planVm(spec: VmSpec, facts: Facts) {
   };
   const share = { tag: 'localDir', path: '/run/vms/0a1b2c3d/shares/localDir', readOnly: true };
   const devices = [
-    diskPart(disk),
+    diskPart({
+      id: 'disk',
+      device: 'disk0',
+      slot: { driver: 'virtio-blk-pci' },
+      format: disk.format,
+      ...(disk.base === undefined ? {} : { base: { id: 'base', format: disk.base } }),
+      bootIndex: 0,
+      serial: 'primary',
+    }),
     readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),
     ...(uefi ? [flash()] : []),
     ...nics.map((own, index) => nic({ index, ...own })),
@@ -110,10 +122,10 @@ const plans: Readonly<Record<string, Case>> = {
     facts: { image: raw },
   },
   'V-38: a private copy of a qcow2 image, which is grown': {
-    spec: { disk: { ...spec.disk, thin: false } },
+    spec: { disks: [{ ...own, chained: false }] },
   },
   'V-38: a private copy of a raw image': {
-    spec: { disk: { ...spec.disk, thin: false } },
+    spec: { disks: [{ ...own, chained: false }] },
     facts: { image: raw },
   },
   'V-75: KVM where it works': { facts: { kvm: true } },
@@ -192,7 +204,7 @@ test('P-25: a name with commas and blanks stays one value', () => {
 
 const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp[] }>> = {
   'V-37 D2 D29: a disk smaller than the image': {
-    spec: { disk: { ...spec.disk, sizeMiB: 2047 } },
+    spec: { disks: [diskOn('/images/debian.qcow2', 2047)] },
     words: [/^primary_disk_size 2047 MiB is smaller than the image .*, which has 2048 MiB$/],
   },
   'V-75: KVM where it does not work': {
@@ -210,7 +222,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
     words: [/^os\.machine "microvm" is not available/],
   },
   'V-19: all of it': {
-    spec: { machine: 'none', accelerator: 'kvm', disk: { ...spec.disk, sizeMiB: 1 } },
+    spec: { machine: 'none', accelerator: 'kvm', disks: [diskOn('/images/debian.qcow2', 1)] },
     words: [/^accelerator/, /^os\.machine/, /^primary_disk_size/],
   },
 };
@@ -219,7 +231,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
 function problemsOf(wanted: VmSpec): readonly string[] {
   const problems = machineProblems(wanted, x86, false).map(({ message }) => message);
   try {
-    planDisk(wanted.disk, image);
+    planDisk(wanted.disks[0] ?? own, image);
     return problems;
   } catch (error) {
     return [...problems, error instanceof Error ? error.message : ''];

@@ -1,4 +1,4 @@
-import type { DiskSpec } from '#spec';
+import { type DiskSpec, primaryDisk } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
 
@@ -38,5 +38,5 @@ export function readDisk(raw: Decoded<typeof diskFields>, { limits, report }: Jo
   } else if (sizeMiB > limits.maxDiskMiB) {
     report('primary_disk_size', `${sizeMiB} MB are more than the ${limits.maxDiskMiB} allowed`);
   }
-  return { image, sizeMiB, thin: raw.use_thin_copy };
+  return primaryDisk({ image, sizeBytes: sizeMiB * 1024 ** 2, thin: raw.use_thin_copy });
 }

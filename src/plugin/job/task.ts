@@ -43,7 +43,7 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     name: vmName(task.id),
     identity: readIdentity(job),
     ...readMachine(raw, job),
-    disk: readDisk(raw, job),
+    disks: [readDisk(raw, job)],
     nics: readNics(raw, job),
     shares: sharesOf(task),
     guest: readGuest(raw, job),

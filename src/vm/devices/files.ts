@@ -17,13 +17,16 @@ export class OpenFiles implements Disposable {
     return fd;
   }
 
-  /** In the order of the command line; a role without a file is a bug. */
+  /** The descriptor of a role; a role without a file is a bug. */
+  get(role: string): number {
+    const fd = this.#open.get(role);
+    if (fd === undefined) throw new Error(`no file was opened for ${role}`);
+    return fd;
+  }
+
+  /** In the order of the command line. */
   inOrder(roles: readonly string[]): readonly number[] {
-    return roles.map((role) => {
-      const fd = this.#open.get(role);
-      if (fd === undefined) throw new Error(`no file was opened for ${role}`);
-      return fd;
-    });
+    return roles.map((role) => this.get(role));
   }
 
   [Symbol.dispose](): void {

@@ -15,20 +15,20 @@ export type CheckedFirmware =
 export async function checkFirmware(
   { firmware, arch }: Pick<VmSpec, 'firmware' | 'arch'>,
   emulator: Emulator,
-  image: OpenImage,
+  image: OpenImage | undefined,
 ): Promise<CheckedFirmware> {
   const wanted = firmware ?? 'auto';
   // An arm64 machine has no BIOS.
   const needed =
     wanted === 'uefi' ||
     arch === 'aarch64' ||
-    (wanted === 'auto' && (await bootKind(image)) === 'uefi');
+    (wanted === 'auto' && image !== undefined && (await bootKind(image)) === 'uefi');
   if (!needed) return { kind: 'bios' };
   const uefi = usableFirmware(emulator);
   if (uefi === undefined) {
     throw new VmError(
       'host',
-      `the VM needs UEFI firmware to boot ${image.path}, and this host has none for ${emulator.path}; install ovmf (x86-64) or qemu-efi-aarch64`,
+      `the VM needs UEFI firmware to boot ${image?.path ?? 'its disk'}, and this host has none for ${emulator.path}; install ovmf (x86-64) or qemu-efi-aarch64`,
       { recoverable: true },
     );
   }

@@ -1,4 +1,5 @@
 import type { ProcessIdentity } from '#host';
+import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
@@ -10,6 +11,21 @@ export function networkOf(record: VmRecord): DomainNetwork | undefined {
   const [first] = nicsOf(record);
   if (first?.ip === undefined) return undefined;
   return { ip: first.ip, mac: first.mac, bridge: first.bridge, portMap: first.portMap };
+}
+
+/** Of one disk: where it is, and how it is read and written. */
+function diskAttributes({
+  id,
+  name = id,
+  path,
+  format,
+  cache,
+  aio,
+}: RecordedDisk): readonly (readonly [string, string])[] {
+  const facts = { path, format, cache, aio };
+  return Object.entries(facts).flatMap(([key, value]) =>
+    value === undefined ? [] : [[`disk.${name}.${key}`, value] as const],
+  );
 }
 
 /** What InspectTask reports of a VM: the paths and ids with which an operator can examine it by hand. */
@@ -25,6 +41,7 @@ export function attributesOf(
     machine: record.machine,
     accelerator: record.accelerator,
     disk: disksOf(record)[0]?.path ?? '',
+    ...Object.fromEntries(disksOf(record).flatMap(diskAttributes)),
     'qmp.socket': paths.qmp,
     'console.log': paths.console,
     ...(network === undefined ? {} : { ip: network.ip, mac: network.mac, bridge: network.bridge }),

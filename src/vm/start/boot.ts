@@ -17,6 +17,7 @@ import { QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares.ts';
+import { together } from '../devices/together.ts';
 import { asVmError, isBug, messageOf, VmError } from '../error.ts';
 import type { Containment } from '../live/containment.ts';
 import { qemuLimits } from '../live/limits.ts';
@@ -27,7 +28,6 @@ import type { VmPaths } from '../store/paths.ts';
 import { type VmRecord, writeRecord } from '../store/record.ts';
 import { fitsBareRoot } from './bare-root.ts';
 import { spawnQemu } from './spawn.ts';
-import { together } from './together.ts';
 
 /** Includes the time to map and, with hugepages, to clear the guest's memory. */
 const bootBaseMs = 30_000;

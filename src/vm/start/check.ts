@@ -8,9 +8,10 @@ import {
 } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
-import { type CheckedDisk, checkDisk } from '../devices/disks.ts';
 import { type CheckedFirmware, checkFirmware } from '../devices/firmware.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
+import type { CheckedDisk } from '../disks/disk.ts';
+import { checkDisk, diskPlaceProblems } from '../disks/disks.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
 
@@ -24,7 +25,7 @@ export type CheckHost = Pick<
 export interface CheckedVm extends Disposable {
   readonly emulator: Emulator;
   readonly machine: MachinePlan;
-  readonly disk: CheckedDisk;
+  readonly disks: readonly CheckedDisk[];
   readonly firmware: CheckedFirmware;
   readonly seed: CheckedSeed;
 }
@@ -53,33 +54,36 @@ async function check(
   host: CheckHost,
   waiting: Waiting,
 ): Promise<CheckedVm | VmError[]> {
+  using opened = new DisposableStack();
   const files = allowedFiles(spec, host);
-  const [accelerated, disk, seed] = await Promise.all([
+  const diskHost = { files, maxImageBytes: host.maxImageBytes };
+  const [accelerated, disks, seed] = await Promise.all([
     attempt(findAccelerated(spec, host, waiting)),
-    attempt(checkDisk(spec.disk, { files, maxImageBytes: host.maxImageBytes }, waiting)),
+    Promise.all(spec.disks.map((disk) => attempt(checkDisk(disk, diskHost, waiting)))),
     attempt(checkSeed(spec, files, waiting)),
   ]);
-  const problems = [accelerated, disk, seed].filter((result) => result instanceof VmError);
-  if (accelerated instanceof VmError || disk instanceof VmError || seed instanceof VmError) {
-    if (!(disk instanceof VmError)) disk[Symbol.dispose]();
-    return accelerated instanceof VmError
-      ? problems
-      : [...problems, ...machineErrors(spec, accelerated)];
-  }
+  for (const disk of disks) if (!(disk instanceof VmError)) opened.use(disk);
+  const problems = [accelerated, ...disks, seed].filter((result) => result instanceof VmError);
+  if (accelerated instanceof VmError) return problems;
   const { emulator, kvm } = accelerated;
-  const firmware = await attempt(checkFirmware(spec, emulator, disk.image));
-  const machine = machineErrors(spec, accelerated);
-  if (firmware instanceof VmError || machine.length > 0) {
-    disk[Symbol.dispose]();
-    return firmware instanceof VmError ? [firmware, ...machine] : [...machine];
-  }
+  const errors = machineErrors(spec, accelerated);
+  if (seed instanceof VmError || problems.length > 0) return [...problems, ...errors];
+  const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
+  const primary = checked.find((disk) => disk.spec.primary);
+  const firmware = await attempt(checkFirmware(spec, emulator, primary?.image));
+  if (firmware instanceof VmError) return [firmware, ...errors];
+  if (errors.length > 0) return [...errors];
+  const machine = planMachine(spec, emulator, kvm);
+  const unplaced = diskPlaceProblems(spec.disks, machine);
+  if (unplaced.length > 0) return [...unplaced];
+  const owned = opened.move();
   return {
     emulator,
-    machine: planMachine(spec, emulator, kvm),
-    disk,
+    machine,
+    disks: checked,
     firmware,
     seed,
-    [Symbol.dispose]: () => disk[Symbol.dispose](),
+    [Symbol.dispose]: () => owned.dispose(),
   };
 }
 

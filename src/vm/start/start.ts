@@ -2,12 +2,13 @@ import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
 import type { Prepared, Site } from '../devices/device.ts';
-import { prepareDisk } from '../devices/disks.ts';
 import { prepareFirmware } from '../devices/firmware.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
+import { together } from '../devices/together.ts';
 import { prepareWatchdog } from '../devices/watchdog.ts';
+import { prepareDisks } from '../disks/disks.ts';
 import { withVmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
 import type { Machine } from '../live/machine.ts';
@@ -20,7 +21,6 @@ import { boot } from './boot.ts';
 import { type CheckedVm, checkVm } from './check.ts';
 import { lineOf } from './line.ts';
 import { openSite } from './site.ts';
-import { together } from './together.ts';
 
 /**
  * Starts a VM: each thing that it needs on this host is written into its undo log, then created; then QEMU runs. When
@@ -53,20 +53,20 @@ export async function startVm(
  */
 async function prepareDevices(
   spec: VmSpec,
-  { disk, firmware, seed, emulator }: CheckedVm,
+  { disks, machine, firmware, seed, emulator }: CheckedVm,
   { host, site }: { readonly host: VmHost; readonly site: Site },
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const { guest } = spec;
-  const [ownDisk, flash, nics, shares] = await together([
-    prepareDisk(disk, site, waiting),
+  const [ownDisks, flash, nics, shares] = await together([
+    prepareDisks(disks, machine, site, waiting),
     prepareFirmware(firmware, site),
     prepareNics(spec.nics, { networks: host.networks, guest }, site, waiting),
     prepareShares(spec.shares, emulator, site, waiting),
   ]);
   const ownSeed = await prepareSeed(seed, [...nics, ...shares], site, waiting);
   return [
-    ownDisk,
+    ...ownDisks,
     ownSeed,
     ...flash,
     ...nics,

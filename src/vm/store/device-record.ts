@@ -13,6 +13,10 @@ const known = v.variant('kind', [
     image: text,
     /** Maximum length of the file; absent where an earlier release created it. */
     maxFileBytes: v.exactOptional(count),
+    /** As in the job, e.g. `vda`. Since the second release, as the next. */
+    name: v.exactOptional(text),
+    cache: v.exactOptional(text),
+    aio: v.exactOptional(text),
   }),
   v.object({
     kind: v.literal('nic'),

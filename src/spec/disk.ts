@@ -1,0 +1,133 @@
+/** The formats that are given to QEMU. */
+export type DiskFormat = 'raw' | 'qcow2';
+
+/** `cdrom` is read-only with a removable medium; `lun` passes SCSI commands through to a block device of the host. */
+export type DiskKind = 'disk' | 'cdrom' | 'lun';
+
+/** How the guest sees the disk. `ide` and `sata` are the same on machines that only have AHCI. */
+export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb';
+
+/** Formats of image files that are imported: converted before any disk is created from them. */
+export type ForeignFormat = 'vmdk' | 'vdi' | 'vhdx' | 'vpc';
+
+export interface Checksum {
+  readonly algorithm: 'sha256' | 'sha512';
+  /** In lower case. */
+  readonly hex: string;
+}
+
+/** What a disk is created from. */
+export type DiskSource =
+  | {
+      readonly kind: 'image';
+      /** As written in the job: absolute, or relative to the task directory. Checked against the allow-list when opened. */
+      readonly image: string;
+      /** As the job states it; undefined: recognised by the content. */
+      readonly format?: DiskFormat | ForeignFormat;
+      /** Of the file that the job names, not of what is unpacked from it. */
+      readonly checksum?: Checksum;
+      /** Name of the disk's file in an archive; undefined: the only one that is a disk. */
+      readonly member?: string;
+    }
+  /** A volume of the pool that the disk is created in. */
+  | { readonly kind: 'volume'; readonly volume: string };
+
+/** Where the content of a disk is kept. */
+export type DiskPlace =
+  /** A volume of a storage pool, created with the VM and removed with it. undefined: the driver's own pool, in data_dir. */
+  | { readonly kind: 'pool'; readonly pool: string | undefined }
+  /** A block device that a Nomad volume brings. */
+  | { readonly kind: 'device'; readonly hostPath: string }
+  /** A file in a Nomad volume that is a directory: created at its first use and kept. */
+  | { readonly kind: 'file'; readonly hostPath: string; readonly file: string }
+  /** An export of an NBD server, by TCP or by a unix socket of the host. */
+  | { readonly kind: 'nbd'; readonly server: NbdServer; readonly export: string };
+
+export type NbdServer =
+  | { readonly host: string; readonly port: number }
+  | { readonly socket: string };
+
+/** Limits of a disk's I/O, per second; absent: none. */
+export interface DiskThrottle {
+  readonly iops?: number;
+  readonly iopsRead?: number;
+  readonly iopsWrite?: number;
+  readonly bytes?: number;
+  readonly bytesRead?: number;
+  readonly bytesWrite?: number;
+  /** How many seconds' worth of a limit may be used at once after a time of rest; 1 when left out. */
+  readonly burstSeconds?: number;
+}
+
+/** How QEMU caches a disk; the modes are those of its `cache=`. */
+export type DiskCache = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
+export type DiskAio = 'threads' | 'native' | 'io_uring';
+
+export interface DiskSpec {
+  /** Number of the `disk` block in the job, from 1; undefined in a job with `image` and its like instead of blocks. */
+  readonly block?: number;
+  /** Name as in the job or assigned, e.g. `vda`; unique in the VM. The guest's kernel may use another one. */
+  readonly name: string;
+  readonly kind: DiskKind;
+  readonly bus: DiskBus;
+  readonly place: DiskPlace;
+  /** undefined: an empty disk, or what is at the place already. */
+  readonly source?: DiskSource;
+  /** undefined: the source's when it is copied, else qcow2. */
+  readonly format?: DiskFormat;
+  /** Wanted virtual size in bytes; undefined: the source's. */
+  readonly sizeBytes?: number;
+  /** true: an overlay of the source; false: a private copy. */
+  readonly chained: boolean;
+  readonly readOnly: boolean;
+  /** false: all of the disk's space is allocated at its creation. */
+  readonly sparse: boolean;
+  /** The disk that the guest boots from; one in a VM. */
+  readonly primary: boolean;
+  /** At most 20 bytes; undefined: `primary` for the primary disk, else the name. */
+  readonly serial?: string;
+  /** undefined: by what the file system at the place can do. */
+  readonly cache?: DiskCache;
+  readonly aio?: DiskAio;
+  /** false: the guest's discards are ignored. */
+  readonly discard: boolean;
+  readonly throttle?: DiskThrottle;
+}
+
+/** The disk of a VM that has one, on a copy or an overlay of an image. */
+export function primaryDisk({
+  image,
+  sizeBytes,
+  thin,
+}: {
+  readonly image: string;
+  readonly sizeBytes?: number;
+  readonly thin: boolean;
+}): DiskSpec {
+  return {
+    name: 'vda',
+    kind: 'disk',
+    bus: 'virtio',
+    place: { kind: 'pool', pool: undefined },
+    source: { kind: 'image', image },
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    chained: thin,
+    readOnly: false,
+    sparse: true,
+    primary: true,
+    discard: true,
+  };
+}
+
+/** Keys of a disk that have another name in jobs without `disk` blocks. */
+const firstGeneration = {
+  'source.image': 'image',
+  size: 'primary_disk_size',
+  chained: 'use_thin_copy',
+};
+
+/** A key of the disk as the job has it, for messages: `disk[2].size`, or `primary_disk_size`. */
+export function diskKey(disk: Pick<DiskSpec, 'block'>, key: string): string {
+  if (disk.block !== undefined) return `disk[${disk.block}].${key}`;
+  return Object.entries(firstGeneration).find(([name]) => name === key)?.[1] ?? key;
+}

@@ -1,0 +1,31 @@
+import type { ImageRoots, OpenImage } from '#image';
+import type { DiskSlot } from '#qemu';
+import type { DiskSpec, Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+
+/** What the check of a disk depends on beside the disk. */
+export interface DiskHost {
+  readonly files: ImageRoots;
+  /** Maximum virtual size of an image, in bytes. */
+  readonly maxImageBytes: number;
+}
+
+/** The ids of a disk inside QEMU, and its place on a bus. */
+export interface DiskSeat {
+  /** Its block node, and prefix of its other nodes; `disk` for the first. */
+  readonly id: string;
+  /** The device that the guest sees. */
+  readonly device: string;
+  /** The block node of its base. */
+  readonly base: string;
+  readonly slot: DiskSlot;
+  readonly bootIndex: number | undefined;
+}
+
+/** A disk that can be created: what it is created from is open and was checked; nothing on the host is changed yet. */
+export interface CheckedDisk extends Disposable {
+  readonly spec: DiskSpec;
+  /** Where a disk of unknown content is looked at before the VM boots from it; undefined: not possible. */
+  readonly image: OpenImage | undefined;
+  prepare(seat: DiskSeat, site: Site, waiting: Waiting): Promise<Prepared>;
+}

@@ -1,0 +1,87 @@
+import type { MachinePlan } from '#qemu';
+import { plugDisks } from '#qemu';
+import { type DiskSpec, diskKey, type Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { together } from '../devices/together.ts';
+import { VmError } from '../error.ts';
+import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
+import { checkFileDisk } from './file-disk.ts';
+
+/** Checks one disk, wherever its content is kept. Throws VmError naming the key that is wrong. */
+export async function checkDisk(
+  spec: DiskSpec,
+  host: DiskHost,
+  waiting: Waiting,
+): Promise<CheckedDisk> {
+  const { kind } = spec.place;
+  if (kind === 'pool') return checkFileDisk(spec, host, waiting);
+  throw new VmError(
+    'job',
+    `${diskKey(spec, 'volume')}: disks of the kind ${kind} are not supported`,
+  );
+}
+
+/** Every disk that the machine has no place for, by its key. */
+export function diskPlaceProblems(
+  disks: readonly DiskSpec[],
+  { family }: Pick<MachinePlan, 'family'>,
+): readonly VmError[] {
+  return plugDisks(inOrder(disks), family).problems.map(({ index, key, text }) => {
+    const spec = inOrder(disks)[index];
+    return new VmError('job', `${spec === undefined ? key : diskKey(spec, key)}: ${text}`);
+  });
+}
+
+/**
+ * Creates every disk, at the same time. In the order of the result, which determines their names in the guest: the
+ * primary disk is the first, controllers come before their disks.
+ */
+export async function prepareDisks(
+  disks: readonly CheckedDisk[],
+  { family }: Pick<MachinePlan, 'family'>,
+  site: Site,
+  waiting: Waiting,
+): Promise<readonly Prepared[]> {
+  const ordered = disks.toSorted((a, b) => rank(a.spec) - rank(b.spec));
+  const { slots, controllers } = plugDisks(
+    ordered.map(({ spec }) => spec),
+    family,
+  );
+  const prepared = await together(
+    ordered.map((disk, index) => {
+      const slot = slots[index];
+      if (slot === undefined) throw new Error(`disk ${disk.spec.name} was not checked`);
+      return disk.prepare({ ...seatOf(index), slot }, site, waiting);
+    }),
+  );
+  return prepared.flatMap((disk, index) => [
+    ...controllers
+      .filter(({ before }) => before === index)
+      .map(
+        ({ part, model }): Prepared => ({
+          part,
+          record: { kind: 'emulated', id: part.id, model },
+        }),
+      ),
+    disk,
+  ]);
+}
+
+function inOrder(disks: readonly DiskSpec[]): readonly DiskSpec[] {
+  return disks.toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** The primary disk first, the others as in the job. */
+function rank({ primary }: DiskSpec): number {
+  return primary ? 0 : 1;
+}
+
+/** The first disk keeps the ids that it had when there was only one. */
+function seatOf(index: number): Omit<DiskSeat, 'slot'> {
+  return {
+    id: index === 0 ? 'disk' : `disk-${index}`,
+    device: `disk${index}`,
+    base: index === 0 ? 'base' : `base-${index}`,
+    bootIndex: index,
+  };
+}

@@ -1,0 +1,55 @@
+import { constants } from 'node:fs';
+import { closeFd, reopen } from '#host';
+import { type DiskIo, defaultDiskIo } from '#qemu';
+import { type DiskCache, type DiskSpec, diskKey } from '#spec';
+import { VmError } from '../error.ts';
+
+/** QEMU's meaning of the modes of `cache=`. */
+const modes = {
+  none: { direct: true, noFlush: false, writeCache: true },
+  writeback: { direct: false, noFlush: false, writeCache: true },
+  writethrough: { direct: false, noFlush: false, writeCache: false },
+  directsync: { direct: true, noFlush: false, writeCache: false },
+  unsafe: { direct: false, noFlush: true, writeCache: true },
+} as const;
+
+/**
+ * How a disk is read and written, as far as the job leaves it open: a disk that is kept goes past the page cache where
+ * the file system can do that, because its content matters more than the speed of a second reading; a disk that ends
+ * with its VM uses the page cache. `fd` is any open descriptor of it. Throws VmError for what the file system can't do.
+ */
+export function diskIo(
+  spec: DiskSpec,
+  { durable, fd }: { readonly durable: boolean; readonly fd: number },
+): DiskIo & { readonly cache: DiskCache } {
+  const { cache, aio, discard } = spec;
+  const possible = (): boolean => canBeDirect(fd);
+  const wantsDirect = aio === 'native' || (aio === undefined && durable);
+  const mode = cache ?? (wantsDirect && possible() ? 'none' : 'writeback');
+  const { direct, noFlush, writeCache } = modes[mode];
+  if (direct && cache !== undefined && !possible()) {
+    const text = `"${cache}" is not possible on the file system of this disk; leave it out`;
+    throw new VmError('job', `${diskKey(spec, 'cache')}: ${text}`);
+  }
+  if (aio === 'native' && !direct) {
+    const text = `"native" needs cache "none" or "directsync", and a file system that supports them`;
+    throw new VmError('job', `${diskKey(spec, 'aio')}: ${text}`);
+  }
+  return {
+    cache: mode,
+    aio: aio ?? (direct ? 'native' : defaultDiskIo.aio),
+    direct,
+    noFlush,
+    writeCache,
+    discard,
+  };
+}
+
+function canBeDirect(fd: number): boolean {
+  try {
+    closeFd(reopen(fd, constants.O_RDONLY | constants.O_DIRECT));
+    return true;
+  } catch {
+    return false;
+  }
+}
