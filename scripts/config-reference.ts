@@ -68,13 +68,18 @@ function sections(fields: Fields, path: string): string[] {
   );
   const table = ['| Key | Type | Default | Meaning |', '| --- | --- | --- | --- |', ...rows];
   const inner = entries.flatMap(([key, field]) => {
-    if (field.kind === 'attr') return [];
+    if (field.kind === 'attr' || field.kind === 'instead') return [];
     const name = path === '' ? key : `${path}.${key}`;
-    const often = field.kind === 'block-list' ? 'A block that may be repeated.' : 'A block.';
-    return [`### ${name}`, `${often} ${field.doc}`, ...sections(field.fields, name)];
+    return [`### ${name}`, `${often[field.kind]} ${field.doc}`, ...sections(field.fields, name)];
   });
   return attrs.length === 0 ? inner : [table.join('\n'), ...inner];
 }
+
+const often = {
+  block: 'A block.',
+  'block-list': 'A block that may be repeated.',
+  'block-map': 'A block with a name that may be repeated, each time with another name.',
+} as const;
 
 function typeOf(field: AttrField): string {
   return field.type === 'list(string)' ? 'list of strings' : field.type;
@@ -115,7 +120,9 @@ function exampleOfField(
   { indent, width }: { readonly indent: string; readonly width: number },
 ): string[] {
   if (field.kind === 'attr') return [`${indent}${key.padEnd(width)} = ${field.example ?? '""'}`];
-  return [`${indent}${key} {`, ...exampleLines(field.fields, `${indent}  `), `${indent}}`];
+  if (field.kind === 'instead') return [];
+  const label = field.kind === 'block-map' ? ` "${field.example}"` : '';
+  return [`${indent}${key}${label} {`, ...exampleLines(field.fields, `${indent}  `), `${indent}}`];
 }
 
 /** Returns the path of the file. */

@@ -74,7 +74,10 @@ function problems(fields: Fields, entries: readonly HclEntry[]): readonly string
 }
 
 function problemsOf(field: Field, entry: HclEntry, where: string): readonly string[] {
+  if (field.kind === 'instead') return [`${where} is not a key of this driver`];
   if (field.kind !== 'attr') {
+    const labels = field.kind === 'block-map' ? 1 : 0;
+    if (entry.labels.length !== labels) return [`${where} has ${entry.labels.length} labels`];
     return entry.value === undefined ? problems(field.fields, entry.body) : [`${where} is a block`];
   }
   if (entry.value === undefined) return [`${where} is not a block`];

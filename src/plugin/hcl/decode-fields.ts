@@ -1,7 +1,7 @@
 import { PluginError } from '../error/plugin-error.ts';
 import { CtyError, type CtyValue, decodeCty, isList, isMap, toNumber } from './cty.ts';
 import type { Problem } from './problem.ts';
-import type { AttrField, Decoded, Field, Fields } from './schema.ts';
+import type { AttrField, BlockListField, Decoded, Field, Fields } from './schema.ts';
 
 /**
  * Decodes a configuration as Nomad sends it; `what` names it. Problems are collected as by `decodeFields`. Throws
@@ -64,7 +64,12 @@ function decodeField(field: Field, value: CtyValue, place: Place): unknown {
     case 'block':
       return decodeOptionalBlock(field.fields, value, place);
     case 'block-list':
-      return decodeBlockList(field.fields, value, place);
+      return decodeBlockList(field, value, place);
+    case 'block-map':
+      return decodeBlockMap(field.fields, value, place);
+    case 'instead':
+      if (value !== null) report(place, `is not a key of this driver: use ${field.use}`);
+      return undefined;
     default:
       return field satisfies never;
   }
@@ -79,10 +84,25 @@ function decodeOptionalBlock(fields: Fields, value: CtyValue, place: Place): unk
   return value === null ? undefined : decodeBlock(fields, value, place);
 }
 
-function decodeBlockList(fields: Fields, value: CtyValue, place: Place): unknown {
+function decodeBlockList(
+  { fields, firstIndex = 0 }: BlockListField,
+  value: CtyValue,
+  place: Place,
+): unknown {
   const blocks = value === null ? [] : isList(value) ? value : [value];
   return blocks.map((block, index) =>
-    decodeBlock(fields, block, { ...place, path: `${place.path}[${index}]` }),
+    decodeBlock(fields, block, { ...place, path: `${place.path}[${firstIndex + index}]` }),
+  );
+}
+
+function decodeBlockMap(fields: Fields, value: CtyValue, place: Place): unknown {
+  if (value !== null && !isMap(value)) report(place, 'must be a block with a name');
+  const blocks = isMap(value) ? Object.entries(value) : [];
+  return new Map(
+    blocks.map(([label, block]) => {
+      const inner = { ...place, path: `${place.path}.${label}` };
+      return [label, decodeOptionalBlock(fields, block, inner) ?? decodeBlock(fields, null, inner)];
+    }),
   );
 }
 
@@ -109,7 +129,7 @@ const empty = { string: '', number: 0, bool: false, 'list(string)': [] } as cons
 
 function decodeText(field: AttrField, value: CtyValue, place: Place): string {
   if (typeof value !== 'string') {
-    report(place, `must be text, not ${kindOf(value)}`);
+    report(place, field.secret ? 'must be text' : `must be text, not ${kindOf(value)}`);
     return '';
   }
   if (value.includes('\0')) report(place, 'must not hold a NUL');

@@ -22,6 +22,16 @@ function fieldSpec(name: string, field: Field): Spec {
       return create(SpecSchema, {
         block: { case: 'blockList', value: { name, nested: hclSpec(field.fields) } },
       });
+    case 'block-map':
+      return create(SpecSchema, {
+        block: {
+          case: 'blockMap',
+          value: { name, labels: ['name'], nested: hclSpec(field.fields) },
+        },
+      });
+    case 'instead':
+      // A block is a value of this type as well.
+      return create(SpecSchema, { block: { case: 'attr', value: { name, type: 'any' } } });
     default:
       return field satisfies never;
   }

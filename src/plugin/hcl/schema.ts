@@ -1,6 +1,6 @@
 /** Shapes of configuration blocks, declared once: Nomad's HCL schema, the decoder and the reference all come from them. */
 export type Fields = Readonly<Record<string, Field>>;
-export type Field = AttrField | BlockField | BlockListField;
+export type Field = AttrField | BlockField | BlockListField | BlockMapField | InsteadField;
 
 export type AttrType = 'string' | 'number' | 'bool' | 'list(string)';
 type Json = string | number | boolean | readonly string[];
@@ -17,6 +17,8 @@ export interface AttrField {
   readonly max?: number;
   /** The only texts accepted, and the type of the decoded value. */
   readonly oneOf?: readonly string[];
+  /** The value never appears in a message. */
+  readonly secret?: true;
   /** An HCL value for the reference. */
   readonly example?: string;
 }
@@ -31,7 +33,28 @@ export interface BlockField {
 export interface BlockListField {
   readonly kind: 'block-list';
   readonly doc: string;
+  /** The number of the first block in messages; 0 when left out. */
+  readonly firstIndex?: 0 | 1;
   readonly fields: Fields;
+}
+
+/** A block with a label, which is its key: `directory "local" { … }`. Each label once; the order is lost. */
+export interface BlockMapField {
+  readonly kind: 'block-map';
+  readonly doc: string;
+  /** A label for the reference. */
+  readonly example: string;
+  readonly fields: Fields;
+}
+
+/**
+ * A key of other drivers: known only so that the error can name what to write here, and refused with any value. Not for
+ * blocks of a list, which must be alike in type.
+ */
+export interface InsteadField {
+  readonly kind: 'instead';
+  /** What to write: a key, or a sentence after a colon. */
+  readonly use: string;
 }
 
 interface Values {
@@ -55,7 +78,9 @@ type ValueOf<F> = F extends { readonly kind: 'attr'; readonly type: infer T exte
     ? Decoded<G> | undefined
     : F extends { readonly kind: 'block-list'; readonly fields: infer G }
       ? readonly Decoded<G>[]
-      : never;
+      : F extends { readonly kind: 'block-map'; readonly fields: infer G }
+        ? ReadonlyMap<string, Decoded<G>>
+        : undefined;
 
 /** What a block of these fields becomes once decoded. */
 export type Decoded<F> = { readonly [K in keyof F]: ValueOf<F[K]> };
