@@ -58,8 +58,37 @@ plugin "nomad-driver-qmp" {
     # Bridges that the driver does not manage and that jobs may name as well. Default: none.
     bridges = ["br0"]
 
-    # Accepted from configurations for libvirt drivers; changes nothing.
+    # Where the disks of VMs are created. Without this block: in data_dir.
+    storage_pools {
+      # Required, because there are two.
+      default = "local"
+
+      directory "local" {
+        path = "/srv/vm-disks"
+      }
+
+      ceph "remote" {
+        pool  = "vms"
+        hosts = ["192.0.2.1:6789", "[2001:db8::1]:6789"]
+
+        authentication {
+          username = "nomad"
+          secret   = "AQBSdFhcGxRHEBAAkMJzKQ5Qw4mH2DdPqVUBDw=="
+        }
+      }
+    }
+
+    # Unpacked and converted images: those not used for longest are removed above this size.
+    image_store {
+      max_size = "50GiB"
+    }
+
+    # Accepted from configurations for libvirt drivers; they change nothing.
     emulator {
+      uri = "qemu:///system"
+    }
+
+    provider "libvirt" {
       uri = "qemu:///system"
     }
   }

@@ -26,6 +26,7 @@ export {
   splitAddress,
 } from './network.ts';
 export { stateNames } from './state.ts';
+export type { StoragePool, StoragePools } from './storage-pool.ts';
 export type {
   AcceleratorChoice,
   Arch,

@@ -151,6 +151,32 @@ func TestP14_PluginInfo(t *testing.T) {
 	must.RegexMatch(t, regexp.MustCompile(`^v?\d+\.\d+\.\d+(-[\w.]+)?$`), info.PluginVersion)
 }
 
+// V-3 V-44 V-46: blocks with labels, in the form that an agent's configuration has when Nomad decodes it.
+func TestV44_StoragePools(t *testing.T) {
+	h := launchIn(t, shortDir(t))
+	block := func(content any) []any { return []any{content} }
+	pools := func(path string) map[string]any {
+		return map[string]any{
+			"provider": block(map[string]any{"libvirt": block(map[string]any{"uri": "qemu:///system"})}),
+			"storage_pools": block(map[string]any{
+				"default": "local",
+				"directory": []any{
+					map[string]any{"local": block(map[string]any{"path": path})},
+					map[string]any{"fast": block(map[string]any{"path": "/srv/fast"})},
+				},
+				"ceph": block(map[string]any{"remote": block(map[string]any{
+					"pool":           "vms",
+					"hosts":          []string{"192.0.2.1:6789"},
+					"authentication": block(map[string]any{"username": "nomad", "secret": "c2VjcmV0"}),
+				})}),
+			}),
+			"image_store": block(map[string]any{"max_size": "1GiB"}),
+		}
+	}
+	must.NoError(t, h.configure(pools("/srv/local")))
+	must.ErrorContains(t, h.configure(pools("local")), "storage_pools.directory.local.path: must be an absolute path")
+}
+
 // P-15: Nomad can read both schemas.
 func TestP15_SchemasConvert(t *testing.T) {
 	h := launchIn(t, shortDir(t))

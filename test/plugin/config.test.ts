@@ -30,9 +30,16 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
     bridges: [],
     limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152, maxConnections: 8192 },
+    storagePools: { pools: [], default: undefined },
+    imageStoreMaxBytes: 50 * 1024 ** 3,
+    warning: undefined,
   };
   assert.deepEqual(decodePluginConfig(new Uint8Array(), 'qmp'), expected);
-  for (const config of [null, {}, { emulator: null, image_paths: null, managed_network: [] }]) {
+  for (const config of [
+    null,
+    {},
+    { emulator: null, image_paths: null, managed_network: [], provider: {} },
+  ]) {
     assert.deepEqual(plugin(config), expected);
   }
 });
@@ -51,6 +58,9 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
       { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'] },
       { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null },
     ],
+    provider: { libvirt: { uri: '', user: 'me', allow_insecure_readonly_mounts: true } },
+    storage_pools: { directory: { local: { path: '/srv/pool/' } } },
+    image_store: { max_size: '1TB' },
     from_the_future: { a: [1] },
   });
   assert.deepEqual(config, {
@@ -65,6 +75,13 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     ],
     bridges: ['br0', 'br-lan'],
     limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152, maxConnections: 500 },
+    storagePools: {
+      pools: [{ kind: 'directory', name: 'local', path: '/srv/pool' }],
+      default: 'local',
+    },
+    imageStoreMaxBytes: 10 ** 12,
+    warning:
+      'emulator and provider in the plugin configuration: no effect, this driver works without libvirt',
   });
 });
 
@@ -76,7 +93,13 @@ test('D11: a libvirt that is not this host is refused by key; the local names ar
   }
   for (const uri of ['qemu+ssh://root@other/system', 'xen:///', 'test:///default']) {
     assert.match(failureText({ emulator: { uri } }), /emulator\.uri: .*starts QEMU itself/);
+    const text = failureText({ provider: { libvirt: { uri } } });
+    assert.match(text, /provider\.libvirt\.uri: .*starts QEMU itself/);
   }
+  assert.match(
+    failureText({ provider: { hyperv: null } }),
+    /provider\.hyperv: is not known; the only provider accepted is "libvirt"/,
+  );
 });
 
 const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
@@ -169,6 +192,10 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
     { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', nameservers: ['dns'] }] },
     /nameservers\[0\]: "dns" is not an IPv4/,
   ],
+  'an image store without a unit that is known': [
+    { image_store: { max_size: '5 gallons' } },
+    /image_store\.max_size: "5 gallons" is not a size: write a number with a unit/,
+  ],
   'the root of the file system as data_dir': [{ data_dir: '/' }, /data_dir: must be a directory/],
   'the root in disguise as run_dir': [{ run_dir: '//x/..' }, /run_dir: must be a directory/],
   'a list for the whole': [['x'], /must be a block, not a list/],
@@ -244,7 +271,7 @@ test('P-16: bytes that are no configuration are an error', () => {
 
 for (const [name, schema] of Object.entries({ plugin: pluginSchema, task: taskSchema })) {
   test(`P-15: in the ${name} schema every part is named, typed and says what it is for`, () => {
-    const types = ['string', 'number', 'bool', 'list(string)'];
+    const types = ['string', 'number', 'bool', 'list(string)', 'any'];
     const look = (spec: Spec | undefined): void => {
       const block = spec?.block;
       switch (block?.case) {
@@ -262,6 +289,7 @@ for (const [name, schema] of Object.entries({ plugin: pluginSchema, task: taskSc
           break;
         case 'blockValue':
         case 'blockList':
+        case 'blockMap':
           assert.ok(block.value.name);
           look(block.value.nested);
           break;
@@ -272,6 +300,10 @@ for (const [name, schema] of Object.entries({ plugin: pluginSchema, task: taskSc
     look(hclSpec(schema));
     const documented = (fields: object): void => {
       for (const [key, field] of Object.entries(fields)) {
+        if (field.kind === 'instead') {
+          assert.ok(field.use, key);
+          continue;
+        }
         assert.ok(field.doc.length > 10 && field.doc.endsWith('.'), key);
         if (field.kind === 'attr') assert.ok(field.example, key);
         else documented(field.fields);

@@ -48,12 +48,15 @@ export function freshId(name = 'web'): string {
 
 /** A plugin on the backend of ordinary processes, configured as the agent does, and ready for tasks. */
 export async function processPlugin(
-  o: LaunchOptions & { readonly dataDir: string },
+  o: LaunchOptions & {
+    readonly dataDir: string;
+    readonly config?: Readonly<Record<string, unknown>>;
+  },
 ): Promise<{ plugin: PluginProcess; client: PluginClient }> {
   const plugin = await PluginProcess.serve({ entry: 'test/support/process-plugin.ts', ...o });
   const client = plugin.client();
   await client.call(BasePlugin.method.setConfig, {
-    msgpackConfig: encode({ data_dir: o.dataDir }),
+    msgpackConfig: encode({ data_dir: o.dataDir, ...o.config }),
     pluginApiVersion: 'v0.1.0',
     nomadConfig: {
       driver: {

@@ -61,6 +61,42 @@ test('P-20 V-11 V-12: the first fingerprint comes at once, attributes carry the 
   assert.equal(await stream.end, 1);
 });
 
+test('V-3 V-15 V-46: pools are attributes; what has no effect is one warning; no log has the secret', async (t) => {
+  const secret = 'AQBSdFhcGxRHEBAAkMJzKQ5Qw4mH2DdPqVUBDw==';
+  const authentication = { username: 'nomad', secret };
+  const { plugin, client } = await processPlugin({
+    dataDir: dataDirOf(t),
+    config: {
+      log_level: 'trace',
+      provider: { libvirt: { user: 'me', password: 'hush' } },
+      storage_pools: {
+        default: 'remote',
+        directory: { local: { path: '/srv/a' } },
+        ceph: { remote: { pool: 'vms', hosts: ['mon1'], authentication } },
+      },
+    },
+  });
+  t.after(() => plugin[Symbol.asyncDispose]());
+  const stream = client.stream(method.fingerprint, {});
+  const [first] = await stream.until(1);
+  const pools = Object.entries(first?.attributes ?? {})
+    .filter(([key]) => key.includes('storage_pool'))
+    .map(([key, { value }]) => [key.replace('driver.virt.storage_pool.', ''), value.value]);
+  assert.deepEqual(Object.fromEntries(pools), {
+    local: 'directory',
+    'local.provider.libvirt': true,
+    remote: 'ceph',
+    'remote.default': true,
+    'remote.provider.libvirt': true,
+  });
+  stream.cancel();
+  await stream.end;
+  const warnings = plugin.stderr.filter((line) => line.includes('no effect'));
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? '', /"warn".*provider in the plugin configuration: no effect/);
+  assert.doesNotMatch(plugin.stderr.join('\n'), /AQBSd|hush/);
+});
+
 test('P-20 V-17: what changes is told, what is gone is cleared, and it recovers when put right', async (t) => {
   const { client, dataDir } = await setUp(t, { NOMAD_DRIVER_QMP_FINGERPRINT_MS: '60' });
   rmSync(join(dataDir, 'emulator'));

@@ -34,14 +34,22 @@ export interface Paths {
   readonly imagePaths: readonly string[];
 }
 
+/** The driver's own directories in data_dir. */
+export function stateDirs({ dataDir }: Pick<Paths, 'dataDir'>): readonly string[] {
+  return stateNames.map((name) => posix.join(dataDir, name));
+}
+
+/** Whether a normalized path is this directory or in it. */
+export function isWithin(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === '/' ? '/' : `${directory}/`);
+}
+
 /** Normalized, since paths are compared as text elsewhere. */
 export function readPaths(raw: Decoded<typeof pathFields>, report: Report): Paths {
   const dataDir = readOwnDir('data_dir', raw.data_dir, report);
   const runDir = readOwnDir('run_dir', raw.run_dir, report);
   if (Buffer.byteLength(runDir) > 60) report('run_dir', 'must be at most 60 bytes long');
-  const taken = stateNames
-    .map((name) => posix.join(dataDir, name))
-    .find((directory) => `${runDir}/`.startsWith(`${directory}/`));
+  const taken = stateDirs({ dataDir }).find((directory) => isWithin(runDir, directory));
   if (taken !== undefined)
     report('run_dir', `must not be in ${taken}, where the driver keeps other things; leave it out`);
   const imagePaths = raw.image_paths.map((path, index) =>
@@ -57,7 +65,7 @@ function readOwnDir(key: string, value: string, report: Report): string {
 }
 
 /** Without `.`, `..`, doubled slashes and one at the end. */
-function readPath(key: string, value: string, report: Report): string {
+export function readPath(key: string, value: string, report: Report): string {
   if (!value.startsWith('/')) {
     report(key, `must be an absolute path, not ${JSON.stringify(value)}`);
     return value;

@@ -26,6 +26,7 @@ export const guestFields = {
   default_user_password: {
     kind: 'attr',
     type: 'string',
+    secret: true,
     doc: "Password of the image's default user.",
     example: '"change-me"',
   },

@@ -46,7 +46,9 @@ export function baseService({
       const compute = computeOf(nomadConfig?.driver?.topology);
       if (compute !== undefined) onCompute(compute);
       // Without nomad_config the agent only validates, and another instance may be serving.
-      if (nomadConfig !== undefined) backend.warmUp();
+      if (nomadConfig === undefined) return {};
+      if (config.warning !== undefined) log.warn(config.warning);
+      backend.warmUp();
       return {};
     },
   };

@@ -1,6 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { abortable, type Logger, slept, within } from '#host';
-import type { Waiting } from '#spec';
+import type { StoragePools, Waiting } from '#spec';
 import type { VirtualizerInfo } from '#vm';
 import { messageOf } from '../error/message.ts';
 import {
@@ -103,7 +103,8 @@ export class Fingerprinter {
     if (info.detected) {
       const prefix = `driver.${this.#driverName}`;
       attributes[prefix] = toAttribute(true);
-      for (const [key, value] of Object.entries(info.attributes)) {
+      const pools = poolAttributes(this.#backend.config.storagePools);
+      for (const [key, value] of Object.entries({ ...pools, ...info.attributes })) {
         attributes[`${prefix}.${key}`] = toAttribute(value);
       }
     }
@@ -122,6 +123,20 @@ export class Fingerprinter {
     if (info.detected && info.healthy) return FingerprintResponse_HealthState.HEALTHY;
     return FingerprintResponse_HealthState.UNHEALTHY;
   }
+}
+
+/** What jobs for libvirt drivers have in their constraints. */
+function poolAttributes({
+  pools,
+  default: defaultName,
+}: StoragePools): VirtualizerInfo['attributes'] {
+  return Object.fromEntries(
+    pools.flatMap(({ kind, name }) => [
+      [`storage_pool.${name}`, kind],
+      [`storage_pool.${name}.provider.libvirt`, true],
+      ...(name === defaultName ? [[`storage_pool.${name}.default`, true]] : []),
+    ]),
+  );
 }
 
 function has({ attributes }: Report, key: string): boolean {
