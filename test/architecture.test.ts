@@ -57,7 +57,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'task-event.ts',
       'error.ts',
     ],
-    disks: ['devices', 'error.ts'],
+    disks: ['devices', 'store', 'error.ts'],
     devices: ['logs', 'store', 'vm-host.ts', 'task-event.ts', 'error.ts'],
     live: ['logs', 'store', 'virtualizer.ts', 'task-event.ts', 'error.ts'],
     logs: ['store', 'error.ts'],

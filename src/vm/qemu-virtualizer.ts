@@ -1,7 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
 import { Networks } from '#net';
-import type { ManagedNetwork, VmSpec, Waiting } from '#spec';
+import type { ManagedNetwork, StoragePools, VmSpec, Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from './error.ts';
 import { describeHost } from './host-health.ts';
 import type { Machine } from './live/machine.ts';
@@ -34,6 +34,8 @@ export interface VirtualizerOptions {
   readonly maxConnections: number;
   /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
+  /** None when left out: every disk is created in the directory of its VM. */
+  readonly pools?: StoragePools;
   readonly log: Logger;
 }
 
@@ -76,6 +78,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       imagePaths,
       uidRange,
       maxImageBytes,
+      pools: options.pools ?? { pools: [], default: undefined },
       networks,
       log,
     });

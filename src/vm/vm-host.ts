@@ -1,5 +1,6 @@
 import type { Logger } from '#host';
 import type { Net } from '#net';
+import type { StoragePools } from '#spec';
 
 export interface UidRange {
   readonly min: number;
@@ -15,6 +16,7 @@ export interface VmHost {
   readonly uidRange: UidRange;
   /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
+  readonly pools: StoragePools;
   readonly networks: Net;
   readonly log: Logger;
 }

@@ -56,7 +56,12 @@ class Place implements AsyncDisposable {
     this.#root = root;
     this.disk = disk;
     const runDir = join(root, 'run');
-    const settings = { imagePaths: [], uidRange, maxImageBytes: 2 ** 40 };
+    const settings = {
+      imagePaths: [],
+      uidRange,
+      maxImageBytes: 2 ** 40,
+      pools: { pools: [], default: undefined },
+    };
     this.host = { dataDir, runDir, networks, log, ...settings };
     this.paths = vmPaths('vm-0', dataDir, runDir);
   }

@@ -68,7 +68,12 @@ function jobOn(
   ];
   const roots = allowedFiles(
     { allocDir, taskDir, shares },
-    { dataDir: at('data'), runDir: at('run'), imagePaths: imagePaths.map(at) },
+    {
+      dataDir: at('data'),
+      runDir: at('run'),
+      imagePaths: imagePaths.map(at),
+      pools: { pools: [], default: undefined },
+    },
   );
   const bytes = (name: string) => readBytes(name, roots, { maxBytes: 1000 }, soon());
   return {

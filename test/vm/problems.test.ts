@@ -22,6 +22,7 @@ function hostOf(t: TestContext): {
     runDir: join(root, 'run'),
     imagePaths: [],
     maxImageBytes: 2 ** 40,
+    pools: { pools: [], default: undefined },
     uidRange: { min: 1, max: 2 },
   };
   fakeEmulator(t);

@@ -31,6 +31,7 @@ function sweeperThatFails(t: TestContext) {
     imagePaths: [],
     uidRange: { min: 1_900_000_000, max: 1_900_000_001 },
     maxImageBytes: 1,
+    pools: { pools: [], default: undefined },
     networks,
     log,
   };

@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import type { ImageRoots } from '#image';
 import type { VmSpec } from '#spec';
-import { stateDirectories } from '../store/paths.ts';
+import { poolDirectories, stateDirectories } from '../store/paths.ts';
 import type { VmHost } from '../vm-host.ts';
 
 /**
@@ -11,7 +11,12 @@ import type { VmHost } from '../vm-host.ts';
  */
 export function allowedFiles(
   { allocDir, taskDir, shares }: Pick<VmSpec, 'allocDir' | 'taskDir' | 'shares'>,
-  { dataDir, runDir, imagePaths }: Pick<VmHost, 'dataDir' | 'runDir' | 'imagePaths'>,
+  {
+    dataDir,
+    runDir,
+    imagePaths,
+    pools,
+  }: Pick<VmHost, 'dataDir' | 'runDir' | 'imagePaths' | 'pools'>,
 ): ImageRoots {
   const trusted = [...imagePaths, dataDir];
   // The directory of all allocations: allowed only where the operator configured exactly this directory.
@@ -19,7 +24,7 @@ export function allowedFiles(
   return {
     trusted,
     task: [taskDir, `${allocDir}/alloc`],
-    denied: [...stateDirectories(dataDir, runDir), `${taskDir}/private`],
+    denied: [...stateDirectories(dataDir, runDir), ...poolDirectories(pools), `${taskDir}/private`],
     reserved: [allocDir, ...(trusted.includes(allocations) ? [] : [allocations])],
     relativeTo: [taskDir, allocDir, ...imagePaths],
     seenAs: shares.map(({ target, source }) => ({ path: target, dir: source })),

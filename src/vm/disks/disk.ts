@@ -1,6 +1,6 @@
 import type { ImageRoots, OpenImage } from '#image';
 import type { DiskSlot } from '#qemu';
-import type { DiskSpec, Waiting } from '#spec';
+import type { DiskSpec, StoragePools, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 
 /** What the check of a disk depends on beside the disk. */
@@ -8,6 +8,7 @@ export interface DiskHost {
   readonly files: ImageRoots;
   /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
+  readonly pools: StoragePools;
 }
 
 /** The ids of a disk inside QEMU, and its place on a bus. */

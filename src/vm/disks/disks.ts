@@ -6,6 +6,7 @@ import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
+import { poolOf } from './pool.ts';
 
 /** Checks one disk, wherever its content is kept. Throws VmError naming the key that is wrong. */
 export async function checkDisk(
@@ -14,7 +15,10 @@ export async function checkDisk(
   waiting: Waiting,
 ): Promise<CheckedDisk> {
   const { kind } = spec.place;
-  if (kind === 'pool') return checkFileDisk(spec, host, waiting);
+  if (kind === 'pool') {
+    const pool = poolOf(spec, host);
+    if (pool?.kind !== 'ceph') return checkFileDisk(spec, pool, host, waiting);
+  }
   throw new VmError(
     'job',
     `${diskKey(spec, 'volume')}: disks of the kind ${kind} are not supported`,

@@ -18,7 +18,7 @@ import type { VmHost } from '../vm-host.ts';
 /** What the check of a job depends on beside the job. */
 export type CheckHost = Pick<
   VmHost,
-  'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'uidRange'
+  'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'pools' | 'uidRange'
 >;
 
 /** Everything that a job names, checked and found possible; nothing on the host is changed yet. */
@@ -56,7 +56,8 @@ async function check(
 ): Promise<CheckedVm | VmError[]> {
   using opened = new DisposableStack();
   const files = allowedFiles(spec, host);
-  const diskHost = { files, maxImageBytes: host.maxImageBytes };
+  const { maxImageBytes, pools } = host;
+  const diskHost = { files, maxImageBytes, pools };
   const [accelerated, disks, seed] = await Promise.all([
     attempt(findAccelerated(spec, host, waiting)),
     Promise.all(spec.disks.map((disk) => attempt(checkDisk(disk, diskHost, waiting)))),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { stateNames } from '#spec';
+import { type StoragePools, stateNames } from '#spec';
 
 export interface VmPaths {
   /** The VM's own directory below the data directory: undo log, record, disk. */
@@ -58,6 +58,15 @@ export function pathsIn(
 /** Where the driver keeps the state of its VMs: closed to every job. */
 export function stateDirectories(dataDir: string, runDir: string): readonly string[] {
   return [...stateNames.map((name) => `${dataDir}/${name}`), runDir];
+}
+
+/** Where a directory pool keeps the disks of VMs: closed to every job. What lies beside it is for jobs to use. */
+export function poolDisks({ path }: { readonly path: string }): string {
+  return `${path}/vms`;
+}
+
+export function poolDirectories({ pools }: StoragePools): readonly string[] {
+  return pools.flatMap((pool) => (pool.kind === 'directory' ? [poolDisks(pool)] : []));
 }
 
 /** The VM's UUID, derived from its directory, so that its process can be found even when only the directory is left. */

@@ -32,6 +32,8 @@ export type VmUndo =
       readonly program: string;
       readonly uid?: number;
     }
+  /** A disk outside of the VM's directory. */
+  | { readonly kind: 'file'; readonly path: string }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo }
   /** A step of a later version, after a downgrade: it stays in the log, and all others are undone. */
@@ -45,6 +47,7 @@ const schema = v.variant('kind', [
     program: v.string(),
     uid: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
+  v.object({ kind: v.literal('file'), path: v.string() }),
   v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
@@ -74,6 +77,9 @@ export async function undoStep(
       return;
     case 'process':
       await killMarked(step, waiting);
+      return;
+    case 'file':
+      await rm(step.path, { force: true });
       return;
     case 'uid':
       await releaseUid(step.file, step.name, waiting);
