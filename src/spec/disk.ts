@@ -36,10 +36,18 @@ export type DiskSource =
 export type DiskPlace =
   /** A volume of a storage pool, created with the VM and removed with it. undefined: the driver's own pool, in data_dir. */
   | { readonly kind: 'pool'; readonly pool: string | undefined }
-  /** A block device that a Nomad volume brings. */
-  | { readonly kind: 'device'; readonly hostPath: string }
-  /** A file in a Nomad volume that is a directory: created at its first use and kept. */
-  | { readonly kind: 'file'; readonly hostPath: string; readonly file: string }
+  /**
+   * A Nomad volume, which the client has at `hostPath`: a block device is the disk itself; in a directory the disk is
+   * a file that is created at its first use and kept.
+   */
+  | {
+      readonly kind: 'volume';
+      readonly hostPath: string;
+      /** Of the mount: whatever the disk is, nothing is written. */
+      readonly readOnly: boolean;
+      /** Plain name of the file; undefined: `<name>.<format>`. */
+      readonly file?: string;
+    }
   /** An export of an NBD server, by TCP or by a unix socket of the host. */
   | { readonly kind: 'nbd'; readonly server: NbdServer; readonly export: string };
 

@@ -18,6 +18,7 @@ export const createQemu: CreateBackend = async (config, log): Promise<Backend> =
     bridges: config.bridges,
     maxConnections: config.limits.maxConnections,
     maxImageBytes: config.limits.maxDiskMiB * 1024 ** 2,
+    pools: config.storagePools,
     log,
   });
 };
