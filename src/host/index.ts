@@ -3,6 +3,7 @@ export { errnoOf, HostError } from './error.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
   closeFd,
+  lockDescriptor,
   lockFile,
   memfd,
   openBeneath,
@@ -13,7 +14,15 @@ export {
   withBeneath,
 } from './files/descriptor.ts';
 export { bindMountReadOnly, mountTmpfs, unmount } from './files/mount.ts';
-export { ficlone, punchHole, reserveSpace, seekData, seekHole } from './files/sparse.ts';
+export {
+  endOf,
+  ficlone,
+  punchHole,
+  reserveSpace,
+  seekData,
+  seekHole,
+  zeroOut,
+} from './files/sparse.ts';
 export { readUndoLog, UndoLog } from './files/undo-log.ts';
 export { KeyedQueue } from './keyed-queue.ts';
 export type { Logger } from './log.ts';

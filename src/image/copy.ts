@@ -79,7 +79,7 @@ function checkUnchanged(source: OpenImage, before: BigIntStats): void {
 }
 
 /** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, which keeps runs of zeros aligned. */
-function* chunksOfData(
+export function* chunksOfData(
   source: OpenImage,
 ): Generator<{ readonly start: number; readonly end: number }, void, undefined> {
   let at = nextData(source, 0);

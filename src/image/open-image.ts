@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { closeFd } from '#host';
 import type { Waiting } from '#spec';
 import { ImageError, step } from './error.ts';
@@ -61,6 +62,17 @@ export class OpenImage implements Disposable {
     if (this.#open) closeFd(this.fd);
     this.#open = false;
   }
+}
+
+/**
+ * Checks the content of a file that is open for reading, as a disk of a stated format. Owns the descriptor, also when it
+ * throws ImageError.
+ */
+export async function checkDiskFile(
+  { fd, path }: { readonly fd: number; readonly path: string },
+  options: OpenImageOptions,
+): Promise<OpenImage> {
+  return OpenImage.check({ fd, path, stats: fstatSync(fd) }, options);
 }
 
 /**

@@ -30,6 +30,10 @@ export interface DiskDescription {
   /** Id of the device that the guest sees. */
   readonly device: string;
   readonly slot: DiskSlot;
+  /** What has the bytes: a file when left out, or a block device of the host. */
+  readonly protocol?: 'file' | 'host_device';
+  /** Whether QEMU refuses a disk that another process has open for writing, on this host or by a shared file system. */
+  readonly locked?: boolean;
   readonly format: DiskFormat;
   /** The image below the disk, which is its overlay. */
   readonly base?: { readonly id: string; readonly format: DiskFormat };
@@ -107,7 +111,15 @@ function baseNodes(
 }
 
 function nodes(
-  { id, format, base, readOnly = false, io = defaultDiskIo }: DiskDescription,
+  {
+    id,
+    protocol = 'file',
+    locked = false,
+    format,
+    base,
+    readOnly = false,
+    io = defaultDiskIo,
+  }: DiskDescription,
   path: string,
 ): readonly QemuOption[] {
   const discard = io.discard && !readOnly ? 'unmap' : 'ignore';
@@ -117,11 +129,12 @@ function nodes(
   };
   return [
     blockdev({
-      driver: 'file',
+      driver: protocol,
       aio: io.aio,
       discard,
       'node-name': `${id}-file`,
       filename: path,
+      ...(locked ? { locking: 'on' } : {}),
       ...common,
     }),
     blockdev({

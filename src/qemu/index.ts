@@ -1,7 +1,7 @@
 export { bareRootObstacle } from './bare-root.ts';
 export { agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
-export { type DiskIo, defaultDiskIo, disk, readOnlyDisk } from './disk.ts';
+export { type DiskDescription, type DiskIo, defaultDiskIo, disk, readOnlyDisk } from './disk.ts';
 export { type DiskSlot, plugDisks } from './disk-bus.ts';
 export { type Emulator, findEmulators } from './emulator.ts';
 export { QemuError } from './error.ts';

@@ -3,6 +3,7 @@ export {
   type DiskCache,
   type DiskFormat,
   type DiskKind,
+  type DiskPlace,
   type DiskSpec,
   type DiskThrottle,
   diskKey,

@@ -114,12 +114,17 @@ export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDis
   try {
     if (!fstatSync(fd).isFile())
       throw new HostError(`${path} is not a regular file and can't be locked`);
-    while (!tryLock(fd, path)) await pause(lockRetryMs, waiting);
+    await lockDescriptor(fd, path, waiting);
   } catch (error) {
     closeFd(fd);
     throw error;
   }
   return holdDescriptor(fd);
+}
+
+/** Locks an open file exclusively until it is closed everywhere; `name` is for the error. */
+export async function lockDescriptor(fd: number, name: string, waiting: Waiting): Promise<void> {
+  while (!tryLock(fd, name)) await pause(lockRetryMs, waiting);
 }
 
 function tryLock(fd: number, path: string): boolean {

@@ -6,7 +6,9 @@ import { closeFd } from './descriptor.ts';
 
 // The same on x86-64 and arm64: _IOW(0x94, 9, int).
 const ficloneRequest = 0x40049409;
+const zeroOutRequest = 0x127f;
 const duplicateCloexec = 1030;
+const whenceEnd = 2;
 const whenceData = 3;
 const whenceHole = 4;
 const fallocateKeepSize = 1;
@@ -47,6 +49,11 @@ function duplicate(fd: number): number {
   return must(`duplicating descriptor ${fd}`, 'fcntl', fd, duplicateCloexec, 0);
 }
 
+/** The size in bytes of an open file or block device. */
+export function endOf(fd: number): number {
+  return must(`looking for the end of descriptor ${fd}`, 'lseek', fd, 0, whenceEnd);
+}
+
 /** Where the next data at or after `offset` (bytes) begins; undefined when only a hole follows. */
 export function seekData(fd: number, offset: number): number | undefined {
   const { value, errno } = attempt('lseek', fd, offset, whenceData);
@@ -73,4 +80,13 @@ export function punchHole(fd: number, offset: number, length: number): void {
   if (length === 0) return;
   const mode = fallocateKeepSize | fallocatePunchHole;
   must(`punching a hole into descriptor ${fd}`, 'fallocate', fd, mode, offset, length);
+}
+
+/** Makes a range of a block device read as zeros; both numbers are multiples of 512. Throws HostError. */
+export async function zeroOut(fd: number, offset: number, length: number): Promise<void> {
+  const range = Buffer.alloc(16); // two 64-bit numbers: start and length
+  range.writeBigUInt64LE(BigInt(offset), 0);
+  range.writeBigUInt64LE(BigInt(length), 8);
+  const { errno } = await attemptAside('ioctlBytes', fd, zeroOutRequest, range);
+  if (errno !== undefined) throw libcError(`clearing a range of descriptor ${fd}`, errno);
 }

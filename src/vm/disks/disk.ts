@@ -1,6 +1,6 @@
 import type { ImageRoots, OpenImage } from '#image';
 import type { DiskSlot } from '#qemu';
-import type { DiskSpec, StoragePools, Waiting } from '#spec';
+import type { DiskPlace, DiskSpec, StoragePools, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 
 /** What the check of a disk depends on beside the disk. */
@@ -10,6 +10,8 @@ export interface DiskHost {
   readonly maxImageBytes: number;
   readonly pools: StoragePools;
 }
+
+export type VolumePlace = Extract<DiskPlace, { kind: 'volume' }>;
 
 /** The ids of a disk inside QEMU, and its place on a bus. */
 export interface DiskSeat {

@@ -7,6 +7,7 @@ import { VmError } from '../error.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
 import { poolOf } from './pool.ts';
+import { checkVolumeDisk } from './volume-disk.ts';
 
 /** Checks one disk, wherever its content is kept. Throws VmError naming the key that is wrong. */
 export async function checkDisk(
@@ -14,14 +15,15 @@ export async function checkDisk(
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  const { kind } = spec.place;
-  if (kind === 'pool') {
+  const { place } = spec;
+  if (place.kind === 'volume') return checkVolumeDisk(spec, place, host, waiting);
+  if (place.kind === 'pool') {
     const pool = poolOf(spec, host);
     if (pool?.kind !== 'ceph') return checkFileDisk(spec, pool, host, waiting);
   }
   throw new VmError(
     'job',
-    `${diskKey(spec, 'volume')}: disks of the kind ${kind} are not supported`,
+    `${diskKey(spec, 'volume')}: disks of the kind ${place.kind} are not supported`,
   );
 }
 

@@ -36,7 +36,7 @@ export function planDisk(spec: DiskSpec, image: ImageFacts | undefined): DiskPla
     base: spec.chained ? image.format : undefined,
     virtualBytes,
     growBeforeBoot: kind === 'copy' && format === 'qcow2' && virtualBytes > image.virtualBytes,
-    maxFileBytes: maxFileBytes(kind, format, virtualBytes, image.fileBytes),
+    maxFileBytes: fileBytesOf(kind, format, virtualBytes, image.fileBytes),
   };
 }
 
@@ -52,7 +52,7 @@ function planEmpty(spec: DiskSpec): DiskPlan {
     base: undefined,
     virtualBytes,
     growBeforeBoot: false,
-    maxFileBytes: maxFileBytes('empty', format, virtualBytes, 0),
+    maxFileBytes: fileBytesOf('empty', format, virtualBytes, 0),
   };
 }
 
@@ -87,10 +87,10 @@ function sizeText(bytes: number): string {
 }
 
 /**
- * qcow2 keeps its tables in the file: up to 16 bytes for each cluster, which has at least 512. A copy may get a new
+ * Maximum length of a disk's file. qcow2 keeps its tables in the file: up to 16 bytes for each cluster, which has at least 512. A copy may get a new
  * cluster for each one of the disk while the image's own clusters stay (compressed clusters are never written to).
  */
-function maxFileBytes(
+export function fileBytesOf(
   kind: DiskPlan['kind'],
   format: DiskFormat,
   virtualBytes: number,

@@ -209,6 +209,10 @@ function startError(error: unknown, paths: VmPaths): VmError {
   if (error instanceof VmError) return error;
   if (isBug(error)) return asVmError(error);
   const messages = lastMessages(paths.messages);
+  if (/Failed to get ("\w+"|shared "\w+") lock/.test(messages)) {
+    const text = `a disk of the VM is in use by another VM or program: ${messages}`;
+    return new VmError('host', text, { cause: error, recoverable: true });
+  }
   const reported = messages === '' ? '' : `; QEMU reported: ${messages}`;
   return new VmError('host', `QEMU did not start the VM: ${messageOf(error)}${reported}`, {
     cause: error,

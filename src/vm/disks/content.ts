@@ -1,0 +1,32 @@
+import { reserveSpace } from '#host';
+import { copyImage, createEmpty, growRaw, imageHandler, type OpenImage } from '#image';
+import type { DiskSpec, Waiting } from '#spec';
+import type { Site } from '../devices/device.ts';
+import type { DiskPlan } from './plan.ts';
+
+/** Makes an empty file, open for reading and writing, the disk of the plan. */
+export async function writeContent(
+  fd: number,
+  {
+    spec: { sparse },
+    image,
+    plan: { kind, format, virtualBytes, maxFileBytes },
+  }: {
+    readonly spec: Pick<DiskSpec, 'sparse'>;
+    readonly image: OpenImage | undefined;
+    readonly plan: DiskPlan;
+  },
+  { emit }: Site,
+  waiting: Waiting,
+): Promise<void> {
+  if (image === undefined) {
+    createEmpty({ fd, format, virtualBytes });
+  } else if (kind === 'overlay') {
+    imageHandler.createThinCopy({ fd, base: image, virtualBytes });
+  } else {
+    emit('Copying the image', { image: image.path });
+    await copyImage(image, fd, waiting);
+    if (format === 'raw') growRaw(fd, virtualBytes);
+  }
+  if (!sparse) reserveSpace(fd, 0, maxFileBytes);
+}

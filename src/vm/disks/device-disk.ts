@@ -1,0 +1,93 @@
+import { constants } from 'node:fs';
+import { endOf, openPath } from '#host';
+import { isBlank, type OpenImage, writeToDevice } from '#image';
+import { type DiskSpec, diskKey, type Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { VmError } from '../error.ts';
+import { describe } from './describe.ts';
+import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
+import { diskIo } from './io.ts';
+import { openSource } from './pool.ts';
+
+/** Keys that have no meaning for a block device, which has a size and a content of its own. */
+const unsupported = ['sizeBytes', 'chained'] as const;
+const jobKeys = { sizeBytes: 'size', chained: 'chained' };
+
+/**
+ * Checks a disk that is a block device of a Nomad volume. An image is written to the device only while the device is
+ * blank. Throws VmError naming the key that is wrong.
+ */
+export async function checkDeviceDisk(
+  spec: DiskSpec,
+  place: VolumePlace,
+  host: DiskHost,
+  waiting: Waiting,
+): Promise<CheckedDisk> {
+  checkKeys(spec);
+  const image = await openSource(spec, undefined, host, waiting);
+  try {
+    if (image !== undefined && image.format !== 'raw') {
+      const text = `a block device is filled from a raw image, and ${image.path} is ${image.format}`;
+      throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
+    }
+    return {
+      spec,
+      image,
+      prepare: (seat, site, waiting) => prepare({ spec, image, place, seat }, site, waiting),
+      [Symbol.dispose]: () => image?.[Symbol.dispose](),
+    };
+  } catch (error) {
+    image?.[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function checkKeys(spec: DiskSpec): void {
+  const text = 'cannot be set when the Nomad volume is a block device';
+  const wrong: string[] = unsupported
+    .filter((key) => spec[key] !== undefined && spec[key] !== false)
+    .map((key) => `${diskKey(spec, jobKeys[key])} ${text}`);
+  if (spec.format === 'qcow2')
+    wrong.push(`${diskKey(spec, 'format')} can only be raw for a block device`);
+  if (wrong.length > 0) throw new VmError('job', wrong.join('; '));
+}
+
+async function prepare(
+  wanted: {
+    readonly spec: DiskSpec;
+    readonly image: OpenImage | undefined;
+    readonly place: VolumePlace;
+    readonly seat: DiskSeat;
+  },
+  { files, emit }: Site,
+  waiting: Waiting,
+): Promise<Prepared> {
+  const { spec, image, place, seat } = wanted;
+  const readOnly = spec.readOnly || place.readOnly;
+  const read = files.add(`${seat.id}-read`, openPath(place.hostPath, constants.O_RDONLY));
+  const virtualBytes = endOf(read);
+  if (!readOnly) {
+    const fd = files.add(seat.id, openPath(place.hostPath, constants.O_RDWR));
+    if (image !== undefined && (await isBlank(fd))) {
+      checkFits(spec, image, virtualBytes);
+      emit('Writing the image to the volume', { image: image.path });
+      await writeToDevice(image, fd, waiting);
+    }
+  }
+  const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;
+  const io = diskIo(spec, { durable: true, fd: read });
+  return describe({ spec, seat, image, plan }, place.hostPath, {
+    io,
+    // A device is no file that could grow.
+    maxFileBytes: 0,
+    readOnly,
+    protocol: 'host_device',
+    locked: true,
+  });
+}
+
+function checkFits(spec: DiskSpec, { path, virtualBytes }: OpenImage, deviceBytes: number): void {
+  if (virtualBytes <= deviceBytes) return;
+  const text = `${path} has ${virtualBytes} bytes, and the volume's device has ${deviceBytes}`;
+  throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
+}

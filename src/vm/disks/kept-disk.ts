@@ -1,0 +1,135 @@
+import { constants } from 'node:fs';
+import { reopen } from '#host';
+import { checkDiskFile, growRaw, type OpenImage } from '#image';
+import { type DiskFormat, type DiskSpec, diskKey, type Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { VmError, withVmError } from '../error.ts';
+import { writeContent } from './content.ts';
+import { describe } from './describe.ts';
+import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
+import { diskIo } from './io.ts';
+import { KeptFile } from './kept-file.ts';
+import { type DiskPlan, fileBytesOf, planDisk } from './plan.ts';
+import { openSource } from './pool.ts';
+
+/**
+ * Checks a disk that is a file in a Nomad volume: created at its first use from what the job says, kept from then on.
+ * Throws VmError naming the key that is wrong.
+ */
+export async function checkKeptDisk(
+  spec: DiskSpec,
+  place: VolumePlace,
+  host: DiskHost,
+  waiting: Waiting,
+): Promise<CheckedDisk> {
+  if (spec.chained) {
+    const text =
+      "can't be set for a disk that is kept: it must not depend on an image that may change";
+    throw new VmError('job', `${diskKey(spec, 'chained')} ${text}`);
+  }
+  const format = formatOf(spec, place);
+  const wanted = { ...spec, format, readOnly: spec.readOnly || place.readOnly };
+  const name = place.file ?? `${spec.name}.${format}`;
+  using opened = new DisposableStack();
+  const file = opened.use(
+    await withVmError(() => new KeptFile(place.hostPath, name), diskKey(spec, 'volume')),
+  );
+  const present = await openPresent(wanted, file, host);
+  const image = present ?? (await openSource(spec, undefined, host, waiting));
+  if (image !== undefined) opened.use(image);
+  if (present === undefined) planFirst(wanted, image, file);
+  const owned = opened.move();
+  return {
+    spec,
+    image,
+    prepare: (seat, site, waiting) =>
+      prepare(
+        { wanted, image: present === undefined ? image : undefined, file, seat, host },
+        site,
+        waiting,
+      ),
+    [Symbol.dispose]: () => owned.dispose(),
+  };
+}
+
+/**
+ * The format is the job's, or what the file's name says: never what the file contains, because a guest can write any
+ * format's mark into a raw disk.
+ */
+function formatOf({ format }: DiskSpec, { file = '' }: VolumePlace): DiskFormat {
+  return format ?? (/\.(raw|img)$/.test(file) ? 'raw' : 'qcow2');
+}
+
+type Wanted = DiskSpec & { readonly format: DiskFormat };
+
+/** How the disk is created. Throws VmError where it can't be. */
+function planFirst(spec: Wanted, image: OpenImage | undefined, file: KeptFile): DiskPlan {
+  if (spec.readOnly) {
+    const text = `${file.path} does not exist, and the disk is read-only`;
+    throw new VmError('job', `${diskKey(spec, 'volume')}: ${text}`);
+  }
+  return planDisk(spec, image);
+}
+
+/** The disk as it is; undefined before its first use. */
+async function openPresent(
+  spec: Wanted,
+  file: KeptFile,
+  { maxImageBytes }: DiskHost,
+): Promise<OpenImage | undefined> {
+  return withVmError(
+    async () => {
+      const fd = file.open();
+      if (fd === undefined) return undefined;
+      const { path } = file;
+      const limits = { maxVirtualBytes: maxImageBytes, format: spec.format };
+      const image = await checkDiskFile({ fd, path }, limits);
+      if (spec.sizeBytes === undefined || spec.sizeBytes >= image.virtualBytes) return image;
+      image[Symbol.dispose]();
+      const text = `${path} has ${image.virtualBytes} bytes already; a disk can't become smaller`;
+      throw new VmError('job', `${diskKey(spec, 'size')}: ${text}`);
+    },
+    diskKey(spec, 'volume'),
+  );
+}
+
+interface ToPrepare {
+  readonly wanted: Wanted;
+  /** What it is created from at its first use. */
+  readonly image: OpenImage | undefined;
+  readonly file: KeptFile;
+  readonly seat: DiskSeat;
+  readonly host: DiskHost;
+}
+
+async function prepare(
+  { wanted: spec, image, file, seat, host }: ToPrepare,
+  site: Site,
+  waiting: Waiting,
+): Promise<Prepared> {
+  const { files, emit } = site;
+  let present = await openPresent(spec, file, host);
+  if (present === undefined) {
+    emit('Creating the disk in the volume', { path: file.path });
+    const plan = planFirst(spec, image, file);
+    await file.create((fd) => writeContent(fd, { spec, image, plan }, site, waiting), waiting);
+    present = await openPresent(spec, file, host);
+  }
+  if (present === undefined) throw new VmError('host', `${file.path} disappeared`);
+  using disk = present;
+  const read = files.add(`${seat.id}-read`, reopen(disk.fd, constants.O_RDONLY));
+  const { virtualBytes: now, fileBytes } = disk;
+  const virtualBytes = Math.max(now, Math.ceil((spec.sizeBytes ?? 0) / 512) * 512);
+  if (!spec.readOnly) {
+    const fd = files.add(seat.id, reopen(disk.fd, constants.O_RDWR));
+    if (spec.format === 'raw') growRaw(fd, virtualBytes);
+  }
+  const growBeforeBoot = !spec.readOnly && spec.format === 'qcow2' && virtualBytes > now;
+  const plan = { format: spec.format, base: undefined, virtualBytes, growBeforeBoot };
+  return describe({ spec, seat, image: undefined, plan }, file.path, {
+    io: diskIo(spec, { durable: true, fd: read }),
+    maxFileBytes: fileBytesOf('copy', spec.format, virtualBytes, fileBytes),
+    readOnly: spec.readOnly,
+    locked: true,
+  });
+}

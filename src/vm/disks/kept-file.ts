@@ -1,0 +1,157 @@
+import {
+  constants,
+  fstatSync,
+  fsync,
+  ftruncateSync,
+  linkSync,
+  type Stats,
+  unlinkSync,
+} from 'node:fs';
+import { promisify } from 'node:util';
+import {
+  closeFd,
+  errnoOf,
+  lockDescriptor,
+  openBeneath,
+  openPath,
+  pathOnly,
+  reopen,
+  within,
+} from '#host';
+import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
+
+const sync = promisify(fsync);
+const creationMs = 30_000;
+
+/**
+ * A file in a directory that other tasks, and other hosts, may write to as well: it is never reached through a link,
+ * and it appears with its whole content or not at all.
+ */
+export class KeptFile implements Disposable {
+  readonly #directory: number;
+  readonly #name: string;
+  /** For messages. */
+  readonly path: string;
+
+  /** `name` is a plain file name. Throws HostError when there is no such directory. */
+  constructor(directory: string, name: string) {
+    this.#directory = openPath(directory, pathOnly | constants.O_DIRECTORY);
+    this.#name = name;
+    this.path = `${directory}/${name}`;
+  }
+
+  /** Opens the file for reading; undefined when it does not exist. Throws VmError for what is no plain file of this name. */
+  open(): number | undefined {
+    // Nothing is opened before it was looked at: opening has effects on a device.
+    const found = this.#openNamed(this.#name, pathOnly);
+    if (found === undefined) return undefined;
+    try {
+      const stats = this.#withoutTemporary(found, fstatSync(found));
+      this.#checkRegular(stats);
+      if (stats.nlink !== 1) {
+        const text = `${this.path} has ${stats.nlink} names (hard links): it may be any file of the host`;
+        throw new VmError('job', text);
+      }
+      return reopen(found, constants.O_RDONLY);
+    } finally {
+      closeFd(found);
+    }
+  }
+
+  /** Creates the file by `fill`, unless another VM has created it meanwhile. Throws what `fill` throws. */
+  async create(fill: (fd: number) => Promise<void>, waiting: Waiting): Promise<void> {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK;
+    const fd = this.#openNamed(this.#temporary, flags);
+    if (fd === undefined) throw new VmError('host', `${this.path} can't be created`);
+    try {
+      // A killed creation leaves the temporary file without a lock.
+      this.#checkRegular(fstatSync(fd));
+      await this.#lock(fd, waiting);
+      if (this.#exists()) return;
+      this.#checkOwn(fd);
+      ftruncateSync(fd, 0);
+      await fill(fd);
+      await sync(fd);
+      linkSync(this.#at(this.#temporary), this.#at(this.#name));
+      this.#checkOwn(fd);
+    } finally {
+      this.#removeTemporary();
+      closeFd(fd);
+    }
+  }
+
+  get #temporary(): string {
+    return `.${this.#name}.new`;
+  }
+
+  async #lock(fd: number, waiting: Waiting): Promise<void> {
+    using limited = within(creationMs, waiting);
+    try {
+      await lockDescriptor(fd, this.path, limited);
+    } catch (cause) {
+      waiting.signal.throwIfAborted();
+      const text = `${this.path} is being created for another VM`;
+      throw new VmError('host', text, { cause, recoverable: true });
+    }
+  }
+
+  /** Other tasks may have put another file in the place of the temporary one. */
+  #checkOwn(fd: number): void {
+    const named = this.#openNamed(this.#temporary, pathOnly);
+    if (named === undefined) throw new VmError('host', `${this.path} can't be created`);
+    const same = sameFile(fstatSync(named), fstatSync(fd));
+    closeFd(named);
+    if (!same) throw new VmError('host', `${this.path} was replaced while it was being created`);
+  }
+
+  #checkRegular(stats: Stats): void {
+    if (!stats.isFile()) throw new VmError('job', `${this.path} is not a regular file`);
+  }
+
+  #exists(): boolean {
+    const fd = this.#openNamed(this.#name, pathOnly);
+    if (fd !== undefined) closeFd(fd);
+    return fd !== undefined;
+  }
+
+  /** A creation that was killed at its end leaves both names. */
+  #withoutTemporary(fd: number, stats: Stats): Stats {
+    if (stats.nlink !== 2) return stats;
+    const other = this.#openNamed(this.#temporary, pathOnly);
+    if (other === undefined) return stats;
+    const same = sameFile(fstatSync(other), stats);
+    closeFd(other);
+    if (same) this.#removeTemporary();
+    return fstatSync(fd);
+  }
+
+  #removeTemporary(): void {
+    try {
+      unlinkSync(this.#at(this.#temporary));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  #openNamed(name: string, flags: number): number | undefined {
+    try {
+      return openBeneath(this.#directory, name, flags | constants.O_NOFOLLOW);
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  #at(name: string): string {
+    return `/proc/self/fd/${this.#directory}/${name}`;
+  }
+
+  [Symbol.dispose](): void {
+    closeFd(this.#directory);
+  }
+}
+
+function sameFile(a: Stats, b: Stats): boolean {
+  return a.dev === b.dev && a.ino === b.ino;
+}

@@ -1,0 +1,187 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { type DiskSpec, primaryDisk } from '#spec';
+import type { Domain } from '#vm';
+import type { Guest } from '../../scripts/guests/images.ts';
+import { sectorImage } from '../support/images.ts';
+import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { canRunVms, soon, VmGround } from '../support/vm.ts';
+
+const MiB = 1024 * 1024;
+
+/** Reports what the second disk begins with, and leaves its own text there. */
+const script = `#!/bin/sh
+echo "FOUND [$(head -c 5 /dev/vdb | tr -d '\\0')] $(cat /sys/block/vdb/size) sectors" > /dev/console
+printf %s hello | dd of=/dev/vdb conv=fsync 2> /dev/null
+echo "BEGINS [$(head -c 5 /dev/vdb)]" > /dev/console
+`;
+
+function inVolume(
+  hostPath: string,
+  changes: Partial<DiskSpec> & { readonly file?: string } = {},
+): DiskSpec {
+  const { source: _, ...disk } = primaryDisk({ image: '', thin: false });
+  const { file, ...others } = changes;
+  const place = { kind: 'volume', hostPath, readOnly: false } as const;
+  return {
+    ...disk,
+    block: 2,
+    name: 'vdb',
+    primary: false,
+    place: file === undefined ? place : { ...place, file },
+    ...others,
+  };
+}
+
+/** One life of a VM with this second disk: what its guest reported of it. */
+async function live(ground: VmGround, guest: Guest, disk: DiskSpec, name: string): Promise<string> {
+  const pipes = ground.pipes(name);
+  const log = ground.read(pipes.stdoutPath);
+  const virtualizer = ground.virtualizer();
+  const base = guestSpec(ground, guest, {});
+  const spec = ground.spec(0, {
+    ...base,
+    name,
+    ...pipes,
+    disks: [...base.disks, disk],
+    guest: { ...base.guest, userData: { kind: 'inline', text: script } },
+  });
+  const domain = await virtualizer.createDomain(spec, soon(60_000));
+  const text = await told(log, /BEGINS .*[\s\S]*TINY-READY|TINY-READY[\s\S]*BEGINS .*\n/, 120_000);
+  await powerOff(virtualizer, domain);
+  await virtualizer.destroyDomain(name);
+  return /FOUND .*/.exec(text)?.[0].trim() ?? text;
+}
+
+const kept = [
+  ['a qcow2 file', {}, 'vdb.qcow2'],
+  ['a raw file of the name in the job', { format: 'raw', file: 'data.img' }, 'data.img'],
+] as const;
+
+for (const [title, changes, file] of kept) {
+  test(`V-52: a disk in a volume is ${title}, and outlives its VM with its content`, async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await using ground = groundFor(guest);
+    const volume = tmpDir(t);
+    const disk = inVolume(volume, { sizeBytes: 8 * MiB, ...changes });
+    assert.equal(await live(ground, guest, disk, 'vm-0'), 'FOUND [] 16384 sectors');
+    assert.deepEqual(readdirSync(volume), [file]);
+    const larger = { ...disk, sizeBytes: 16 * MiB };
+    assert.equal(await live(ground, guest, larger, 'vm-1'), 'FOUND [hello] 32768 sectors');
+    assert.deepEqual(readdirSync(volume), [file]);
+  });
+}
+
+/** A block device of this many MiB; removed at the end of the test. */
+function loopDevice(t: TestContext, mib: number): string {
+  const file = join(tmpDir(t), 'device');
+  writeFileSync(file, '');
+  truncateSync(file, mib * MiB);
+  const device = execFileSync('losetup', ['--find', '--show', file], { encoding: 'utf8' }).trim();
+  t.after(() => execFileSync('losetup', ['--detach', device]));
+  return device;
+}
+
+test('V-48 V-49 D30: a block device is written from its image once, and keeps what the guest writes', async (t) => {
+  const guest = await guestOrSkip(t, 'tiny');
+  if (guest === undefined) return;
+  await using ground = groundFor(guest);
+  const device = loopDevice(t, 8);
+  const image = join(ground.taskDir, 'local', 'data.img');
+  mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
+  writeFileSync(image, Buffer.concat([Buffer.from('image'), Buffer.alloc(2 * MiB)]));
+  const disk = inVolume(device, { source: { kind: 'image', image } });
+  assert.equal(await live(ground, guest, disk, 'vm-0'), 'FOUND [image] 16384 sectors');
+  assert.equal(await live(ground, guest, disk, 'vm-1'), 'FOUND [hello] 16384 sectors');
+});
+
+async function problemsOf(ground: VmGround, disk: DiskSpec): Promise<readonly string[]> {
+  const spec = ground.spec(0);
+  return ground.virtualizer().problemsOf({ ...spec, disks: [...spec.disks, disk] }, soon());
+}
+
+test('V-52: what can not be a disk of a volume is named', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const volume = tmpDir(t);
+  const device = loopDevice(t, 8);
+  const image = sectorImage(0);
+  writeFileSync(join(volume, 'a.raw'), Buffer.alloc(MiB));
+  writeFileSync(join(volume, 'b.raw'), Buffer.alloc(MiB));
+  execFileSync('ln', [join(volume, 'b.raw'), join(volume, 'c.raw')]);
+  execFileSync('ln', ['-s', '/etc/passwd', join(volume, 'd.raw')]);
+  execFileSync('mkfifo', [join(volume, 'e.raw')]);
+  // Another task that has the volume may write any header into a disk.
+  execFileSync('qemu-img', [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-F',
+    'raw',
+    '-b',
+    image,
+    join(volume, 'f.qcow2'),
+    '1M',
+  ]);
+  const cases: readonly (readonly [DiskSpec, RegExp])[] = [
+    [inVolume(volume), /^disk\[2\]\.size is required for a disk without a source$/],
+    [
+      inVolume(volume, { chained: true }),
+      /^disk\[2\]\.chained can't be set for a disk that is kept/,
+    ],
+    [
+      inVolume(volume, { file: 'a.raw', sizeBytes: 512 }),
+      /^disk\[2\]\.size: .*a disk can't become smaller/,
+    ],
+    [
+      inVolume(volume, { file: 'b.raw' }),
+      /^disk\[2\]\.volume: .* has 2 names \(hard links\)|^.*b\.raw has 2 names/,
+    ],
+    [inVolume(volume, { file: 'd.raw' }), /ELOOP|EXDEV|is not a regular file/],
+    [inVolume(volume, { file: 'e.raw' }), /is not a regular file/],
+    [inVolume(volume, { file: 'f.qcow2' }), /^disk\[2\]\.volume: .*f\.qcow2 is refused: .*backing/],
+    [
+      inVolume(volume, { readOnly: true }),
+      /^disk\[2\]\.volume: .* does not exist, and the disk is read-only/,
+    ],
+    [inVolume(join(volume, 'none')), /^disk\[2\]\.volume: ENOENT/],
+    [
+      inVolume('/dev/null'),
+      /^disk\[2\]\.volume: \/dev\/null is neither a directory nor a block device/,
+    ],
+    [
+      inVolume(device, { sizeBytes: MiB, format: 'qcow2' }),
+      /^disk\[2\]\.size cannot be set when the Nomad volume is a block device; disk\[2\]\.format can only be raw/,
+    ],
+  ];
+  for (const [disk, expected] of cases) {
+    const problems = await problemsOf(ground, disk);
+    assert.equal(problems.length, 1, `${expected}: ${problems.join('\n')}`);
+    assert.match(problems[0] ?? '', expected);
+  }
+});
+
+test('V-52: a disk that one VM has open is refused to another, and free when that one is gone', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const volume = tmpDir(t);
+  const disk = inVolume(volume, { sizeBytes: 8 * MiB });
+  const virtualizer = ground.virtualizer();
+  const start = (name: string): Promise<Domain> => {
+    const spec = ground.spec(0, { name });
+    return virtualizer.createDomain({ ...spec, disks: [...spec.disks, disk] }, soon());
+  };
+  await start('vm-0');
+  await assert.rejects(start('vm-1'), {
+    recoverable: true,
+    message: /^a disk of the VM is in use by another VM or program: .*lock/s,
+  });
+  await virtualizer.destroyDomain('vm-0');
+  assert.equal((await start('vm-1')).state, 'running');
+});

@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import {
+  closeSync,
+  existsSync,
+  linkSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { lockFile } from '#host';
+import { KeptFile } from '../../src/vm/disks/kept-file.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+const waiting = (ms = 5000) => ({ signal: AbortSignal.timeout(ms) });
+
+const write =
+  (text: string) =>
+  async (fd: number): Promise<void> => {
+    writeSync(fd, text);
+  };
+
+function content(file: KeptFile): string | undefined {
+  const fd = file.open();
+  if (fd === undefined) return undefined;
+  try {
+    return readFileSync(fd, 'utf8');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+test('V-52: a file appears with its whole content, once, however many create it', async (t) => {
+  const dir = tmpDir(t);
+  const files = Array.from({ length: 8 }, () => new KeptFile(dir, 'data.raw'));
+  await Promise.all(files.map((file, index) => file.create(write(`from ${index}`), waiting())));
+  const contents = new Set(files.map(content));
+  assert.equal(contents.size, 1);
+  assert.match([...contents][0] ?? '', /^from \d$/);
+  assert.deepEqual(readdirSync(dir), ['data.raw']);
+  for (const file of files) file[Symbol.dispose]();
+});
+
+test('V-52 V-99: a creation that fails leaves nothing', async (t) => {
+  const dir = tmpDir(t);
+  using file = new KeptFile(dir, 'data.raw');
+  await assert.rejects(
+    file.create(() => Promise.reject(new Error('no space')), waiting()),
+    /no space/,
+  );
+  assert.deepEqual(readdirSync(dir), []);
+});
+
+/** What a creation that was killed leaves: at its beginning, and at its end. */
+const killed: Readonly<Record<string, readonly [(dir: string) => void, string]>> = {
+  'a part of the content, under the temporary name': [
+    (dir) => writeFileSync(join(dir, '.data.raw.new'), 'ha, longer than the whole'),
+    'whole',
+  ],
+  'the whole content, under both names': [
+    (dir) => {
+      writeFileSync(join(dir, '.data.raw.new'), 'earlier');
+      linkSync(join(dir, '.data.raw.new'), join(dir, 'data.raw'));
+    },
+    'earlier',
+  ],
+};
+
+for (const [title, [leave, expected]] of Object.entries(killed)) {
+  test(`V-52: after a killed creation that left ${title}, the disk is complete`, async (t) => {
+    const dir = tmpDir(t);
+    leave(dir);
+    using file = new KeptFile(dir, 'data.raw');
+    if (content(file) === undefined) await file.create(write('whole'), waiting());
+    assert.equal(content(file), expected);
+    assert.deepEqual(readdirSync(dir), ['data.raw']);
+  });
+}
+
+test('V-52: a creation that goes on elsewhere is waited for, up to the deadline', async (t) => {
+  const dir = tmpDir(t);
+  using file = new KeptFile(dir, 'data.raw');
+  await using _ = await lockFile(join(dir, '.data.raw.new'), waiting());
+  await assert.rejects(file.create(write('whole'), waiting(100)), { name: 'TimeoutError' });
+  assert.equal(content(file), undefined);
+});
+
+test('V-33: neither the name nor the temporary name leads out of the volume', async (t) => {
+  const outside = join(tmpDir(t), 'secret');
+  writeFileSync(outside, 'secret');
+  for (const name of ['data.raw', '.data.raw.new']) {
+    const dir = tmpDir(t);
+    symlinkSync(outside, join(dir, name));
+    using file = new KeptFile(dir, 'data.raw');
+    await assert.rejects(async () => {
+      content(file);
+      await file.create(write('whole'), waiting());
+    }, /ELOOP|EXDEV|not a regular file/);
+    assert.equal(readFileSync(outside, 'utf8'), 'secret');
+  }
+  using linked = new KeptFile(tmpDir(t), 'x');
+  assert.ok(!existsSync(linked.path));
+});
