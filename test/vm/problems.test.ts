@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { UserData, VmSpec } from '#spec';
+import type { DiskSource, UserData, VmSpec } from '#spec';
 import { problemsOf } from '../../src/vm/start/check.ts';
 import { fakeEmulator } from '../support/fake-emulator.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -54,6 +54,30 @@ test('V-19 D27: every problem of a file begins with the key that names it, and a
   ]);
   assert.deepEqual(await problems('local/empty.img'), [
     'image: /alloc/task/local/empty.img is refused: it is empty',
+  ]);
+});
+
+test('V-35: what a job states about an image is true, or the disk is refused', async (t) => {
+  const { problems } = hostOf(t);
+  const image = 'local/disk.img';
+  const [base] = smallestSpec(image, '/').disks;
+  assert.ok(base);
+  const withSource = (more: Partial<Extract<DiskSource, { kind: 'image' }>>) =>
+    problems(image, undefined, {
+      disks: [{ ...base, block: 1, source: { kind: 'image', image, ...more } }],
+    });
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  assert.deepEqual(await withSource({ format: 'raw' }), []);
+  const before = open();
+  assert.deepEqual(await withSource({ format: 'qcow2' }), [
+    'disk[1].source.format: /alloc/task/local/disk.img is raw, not qcow2',
+  ]);
+  assert.equal(open(), before);
+  assert.deepEqual(await withSource({ checksum: { algorithm: 'sha256', hex: '00' } }), [
+    'disk[1].source.checksum: is not supported yet',
+  ]);
+  assert.deepEqual(await withSource({ member: 'a' }), [
+    'disk[1].source.member: is not supported yet',
   ]);
 });
 
