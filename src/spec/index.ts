@@ -1,9 +1,11 @@
 export {
+  type Checksum,
   type DiskBus,
   type DiskCache,
   type DiskFormat,
   type DiskKind,
   type DiskPlace,
+  type DiskSource,
   type DiskSpec,
   type DiskThrottle,
   diskKey,

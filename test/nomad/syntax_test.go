@@ -36,7 +36,29 @@ func TestP18_JobSyntax(t *testing.T) {
 	bridge := cty.ObjectVal(map[string]cty.Value{
 		"name": cty.StringVal("virbr0"), "ports": cty.ListVal([]cty.Value{cty.StringVal("www")}),
 	})
+	// A disk with all defaults but these.
+	disk := func(set map[string]cty.Value) cty.Value {
+		value, err := convert(schema, map[string]any{"disk": []any{map[string]any{}}})
+		must.NoError(t, err)
+		fields := value.GetAttr("disk").AsValueSlice()[0].AsValueMap()
+		for key, value := range set {
+			fields[key] = value
+		}
+		return cty.ListVal([]cty.Value{cty.ObjectVal(fields)})
+	}
 	options := map[string]form{
+		"disk": {
+			[]string{
+				"{\n size = \"20GiB\"\n sparse = false\n primary = true\n }",
+				`= { size = "20GiB", sparse = false, primary = true }`,
+				`= [{ size = "20GiB", sparse = "false", primary = "true" }]`,
+			},
+			[]any{map[string]any{"size": "20GiB", "sparse": false, "primary": true}},
+			disk(map[string]cty.Value{"size": cty.StringVal("20GiB"), "sparse": cty.False, "primary": cty.True}),
+		},
+		// Keys of Nomad's qemu driver: any value reaches the plugin, which names the key to use.
+		"image_path":      word("local/disk.raw"),
+		"drive_interface": word("virtio"),
 		"image":                           word("local/disk.raw"),
 		"primary_disk_size":               number("10000", 10000),
 		"use_thin_copy":                   {[]string{"= true", `= "true"`}, true, cty.True},
@@ -86,6 +108,26 @@ func TestP18_JobSyntax(t *testing.T) {
 			must.True(t, value.GetAttr(key).RawEquals(it.want), must.Sprintf("%#v", value.GetAttr(key)))
 		})
 	}
+	t.Run("disks that have different keys", func(t *testing.T) {
+		source := map[string]any{"image": "a"}
+		value, err := convert(schema, map[string]any{"disk": []any{
+			map[string]any{"source": []any{source}, "size": 1024},
+			map[string]any{"throttle": []any{map[string]any{"iops": 5}}},
+			map[string]any{},
+		}})
+		must.NoError(t, err)
+		sizes := []cty.Value{}
+		for _, disk := range value.GetAttr("disk").AsValueSlice() {
+			sizes = append(sizes, disk.GetAttr("size"))
+		}
+		must.True(t, cty.ListVal(sizes).RawEquals(cty.ListVal([]cty.Value{
+			cty.StringVal("1024"), cty.NullVal(cty.String), cty.NullVal(cty.String),
+		})))
+	})
+	t.Run("a key of another driver as a block", func(t *testing.T) {
+		_, err := convert(schema, map[string]any{"image_path": []any{map[string]any{"a": 1}}})
+		must.NoError(t, err)
+	})
 	t.Run("the matrix has every option", func(t *testing.T) {
 		for key := range schema.GetObject().GetAttributes() {
 			must.MapContainsKey(t, options, key, must.Sprint("an option without a line in this test"))

@@ -85,7 +85,12 @@ test('P-24 V-99: a start that takes longer than it may is over, leaves nothing a
   const config = create(TaskConfigSchema, task({ id, config: { ...smallest, image: '/slow' } }));
   const limits = { minMemoryMiB: 1, minDiskMiB: 1, maxDiskMiB: 1e6, maxConnections: 16 };
   const names = { taskId: id, taskName: config.name, allocId: config.allocId };
-  const { spec } = planTask(config, { driverName: 'virt', limits, hostArch: 'x86_64' });
+  const { spec } = planTask(config, {
+    driverName: 'virt',
+    limits,
+    hostArch: 'x86_64',
+    pools: { pools: [], default: undefined },
+  });
   const failure = await tasks.start(names, spec, new AbortController()).catch((it: unknown) => it);
   const { code, message, details } = toStatus(failure);
   assert.equal(code, 9);

@@ -16,8 +16,13 @@ export function invalidTask(
   }: { readonly problems: readonly Problem[]; readonly found?: readonly string[] },
 ): PluginError {
   const more = found
-    .filter((text) => !problems.some(({ path }) => text.startsWith(path)))
+    .filter((text) => !problems.some(({ path }) => isAbout(text, path)))
     .map((text) => ({ path: '', text }));
   const list = formatProblems([...problems, ...more]);
   return new PluginError('invalid', `${driverName}: invalid configuration ${allocId}: ${list}`);
+}
+
+/** `disk` is not the key of a text about `disk[1].size`. */
+function isAbout(text: string, path: string): boolean {
+  return text.startsWith(path) && !/^[\w.[]/.test(text.slice(path.length));
 }

@@ -1,4 +1,4 @@
-import type { Arch } from '#spec';
+import type { Arch, StoragePools } from '#spec';
 import type { Limits } from '../agent/limits.ts';
 import type { TaskConfig } from '../gen/driver_pb.ts';
 import type { Report } from '../hcl/problem.ts';
@@ -8,6 +8,7 @@ export interface TaskContext {
   /** As jobs write it; messages begin with it. */
   readonly driverName: string;
   readonly limits: Limits;
+  readonly pools: StoragePools;
   /** undefined on an architecture that no known emulator is native to. */
   readonly hostArch: Arch | undefined;
 }

@@ -3,7 +3,7 @@ import type { TaskConfig } from '../gen/driver_pb.ts';
 import { decodeConfig } from '../hcl/decode-fields.ts';
 import { type Problem, reportTo } from '../hcl/problem.ts';
 import type { Fields } from '../hcl/schema.ts';
-import { diskFields, readDisk } from './disk.ts';
+import { diskMounts, disksFields, readDisks } from './disks/disks.ts';
 import { guestFields, readGuest } from './guest.ts';
 import { readIdentity } from './identity.ts';
 import type { Job, TaskContext } from './job.ts';
@@ -17,7 +17,7 @@ import { vmName } from './vm-name.ts';
 
 /** `task { config { … } }` of a job. */
 export const taskSchema = {
-  ...diskFields,
+  ...disksFields,
   ...guestFields,
   ...machineFields,
   ...nicFields,
@@ -38,12 +38,13 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     problems,
   });
   const job: Job = { ...context, task, report: reportTo(problems) };
-  checkUnsupported(job);
+  checkUnsupported(job, diskMounts(raw, job));
+  const machine = readMachine(raw, job);
   const spec: VmSpec = {
     name: vmName(task.id),
     identity: readIdentity(job),
-    ...readMachine(raw, job),
-    disks: [readDisk(raw, job)],
+    ...machine,
+    disks: readDisks(raw, machine, job),
     nics: readNics(raw, job),
     shares: sharesOf(task),
     guest: readGuest(raw, job),

@@ -45,9 +45,8 @@ const capabilities = create(DriverCapabilitiesSchema, {
   fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
   networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
   mustCreateNetwork: false,
-  // Nomad itself then refuses a volume_mount, by the names of driver and task: before artifacts are fetched, and before a
-  // CSI volume is claimed. Mounts of devices are passed on all the same; planTask refuses those.
-  mountConfigs: DriverCapabilities_MountConfigs.NO_MOUNTS,
+  // A volume is a disk of the guest; planTask refuses the mounts that can't be that.
+  mountConfigs: DriverCapabilities_MountConfigs.ANY_MOUNTS,
   disableLogCollection: false,
 });
 
@@ -167,7 +166,8 @@ async function startTask(
   config: TaskConfig,
   call: Call,
 ) {
-  const context = { driverName, limits: backend.config.limits, hostArch };
+  const { limits, storagePools: pools } = backend.config;
+  const context = { driverName, limits, pools, hostArch };
   const { spec, problems } = planTask(config, context);
   if (problems.length > 0) {
     // All problems are reported at once, those of files included.
