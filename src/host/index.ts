@@ -13,7 +13,7 @@ export {
   setNonBlocking,
   withBeneath,
 } from './files/descriptor.ts';
-export { bindMountReadOnly, mountTmpfs, unmount } from './files/mount.ts';
+export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
 export {
   endOf,
   ficlone,
@@ -53,6 +53,12 @@ export {
   type SpawnedProcess,
   spawnDetached,
 } from './process/spawn.ts';
+export {
+  createUserNamespace,
+  type IdMap,
+  inUserNamespace,
+  userNamespaceTools,
+} from './process/user-namespace.ts';
 export { connectUnix, listenUnix, openTap, udpSocket } from './socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
 export {

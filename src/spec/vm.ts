@@ -51,6 +51,8 @@ export interface ShareSpec {
   /** Mount point in the guest. */
   readonly target: string;
   readonly readOnly: boolean;
+  /** A volume of the client's, which the job relies on; else a directory inside the allocation. */
+  readonly volume?: boolean;
 }
 
 export type UserData =

@@ -14,7 +14,7 @@ import { release } from 'node:os';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
-  bindMountReadOnly,
+  bindDirectory,
   HostError,
   joinCgroup,
   kill,
@@ -96,7 +96,7 @@ test('memory file systems and read-only binds come with every restriction, and g
   assert.throws(() => writeFileSync(join(memory, 'big'), Buffer.alloc(2 << 20)), {
     code: 'ENOSPC',
   });
-  bindMountReadOnly(memory, bound);
+  bindDirectory(memory, bound, { writable: false });
   assert.match(optionsOf(bound), / ro,nosuid,nodev,noexec/);
   assert.equal(readFileSync(join(bound, 'file'), 'utf8'), 'text');
   assert.throws(() => writeFileSync(join(bound, 'file'), 'x'), { code: 'EROFS' });
@@ -134,8 +134,8 @@ test('what cannot be mounted says what and why, and leaves no half of it', async
   const missing = join(dir, 'missing');
   for (const act of [
     () => mountTmpfs(missing, { sizeBytes: 1, mode: 0o700 }),
-    () => bindMountReadOnly(dir, missing),
-    () => bindMountReadOnly(missing, dir),
+    () => bindDirectory(dir, missing, { writable: false }),
+    () => bindDirectory(missing, dir, { writable: false }),
   ]) {
     assert.throws(
       act,

@@ -154,16 +154,21 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
   using files = new OpenFiles();
   const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
   const share = (tag: string, source: string) =>
-    prepareShare({ spec: { tag, source, target: `/${tag}`, readOnly: true }, index: 0 }, tools, {
-      vm: 'vm-0',
-      uid: 0,
-      emit: () => {},
-      files,
-      paths,
-      allocDir,
-      undo,
-      log: collect(lines),
-    });
+    prepareShare(
+      { spec: { tag, source, target: `/${tag}`, readOnly: true }, index: 0 },
+      tools,
+      {
+        vm: 'vm-0',
+        uid: 0,
+        emit: () => {},
+        files,
+        paths,
+        allocDir,
+        undo,
+        log: collect(lines),
+      },
+      { signal: AbortSignal.timeout(10_000) },
+    );
   try {
     assert.ok((await share('own', local)) !== undefined);
     assert.deepEqual(readdirSync(join(paths.shares, 'own')), readdirSync(local));

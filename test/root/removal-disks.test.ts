@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
-  bindMountReadOnly,
+  bindDirectory,
   closeFd,
   findProgram,
   identify,
@@ -95,7 +95,7 @@ class Place implements AsyncDisposable {
     const share = join(paths.shares, 'localDir');
     await undo.perform({ kind: 'mount', target: share }, () => {
       mkdirSync(share, { recursive: true });
-      bindMountReadOnly(this.#root, share);
+      bindDirectory(this.#root, share, { writable: false });
     });
     await this.#spawn(undo, { uid, tapFd: nic.backend.fd });
     await this.#padTo4KiB(undo);

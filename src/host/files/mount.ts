@@ -40,15 +40,20 @@ export function mountTmpfs(target: string, { sizeBytes, mode, maxFiles }: TmpfsO
   else if (errno !== undefined) throw libcError(`mounting a tmpfs on ${target}`, errno);
 }
 
-/** Mounts the directory `source` at `target`: read-only, nosuid, nodev, noexec. Throws HostError. */
-export function bindMountReadOnly(source: string, target: string): void {
+/** Mounts the directory `source` at `target`: nosuid, nodev, noexec, and read-only unless `writable`. Throws HostError. */
+export function bindDirectory(
+  source: string,
+  target: string,
+  { writable }: { readonly writable: boolean },
+): void {
   must(`binding ${source} to ${target}`, 'mount', source, target, null, bind, null);
   // A bind takes the flags of its source; only a remount of the bind itself can add some.
-  const flags = bind | remount | readOnly | noSetuid | noDevices | noExec;
+  const access = writable ? 0 : readOnly;
+  const flags = bind | remount | access | noSetuid | noDevices | noExec;
   const { errno } = attempt('mount', null, target, null, flags, null);
   if (errno === undefined) return;
   unmount(target);
-  throw libcError(`making the mount on ${target} read-only`, errno);
+  throw libcError(`restricting the mount on ${target}`, errno);
 }
 
 /**

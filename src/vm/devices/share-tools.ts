@@ -59,13 +59,13 @@ export function dialectOf(help: string): ShareTools['dialect'] {
 /** Read-only shares are read-only by their mount; where virtiofsd can refuse writes as well, it does. */
 export function virtiofsdArguments(
   path: string,
-  dialect: ShareTools['dialect'],
+  { dialect, readOnly }: { readonly dialect: ShareTools['dialect']; readonly readOnly: boolean },
 ): readonly string[] {
   if (dialect === 'c') {
     return ['--fd=3', '-o', `source=${path}`, '-o', 'sandbox=namespace', '-o', 'cache=auto', '-f'];
   }
   return [
     ...['--fd=3', `--shared-dir=${path}`, '--sandbox=namespace', '--cache=auto'],
-    ...(dialect === 'rust-readonly' ? ['--readonly'] : []),
+    ...(dialect === 'rust-readonly' && readOnly ? ['--readonly'] : []),
   ];
 }

@@ -1,12 +1,26 @@
-import { constants, existsSync } from 'node:fs';
+import { constants, existsSync, statSync } from 'node:fs';
 import { chmod, chown, mkdir } from 'node:fs/promises';
-import { bindMountReadOnly, connectUnix, listenUnix, spawnDetached, withBeneath } from '#host';
+import {
+  bindDirectory,
+  closeFd,
+  connectUnix,
+  createUserNamespace,
+  type IdMap,
+  inUserNamespace,
+  listenUnix,
+  openPath,
+  pathOnly,
+  type SpawnedProcess,
+  spawnDetached,
+  withBeneath,
+} from '#host';
 import { type Emulator, ninePShare, virtiofsShare } from '#qemu';
 import type { ShareSpec, Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 import type { VmPaths } from '../store/paths.ts';
 import type { Prepared, Site } from './device.ts';
 import { type ShareTools, shareTools, virtiofsdArguments } from './share-tools.ts';
+import { idMapOf } from './volume-shares.ts';
 
 /** Prepares directories of the host for the guest. One that can't be shared is reported; the VM starts without it. */
 export async function prepareShares(
@@ -24,7 +38,7 @@ export async function prepareShares(
   if (tools.reason !== '') site.emit(`Directories are shared over 9p: ${tools.reason}`);
   await openShares(site.paths, tools.kind === '9p' ? site.uid : 0);
   const prepared = await Promise.all(
-    specs.map((spec, index) => prepareShare({ spec, index }, tools, site)),
+    specs.map((spec, index) => prepareShare({ spec, index }, tools, site, waiting)),
   );
   return prepared.filter((share) => share !== undefined);
 }
@@ -59,19 +73,21 @@ export async function prepareShare(
   { spec, index }: { readonly spec: ShareSpec; readonly index: number },
   tools: ShareTools,
   site: Site,
+  waiting: Waiting,
 ): Promise<Prepared | undefined> {
   const { tag, source, target, readOnly } = spec;
-  const path = `${site.paths.shares}/${tag}`;
   try {
+    const idMap = spec.volume === true && !readOnly ? idMapOf(statSync(source)) : undefined;
+    const path = await placeOf({ spec, index }, idMap?.firstId, site.paths);
     await site.undo.perform({ kind: 'mount', target: path }, async () => {
       await mkdir(path, { mode: 0o700 });
-      bindMount(source, path, site.allocDir);
+      bindShare(spec, path, site.allocDir);
     });
     const { virtiofsd, dialect } = tools;
     const served =
       virtiofsd === undefined
         ? { part: ninePShare({ index, tag, path, readOnly }) }
-        : serve({ index, tag, path }, { virtiofsd, dialect }, site);
+        : await serve({ index, tag, path, readOnly, idMap }, { virtiofsd, dialect }, site, waiting);
     const type = virtiofsd === undefined ? '9p' : 'virtiofs';
     return {
       ...served,
@@ -79,6 +95,7 @@ export async function prepareShare(
       guest: { mounts: [{ tag, target, type, readOnly }] },
     };
   } catch (error) {
+    if (spec.volume === true) throw error;
     site.log.warn('directory not shared', { source, error: messageOf(error) });
     site.emit(`Directory not shared with the guest: ${target}`, { source });
     return undefined;
@@ -86,37 +103,82 @@ export async function prepareShare(
 }
 
 /**
- * Mounts the directory by a descriptor, opened inside the allocation without following links: another task may replace
- * it at any time.
+ * Where the directory is mounted. A virtiofsd that is not root needs a way to it, which the others must not have: one
+ * of its own.
  */
-function bindMount(source: string, target: string, allocDir: string): void {
-  withBeneath(allocDir, source, constants.O_DIRECTORY | constants.O_NOFOLLOW, (fd) =>
-    bindMountReadOnly(`/proc/self/fd/${fd}`, target),
-  );
+async function placeOf(
+  { spec: { tag }, index }: { readonly spec: ShareSpec; readonly index: number },
+  ownerId: number | undefined,
+  { run, shares }: VmPaths,
+): Promise<string> {
+  if (ownerId === undefined) return `${shares}/${tag}`;
+  const parent = `${run}/volume${index}`;
+  await mkdir(parent, { mode: 0o700 });
+  await chown(parent, ownerId, ownerId);
+  await chmod(run, 0o711);
+  return `${parent}/${tag}`;
+}
+
+/**
+ * Mounts a directory of the allocation by a descriptor, opened without following links: another task may replace it at
+ * any time. The path of a volume is the client's.
+ */
+function bindShare(
+  { source, readOnly, volume }: ShareSpec,
+  target: string,
+  allocDir: string,
+): void {
+  const bind = (fd: number): void =>
+    bindDirectory(`/proc/self/fd/${fd}`, target, { writable: !readOnly });
+  const flags = constants.O_DIRECTORY;
+  if (volume !== true) {
+    withBeneath(allocDir, source, flags | constants.O_NOFOLLOW, bind);
+    return;
+  }
+  const fd = openPath(source, pathOnly | flags);
+  try {
+    bind(fd);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+interface Served {
+  readonly index: number;
+  readonly tag: string;
+  readonly path: string;
+  readonly readOnly: boolean;
+  /** The users of the guest in a writable directory; undefined: virtiofsd is root, and nothing can be written. */
+  readonly idMap: IdMap | undefined;
 }
 
 /** QEMU's end is connected before it starts; the virtiofsd that accepts it is started while QEMU initialises. */
-function serve(
-  { index, tag, path }: { readonly index: number; readonly tag: string; readonly path: string },
+async function serve(
+  { index, tag, path, readOnly, idMap }: Served,
   { virtiofsd, dialect }: { readonly virtiofsd: string; readonly dialect: ShareTools['dialect'] },
   { paths, undo, files }: Site,
-): Pick<Prepared, 'part' | 'finish'> {
+  waiting: Waiting,
+): Promise<Pick<Prepared, 'part' | 'finish'>> {
   const part = virtiofsShare({ index, tag });
   const socket = `${paths.run}/${tag}.sock`;
   const listener = files.own(listenUnix(socket));
   files.add(part.id, connectUnix(socket));
-  const step = { kind: 'process', mark: path, program: virtiofsd } as const;
+  const namespace =
+    idMap === undefined ? undefined : files.own(await createUserNamespace(idMap, waiting));
+  const plain = { program: virtiofsd, args: virtiofsdArguments(path, { dialect, readOnly }) };
+  const stdio = ['ignore', 'ignore', 'ignore', listener] as const;
+  const start = (): Promise<SpawnedProcess> =>
+    namespace === undefined
+      ? spawnDetached({ ...plain, stdio })
+      : spawnDetached({ ...inUserNamespace(plain, 4), stdio: [...stdio, namespace] });
+  const step = {
+    kind: 'process',
+    mark: path,
+    program: virtiofsd,
+    ...(idMap === undefined ? {} : { uid: idMap.firstId }),
+  } as const;
   return {
     part,
-    finish: async () => {
-      const { identity } = await undo.perform(step, () =>
-        spawnDetached({
-          program: virtiofsd,
-          args: virtiofsdArguments(path, dialect),
-          stdio: ['ignore', 'ignore', 'ignore', listener],
-        }),
-      );
-      return [identity];
-    },
+    finish: async () => [(await undo.perform(step, start)).identity],
   };
 }

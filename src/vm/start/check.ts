@@ -10,6 +10,7 @@ import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
 import { type CheckedFirmware, checkFirmware } from '../devices/firmware.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
+import { volumeShareProblems } from '../devices/volume-shares.ts';
 import type { CheckedDisk } from '../disks/disk.ts';
 import { checkDisk, diskPlaceProblems } from '../disks/disks.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
@@ -67,7 +68,10 @@ async function check(
   const problems = [accelerated, ...disks, seed].filter((result) => result instanceof VmError);
   if (accelerated instanceof VmError) return problems;
   const { emulator, kvm } = accelerated;
-  const errors = machineErrors(spec, accelerated);
+  const errors = [
+    ...machineErrors(spec, accelerated),
+    ...(await volumeShareProblems(spec.shares, emulator, waiting)),
+  ];
   if (seed instanceof VmError || problems.length > 0) return [...problems, ...errors];
   const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
   const primary = checked.find((disk) => disk.spec.primary);

@@ -1,0 +1,64 @@
+import { type Stats, statSync } from 'node:fs';
+import { type IdMap, userNamespaceTools } from '#host';
+import type { Emulator } from '#qemu';
+import type { ShareSpec, Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+import { type ShareTools, shareTools } from './share-tools.ts';
+
+/** From this id on a host has no accounts of its own: a range for the guest's users begins where the directory's owner is. */
+const firstSubordinateId = 65_536;
+
+/** Problems of the volumes that a guest is to mount; unlike the task's own directories, the job relies on them. */
+export async function volumeShareProblems(
+  shares: readonly ShareSpec[],
+  emulator: Emulator,
+  waiting: Waiting,
+): Promise<readonly VmError[]> {
+  const volumes = shares.filter(({ volume }) => volume === true);
+  if (volumes.length === 0) return [];
+  const tools = await shareTools(emulator, waiting);
+  return volumes.flatMap((share) => problemOf(share, tools) ?? []);
+}
+
+function problemOf(share: ShareSpec, tools: ShareTools): VmError | undefined {
+  const { source, target, readOnly } = share;
+  const problem = (text: string): VmError =>
+    new VmError('host', `volume_mount ${JSON.stringify(target)}: ${text}`, { recoverable: true });
+  if (tools.kind === 'none') return problem(tools.reason);
+  let stats: Stats;
+  try {
+    stats = statSync(source);
+  } catch (error) {
+    return problem(messageOf(error));
+  }
+  if (stats.isBlockDevice()) {
+    return problem(
+      `is a block device; name it in a disk block: disk { volume = ${JSON.stringify(target)} }`,
+    );
+  }
+  if (!stats.isDirectory()) return problem(`${source} is not a directory`);
+  if (readOnly) return undefined;
+  if (tools.kind !== 'virtiofs') {
+    return problem(
+      'a directory can be writable over virtiofs only; install virtiofsd, or set read_only',
+    );
+  }
+  if (userNamespaceTools() === undefined) {
+    return problem(
+      'a writable directory needs the programs unshare and nsenter; install util-linux',
+    );
+  }
+  if (stats.uid !== 0) return undefined;
+  const id = 200_000;
+  return problem(
+    `${source} belongs to root, which the guest's root must not be on this host; give it to another user, for example: chown ${id}:${id} ${source}; or set read_only`,
+  );
+}
+
+/**
+ * Who the guest's users are in a writable directory: its owner is the guest's root. Where the owner is beyond the
+ * host's own accounts, the guest's other users are the ids that follow; else they have no place in it.
+ */
+export function idMapOf({ uid }: Pick<Stats, 'uid'>): IdMap {
+  return { firstId: uid, count: uid < firstSubordinateId ? 1 : 65_536 };
+}
