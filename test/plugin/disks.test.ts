@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
+import fc from 'fast-check';
 import type { DiskSpec, StoragePools } from '#spec';
 import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
+import { disksFields } from '../../src/plugin/job/disks/disks.ts';
 import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
 import { planTask } from '../../src/plugin/job/task.ts';
 import { type TaskInit, task } from './requests.ts';
@@ -232,8 +234,8 @@ test('V-44: a clone of a volume, and without storage_pools the pool of the drive
   });
 });
 
-test('V-37: a disk has whole sectors', () => {
-  assert.equal(disksOf({ ...image, size: '2500MB' })[0]?.sizeBytes, 2_500_000_256);
+test('V-37: a disk has whole blocks', () => {
+  assert.equal(disksOf({ ...image, size: '2500MB' })[0]?.sizeBytes, 2_500_001_792);
 });
 
 test('V-48 V-52: a disk in a Nomad volume, by destination or by name', () => {
@@ -545,4 +547,32 @@ test('V-19: a problem with all disks does not hide what the host finds about one
   const request = create(TaskConfigSchema, task());
   const { message } = invalidTask(request, context, { problems, found });
   assert.match(message, /: 3 problems: .*; disk\[1\]\.source\.image: there is no file \/a$/);
+});
+
+test('V-9: no block crashes the reader, and a VM always has one primary disk', () => {
+  const text = fc.oneof(
+    fc.string(),
+    fc.constantFrom('1GiB', '/data', 'data', 'raw', 'cdrom', 'lun'),
+  );
+  const value = fc.oneof(text, fc.boolean(), fc.integer(), fc.constant(null), fc.array(text));
+  const keys = Object.keys(disksFields.disk.fields);
+  const inner = (fields: object) => fc.dictionary(fc.constantFrom(...Object.keys(fields)), value);
+  const { source, throttle } = disksFields.disk.fields;
+  const block = fc
+    .tuple(
+      fc.dictionary(fc.constantFrom(...keys), value),
+      fc.option(inner(source.fields)),
+      fc.option(inner(throttle.fields)),
+    )
+    .map(([keys, source, throttle]) => ({ ...keys, source, throttle }));
+  fc.assert(
+    fc.property(fc.array(fc.oneof(block, value), { maxLength: 5 }), (disk) => {
+      const { disks, texts } = planned({ disk });
+      assert.equal(disks.filter(({ primary }) => primary).length, 1);
+      assert.equal(disks.length, Math.max(1, disk.length));
+      if (texts.length > 0) return;
+      assert.equal(new Set(disks.map(({ name }) => name)).size, disks.length);
+    }),
+    { numRuns: 2000 },
+  );
 });

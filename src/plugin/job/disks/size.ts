@@ -4,9 +4,10 @@ import type { Job } from '../job.ts';
 import type { DiskBlock } from './fields.ts';
 
 const MiB = 1024 ** 2;
-const sectorBytes = 512;
+/** QEMU refuses to write to a raw disk of another size past the page cache. */
+const blockBytes = 4096;
 
-/** The size that the job wants, in whole sectors; undefined when it leaves that to the source. */
+/** The size that the job wants, in whole blocks; undefined when it leaves that to the source. */
 export function readSize(
   { raw, report }: DiskBlock,
   { primary, place }: { readonly primary: boolean; readonly place: DiskPlace },
@@ -30,5 +31,5 @@ export function readSize(
   } else if (bytes > limits.maxDiskMiB * MiB) {
     report('size', `${text} is more than the ${limits.maxDiskMiB} MiB allowed`);
   } else if (bytes === 0) report('size', 'must be more than 0');
-  return Math.ceil((bytes ?? 0) / sectorBytes) * sectorBytes;
+  return Math.ceil((bytes ?? 0) / blockBytes) * blockBytes;
 }
