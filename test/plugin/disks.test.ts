@@ -258,16 +258,42 @@ test('V-48 V-52: a disk in a Nomad volume, by destination or by name', () => {
   );
 });
 
-test('V-50: only a mount that a disk names is a disk', () => {
+test('V-50: only a mount that a disk names is a disk, the others are directories in the guest', () => {
   const request = create(
     TaskConfigSchema,
     task({ mounts, config: { disk: [{ volume: '/data' }] } }),
   );
-  const { problems } = planTask(request, context);
+  const { spec, problems } = planTask(request, context);
+  assert.deepEqual(problems, []);
   assert.deepEqual(
-    problems.map(({ text }) => text),
-    ['/dev/vdb', '/dev/mapper/old.disk'].map((path) => `"${path}": volumes are not supported`),
+    spec.shares.slice(3).map(({ tag, target, volume }) => ({ tag, target, volume })),
+    [
+      { tag: '_dev_vdb', target: '/dev/vdb', volume: true },
+      { tag: '_dev_mapper_old.disk', target: '/dev/mapper/old.disk', volume: true },
+    ],
   );
+});
+
+test('V-70: tags are as nomad-driver-virt has them, short enough, and no two are the same', () => {
+  const long = `/srv/${'a'.repeat(60)}`;
+  const paths = ['/srv/data', '/srv_data', '/srv/da ta', long, `${long}b`];
+  const request = create(
+    TaskConfigSchema,
+    task({
+      mounts: paths.map((taskPath) => ({ taskPath, hostPath: '/srv', readonly: true })),
+      config: { disk: [image] },
+    }),
+  );
+  const { spec, problems } = planTask(request, context);
+  assert.deepEqual(problems, []);
+  const tags = spec.shares.slice(3).map(({ tag }) => tag);
+  assert.deepEqual(tags.slice(0, 1), ['_srv_data']);
+  assert.equal(new Set(tags).size, paths.length);
+  assert.ok(
+    tags.every((tag) => /^[A-Za-z0-9_.-]{1,31}$/.test(tag)),
+    tags.join(' '),
+  );
+  assert.ok(spec.shares.slice(3).every(({ readOnly }) => readOnly));
 });
 
 const servers = {

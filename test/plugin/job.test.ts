@@ -213,9 +213,21 @@ function refused(cases: Cases): void {
 
 test('P-35: what is not supported is refused, never ignored', () =>
   refused({
-    volumes: [
-      { mounts: [{ taskPath: '/data', hostPath: '/srv' }] },
-      /volume_mount: "\/data": volumes are not supported/,
+    'mounts that come and go': [
+      { mounts: [{ taskPath: '/data', hostPath: '/srv', propagationMode: 'host-to-task' }] },
+      /volume_mount: "\/data" can't have propagation_mode "host-to-task": .*; use "private"/,
+    ],
+    'labels of the host': [
+      { mounts: [{ taskPath: '/data', hostPath: '/srv', selinuxLabel: 'z' }] },
+      /volume_mount: "\/data" can't have selinux_label/,
+    ],
+    'a mount over another': [
+      { mounts: [{ taskPath: 'local/', hostPath: '/srv' }] },
+      /volume_mount: "\/local" is a mount already/,
+    ],
+    'a mount over everything': [
+      { mounts: [{ taskPath: '/a/..', hostPath: '/srv' }] },
+      /volume_mount: "\/" is no directory to mount at/,
     ],
     devices: [
       { devices: [{ hostPath: '/dev/vfio/1' }] },

@@ -14,6 +14,7 @@ import { fieldsOf, readBlocks } from './optional-block.ts';
 import { sharesOf, taskDirOf } from './shares.ts';
 import { checkUnsupported } from './unsupported.ts';
 import { vmName } from './vm-name.ts';
+import { readVolumes } from './volumes.ts';
 
 /** `task { config { … } }` of a job. */
 export const taskSchema = {
@@ -38,7 +39,7 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     problems,
   });
   const job: Job = { ...context, task, report: reportTo(problems) };
-  checkUnsupported(job, diskMounts(raw, job));
+  checkUnsupported(job);
   const machine = readMachine(raw, job);
   const spec: VmSpec = {
     name: vmName(task.id),
@@ -46,7 +47,7 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     ...machine,
     disks: readDisks(raw, machine, job),
     nics: readNics(raw, job),
-    shares: sharesOf(task),
+    shares: [...sharesOf(task), ...readVolumes(job, diskMounts(raw, job))],
     guest: readGuest(raw, job),
     ...readBlocks(optional, raw, job),
     allocDir: task.allocDir,

@@ -1,18 +1,11 @@
 import { NetworkIsolationSpec_NetworkIsolationMode } from '../gen/driver_pb.ts';
 import type { Job } from './job.ts';
 
-/**
- * Refused rather than ignored: the job would run without something it relies on. `diskMounts` are the destinations of
- * volume mounts that are disks.
- */
-export function checkUnsupported({ task, report }: Job, diskMounts: ReadonlySet<string>): void {
+/** Refused rather than ignored: the job would run without something it relies on. */
+export function checkUnsupported({ task, report }: Job): void {
   const mode = task.networkIsolationSpec?.mode ?? NetworkIsolationSpec_NetworkIsolationMode.HOST;
   if (mode !== NetworkIsolationSpec_NetworkIsolationMode.HOST) {
     report('network', 'only the group network mode "host" is supported');
-  }
-  for (const { taskPath } of task.mounts) {
-    if (diskMounts.has(taskPath)) continue;
-    report('volume_mount', `${JSON.stringify(taskPath)}: volumes are not supported`);
   }
   for (const device of task.devices) {
     report('resources.device', `${JSON.stringify(device.hostPath)}: devices are not supported`);

@@ -45,7 +45,7 @@ const capabilities = create(DriverCapabilitiesSchema, {
   fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
   networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
   mustCreateNetwork: false,
-  // A volume is a disk of the guest; planTask refuses the mounts that can't be that.
+  // A volume is a disk or a directory of the guest; planTask refuses mounts that can be neither.
   mountConfigs: DriverCapabilities_MountConfigs.ANY_MOUNTS,
   disableLogCollection: false,
 });

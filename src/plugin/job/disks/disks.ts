@@ -57,7 +57,7 @@ export function readDisks(raw: Raw, { arch }: Pick<VmSpec, 'arch'>, job: Job): r
   return readBlocks(blocks, arch, job);
 }
 
-/** The host paths of the task's volume mounts that are disks. */
+/** The destinations of the task's volume mounts that are disks. */
 export function diskMounts({ disk }: Raw, { task }: Job): ReadonlySet<string> {
   return new Set(disk.flatMap(({ volume }) => findMount(task, volume ?? '')?.taskPath ?? []));
 }

@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { posix } from 'node:path';
+import type { ShareSpec } from '#spec';
+import type { Mount } from '../gen/driver_pb.ts';
+import type { Job } from './job.ts';
+import { sharesOf } from './shares.ts';
+
+/** The limit of 9p; virtiofs has 36 bytes. */
+const maxTagBytes = 31;
+
+/** The volume mounts that become directories of the guest; `diskMounts` are the destinations of those that are disks. */
+export function readVolumes(
+  { task, report }: Job,
+  diskMounts: ReadonlySet<string>,
+): readonly ShareSpec[] {
+  const own = sharesOf(task);
+  const targets = new Set(own.map(({ target }) => target));
+  const tags = new Set(own.map(({ tag }) => tag));
+  const mounts = task.mounts.filter(({ taskPath }) => !diskMounts.has(taskPath));
+  return mounts.map((mount) => {
+    // Absolute, as for a container.
+    const target = posix.resolve('/', mount.taskPath);
+    const taken = targets.has(target) ? 'is a mount already' : undefined;
+    const problem = problemOf(mount, target) ?? taken;
+    if (problem !== undefined) report('volume_mount', `${JSON.stringify(target)} ${problem}`);
+    const tag = tagOf(target, tags);
+    targets.add(target);
+    tags.add(tag);
+    return { tag, source: mount.hostPath, target, readOnly: mount.readonly, volume: true };
+  });
+}
+
+function problemOf({ propagationMode, selinuxLabel }: Mount, target: string): string | undefined {
+  if (target === '/' || /\p{Cc}/u.test(target)) return 'is no directory to mount at';
+  if (propagationMode !== '' && propagationMode !== 'private') {
+    const mode = JSON.stringify(propagationMode);
+    return `can't have propagation_mode ${mode}: a guest has mounts of its own; use "private"`;
+  }
+  if (selinuxLabel === '') return undefined;
+  return "can't have selinux_label: a guest does not see the labels of the host; leave it out";
+}
+
+/** `/srv/data` → `_srv_data`, as nomad-driver-virt has it; one that is too long or taken is told apart by a digest. */
+function tagOf(target: string, taken: ReadonlySet<string>): string {
+  const plain = target.replace(/[^A-Za-z0-9_.-]/g, '_');
+  if (plain.length <= maxTagBytes && !taken.has(plain)) return plain;
+  const digest = createHash('sha256').update(target).digest('hex').slice(0, 8);
+  return `${plain.slice(0, maxTagBytes - 9)}-${digest}`;
+}
