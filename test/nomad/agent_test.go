@@ -168,6 +168,11 @@ func newClient(t testing.TB) *client {
 	plugins := filepath.Join(dir, "plugins")
 	must.NoError(t, os.Mkdir(plugins, 0o755))
 	must.NoError(t, os.Symlink(pluginPath(t), plugins+"/nomad-driver-qmp"))
+	volumes := filepath.Join(dir, "volumes")
+	must.NoError(t, os.MkdirAll(volumes+"/disks", 0o700))
+	must.NoError(t, os.MkdirAll(volumes+"/shared", 0o755))
+	// The guest's root is the directory's owner.
+	must.NoError(t, os.Chown(volumes+"/shared", 200_000, 200_000))
 	must.NoError(t, os.WriteFile(c.config, []byte(agentConfig(c.name, dir, serverPorts+1000+10*number)+fmt.Sprintf(`
 plugin_dir = %q
 client {
@@ -177,6 +182,12 @@ client {
   network_interface = "uplink0"
   cni_path          = "/usr/lib/cni"
   max_kill_timeout  = "60s"
+  host_volume "disks" {
+    path = %q
+  }
+  host_volume "shared" {
+    path = %q
+  }
   options = {
     "driver.allowlist"     = "virt"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
@@ -198,7 +209,7 @@ plugin "nomad-driver-qmp" {
     }
   }
 }
-`, plugins, serverPorts+1, dir+"/data", dir+"/run", imagePaths(t), c.bridge, number)), 0o600))
+`, plugins, serverPorts+1, volumes+"/disks", volumes+"/shared", dir+"/data", dir+"/run", imagePaths(t), c.bridge, number)), 0o600))
 	t.Cleanup(c.cleanUp)
 	c.begin()
 	c.ready()
