@@ -9,6 +9,9 @@ export interface CommandLine {
   readonly files: readonly string[];
   /** Block nodes that QEMU may have open. Any other comes from a file name in an image's header. */
   readonly nodes: ReadonlySet<string>;
+  /** Whether QEMU needs the host's network, and the host's files. */
+  readonly network: boolean;
+  readonly hostFiles: boolean;
 }
 
 /** 0 to 2 are the journal's input and output and QEMU's own messages. */
@@ -42,6 +45,8 @@ export function commandLine(platform: Platform, parts: readonly Part[]): Command
     argv: [...platformOptions(platform, { sharedMemory }), ...addFds, ...own].flatMap(render),
     files: roles,
     nodes: new Set(own.flatMap(nodeName)),
+    network: parts.some((part) => part.network === true),
+    hostFiles: parts.some((part) => part.hostFiles === true),
   };
 }
 

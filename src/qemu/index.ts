@@ -1,8 +1,9 @@
 export { bareRootObstacle } from './bare-root.ts';
 export { agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
-export { type DiskDescription, type DiskIo, defaultDiskIo, disk, readOnlyDisk } from './disk.ts';
-export { type DiskSlot, plugDisks } from './disk-bus.ts';
+export { type DiskDescription, disk, readOnlyDisk } from './disks/disk.ts';
+export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';
+export { type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
 export { type Emulator, findEmulators } from './emulator.ts';
 export { QemuError } from './error.ts';
 export { usableFirmware } from './firmware.ts';

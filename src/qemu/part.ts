@@ -35,6 +35,9 @@ export interface Part {
   readonly files: readonly PartFile[];
   /** Another process reads guest memory (vhost-user), so that it must be a shared mapping. */
   readonly sharedMemory?: true;
+  /** QEMU itself connects to other hosts, or opens files of the host by their names. */
+  readonly network?: true;
+  readonly hostFiles?: true;
   options(at: Places): readonly QemuOption[];
 }
 

@@ -33,6 +33,7 @@ export function ninePShare({
   return {
     id,
     files: [],
+    hostFiles: true,
     options: () => [
       option('fsdev', `${local}${readOnly ? ',readonly=on' : ''}`),
       device({ driver: 'virtio-9p-pci', fsdev: id, mount_tag: tag }),

@@ -9,6 +9,7 @@ export {
   type DiskSpec,
   type DiskThrottle,
   diskKey,
+  type NbdServer,
   primaryDisk,
 } from './disk.ts';
 export {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { plugDisks } from '#qemu';
 import type { DiskBus, DiskKind } from '#spec';
-import type { DiskToPlug } from '../../src/qemu/disk-bus.ts';
+import type { DiskToPlug } from '../../src/qemu/disks/disk-bus.ts';
 import type { MachineFamily } from '../../src/qemu/machine.ts';
 
 function disk(bus: DiskBus, kind: DiskKind = 'disk', readOnly = kind === 'cdrom'): DiskToPlug {

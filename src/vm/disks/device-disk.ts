@@ -81,7 +81,7 @@ async function prepare(
     // A device is no file that could grow.
     maxFileBytes: 0,
     readOnly,
-    protocol: 'host_device',
+    protocol: { driver: 'host_device' },
     locked: true,
   });
 }

@@ -6,6 +6,7 @@ import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
+import { checkNbdDisk } from './nbd-disk.ts';
 import { poolOf } from './pool.ts';
 import { checkVolumeDisk } from './volume-disk.ts';
 
@@ -17,6 +18,7 @@ export async function checkDisk(
 ): Promise<CheckedDisk> {
   const { place } = spec;
   if (place.kind === 'volume') return checkVolumeDisk(spec, place, host, waiting);
+  if (place.kind === 'nbd') return checkNbdDisk(spec, place, waiting);
   if (place.kind === 'pool') {
     const pool = poolOf(spec, host);
     if (pool?.kind !== 'ceph') return checkFileDisk(spec, pool, host, waiting);

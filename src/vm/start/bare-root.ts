@@ -1,17 +1,15 @@
 import type { Logger } from '#host';
 import { bareRootObstacle } from '#qemu';
 import type { Waiting } from '#spec';
-import type { Prepared } from '../devices/device.ts';
 import { messageOf } from '../error.ts';
 
 /** Whether QEMU can run in a root file system that has only the host's /usr. Throws the signal's reason. */
 export async function fitsBareRoot(
   program: string,
-  { devices, log }: { readonly devices: readonly Prepared[]; readonly log: Logger },
+  { hostFiles, log }: { readonly hostFiles: boolean; readonly log: Logger },
   waiting: Waiting,
 ): Promise<boolean> {
-  // Over 9p QEMU itself opens the directories.
-  if (devices.some(({ record }) => record.kind === 'share' && record.type === '9p')) return false;
+  if (hostFiles) return false;
   const obstacle = await bareRootObstacle(program, waiting).catch((error: unknown) => {
     waiting.signal.throwIfAborted();
     return messageOf(error);

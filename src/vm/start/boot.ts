@@ -63,7 +63,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
   try {
     using booting = within(bootMs(spec), waiting);
     const limits = qemuLimits(spec.vcpus);
-    const bareRoot = await fitsBareRoot(program, { devices, log }, booting);
+    const bareRoot = await fitsBareRoot(program, { hostFiles: line.hostFiles, log }, booting);
     const { machine } = platform;
     const qemu = await spawnQemu({ program, line, machine, limits, bareRoot }, site);
     const { identity } = qemu;

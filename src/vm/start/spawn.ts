@@ -40,7 +40,7 @@ export async function spawnQemu(
       uid,
       gid: machine.accelerator === 'kvm' ? vmGid(uid) : uid,
       stdio: [negotiation, journal, messages, ...files.inOrder(line.files)],
-      alone: true,
+      alone: !line.network,
       bareRoot,
       limits: { openFiles: limits.openFiles, processes: limits.processes },
     }),

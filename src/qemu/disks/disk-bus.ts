@@ -1,6 +1,6 @@
 import type { DiskBus, DiskKind } from '#spec';
-import type { MachineFamily } from './machine.ts';
-import { device, type Json, type Part } from './part.ts';
+import type { MachineFamily } from '../machine.ts';
+import { device, type Json, type Part } from '../part.ts';
 
 /** Where a disk is plugged in: the device's driver, and its place on a bus unless QEMU chooses that. */
 export type DiskSlot = Json & { readonly driver: string };

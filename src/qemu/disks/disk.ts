@@ -1,28 +1,23 @@
 import type { DiskFormat, DiskThrottle } from '#spec';
+import {
+  blockdev,
+  device,
+  type Json,
+  object,
+  type Part,
+  type Places,
+  type QemuOption,
+} from '../part.ts';
 import type { DiskSlot } from './disk-bus.ts';
-import { blockdev, device, type Json, object, type Part, type QemuOption } from './part.ts';
-
-/** How a disk's file is read and written; the words are those of QEMU's block layer. */
-export interface DiskIo {
-  readonly aio: 'threads' | 'native' | 'io_uring';
-  /** Past the host's page cache. */
-  readonly direct: boolean;
-  /** The guest's flushes are ignored. */
-  readonly noFlush: boolean;
-  /** false: every write is on the disk before the guest hears of its end. */
-  readonly writeCache: boolean;
-  /** Whether the guest's discards give space back. */
-  readonly discard: boolean;
-}
-
-/** The page cache of the host, flushed when the guest asks for it. */
-export const defaultDiskIo: DiskIo = {
-  aio: 'threads',
-  direct: false,
-  noFlush: false,
-  writeCache: true,
-  discard: true,
-};
+import {
+  type DiskIo,
+  type DiskProtocol,
+  defaultDiskIo,
+  isLocal,
+  nodeAccess,
+  protocolNeeds,
+  protocolOptions,
+} from './disk-protocol.ts';
 
 export interface DiskDescription {
   /** Also the name of its block node. */
@@ -30,8 +25,8 @@ export interface DiskDescription {
   /** Id of the device that the guest sees. */
   readonly device: string;
   readonly slot: DiskSlot;
-  /** What has the bytes: a file when left out, or a block device of the host. */
-  readonly protocol?: 'file' | 'host_device';
+  /** What has the bytes; a file when left out. */
+  readonly protocol?: DiskProtocol;
   /** Whether QEMU refuses a disk that another process has open for writing, on this host or by a shared file system. */
   readonly locked?: boolean;
   readonly format: DiskFormat;
@@ -50,18 +45,21 @@ export interface DiskDescription {
  * under its id.
  */
 export function disk(description: DiskDescription): Part {
-  const { id, base, readOnly = false } = description;
+  const { id, base, readOnly = false, protocol = { driver: 'file' } } = description;
+  const local = isLocal(protocol);
   return {
     id,
     files: [
       // Two descriptors in one set, so that QEMU may reopen the file either way.
-      ...(readOnly ? [] : [{ role: id, as: { set: id } }]),
-      { role: `${id}-read`, as: { set: id } },
+      ...(readOnly || !local ? [] : [{ role: id, as: { set: id } }]),
+      ...(local ? [{ role: `${id}-read`, as: { set: id } }] : []),
+      ...(protocol.driver === 'rbd' ? [{ role: `${id}-key`, as: 'fd' } as const] : []),
       ...(base === undefined ? [] : [{ role: base.id, as: { set: base.id } }]),
     ],
+    ...protocolNeeds(protocol),
     options: (at) => [
       ...(base === undefined ? [] : baseNodes(base, at.path(base.id))),
-      ...nodes(description, at.path(`${id}-read`)),
+      ...nodes(description, at),
       ...throttled(description),
       diskDevice(description),
     ],
@@ -74,6 +72,7 @@ function diskDevice({
   device: name,
   slot,
   io = defaultDiskIo,
+  protocol,
   throttle,
   bootIndex,
   serial,
@@ -86,6 +85,8 @@ function diskDevice({
     ...place,
     ...(bootIndex === undefined ? {} : { bootindex: bootIndex }),
     ...(io.writeCache ? {} : { 'write-cache': 'off' }),
+    // The guest waits for a server that is away; by default it waits for a full disk only.
+    ...(!isLocal(protocol) ? { werror: 'stop', rerror: 'stop' } : {}),
     // What passes SCSI commands through has the serial number of the device behind it.
     ...(driver === 'scsi-block' ? {} : { serial }),
   });
@@ -110,33 +111,11 @@ function baseNodes(
   ];
 }
 
-function nodes(
-  {
-    id,
-    protocol = 'file',
-    locked = false,
-    format,
-    base,
-    readOnly = false,
-    io = defaultDiskIo,
-  }: DiskDescription,
-  path: string,
-): readonly QemuOption[] {
-  const discard = io.discard && !readOnly ? 'unmap' : 'ignore';
-  const common = {
-    ...(io.direct || io.noFlush ? { cache: { direct: io.direct, 'no-flush': io.noFlush } } : {}),
-    ...(readOnly ? { 'read-only': true } : {}),
-  };
+function nodes(description: DiskDescription, at: Places): readonly QemuOption[] {
+  const { id, format, base } = description;
+  const { discard, ...common } = nodeAccess(description);
   return [
-    blockdev({
-      driver: protocol,
-      aio: io.aio,
-      discard,
-      'node-name': `${id}-file`,
-      filename: path,
-      ...(locked ? { locking: 'on' } : {}),
-      ...common,
-    }),
+    ...protocolOptions(description, at),
     blockdev({
       driver: format,
       'node-name': id,
