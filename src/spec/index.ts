@@ -9,6 +9,7 @@ export {
   type DiskSpec,
   type DiskThrottle,
   diskKey,
+  type ForeignFormat,
   type NbdServer,
   primaryDisk,
 } from './disk.ts';

@@ -92,15 +92,23 @@ export function bindTree(source: string, target: string): void {
 
 /** Makes the mount `target` and all below it read-only and nosuid (Linux 5.12). Throws HostError. */
 export function sealMounts(target: string): void {
+  const change = { set: readOnly | noSetuid, clear: 0, flags: atRecursive };
+  setAttributes(`making the mounts of ${target} read-only`, target, change);
+}
+
+/** Makes the one mount `target` writable. Throws HostError. */
+export function unsealMount(target: string): void {
+  setAttributes(`making ${target} writable`, target, { set: 0, clear: readOnly, flags: 0 });
+}
+
+function setAttributes(
+  what: string,
+  target: string,
+  { set, clear, flags }: { readonly set: number; readonly clear: number; readonly flags: number },
+): void {
   const attributes = Buffer.alloc(32); // struct mount_attr: to set, to clear, propagation, user namespace
-  attributes.writeBigUInt64LE(BigInt(readOnly | noSetuid), 0);
-  const args = [
-    sysMountSetattr,
-    atFdCwd,
-    target,
-    atRecursive,
-    attributes,
-    attributes.length,
-  ] as const;
-  must(`making the mounts of ${target} read-only`, 'syscallMountSetattr', ...args);
+  attributes.writeBigUInt64LE(BigInt(set), 0);
+  attributes.writeBigUInt64LE(BigInt(clear), 8);
+  const args = [sysMountSetattr, atFdCwd, target, flags, attributes, attributes.length] as const;
+  must(what, 'syscallMountSetattr', ...args);
 }

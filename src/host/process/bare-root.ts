@@ -8,6 +8,7 @@ import {
   mountTmpfs,
   sealMounts,
   unmount,
+  unsealMount,
 } from '../files/mount.ts';
 import { must } from '../native/libc.ts';
 import { elsewhere } from './elsewhere.ts';
@@ -29,6 +30,15 @@ interface BareRoot {
   readonly shows: string;
 }
 
+/** A file of the host that one program is to see in its bare root. */
+export interface BareFile {
+  /** Absolute, on the host. */
+  readonly path: string;
+  /** Name in the bare root, without a slash. */
+  readonly name: string;
+  readonly writable: boolean;
+}
+
 let current: BareRoot | undefined;
 
 /**
@@ -37,7 +47,20 @@ let current: BareRoot | undefined;
  * made once, and again when a file that it shows has been replaced. Throws HostError.
  */
 export function inBareRoot<T>(run: () => T): T {
-  const { fd } = upToDate();
+  return within(upToDate().fd, run);
+}
+
+/** The same, with these files at its top, in a namespace that nothing else uses. */
+export function inBareRootWith<T>(extra: readonly BareFile[], run: () => T): T {
+  const fd = make(extra);
+  try {
+    return within(fd, run);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+function within<T>(fd: number, run: () => T): T {
   return elsewhere(
     ['mnt'],
     () => {
@@ -57,7 +80,7 @@ function leaveOtherThreads(): void {
 function upToDate(): BareRoot {
   const shows = [...directories, ...files].map(identityOf).join(' ');
   if (current?.shows === shows) return current;
-  const fd = make();
+  const fd = make([]);
   if (current !== undefined) closeFd(current.fd);
   current = { fd, shows };
   return current;
@@ -68,12 +91,12 @@ function identityOf(path: string): string {
   return stat === undefined ? '-' : `${stat.dev}:${stat.ino}:${stat.rdev}`;
 }
 
-function make(): number {
+function make(extra: readonly BareFile[]): number {
   return elsewhere(['mnt'], leaveOtherThreads, () => {
     must('making a namespace of mounts', 'unshare', cloneNewNs);
     const fd = openPath('/proc/thread-self/ns/mnt', constants.O_RDONLY);
     try {
-      build();
+      build(extra);
       return fd;
     } catch (error) {
       closeFd(fd);
@@ -82,17 +105,22 @@ function make(): number {
   });
 }
 
-function build(): void {
+function build(extra: readonly BareFile[]): void {
   // Otherwise the mounts made here would appear in the host's namespace as well.
   makePrivate('/');
   mountTmpfs(scaffold, { sizeBytes: 64 * 1024, mode: 0o755 });
   for (const path of directories) show(path, bindTree);
   for (const path of files) show(path, bindMount);
+  for (const { path, name } of extra) {
+    writeFileSync(`${scaffold}/${name}`, '', { mode: 0o444 });
+    bindMount(path, `${scaffold}/${name}`);
+  }
   must('entering the new root', 'chdir', scaffold);
   // The old root is mounted on top of the new one, and unmounted from there.
   must('changing the root', 'syscallPaths', sysPivotRoot, '.', '.');
   unmount('.');
   sealMounts('/');
+  for (const { name, writable } of extra) if (writable) unsealMount(`/${name}`);
 }
 
 function show(path: string, bind: (source: string, target: string) => void): void {

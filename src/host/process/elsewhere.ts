@@ -2,7 +2,7 @@ import { constants, stat } from 'node:fs';
 import { closeFd, openPath, pathOnly } from '../files/descriptor.ts';
 import { attempt } from '../native/libc.ts';
 
-export type NamespaceKind = 'ipc' | 'mnt' | 'net';
+export type NamespaceKind = 'ipc' | 'mnt' | 'net' | 'pid';
 
 let poolStarted = false;
 

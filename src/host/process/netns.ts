@@ -4,6 +4,7 @@ import { must } from '../native/libc.ts';
 import { elsewhere } from './elsewhere.ts';
 
 const cloneNewIpc = 0x08000000;
+const cloneNewPid = 0x20000000;
 const cloneNewNet = 0x40000000;
 
 /**
@@ -23,6 +24,15 @@ export function inEmptyNamespaces<T>(run: () => T): T {
   const what = 'making namespaces for network and IPC';
   const both = cloneNewNet | cloneNewIpc;
   return elsewhere(['net', 'ipc'], () => must(what, 'unshare', both), run);
+}
+
+/**
+ * Runs `run`, which starts one program, the first of a new namespace of processes: when it ends, the kernel ends all that
+ * it has started before its end is reported. Otherwise as `withNetns`.
+ */
+export function inProcessNamespace<T>(run: () => T): T {
+  const what = 'making a namespace for processes';
+  return elsewhere(['pid'], () => must(what, 'unshare', cloneNewPid), run);
 }
 
 function enter(path: string): void {

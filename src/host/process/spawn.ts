@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError } from '../error.ts';
-import { inBareRoot } from './bare-root.ts';
+import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
-import { inEmptyNamespaces } from './netns.ts';
+import { inEmptyNamespaces, inProcessNamespace } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 
 export interface Exit {
@@ -40,8 +40,12 @@ export async function spawnDetached(
     readonly stdio: readonly (number | 'ignore')[];
     /** New, empty network and IPC namespaces; descriptors from outside keep working there. */
     readonly alone?: boolean;
+    /** All that it starts ends with it. */
+    readonly endsWhole?: boolean;
     /** Sees no file of the host but programs and libraries; a program that needs others fails. */
     readonly bareRoot?: boolean;
+    /** Beside them it sees these files, by which it has a bare root of its own. */
+    readonly bareFiles?: readonly BareFile[];
     /** Soft limits, which the program may raise again; `limitProcess` sets hard ones. */
     readonly limits?: ProcessLimits;
   },
@@ -51,9 +55,14 @@ export async function spawnDetached(
   const limits = { core: 0, ...options.limits };
   const begin = (): ChildProcess => start(options, [...options.stdio]);
   // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
-  const bare = (): ChildProcess => (options.bareRoot === true ? inBareRoot(begin) : begin());
+  const bare = (): ChildProcess => {
+    if (options.bareFiles !== undefined) return inBareRootWith(options.bareFiles, begin);
+    return options.bareRoot === true ? inBareRoot(begin) : begin();
+  };
+  const whole = (): ChildProcess =>
+    options.endsWhole === true ? inProcessNamespace(bare) : bare();
   const child = startUndumped(() =>
-    startLimited(limits, () => (options.alone === true ? inEmptyNamespaces(bare) : bare())),
+    startLimited(limits, () => (options.alone === true ? inEmptyNamespaces(whole) : whole())),
   );
   child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
