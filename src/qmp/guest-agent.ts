@@ -2,12 +2,13 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectSocket, type Socket } from 'node:net';
 import type { Waiting } from '#spec';
+import { type AgentCommands, decodeAgentAnswer } from './agent-commands.ts';
 import { QmpError } from './error.ts';
 import { FrameReader } from './frame.ts';
 import { parseJson } from './message.ts';
 
-/** Every command this driver sends to the agent inside a guest. */
-export interface AgentCommands {
+/** Commands that the agent answers only when it refuses them. */
+interface AgentOrders {
   'guest-shutdown': { readonly mode: 'powerdown' | 'halt' | 'reboot' };
 }
 
@@ -60,23 +61,60 @@ export class GuestAgent implements AsyncDisposable {
     }
   }
 
+  /** false once the session has ended, which every failure but a refusal brings about. */
+  get open(): boolean {
+    return !this.#socket.destroyed;
+  }
+
+  /**
+   * Sends a command and awaits its answer; one at a time. Throws QmpError `command` with the agent's reason when it
+   * refuses. After any other failure the session is over, since a late answer would be taken for that to the next
+   * command: `timeout` when the signal aborts first, `closed`, `protocol`.
+   */
+  async execute<C extends keyof AgentCommands>(
+    command: C,
+    parameters: AgentCommands[C]['arguments'],
+    waiting: Waiting,
+  ): Promise<AgentCommands[C]['return']> {
+    try {
+      const answer = await this.#ask(command, parameters, waiting);
+      refuseErrors(command, answer);
+      return decodeAgentAnswer(command, answer.return);
+    } catch (error) {
+      if (!(error instanceof QmpError) || error.code !== 'command') this.#socket.destroy();
+      if (!waiting.signal.aborted) throw error;
+      const cause = waiting.signal.reason;
+      throw new QmpError('timeout', `the guest agent did not answer ${command}`, { cause });
+    }
+  }
+
   /**
    * Sends a command that is answered only when it is refused, as guest-shutdown is. Returns when the signal
    * aborts or the session ends; throws QmpError `command` with the agent's reason when it refuses.
    */
-  async order<C extends keyof AgentCommands>(
+  async order<C extends keyof AgentOrders>(
     command: C,
-    parameters: AgentCommands[C],
-    { signal }: Waiting,
+    parameters: AgentOrders[C],
+    waiting: Waiting,
   ): Promise<void> {
+    try {
+      refuseErrors(command, await this.#ask(command, parameters, waiting));
+    } catch (error) {
+      if (!(error instanceof QmpError) || error.code !== 'closed') throw error;
+    }
+  }
+
+  async #ask(
+    command: string,
+    parameters: object,
+    { signal }: Waiting,
+  ): Promise<Readonly<Record<string, unknown>>> {
     const abort = (): void => void this.#socket.destroy();
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
     try {
       this.#socket.write(`${JSON.stringify({ execute: command, arguments: parameters })}\n`);
-      refuseErrors(command, await this.#answer());
-    } catch (error) {
-      if (!(error instanceof QmpError) || error.code !== 'closed') throw error;
+      return await this.#answer();
     } finally {
       signal.removeEventListener('abort', abort);
     }

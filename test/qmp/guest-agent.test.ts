@@ -1,54 +1,14 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GuestAgent } from '#qmp';
 import type { QmpError } from '../../src/qmp/error.ts';
+import { type Agent, answerSync, listen, syncId } from '../support/scripted-agent.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-/** What came in before, and the line that has just come in. */
-type Agent = (line: string, socket: Socket) => void;
-
-/** A guest's port, with something behind it that answers line by line. */
-async function listen(t: TestContext, agent: Agent): Promise<string> {
-  const path = join(tmpDir(t), 'agent.sock');
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    let rest = '';
-    socket.on('error', () => {});
-    socket.on('data', (chunk) => {
-      const lines = (rest + chunk.toString('latin1')).split('\n');
-      rest = lines.pop() ?? '';
-      for (const line of lines) agent(line, socket);
-    });
-  });
-  server.listen(path);
-  await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return path;
-}
-
 const within = (ms: number) => ({ signal: AbortSignal.timeout(ms) });
-
-/** The id of a sync, which the restart byte precedes. */
-function syncId(line: string): number | undefined {
-  if (!line.startsWith('\xff')) return undefined;
-  const { execute, arguments: parameters } = JSON.parse(line.slice(1));
-  return execute === 'guest-sync-delimited' ? parameters.id : undefined;
-}
-
-function answerSync(line: string, socket: Socket): boolean {
-  const id = syncId(line);
-  if (id === undefined) return false;
-  socket.write(Buffer.concat([Buffer.from([0xff]), Buffer.from(`{"return": ${id}}\n`)]));
-  return true;
-}
 
 const powerdown = { mode: 'powerdown' } as const;
 
@@ -124,6 +84,46 @@ test('an answer may come in single bytes', async (t) => {
   await using agent = await GuestAgent.connect(path, within(5000));
   await agent.order('guest-shutdown', powerdown, within(2000));
 });
+
+test('a command has its answer; a refusal leaves the session usable', async (t) => {
+  const path = await listen(t, (line, socket) => {
+    if (answerSync(line, socket)) return;
+    const refused = JSON.parse(line).arguments.path === '/bin/none';
+    socket.write(refused ? '{"error": {"desc": "no such file"}}\n' : '{"return": {"pid": 7}}\n');
+  });
+  await using agent = await GuestAgent.connect(path, within(2000));
+  const start = (program: string) =>
+    agent.execute('guest-exec', { path: program, arg: [], env: [] }, within(2000));
+  assert.deepEqual(await start('/bin/true'), { pid: 7 });
+  await assert.rejects(start('/bin/none'), {
+    code: 'command',
+    message: 'the guest agent refused guest-exec: no such file',
+  });
+  assert.deepEqual(await start('/bin/true'), { pid: 7 });
+});
+
+const unusable: Readonly<Record<string, readonly [answer: string, code: QmpError['code']]>> = {
+  'answers nothing': ['', 'timeout'],
+  'answers half a line': ['{"return": {"pid"', 'timeout'],
+  'gives a pid that is none': ['{"return": {"pid": "7"}}\n', 'protocol'],
+  'answers with a list': ['[1]\n{"return": {"pid": 7}}\n', 'protocol'],
+  'answers with garbage': ['hello\n', 'protocol'],
+  'answers with a line without end': ['x'.repeat(100_000), 'protocol'],
+};
+
+for (const [what, [answer, code]] of Object.entries(unusable)) {
+  test(`V-84: an agent that ${what} ends the session, so that no late answer is mistaken`, async (t) => {
+    const path = await listen(t, (line, socket) => {
+      if (!answerSync(line, socket)) socket.write(answer);
+    });
+    await using agent = await GuestAgent.connect(path, within(2000));
+    const begun = performance.now();
+    const started = agent.execute('guest-exec', { path: '/x', arg: [], env: [] }, within(300));
+    await assert.rejects(started, { name: 'QmpError', code });
+    assert.ok(performance.now() - begun < 2000);
+    assert.equal(agent.open, false);
+  });
+}
 
 /** What a guest may do to the host that asks it; how that ends. */
 const hostile: Readonly<

@@ -3,6 +3,7 @@ import { abortable, endsWithin, pidfdSignal, within } from '#host';
 import type { QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
+import { AgentLine } from '../guest/agent-line.ts';
 import { Journal } from '../logs/journal.ts';
 import type {
   Domain,
@@ -37,6 +38,7 @@ export class Machine implements Domain {
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #released = new AbortController();
   readonly #monitor: Monitor;
+  readonly #agent: AgentLine;
   readonly #journal: Journal;
   readonly #ioRetry: IoRetry;
   readonly #state: GuestState;
@@ -49,6 +51,7 @@ export class Machine implements Domain {
   private constructor(vm: LiveVm) {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
+    this.#agent = new AgentLine(paths.agent);
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(() => this.#monitor.client, log);
     this.#state = new GuestState(record.name, { log, onPaused: () => this.#ioRetry.stopped() });
@@ -153,6 +156,7 @@ export class Machine implements Domain {
   /** Stops watching the VM without changing it: for the end of the plugin. */
   async release(): Promise<void> {
     this.#stopWatching();
+    await this.#agent[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
     await this.#vm.logs[Symbol.asyncDispose]();
   }
@@ -183,12 +187,12 @@ export class Machine implements Domain {
 
   /** Asks the guest and then QEMU to end; SIGKILL is left to the caller. Never rejects. */
   async #stopInSteps(graceMs: number): Promise<void> {
-    const { identity, paths, emit, log } = this.#vm;
+    const { identity, emit, log } = this.#vm;
     try {
       await stopInSteps(
         {
           qmp: () => this.#monitor.client,
-          agentPath: paths.agent,
+          agent: this.#agent,
           ended: this.#ended.promise,
           terminate: () => pidfdSignal(identity, SIGTERM),
           emit,
@@ -218,6 +222,7 @@ export class Machine implements Domain {
     this.#stopWatching();
     using limited = within(logsMs);
     await logs.finish(limited);
+    await this.#agent[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
   }
 

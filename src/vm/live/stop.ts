@@ -1,5 +1,6 @@
 import { endsWithin, within } from '#host';
-import { GuestAgent, type QmpClient } from '#qmp';
+import type { QmpClient } from '#qmp';
+import type { AgentLine } from '../guest/agent-line.ts';
 import type { Emit } from '../task-event.ts';
 import { isPaused } from './monitor.ts';
 
@@ -26,8 +27,7 @@ export function stopTimes(graceMs: number): StopTimes {
 export interface Stoppable {
   /** The current connection, which is replaced after it broke; undefined while there is none. */
   qmp(): QmpClient | undefined;
-  /** Socket of the port that the guest agent listens at. */
-  readonly agentPath: string;
+  readonly agent: AgentLine;
   /** Settles when the VM has ended. */
   readonly ended: Promise<unknown>;
   terminate(): void;
@@ -112,14 +112,22 @@ async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise
 
 /**
  * Whether an agent accepted the request. guest-shutdown sends no reply on success: without an error in time it is
- * being done.
+ * being done. Commands in the guest that want something of the agent wait meanwhile.
  */
 async function askAgent(vm: Stoppable, limitMs: number): Promise<boolean> {
   const waiting = within(Math.min(agentMs, limitMs / 2));
   try {
-    await using agent = await GuestAgent.connect(vm.agentPath, waiting);
-    vm.emit('Guest agent was asked to shut down the guest');
-    await agent.order('guest-shutdown', { mode: 'powerdown' }, within(Math.min(agentMs, limitMs)));
+    await vm.agent.use(
+      async (agent) => {
+        // The connection may be an old one, and the agent have stopped answering since.
+        await agent.execute('guest-ping', {}, waiting);
+        vm.emit('Guest agent was asked to shut down the guest');
+        const limited = within(Math.min(agentMs, limitMs));
+        await agent.order('guest-shutdown', { mode: 'powerdown' }, limited);
+      },
+      { urgent: true },
+      waiting,
+    );
     return true;
   } catch {
     return false; // absent, hung or not permitted: the power button follows

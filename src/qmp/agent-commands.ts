@@ -1,0 +1,52 @@
+import * as v from 'valibot';
+import { QmpError } from './error.ts';
+
+type Empty = Readonly<Record<never, never>>;
+
+/** Every command this driver sends to the agent inside a guest and expects an answer to. */
+export interface AgentCommands {
+  'guest-ping': { arguments: Empty; return: Empty };
+  /** Starts a program. Its environment replaces the agent's own. */
+  'guest-exec': {
+    arguments: {
+      readonly path: string;
+      readonly arg: readonly string[];
+      /** `NAME=value`. The agent does not log it, unlike the arguments. */
+      readonly env: readonly string[];
+    };
+    return: { readonly pid: number };
+  };
+  /** After it has reported an exit the agent does not know the pid any more. */
+  'guest-exec-status': {
+    arguments: { readonly pid: number };
+    return: { readonly exited: boolean; readonly exitcode?: number; readonly signal?: number };
+  };
+}
+
+/** Checks what a guest answered. Throws QmpError `protocol`. */
+export function decodeAgentAnswer<C extends keyof AgentCommands>(
+  command: C,
+  value: unknown,
+): AgentCommands[C]['return'] {
+  const result = v.safeParse(answers[command], value, { abortEarly: true });
+  if (result.success) return result.output;
+  throw new QmpError('protocol', `the guest agent's answer to ${command} is unusable`);
+}
+
+const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const nothing = v.pipe(
+  v.unknown(),
+  v.transform((): Empty => ({})),
+);
+
+const answers: {
+  readonly [C in keyof AgentCommands]: v.GenericSchema<unknown, AgentCommands[C]['return']>;
+} = {
+  'guest-ping': nothing,
+  'guest-exec': v.object({ pid: count }),
+  'guest-exec-status': v.object({
+    exited: v.boolean(),
+    exitcode: v.exactOptional(count),
+    signal: v.exactOptional(count),
+  }),
+};
