@@ -1,3 +1,5 @@
+import { quoted } from '#spec';
+
 // Variables that a shell reserves: assigning one stops the sourcing shell in the middle of the file
 // (bash: readonly variable; dash: OPTIND: Illegal number).
 const reserved = new Set([
@@ -25,7 +27,7 @@ export function formatEnvFile(env: Readonly<Record<string, string>>): EnvFile {
     const value = env[key] ?? '';
     const problem = problemOf(key, value);
     if (problem !== undefined)
-      notes.push(`environment variable ${JSON.stringify(key)} left out: ${problem}`);
+      notes.push(`environment variable ${quoted(key)} left out: ${problem}`);
     else lines.push(`${key}="${value.replace(/["\\$`]/g, '\\$&')}"\n`);
   }
   return { text: lines.join(''), notes };

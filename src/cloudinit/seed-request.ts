@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import type { UserData } from './user-data-text.ts';
 
 /** A share that the guest mounts at boot, where its kernel supports it. */
@@ -64,10 +65,10 @@ export function seedProblems(request: SeedRequest): readonly string[] {
   text('the authorized key', request.authorizedKey ?? '');
   for (const [index, command] of request.commands.entries()) text(`command ${index + 1}`, command);
   for (const mount of request.mounts) {
-    line(`the tag of the mount at ${JSON.stringify(mount.target)}`, mount.tag);
-    line(`the mount point ${JSON.stringify(mount.target)}`, mount.target);
+    line(`the tag of the mount at ${quoted(mount.target)}`, mount.tag);
+    line(`the mount point ${quoted(mount.target)}`, mount.target);
     if (!mount.target.startsWith('/')) {
-      problems.push(`the mount point ${JSON.stringify(mount.target)} is not absolute`);
+      problems.push(`the mount point ${quoted(mount.target)} is not absolute`);
     }
   }
   return problems;

@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import { isMessage, parseMessage } from './mime.ts';
 import { type UserData, userDataText } from './user-data-text.ts';
 import { yamlShape } from './yaml.ts';
@@ -89,7 +90,7 @@ function multipartProblems(body: string, boundary: string | undefined): readonly
   }
   return body.split(/\r\n|[\r\n]/).some((line) => line.trimEnd() === `--${boundary}`)
     ? []
-    : [`no part begins with the boundary ${JSON.stringify(boundary)}`];
+    : [`no part begins with the boundary ${quoted(boundary)}`];
 }
 
 /** `firstLine` is the number of the text's first line in the whole user data. */

@@ -30,6 +30,7 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
+export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';
 export type {

@@ -1,4 +1,5 @@
 import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
+import { quoted } from './quoted.ts';
 
 export type HostAccess = 'closed' | 'open';
 
@@ -43,7 +44,7 @@ export function bridgeNameProblem(name: string): string | undefined {
   // Narrower than the kernel's rule: the name becomes part of paths and of nftables text.
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$/.test(name)) return undefined;
   const rule = '1 to 15 letters, digits, dots, dashes and underscores, the first a letter or digit';
-  return `${JSON.stringify(name)} is not a name for a bridge (${rule})`;
+  return `${quoted(name)} is not a name for a bridge (${rule})`;
 }
 
 type Problem = readonly [key: string, text: string];
@@ -64,12 +65,12 @@ function checkAddress(
   earlier: readonly ManagedNetwork[],
 ): readonly Problem[] {
   const subnet = hostSubnet(network);
-  const written = JSON.stringify(formatAddress(network));
+  const written = quoted(formatAddress(network));
   if (typeof subnet === 'string') return [['address', `${written} ${subnet}`]];
   return earlier.flatMap((other): Problem[] => {
     const theirs = hostSubnet(other);
     if (typeof theirs === 'string' || !overlap(subnet, theirs)) return [];
-    const text = `${written} overlaps with ${JSON.stringify(formatAddress(other))} of bridge ${other.bridge}`;
+    const text = `${written} overlaps with ${quoted(formatAddress(other))} of bridge ${other.bridge}`;
     return [['address', text]];
   });
 }
@@ -91,7 +92,7 @@ function hostSubnet({ address, prefix }: ManagedNetwork): Subnet | string {
 function checkNameservers(nameservers: readonly string[]): readonly Problem[] {
   return nameservers.flatMap((server, at): Problem[] =>
     parseIpv4(server) === undefined
-      ? [[`nameservers[${at}]`, `${JSON.stringify(server)} is not an IPv4 address`]]
+      ? [[`nameservers[${at}]`, `${quoted(server)} is not an IPv4 address`]]
       : [],
   );
 }

@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -73,6 +74,6 @@ function checkUri(key: string, uri: string | undefined, report: Report): void {
   if (uri === undefined || localUris.includes(uri)) return;
   report(
     key,
-    `${JSON.stringify(uri)} is not the QEMU of this host: this driver starts QEMU itself and connects to no libvirt; leave it out or write "qemu:///system"`,
+    `${quoted(uri)} is not the QEMU of this host: this driver starts QEMU itself and connects to no libvirt; leave it out or write "qemu:///system"`,
   );
 }

@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import { blockDefaults } from '../hcl/decode-fields.ts';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
@@ -30,7 +31,7 @@ export function readImageStore(
   const { max_size } = raw.image_store ?? blockDefaults(imageStoreFields.image_store.fields);
   const bytes = parseSize(max_size);
   if (bytes === undefined || !Number.isSafeInteger(bytes)) {
-    report('image_store.max_size', `${JSON.stringify(max_size)} is not a size: ${sizeForm}`);
+    report('image_store.max_size', `${quoted(max_size)} is not a size: ${sizeForm}`);
   }
   return { imageStoreMaxBytes: bytes ?? 0 };
 }

@@ -1,5 +1,5 @@
 import { posix } from 'node:path';
-import { stateNames } from '#spec';
+import { quoted, stateNames } from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -67,7 +67,7 @@ function readOwnDir(key: string, value: string, report: Report): string {
 /** Without `.`, `..`, doubled slashes and one at the end. */
 export function readPath(key: string, value: string, report: Report): string {
   if (!value.startsWith('/')) {
-    report(key, `must be an absolute path, not ${JSON.stringify(value)}`);
+    report(key, `must be an absolute path, not ${quoted(value)}`);
     return value;
   }
   const path = posix.normalize(value);

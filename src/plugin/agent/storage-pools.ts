@@ -1,4 +1,4 @@
-import type { StoragePool, StoragePools } from '#spec';
+import { quoted, type StoragePool, type StoragePools } from '#spec';
 import { parseHostPort } from '../hcl/host-port.ts';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
@@ -141,7 +141,7 @@ function readCephs({ ceph, directory }: Raw, report: Report): readonly StoragePo
     if (directory.has(name)) report(key, `storage pool name already defined - ${name}`);
     checkName(key, name, report);
     if (!/^[^/@\s]{1,255}$/.test(raw.pool)) {
-      report(`${key}.pool`, `${JSON.stringify(raw.pool)} is not the name of a RADOS pool`);
+      report(`${key}.pool`, `${quoted(raw.pool)} is not the name of a RADOS pool`);
     }
     return {
       kind: 'ceph',
@@ -159,7 +159,7 @@ function readHosts(key: string, texts: readonly string[], report: Report) {
     const host = parseHostPort(text);
     if (host !== undefined) return [host];
     const form = 'a host with an optional port, such as "mon1:6789" or "[2001:db8::1]:6789"';
-    report(`${key}[${index}]`, `${JSON.stringify(text)} is not ${form}`);
+    report(`${key}[${index}]`, `${quoted(text)} is not ${form}`);
     return [];
   });
 }
@@ -176,8 +176,8 @@ function readAuthentication(
     return { username: '', secret: '' };
   }
   if (!/^[A-Za-z0-9_.-]+$/.test(raw.username) || raw.username.startsWith('client.')) {
-    const quoted = JSON.stringify(raw.username);
-    report(`${key}.username`, `${quoted} is not the name of a cephx user, without "client."`);
+    const shown = quoted(raw.username);
+    report(`${key}.username`, `${shown} is not the name of a cephx user, without "client."`);
   }
   if (raw.secret.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(raw.secret)) {
     report(`${key}.secret`, 'is not a cephx key in base64');
@@ -189,5 +189,5 @@ function readAuthentication(
 function checkName(key: string, name: string, report: Report): void {
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/.test(name)) return;
   const rule = '1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit';
-  report(key, `${JSON.stringify(name)} is not a name for a pool (${rule})`);
+  report(key, `${quoted(name)} is not a name for a pool (${rule})`);
 }

@@ -22,5 +22,11 @@ function ownMessage(error: unknown): string {
     return error.errors.map(ownMessage).join('; ');
   }
   const message = error instanceof Error ? error.message || error.name : String(error);
-  return message.trim().replaceAll(/\s*[\r\n]\s*/g, '; ');
+  return oneLine(message);
+}
+
+/** In linear time: a pattern for blanks around a line break takes quadratic time for a long run of blanks. */
+function oneLine(text: string): string {
+  const lines = text.split(/[\r\n]+/).map((line) => line.trim());
+  return lines.filter((line) => line !== '').join('; ');
 }

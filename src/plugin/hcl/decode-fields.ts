@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 import { CtyError, type CtyValue, decodeCty, isList, isMap, toNumber } from './cty.ts';
 import type { Problem } from './problem.ts';
@@ -134,7 +135,7 @@ function decodeText(field: AttrField, value: CtyValue, place: Place): string {
   }
   if (value.includes('\0')) report(place, 'must not hold a NUL');
   if (field.oneOf && !field.oneOf.includes(value)) {
-    report(place, `must be one of ${field.oneOf.join(', ')}, not ${JSON.stringify(value)}`);
+    report(place, `must be one of ${field.oneOf.join(', ')}, not ${quoted(value)}`);
   }
   return value;
 }
@@ -142,7 +143,7 @@ function decodeText(field: AttrField, value: CtyValue, place: Place): string {
 function decodeNumber(field: AttrField, value: CtyValue, place: Place): number {
   const number = toNumber(value);
   if (number === undefined) report(place, `must be a number, not ${kindOf(value)}`);
-  else if (!Number.isSafeInteger(number)) report(place, `must be a whole number, not ${value}`);
+  else if (!Number.isSafeInteger(number)) report(place, `must be a whole number, not ${number}`);
   else if (field.min !== undefined && number < field.min) {
     report(place, `must be at least ${field.min}, not ${number}`);
   } else if (field.max !== undefined && number > field.max) {
@@ -177,7 +178,7 @@ function kindOf(value: CtyValue): string {
   if (value === null) return 'null';
   if (isList(value)) return 'a list';
   if (isMap(value)) return 'a block';
-  if (typeof value === 'string') return `the text ${JSON.stringify(value.slice(0, 100))}`;
+  if (typeof value === 'string') return `the text ${quoted(value)}`;
   return `the ${typeof value === 'boolean' ? 'bool' : 'number'} ${value}`;
 }
 

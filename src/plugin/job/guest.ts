@@ -1,4 +1,4 @@
-import type { GuestSpec, UserData } from '#spec';
+import { type GuestSpec, quoted, type UserData } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
 import { isTimeZone } from './time-zone.ts';
@@ -67,7 +67,7 @@ function readHostname(raw: Raw, { task, report }: Job): string {
   if (!/^[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?$/.test(hostname)) {
     report(
       'hostname',
-      `${JSON.stringify(hostname)} must consist of letters, digits and dashes, start and end with a letter or digit, and be less than 64 characters long`,
+      `${quoted(hostname)} must consist of letters, digits and dashes, start and end with a letter or digit, and be less than 64 characters long`,
     );
   }
   return hostname;
@@ -86,7 +86,7 @@ function readTimezone(raw: Raw, { report }: Job): string | undefined {
   if (timezone !== undefined && !isTimeZone(timezone)) {
     report(
       'timezone',
-      `${JSON.stringify(timezone)} is not a name from the tz database, such as "Europe/Berlin"`,
+      `${quoted(timezone)} is not a name from the tz database, such as "Europe/Berlin"`,
     );
   }
   return timezone;

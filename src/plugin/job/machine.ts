@@ -1,4 +1,4 @@
-import type { Arch, VmSpec } from '#spec';
+import { type Arch, quoted, type VmSpec } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
 
@@ -96,15 +96,15 @@ function readArch({ os }: Raw, { hostArch, report }: Job): Arch {
   }
   const known = Object.hasOwn(archNames, os.arch) ? archNames[os.arch] : undefined;
   if (known !== undefined) return known;
-  const quoted = JSON.stringify(os.arch);
-  report('os.arch', `${quoted} is not supported; supported are x86_64 and aarch64`);
+  const shown = quoted(os.arch);
+  report('os.arch', `${shown} is not supported; supported are x86_64 and aarch64`);
   return 'x86_64';
 }
 
 function readMachineType({ os }: Raw, { report }: Job): string | undefined {
   const machine = os?.machine || undefined;
   if (machine !== undefined && !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(machine)) {
-    report('os.machine', `${JSON.stringify(machine)} is not the name of a QEMU machine type`);
+    report('os.machine', `${quoted(machine)} is not the name of a QEMU machine type`);
   }
   return machine;
 }
@@ -116,7 +116,7 @@ function readCores({ task, report }: Job): readonly number[] {
   for (const part of text === '' ? [] : text.split(',')) {
     const [, first, last] = /^\s*(\d{1,5})(?:-(\d{1,5}))?\s*$/.exec(part) ?? [];
     if (first === undefined || Number(last ?? first) < Number(first)) {
-      report('resources.cores', `${JSON.stringify(text)} is not a list of cores`);
+      report('resources.cores', `${quoted(text)} is not a list of cores`);
       return [];
     }
     for (let core = Number(first); core <= Number(last ?? first); core += 1) cores.add(core);

@@ -1,7 +1,10 @@
-import type { NicSpec, PortSpec } from '#spec';
+import { listed, type NicSpec, type PortSpec, quoted } from '#spec';
 import type { TaskConfig } from '../gen/driver_pb.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
+
+/** IFNAMSIZ is 16 with its NUL. */
+const maxNameBytes = 15;
 
 export const nicFields = {
   network_interface: {
@@ -39,6 +42,7 @@ export function readNics(
   if (blocks.length > 1) {
     report('network_interface', 'only one network interface can be configured');
   }
+  const readPorts = portsOf(task);
   return blocks.flatMap(({ bridge }, index) => {
     const path = `network_interface[${index}]`;
     if (bridge === undefined) {
@@ -47,28 +51,31 @@ export function readNics(
     }
     if (bridge.name === '') {
       report(path, `network interface bridge '${index}' requires name parameter`);
+    } else if (Buffer.byteLength(bridge.name) > maxNameBytes) {
+      report(`${path}.bridge.name`, `${quoted(bridge.name)} is longer than the name of any bridge`);
     }
     const ports = bridge.ports.flatMap((label, at) =>
-      readPort(task, label, (text) => report(`${path}.bridge.ports[${at}]`, text)),
+      readPorts(label, (text) => report(`${path}.bridge.ports[${at}]`, text)),
     );
     return [{ kind: 'bridge', bridge: bridge.name, ports }];
   });
 }
 
-function readPort(task: TaskConfig, label: string, report: (text: string) => void): PortSpec[] {
-  const ports = task.resources?.ports ?? [];
-  const labelled = ports.filter((port) => port.label === label);
-  if (labelled.length === 0) {
-    const labels = [...new Set(ports.map((port) => port.label))];
-    const there = labels.length === 0 ? 'the group has no ports' : `there are ${labels.join(', ')}`;
-    report(`no port is labelled ${JSON.stringify(label)}; ${there}`);
-  }
-  return labelled.map(({ hostIp, value, to }) => {
-    // No `to`, or -1: the guest listens on the host's port number.
-    const guestPort = to > 0 ? to : value;
-    if (!isPort(value) || !isPort(guestPort)) report(`${value} to ${to} are not ports`);
-    return { label, hostIp, hostPort: value, guestPort };
-  });
+/** Finds the ports of a label: several where the node has several addresses. A job may ask for thousands. */
+function portsOf({ resources }: TaskConfig) {
+  const labelled = Map.groupBy(resources?.ports ?? [], ({ label }) => label);
+  const known =
+    labelled.size === 0 ? 'the group has no ports' : `there are ${listed([...labelled.keys()])}`;
+  return (label: string, report: (text: string) => void): readonly PortSpec[] => {
+    const ports = labelled.get(label);
+    if (ports === undefined) report(`no port is labelled ${quoted(label)}; ${known}`);
+    return (ports ?? []).map(({ hostIp, value, to }) => {
+      // No `to`, or -1: the guest listens on the host's port number.
+      const guestPort = to > 0 ? to : value;
+      if (!isPort(value) || !isPort(guestPort)) report(`${value} to ${to} are not ports`);
+      return { label, hostIp, hostPort: value, guestPort };
+    });
+  };
 }
 
 function isPort(value: number): boolean {

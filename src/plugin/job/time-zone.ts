@@ -4,11 +4,15 @@ const icuOnly = new Set(
   US/Pacific-New`.split(/\s+/),
 );
 
+/** The longest has 32. */
+const maxLength = 64;
+
 /**
  * Whether this is a name from the tz database, which Node's ICU contains. Guests open a file of that name, so its case counts,
  * which ICU ignores.
  */
 export function isTimeZone(name: string): boolean {
+  if (name.length > maxLength) return false;
   if (!/^[A-Z][\w+-]*(\/[A-Z][\w+-]*)*$/.test(name)) return false;
   if (icuOnly.has(name) || name.startsWith('SystemV/')) return false;
   const known = canonicalName(name);

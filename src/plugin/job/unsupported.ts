@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import { NetworkIsolationSpec_NetworkIsolationMode } from '../gen/driver_pb.ts';
 import type { Job } from './job.ts';
 
@@ -8,10 +9,10 @@ export function checkUnsupported({ task, report }: Job): void {
     report('network', 'only the group network mode "host" is supported');
   }
   for (const device of task.devices) {
-    report('resources.device', `${JSON.stringify(device.hostPath)}: devices are not supported`);
+    report('resources.device', `${quoted(device.hostPath)}: devices are not supported`);
   }
   if (task.user !== '') {
-    report('user', `${JSON.stringify(task.user)}: a VM runs as a user of its own; leave it out`);
+    report('user', `${quoted(task.user)}: a VM runs as a user of its own; leave it out`);
   }
   if ((task.dns?.options.length ?? 0) > 0) {
     report('network.dns.options', 'can not be passed to guests; set them in user_data');

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { posix } from 'node:path';
-import type { ShareSpec } from '#spec';
+import { quoted, type ShareSpec } from '#spec';
 import type { Mount } from '../gen/driver_pb.ts';
 import type { Job } from './job.ts';
 import { sharesOf } from './shares.ts';
@@ -22,7 +22,7 @@ export function readVolumes(
     const target = posix.resolve('/', mount.taskPath);
     const taken = targets.has(target) ? 'is a mount already' : undefined;
     const problem = problemOf(mount, target) ?? taken;
-    if (problem !== undefined) report('volume_mount', `${JSON.stringify(target)} ${problem}`);
+    if (problem !== undefined) report('volume_mount', `${quoted(target)} ${problem}`);
     const tag = tagOf(target, tags);
     targets.add(target);
     tags.add(tag);
@@ -33,7 +33,7 @@ export function readVolumes(
 function problemOf({ propagationMode, selinuxLabel }: Mount, target: string): string | undefined {
   if (target === '/' || /\p{Cc}/u.test(target)) return 'is no directory to mount at';
   if (propagationMode !== '' && propagationMode !== 'private') {
-    const mode = JSON.stringify(propagationMode);
+    const mode = quoted(propagationMode);
     return `can't have propagation_mode ${mode}: a guest has mounts of its own; use "private"`;
   }
   if (selinuxLabel === '') return undefined;

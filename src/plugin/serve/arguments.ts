@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { quoted } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 
 /** The `args` of the agent's plugin block. */
@@ -15,7 +16,7 @@ export function readArguments(argv: readonly string[]): Arguments {
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(driverName)) {
     throw new PluginError(
       'invalid',
-      `--driver-name: ${JSON.stringify(driverName)} is not a driver name: letters, digits, "-" and "_"`,
+      `--driver-name: ${quoted(driverName)} is not a driver name: letters, digits, "-" and "_"`,
     );
   }
   return { driverName, logFile: values['log-file'], version: values.version };

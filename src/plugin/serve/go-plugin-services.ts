@@ -1,4 +1,5 @@
 import { aborted } from '#host';
+import { quoted } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 import type { GRPCBroker, GRPCController, GRPCStdio } from '../gen/go_plugin_pb.ts';
 import { type Health, HealthCheckResponse_ServingStatus } from '../gen/health_pb.ts';
@@ -10,7 +11,7 @@ const served = ['', 'plugin'];
 export const health: Handlers<typeof Health> = {
   check: ({ service }) => {
     if (!served.includes(service)) {
-      throw new PluginError('not-found', `there is no service ${JSON.stringify(service)}`);
+      throw new PluginError('not-found', `there is no service ${quoted(service)}`);
     }
     return { status: HealthCheckResponse_ServingStatus.SERVING };
   },

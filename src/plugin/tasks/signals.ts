@@ -1,3 +1,4 @@
+import { quoted } from '#spec';
 import type { StopRequest } from '#vm';
 import { PluginError } from '../error/plugin-error.ts';
 
@@ -20,7 +21,7 @@ export function readSignal(name: string): StopRequest {
   const names = Object.keys(requests).join(', ');
   throw new PluginError(
     'unsupported',
-    `signal ${JSON.stringify(name)} has no meaning for a VM; supported are ${names}`,
+    `signal ${quoted(name)} has no meaning for a VM; supported are ${names}`,
   );
 }
 

@@ -1,7 +1,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { type IdMap, userNamespaceTools } from '#host';
 import type { Emulator } from '#qemu';
-import type { ShareSpec, Waiting } from '#spec';
+import { quoted, type ShareSpec, type Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import { type ShareTools, shareTools } from './share-tools.ts';
 
@@ -23,7 +23,7 @@ export async function volumeShareProblems(
 function problemOf(share: ShareSpec, tools: ShareTools): VmError | undefined {
   const { source, target, readOnly } = share;
   const problem = (text: string): VmError =>
-    new VmError('host', `volume_mount ${JSON.stringify(target)}: ${text}`, { recoverable: true });
+    new VmError('host', `volume_mount ${quoted(target)}: ${text}`, { recoverable: true });
   if (tools.kind === 'none') return problem(tools.reason);
   let stats: Stats;
   try {
@@ -33,7 +33,7 @@ function problemOf(share: ShareSpec, tools: ShareTools): VmError | undefined {
   }
   if (stats.isBlockDevice()) {
     return problem(
-      `is a block device; name it in a disk block: disk { volume = ${JSON.stringify(target)} }`,
+      `is a block device; name it in a disk block: disk { volume = ${quoted(target)} }`,
     );
   }
   if (!stats.isDirectory()) return problem(`${source} is not a directory`);

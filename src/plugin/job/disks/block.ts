@@ -1,4 +1,11 @@
-import type { Arch, DiskBus, DiskFormat, DiskPlace, DiskSpec } from '#spec';
+import {
+  type Arch,
+  type DiskBus,
+  type DiskFormat,
+  type DiskPlace,
+  type DiskSpec,
+  quoted,
+} from '#spec';
 import type { Job } from '../job.ts';
 import type { DiskBlock } from './fields.ts';
 import { poolKind, readPlace } from './place.ts';
@@ -102,5 +109,5 @@ function readSparse(
 function checkSerial({ raw, report }: DiskBlock): void {
   if (!raw.serial || /^[A-Za-z0-9_.-]{1,20}$/.test(raw.serial)) return;
   const rule = 'at most 20 letters, digits, dots, dashes and underscores';
-  report('serial', `${JSON.stringify(raw.serial)} is not a serial number (${rule})`);
+  report('serial', `${quoted(raw.serial)} is not a serial number (${rule})`);
 }

@@ -1,4 +1,4 @@
-import type { DiskSpec, VmSpec } from '#spec';
+import { type DiskSpec, quoted, type VmSpec } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
@@ -46,7 +46,7 @@ export function readDisks(raw: Raw, { arch }: Pick<VmSpec, 'arch'>, job: Job): r
   if (raw.disk.length > maxDisks) {
     job.report('disk', `${raw.disk.length} disks are more than the ${maxDisks} possible`);
   }
-  const blocks = raw.disk.map((block, index): DiskBlock => {
+  const blocks = possible(raw).map((block, index): DiskBlock => {
     const path = `disk[${index + 1}]`;
     return {
       raw: block,
@@ -58,8 +58,15 @@ export function readDisks(raw: Raw, { arch }: Pick<VmSpec, 'arch'>, job: Job): r
 }
 
 /** The destinations of the task's volume mounts that are disks. */
-export function diskMounts({ disk }: Raw, { task }: Job): ReadonlySet<string> {
-  return new Set(disk.flatMap(({ volume }) => findMount(task, volume ?? '')?.taskPath ?? []));
+export function diskMounts(raw: Raw, { task }: Job): ReadonlySet<string> {
+  return new Set(
+    possible(raw).flatMap(({ volume }) => findMount(task, volume ?? '')?.taskPath ?? []),
+  );
+}
+
+/** The disks that are read: each is compared with the others. */
+function possible({ disk }: Raw): Raw['disk'] {
+  return disk.slice(0, maxDisks);
 }
 
 function readBlocks(
@@ -101,7 +108,7 @@ function checkShared(disks: readonly DiskSpec[], blocks: readonly DiskBlock[]): 
     const same = serials.indexOf(serial);
     // Of two disks with one name that is the problem.
     if (same < index && disks[same]?.name !== disks[index]?.name) {
-      report('serial', `${JSON.stringify(serial)} is that of disk[${same + 1}] already`);
+      report('serial', `${quoted(serial)} is that of disk[${same + 1}] already`);
     }
     const first = contents.indexOf(content);
     if (content !== undefined && first < index) {

@@ -1,4 +1,4 @@
-import type { DiskBus } from '#spec';
+import { type DiskBus, quoted } from '#spec';
 import type { DiskBlock } from './fields.ts';
 
 /**
@@ -32,13 +32,13 @@ function check(
   const name = wanted[index];
   if (name === undefined) return;
   const key = raw.devname ? 'devname' : 'volume';
-  const quoted = JSON.stringify(name);
+  const shown = quoted(name);
   if (!/^[A-Za-z][A-Za-z0-9_-]{0,14}$/.test(name)) {
     const rule = 'at most 15 letters, digits, dashes and underscores, the first a letter';
-    report(key, `${quoted} is not a name for a disk (${rule}); set devname to another one`);
+    report(key, `${shown} is not a name for a disk (${rule}); set devname to another one`);
   }
   const first = wanted.indexOf(name);
-  if (first < index) report(key, `${quoted} is the name of disk[${first + 1}] already`);
+  if (first < index) report(key, `${shown} is the name of disk[${first + 1}] already`);
 }
 
 /** The first that is free, past `z` as the kernel counts: `vdz`, `vdaa`. */

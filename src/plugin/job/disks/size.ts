@@ -1,4 +1,4 @@
-import type { DiskPlace } from '#spec';
+import { type DiskPlace, quoted } from '#spec';
 import { parseSize, sizeForm } from '../../hcl/size.ts';
 import type { Job } from '../job.ts';
 import type { DiskBlock } from './fields.ts';
@@ -21,7 +21,7 @@ export function readSize(
     return undefined;
   }
   const bytes = parseSize(raw.size);
-  const text = JSON.stringify(raw.size);
+  const text = quoted(raw.size);
   if (bytes === undefined) report('size', `size value is not valid - ${text}: ${sizeForm}`);
   else if (primary && raw.kind !== 'cdrom' && bytes < limits.minDiskMiB * MiB) {
     report(

@@ -1,4 +1,4 @@
-import type { Checksum, DiskSource } from '#spec';
+import { type Checksum, type DiskSource, quoted } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 
@@ -59,7 +59,7 @@ export function readSource(source: RawSource | undefined, report: Report): DiskS
   }
   if (!volume) return undefined;
   if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$/.test(volume)) {
-    report('source.volume', `${JSON.stringify(volume)} is not the name of a volume`);
+    report('source.volume', `${quoted(volume)} is not the name of a volume`);
   }
   return { kind: 'volume', volume };
 }
@@ -79,7 +79,7 @@ function readChecksum(text: string, report: Report): Checksum {
   if (hex.length !== digits) {
     report(
       'source.checksum',
-      `${JSON.stringify(text)} is not "sha256:" with 64 or "sha512:" with 128 hexadecimal digits`,
+      `${quoted(text)} is not "sha256:" with 64 or "sha512:" with 128 hexadecimal digits`,
     );
   }
   return { algorithm: name, hex: hex.toLowerCase() };

@@ -1,4 +1,4 @@
-import type { DiskThrottle } from '#spec';
+import { type DiskThrottle, quoted } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import { parseSize, sizeForm } from '../../hcl/size.ts';
@@ -68,7 +68,7 @@ function readRate(key: 'bps' | 'bps_read' | 'bps_write', raw: Raw, report: Repor
   const perSecond = parseSize(text) ?? 0;
   // QEMU's own maximum, with the burst multiplied in.
   if (perSecond < 1 || perSecond * raw.burst > 1e15) {
-    report(`throttle.${key}`, `${JSON.stringify(text)} is not a number of bytes: ${sizeForm}`);
+    report(`throttle.${key}`, `${quoted(text)} is not a number of bytes: ${sizeForm}`);
   }
   return perSecond;
 }

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { create } from '@bufbuild/protobuf';
+import { encode } from '@msgpack/msgpack';
+import { toStatus } from '../../src/plugin/error/status.ts';
+import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
+import type { Field, Fields } from '../../src/plugin/hcl/schema.ts';
+import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
+import { planTask, taskSchema } from '../../src/plugin/job/task.ts';
+import { smallest, type TaskInit, task } from './requests.ts';
+
+const maxMs = 100;
+/** The machine's other work comes and goes; what a task does to the loop comes each time. */
+const rounds = 5;
+
+const context = {
+  driverName: 'qmp',
+  hostArch: 'x86_64',
+  limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 100_000, maxConnections: 8192 },
+  pools: { pools: [{ kind: 'directory', name: 'local', path: '/pool' }], default: 'local' },
+} as const;
+
+/** The first is large enough to show what takes quadratic time, and small enough for a test to fail within seconds. */
+const sizes = [64 * 1024, 1024 * 1024];
+
+/** Texts of a size that patterns and quoting may take long for. */
+const texts: Readonly<Record<string, (bytes: number) => string>> = {
+  blanks: (bytes) => `x${' '.repeat(bytes)}x`,
+  'line breaks': (bytes) => `x${'\n'.repeat(bytes)}x`,
+  'blanks and line breaks': (bytes) => `x${' \n'.repeat(bytes / 2)}x`,
+  quotes: (bytes) => '"'.repeat(bytes),
+  digits: (bytes) => `${'9'.repeat(bytes)}x`,
+  slashes: (bytes) => `/dev/${'/'.repeat(bytes)}x\n/`,
+  'short parts of a path': (bytes) => `A${'/A'.repeat(bytes / 2)}!`,
+};
+
+/** Tasks with one value, at each place where a job can write one. */
+function* tasksWith(value: unknown): Generator<readonly [path: string, init: TaskInit]> {
+  for (const [path, config] of blocksWith(taskSchema, value)) {
+    yield [path, task({ msgpackDriverConfig: encode({ ...smallest, ...config }) })];
+  }
+  if (typeof value !== 'string') return;
+  const disk = [{ volume: '/data' }];
+  for (const key of ['taskPath', 'propagationMode', 'requestName']) {
+    const mounts = [{ hostPath: '/host', [key]: value }];
+    yield [`volume_mount.${key}`, task({ config: { disk }, mounts })];
+  }
+  yield ['user', task({ user: value })];
+  yield ['task', task({ name: value })];
+}
+
+function* blocksWith(fields: Fields, value: unknown): Generator<readonly [string, object]> {
+  for (const [name, field] of Object.entries(fields)) {
+    for (const [path, inner] of valuesWith(field, value))
+      yield [`${name}${path}`, { [name]: inner }];
+  }
+}
+
+function* valuesWith(field: Field, value: unknown): Generator<readonly [string, unknown]> {
+  if (field.kind === 'instead') return;
+  yield ['', value];
+  if (field.kind === 'attr') {
+    if (field.type === 'list(string)') yield ['[0]', [value]];
+    return;
+  }
+  for (const [path, block] of blocksWith(field.fields, value))
+    yield [`.${path}`, field.kind === 'block' ? block : [block]];
+}
+
+/** How long it takes to read a task and to answer with what is wrong with it, at best. */
+function answer(init: TaskInit): { readonly ms: number; readonly message: string } {
+  const config = create(TaskConfigSchema, init);
+  let ms = Number.POSITIVE_INFINITY;
+  let message = '';
+  for (let round = 0; round < rounds && ms > maxMs; round += 1) {
+    const started = performance.now();
+    const { problems } = planTask(config, context);
+    ({ message } = toStatus(invalidTask(config, context, { problems })));
+    ms = Math.min(ms, performance.now() - started);
+  }
+  return { ms, message };
+}
+
+for (const [kind, text] of Object.entries(texts)) {
+  test(`one MiB of ${kind} at any place of a job is answered at once, and quoted in part`, () => {
+    for (const bytes of sizes) {
+      for (const [path, init] of tasksWith(text(bytes))) {
+        const { ms, message } = answer(init);
+        assert.ok(ms <= maxMs, `${path}: ${ms.toFixed(0)} ms for ${bytes} bytes`);
+        assert.ok(message.length < 2500, `${path}: ${message.length} characters`);
+      }
+    }
+  });
+}
+
+const many = (count: number, item: (index: number) => unknown) =>
+  Array.from({ length: count }, (_, index) => item(index));
+
+/** Lists of a job that are longer than anything of use. */
+const lists: Readonly<Record<string, (count: number) => TaskInit>> = {
+  'ports without a label': (count) =>
+    task({
+      config: {
+        ...smallest,
+        network_interface: [{ bridge: { name: 'br0', ports: many(count, (at) => `port${at}`) } }],
+      },
+      resources: {
+        ports: Array.from({ length: count }, (_, at) => ({ label: `other${at}`, value: 80 })),
+      },
+    }),
+  'disks with names': (count) =>
+    task({ config: { disk: many(count, (at) => ({ devname: `d${at}`, serial: `s${at}` })) } }),
+  'disks without names': (count) => task({ config: { disk: many(count, () => ({ size: '1G' })) } }),
+  'disks in volumes': (count) =>
+    task({
+      config: { disk: many(count, (at) => ({ volume: `/no/${at}` })) },
+      mounts: Array.from({ length: count }, (_, at) => ({
+        taskPath: `/data/${at}`,
+        hostPath: '/h',
+      })),
+    }),
+};
+
+for (const [kind, list] of Object.entries(lists)) {
+  test(`thousands of ${kind} are answered at once`, () => {
+    const { ms, message } = answer(list(5000));
+    assert.ok(ms <= maxMs, `${ms.toFixed(0)} ms`);
+    assert.match(message, /^qmp: invalid configuration/);
+  });
+}
