@@ -32,6 +32,10 @@ const testPackages = [
     'a second implementation to check user data',
   ],
   ['tzdata', '/usr/share/zoneinfo/Europe/Berlin', 'the time zones that jobs may name'],
+  ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],
+  ['ceph-osd', 'ceph-osd', 'the same'],
+  ['ceph-common', 'rbd', 'the same'],
+  ['qemu-block-extra', 'qemu-block-extra', 'disks in it'],
   ['iptables', 'iptables', 'group networks: Nomad calls it'],
   ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
 ];

@@ -19,7 +19,10 @@ import { undoStep } from '../../src/vm/store/undo.ts';
 import { imageOf } from '../support/disks.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
-const noNetworks = { vmTerminatedTeardown: async () => {} };
+const host = {
+  networks: { vmTerminatedTeardown: async () => {} },
+  pools: { pools: [], default: undefined },
+};
 
 /** A VM of this Nomad client, with an allocation of its own that can be taken away. */
 function ofNode(ground: VmGround, name: string, nodeId: string): VmSpec {
@@ -113,7 +116,7 @@ test('V-91: an emulator that a script started is ended, by its user', async (t) 
   const ours = await marked(ground, 1_900_000_001, mark);
   const reader = await marked(ground, 1000, mark);
   const step = { kind: 'process', mark, program: '/usr/bin/wrapper', uid: 1_900_000_001 } as const;
-  await undoStep(step, noNetworks, soon());
+  await undoStep(step, host, soon());
   await eventually(() => ours.signalCode === 'SIGKILL', 'its end');
   assert.equal(reader.exitCode, null, 'somebody who merely names it is left alone');
 });
@@ -126,13 +129,10 @@ test('V-129: a user id is not given to another VM while a process still has it',
   symlinkSync('vm-0', file);
   const child = await marked(ground, uid, 'a stubborn one');
   const step = { kind: 'uid', file, name: 'vm-0' } as const;
-  await assert.rejects(
-    undoStep(step, noNetworks, soon()),
-    /process \d+ still runs as user 1900000002/,
-  );
+  await assert.rejects(undoStep(step, host, soon()), /process \d+ still runs as user 1900000002/);
   child.kill('SIGKILL');
   await once(child, 'exit');
-  await undoStep(step, noNetworks, soon());
+  await undoStep(step, host, soon());
   assert.deepEqual(readdirSync(ground.root).includes(String(uid)), false);
 });
 

@@ -146,9 +146,11 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
   const paths = pathsIn(join(root, 'vm'), { name: 'vm-0', run: join(root, 'run') });
   mkdirSync(paths.shares, { recursive: true });
   mkdirSync(paths.dir);
+  const pools = { pools: [], default: undefined };
   const undo = await UndoLog.open<VmUndo>(
     paths.undo,
-    (step, waiting) => undoStep(step, { vmTerminatedTeardown: () => assert.fail() }, waiting),
+    (step, waiting) =>
+      undoStep(step, { networks: { vmTerminatedTeardown: () => assert.fail() }, pools }, waiting),
     { decode: decodeVmUndo, log: collect(lines) },
   );
   using files = new OpenFiles();

@@ -139,7 +139,7 @@ class Place implements AsyncDisposable {
     const undo = async (step: VmUndo, limit: { signal: AbortSignal }): Promise<void> => {
       number += 1;
       atStep(number);
-      await undoStep(step, this.host.networks, limit);
+      await undoStep(step, this.host, limit);
     };
     const options = { decode: decodeVmUndo, log: this.host.log };
     const open = existsSync(this.paths.undo) ? UndoLog.reopen : UndoLog.open;

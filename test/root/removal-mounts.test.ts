@@ -10,7 +10,11 @@ import { tmpDir } from '../support/tmp.ts';
 
 const networks = { vmTerminatedTeardown: (): Promise<void> => assert.fail('no network here') };
 const undoMount = (target: string): Promise<void> =>
-  undoStep({ kind: 'mount', target }, networks, { signal: AbortSignal.timeout(10_000) });
+  undoStep(
+    { kind: 'mount', target },
+    { networks, pools: { pools: [], default: undefined } },
+    { signal: AbortSignal.timeout(10_000) },
+  );
 const mountsBelow = (path: string): number =>
   readFileSync('/proc/self/mountinfo', 'utf8').split(` ${path}`).length - 1;
 const memory = (target: string): void => mountTmpfs(target, { sizeBytes: 1 << 16, mode: 0o700 });

@@ -12,6 +12,8 @@ const kinds: Readonly<Record<string, VmUndo>> = {
     uid: 1_900_000_000,
   },
   "a process of root's": { kind: 'process', mark: '/run/x/shares/alloc', program: '/usr/bin/vfsd' },
+  'a disk in a pool': { kind: 'file', path: '/srv/pool/vms/web-12345678_vdb.img' },
+  'an image of Ceph': { kind: 'rbd', pool: 'ceph', image: 'web-12345678_vdb' },
   'a user id': { kind: 'uid', file: '/data/uids/1900000000', name: 'web-12345678' },
   'a bridge': { kind: 'net', step: { kind: 'net-bridge', bridge: 'virbr0' } },
   'an address': {
@@ -64,7 +66,11 @@ test('undoing an unknown step fails and names it, so that it stays in the log', 
   const step = decodeVmUndo({ kind: 'swtpm' });
   const networks = { vmTerminatedTeardown: async () => assert.fail('not a step of the network') };
   await assert.rejects(
-    undoStep(step, networks, { signal: AbortSignal.timeout(1000) }),
+    undoStep(
+      step,
+      { networks, pools: { pools: [], default: undefined } },
+      { signal: AbortSignal.timeout(1000) },
+    ),
     /the undo step \{"kind":"swtpm"\}: update/,
   );
 });

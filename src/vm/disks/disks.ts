@@ -8,6 +8,7 @@ import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
 import { checkNbdDisk } from './nbd-disk.ts';
 import { poolOf } from './pool.ts';
+import { checkRbdDisk } from './rbd-disk.ts';
 import { checkVolumeDisk } from './volume-disk.ts';
 
 /** Checks one disk, wherever its content is kept. Throws VmError naming the key that is wrong. */
@@ -19,14 +20,9 @@ export async function checkDisk(
   const { place } = spec;
   if (place.kind === 'volume') return checkVolumeDisk(spec, place, host, waiting);
   if (place.kind === 'nbd') return checkNbdDisk(spec, place, waiting);
-  if (place.kind === 'pool') {
-    const pool = poolOf(spec, host);
-    if (pool?.kind !== 'ceph') return checkFileDisk(spec, pool, host, waiting);
-  }
-  throw new VmError(
-    'job',
-    `${diskKey(spec, 'volume')}: disks of the kind ${place.kind} are not supported`,
-  );
+  const pool = poolOf(spec, host);
+  if (pool?.kind === 'ceph') return checkRbdDisk(spec, pool, host, waiting);
+  return checkFileDisk(spec, pool, host, waiting);
 }
 
 /** Every disk that the machine has no place for, by its key. */

@@ -36,7 +36,7 @@ export async function openSite(
     await mkdir(paths.dir, { mode: 0o700 });
     const log = await UndoLog.open<VmUndo>(
       paths.undo,
-      (step, rollback) => undoStep(step, host.networks, rollback),
+      (step, rollback) => undoStep(step, host, rollback),
       { decode: decodeVmUndo, log: host.log },
     );
     const undo = log.keep();

@@ -81,10 +81,10 @@ export class Remover {
   }
 
   async #rollBack(name: string, dir: string): Promise<readonly string[]> {
-    const { networks, log } = this.#host;
+    const { log } = this.#host;
     const undo = await UndoLog.reopen<VmUndo>(
       pathsIn(dir, { name, run: '' }).undo,
-      (step, waiting) => undoStep(step, networks, waiting),
+      (step, waiting) => undoStep(step, this.#host, waiting),
       { decode: decodeVmUndo, log },
     );
     const { failed } = await undo.keep().rollback({ signal: AbortSignal.timeout(destroyMs) });

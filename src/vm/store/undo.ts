@@ -11,8 +11,9 @@ import {
   unmount,
 } from '#host';
 import { decodeNetUndo, type Net, type NetUndo } from '#net';
-import type { Waiting } from '#spec';
+import type { StoragePools, Waiting } from '#spec';
 import { VmError } from '../error.ts';
+import { Rbd } from './rbd.ts';
 import { releaseUid } from './uid.ts';
 
 /**
@@ -34,6 +35,8 @@ export type VmUndo =
     }
   /** A disk outside of the VM's directory. */
   | { readonly kind: 'file'; readonly path: string }
+  /** An image of a Ceph pool, which the plugin's configuration has by this name. */
+  | { readonly kind: 'rbd'; readonly pool: string; readonly image: string }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo }
   /** A step of a later version, after a downgrade: it stays in the log, and all others are undone. */
@@ -48,6 +51,7 @@ const schema = v.variant('kind', [
     uid: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
   v.object({ kind: v.literal('file'), path: v.string() }),
+  v.object({ kind: v.literal('rbd'), pool: v.string(), image: v.string() }),
   v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
@@ -65,10 +69,16 @@ export function decodeVmUndo(json: unknown): VmUndo {
   return net === undefined ? unknown : { kind: 'net', step: net };
 }
 
+/** What undoing depends on beside the step. */
+export interface UndoHost {
+  readonly networks: Pick<Net, 'vmTerminatedTeardown'>;
+  readonly pools: StoragePools;
+}
+
 /** Undoes one step. */
 export async function undoStep(
   step: VmUndo,
-  networks: Pick<Net, 'vmTerminatedTeardown'>,
+  { networks, pools }: UndoHost,
   waiting: Waiting,
 ): Promise<void> {
   switch (step.kind) {
@@ -80,6 +90,9 @@ export async function undoStep(
       return;
     case 'file':
       await rm(step.path, { force: true });
+      return;
+    case 'rbd':
+      await removeRbd(step, pools, waiting);
       return;
     case 'uid':
       await releaseUid(step.file, step.name, waiting);
@@ -95,6 +108,19 @@ export async function undoStep(
     default:
       step satisfies never;
   }
+}
+
+async function removeRbd(
+  { pool: name, image }: Extract<VmUndo, { kind: 'rbd' }>,
+  { pools }: StoragePools,
+  waiting: Waiting,
+): Promise<void> {
+  const pool = pools.find((pool) => pool.name === name);
+  if (pool?.kind !== 'ceph') {
+    const text = `storage pool "${name}" is not configured any more, and image ${image} is still in it`;
+    throw new VmError('host', text, { recoverable: true });
+  }
+  await new Rbd(pool).remove(image, waiting);
 }
 
 /** What is mounted on the directory may belong to the task: nothing in the mount is removed. */

@@ -1,0 +1,142 @@
+import { lookup } from 'node:dns/promises';
+import { abortable, memfd, within } from '#host';
+import type { OpenImage } from '#image';
+import { defaultDiskIo } from '#qemu';
+import { type DiskSpec, diskKey, type Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { asVmError, VmError } from '../error.ts';
+import { type CephPool, Rbd } from '../store/rbd.ts';
+import { describe } from './describe.ts';
+import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
+import { openSource } from './pool.ts';
+
+const lookupMs = 5000;
+const defaultPort = 6789;
+
+/** Checks a disk that becomes an image of a Ceph pool. Throws VmError naming the key that is wrong. */
+export async function checkRbdDisk(
+  spec: DiskSpec,
+  pool: CephPool,
+  host: DiskHost,
+  waiting: Waiting,
+): Promise<CheckedDisk> {
+  const { source } = spec;
+  if (source?.kind === 'volume' && spec.chained && !source.volume.includes('@')) {
+    const text = 'a chained disk is a clone of a snapshot: write "image@snapshot"';
+    throw new VmError('job', `${diskKey(spec, 'source.volume')}: ${text}`);
+  }
+  if (source?.kind === 'image' && spec.chained) {
+    const text =
+      'in a Ceph pool only a volume can be chained to; import the image into the pool once';
+    throw new VmError('job', `${diskKey(spec, 'chained')}: ${text}`);
+  }
+  const image =
+    source?.kind === 'image' ? await openSource(spec, undefined, host, waiting) : undefined;
+  try {
+    if (image !== undefined && image.format !== 'raw') {
+      const text = `disks in a Ceph pool are raw, and ${image.path} is ${image.format}`;
+      throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
+    }
+    const sourceBytes =
+      source?.kind === 'volume'
+        ? await volumeBytes(spec, { pool, name: source.volume }, waiting)
+        : image?.virtualBytes;
+    const bytes = sizeOf(spec, sourceBytes);
+    return {
+      spec,
+      image,
+      prepare: (seat, site, waiting) =>
+        prepare({ spec, pool, image, bytes, seat, grown: bytes !== sourceBytes }, site, waiting),
+      [Symbol.dispose]: () => image?.[Symbol.dispose](),
+    };
+  } catch (error) {
+    image?.[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function volumeBytes(
+  spec: DiskSpec,
+  { pool, name }: { readonly pool: CephPool; readonly name: string },
+  waiting: Waiting,
+): Promise<number> {
+  try {
+    const { bytes } = await new Rbd(pool).info(name, waiting);
+    return bytes;
+  } catch (cause) {
+    const { code, recoverable, message } = asVmError(cause);
+    const text = `${diskKey(spec, 'source.volume')}: ${message}`;
+    throw new VmError(code, text, { cause, recoverable });
+  }
+}
+
+function sizeOf(spec: DiskSpec, sourceBytes: number | undefined): number {
+  const bytes = spec.sizeBytes ?? sourceBytes;
+  if (bytes === undefined) {
+    throw new VmError('job', `${diskKey(spec, 'size')} is required for a disk without a source`);
+  }
+  if (sourceBytes === undefined || bytes >= sourceBytes) return Math.ceil(bytes / 512) * 512;
+  const text = `${bytes} bytes are less than the source's ${sourceBytes}`;
+  throw new VmError('job', `${diskKey(spec, 'size')}: ${text}`);
+}
+
+interface ToCreate {
+  readonly spec: DiskSpec;
+  readonly pool: CephPool;
+  readonly image: OpenImage | undefined;
+  readonly bytes: number;
+  readonly seat: DiskSeat;
+  /** Whether the disk is larger than its source. */
+  readonly grown: boolean;
+}
+
+async function prepare(wanted: ToCreate, site: Site, waiting: Waiting): Promise<Prepared> {
+  const { spec, pool, image, bytes, seat } = wanted;
+  const name = `${site.vm}_${spec.name}`;
+  await site.undo.perform({ kind: 'rbd', pool: pool.name, image: name }, () =>
+    create(wanted, name, waiting),
+  );
+  site.files.add(`${seat.id}-key`, memfd('ceph-key', Buffer.from(pool.secret)));
+  const plan = {
+    format: 'raw',
+    base: undefined,
+    virtualBytes: bytes,
+    growBeforeBoot: false,
+  } as const;
+  const servers = await serversOf(pool, waiting);
+  return describe({ spec, seat, image, plan }, `rbd:${pool.pool}/${name}`, {
+    io: { ...defaultDiskIo, discard: spec.discard, cache: 'writeback' },
+    maxFileBytes: 0,
+    protocol: { driver: 'rbd', pool: pool.pool, image: name, user: pool.username, servers },
+  });
+}
+
+async function create(
+  { spec: { source, chained }, pool, image, bytes, grown }: ToCreate,
+  name: string,
+  waiting: Waiting,
+): Promise<void> {
+  const rbd = new Rbd(pool);
+  if (source === undefined) {
+    await rbd.create(name, bytes, waiting);
+    return;
+  }
+  if (image !== undefined) await rbd.upload(image.fd, name, waiting);
+  if (source.kind === 'volume' && chained) await rbd.clone(source.volume, name, waiting);
+  if (source.kind === 'volume' && !chained) await rbd.copy(source.volume, name, waiting);
+  if (grown) await rbd.resize(name, bytes, waiting);
+}
+
+/** Names are looked up here: QEMU has no resolver. */
+async function serversOf(
+  { hosts }: CephPool,
+  waiting: Waiting,
+): Promise<readonly { readonly host: string; readonly port: string }[]> {
+  using limited = within(lookupMs, waiting);
+  return await Promise.all(
+    hosts.map(async ({ host, port = defaultPort }) => {
+      const { address } = await abortable(lookup(host), limited);
+      return { host: address, port: String(port) };
+    }),
+  );
+}
