@@ -79,18 +79,30 @@ function checkUnchanged(source: OpenImage, before: BigIntStats): void {
 }
 
 /** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, which keeps runs of zeros aligned. */
-export function* chunksOfData(
-  source: OpenImage,
-): Generator<{ readonly start: number; readonly end: number }, void, undefined> {
-  let at = nextData(source, 0);
-  while (at < source.fileBytes) {
-    const hole = nextHole(source, at);
-    while (at < hole) {
+export function* chunksOfData(file: Extent): Generator<Range, void, undefined> {
+  for (const { start, end: hole } of dataRanges(file)) {
+    for (let at = start; at < hole; ) {
       const end = Math.min(hole, at - (at % chunkBytes) + chunkBytes);
       yield { start: at, end };
       at = end;
     }
-    at = nextData(source, at);
+  }
+}
+
+type Extent = Pick<OpenImage, 'fd' | 'fileBytes'>;
+
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What is not a hole of the file. */
+export function* dataRanges(file: Extent): Generator<Range, void, undefined> {
+  let start = nextData(file, 0);
+  while (start < file.fileBytes) {
+    const end = nextHole(file, start);
+    yield { start, end };
+    start = nextData(file, end);
   }
 }
 
@@ -123,7 +135,7 @@ function changed({ path }: OpenImage): ImageError {
 }
 
 /** The parts of a chunk that are not runs of zeros. */
-function runsOfData(chunk: Buffer): readonly { readonly start: number; readonly end: number }[] {
+function runsOfData(chunk: Buffer): readonly Range[] {
   const runs: { start: number; end: number }[] = [];
   for (let start = 0; start < chunk.length; start += zeroBytes) {
     const end = Math.min(start + zeroBytes, chunk.length);
@@ -135,12 +147,12 @@ function runsOfData(chunk: Buffer): readonly { readonly start: number; readonly 
   return runs;
 }
 
-function nextData({ fd, fileBytes }: OpenImage, from: number): number {
+function nextData({ fd, fileBytes }: Extent, from: number): number {
   if (from >= fileBytes) return fileBytes;
   return withoutHoles(() => Math.min(seekData(fd, from) ?? fileBytes, fileBytes), from);
 }
 
-function nextHole({ fd, fileBytes }: OpenImage, from: number): number {
+function nextHole({ fd, fileBytes }: Extent, from: number): number {
   return withoutHoles(() => Math.min(seekHole(fd, from), fileBytes), fileBytes);
 }
 

@@ -53,8 +53,16 @@ function place(t: TestContext): { readonly source: string; readonly target: stri
 
 const mark = (): string => `convert-${process.pid}`;
 
-async function run(conversion: Conversion, qemuImg = programs.qemuImg, waiting = soon()) {
-  await convert(conversion, { qemuImg, prlimit: programs.prlimit, uid, mark: mark() }, waiting);
+async function run(
+  conversion: Omit<Conversion, 'name'>,
+  qemuImg = programs.qemuImg,
+  waiting = soon(),
+) {
+  await convert(
+    { ...conversion, name: 'the-image' },
+    { qemuImg, prlimit: programs.prlimit, uid, mark: mark() },
+    waiting,
+  );
 }
 
 /** A program in the place of qemu-img, where a bare root shows it. */
@@ -192,7 +200,7 @@ test('a failed conversion reports what the program reported, one line of it', as
   writeFileSync(source, Buffer.alloc(MiB, 1));
   const conversion = { source, target, from: 'vmdk', to: 'raw', virtualBytes: MiB } as const;
   await assert.rejects(run({ ...conversion, onProgress: ignore }), (error: Error) => {
-    assert.match(error.message, /converting the image from vmdk to raw: qemu-img ended with 1: /);
+    assert.match(error.message, /converting the-image from vmdk to raw: qemu-img ended with 1: /);
     return !error.message.includes('\n') && 'code' in error && error.code === 'refused';
   });
 });
@@ -218,6 +226,6 @@ test('without qemu-img the error names the package', async () => {
   const { source, target } = { source: '/none', target: '/none' };
   const conversion = { source, target, from: 'vdi', to: 'raw', virtualBytes: MiB } as const;
   const converter = { qemuImg: undefined, prlimit: '/usr/bin/prlimit', uid, mark: mark() };
-  const running = convert({ ...conversion, onProgress: ignore }, converter, soon());
+  const running = convert({ ...conversion, name: 'x', onProgress: ignore }, converter, soon());
   await assert.rejects(running, /install the package qemu-utils/);
 });

@@ -27,6 +27,8 @@ export interface Converter {
 }
 
 export interface Conversion {
+  /** Of the image, for messages. */
+  readonly name: string;
   /** Both are the converter's own: nothing is refused to it by their modes. */
   readonly source: string;
   readonly target: string;
@@ -109,7 +111,8 @@ async function supervise(
   { output, conversion }: Supervised,
   waiting: Waiting,
 ): Promise<void> {
-  const what = `converting the image from ${conversion.from} to ${conversion.to}`;
+  const { name, from, to } = conversion;
+  const what = `converting ${name} from ${from} to ${to}`;
   const report = (): void => {
     const percent = percentOf(output);
     if (percent !== undefined) conversion.onProgress(percent);

@@ -1,0 +1,167 @@
+import { fsync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import * as v from 'valibot';
+import { bootId, closeFd, errnoOf, openPath, writeAtomic } from '#host';
+import type { Waiting } from '#spec';
+import { digest } from './digest.ts';
+
+const sync = promisify(fsync);
+const readOnly = 0;
+
+const schema = v.object({
+  version: v.literal(1),
+  format: v.picklist(['raw', 'qcow2']),
+  virtualBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  fileBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
+  /** Of the image, as `digest` makes it without holes. */
+  content: v.string(),
+  /** What it was made of, for operators. */
+  source: v.object({ path: v.string(), sha256: v.string(), member: v.exactOptional(v.string()) }),
+});
+
+/** What is known of a stored image. */
+export type Stored = v.InferOutput<typeof schema>;
+
+/** One image of the store: a directory that appears with all of its content or not at all. */
+export class Entry {
+  readonly #store: string;
+  readonly key: string;
+
+  constructor(store: string, key: string) {
+    this.#store = store;
+    this.key = key;
+  }
+
+  get dir(): string {
+    return `${this.#store}/${this.key}`;
+  }
+
+  get image(): string {
+    return `${this.dir}/image`;
+  }
+
+  /** Where it is made. */
+  get draft(): string {
+    return `${this.#store}/${draftMark}${this.key}`;
+  }
+
+  get #users(): string {
+    return `${this.dir}/users`;
+  }
+
+  /** Undefined for an image that is not there, or not whole. */
+  async read(): Promise<Stored | undefined> {
+    try {
+      return v.parse(schema, JSON.parse(await readFile(`${this.dir}/image.json`, 'utf8')));
+    } catch (error) {
+      const code = errnoOf(error);
+      if (code !== undefined && code !== 'ENOENT') throw error;
+      return undefined;
+    }
+  }
+
+  /**
+   * Whether the image is what was stored: after a start of the host, which may be one after a crash, its content is
+   * compared once.
+   */
+  async isIntact({ content, fileBytes }: Stored, waiting: Waiting): Promise<boolean> {
+    const marker = `${this.dir}/verified`;
+    const verified = await readFile(marker, 'utf8').catch(() => '');
+    if (verified === bootId()) return true;
+    const fd = openPath(this.image, readOnly);
+    try {
+      if ((await stat(this.image)).size !== fileBytes) return false;
+      const [found] = await digest(
+        fd,
+        { what: `verifying ${this.image}`, algorithms: ['sha256'], holes: 'skipped' },
+        waiting,
+      );
+      if (found !== content) return false;
+    } finally {
+      closeFd(fd);
+    }
+    await writeAtomic(marker, bootId(), { mode: 0o600 });
+    return true;
+  }
+
+  /** Makes the draft the image: its content is on the disk before its name is. */
+  async publish(stored: Stored): Promise<void> {
+    const { draft } = this;
+    await writeFile(`${draft}/image.json`, JSON.stringify(stored), { mode: 0o600 });
+    await writeFile(`${draft}/verified`, bootId(), { mode: 0o600 });
+    await mkdir(`${draft}/users`, { mode: 0o700 });
+    for (const path of ['image', 'image.json', 'verified', '.']) await syncPath(`${draft}/${path}`);
+    await rename(draft, this.dir);
+    await syncPath(this.#store);
+  }
+
+  /** Removes the image, at once for everything that looks for it. */
+  async remove(): Promise<void> {
+    const gone = `${this.#store}/${goneMark}${this.key}`;
+    await rm(gone, { recursive: true, force: true });
+    await rename(this.dir, gone).catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    });
+    await rm(gone, { recursive: true, force: true });
+  }
+
+  async removeDraft(): Promise<void> {
+    await rm(this.draft, { recursive: true, force: true });
+  }
+
+  /** From now on it is not collected. */
+  async lease(user: string): Promise<void> {
+    await writeFile(`${this.#users}/${user}`, '', { mode: 0o600 });
+  }
+
+  async release(user: string): Promise<void> {
+    await rm(`${this.#users}/${user}`, { force: true });
+  }
+
+  async usage(): Promise<Usage> {
+    const [users, { mtimeMs }, { blocks }] = await Promise.all([
+      readdir(this.#users),
+      // It changes with every user that comes or goes.
+      stat(this.#users),
+      stat(this.image),
+    ]);
+    return { entry: this, isUsed: users.length > 0, usedMs: mtimeMs, bytes: blocks * 512 };
+  }
+}
+
+export interface Usage {
+  readonly entry: Entry;
+  readonly isUsed: boolean;
+  /** When it was last taken into use, or no longer used. */
+  readonly usedMs: number;
+  readonly bytes: number;
+}
+
+const draftMark = '.new-';
+const goneMark = '.gone-';
+const keyForm = /^[0-9a-f]{64}$/;
+
+/** What the directory of a store contains: keys of images, and those of which a part was left by a killed process. */
+export async function contentsOf(
+  store: string,
+): Promise<{ readonly keys: readonly string[]; readonly leftovers: ReadonlyMap<string, string> }> {
+  const names = await readdir(store).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  });
+  const leftovers = names.flatMap((name) => {
+    const mark = [draftMark, goneMark].find((it) => name.startsWith(it));
+    return mark === undefined ? [] : [[`${store}/${name}`, name.slice(mark.length)] as const];
+  });
+  return { keys: names.filter((name) => keyForm.test(name)), leftovers: new Map(leftovers) };
+}
+
+async function syncPath(path: string): Promise<void> {
+  const fd = openPath(path, readOnly);
+  try {
+    await sync(fd);
+  } finally {
+    closeFd(fd);
+  }
+}

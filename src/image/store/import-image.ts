@@ -1,0 +1,196 @@
+import { constants, fstatSync } from 'node:fs';
+import { chmod, chown, mkdir, rename } from 'node:fs/promises';
+import { closeFd, openPath } from '#host';
+import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
+import { type Converter, convert } from '../convert/convert.ts';
+import { inspectForeign } from '../convert/foreign.ts';
+import { ImageError, step } from '../error.ts';
+import { checkDiskFile } from '../open-image.ts';
+import { readAt } from '../positional.ts';
+import type { AllowedFile } from '../roots.ts';
+import { type FileFormat, refusalOf, sniff, sniffBytes } from '../sniff.ts';
+import { digest } from './digest.ts';
+import type { Entry, Stored } from './entry.ts';
+
+export interface ImportRequest {
+  /** Stays its caller's. */
+  readonly file: AllowedFile;
+  /** Which file of an archive; undefined: the only one that is a disk. */
+  readonly member?: string | undefined;
+  /** Format of the disk, inside of what it is packed in. undefined: recognised by the content. */
+  readonly format?: DiskFormat | ForeignFormat | undefined;
+  /** Format that is wanted; undefined: the disk's own where QEMU gets it, else raw. */
+  readonly to?: DiskFormat | undefined;
+  readonly maxVirtualBytes: number;
+  readonly converter: Converter;
+}
+
+export interface ImportProgress {
+  readonly step: 'checking' | 'copying' | 'unpacking' | 'converting';
+  readonly percent: number;
+}
+
+export type OnProgress = (progress: ImportProgress) => void;
+
+interface Draft {
+  readonly entry: Entry;
+  /** What the request's file contained when its key was made. */
+  readonly sha256: string;
+  readonly onProgress: OnProgress;
+}
+
+/**
+ * Makes the image of a request and stores it. The source is read once, into a copy that nothing else can write to:
+ * what is checked, converted and stored is what has the checksum. Throws ImageError; nothing is left then.
+ */
+export async function importImage(
+  request: ImportRequest,
+  draft: Draft,
+  waiting: Waiting,
+): Promise<Stored> {
+  const { entry } = draft;
+  return step(`importing ${request.file.path}`, async () => {
+    await entry.removeDraft();
+    await mkdir(entry.draft, { mode: 0o700 });
+    try {
+      await copySource(request, draft, waiting);
+      const { format, virtualBytes } = await makeImage(request, draft, waiting);
+      const stored = await describeImage(request, draft, { format, virtualBytes }, waiting);
+      waiting.signal.throwIfAborted();
+      await entry.publish(stored);
+      return stored;
+    } finally {
+      await entry.removeDraft();
+    }
+  });
+}
+
+async function copySource(
+  { file }: ImportRequest,
+  { entry, sha256, onProgress }: Draft,
+  waiting: Waiting,
+): Promise<void> {
+  const target = create(sourceOf(entry));
+  try {
+    const options = {
+      what: `copying ${file.path}`,
+      algorithms: ['sha256'],
+      holes: 'zeros',
+      target,
+      onProgress: (percent: number) => onProgress({ step: 'copying', percent }),
+    } as const;
+    const [copied] = await digest(file.fd, options, waiting);
+    if (copied === sha256) return;
+    throw new ImageError('io', `${file.path} changed while it was being imported`);
+  } finally {
+    closeFd(target);
+  }
+}
+
+interface Made {
+  readonly format: DiskFormat;
+  readonly virtualBytes: number;
+}
+
+async function makeImage(request: ImportRequest, draft: Draft, waiting: Waiting): Promise<Made> {
+  const source = sourceOf(draft.entry);
+  const { format, virtualBytes } = await inspect(request, source);
+  const to = request.to ?? (format === 'raw' || format === 'qcow2' ? format : 'raw');
+  if (virtualBytes > request.maxVirtualBytes) throw tooLarge(request, virtualBytes);
+  if (format === to) {
+    await rename(source, imageOf(draft.entry));
+    return { format: to, virtualBytes };
+  }
+  const { uid } = request.converter;
+  const target = imageOf(draft.entry);
+  closeFd(create(target));
+  await Promise.all([source, target].map((path) => chown(path, uid, uid)));
+  const conversion = {
+    ...{ name: request.file.path, source, target, from: format, to, virtualBytes },
+    onProgress: (percent: number) => draft.onProgress({ step: 'converting', percent }),
+  };
+  await convert(conversion, request.converter, waiting);
+  return { format: to, virtualBytes };
+}
+
+/** The format, and the size by the header, of the copy. Throws ImageError for what no QEMU program gets. */
+async function inspect(
+  { file, format }: ImportRequest,
+  path: string,
+): Promise<{ readonly format: DiskFormat | ForeignFormat; readonly virtualBytes: number }> {
+  const fd = openPath(path, constants.O_RDONLY);
+  try {
+    const head = await readAt(fd, Buffer.alloc(sniffBytes), 0);
+    const found = format ?? supported(file, sniff(head));
+    if (found === 'raw' || found === 'qcow2') return await inspectOwn(file, path, found);
+    const { virtualBytes, problems } = await inspectForeign(found, {
+      fileBytes: fstatSync(fd).size,
+      read: async (offset, bytes) => Buffer.from(await readAt(fd, Buffer.alloc(bytes), offset)),
+    });
+    if (problems.length === 0) return { format: found, virtualBytes };
+    throw new ImageError('refused', `${file.path} is refused as ${found}: ${problems.join('; ')}`);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+async function inspectOwn({ path: name }: AllowedFile, path: string, format: DiskFormat) {
+  const fd = openPath(path, constants.O_RDONLY);
+  const limits = { maxVirtualBytes: Number.MAX_SAFE_INTEGER, format };
+  using image = await checkDiskFile({ fd, path: name }, limits);
+  return { format, virtualBytes: image.virtualBytes };
+}
+
+function supported({ path }: AllowedFile, format: FileFormat): DiskFormat | ForeignFormat {
+  switch (format) {
+    case 'raw':
+    case 'qcow2':
+    case 'vmdk':
+    case 'vdi':
+    case 'vhdx':
+    case 'vpc':
+      return format;
+    default:
+      throw new ImageError('refused', `${path} is refused: ${refusalOf(format)}`);
+  }
+}
+
+function tooLarge({ file, maxVirtualBytes }: ImportRequest, virtualBytes: number): ImageError {
+  const text = `${file.path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
+  return new ImageError('refused', text);
+}
+
+/** What is kept of the image, which from here on has its owner and mode. Throws where it is not what the header stated. */
+async function describeImage(
+  { file, member }: ImportRequest,
+  { entry, sha256 }: Draft,
+  { format, virtualBytes: expected }: Made,
+  waiting: Waiting,
+): Promise<Stored> {
+  const path = imageOf(entry);
+  await chown(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+  await chmod(path, 0o400);
+  const fd = openPath(path, constants.O_RDONLY);
+  const limits = { maxVirtualBytes: Math.ceil(expected / 512) * 512, format };
+  using image = await checkDiskFile({ fd, path: file.path }, limits);
+  const [content = ''] = await digest(
+    fd,
+    { what: `reading what ${file.path} became`, algorithms: ['sha256'], holes: 'skipped' },
+    waiting,
+  );
+  const { fileBytes, virtualBytes } = image;
+  const source = { path: file.path, sha256, ...(member === undefined ? {} : { member }) };
+  return { version: 1, format, virtualBytes, fileBytes, content, source };
+}
+
+function create(path: string): number {
+  return openPath(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+}
+
+function sourceOf({ draft }: Entry): string {
+  return `${draft}/source`;
+}
+
+function imageOf({ draft }: Entry): string {
+  return `${draft}/image`;
+}
