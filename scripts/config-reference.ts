@@ -57,7 +57,7 @@ const jobText = `### Other parts of a job
 | \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |
 | \`kill_signal\` | \`SIGKILL\` skips powering off. Any other asks the guest to power off: its agent where one runs, else by the ACPI power button. |
 | \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` kills the VM; others are refused. |
-| \`volume_mount\` | A disk, when \`disk { volume }\` names its destination: the block device that the volume is, or a file in its directory. Others are refused: not supported. |
+| \`volume_mount\` | A disk, when \`disk { volume }\` names its destination: the block device that the volume is, or a file in its directory. Others are directories that the guest mounts at the destination. \`propagation_mode\` other than \`private\` and \`selinux_label\` are refused for them. |
 | \`device\`, \`user\` | Refused: not supported. |`;
 
 /** One table per block: its attributes, then its blocks, each with a table of its own. */
