@@ -1,4 +1,3 @@
-import { isMessage } from './mime.ts';
 import type { UserData } from './user-data-text.ts';
 
 /**
@@ -15,7 +14,8 @@ export function isQuickToCheck(userData: UserData): boolean {
   const bytes = Buffer.from(userData);
   if (bytes[0] === 0x1f) return false; // gzip: the unpacked text may be larger
   const text = bytes.toString('latin1');
-  // A script is passed on unread; without a `*` YAML has no aliases.
-  if (text.startsWith('#!') && !isMessage(text)) return true;
+  // A script is passed on unread. Where the mark makes a message of it depends on the text's encoding, so it counts anywhere.
+  if (text.startsWith('#!') && !/mime-version:/i.test(text)) return true;
+  // Without a `*` YAML has no aliases.
   return bytes.length <= plainBytes && !text.includes('*');
 }

@@ -3,7 +3,9 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { isQuickToCheck } from '#cloudinit';
+import { isMessage } from '../../src/cloudinit/mime.ts';
 import { userDataProblems } from '../../src/vm/devices/user-data.ts';
 
 const waiting = (ms = 60_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
@@ -85,4 +87,21 @@ test('what is checked without a thread has a bound: a script, or a small text wi
   ];
   for (const [given, quick] of cases)
     assert.equal(isQuickToCheck(given), quick, String(given).slice(0, 40));
+});
+
+test('a script is not checked on the loop where cloud-init takes it for a message, whatever its letters', () => {
+  const letter = fc.constantFrom('x', 'é', '€', '🙂', '\u0080', '\n', ' ', '*');
+  const mark = fc.constantFrom('MIME-Version: 1.0', 'mime-version:', 'Mime-VERSION:x');
+  const script = fc
+    .tuple(fc.array(fc.tuple(letter, fc.nat(2100)), { maxLength: 3 }), mark)
+    .map(([runs, end]) => `#!${runs.map(([run, times]) => run.repeat(times)).join('')}${end}`);
+  let messages = 0;
+  fc.assert(
+    fc.property(script, (text) => {
+      messages += Number(isMessage(text));
+      const quick = isQuickToCheck(`${text}${'x'.repeat(8192)}`);
+      assert.ok(!quick);
+    }),
+  );
+  assert.ok(messages > 0);
 });
