@@ -1,6 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { aborted } from '#host';
 import type { Waiting } from '#spec';
 import type { DomainEvent } from '#vm';
 import type { DriverTaskEventSchema } from '../gen/driver_pb.ts';
@@ -41,7 +40,9 @@ export class EventHub {
       if (waiting.push(message) > maxWaiting) waiting.shift();
       wake.resolve();
     };
-    const end = aborted({ signal });
+    // Wakes the one promise that is waited for: a race against one that lasts as long as the stream would keep each round.
+    const end = (): void => wake.resolve();
+    signal.addEventListener('abort', end);
     this.#listeners.add(listener);
     try {
       while (!signal.aborted) {
@@ -51,10 +52,11 @@ export class EventHub {
           continue;
         }
         wake = Promise.withResolvers<void>();
-        await Promise.race([wake.promise, end]);
+        await wake.promise;
       }
     } finally {
       this.#listeners.delete(listener);
+      signal.removeEventListener('abort', end);
     }
   }
 }

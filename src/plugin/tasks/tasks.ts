@@ -114,7 +114,8 @@ export class Tasks {
       this.#names.set(record.name, names);
       try {
         const backend = await this.#backend();
-        const domain = await backend.recoverDomain(record, request, within(recoverMs, waiting));
+        using limited = within(recoverMs, waiting);
+        const domain = await backend.recoverDomain(record, request, limited);
         if (domain === undefined) throw taskNotFound();
         this.#adopt(names, domain);
       } catch (error) {
