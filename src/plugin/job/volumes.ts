@@ -7,6 +7,8 @@ import { sharesOf } from './shares.ts';
 
 /** The limit of 9p; virtiofs has 36 bytes. */
 const maxTagBytes = 31;
+/** PATH_MAX is 4096 with its NUL. */
+const maxPathBytes = 4095;
 
 /** The volume mounts that become directories of the guest; `diskMounts` are the destinations of those that are disks. */
 export function readVolumes(
@@ -19,7 +21,7 @@ export function readVolumes(
   const mounts = task.mounts.filter(({ taskPath }) => !diskMounts.has(taskPath));
   return mounts.map((mount) => {
     // Absolute, as for a container.
-    const target = posix.resolve('/', mount.taskPath);
+    const target = posix.resolve('/', mount.taskPath.slice(0, maxPathBytes));
     const taken = targets.has(target) ? 'is a mount already' : undefined;
     const problem = problemOf(mount, target) ?? taken;
     if (problem !== undefined) report('volume_mount', `${quoted(target)} ${problem}`);
@@ -30,8 +32,10 @@ export function readVolumes(
   });
 }
 
-function problemOf({ propagationMode, selinuxLabel }: Mount, target: string): string | undefined {
-  if (target === '/' || /\p{Cc}/u.test(target)) return 'is no directory to mount at';
+function problemOf(mount: Mount, target: string): string | undefined {
+  const { taskPath, propagationMode, selinuxLabel } = mount;
+  const tooLong = Buffer.byteLength(taskPath) > maxPathBytes;
+  if (tooLong || target === '/' || /\p{Cc}/u.test(target)) return 'is no directory to mount at';
   if (propagationMode !== '' && propagationMode !== 'private') {
     const mode = quoted(propagationMode);
     return `can't have propagation_mode ${mode}: a guest has mounts of its own; use "private"`;
@@ -42,7 +46,8 @@ function problemOf({ propagationMode, selinuxLabel }: Mount, target: string): st
 
 /** `/srv/data` → `_srv_data`, as nomad-driver-virt has it; one that is too long or taken is told apart by a digest. */
 function tagOf(target: string, taken: ReadonlySet<string>): string {
-  const plain = target.replace(/[^A-Za-z0-9_.-]/g, '_');
+  // One more than fits, whatever the length of the rest.
+  const plain = target.slice(0, maxTagBytes + 1).replace(/[^A-Za-z0-9_.-]/g, '_');
   if (plain.length <= maxTagBytes && !taken.has(plain)) return plain;
   const digest = createHash('sha256').update(target).digest('hex').slice(0, 8);
   return `${plain.slice(0, maxTagBytes - 9)}-${digest}`;
