@@ -36,7 +36,7 @@ function planned(config: Block, change: TaskInit = { mounts }, more: object = {}
   const request = create(TaskConfigSchema, task({ ...change, config: { ...config } }));
   const { spec, problems } = planTask(request, { ...context, ...more });
   const texts = problems.map(({ path, text }) => `${path}: ${text}`);
-  return { disks: spec.disks, texts: texts.filter((text) => !text.startsWith('volume_mount')) };
+  return { disks: spec.disks, texts };
 }
 
 function disksOf(...disk: readonly Block[]): readonly DiskSpec[] {
@@ -556,6 +556,18 @@ for (const [text, reason] of Object.entries({
     );
   });
 }
+
+test('V-48 V-50: options that no guest can have are refused for the mount of a disk, too', () => {
+  const mounts = [
+    { taskPath: '/a', hostPath: '/a', propagationMode: 'bidirectional' },
+    { taskPath: '/b', hostPath: '/b', propagationMode: 'private', selinuxLabel: 'z' },
+  ];
+  const disk = [{ volume: '/a', primary: true }, { volume: '/b' }];
+  assert.deepEqual(planned({ disk }, { mounts }).texts, [
+    'volume_mount: "/a" can\'t have propagation_mode "bidirectional": a guest has mounts of its own; use "private"',
+    'volume_mount: "/b" can\'t have selinux_label: a guest does not see the labels of the host; leave it out',
+  ]);
+});
 
 test('V-136: keys of the builtin qemu driver are answered with the keys to use', () => {
   assert.deepEqual(planned({ image_path: '/a', drive_interface: 'virtio', image: '/a' }).texts, [

@@ -10,7 +10,10 @@ const maxTagBytes = 31;
 /** PATH_MAX is 4096 with its NUL. */
 const maxPathBytes = 4095;
 
-/** The volume mounts that become directories of the guest; `diskMounts` are the destinations of those that are disks. */
+/**
+ * The volume mounts that become directories of the guest; `diskMounts` are the destinations of those that are disks. Options
+ * that no guest can have are refused for both.
+ */
 export function readVolumes(
   { task, report }: Job,
   diskMounts: ReadonlySet<string>,
@@ -18,12 +21,16 @@ export function readVolumes(
   const own = sharesOf(task);
   const targets = new Set(own.map(({ target }) => target));
   const tags = new Set(own.map(({ tag }) => tag));
+  for (const mount of task.mounts) {
+    const problem = optionProblem(mount);
+    if (problem !== undefined) report('volume_mount', `${quoted(mount.taskPath)} ${problem}`);
+  }
   const mounts = task.mounts.filter(({ taskPath }) => !diskMounts.has(taskPath));
   return mounts.map((mount) => {
     // Absolute, as for a container.
     const target = posix.resolve('/', mount.taskPath.slice(0, maxPathBytes));
     const taken = targets.has(target) ? 'is a mount already' : undefined;
-    const problem = problemOf(mount, target) ?? taken;
+    const problem = targetProblem(mount, target) ?? taken;
     if (problem !== undefined) report('volume_mount', `${quoted(target)} ${problem}`);
     const tag = tagOf(target, tags);
     targets.add(target);
@@ -32,10 +39,13 @@ export function readVolumes(
   });
 }
 
-function problemOf(mount: Mount, target: string): string | undefined {
-  const { taskPath, propagationMode, selinuxLabel } = mount;
+function targetProblem({ taskPath }: Mount, target: string): string | undefined {
   const tooLong = Buffer.byteLength(taskPath) > maxPathBytes;
   if (tooLong || target === '/' || /\p{Cc}/u.test(target)) return 'is no directory to mount at';
+  return undefined;
+}
+
+function optionProblem({ propagationMode, selinuxLabel }: Mount): string | undefined {
   if (propagationMode !== '' && propagationMode !== 'private') {
     const mode = quoted(propagationMode);
     return `can't have propagation_mode ${mode}: a guest has mounts of its own; use "private"`;
