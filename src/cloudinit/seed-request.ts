@@ -43,32 +43,39 @@ export interface SeedRequest {
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
 const nul = '\0';
 
+/** Something that no guest could use unchanged, by the key of the job that it comes from. */
+export interface SeedProblem {
+  readonly field: string;
+  readonly text: string;
+}
+
 /**
- * Every field whose value no guest could use unchanged, a sentence each: the reasons for which buildSeed refuses a
- * request. Interfaces are not checked, so this can be called before any exist.
+ * All that no guest could use unchanged: the reasons for which buildSeed refuses a request. Interfaces are not checked,
+ * so this can be called before any exist.
  */
-export function seedProblems(request: SeedRequest): readonly string[] {
-  const problems: string[] = [];
-  const line = (what: string, value: string | undefined): void => {
+export function seedProblems(request: SeedRequest): readonly SeedProblem[] {
+  const problems: SeedProblem[] = [];
+  const line = (field: string, value: string | undefined, what = ''): void => {
     if (value === undefined) return;
-    if (control.test(value)) problems.push(`${what} contains a control character or line break`);
-    else text(what, value);
+    const problem = 'contains a control character or line break';
+    if (control.test(value)) problems.push({ field, text: `${what}${problem}` });
+    else text(field, value, what);
   };
-  const text = (what: string, value: string): void => {
-    if (value.includes(nul)) problems.push(`${what} contains a NUL byte`);
-    if (!value.isWellFormed()) problems.push(`${what} is not valid Unicode`);
+  const text = (field: string, value: string, what = ''): void => {
+    if (value.includes(nul)) problems.push({ field, text: `${what}contains a NUL byte` });
+    if (!value.isWellFormed()) problems.push({ field, text: `${what}is not valid Unicode` });
   };
-  line('the instance id', request.instanceId);
-  line('the hostname', request.hostname);
-  line('the password', request.password);
-  line('the timezone', request.timezone);
-  text('the authorized key', request.authorizedKey ?? '');
-  for (const [index, command] of request.commands.entries()) text(`command ${index + 1}`, command);
-  for (const mount of request.mounts) {
-    line(`the tag of the mount at ${quoted(mount.target)}`, mount.tag);
-    line(`the mount point ${quoted(mount.target)}`, mount.target);
-    if (!mount.target.startsWith('/')) {
-      problems.push(`the mount point ${quoted(mount.target)} is not absolute`);
+  line('task', request.instanceId, 'the name of the VM ');
+  line('hostname', request.hostname);
+  line('default_user_password', request.password);
+  line('timezone', request.timezone);
+  text('default_user_authorized_ssh_key', request.authorizedKey ?? '');
+  for (const [index, command] of request.commands.entries()) text(`cmds[${index}]`, command);
+  for (const { tag, target } of request.mounts) {
+    line('volume_mount', tag, `the tag of ${quoted(target)} `);
+    line('volume_mount', target, `${quoted(target)} `);
+    if (!target.startsWith('/')) {
+      problems.push({ field: 'volume_mount', text: `${quoted(target)} is not absolute` });
     }
   }
   return problems;

@@ -14,7 +14,8 @@ import { vendorData } from './vendor-data.ts';
 export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array> {
   const problems = seedProblems(request);
   if (problems.length > 0) {
-    throw new CloudInitError(`the seed cannot be made: ${problems.join('; ')}`);
+    const list = problems.map(({ field, text }) => `${field}: ${text}`).join('; ');
+    throw new CloudInitError(`the seed cannot be made: ${list}`);
   }
   const files = new Map<string, string | Uint8Array>([
     [

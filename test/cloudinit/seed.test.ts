@@ -149,27 +149,49 @@ test('V-63: without interfaces there is no network-config', () => {
   assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);
 });
 
-const refused: Readonly<Record<string, Partial<SeedRequest>>> = {
-  "a password of two lines, which would set a second user's": { password: 'x\nroot:y' },
-  'a password with a line break at its end': { password: 'x\n' },
-  'a password with a tab in it': { password: 'x\ty' },
-  'a host name with a line break': { hostname: 'a\nb' },
-  'a timezone with a control character': { timezone: 'a\u001b' },
-  'a NUL byte in a command': { commands: ['a\0'] },
-  'half a surrogate pair in a command': { commands: ['\ud800'] },
-  'half a surrogate pair in a key': { authorizedKey: 'ssh \udc00' },
-  'a relative mount point': {
-    mounts: [{ tag: 'a', target: 'alloc', type: '9p', readOnly: true }],
-  },
+const refused: Readonly<Record<string, readonly [Partial<SeedRequest>, string]>> = {
+  "a password of two lines, which would set a second user's": [
+    { password: 'x\nroot:y' },
+    'default_user_password: contains a control character or line break',
+  ],
+  'a password with a line break at its end': [
+    { password: 'x\n' },
+    'default_user_password: contains a control character or line break',
+  ],
+  'a password with a tab in it': [
+    { password: 'x\ty' },
+    'default_user_password: contains a control character or line break',
+  ],
+  'a host name with a line break': [
+    { hostname: 'a\nb' },
+    'hostname: contains a control character or line break',
+  ],
+  'a timezone with a control character': [
+    { timezone: 'a\u001b' },
+    'timezone: contains a control character or line break',
+  ],
+  'a NUL byte in a command': [{ commands: ['true', 'a\0'] }, 'cmds[1]: contains a NUL byte'],
+  'half a surrogate pair in a command': [{ commands: ['\ud800'] }, 'cmds[0]: is not valid Unicode'],
+  'half a surrogate pair in a key': [
+    { authorizedKey: 'ssh \udc00' },
+    'default_user_authorized_ssh_key: is not valid Unicode',
+  ],
+  'a relative mount point': [
+    { mounts: [{ tag: 'a', target: 'alloc', type: '9p', readOnly: true }] },
+    'volume_mount: "alloc" is not absolute',
+  ],
 };
-for (const [name, change] of Object.entries(refused)) {
-  test(`V-61: refused: ${name}`, () => {
+for (const [name, [change, problem]] of Object.entries(refused)) {
+  test(`V-61: refused with the key of the job: ${name}`, () => {
+    const request = { ...smallest, ...change };
     assert.throws(
-      () => buildSeed({ ...smallest, ...change }),
-      (error) =>
-        error instanceof CloudInitError &&
-        // What can be asked before anything is made.
-        error.message === `the seed cannot be made: ${seedProblems({ ...smallest, ...change })}`,
+      () => buildSeed(request),
+      new CloudInitError(`the seed cannot be made: ${problem}`),
+    );
+    // What can be asked before anything is made.
+    assert.deepEqual(
+      seedProblems(request).map(({ field, text }) => `${field}: ${text}`),
+      [problem],
     );
   });
 }

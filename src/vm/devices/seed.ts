@@ -57,7 +57,7 @@ export async function checkSeed(
     ...(userData === undefined ? [] : await userDataProblems(userData, waiting)).map(
       (problem) => `user_data: ${problem}`,
     ),
-    ...seedProblems(request),
+    ...seedProblems(request).map(({ field, text }) => `${field}: ${text}`),
   ];
   if (problems.length > 0) {
     throw combineErrors(problems.map((problem) => new VmError('job', problem)));
