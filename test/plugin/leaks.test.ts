@@ -47,7 +47,7 @@ test('a recovery leaves no timer behind', async () => {
   const log = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
   const tasks = new Tasks({ backend: async () => new ProcessVirtualizer(), log });
   const request = {
-    readState: () => ({ startedAtMs: 1, record }),
+    readRecord: () => record,
     stdoutPath: '/dev/null',
     stderrPath: '/dev/null',
   };

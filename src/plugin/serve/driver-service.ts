@@ -79,9 +79,9 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       if (handle === undefined) throw missing('handle');
       const config = handle.config;
       if (config === undefined || config.id === '') throw missing('handle.config');
-      const readState = () => decodeTaskState(handle.version, handle.driverState);
+      const readRecord = () => decodeTaskState(handle.version, handle.driverState);
       const { stdoutPath, stderrPath } = config;
-      await tasks.recover(namesOf(config), { readState, stdoutPath, stderrPath }, call);
+      await tasks.recover(namesOf(config), { readRecord, stdoutPath, stderrPath }, call);
       log.info('recovered task', { task: config.id, vm: tasks.find(config.id)?.domain.name });
       return {};
     },

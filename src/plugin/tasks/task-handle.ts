@@ -10,6 +10,7 @@ export const handleVersion = 1;
  */
 export interface TaskState {
   readonly record: DomainRecord;
+  /** Not read any more; earlier versions of this plugin refuse a handle without it. */
   readonly startedAtMs: number;
 }
 
@@ -17,8 +18,8 @@ export function encodeTaskState(state: TaskState): Uint8Array {
   return new TextEncoder().encode(JSON.stringify({ version: handleVersion, ...state }));
 }
 
-/** Throws PluginError 'invalid' that names what is wrong with it. */
-export function decodeTaskState(version: number, bytes: Uint8Array): TaskState {
+/** What recovery needs of a task's state. Throws PluginError 'invalid' that names what is wrong with it. */
+export function decodeTaskState(version: number, bytes: Uint8Array): DomainRecord {
   if (version < 1 || version > handleVersion) {
     throw bad(`has version ${version}; this plugin reads 1 to ${handleVersion}`);
   }
@@ -31,16 +32,13 @@ export function decodeTaskState(version: number, bytes: Uint8Array): TaskState {
   const state = object(json, 'state');
   const record = object(state.record, 'record');
   return {
-    startedAtMs: number(state, 'startedAtMs'),
-    record: {
-      // The VM room may have added fields that this file does not know.
-      ...record,
-      name: text(record, 'name'),
-      dir: text(record, 'dir'),
-      pid: number(record, 'pid'),
-      startTicks: text(record, 'startTicks'),
-      bootId: text(record, 'bootId'),
-    },
+    // The VM room may have added fields that this file does not know.
+    ...record,
+    name: text(record, 'name'),
+    dir: text(record, 'dir'),
+    pid: number(record, 'pid'),
+    startTicks: text(record, 'startTicks'),
+    bootId: text(record, 'bootId'),
   };
 }
 

@@ -1,12 +1,11 @@
 import { KeyedQueue, type Logger, slept, within } from '#host';
 import type { VmSpec, Waiting } from '#spec';
-import type { Domain, ExitResult, StopRequest } from '#vm';
+import type { Domain, DomainRecord, ExitResult, StopRequest } from '#vm';
 import { messageOf } from '../error/message.ts';
 import { PluginError, taskNotFound } from '../error/plugin-error.ts';
 import { vmName } from '../job/vm-name.ts';
 import type { Backend } from './backend.ts';
 import type { TaskName } from './events.ts';
-import type { TaskState } from './task-handle.ts';
 
 /** A start has this long; the steps in it have their own, shorter limits. */
 const startMs = 30 * 60_000;
@@ -110,7 +109,7 @@ export class Tasks {
     const id = names.taskId;
     await this.#queue.run(id, async () => {
       if (this.#entries.has(id)) return;
-      const { record } = request.readState();
+      const record = request.readRecord();
       this.#names.set(record.name, names);
       try {
         const backend = await this.#backend();
@@ -210,7 +209,7 @@ export class Tasks {
 
 export interface RecoverRequest {
   /** Decodes the handle; throws PluginError 'invalid'. */
-  readonly readState: () => TaskState;
+  readonly readRecord: () => DomainRecord;
   readonly stdoutPath: string;
   readonly stderrPath: string;
 }
