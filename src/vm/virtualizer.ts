@@ -97,8 +97,8 @@ export interface VirtualizerInfo {
  * VMs.
  */
 export interface Virtualizer {
-  /** Prepares to serve from this data directory; changes nothing that another instance may be using. */
-  start(dataDir: string): Promise<void>;
+  /** Prepares to serve from its data directory; changes nothing that another instance may be using. */
+  start(): Promise<void>;
   /** Every problem of a spec that can be found before anything is created, each beginning with its key. */
   problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]>;
   createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain>;

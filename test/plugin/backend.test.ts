@@ -24,7 +24,7 @@ async function failureOf(holder: BackendHolder): Promise<PluginError> {
   return error;
 }
 
-const processes: CreateBackend = async () => new ProcessVirtualizer();
+const processes: CreateBackend = async ({ dataDir }) => new ProcessVirtualizer(dataDir);
 
 test('P-24 V-6: what the host keeps from starting may be tried again, and works once it is put right', async (t: TestContext) => {
   const dir = dataDirOf(t);

@@ -45,7 +45,7 @@ test('a recovery leaves no timer behind', async () => {
     destroy: (id) => void timers.delete(id),
   });
   const log = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
-  const tasks = new Tasks({ backend: async () => new ProcessVirtualizer(), log });
+  const tasks = new Tasks({ backend: async () => new ProcessVirtualizer('/nowhere'), log });
   const request = {
     readRecord: () => record,
     stdoutPath: '/dev/null',

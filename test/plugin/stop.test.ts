@@ -73,8 +73,8 @@ test('P-27 V-87: a kill_timeout longer than a timer can be gives the guest its t
 
 async function tasksOf(t: TestContext, o: { readonly startMs: number }) {
   const dataDir = dataDirOf(t);
-  const backend = new ProcessVirtualizer();
-  await backend.start(dataDir);
+  const backend = new ProcessVirtualizer(dataDir);
+  await backend.start();
   const log = createLog({ module: 'test', level: 'error', file: undefined });
   return { dataDir, tasks: new Tasks({ backend: async () => backend, log, ...o }) };
 }

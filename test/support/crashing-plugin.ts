@@ -4,7 +4,7 @@ import { main } from '#plugin';
 import type { CreateBackend } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from './process-virtualizer.ts';
 
-const create: CreateBackend = async () => new ProcessVirtualizer();
+const create: CreateBackend = async ({ dataDir }) => new ProcessVirtualizer(dataDir);
 await main(process.argv.slice(2), process.env, create);
 setTimeout(() => {
   const bug = new Error('a bug of the test');

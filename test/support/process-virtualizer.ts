@@ -38,11 +38,14 @@ const SIGKILL = 9;
 export class ProcessVirtualizer implements Virtualizer, DomainGetter {
   readonly #domains = new Map<string, ProcessDomain>();
   readonly #listeners = new Set<(name: string, event: DomainEvent) => void>();
-  #dir = '';
+  readonly #dir: string;
 
-  async start(dataDir: string): Promise<void> {
+  constructor(dataDir: string) {
     this.#dir = dataDir;
-    mkdirSync(dataDir, { recursive: true });
+  }
+
+  async start(): Promise<void> {
+    mkdirSync(this.#dir, { recursive: true });
   }
 
   getDomain(name: string): Domain | undefined {

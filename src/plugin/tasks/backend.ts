@@ -78,7 +78,7 @@ export class BackendHolder {
       const backend = await create(this.#config, log);
       backend.onEvent(onEvent);
       recoverable = true;
-      await backend.start(this.#config.dataDir);
+      await backend.start();
       return backend;
     } catch (cause) {
       this.#made = undefined;
