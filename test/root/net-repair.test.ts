@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, openTap } from '#host';
@@ -14,8 +16,53 @@ import {
   virbr0,
   waiting,
 } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 
 const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
+
+/** An nft that lists and applies nothing. */
+async function refusing(dir: string): Promise<string> {
+  const program = join(dir, 'nft');
+  const script = '#!/bin/sh\n[ "$1" = -f ] && exit 1\nexec nft "$@"\n';
+  await writeFile(program, script, { mode: 0o755 });
+  return program;
+}
+
+/** The kernel's notices about links, as it wrote each of them. */
+class Monitor implements AsyncDisposable {
+  #text = '';
+  readonly #child: ChildProcess;
+
+  private constructor() {
+    const args = ['-d', 'monitor', 'link'];
+    this.#child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.#text += text;
+    });
+  }
+
+  static async open(): Promise<Monitor> {
+    const monitor = new Monitor();
+    await monitor.until('begin0');
+    return monitor;
+  }
+
+  /** All notices before that of a link of this name, which is made for it. */
+  async until(name: string): Promise<readonly string[]> {
+    const until = performance.now() + patient(8000);
+    // The monitor may not listen yet when the first link is made.
+    while (!this.#text.includes(name)) {
+      assert.ok(performance.now() < until, `no notice of ${name} in: ${this.#text}`);
+      await must('ip', 'link', 'add', name, 'type', 'bridge');
+      await must('ip', 'link', 'del', name);
+    }
+    return this.#text.split(/^(?=\S)/m);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill('SIGKILL');
+  }
+}
 
 const knownAs = (vm: string, { record }: TestNic) => ({ vm, index: 0, record });
 
@@ -51,6 +98,76 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await host.networks.init(waiting());
     assert.match(await must('ip', 'link', 'show', nic.tap), /master virbr0/);
     assert.match(await must('ip', 'addr', 'show', 'virbr0'), /inet 192\.168\.122\.1\/24/);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  for (const [left, commands] of [
+    ['outside its bridge', [['nomaster']]],
+    [
+      'in its bridge, without its settings and down',
+      [['nomaster'], ['down'], ['master', 'virbr0']],
+    ],
+  ] as const) {
+    test(`V-111: a repair that ended before its last tap is completed: one ${left}`, async () => {
+      await using host = await Host.open();
+      const first = await host.attach('first');
+      const last = await host.attach('last');
+      for (const words of commands) await must('ip', 'link', 'set', last.tap, ...words);
+      await host.networks.init(waiting());
+      const port = await must('ip', '-d', 'link', 'show', last.tap);
+      assert.match(port, /[<,]UP[,>].* master virbr0 /);
+      assert.match(port, /hairpin on/);
+      const repairs = () => host.lines.filter((line) => /put back/.test(line));
+      assert.deepEqual(repairs(), [
+        `tap had left its bridge and was put back {"vm":"last","tap":"${last.tap}","bridge":"virbr0"}`,
+      ]);
+      await host.networks.init(waiting());
+      assert.equal(repairs().length, 1);
+      for (const { tapFd } of [first, last]) closeFd(tapFd);
+      for (const vm of ['first', 'last']) await host.detach(vm);
+      assert.deepEqual(await leftovers(), nothing);
+    });
+  }
+
+  test('a tap that an operator moved to another bridge stays there', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await must('ip', 'link', 'add', 'out1', 'type', 'bridge');
+    await must('ip', 'link', 'set', nic.tap, 'master', 'out1');
+    await host.networks.init(waiting());
+    assert.match(await must('ip', 'link', 'show', nic.tap), /master out1/);
+    closeFd(nic.tapFd);
+    await must('ip', 'link', 'del', 'out1');
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a tap of a VM whose rules could not be made joins no bridge before they are there', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await must('ip', 'link', 'set', nic.tap, 'nomaster');
+    await using broken = host.again([virbr0], { nft: await refusing(host.dir) });
+    await assert.rejects(broken.networks.init(waiting()), /nft refused the rules/);
+    assert.doesNotMatch(await must('ip', 'link', 'show', nic.tap), /master/);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-114: a tap that is put back is down until it has its settings', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await must('ip', 'link', 'set', nic.tap, 'nomaster');
+    await using monitor = await Monitor.open();
+    await host.networks.adopt(knownAs('web', nic), waiting());
+    const seen = (await monitor.until('end0')).filter((event) => event.includes(nic.tap));
+    const ready = seen.findIndex((event) => /hairpin on/.test(event));
+    assert.ok(ready > 0, seen.join('\n'));
+    assert.match(seen[ready - 1] ?? '', /master virbr0/);
+    assert.doesNotMatch(seen[ready - 1] ?? '', /[<,]UP[,>]/);
+    assert.match(seen.at(-1) ?? '', /[<,]UP[,>]/);
     closeFd(nic.tapFd);
     await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);

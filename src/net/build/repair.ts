@@ -1,27 +1,33 @@
-import { listLinks } from '#netlink';
+import { type Link, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
 import { useBridge } from '../links/managed-bridge.ts';
+import { replugTap } from '../links/tap.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import type { ManagedHost } from './managed-host.ts';
 import { redirectFlows } from './ports.ts';
 
-/** Puts back the rules and bridges of running VMs that were removed from the host. Cheap when nothing is missing. */
+/** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
+interface IncompleteNetwork extends NetworkInUse {
+  readonly hasBridge: boolean;
+}
+
+/**
+ * Puts back the rules and bridges of running VMs that were removed from the host, and their taps into the bridges. Cheap
+ * when nothing is missing.
+ */
 export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
   const { store, rules } = host;
   if ((await networksWithVms(store)).length === 0) return;
-  const gone = await rules.gone(waiting);
-  if (!gone && (await withoutBridge(host, waiting)).length === 0) return;
+  const isComplete = (await incomplete(host, waiting)).length === 0;
+  if (isComplete && !(await rules.gone(waiting))) return;
   await using _ = await store.lock(waiting);
   // The previous holder of the lock may have ended the last VM.
   if ((await networksWithVms(store)).length === 0) return;
-  if (gone) await renewRules(host, waiting);
-  for (const { record } of await withoutBridge(host, waiting)) {
-    const { owned: _owned, ...network } = record;
-    const ready = await useBridge(network, host, waiting);
-    await host.responders.ensure(network, ready);
-    host.log.warn('bridge of running VMs was gone and was put back', { bridge: record.bridge });
-  }
+  // Also when they are there: a tap may be outside its bridge because its rules could not be made.
+  await renewRules(host, waiting);
+  for (const network of await incomplete(host, waiting))
+    await completeNetwork(network, host, waiting);
 }
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
@@ -35,14 +41,43 @@ export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<v
   await redirectFlows(claims, host, waiting);
 }
 
-/** Networks with VMs whose bridge, made by the driver, does not exist. */
-async function withoutBridge(
+async function completeNetwork(
+  { record, claims, hasBridge }: IncompleteNetwork,
+  host: ManagedHost,
+  waiting: Waiting,
+): Promise<void> {
+  const { responders, log } = host;
+  const { owned: _owned, ...network } = record;
+  const ready = await useBridge(network, host, waiting);
+  await responders.ensure(network, ready);
+  for (const claim of claims) {
+    await replugTap({ ...claim, managed: true }, { ...host, bridge: ready.link }, waiting);
+  }
+  if (hasBridge) return;
+  log.warn('bridge of running VMs was gone and was put back', { bridge: record.bridge });
+}
+
+/** Networks of VMs on bridges of the driver that lack the bridge or a tap in it, as an interrupted repair leaves them. */
+async function incomplete(
   { netlink, store }: ManagedHost,
   waiting: Waiting,
-): Promise<readonly NetworkInUse[]> {
+): Promise<readonly IncompleteNetwork[]> {
   const networks = await networksWithVms(store);
-  const links = new Set((await listLinks(netlink, waiting)).map(({ name }) => name));
-  return networks.filter(({ record }) => record.owned && !links.has(record.bridge));
+  const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
+  return networks
+    .filter(({ record }) => record.owned)
+    .map(({ record, claims }) => {
+      const bridge = links.get(record.bridge);
+      const unplugged = claims.filter(({ tap }) => isUnplugged(links.get(tap), bridge));
+      return { record, claims: unplugged, hasBridge: bridge !== undefined };
+    })
+    .filter(({ claims, hasBridge }) => claims.length > 0 || !hasBridge);
+}
+
+/** A tap that is in another bridge was moved there on purpose. */
+function isUnplugged(tap: Link | undefined, bridge: Link | undefined): boolean {
+  if (tap === undefined) return false;
+  return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
 }
 
 async function networksWithVms(store: NetworkStore): Promise<readonly NetworkInUse[]> {

@@ -110,10 +110,10 @@ export async function replugTap(
   const { netlink, bridge, log } = host;
   const link = await findLink(netlink, nic.tap, waiting);
   if (link === undefined || (link.master === bridge.index && link.up)) return;
-  await changeLink(netlink, link, { master: bridge.index, up: true }, waiting);
   const { vm, tap, managed } = nic;
-  // The kernel forgets a port's settings when it leaves.
-  await changeLink(netlink, link, { port: { hairpin: managed } }, waiting);
+  // The kernel forgets a port's settings when it leaves. It is up last: a tap that is down is one to be put back again.
+  await changeLink(netlink, link, { master: bridge.index, up: false }, waiting);
+  await changeLink(netlink, link, { port: { hairpin: managed }, up: true }, waiting);
   log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
 }
 
