@@ -136,6 +136,31 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     await host.detach('other');
   });
 
+  test('V-118: of a VM whose port the next one takes the kernel forgets all, before its undo', async () => {
+    await using outside = await outsideMachine();
+    await outside.serve(7000, 'outside');
+    await using host = await Host.open();
+    const stays = await host.attach('stays');
+    const gone = await host.attach('gone', { ports: [port('')] });
+    const { ip = '' } = gone.address ?? {};
+    await using guest = await Machine.guest(gone);
+    await guest.configure(gone.address);
+    for (const protocol of ['tcp', 'udp'] as const) {
+      assert.match(await guest.ask(protocol, '192.0.2.9', 7000), /outside saw/);
+    }
+    const remembered = async () => [
+      ...tracked().filter((line) => line.includes(`=${ip} `)),
+      ...(await must('ip', 'neigh', 'show', ip)).split('\n').filter(Boolean),
+    ];
+    assert.equal((await remembered()).length, 3);
+    await guest.unplug();
+    const next = await host.attach('next', { ports: [port('')] });
+    assert.deepEqual(await remembered(), []);
+    for (const { tapFd } of [stays, next]) closeFd(tapFd);
+    for (const vm of ['gone', 'next', 'stays']) await host.detach(vm);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('a guest with a great many connections does not keep the undo busy for long', async () => {
     await using _ = await outsideMachine();
     await using host = await Host.open([virbr0], { maxConnections: 100_000 });

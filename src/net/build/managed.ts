@@ -66,7 +66,7 @@ async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): 
   const { netlink, store } = host;
   const links = await listLinks(netlink, waiting);
   const taken = new Set(links.map((link) => link.name));
-  await securePorts(request, host, taken);
+  await securePorts(request, { host, links: taken }, waiting);
   const network = await resolveNetwork(configured, host);
   const bridge = await undo.perform({ kind: 'net-bridge', bridge: name }, () =>
     useBridge(network, host, waiting),

@@ -7,33 +7,54 @@ import type { NicRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
-import type { NetworkStore } from '../store/store.ts';
 import { isListenedOn } from './host-port.ts';
+import type { ManagedHost } from './managed-host.ts';
 import {
   checkPorts,
   findConflicts,
+  type PortConflict,
   portListenedOn,
   portTaken,
   wantsLoopback,
 } from './plan-ports.ts';
+import { forgetAddress } from './teardown.ts';
 
-/** Refuses ports that can't be mapped or are in use. `links` are the names of all links. The caller holds the lock. */
+/**
+ * Refuses ports that can't be mapped or are in use; those of VMs that are gone become free. `links` are the names of all
+ * links. The caller holds the lock.
+ */
 export async function securePorts(
   request: NicRequest,
-  { store, log }: { readonly store: NetworkStore; readonly log: Logger },
-  links: ReadonlySet<string>,
+  { host, links }: { readonly host: ManagedHost; readonly links: ReadonlySet<string> },
+  waiting: Waiting,
 ): Promise<void> {
   checkPorts(request);
   const listened = await Promise.all(request.ports.map(isListenedOn));
   const busy = request.ports.find((_, index) => listened[index]);
   if (busy !== undefined) throw portListenedOn(request, busy);
-  for (const conflict of findConflicts(request, await store.networks())) {
-    const { bridge, claim } = conflict;
-    // A tap lives exactly as long as its VM, and while the lock is held every claim already has its tap. The undo steps
-    // of the dead VM stay safe to run.
-    if (links.has(claim.tap)) throw portTaken(request, conflict);
+  const conflicts = findConflicts(request, await host.store.networks());
+  // A tap lives exactly as long as its VM, and while the lock is held every claim already has its tap. The undo steps
+  // of the dead VM stay safe to run.
+  const taken = conflicts.find(({ claim }) => links.has(claim.tap));
+  if (taken !== undefined) throw portTaken(request, taken);
+  if (conflicts.length > 0) await dropGone(conflicts, { host, vm: request.vm }, waiting);
+}
+
+async function dropGone(
+  conflicts: readonly PortConflict[],
+  { host, vm }: { readonly host: ManagedHost; readonly vm: string },
+  waiting: Waiting,
+): Promise<void> {
+  const { store, rules, responders, log } = host;
+  for (const { bridge, claim } of conflicts) {
     await store.dropClaim(bridge, claim.ip);
-    log.warn('took the ports of a VM that is gone', { vm: request.vm, gone: claim.vm, bridge });
+    responders.forget(bridge);
+    log.warn('took the ports of a VM that is gone', { vm, gone: claim.vm, bridge });
+  }
+  // A connection that is ended before its rules are would be made again by its next packet.
+  await rules.apply(waiting);
+  for (const { bridge, claim } of conflicts) {
+    await forgetAddress({ bridge, ...claim }, host, waiting);
   }
 }
 

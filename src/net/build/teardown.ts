@@ -15,7 +15,7 @@ export async function dropClaim(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { netlink, store, responders, log } = host;
+  const { store, responders } = host;
   await using _ = await store.lock(waiting);
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
@@ -27,10 +27,26 @@ export async function dropClaim(
     if (!(await removeIfUnused(bridge, host, waiting))) await host.rules.apply(waiting);
   }
   if (claim !== undefined && !isOwn) return;
+  await forgetAddress({ bridge, ip, mac: claim?.mac }, host, waiting);
+}
+
+/**
+ * Removes what the kernel remembers about an address whose claim and rules are gone: its connections, and with its MAC
+ * address its neighbour entry.
+ */
+export async function forgetAddress(
+  {
+    bridge,
+    ip,
+    mac,
+  }: { readonly bridge: string; readonly ip: string; readonly mac: string | undefined },
+  { netlink, log }: Pick<ManagedHost, 'netlink' | 'log'>,
+  waiting: Waiting,
+): Promise<void> {
   await endFlowsOf(ip, { log, ...waiting });
   const link = await findLink(netlink, bridge, waiting);
-  if (link === undefined || claim === undefined) return;
-  await forgetNeighbour(netlink, { bridge: link, ip, mac: claim.mac }, waiting);
+  if (link === undefined || mac === undefined) return;
+  await forgetNeighbour(netlink, { bridge: link, ip, mac }, waiting);
 }
 
 /** Removes a network from the host when it has no VM. */
