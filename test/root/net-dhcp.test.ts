@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, udpSocket } from '#host';
+import { DhcpServer } from '../../src/net/dhcp/server.ts';
+import type { Claim } from '../../src/net/store/claim.ts';
 import { broadcastMac, send, udpFrame } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, waiting } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 
 /** Asks for an address as a guest without cloud-init does; the variables busybox gives its script, or undefined. */
 async function lease(
@@ -27,6 +32,58 @@ async function lease(
       return name === '' ? [] : [[name, value]];
     }),
   );
+}
+
+const claim: Claim = {
+  ip: '127.0.0.9',
+  vm: 'web',
+  index: 0,
+  mac: '52:00:00:00:00:09',
+  tap: 'qmp00000009',
+  hostname: 'web',
+  ports: [],
+};
+
+/** A DISCOVER of the claim's NIC. */
+function discover(): Buffer {
+  const bytes = Buffer.alloc(244);
+  bytes.set([1, 1, 6, 0], 0);
+  bytes.set(Buffer.from(claim.mac.replaceAll(':', ''), 'hex'), 28);
+  bytes.writeUInt32BE(0x63825363, 236);
+  bytes.set([53, 1, 1, 255], 240);
+  return bytes;
+}
+
+/** A responder on the loopback, whose claims come from the test, and a client that sends to it. */
+async function onLoopback(claims: () => Promise<readonly Claim[]>) {
+  await must('ip', 'link', 'set', 'lo', 'up');
+  const lines: string[] = [];
+  const write = (message: string): void => void lines.push(message);
+  const log = { trace: write, debug: write, info: write, warn: write, error: write };
+  const network = { address: '127.0.0.1', prefix: 8, nameservers: [], mtu: 1500 };
+  const server = await DhcpServer.open({ bridge: 'lo', network, claims, log });
+  const client = createSocket('udp4');
+  return {
+    server,
+    lines,
+    ask: () =>
+      new Promise((resolve, reject) =>
+        client.send(discover(), 67, '127.0.0.1', (error) => (error ? reject(error) : resolve(0))),
+      ),
+    replies: () => lines.filter((line) => line === 'DHCP reply').length,
+    [Symbol.asyncDispose]: async () => {
+      client.close();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function until(isReached: () => boolean): Promise<void> {
+  const deadline = performance.now() + patient(4000);
+  while (!isReached()) {
+    assert.ok(performance.now() < deadline, `not reached: ${isReached}`);
+    await sleep(5);
+  }
 }
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
@@ -107,6 +164,41 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await guest.unplug();
     for (const vm of ['first', 'second', 'third']) await host.detach(vm);
     assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a list of VMs that was being read while one went is not kept', async () => {
+    const readings: PromiseWithResolvers<readonly Claim[]>[] = [];
+    await using responder = await onLoopback(() => {
+      const reading = Promise.withResolvers<readonly Claim[]>();
+      readings.push(reading);
+      return reading.promise;
+    });
+    await responder.ask();
+    await until(() => readings.length === 1);
+    responder.server.forget();
+    readings[0]?.resolve([claim]);
+    await until(() => responder.replies() === 1);
+    await responder.ask();
+    await until(() => readings.length === 2);
+    readings[1]?.resolve([]);
+  });
+
+  test('queries that come together read the list of VMs once, and again when that failed', async () => {
+    const readings: PromiseWithResolvers<readonly Claim[]>[] = [];
+    await using responder = await onLoopback(() => {
+      const reading = Promise.withResolvers<readonly Claim[]>();
+      readings.push(reading);
+      return reading.promise;
+    });
+    for (let each = 0; each < 5; each++) await responder.ask();
+    await until(() => readings.length >= 1);
+    readings[0]?.reject(new Error('the disk is gone'));
+    await until(() => responder.lines.filter((line) => /query failed/.test(line)).length === 5);
+    assert.equal(readings.length, 1);
+    await responder.ask();
+    await until(() => readings.length === 2);
+    readings[1]?.resolve([claim]);
+    await until(() => responder.replies() === 1);
   });
 
   test('rubbish on the DHCP port harms nobody', async () => {

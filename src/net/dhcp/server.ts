@@ -27,7 +27,9 @@ const maxPending = 64;
 export class DhcpServer implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #options: DhcpServerOptions;
-  #known: { readonly byMac: ReadonlyMap<string, Claim>; readonly atMs: number } | undefined;
+  #known:
+    | { readonly byMac: Promise<ReadonlyMap<string, Claim>>; readonly atMs: number }
+    | undefined;
   #pending = 0;
   #closed = false;
   #failed = false;
@@ -101,13 +103,23 @@ export class DhcpServer implements AsyncDisposable {
     return promise;
   }
 
+  /** The promise is kept, not its outcome: a reading that `forget` came after is never taken for a newer one. */
   async #claims(): Promise<ReadonlyMap<string, Claim>> {
-    const known = this.#known;
-    if (known !== undefined && performance.now() - known.atMs < freshMs) return known.byMac;
+    const fresh = this.#known;
+    if (fresh !== undefined && performance.now() - fresh.atMs < freshMs) return fresh.byMac;
+    const known = { byMac: this.#readClaims(), atMs: performance.now() };
+    this.#known = known;
+    try {
+      return await known.byMac;
+    } catch (error) {
+      if (this.#known === known) this.#known = undefined;
+      throw error;
+    }
+  }
+
+  async #readClaims(): Promise<ReadonlyMap<string, Claim>> {
     const claims = await this.#options.claims();
-    const byMac = new Map(claims.map((claim) => [claim.mac, claim]));
-    this.#known = { byMac, atMs: performance.now() };
-    return byMac;
+    return new Map(claims.map((claim) => [claim.mac, claim]));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
