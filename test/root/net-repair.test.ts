@@ -74,20 +74,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const told = () => host.lines.filter((line) => /rules of the VMs were gone/.test(line)).length;
     await host.networks.fingerprint(waiting());
     assert.equal(told(), 0);
-    for (const what of [
+    const removals = [
       ['flush', 'ruleset'],
+      ['flush', 'table', ...tableOf(before, /^table (inet) (\S+_[0-9a-f]{8}) /m)],
+      ['flush', 'table', ...tableOf(before, /^table (bridge) (\S+)/m)],
+      ['flush', 'table', ...tableOf(before, /^table (inet) (\S+_tracked)/m)],
+      ['flush', 'chain', ...tableOf(before, /^table (bridge) (\S+)/m), 'guest'],
       ['delete', 'table', ...tableOf(before, /^table (bridge) (\S+)/m)],
       ['delete', 'table', ...tableOf(before, /^table (inet) (\S+_tracked)/m)],
-    ]) {
+    ];
+    for (const what of removals) {
       await must('nft', ...what);
       await host.networks.fingerprint(waiting());
-      assert.equal(await rules(), before);
+      assert.equal(await rules(), before, what.join(' '));
     }
-    assert.equal(told(), 3);
+    assert.equal(told(), removals.length);
     closeFd(nic.tapFd);
     await host.detach('web');
     await host.networks.fingerprint(waiting());
-    assert.equal(told(), 3);
+    assert.equal(told(), removals.length);
     assert.deepEqual(await leftovers(), nothing);
   });
 
