@@ -1,7 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { closeFd, type Logger, udpSocket } from '#host';
-import { NetError } from '../model/error.ts';
+import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import { answer, type DhcpNetwork } from './answer.ts';
 import { decodeQuery, encodeReply } from './message.ts';
@@ -48,7 +48,7 @@ export class DhcpServer implements AsyncDisposable {
       await bind(socket, bridge);
     } catch (cause) {
       await server[Symbol.asyncDispose]();
-      throw new NetError('host', `opening the DHCP port on bridge ${bridge} failed`, { cause });
+      throw netError(`opening the DHCP port on bridge ${bridge} failed`, cause);
     }
     socket.on('error', (error) => {
       server.#failed = true;

@@ -8,7 +8,7 @@ import {
   type NetlinkSocket,
 } from '#netlink';
 import type { Waiting } from '#spec';
-import { NetError } from '../model/error.ts';
+import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { AttachedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
@@ -33,32 +33,47 @@ interface TapOwner {
 export async function openNicTap(
   netlink: NetlinkSocket,
   plan: TapPlan,
-  { vm, index, bridge, ip }: TapOwner,
+  owner: TapOwner,
   waiting: Waiting,
 ): Promise<{ readonly fd: number; readonly link: Link }> {
-  const { tap } = plan;
-  const fd = open(plan, vm);
+  const { vm } = owner;
+  const { tap, managed } = plan;
+  // No offloads in a managed network, where rules check checksummed fields of what a guest sends.
+  const { fd } = await asNetError(`VM ${vm}: opening tap ${tap} failed`, () =>
+    openTap(tap, { offload: !managed }),
+  );
   try {
-    const link = await findLink(netlink, tap, waiting);
-    if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
-    // The host only bridges here: it has no IPv6 address of its own on this link and takes no advertisements.
-    writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
-    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
-    // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
-    // from there, or guests could fill the host's neighbour table.
-    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
-    const change = {
-      alias: tapAlias(vm, index, ip),
-      mtu: bridge.mtu,
-      address: tapMac(plan.mac),
-    };
-    await changeLink(netlink, link, change, waiting);
+    const link = await asNetError(`VM ${vm}: configuring tap ${tap} failed`, () =>
+      configureTap(netlink, plan, owner, waiting),
+    );
     return { fd, link };
-  } catch (cause) {
+  } catch (error) {
     closeFd(fd);
-    if (cause instanceof NetError) throw cause;
-    throw new NetError('host', `VM ${vm}: configuring tap ${tap} failed`, { cause });
+    throw error;
   }
+}
+
+async function configureTap(
+  netlink: NetlinkSocket,
+  { tap, mac }: TapPlan,
+  { vm, index, bridge, ip }: TapOwner,
+  waiting: Waiting,
+): Promise<Link> {
+  const link = await findLink(netlink, tap, waiting);
+  if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
+  // The host only bridges here: it has no IPv6 address of its own on this link and takes no advertisements.
+  writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
+  writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
+  // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
+  // from there, or guests could fill the host's neighbour table.
+  writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
+  const change = {
+    alias: tapAlias(vm, index, ip),
+    mtu: bridge.mtu,
+    address: tapMac(mac),
+  };
+  await changeLink(netlink, link, change, waiting);
+  return link;
 }
 
 /** Puts an open tap into its bridge and takes it up. */
@@ -68,16 +83,13 @@ export async function plugTap(
   waiting: Waiting,
 ): Promise<void> {
   const { vm, bridge, ip, plan, link } = nic;
-  try {
+  const what = `VM ${vm}: plugging tap ${plan.tap} into bridge ${plan.bridge} failed`;
+  await asNetError(what, async () => {
     await changeLink(netlink, link, { master: bridge.index }, waiting);
     if (ip !== undefined) await refuseShared(netlink, { vm, bridge, link, ip }, waiting);
     // A guest that connects to a port it publishes itself is answered through the bridge port the request came from.
     await changeLink(netlink, link, { port: { hairpin: plan.managed }, up: true }, waiting);
-  } catch (cause) {
-    if (cause instanceof NetError) throw cause;
-    const what = `VM ${vm}: plugging tap ${plan.tap} into bridge ${plan.bridge} failed`;
-    throw new NetError('host', what, { cause });
-  }
+  });
 }
 
 /**
@@ -126,13 +138,4 @@ export async function removeTap(
   const link = await findLink(netlink, nic.tap, waiting);
   if (link?.kind !== 'tun' || !isAliasOf(link.alias, nic.vm, nic.index)) return;
   await deleteLink(netlink, link, waiting);
-}
-
-/** No offloads in a managed network, where rules check checksummed fields of what a guest sends. */
-function open({ tap, managed }: TapPlan, vm: string): number {
-  try {
-    return openTap(tap, { offload: !managed }).fd;
-  } catch (cause) {
-    throw new NetError('host', `VM ${vm}: opening tap ${tap} failed`, { cause });
-  }
 }

@@ -20,14 +20,20 @@ export class NetError extends Error {
 }
 
 /**
- * Turns an error of the rooms below into a NetError `host` that begins with `what` failed. A NetError, a deadline's
- * reason or a bug is passed on unchanged.
+ * Turns an error of the rooms below into a NetError `host`: `what`, which states that something failed, and the reason.
+ * A NetError, a deadline's reason or a bug is passed on unchanged.
  */
-export async function asNetError<T>(what: string, action: () => Promise<T>): Promise<T> {
+export async function asNetError<T>(what: string, action: () => T | Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
     if (!(cause instanceof NetlinkError || cause instanceof HostError)) throw cause;
-    throw new NetError('host', `${what}: ${cause.message}`, { cause });
+    throw netError(what, cause);
   }
+}
+
+/** A NetError `host` of what failed, with the reason that `cause` gives. */
+export function netError(what: string, cause: unknown): NetError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new NetError('host', `${what}: ${reason}`, { cause });
 }

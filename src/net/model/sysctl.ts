@@ -1,17 +1,17 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { errnoOf } from '#host';
-import { NetError } from './error.ts';
+import { netError } from './error.ts';
 
 /**
  * A setting below /proc/sys, e.g. `net/ipv4/ip_forward`; those below net/ belong to this process's network namespace.
- * undefined where the kernel has no such setting (IPv6 may be compiled out, a link may have disappeared).
+ * undefined where the kernel has no such setting (IPv6 may be compiled out, a link may have disappeared). Throws NetError.
  */
 export function readSysctl(name: string): string | undefined {
   try {
     return readFileSync(`/proc/sys/${name}`, 'utf8').trim();
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') return undefined;
+    throw netError(`reading /proc/sys/${name} failed`, cause);
   }
 }
 
@@ -22,10 +22,6 @@ export function writeSysctl(name: string, value: string): void {
   try {
     writeFileSync(`/proc/sys/${name}`, value);
   } catch (cause) {
-    throw new NetError('host', `setting /proc/sys/${name} to ${value} failed`, { cause });
+    throw netError(`setting /proc/sys/${name} to ${value} failed`, cause);
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return errnoOf(error) === 'ENOENT';
 }

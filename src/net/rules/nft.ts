@@ -1,6 +1,6 @@
 import { type RunResult, runProgram, within } from '#host';
 import type { Waiting } from '#spec';
-import { NetError } from '../model/error.ts';
+import { asNetError, NetError } from '../model/error.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { formatRuleset } from './ruleset.ts';
 import { formatTracking, trackingTable } from './tracking.ts';
@@ -86,11 +86,9 @@ export class Rules {
   async #run(args: readonly string[], waiting: Waiting, stdin = ''): Promise<RunResult> {
     using limited = within(deadlineMs, waiting);
     const program = { program: this.#nft, args, stdin, maxOutputBytes: maxListedBytes };
-    try {
-      return await runProgram(program, limited);
-    } catch (cause) {
-      throw new NetError('host', `running ${this.#nft} ${args.join(' ')} failed`, { cause });
-    }
+    return await asNetError(`running ${this.#nft} ${args.join(' ')} failed`, () =>
+      runProgram(program, limited),
+    );
   }
 }
 
