@@ -12,9 +12,7 @@ export interface LinkAddress {
 
 /** An IPv4 route of the main table. A default route has prefix 0. */
 export interface Route {
-  readonly destination: string;
   readonly prefix: number;
-  readonly gateway: string | undefined;
   readonly linkIndex: number | undefined;
   /** The lowest one is used. */
   readonly metric: number;
@@ -34,7 +32,7 @@ const routeHeaderBytes = 12;
 const neighbourHeaderBytes = 12;
 const mainTable = 254;
 const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
-const routeAttribute = { destination: 1, output: 4, gateway: 5, priority: 6 } as const;
+const routeAttribute = { output: 4, priority: 6 } as const;
 const neighbourAttribute = { address: 1, mac: 2 } as const;
 // NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: no answer came, or no request was sent.
 const unanswered = 0x01 | 0x20 | 0x40;
@@ -90,13 +88,9 @@ export async function listRoutes(
   return answer.flatMap(({ type, body: bytes }) => {
     if (type !== messageType.newRoute || bytes[0] !== inet || bytes[4] !== mainTable) return [];
     const attributes = decodeAttributes(bytes.subarray(routeHeaderBytes));
-    const gateway = attributes.get(routeAttribute.gateway);
-    const destination = attributes.get(routeAttribute.destination);
     return [
       {
-        destination: destination === undefined ? '0.0.0.0' : text(destination),
         prefix: bytes[1] ?? 0,
-        gateway: gateway === undefined ? undefined : text(gateway),
         linkIndex: readU32(attributes.get(routeAttribute.output)),
         metric: readU32(attributes.get(routeAttribute.priority)) ?? 0,
       },

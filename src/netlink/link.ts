@@ -10,9 +10,8 @@ import {
 import { NetlinkError } from './error.ts';
 import {
   type BridgeChange,
-  type BridgeFacts,
   type BridgePort,
-  decodeLinkInfo,
+  decodeKind,
   encodeBridgeChange,
   encodeBridgePort,
   encodeKind,
@@ -35,7 +34,6 @@ export interface Link {
   readonly master: number | undefined;
   /** Free text that `ip link` shows. */
   readonly alias: string;
-  readonly bridge: BridgeFacts | undefined;
 }
 
 /** What may be changed. `master: 0` takes the link out of its bridge; `netnsPid` moves it to that process's namespace. */
@@ -144,18 +142,16 @@ function decodeLink(message: Message): Link {
   const { body } = message;
   if (body.length < headerBytes) throw new NetlinkError('a link without its header');
   const attributes = decodeAttributes(body.subarray(headerBytes));
-  const { kind, bridge } = decodeLinkInfo(attributes.get(attribute.info));
   const master = readU32(attributes.get(attribute.master));
   return {
     index: body.readInt32LE(4),
     name: readText(attributes.get(attribute.name)) ?? '',
-    kind,
+    kind: decodeKind(attributes.get(attribute.info)),
     address: readMac(attributes.get(attribute.address)),
     mtu: readU32(attributes.get(attribute.mtu)) ?? 0,
     up: (body.readUInt32LE(8) & interfaceUp) !== 0,
     master: master === 0 ? undefined : master,
     alias: readText(attributes.get(attribute.alias)) ?? '',
-    bridge,
   };
 }
 

@@ -113,7 +113,7 @@ export class NetlinkSocket implements AsyncDisposable {
       return this.#exchange(request);
     });
     this.#queue = turn.catch(() => undefined);
-    return abandonable(turn, waiting.signal);
+    return abortable(turn, waiting.signal);
   }
 
   #exchange({
@@ -186,7 +186,7 @@ function refusal(what: string, status: number): NetlinkError {
 }
 
 /** The same promise, but rejected as soon as the signal aborts. */
-function abandonable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const { promise, resolve, reject } = Promise.withResolvers<T>();
   const onAbort = (): void => reject(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });

@@ -25,7 +25,6 @@ const network = {
 const discover: DhcpQuery = {
   type: 'discover',
   transaction: 0xdeadbeef,
-  seconds: 0,
   broadcast: false,
   clientAddress: '0.0.0.0',
   relayAddress: '0.0.0.0',
@@ -42,7 +41,6 @@ function encodeQuery(query: DhcpQuery): Buffer {
   const fixed = Buffer.alloc(240);
   fixed.set([1, 1, 6], 0);
   fixed.writeUInt32BE(query.transaction, 4);
-  fixed.writeUInt16BE(query.seconds, 8);
   fixed.writeUInt16BE(query.broadcast ? 0x8000 : 0, 10);
   fixed.set(octets(query.clientAddress), 12);
   fixed.set(octets(query.relayAddress), 24);
@@ -168,7 +166,6 @@ const address = fc.nat({ max: 0xffffffff }).map(formatIpv4);
 const queries: fc.Arbitrary<DhcpQuery> = fc.record({
   type: fc.constantFrom('discover', 'request', 'decline', 'release', 'inform'),
   transaction: fc.nat({ max: 0xffffffff }),
-  seconds: fc.nat({ max: 0xffff }),
   broadcast: fc.boolean(),
   clientAddress: address,
   relayAddress: address,

@@ -14,7 +14,6 @@ export type DhcpType =
 export interface DhcpQuery {
   readonly type: DhcpType;
   readonly transaction: number;
-  readonly seconds: number;
   readonly broadcast: boolean;
   /** The address the client has and answers ARP for. */
   readonly clientAddress: string;
@@ -101,7 +100,6 @@ export function decodeQuery(datagram: Uint8Array): DhcpQuery | undefined {
   return {
     type,
     transaction: bytes.readUInt32BE(4),
-    seconds: bytes.readUInt16BE(8),
     broadcast: (bytes.readUInt16BE(10) & broadcastFlag) !== 0,
     clientAddress: dotted(bytes.subarray(12, 16)),
     relayAddress: dotted(bytes.subarray(24, 28)),
