@@ -24,6 +24,7 @@ const mainBundle = 'nomad-driver-qmp.cjs';
 /** Programs of worker threads, by the names of the assets that src/host/worker.ts loads them from. */
 const workers = {
   'digest-worker.cjs': 'src/image/store/digest-worker.ts',
+  'import-worker.cjs': 'src/image/import/import-worker.ts',
   'seed-worker.cjs': 'src/vm/devices/seed-worker.ts',
   'user-data-worker.cjs': 'src/vm/devices/user-data-worker.ts',
 };

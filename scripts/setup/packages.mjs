@@ -19,6 +19,8 @@ const demoPackages = [
   ['libc6-dev', '/usr/include/stdio.h', 'the same'],
 ];
 const testPackages = [
+  ['xz-utils', 'xz', 'images to import, and what our importer is compared with'],
+  ['bzip2', 'bzip2', 'the same'],
   ['binutils', 'ld', 'the one-sector guest, and stripping the executable'],
   ['e2fsprogs', 'mke2fs', 'root file system of the Debian guest, and small disks'],
   ['xfsprogs', 'mkfs.xfs', 'small disks that are full or read-only'],

@@ -6,11 +6,9 @@ import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';
 import { sniffBytes } from './sniff.ts';
+import { runsOfData } from './zero-runs.ts';
 
 const chunkBytes = 2 * 1024 * 1024;
-/** Aligned runs of zeros of this size become holes. */
-const zeroBytes = 64 * 1024;
-const zeros = Buffer.alloc(zeroBytes);
 
 /**
  * Copies the image into the destination, which is open for reading and writing: by sharing its blocks where the file
@@ -132,19 +130,6 @@ async function checkCopy(source: OpenImage, destFd: number): Promise<void> {
 // Half of the old and half of the new bytes would be a disk that never existed.
 function changed({ path }: OpenImage): ImageError {
   return new ImageError('io', `${path} changed while it was being copied`);
-}
-
-/** The parts of a chunk that are not runs of zeros. */
-function runsOfData(chunk: Buffer): readonly Range[] {
-  const runs: { start: number; end: number }[] = [];
-  for (let start = 0; start < chunk.length; start += zeroBytes) {
-    const end = Math.min(start + zeroBytes, chunk.length);
-    if (chunk.compare(zeros, 0, end - start, start, end) === 0) continue;
-    const last = runs.at(-1);
-    if (last?.end === start) last.end = end;
-    else runs.push({ start, end });
-  }
-  return runs;
 }
 
 function nextData({ fd, fileBytes }: Extent, from: number): number {

@@ -1,0 +1,56 @@
+import { createHash } from 'node:crypto';
+import { readSync } from 'node:fs';
+import { parentPort, workerData } from 'node:worker_threads';
+import { ImageError } from '../error.ts';
+import { Budget } from './budget.ts';
+import { DiskSink } from './disk-sink.ts';
+import { findDisk } from './find-disk.ts';
+import type { ImportAnswer, ImportData } from './unpack.ts';
+
+// Runs in a thread that unpack.ts starts: it reads and writes the two descriptors, and answers once.
+
+const { source, dest, member, maxBytes, progress } = workerData as ImportData; // sent by unpack.ts
+const chunkBytes = 256 * 1024;
+const budget = new Budget({ maxBytes });
+const hashes = { sha256: createHash('sha256'), sha512: createHash('sha512') };
+
+async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
+  const buffer = Buffer.alloc(chunkBytes);
+  const counter = new BigInt64Array(progress);
+  for (;;) {
+    const length = readSync(source, buffer, 0, chunkBytes, budget.readBytes);
+    if (length === 0) return;
+    const bytes = buffer.subarray(0, length);
+    hashes.sha256.update(bytes);
+    hashes.sha512.update(bytes);
+    budget.readBytes += length;
+    Atomics.store(counter, 0, BigInt(budget.readBytes));
+    // A copy: decompressors hold it for longer than until the next read.
+    yield Buffer.from(bytes);
+  }
+}
+
+async function unpackAll(): Promise<ImportAnswer> {
+  const sink = new DiskSink(dest, { maxBytes });
+  const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member });
+  return {
+    unpacked: {
+      fileBytes: sink.fileBytes,
+      sha256: sink.sha256(),
+      source: { sha256: hashes.sha256.digest('hex'), sha512: hashes.sha512.digest('hex') },
+      ...(found !== undefined && { member: found }),
+    },
+  };
+}
+
+// An error's class and code do not get through to the other thread.
+// An error's class and code do not get through to the other thread.
+unpackAll().then(
+  (answer) => parentPort?.postMessage(answer),
+  (error: unknown) => parentPort?.postMessage(failureOf(error)),
+);
+
+function failureOf(error: unknown): ImportAnswer {
+  if (error instanceof ImageError) return { refused: error.message };
+  return { failed: error instanceof Error ? error.message : String(error) };
+}

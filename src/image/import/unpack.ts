@@ -1,0 +1,95 @@
+import { askWorker, HostError, type WorkerProgram } from '#host';
+import type { Waiting } from '#spec';
+import { checkWaiting, ImageError } from '../error.ts';
+
+const program: WorkerProgram = {
+  url: () => new URL('./import-worker.ts', import.meta.url),
+  asset: 'import-worker.cjs',
+};
+
+/** What it holds is bounded by the program; a sparse map of a million parts is the largest. */
+const limits = { ms: 24 * 3600 * 1000, heapMiB: 256 };
+const progressMs = 200;
+
+export interface UnpackRequest {
+  /** Descriptor of the opened, allowed file, for reading. */
+  readonly source: number;
+  /** For messages only. */
+  readonly name: string;
+  /** An empty file, open for reading and writing: it gets the disk's bytes, sparse. Undefined content after an error. */
+  readonly dest: number;
+  /** Which file of an archive is the disk; left out: the only disk in it. */
+  readonly member?: string | undefined;
+  readonly limits: {
+    /** Maximum size of the unpacked disk file. */
+    readonly maxBytes: number;
+  };
+  /** Bytes of the source that were read so far; at most every 200 ms. */
+  readonly onProgress: (bytesRead: number) => void;
+}
+
+export interface Unpacked {
+  readonly fileBytes: number;
+  /** Of the unpacked bytes, holes included. */
+  readonly sha256: string;
+  /** Checksums of the file as it was downloaded. */
+  readonly source: { readonly sha256: string; readonly sha512: string };
+  /** The archive's file that the disk is. */
+  readonly member?: string;
+}
+
+/** What the worker gets. */
+export interface ImportData {
+  readonly source: number;
+  readonly dest: number;
+  readonly member: string | undefined;
+  readonly maxBytes: number;
+  /** One integer of 64 bits, the bytes read. */
+  readonly progress: SharedArrayBuffer;
+}
+
+/** What the worker answers: `refused` where the file is at fault, `failed` where the host is. */
+export type ImportAnswer =
+  | { readonly unpacked: Unpacked }
+  | { readonly refused: string }
+  | { readonly failed: string };
+
+/**
+ * Unpacks the disk of a compressed file or an archive, in a thread of its own. What it is is decided by its content. Nothing is
+ * written but to `dest`, and nothing any more when this has settled. Throws ImageError: `refused` for a file that is damaged, has
+ * no disk or more than one, or passes a limit; `io` where the system fails or the signal aborts.
+ */
+export async function unpack(request: UnpackRequest, waiting: Waiting): Promise<Unpacked> {
+  const { source, dest, name, member, onProgress } = request;
+  const what = `unpacking ${name}`;
+  checkWaiting(what, waiting.signal);
+  const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
+  const data: ImportData = { source, dest, member, maxBytes: request.limits.maxBytes, progress };
+  const timer = reportProgress(progress, onProgress);
+  try {
+    const answer = (await askWorker(program, data, limits, waiting)) as ImportAnswer; // sent by our own worker
+    if ('unpacked' in answer) return answer.unpacked;
+    if ('failed' in answer) throw new ImageError('io', `${what}: ${answer.failed}`);
+    throw new ImageError('refused', `${name} cannot be unpacked: ${answer.refused}`);
+  } catch (cause) {
+    checkWaiting(what, waiting.signal);
+    if (!(cause instanceof HostError) || cause.code !== 'worker-limit') throw cause;
+    throw new ImageError('refused', `${name} cannot be unpacked: ${cause.message}`, { cause });
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+function reportProgress(
+  progress: SharedArrayBuffer,
+  onProgress: (bytesRead: number) => void,
+): NodeJS.Timeout {
+  const counter = new BigInt64Array(progress);
+  let reported = 0n;
+  return setInterval(() => {
+    const read = Atomics.load(counter, 0);
+    if (read === reported) return;
+    reported = read;
+    onProgress(Number(read));
+  }, progressMs);
+}
