@@ -10,3 +10,6 @@ export {
 } from './open-image.ts';
 export { createEmpty } from './overlay.ts';
 export type { ImageRoots } from './roots.ts';
+export { type FoundImage, findImage } from './store/find-image.ts';
+export { ImageStore, releaseImages } from './store/image-store.ts';
+export type { ImportProgress } from './store/import-image.ts';

@@ -1,2 +1,2 @@
-/** The driver's own directories in data_dir, closed to every job: for its VMs, their users and their networks. */
-export const stateNames = ['vms', 'uids', 'networks'] as const;
+/** The driver's own directories in data_dir, closed to every job: for its VMs, their users and networks, and images that it made. */
+export const stateNames = ['vms', 'uids', 'networks', 'image-store'] as const;

@@ -1,5 +1,6 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
+import { ImageStore } from '#image';
 import { Networks } from '#net';
 import type { ManagedNetwork, StoragePools, VmSpec, Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from './error.ts';
@@ -36,10 +37,13 @@ export interface VirtualizerOptions {
   readonly maxImageBytes: number;
   /** None when left out: every disk is created in the directory of its VM. */
   readonly pools?: StoragePools;
+  /** Maximum of the images that were converted, in bytes, apart from those in use; 50 GiB when left out. */
+  readonly imageStoreMaxBytes?: number;
   readonly log: Logger;
 }
 
 const networkInitMs = 10_000;
+const defaultStoreBytes = 50 * 1024 ** 3;
 
 /** The one backend: QEMU, controlled over QMP. Creates nothing on the host before the first VM. */
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
@@ -79,6 +83,11 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       uidRange,
       maxImageBytes,
       pools: options.pools ?? { pools: [], default: undefined },
+      images: new ImageStore({
+        dir: `${dataDir}/image-store`,
+        maxBytes: options.imageStoreMaxBytes ?? defaultStoreBytes,
+        log,
+      }),
       networks,
       log,
     });

@@ -73,6 +73,7 @@ export class Sweeper implements Disposable {
       }
     }
     await this.#releaseForgotten();
+    await this.#collectImages();
     return swept;
   }
 
@@ -133,6 +134,14 @@ export class Sweeper implements Disposable {
     };
     using limited = within(maxCheckMs);
     return await isOrphan(question, limited);
+  }
+
+  async #collectImages(): Promise<void> {
+    const { images, log } = this.#host;
+    using limited = within(maxCheckMs);
+    await images
+      .collect(limited)
+      .catch((error: unknown) => log.warn('images not collected', { error: messageOf(error) }));
   }
 
   async #releaseForgotten(): Promise<void> {

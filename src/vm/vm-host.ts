@@ -1,4 +1,5 @@
 import type { Logger } from '#host';
+import type { ImageStore } from '#image';
 import type { Net } from '#net';
 import type { StoragePools } from '#spec';
 
@@ -17,6 +18,8 @@ export interface VmHost {
   /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
   readonly pools: StoragePools;
+  /** What was converted or unpacked for any VM. */
+  readonly images: ImageStore;
   readonly networks: Net;
   readonly log: Logger;
 }

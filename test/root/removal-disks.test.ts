@@ -22,6 +22,8 @@ import {
   spawnDetached,
   UndoLog,
 } from '#host';
+import { ImageStore } from '#image';
+
 import { Networks } from '#net';
 import { vmPaths } from '../../src/vm/store/paths.ts';
 import { Remover } from '../../src/vm/store/remove.ts';
@@ -61,6 +63,7 @@ class Place implements AsyncDisposable {
       uidRange,
       maxImageBytes: 2 ** 40,
       pools: { pools: [], default: undefined },
+      images: new ImageStore({ dir: join(dataDir, 'image-store'), maxBytes: 0, log }),
     };
     this.host = { dataDir, runDir, networks, log, ...settings };
     this.paths = vmPaths('vm-0', dataDir, runDir);

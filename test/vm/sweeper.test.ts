@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { KeyedQueue } from '#host';
+import { ImageStore } from '#image';
 import { Networks } from '#net';
 import { Remover } from '../../src/vm/store/remove.ts';
 import { Sweeper } from '../../src/vm/sweeper.ts';
@@ -32,6 +33,7 @@ function sweeperThatFails(t: TestContext) {
     uidRange: { min: 1_900_000_000, max: 1_900_000_001 },
     maxImageBytes: 1,
     pools: { pools: [], default: undefined },
+    images: new ImageStore({ dir: join(dataDir, 'image-store'), maxBytes: 0, log }),
     networks,
     log,
   };

@@ -5,13 +5,18 @@ import * as v from 'valibot';
 import { writeAtomic } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError } from '../error.ts';
-import type { AllowedFile } from '../roots.ts';
 import { type Algorithm, digest } from './digest.ts';
 
 const schema = v.object({
   sha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))),
   sha512: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{128}$/))),
 });
+
+/** A file that is open for reading. */
+export interface NamedFile {
+  readonly fd: number;
+  readonly path: string;
+}
 
 type Known = v.InferOutput<typeof schema>;
 
@@ -33,7 +38,7 @@ export class Checksums {
 
   /** The checksum of all bytes of the file. Throws ImageError, `io` when the file is changed meanwhile. */
   async of(
-    file: AllowedFile,
+    file: NamedFile,
     algorithm: Algorithm,
     { onProgress, ...waiting }: Waiting & { readonly onProgress?: (percent: number) => void },
   ): Promise<string> {
@@ -57,7 +62,7 @@ export class Checksums {
   }
 
   /** Throws ImageError `refused`, with both sums, for a file of another content. */
-  async check(file: AllowedFile, { algorithm, hex }: Checksum, waiting: Waiting): Promise<void> {
+  async check(file: NamedFile, { algorithm, hex }: Checksum, waiting: Waiting): Promise<void> {
     const found = await this.of(file, algorithm, waiting);
     if (found === hex) return;
     throw new ImageError(

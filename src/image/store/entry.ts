@@ -119,9 +119,16 @@ export class Entry {
     await rm(`${this.#users}/${user}`, { force: true });
   }
 
+  async users(): Promise<readonly string[]> {
+    return await readdir(this.#users).catch((error: unknown) => {
+      if (errnoOf(error) === 'ENOENT') return [];
+      throw error;
+    });
+  }
+
   async usage(): Promise<Usage> {
     const [users, { mtimeMs }, { blocks }] = await Promise.all([
-      readdir(this.#users),
+      this.users(),
       // It changes with every user that comes or goes.
       stat(this.#users),
       stat(this.image),

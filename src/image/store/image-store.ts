@@ -5,8 +5,7 @@ import { errnoOf, type Logger, lockFile, openPath, within } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError, step } from '../error.ts';
 import { checkDiskFile, type OpenImage } from '../open-image.ts';
-import type { AllowedFile } from '../roots.ts';
-import { Checksums } from './checksums.ts';
+import { Checksums, type NamedFile } from './checksums.ts';
 import { contentsOf, Entry, type Stored, type Usage } from './entry.ts';
 import { type ImportRequest, importImage, type OnProgress } from './import-image.ts';
 
@@ -24,7 +23,7 @@ export interface ObtainOptions {
  * kept until the room is needed and no VM uses it.
  */
 export class ImageStore {
-  readonly #dir: string;
+  readonly dir: string;
   readonly #maxBytes: number;
   readonly #log: Logger;
   readonly #checksums: Checksums;
@@ -34,7 +33,7 @@ export class ImageStore {
     maxBytes,
     log,
   }: { readonly dir: string; readonly maxBytes: number; readonly log: Logger }) {
-    this.#dir = dir;
+    this.dir = dir;
     this.#maxBytes = maxBytes;
     this.#log = log;
     this.#checksums = new Checksums(`${dir}/checksums`);
@@ -52,7 +51,7 @@ export class ImageStore {
     const { file } = request;
     if (checksum !== undefined) await this.verify(file, checksum, waiting);
     const sha256 = await this.#sha256(file, onProgress, waiting);
-    const entry = new Entry(this.#dir, keyOf(request, sha256));
+    const entry = new Entry(this.dir, keyOf(request, sha256));
     const image = await step(`importing ${file.path}`, async () => {
       await using _ = await this.#lock(lockOf(entry.key), waiting);
       const stored =
@@ -68,8 +67,18 @@ export class ImageStore {
   }
 
   /** Checks a file that is used where it is. Throws ImageError `refused`, with both sums, for a file of another content. */
-  async verify(file: AllowedFile, checksum: Checksum, waiting: Waiting): Promise<void> {
+  async verify(file: NamedFile, checksum: Checksum, waiting: Waiting): Promise<void> {
     await this.#checksums.check(file, checksum, waiting);
+  }
+
+  /** Names of all VMs that use an image. */
+  async users(): Promise<readonly string[]> {
+    const { keys } = await contentsOf(this.dir);
+    return (await Promise.all(keys.map((key) => new Entry(this.dir, key).users()))).flat();
+  }
+
+  async release(lease: string): Promise<void> {
+    await releaseImages(this.dir, lease);
   }
 
   /**
@@ -77,13 +86,13 @@ export class ImageStore {
    * take more than the maximum.
    */
   async collect(waiting: Waiting): Promise<void> {
-    const { keys, leftovers } = await contentsOf(this.#dir);
+    const { keys, leftovers } = await contentsOf(this.dir);
     for (const [path, key] of leftovers) {
       await this.#ifFree(key, waiting, () => rm(path, { recursive: true, force: true }));
     }
     const usages: Usage[] = [];
     for (const key of keys) {
-      const usage = await usageOf(new Entry(this.#dir, key));
+      const usage = await usageOf(new Entry(this.dir, key));
       if (usage !== undefined) usages.push(usage);
     }
     let bytes = usages.reduce((sum, usage) => sum + usage.bytes, 0);
@@ -94,7 +103,7 @@ export class ImageStore {
     await this.#checksums.collect();
   }
 
-  async #sha256(file: AllowedFile, onProgress: OnProgress, waiting: Waiting): Promise<string> {
+  async #sha256(file: NamedFile, onProgress: OnProgress, waiting: Waiting): Promise<string> {
     // The first of many tasks computes it, the others find it.
     const hash = createHash('sha256').update(file.path).digest('hex');
     await using _ = await this.#lock(`checksum-${hash.slice(0, 2)}`, waiting);
@@ -137,7 +146,7 @@ export class ImageStore {
 
   /** A fixed number of lock files, since one that was used can't be removed. The kernel unlocks that of a killed process. */
   async #lock(name: string, waiting: Waiting): Promise<AsyncDisposable> {
-    const dir = `${this.#dir}/locks`;
+    const dir = `${this.dir}/locks`;
     await mkdir(dir, { recursive: true, mode: 0o700 });
     return lockFile(`${dir}/${name}`, waiting);
   }

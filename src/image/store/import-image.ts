@@ -7,14 +7,14 @@ import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError, step } from '../error.ts';
 import { checkDiskFile } from '../open-image.ts';
 import { readAt } from '../positional.ts';
-import type { AllowedFile } from '../roots.ts';
 import { type FileFormat, refusalOf, sniff, sniffBytes } from '../sniff.ts';
+import type { NamedFile } from './checksums.ts';
 import { digest } from './digest.ts';
 import type { Entry, Stored } from './entry.ts';
 
 export interface ImportRequest {
   /** Stays its caller's. */
-  readonly file: AllowedFile;
+  readonly file: NamedFile;
   /** Which file of an archive; undefined: the only one that is a disk. */
   readonly member?: string | undefined;
   /** Format of the disk, inside of what it is packed in. undefined: recognised by the content. */
@@ -50,6 +50,7 @@ export async function importImage(
 ): Promise<Stored> {
   const { entry } = draft;
   return step(`importing ${request.file.path}`, async () => {
+    draft.onProgress({ step: 'copying', percent: 0 });
     await entry.removeDraft();
     await mkdir(entry.draft, { mode: 0o700 });
     try {
@@ -134,14 +135,14 @@ async function inspect(
   }
 }
 
-async function inspectOwn({ path: name }: AllowedFile, path: string, format: DiskFormat) {
+async function inspectOwn({ path: name }: NamedFile, path: string, format: DiskFormat) {
   const fd = openPath(path, constants.O_RDONLY);
   const limits = { maxVirtualBytes: Number.MAX_SAFE_INTEGER, format };
   using image = await checkDiskFile({ fd, path: name }, limits);
   return { format, virtualBytes: image.virtualBytes };
 }
 
-function supported({ path }: AllowedFile, format: FileFormat): DiskFormat | ForeignFormat {
+function supported({ path }: NamedFile, format: FileFormat): DiskFormat | ForeignFormat {
   switch (format) {
     case 'raw':
     case 'qcow2':

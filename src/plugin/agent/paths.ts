@@ -8,7 +8,7 @@ export const pathFields = {
     kind: 'attr',
     type: 'string',
     default: '/var/lib/virt',
-    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Every job may use images below it, except in `vms`, `uids` and `networks`.',
+    doc: 'Where the driver keeps what belongs to its VMs: one directory per VM, and its networks. An absolute path; made when it is missing. Every job may use images below it, except in `vms`, `uids`, `networks` and `image-store`.',
     example: '"/opt/nomad/virt"',
   },
   image_paths: {
@@ -22,7 +22,7 @@ export const pathFields = {
     kind: 'attr',
     type: 'string',
     default: '/run/nomad-driver-qmp',
-    doc: 'Where the sockets of running VMs are. An absolute path of at most 60 bytes, because socket paths are short; not in `vms`, `uids` or `networks` of data_dir.',
+    doc: 'Where the sockets of running VMs are. An absolute path of at most 60 bytes, because socket paths are short; not in `vms`, `uids`, `networks` or `image-store` of data_dir.',
     example: '"/run/nomad-driver-qmp"',
   },
 } as const satisfies Fields;

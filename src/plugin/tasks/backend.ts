@@ -19,6 +19,7 @@ export const createQemu: CreateBackend = async (config, log): Promise<Backend> =
     maxConnections: config.limits.maxConnections,
     maxImageBytes: config.limits.maxDiskMiB * 1024 ** 2,
     pools: config.storagePools,
+    imageStoreMaxBytes: config.imageStoreMaxBytes,
     log,
   });
 };

@@ -7,7 +7,7 @@ import { VmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { diskIo } from './io.ts';
-import { openSource } from './pool.ts';
+import { openSource, type Source } from './source.ts';
 
 /** Keys that have no meaning for a block device, which has a size and a content of its own. */
 const unsupported = ['sizeBytes', 'chained'] as const;
@@ -24,22 +24,13 @@ export async function checkDeviceDisk(
   waiting: Waiting,
 ): Promise<CheckedDisk> {
   checkKeys(spec);
-  const image = await openSource(spec, undefined, host, waiting);
-  try {
-    if (image !== undefined && image.format !== 'raw') {
-      const text = `a block device is filled from a raw image, and ${image.path} is ${image.format}`;
-      throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
-    }
-    return {
-      spec,
-      image,
-      prepare: (seat, site, waiting) => prepare({ spec, image, place, seat }, site, waiting),
-      [Symbol.dispose]: () => image?.[Symbol.dispose](),
-    };
-  } catch (error) {
-    image?.[Symbol.dispose]();
-    throw error;
-  }
+  const source = await openSource(spec, { pool: undefined, to: 'raw', host }, waiting);
+  return {
+    spec,
+    image: source?.image,
+    prepare: (seat, site, waiting) => prepare({ spec, source, place, seat }, site, waiting),
+    [Symbol.dispose]: () => source?.[Symbol.dispose](),
+  };
 }
 
 function checkKeys(spec: DiskSpec): void {
@@ -55,20 +46,22 @@ function checkKeys(spec: DiskSpec): void {
 async function prepare(
   wanted: {
     readonly spec: DiskSpec;
-    readonly image: OpenImage | undefined;
+    readonly source: Source | undefined;
     readonly place: VolumePlace;
     readonly seat: DiskSeat;
   },
-  { files, emit }: Site,
+  site: Site,
   waiting: Waiting,
 ): Promise<Prepared> {
-  const { spec, image, place, seat } = wanted;
+  const { spec, source, place, seat } = wanted;
+  const { files, emit } = site;
   const readOnly = spec.readOnly || place.readOnly;
   const read = files.add(`${seat.id}-read`, openPath(place.hostPath, constants.O_RDONLY));
   const virtualBytes = endOf(read);
   if (!readOnly) {
     const fd = files.add(seat.id, openPath(place.hostPath, constants.O_RDWR));
-    if (image !== undefined && (await isBlank(fd))) {
+    if (source !== undefined && (await isBlank(fd))) {
+      const image = await source.ready(site, waiting);
       checkFits(spec, image, virtualBytes);
       emit('Writing the image to the volume', { image: image.path });
       await writeToDevice(image, fd, waiting);
@@ -76,7 +69,7 @@ async function prepare(
   }
   const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;
   const io = diskIo(spec, { durable: true, fd: read });
-  return describe({ spec, seat, image, plan }, place.hostPath, {
+  return describe({ spec, seat, image: source?.image, plan }, place.hostPath, {
     io,
     // A device is no file that could grow.
     maxFileBytes: 0,

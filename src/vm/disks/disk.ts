@@ -1,4 +1,4 @@
-import type { ImageRoots, OpenImage } from '#image';
+import type { ImageRoots, ImageStore, OpenImage } from '#image';
 import type { DiskSlot } from '#qemu';
 import type { DiskPlace, DiskSpec, StoragePools, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -9,6 +9,7 @@ export interface DiskHost {
   /** Maximum virtual size of an image, in bytes. */
   readonly maxImageBytes: number;
   readonly pools: StoragePools;
+  readonly images: ImageStore;
 }
 
 export type VolumePlace = Extract<DiskPlace, { kind: 'volume' }>;

@@ -9,7 +9,8 @@ import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { diskIo } from './io.ts';
 import { type DiskPlan, planDisk } from './plan.ts';
-import { createIn, type DirectoryPool, openSource } from './pool.ts';
+import { createIn, type DirectoryPool } from './pool.ts';
+import { openSource, type Source } from './source.ts';
 
 /** Checks a disk that becomes a file of the VM's own, in its directory or a pool. Throws VmError naming the key that is wrong. */
 export async function checkFileDisk(
@@ -18,35 +19,44 @@ export async function checkFileDisk(
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  const image = await openSource(spec, pool, host, waiting);
+  // An overlay takes any base, and what is only read is used as it is.
+  const to = spec.chained || spec.readOnly ? undefined : spec.format;
+  const source = await openSource(spec, { pool, to, host }, waiting);
   try {
-    const plan = planDisk(spec, image);
+    planDisk(spec, source?.facts);
     return {
       spec,
-      image,
-      prepare: (seat, site, waiting) => prepare({ spec, pool, image, plan, seat }, site, waiting),
-      [Symbol.dispose]: () => image?.[Symbol.dispose](),
+      image: source?.image,
+      prepare: (seat, site, waiting) => prepare({ spec, pool, source, seat }, site, waiting),
+      [Symbol.dispose]: () => source?.[Symbol.dispose](),
     };
   } catch (error) {
-    image?.[Symbol.dispose]();
+    source?.[Symbol.dispose]();
     throw error;
   }
 }
 
-interface ToCreate {
+interface ToPrepare {
   readonly spec: DiskSpec;
   readonly pool: DirectoryPool | undefined;
-  readonly image: OpenImage | undefined;
-  readonly plan: DiskPlan;
+  readonly source: Source | undefined;
   readonly seat: DiskSeat;
 }
 
+interface ToCreate extends Omit<ToPrepare, 'source'> {
+  readonly image: OpenImage | undefined;
+  readonly plan: DiskPlan;
+}
+
 /** Creates the disk. The image is only opened for reading. */
-async function prepare(wanted: ToCreate, site: Site, waiting: Waiting): Promise<Prepared> {
-  const { spec, plan, seat } = wanted;
-  const path = await openFiles(wanted, site, waiting);
+async function prepare(wanted: ToPrepare, site: Site, waiting: Waiting): Promise<Prepared> {
+  const { spec, seat } = wanted;
+  const image = await wanted.source?.ready(site, waiting);
+  const plan = planDisk(spec, image);
+  const disk = { ...wanted, image, plan };
+  const path = await openFiles(disk, site, waiting);
   const io = diskIo(spec, { durable: false, fd: site.files.get(`${seat.id}-read`) });
-  return describe(wanted, path, { io, maxFileBytes: plan.maxFileBytes });
+  return describe(disk, path, { io, maxFileBytes: plan.maxFileBytes });
 }
 
 /** Creates the disk and opens it for QEMU. Returns its path. */

@@ -9,8 +9,8 @@ import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { diskIo } from './io.ts';
 import { KeptFile } from './kept-file.ts';
-import { type DiskPlan, fileBytesOf, planDisk } from './plan.ts';
-import { openSource } from './pool.ts';
+import { type DiskPlan, fileBytesOf, type ImageFacts, planDisk } from './plan.ts';
+import { openSource, type Source } from './source.ts';
 
 /**
  * Checks a disk that is a file in a Nomad volume: created at its first use from what the job says, kept from then on.
@@ -35,19 +35,16 @@ export async function checkKeptDisk(
     await withVmError(() => new KeptFile(place.hostPath, name), diskKey(spec, 'volume')),
   );
   const present = await openPresent(wanted, file, host);
-  const image = present ?? (await openSource(spec, undefined, host, waiting));
-  if (image !== undefined) opened.use(image);
-  if (present === undefined) planFirst(wanted, image, file);
+  if (present !== undefined) opened.use(present);
+  const wantedSource = { pool: undefined, to: format, host };
+  const source = present === undefined ? await openSource(spec, wantedSource, waiting) : undefined;
+  if (source !== undefined) opened.use(source);
+  if (present === undefined) planFirst(wanted, source?.facts, file);
   const owned = opened.move();
   return {
     spec,
-    image,
-    prepare: (seat, site, waiting) =>
-      prepare(
-        { wanted, image: present === undefined ? image : undefined, file, seat, host },
-        site,
-        waiting,
-      ),
+    image: present ?? source?.image,
+    prepare: (seat, site, waiting) => prepare({ wanted, source, file, seat, host }, site, waiting),
     [Symbol.dispose]: () => owned.dispose(),
   };
 }
@@ -63,7 +60,7 @@ function formatOf({ format }: DiskSpec, { file = '' }: VolumePlace): DiskFormat 
 type Wanted = DiskSpec & { readonly format: DiskFormat };
 
 /** How the disk is created. Throws VmError where it can't be. */
-function planFirst(spec: Wanted, image: OpenImage | undefined, file: KeptFile): DiskPlan {
+function planFirst(spec: Wanted, image: ImageFacts | undefined, file: KeptFile): DiskPlan {
   if (spec.readOnly) {
     const text = `${file.path} does not exist, and the disk is read-only`;
     throw new VmError('job', `${diskKey(spec, 'volume')}: ${text}`);
@@ -96,14 +93,14 @@ async function openPresent(
 interface ToPrepare {
   readonly wanted: Wanted;
   /** What it is created from at its first use. */
-  readonly image: OpenImage | undefined;
+  readonly source: Source | undefined;
   readonly file: KeptFile;
   readonly seat: DiskSeat;
   readonly host: DiskHost;
 }
 
 async function prepare(
-  { wanted: spec, image, file, seat, host }: ToPrepare,
+  { wanted: spec, source, file, seat, host }: ToPrepare,
   site: Site,
   waiting: Waiting,
 ): Promise<Prepared> {
@@ -111,6 +108,7 @@ async function prepare(
   let present = await openPresent(spec, file, host);
   if (present === undefined) {
     emit('Creating the disk in the volume', { path: file.path });
+    const image = await source?.ready(site, waiting);
     const plan = planFirst(spec, image, file);
     await file.create((fd) => writeContent(fd, { spec, image, plan }, site, waiting), waiting);
     present = await openPresent(spec, file, host);

@@ -20,7 +20,7 @@ export interface DiskPlan {
   readonly maxFileBytes: number;
 }
 
-type ImageFacts = Pick<OpenImage, 'format' | 'virtualBytes' | 'fileBytes'>;
+export type ImageFacts = Pick<OpenImage, 'format' | 'virtualBytes' | 'fileBytes'>;
 
 /** Decides how a disk is created from an image, or empty. Throws VmError where the image does not fit. */
 export function planDisk(spec: DiskSpec, image: ImageFacts | undefined): DiskPlan {

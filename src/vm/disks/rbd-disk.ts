@@ -8,7 +8,7 @@ import { asVmError, VmError } from '../error.ts';
 import { type CephPool, Rbd } from '../store/rbd.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
-import { openSource } from './pool.ts';
+import { openSource } from './source.ts';
 
 const lookupMs = 5000;
 const defaultPort = 6789;
@@ -30,27 +30,27 @@ export async function checkRbdDisk(
       'in a Ceph pool only a volume can be chained to; import the image into the pool once';
     throw new VmError('job', `${diskKey(spec, 'chained')}: ${text}`);
   }
-  const image =
-    source?.kind === 'image' ? await openSource(spec, undefined, host, waiting) : undefined;
+  const wanted = { pool: undefined, to: 'raw', host } as const;
+  const content = source?.kind === 'image' ? await openSource(spec, wanted, waiting) : undefined;
   try {
-    if (image !== undefined && image.format !== 'raw') {
-      const text = `disks in a Ceph pool are raw, and ${image.path} is ${image.format}`;
-      throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
-    }
     const sourceBytes =
       source?.kind === 'volume'
         ? await volumeBytes(spec, { pool, name: source.volume }, waiting)
-        : image?.virtualBytes;
-    const bytes = sizeOf(spec, sourceBytes);
+        : content?.facts.virtualBytes;
+    sizeOf(spec, sourceBytes);
     return {
       spec,
-      image,
-      prepare: (seat, site, waiting) =>
-        prepare({ spec, pool, image, bytes, seat, grown: bytes !== sourceBytes }, site, waiting),
-      [Symbol.dispose]: () => image?.[Symbol.dispose](),
+      image: content?.image,
+      prepare: async (seat, site, waiting) => {
+        const image = await content?.ready(site, waiting);
+        const from = image?.virtualBytes ?? sourceBytes;
+        const bytes = sizeOf(spec, from);
+        return prepare({ spec, pool, image, bytes, seat, grown: bytes !== from }, site, waiting);
+      },
+      [Symbol.dispose]: () => content?.[Symbol.dispose](),
     };
   } catch (error) {
-    image?.[Symbol.dispose]();
+    content?.[Symbol.dispose]();
     throw error;
   }
 }

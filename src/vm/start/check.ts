@@ -19,7 +19,7 @@ import type { VmHost } from '../vm-host.ts';
 /** What the check of a job depends on beside the job. */
 export type CheckHost = Pick<
   VmHost,
-  'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'pools' | 'uidRange'
+  'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'pools' | 'images' | 'uidRange'
 >;
 
 /** Everything that a job names, checked and found possible; nothing on the host is changed yet. */
@@ -57,8 +57,8 @@ async function check(
 ): Promise<CheckedVm | VmError[]> {
   using opened = new DisposableStack();
   const files = allowedFiles(spec, host);
-  const { maxImageBytes, pools } = host;
-  const diskHost = { files, maxImageBytes, pools };
+  const { maxImageBytes, pools, images } = host;
+  const diskHost = { files, maxImageBytes, pools, images };
   const [accelerated, disks, seed] = await Promise.all([
     attempt(findAccelerated(spec, host, waiting)),
     Promise.all(spec.disks.map((disk) => attempt(checkDisk(disk, diskHost, waiting)))),

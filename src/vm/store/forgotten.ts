@@ -4,13 +4,14 @@ import { isGone } from './remove.ts';
 import { releaseUid, uidClaims } from './uid.ts';
 
 /**
- * Names of VMs that have a user id or an address here and no directory: after a power cut the last lines of an undo
+ * Names of VMs that have a user id, an address or an image here and no directory: after a power cut the last lines of an undo
  * log may be missing while the resources that they named still exist. A start creates the directory first, so a VM
  * without one is not being started.
  */
 export async function forgottenVms(host: VmHost): Promise<readonly string[]> {
   const uids = await uidClaims(`${host.dataDir}/uids`);
-  const names = new Set([...uids.map(({ name }) => name), ...(await host.networks.claimants())]);
+  const claimants = [...(await host.networks.claimants()), ...(await host.images.users())];
+  const names = new Set([...uids.map(({ name }) => name), ...claimants]);
   const gone = await Promise.all([...names].map((name) => isGone(`${host.dataDir}/vms/${name}`)));
   return [...names].filter((_, index) => gone[index]);
 }
@@ -22,5 +23,6 @@ export async function releaseClaims(name: string, host: VmHost, waiting: Waiting
     if (claim.name === name) await releaseUid(claim.file, name, waiting);
   }
   await host.networks.release(name, waiting);
+  await host.images.release(name);
   host.log.warn('released the claims of a VM that no longer exists', { vm: name });
 }

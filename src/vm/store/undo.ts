@@ -10,6 +10,7 @@ import {
   readUndoLog,
   unmount,
 } from '#host';
+import { releaseImages } from '#image';
 import { decodeNetUndo, type Net, type NetUndo } from '#net';
 import type { StoragePools, Waiting } from '#spec';
 import { VmError } from '../error.ts';
@@ -37,6 +38,8 @@ export type VmUndo =
   | { readonly kind: 'file'; readonly path: string }
   /** An image of a Ceph pool, which the plugin's configuration has by this name. */
   | { readonly kind: 'rbd'; readonly pool: string; readonly image: string }
+  /** What it uses of an image store. */
+  | { readonly kind: 'image'; readonly store: string; readonly vm: string }
   | { readonly kind: 'uid'; readonly file: string; readonly name: string }
   | { readonly kind: 'net'; readonly step: NetUndo }
   /** A step of a later version, after a downgrade: it stays in the log, and all others are undone. */
@@ -52,6 +55,7 @@ const schema = v.variant('kind', [
   }),
   v.object({ kind: v.literal('file'), path: v.string() }),
   v.object({ kind: v.literal('rbd'), pool: v.string(), image: v.string() }),
+  v.object({ kind: v.literal('image'), store: v.string(), vm: v.string() }),
   v.object({ kind: v.literal('uid'), file: v.string(), name: v.string() }),
   v.object({ kind: v.literal('net'), step: v.unknown() }),
 ]);
@@ -93,6 +97,9 @@ export async function undoStep(
       return;
     case 'rbd':
       await removeRbd(step, pools, waiting);
+      return;
+    case 'image':
+      await releaseImages(step.store, step.vm);
       return;
     case 'uid':
       await releaseUid(step.file, step.name, waiting);
