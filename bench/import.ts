@@ -1,0 +1,64 @@
+/**
+ * Compares the import of a sparse image of 1 GiB in a `tar.xz` with `xz -d | tar x` of the same file, in turn:
+ * `npm run bench:import`. BENCH_ROUNDS sets the count (5). Only the ratio is comparable.
+ */
+import { execFileSync, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { unpack } from '../src/image/import/unpack.ts';
+import { formatTable, pairedRatio, spread } from './figures.ts';
+
+const MiB = 1024 * 1024;
+const rounds = Number(process.env.BENCH_ROUNDS ?? 5);
+const dir = mkdtempSync(join(tmpdir(), 'bench-import-'));
+try {
+  const archive = makeArchive();
+  const [ours, theirs]: [number[], number[]] = [[], []];
+  for (let round = 0; round < rounds; round += 1) {
+    if (round % 2 === 0) ours.push(await timed(() => importOnce(archive)));
+    theirs.push(await timed(() => byPrograms(archive)));
+    if (round % 2 === 1) ours.push(await timed(() => importOnce(archive)));
+  }
+  const heads = ['1 GiB sparse tar.xz', 'import, ms', 'xz -d | tar x, ms', 'ratio'];
+  const row = ['time', spread(ours), spread(theirs), pairedRatio(ours, theirs)];
+  console.log(formatTable([heads, row]));
+} finally {
+  rmSync(dir, { recursive: true, force: true });
+}
+
+/** An image of 1 GiB with 50 MiB of data, half of which can be compressed. */
+function makeArchive(): string {
+  const fd = openSync(join(dir, 'disk.raw'), 'w');
+  ftruncateSync(fd, 1024 * MiB);
+  for (let at = 0; at < 50; at += 1) {
+    const half = randomBytes(MiB / 2).toString('latin1', 0, MiB / 2);
+    writeSync(fd, Buffer.from(half, 'latin1'), 0, MiB / 2, at * 20 * MiB);
+    writeSync(fd, Buffer.alloc(MiB / 2, 'compressible '), 0, MiB / 2, at * 20 * MiB + MiB / 2);
+  }
+  closeSync(fd);
+  execFileSync('tar', ['-C', dir, '-cJSf', join(dir, 'archive'), 'disk.raw']);
+  return join(dir, 'archive');
+}
+
+async function importOnce(archive: string): Promise<void> {
+  const [source, dest] = [openSync(archive, 'r'), openSync(join(dir, 'imported'), 'w+')];
+  const limits = { maxBytes: 2048 * MiB };
+  const request = { source, dest, name: archive, limits, onProgress: () => undefined };
+  await unpack(request, { signal: AbortSignal.timeout(600_000) });
+  for (const fd of [source, dest]) closeSync(fd);
+}
+
+async function byPrograms(archive: string): Promise<void> {
+  const xz = spawn('xz', ['-dc', archive], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const tar = spawn('tar', ['-C', dir, '-x'], { stdio: [xz.stdout, 'inherit', 'inherit'] });
+  await once(tar, 'exit');
+}
+
+async function timed(run: () => Promise<void>): Promise<number> {
+  const began = performance.now();
+  await run();
+  return performance.now() - began;
+}
