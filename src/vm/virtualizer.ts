@@ -101,6 +101,10 @@ export interface Virtualizer {
   start(): Promise<void>;
   /** Every problem of a spec that can be found before anything is created, each beginning with its key. */
   problemsOf(spec: VmSpec, waiting: Waiting): Promise<readonly string[]>;
+  /**
+   * Makes a VM, after removing what is left of an earlier start of it: Nomad starts the same task again when the plugin
+   * ended in the middle of it. Removes its own when it fails.
+   */
   createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain>;
   /** Adopts a VM that an earlier process started; undefined when nothing of it is left. */
   recoverDomain(

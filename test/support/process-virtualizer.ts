@@ -60,6 +60,7 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async createDomain(spec: VmSpec, { signal }: Waiting): Promise<Domain> {
+    await this.destroyDomain(spec.name);
     const image = imageOf(spec) ?? '';
     this.#tell(spec.name, `preparing ${image}`);
     if (image === '/busy') {

@@ -80,9 +80,8 @@ export class Tasks {
 
   async #create(spec: VmSpec, waiting: Waiting): Promise<Domain> {
     const backend = await this.#backend();
-    // Nomad starts the same id again when the plugin died in the middle of it.
-    await backend.destroyDomain(spec.name);
     const domain = await backend.createDomain(spec, waiting);
+    // The signal may have come too late for the start to notice.
     if (!waiting.signal.aborted) return domain;
     await backend.destroyDomain(spec.name);
     throw waiting.signal.reason;
