@@ -15,7 +15,7 @@ telemetry {
 }
 
 plugin "nomad-driver-qmp" {
-  # For jobs with driver = "nomad-driver-virt"; without it the driver is called "virt".
+  # A file (or link) called nomad-driver-virt answers to that name by itself; any other name is set here.
   # args = ["--driver-name", "nomad-driver-virt"]
 
   config {
@@ -29,8 +29,8 @@ plugin "nomad-driver-qmp" {
 
     # What a job may ask for.
     limits {
-      min_memory_mb = 500
-      min_disk_mb   = 2000
+      min_memory_mb = 64
+      min_disk_mb   = 1
       max_disk_mb   = 2097152
 
       # What one VM may use: open connections through the host, in each direction.

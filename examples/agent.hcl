@@ -1,6 +1,8 @@
 # The minimum that a Nomad client needs: nomad agent -config agent.hcl
 #
 # The plugin is one file, /opt/nomad/plugins/nomad-driver-qmp. The label of the plugin block is that file's name.
+# For jobs with driver = "nomad-driver-virt": ln -s nomad-driver-qmp /opt/nomad/plugins/nomad-driver-virt, and a second
+# block with that label and the same configuration.
 
 data_dir   = "/opt/nomad/data"
 plugin_dir = "/opt/nomad/plugins"

@@ -34,7 +34,7 @@ const argumentsText = `### Arguments
 
 | Argument | Meaning |
 | --- | --- |
-| \`--driver-name NAME\` | What jobs write as \`driver\`, and the prefix of the node's attributes: \`driver.NAME.\`. Default: \`virt\`. |
+| \`--driver-name NAME\` | What jobs write as \`driver\`. Default: the name of the file when that is \`virt\` or \`nomad-driver-virt\`, else \`virt\`. The node's attributes begin with \`driver.virt.\` in any case. |
 | \`--log-file PATH\` | The log is written to this file as well. After an agent was killed and came back, the plugin's stderr has no reader; the file has those lines. |`;
 
 const taskHead = `## Job: the config block of a task
@@ -45,7 +45,7 @@ const jobText = `### Other parts of a job
 
 | Part | Effect |
 | --- | --- |
-| \`resources.memory\` | The guest's memory, in MiB: at least \`limits.min_memory_mb\`. With its default, 500, Nomad's default of 300 is refused. |
+| \`resources.memory\` | The guest's memory, in MiB: at least \`limits.min_memory_mb\`. |
 | \`resources.memory_max\` | No effect. |
 | \`resources.cores\` | As many vCPUs, on these cores. |
 | \`resources.cpu\` | Weight of the VM among the others on the host; \`vcpus\` sets how many CPUs the guest has. |

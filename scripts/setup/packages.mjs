@@ -37,7 +37,7 @@ const testPackages = [
   ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],
   ['ceph-osd', 'ceph-osd', 'the same'],
   ['ceph-common', 'rbd', 'the same'],
-  ['qemu-block-extra', 'qemu-block-extra', 'disks in it'],
+  ['qemu-block-extra', '/usr/share/doc/qemu-block-extra', 'disks in it'],
   ['iptables', 'iptables', 'group networks: Nomad calls it'],
   ['containernetworking-plugins', '/usr/lib/cni/bridge', 'the same'],
 ];

@@ -154,7 +154,10 @@ type client struct {
 }
 
 // newClient starts a client agent and waits until jobs can be placed on it.
-func newClient(t testing.TB) *client {
+func newClient(t testing.TB) *client { return newClientWith(t, "nomad-driver-qmp") }
+
+// newClientWith has the plugin's file under each of these names in its plugin_dir.
+func newClientWith(t testing.TB, names ...string) *client {
 	t.Helper()
 	nomad := server(t)
 	dir := shortDir(t)
@@ -167,12 +170,33 @@ func newClient(t testing.TB) *client {
 	}
 	plugins := filepath.Join(dir, "plugins")
 	must.NoError(t, os.Mkdir(plugins, 0o755))
-	must.NoError(t, os.Symlink(pluginPath(t), plugins+"/nomad-driver-qmp"))
+	for _, name := range names {
+		must.NoError(t, os.Symlink(pluginPath(t), plugins+"/"+name))
+	}
 	volumes := filepath.Join(dir, "volumes")
 	must.NoError(t, os.MkdirAll(volumes+"/disks", 0o700))
 	must.NoError(t, os.MkdirAll(volumes+"/shared", 0o755))
 	// The guest's root is the directory's owner.
 	must.NoError(t, os.Chown(volumes+"/shared", 200_000, 200_000))
+	var blocks []string
+	for _, name := range names {
+		blocks = append(blocks, fmt.Sprintf(`plugin %q {
+  config {
+    data_dir    = %q
+    run_dir     = %q
+    image_paths = [%s]
+    log_level   = "trace"
+    limits {
+      min_memory_mb = 16
+      min_disk_mb   = 1
+    }
+    managed_network {
+      bridge  = %q
+      address = "10.99.%d.1/24"
+    }
+  }
+}`, name, dir+"/data", dir+"/run", imagePaths(t), c.bridge, number))
+	}
 	must.NoError(t, os.WriteFile(c.config, []byte(agentConfig(c.name, dir, serverPorts+1000+10*number)+fmt.Sprintf(`
 plugin_dir = %q
 client {
@@ -189,27 +213,12 @@ client {
     path = %q
   }
   options = {
-    "driver.allowlist"     = "virt"
+    "driver.allowlist"     = "virt,nomad-driver-virt"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
   }
 }
-plugin "nomad-driver-qmp" {
-  config {
-    data_dir    = %q
-    run_dir     = %q
-    image_paths = [%s]
-    log_level   = "trace"
-    limits {
-      min_memory_mb = 16
-      min_disk_mb   = 1
-    }
-    managed_network {
-      bridge  = %q
-      address = "10.99.%d.1/24"
-    }
-  }
-}
-`, plugins, serverPorts+1, volumes+"/disks", volumes+"/shared", dir+"/data", dir+"/run", imagePaths(t), c.bridge, number)), 0o600))
+%s
+`, plugins, serverPorts+1, volumes+"/disks", volumes+"/shared", strings.Join(blocks, "\n"))), 0o600))
 	t.Cleanup(c.cleanUp)
 	c.begin()
 	c.ready()

@@ -29,7 +29,7 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
     bridges: [],
-    limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 2_097_152, maxConnections: 8192 },
+    limits: { minMemoryMiB: 64, minDiskMiB: 1, maxDiskMiB: 2_097_152, maxConnections: 8192 },
     storagePools: { pools: [], default: undefined },
     imageStoreMaxBytes: 50 * 1024 ** 3,
     warning: undefined,

@@ -283,13 +283,11 @@ test('V-22: architectures and machines', () =>
     'a machine with options': [config({ os: { machine: 'pc,accel=tcg' } }), /os\.machine/],
   }));
 
-test('V-23: no CPUs', () =>
-  refused({
-    'no cores': [
-      { resources: { allocatedResources: { memory: { memoryMb: 512n } } } },
-      /no cpus configured, use resources\.cores to assign cores in the job spec/,
-    ],
-  }));
+test('V-23: a task that reserves no cores has one CPU, unless it says otherwise', () => {
+  const resources = { allocatedResources: { memory: { memoryMb: 512n } } };
+  assert.equal(plan({ resources, config: { image: '/a' } }).vcpus, 1);
+  assert.equal(plan({ resources, config: { image: '/a', vcpus: 2 } }).vcpus, 2);
+});
 
 test('V-24: more than one interface', () =>
   refused({

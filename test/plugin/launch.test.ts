@@ -3,6 +3,8 @@ import { existsSync, mkdirSync, readdirSync, statSync, symlinkSync } from 'node:
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { encode } from '@msgpack/msgpack';
 import packageJson from '../../package.json' with { type: 'json' };
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
@@ -191,6 +193,39 @@ test('P-14 V-1: PluginInfo; --driver-name answers to another name', async () => 
   await using renamed = await PluginProcess.serve({ args: ['--driver-name', 'nomad-driver-virt'] });
   const other = await renamed.client().call(BasePlugin.method.pluginInfo, {});
   assert.equal(other.name, 'nomad-driver-virt');
+});
+
+test('V-1: one file under two names answers to both', async () => {
+  for (const [file, name] of [
+    ['/opt/plugins/nomad-driver-virt', 'nomad-driver-virt'],
+    ['/opt/plugins/virt', 'virt'],
+    ['/opt/plugins/anything-else', 'virt'],
+  ]) {
+    await using plugin = await PluginProcess.serve({ argv0: file ?? '' });
+    const info = await plugin.client().call(BasePlugin.method.pluginInfo, {});
+    assert.equal(info.name, name, file);
+  }
+});
+
+test('a mistake in args is the first line that the agent shows', async () => {
+  await using plugin = new PluginProcess({ env: cookie, args: ['--driver-nam', 'virt'] });
+  assert.equal((await plugin.exit).code, 1);
+  assert.match(plugin.stdout[0] ?? '', /'--driver-nam'/);
+});
+
+test('a process whose configuration was refused ends, one that has a configuration stays', async () => {
+  const { setConfig } = BasePlugin.method;
+  const wrong = { msgpackConfig: encode({ log_level: 'loud' }) };
+  await using refused = await PluginProcess.serve();
+  await failureOf(refused.client().call(setConfig, wrong));
+  assert.equal((await refused.exit).code, 1);
+  await using serving = await PluginProcess.serve();
+  const client = serving.client();
+  await failureOf(client.call(setConfig, wrong));
+  await client.call(setConfig, { msgpackConfig: encode({}) });
+  await failureOf(client.call(setConfig, wrong));
+  await delay(3000);
+  await client.call(BasePlugin.method.pluginInfo, {});
 });
 
 test('P-13: losing both pipes does not end it', async () => {

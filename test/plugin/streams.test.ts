@@ -202,7 +202,7 @@ test('V-6 V-17: a host that is not ready is told by health, not by SetConfig, an
   assert.equal(stream.messages[2]?.health, healthy);
 });
 
-test('P-20: --driver-name is the prefix', async (t) => {
+test('P-20: attributes have one prefix, whatever the driver is called', async (t) => {
   const dataDir = dataDirOf(t);
   const { plugin, client } = await processPlugin({
     dataDir,
@@ -210,7 +210,9 @@ test('P-20: --driver-name is the prefix', async (t) => {
   });
   t.after(() => plugin[Symbol.asyncDispose]());
   const [first] = await client.stream(method.fingerprint, {}).until(1);
-  assert.ok(first?.attributes['driver.nomad-driver-virt.emulator.version']);
+  assert.ok(first?.attributes['driver.nomad-driver-virt']);
+  assert.ok(first.attributes['driver.virt.emulator.version']);
+  assert.equal(first.attributes['driver.virt'], undefined);
 });
 
 test('P-21 V-104: events reach every listener with the names of their task', async () => {

@@ -5,7 +5,7 @@ import type { CreateBackend } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from './process-virtualizer.ts';
 
 const create: CreateBackend = async ({ dataDir }) => new ProcessVirtualizer(dataDir);
-await main(process.argv.slice(2), process.env, create);
+await main(process.argv.slice(2), { env: process.env, argv0: process.argv0 }, create);
 setTimeout(() => {
   const bug = new Error('a bug of the test');
   if (process.env.CRASH === 'throw') throw bug;

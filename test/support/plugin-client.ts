@@ -33,6 +33,8 @@ export interface LaunchOptions {
   readonly nodeArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
+  /** The path by which it is started, as the program sees it. */
+  readonly argv0?: string;
 }
 
 /** The plugin as a process of its own, and what it wrote. Disposing ends it and looks that nothing of it is left. */
@@ -54,6 +56,7 @@ export class PluginProcess implements AsyncDisposable {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH, TMPDIR: this.tmp, ...o.env },
       cwd: o.cwd ?? '/',
+      ...(o.argv0 !== undefined && { argv0: o.argv0 }),
     });
     this.pid = this.#child.pid ?? 0;
     createInterface(this.#child.stdout).on('line', (line) => this.stdout.push(line));

@@ -5,4 +5,4 @@ import type { CreateBackend } from '../../src/plugin/tasks/backend.ts';
 import { ProcessVirtualizer } from './process-virtualizer.ts';
 
 const create: CreateBackend = async ({ dataDir }) => new ProcessVirtualizer(dataDir);
-await main(process.argv.slice(2), process.env, create);
+await main(process.argv.slice(2), { env: process.env, argv0: process.argv0 }, create);

@@ -9,7 +9,7 @@ export const limitFields = {
       min_memory_mb: {
         kind: 'attr',
         type: 'number',
-        default: 500,
+        default: 64,
         min: 1,
         max: 1_048_576,
         doc: 'Minimum memory of a task, in MiB.',
@@ -18,7 +18,7 @@ export const limitFields = {
       min_disk_mb: {
         kind: 'attr',
         type: 'number',
-        default: 2000,
+        default: 1,
         min: 1,
         max: 1_073_741_824,
         doc: 'Minimum size of the primary disk, in MiB.',

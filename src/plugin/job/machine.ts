@@ -24,7 +24,7 @@ export const machineFields = {
     type: 'number',
     min: 1,
     max: 512,
-    doc: 'Number of virtual CPUs. Default: as many as `resources.cores` reserves; required when it reserves none.',
+    doc: 'Number of virtual CPUs. Default: as many as `resources.cores` reserves, else one.',
     example: '2',
   },
   os: {
@@ -70,7 +70,7 @@ export function readMachine(raw: Raw, job: Job): Machine {
     machine: readMachineType(raw, job),
     accelerator: raw.accelerator,
     firmware: raw.firmware,
-    vcpus: readVcpus(raw, pinnedCores, job),
+    vcpus: readVcpus(raw, pinnedCores),
     pinnedCores,
     cpuShares: Number(
       resources?.linuxResources?.cpuShares || resources?.allocatedResources?.cpu?.cpuShares || 0n,
@@ -124,15 +124,9 @@ function readCores({ task, report }: Job): readonly number[] {
   return [...cores].toSorted((a, b) => a - b);
 }
 
-function readVcpus(raw: Raw, cores: readonly number[], { report }: Job): number {
-  const vcpus = raw.vcpus ?? cores.length;
-  if (vcpus < 1) {
-    report(
-      'resources.cores',
-      'no cpus configured, use resources.cores to assign cores in the job spec, or vcpus in the task config',
-    );
-  }
-  return vcpus;
+/** A task with a share of the processors only has one: most jobs have no more than that. */
+function readVcpus({ vcpus }: Raw, cores: readonly number[]): number {
+  return vcpus ?? Math.max(1, cores.length);
 }
 
 function readMemory({ task, limits, report }: Job): number {

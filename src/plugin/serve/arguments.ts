@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { parseArgs } from 'node:util';
 import { quoted } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
@@ -9,10 +10,18 @@ export interface Arguments {
   readonly version: boolean;
 }
 
-/** Throws PluginError 'invalid' for an argument that is unknown or malformed. */
-export function readArguments(argv: readonly string[]): Arguments {
+/** Names that jobs have for this driver; a plugin file of such a name answers to it. */
+const fileNames: readonly string[] = ['virt', 'nomad-driver-virt'];
+const usualName = 'virt';
+
+/**
+ * `argv0` is the path by which the agent started this process. Throws PluginError 'invalid' for an argument that is
+ * unknown or malformed.
+ */
+export function readArguments(argv: readonly string[], argv0: string): Arguments {
   const { values } = parse(argv);
-  const driverName = values['driver-name'];
+  const driverName =
+    values['driver-name'] ?? fileNames.find((it) => it === basename(argv0)) ?? usualName;
   if (!/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/.test(driverName)) {
     throw new PluginError(
       'invalid',
@@ -27,7 +36,7 @@ function parse(argv: readonly string[]) {
     return parseArgs({
       args: [...argv],
       options: {
-        'driver-name': { type: 'string', default: 'virt' },
+        'driver-name': { type: 'string' },
         'log-file': { type: 'string' },
         version: { type: 'boolean', default: false },
       },

@@ -16,14 +16,22 @@ export interface BaseServiceOptions {
   readonly backend: BackendHolder;
   readonly log: PluginLog;
   readonly onCompute: (compute: Compute) => void;
+  /** Called when a configuration was refused and none was accepted for a while. */
+  readonly onRefused: () => void;
 }
+
+/** The agent gives a plugin up whose configuration is refused, but it does not end it. */
+const refusedMs = 2000;
 
 export function baseService({
   driverName,
   backend,
   log,
   onCompute,
+  onRefused,
 }: BaseServiceOptions): Handlers<typeof BasePlugin> {
+  let refused: NodeJS.Timeout | undefined;
+  let configured = false;
   return {
     pluginInfo: () => ({
       type: PluginType.DRIVER,
@@ -40,8 +48,12 @@ export function baseService({
           `driver API ${pluginApiVersion} is not supported, only ${apiVersion}`,
         );
       }
+      clearTimeout(refused);
+      if (!configured) refused = setTimeout(onRefused, refusedMs);
       const config = decodePluginConfig(msgpackConfig, driverName);
       backend.configure(config);
+      configured = true;
+      clearTimeout(refused);
       log.setLevel(config.logLevel);
       const compute = computeOf(nomadConfig?.driver?.topology);
       if (compute !== undefined) onCompute(compute);

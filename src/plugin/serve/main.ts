@@ -17,16 +17,16 @@ const shutdownDelayMs = 50;
 
 /**
  * The plugin: serves Nomad when Nomad started this process, prints what it is otherwise. `argv` is without the
- * interpreter and the file. Settles when the process is serving; process.exit ends it.
+ * interpreter and the file, `argv0` the path of this program. Settles when the process is serving; process.exit ends it.
  */
 export async function main(
   argv: readonly string[],
-  env: NodeJS.ProcessEnv,
+  { env, argv0 }: { readonly env: NodeJS.ProcessEnv; readonly argv0: string },
   createBackend: CreateBackend = createQemu,
 ): Promise<void> {
   const launch = readLaunch(env);
   try {
-    const { driverName, logFile, version: wantsVersion } = readArguments(argv);
+    const { driverName, logFile, version: wantsVersion } = readArguments(argv, argv0);
     if (wantsVersion) {
       writeSync(stdout, `nomad-driver-qmp ${version}\n`);
       return;
@@ -34,6 +34,8 @@ export async function main(
     if (launch.kind === 'serve') await run({ driverName, logFile, env, createBackend });
     else refuse(launch.kind === 'refuse' ? launch.reason : byHand);
   } catch (error) {
+    // The agent shows the first line of stdout, and of a plugin that ends nothing else.
+    if (launch.kind === 'serve') writeSync(stdout, `${messageOf(error)}\n`);
     refuse(messageOf(error));
   }
 }
@@ -67,6 +69,7 @@ async function run({ driverName, logFile, env, createBackend }: RunOptions): Pro
     onShutdown: () => {
       setTimeout(() => lifetime.end(0, 'shutdown'), shutdownDelayMs);
     },
+    onRefused: () => lifetime.end(1, 'the configuration was refused'),
   });
   server = listener;
   shrinkAtRest();

@@ -24,6 +24,8 @@ export interface ServerOptions {
   readonly fingerprintMs: number;
   /** Nomad asked this process to end. */
   readonly onShutdown: () => void;
+  /** The configuration was refused, and no other one came. */
+  readonly onRefused: () => void;
 }
 
 /** Everything a plugin serves, on a socket that accepts already. Disposing drops the connections and the socket. */
@@ -51,7 +53,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
 
 function addServices(
   server: Server,
-  { driverName, log, createBackend, fingerprintMs, onShutdown }: ServerOptions,
+  { driverName, log, createBackend, fingerprintMs, onShutdown, onRefused }: ServerOptions,
 ): void {
   const events = new EventHub();
   let compute: Compute | undefined;
@@ -78,6 +80,7 @@ function addServices(
     onCompute: (fromNomad) => {
       compute = fromNomad;
     },
+    onRefused,
   });
   serve(server, BasePlugin, { handlers: base, log });
   const driver = driverService({

@@ -20,6 +20,9 @@ interface Report {
   readonly healthDescription: string;
 }
 
+/** Whatever the driver is called: jobs for nomad-driver-virt have these in their constraints. */
+const attributePrefix = 'driver.virt';
+
 /** An examination of the host that takes longer is reported as a problem and repeated. */
 const examineMs = 15_000;
 
@@ -101,11 +104,10 @@ export class Fingerprinter {
   #report(info: VirtualizerInfo): Report {
     const attributes: Record<string, Attribute> = {};
     if (info.detected) {
-      const prefix = `driver.${this.#driverName}`;
-      attributes[prefix] = toAttribute(true);
+      attributes[`driver.${this.#driverName}`] = toAttribute(true);
       const pools = poolAttributes(this.#backend.config.storagePools);
       for (const [key, value] of Object.entries({ ...pools, ...info.attributes })) {
-        attributes[`${prefix}.${key}`] = toAttribute(value);
+        attributes[`${attributePrefix}.${key}`] = toAttribute(value);
       }
     }
     const sorted = Object.entries(attributes).toSorted(([a], [b]) => (a < b ? -1 : 1));

@@ -16,7 +16,7 @@ export const oneDiskFields = {
     type: 'number',
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
-    doc: 'Size of the disk in MiB: at least that of the image and `limits.min_disk_mb` (2000 unless set), at most `limits.max_disk_mb`. Default: the size of the image.',
+    doc: 'Size of the disk in MiB: at least that of the image and `limits.min_disk_mb`, at most `limits.max_disk_mb`. Default: the size of the image.',
     example: '10000',
   },
   use_thin_copy: {
