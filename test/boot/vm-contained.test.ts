@@ -96,7 +96,7 @@ test('design-3: QEMU sees nothing of the host but /usr and a few devices, except
   );
 });
 
-test('what QEMU says of a path in an image does not tell whether it exists on the host', async (t) => {
+test('what QEMU reports of a path in an image does not show whether it exists on the host', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const closed = join(ground.root, 'closed');

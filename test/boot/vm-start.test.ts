@@ -183,7 +183,7 @@ test('V-7 D22: the data directory is made with a mode that lets nobody but root 
   assert.deepEqual(modes, ['700', '700', '700', '700']);
 });
 
-test('V-19 V-99 D27: everything that is wrong with a VM is told at once, and nothing is made for it', async (t) => {
+test('V-19 V-99 D27: everything that is wrong with a VM is reported at once, and nothing is made for it', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const base = ground.spec(0);

@@ -146,7 +146,7 @@ for (const [name, [message, change]] of Object.entries(refused)) {
   });
 }
 
-test('qcow2 gate: all problems are told together', () => {
+test('qcow2 gate: all problems are reported together', () => {
   const view = goodHeader();
   view.setBigUint64(8, 512n);
   view.setBigUint64(72, 6n);

@@ -204,13 +204,13 @@ for (const [name, [config, words]] of Object.entries(wrong)) {
   test(`P-16 V-6: refused with its key: ${name}`, () => assert.match(failureText(config), words));
 }
 
-test('V-19: everything wrong is told at once', () => {
+test('V-19: everything wrong is reported at once', () => {
   const words = failureText({ data_dir: 'x', log_level: 'y', limits: { min_disk_mb: 'z' } });
   assert.match(words, /invalid plugin configuration: 3 problems: /);
   for (const key of ['data_dir', 'log_level', 'limits.min_disk_mb']) assert.ok(words.includes(key));
 });
 
-test('V-19: all that is wrong with networks is told at once, and once', () => {
+test('V-19: all that is wrong with networks is reported at once, and once', () => {
   const words = failureText({
     data_dir: 7,
     managed_network: [

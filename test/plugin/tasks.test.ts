@@ -103,7 +103,7 @@ test('P-24 V-99: a start that may be tried again says so in the status detail, a
   await client.call(method.destroyTask, { taskId: busy.id, force });
 });
 
-test('D27: problems of files are told together with those of the configuration, each with its key and once', async () => {
+test('D27: problems of files are reported together with those of the configuration, each with its key and once', async () => {
   const { client } = await shared();
   const wrong = async (image: unknown, memoryMb: bigint): Promise<string> => {
     const config = { ...smallest, image, hostname: '-' };

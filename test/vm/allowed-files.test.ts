@@ -123,7 +123,7 @@ for (const imagePaths of [['images'], ['images', '.'], ['images', 'nomad', 'run'
   });
 }
 
-test('V-33: what is said of a neighbour is the same whether its file exists or not', async (t) => {
+test('V-33: what is reported of a neighbour is the same whether its file exists or not', async (t) => {
   const { message } = jobOn(t);
   for (const name of ['../sidecar/private/', 'sidecar/private/', '../../B/web/secrets/']) {
     const [there, missing] = [await message(`${name}vault_token`), await message(`${name}none`)];
