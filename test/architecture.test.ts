@@ -236,6 +236,11 @@ const roomOf = (path: string): string => path.split('/')[1] ?? '';
 /** A room's folder, or a file at its top. */
 const partOf = (path: string): string => path.split('/')[2] ?? '';
 
+/** Whether an entry of a list is this file, or a folder (with a slash at its end) that contains it. */
+function covers(entry: string, path: string): boolean {
+  return path === entry || (entry.endsWith('/') && path.startsWith(entry));
+}
+
 /** File → files of the project that it imports, types included; doors are resolved. */
 const everything = ['bin', 'src', 'demo', 'bench', 'scripts'].flatMap(sourcesBelow);
 const graph = new Map(
@@ -383,11 +388,17 @@ test('a package is imported only where it may be', () => {
   assert.deepEqual(wrong, []);
 });
 
+test('every file that the lists name exists', () => {
+  const named = [...pure, ...wallClock, ...Object.values(packages).flat()];
+  assert.deepEqual(
+    named.filter((entry) => !sources.some(({ path }) => covers(entry, path))),
+    [],
+  );
+});
+
 test('pure files touch neither the system nor the clock', () => {
   const wrong = sources
-    .filter(({ path }) =>
-      pure.some((entry) => path === entry || (entry.endsWith('/') && path.startsWith(entry))),
-    )
+    .filter(({ path }) => pure.some((entry) => covers(entry, path)))
     .flatMap(({ path, text, imports }) => [
       ...imports
         .filter((specifier) => impureModules.test(specifier))
