@@ -21,8 +21,8 @@ import { hasGo } from './setup/nomad-agent.ts';
 // npm test                                         everything
 // npm test -- root boot                            some of: check guests root boot nomad
 // npm test -- --only Restart boot nomad            tests whose name matches
-// npm test -- test/vm/plan.test.ts                 one file, or several
-// npm test -- --update test/vm/plan.test.ts        with its snapshots written anew
+// npm test -- test/vm/line.test.ts                 one file, or several
+// npm test -- --update test/vm/line.test.ts        with its snapshots written anew
 
 const root = resolve(import.meta.dirname, '..');
 const isRoot = process.getuid?.() === 0;
