@@ -63,6 +63,8 @@ test('names are stable, legal and different for different NICs', () => {
   assert.notEqual(nicMac('web', 0), nicMac('web', 1));
   assert.notEqual(tapName('web', 0, 0), tapName('web', 0, 1));
   assert.notEqual(tableName('/a'), tableName('/b'));
+  // docs/operations.md has these digits and how an operator computes others.
+  assert.equal(tableName('/var/lib/virt/networks'), 'nomad_driver_qmp_12611868');
   assert.equal(tapAlias('web', 1), 'nomad-driver-qmp web/1');
 });
 
