@@ -1,4 +1,5 @@
-# Every setting of the driver, with its default unless a comment gives another. docs/configuration.md describes them.
+# Every key of the driver that has an effect, with its default unless a comment gives another. docs/configuration.md
+# describes them.
 
 data_dir   = "/opt/nomad/data"
 plugin_dir = "/opt/nomad/plugins"
