@@ -15,6 +15,11 @@ client {
   max_kill_timeout = "5m"
 }
 
+telemetry {
+  # Without it the agent never asks drivers for statistics.
+  publish_allocation_metrics = true
+}
+
 plugin "nomad-driver-qmp" {
   config {
     image_paths = ["/var/local/images"]
