@@ -80,7 +80,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     );
   });
 
-  test('nobody but root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
+  test('only root reaches a file, a socket or a name of a task through what the driver makes', async (t) => {
     if (!canRunVms(t)) return;
     if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
     await using ground = VmGround.open({ managedNetworks: [virbr0] });

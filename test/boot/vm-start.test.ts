@@ -167,7 +167,7 @@ test('V-30 V-31 D31 V-130: what is written down about a VM, and for whose eyes',
   assert.match(readFileSync(paths.seed, 'latin1'), /hunter2-secret/);
 });
 
-test('V-7 D22: the data directory is made with a mode that lets nobody but root look around', async (t) => {
+test('V-7 D22: the data directory is made with a mode that lets only root look around', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const before = process.umask(0);
@@ -223,7 +223,7 @@ test('V-79: the pc machine boots as well', async (t) => {
   await booted(domain);
 });
 
-test('nobody but root can steer the VM: its control sockets refuse another user', async (t) => {
+test('only root can steer the VM: its control sockets refuse another user', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const domain = await ground.virtualizer().createDomain(ground.spec(0), soon());
