@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmodSync, closeSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
@@ -55,6 +64,21 @@ test('a detached program has exactly the descriptors it was given', async (t) =>
   closeSync(fd);
   closeSync(kept);
   assert.equal(text, 'content\n0\n1\n2\n3');
+});
+
+test('what is not given of the first three descriptors is /dev/null, and none is opened for it here', async () => {
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  for (const stdio of [[], ['ignore'], ['ignore', 'ignore']] as const) {
+    const before = open();
+    const child = await spawnDetached({ program: '/bin/sleep', args: ['60'], stdio });
+    try {
+      assert.equal(open(), before);
+      const there = [0, 1, 2].map((fd) => readlinkSync(`/proc/${child.identity.pid}/fd/${fd}`));
+      assert.deepEqual(there, ['/dev/null', '/dev/null', '/dev/null']);
+    } finally {
+      await kill(child.identity, waiting());
+    }
+  }
 });
 
 test('a detached program leaves no core file, and ours is our own affair', async (t) => {

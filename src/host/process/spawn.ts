@@ -31,9 +31,10 @@ export interface SpawnOptions {
 
 /**
  * Starts a program that outlives this one: own session and process group, inheriting nothing but the descriptors in
- * `stdio` (number n of the list becomes descriptor n there; the caller still has to close its own). O_NONBLOCK is cleared
- * on the open files that become 0, 1 and 2, for every process that shares them. It leaves no core file. Resolves once
- * the program runs; throws HostError naming it and the reason (ENOENT, EACCES).
+ * `stdio` (number n of the list becomes descriptor n there, /dev/null what is missing of the first three; the caller still
+ * has to close its own). O_NONBLOCK is cleared on the open files that become 0, 1 and 2, for every process that shares
+ * them. It leaves no core file. Resolves once the program runs; throws HostError naming it and the reason (ENOENT,
+ * EACCES).
  */
 export async function spawnDetached(
   options: SpawnOptions & {
@@ -53,7 +54,12 @@ export async function spawnDetached(
   inheritNothing();
   // A core dump may contain secrets of the program.
   const limits = { core: 0, ...options.limits };
-  const begin = (): ChildProcess => start(options, [...options.stdio]);
+  // Node makes pipes of the first three where the list is shorter.
+  const stdio = Array.from(
+    { length: Math.max(3, options.stdio.length) },
+    (_, fd) => options.stdio[fd] ?? 'ignore',
+  );
+  const begin = (): ChildProcess => start(options, stdio);
   // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
   const bare = (): ChildProcess => {
     if (options.bareFiles !== undefined) return inBareRootWith(options.bareFiles, begin);
