@@ -11,7 +11,7 @@ import {
   unsealMount,
 } from '../files/mount.ts';
 import { must } from '../native/libc.ts';
-import { elsewhere } from './elsewhere.ts';
+import { cloneNew, elsewhere } from './elsewhere.ts';
 
 /** Programs and their libraries, and what they read as data (firmware, ROMs, locales). */
 const directories = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];
@@ -19,7 +19,6 @@ const directories = ['/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64'];
 const files = ['/etc/ld.so.cache', '/dev/null', '/dev/zero', '/dev/urandom', '/dev/kvm'];
 
 const cloneFs = 0x200;
-const cloneNewNs = 0x20000;
 /** The new root is mounted on it, in the new namespace only, until it becomes the root. */
 const scaffold = '/proc';
 const sysPivotRoot = process.arch === 'arm64' ? 41 : 155;
@@ -65,7 +64,7 @@ function within<T>(fd: number, run: () => T): T {
     ['mnt'],
     () => {
       leaveOtherThreads();
-      must('entering the bare root', 'setns', fd, cloneNewNs);
+      must('entering the bare root', 'setns', fd, cloneNew.mnt);
     },
     run,
   );
@@ -92,17 +91,25 @@ function identityOf(path: string): string {
 }
 
 function make(extra: readonly BareFile[]): number {
-  return elsewhere(['mnt'], leaveOtherThreads, () => {
-    must('making a namespace of mounts', 'unshare', cloneNewNs);
-    const fd = openPath('/proc/thread-self/ns/mnt', constants.O_RDONLY);
-    try {
-      build(extra);
-      return fd;
-    } catch (error) {
-      closeFd(fd);
-      throw error;
-    }
-  });
+  return elsewhere(
+    ['mnt'],
+    () => {
+      leaveOtherThreads();
+      // Changes nothing. The way back needs this right, which leaving does not.
+      must('testing the right to change the root', 'chroot', '/');
+      must('making a namespace of mounts', 'unshare', cloneNew.mnt);
+    },
+    () => {
+      const fd = openPath('/proc/thread-self/ns/mnt', constants.O_RDONLY);
+      try {
+        build(extra);
+        return fd;
+      } catch (error) {
+        closeFd(fd);
+        throw error;
+      }
+    },
+  );
 }
 
 function build(extra: readonly BareFile[]): void {

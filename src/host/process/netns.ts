@@ -1,11 +1,7 @@
 import { constants } from 'node:fs';
 import { closeFd, openPath } from '../files/descriptor.ts';
 import { must } from '../native/libc.ts';
-import { elsewhere } from './elsewhere.ts';
-
-const cloneNewIpc = 0x08000000;
-const cloneNewPid = 0x20000000;
-const cloneNewNet = 0x40000000;
+import { cloneNew, elsewhere } from './elsewhere.ts';
 
 /**
  * Runs `run` with the main thread inside the network namespace at `path` (e.g. /run/netns/x) and returns its result.
@@ -22,7 +18,7 @@ export function withNetns<T>(path: string, run: () => T): T {
  */
 export function inEmptyNamespaces<T>(run: () => T): T {
   const what = 'making namespaces for network and IPC';
-  const both = cloneNewNet | cloneNewIpc;
+  const both = cloneNew.net | cloneNew.ipc;
   return elsewhere(['net', 'ipc'], () => must(what, 'unshare', both), run);
 }
 
@@ -32,13 +28,13 @@ export function inEmptyNamespaces<T>(run: () => T): T {
  */
 export function inProcessNamespace<T>(run: () => T): T {
   const what = 'making a namespace for processes';
-  return elsewhere(['pid'], () => must(what, 'unshare', cloneNewPid), run);
+  return elsewhere(['pid'], () => must(what, 'unshare', cloneNew.pid), run);
 }
 
 function enter(path: string): void {
   const there = openPath(path, constants.O_RDONLY);
   try {
-    must(`entering the network namespace ${path}`, 'setns', there, cloneNewNet);
+    must(`entering the network namespace ${path}`, 'setns', there, cloneNew.net);
   } finally {
     closeFd(there);
   }
