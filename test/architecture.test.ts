@@ -91,7 +91,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'zero-runs.ts',
       'error.ts',
     ],
-    'first-sectors.ts': ['open-image.ts', 'positional.ts'],
+    'first-sectors.ts': ['open-image.ts', 'positional.ts', 'error.ts'],
     'overlay.ts': ['open-image.ts', 'overlay-layout.ts', 'error.ts'],
     'open-image.ts': ['positional.ts', 'qcow2.ts', 'roots.ts', 'sniff.ts', 'error.ts'],
     'overlay-layout.ts': ['qcow2.ts'],

@@ -1,4 +1,5 @@
 import { constants, createInflateRaw, createZstdDecompress } from 'node:zlib';
+import { step } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt } from './positional.ts';
 
@@ -16,10 +17,10 @@ export type BootKind = 'bios' | 'uefi' | 'unknown';
 
 /**
  * `uefi` where there is a GPT and no boot code before it, `bios` where there is boot code, `unknown` where there is
- * neither. An image for both kinds of firmware is a `bios` one.
+ * neither. An image for both kinds of firmware is a `bios` one. Throws ImageError `io`.
  */
 export async function bootKind(image: OpenImage): Promise<BootKind> {
-  const bytes = await firstBytes(image);
+  const bytes = await step(`reading the first sectors of ${image.path}`, () => firstBytes(image));
   if (bytes.length < wantedBytes) return 'unknown';
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const hasCode =

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { deflateRawSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -49,6 +49,20 @@ for (const [name, [kind, disk]] of Object.entries(disks)) {
     assert.equal(await kindOf(tmpDir(t), disk()), kind);
   });
 }
+
+test('boot kind: a disk that can not be read is an error of the system that names the disk', async (t) => {
+  const path = join(tmpDir(t), 'disk.img');
+  writeFileSync(path, gpt());
+  const roots = { trusted: [dirname(path)], task: [], relativeTo: [] };
+  const waiting = { signal: AbortSignal.timeout(5000) };
+  const image = await openImage(path, roots, { maxVirtualBytes }, waiting);
+  image[Symbol.dispose]();
+  await assert.rejects(bootKind(image), {
+    name: 'ImageError',
+    code: 'io',
+    message: `reading the first sectors of ${path}: EBADF: bad file descriptor, read`,
+  });
+});
 
 type Packing = 'none' | 'deflate' | 'zstd';
 
