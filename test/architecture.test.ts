@@ -117,7 +117,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     files: ['native', 'keyed-queue.ts', 'waiting.ts', 'log.ts', 'error.ts'],
     'spare-memory.ts': ['native'],
     native: ['error.ts'],
-    'worker.ts': ['error.ts'],
+    'worker.ts': ['waiting.ts', 'error.ts'],
     'cpu.ts': [],
     'per-file.ts': [],
     'keyed-queue.ts': [],

@@ -2,6 +2,7 @@ import { getAsset, isSea } from 'node:sea';
 import { type ResourceLimits, Worker } from 'node:worker_threads';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError } from './error.ts';
+import { within } from './waiting.ts';
 
 /** A program for a thread of its own: it reads its workerData and answers once, on its parentPort. */
 export interface WorkerProgram {
@@ -34,12 +35,12 @@ export async function askWorker(
 ): Promise<unknown> {
   signal.throwIfAborted();
   const worker = startWorker(program, data, limits);
-  const deadline = AbortSignal.timeout(limits.ms);
+  using limited = within(limits.ms, { signal });
   try {
-    return await answerOf(worker, AbortSignal.any([signal, deadline]));
+    return await answerOf(worker, limited.signal);
   } catch (error) {
     signal.throwIfAborted();
-    if (deadline.aborted) throw beyondLimit(`${limits.ms} ms`);
+    if (limited.signal.aborted) throw beyondLimit(`${limits.ms} ms`);
     if (errnoOf(error) === 'ERR_WORKER_OUT_OF_MEMORY') {
       throw beyondLimit(`${limits.heapMiB} MiB of memory`);
     }

@@ -23,7 +23,7 @@ export function setAffinity(tid: number, cores: readonly number[]): void {
   );
 }
 
-/** Each is set as hard and as soft limit. */
+/** Limits of a process; which kind, the function that sets them states. */
 export interface ProcessLimits {
   /** Maximum bytes of a core dump. */
   readonly core?: number;
@@ -37,8 +37,8 @@ export interface ProcessLimits {
 }
 
 /**
- * Limits a running process; limits that are not named stay unchanged. Throws HostError, with EPERM for a process of
- * another user without CAP_SYS_RESOURCE, which root in a container may lack.
+ * Sets hard and soft limits of a running process; those that are not named stay unchanged. Throws HostError, with EPERM
+ * for a process of another user without CAP_SYS_RESOURCE, which root in a container may lack.
  */
 export function limitProcess(pid: number, limits: ProcessLimits): void {
   for (const name of names) {

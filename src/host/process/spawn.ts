@@ -21,7 +21,7 @@ export interface SpawnOptions {
   /** Absolute path. */
   readonly program: string;
   readonly args: readonly string[];
-  /** The whole environment; empty when left out. */
+  /** The whole environment. When left out: empty for `spawnDetached`, PATH and LC_ALL=C for `runProgram`. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
   /** Set before the program begins; supplementary groups are dropped with it. */
@@ -133,8 +133,8 @@ const mebibyte = 1 << 20;
 
 /**
  * Runs a program to its end and returns its output; an exit code is a result, not an error. When the signal aborts or
- * the output exceeds its limit, the program and its process group are killed. Throws HostError (did not
- * start) or 'process' (was killed by us; the cause is the signal's reason).
+ * the output exceeds its limit, the program and its process group are killed. Throws HostError where it did not start or
+ * was killed; after an abort the cause is the signal's reason.
  */
 export async function runProgram(options: RunOptions, waiting: Waiting): Promise<RunResult> {
   const { program, maxOutputBytes = mebibyte } = options;
