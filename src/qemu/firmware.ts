@@ -8,8 +8,6 @@ export interface Firmware {
   readonly format: 'raw' | 'qcow2';
   /** Refuses unsigned boot loaders once keys are enrolled. */
   readonly secureBoot: boolean;
-  /** The variables already hold the usual vendors' keys. */
-  readonly keysEnrolled: boolean;
   /** Works only on a machine with system management mode (q35, smm=on). */
   readonly needsSmm: boolean;
 }
@@ -70,7 +68,7 @@ export function usableFirmware({
 }
 
 function plainFirmware(code: string, vars: string): Firmware {
-  return { code, vars, format: 'raw', secureBoot: false, keysEnrolled: false, needsSmm: false };
+  return { code, vars, format: 'raw', secureBoot: false, needsSmm: false };
 }
 
 /** Descriptor texts in order of their names: these begin with a two-digit priority. */
@@ -112,7 +110,6 @@ export function parseDescriptor(text: string, arch: string): Firmware | undefine
     vars,
     format: format === 'qcow2' ? 'qcow2' : 'raw',
     secureBoot: features.includes('secure-boot'),
-    keysEnrolled: features.includes('enrolled-keys'),
     needsSmm: features.includes('requires-smm'),
   };
 }

@@ -160,7 +160,6 @@ test('V-16: a firmware descriptor is read', () => {
     vars: '/fw/vars.fd',
     format: 'raw',
     secureBoot: true,
-    keysEnrolled: false,
     needsSmm: true,
   });
 });
