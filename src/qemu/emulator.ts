@@ -30,7 +30,10 @@ const runDeadlineMs = 10_000;
 /** The machine family a VM gets when the job names none. */
 const families = { x86_64: 'q35', aarch64: 'virt' } as const;
 
-const known = new PerFile<Emulator>();
+/** What the emulator's file determines. Firmware is other packages' files, which come and go without it. */
+type Program = Omit<Emulator, 'firmware'>;
+
+const known = new PerFile<Program>();
 
 export interface FoundEmulators {
   readonly usable: readonly Emulator[];
@@ -40,11 +43,12 @@ export interface FoundEmulators {
 
 /**
  * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is
- * queried once and again only when its file changes; one that can't be used is queried each time.
+ * queried once and again only when its file changes; one that can't be used is queried each time, and firmware is looked
+ * for each time. `path` and `firmware` are other places to look in.
  */
 export async function findEmulators(
   waiting: Waiting,
-  options: { readonly path?: string } = {},
+  options: { readonly path?: string; readonly firmware?: readonly string[] } = {},
 ): Promise<FoundEmulators> {
   const found = architectures.flatMap((arch) => {
     const names = [`qemu-system-${arch}`, ...(machine() === arch ? ['qemu-kvm'] : [])];
@@ -58,7 +62,8 @@ export async function findEmulators(
   await Promise.all(
     found.map(async ({ arch, path }) => {
       try {
-        usable.push(await known.get(path, () => queryEmulator(arch, path, waiting)));
+        const program = await known.get(path, () => queryEmulator(arch, path, waiting));
+        usable.push({ ...program, firmware: findFirmware(arch, options.firmware) });
       } catch (error) {
         broken.push({ arch, reason: error instanceof Error ? error.message : String(error) });
       }
@@ -73,7 +78,7 @@ async function queryEmulator(
   arch: Emulator['arch'],
   path: string,
   waiting: Waiting,
-): Promise<Emulator> {
+): Promise<Program> {
   const [versionText, machineText, deviceText] = await Promise.all(
     [['--version'], ['-machine', 'help'], ['-device', 'help']].map((args) =>
       query(path, args, waiting),
@@ -98,7 +103,6 @@ async function queryEmulator(
     defaultMachine: versionedDefault,
     virtioFs: devices.has('vhost-user-fs-pci'),
     ninePfs: devices.has('virtio-9p-pci'),
-    firmware: findFirmware(arch),
   };
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { findProgram } from '#host';
@@ -99,6 +99,29 @@ test('V-16: an emulator is asked once, and again when its file changes', async (
   writeFileSync(file, readFileSync(file, 'utf8').replace('8.1.2', '8.1.30'));
   assert.equal((await ask())?.version, '8.1.30');
   assert.equal(runs(), 6);
+});
+
+test('V-16: firmware that is installed or removed later is noticed, although the emulator is not asked again', async (t) => {
+  const { path, runs } = fakeEmulator(t, honest);
+  const firmware = tmpDir(t);
+  const codes = async () => {
+    const found = await findEmulators(waiting(), { path, firmware: [firmware] });
+    const emulator = found.usable.find((it) => it.arch === 'x86_64');
+    return emulator?.firmware.map(({ code }) => code).filter((it) => it.startsWith(firmware));
+  };
+  assert.deepEqual(await codes(), []);
+  const code = join(firmware, 'code.fd');
+  const mapping = {
+    device: 'flash',
+    executable: { filename: code },
+    'nvram-template': { filename: code },
+  };
+  writeFileSync(code, '');
+  writeFileSync(join(firmware, '50-new.json'), JSON.stringify({ ...descriptor, mapping }));
+  assert.deepEqual(await codes(), [code]);
+  rmSync(code);
+  assert.deepEqual(await codes(), []);
+  assert.equal(runs(), 3);
 });
 
 const broken: Record<string, [string, RegExp]> = {
