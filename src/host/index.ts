@@ -59,6 +59,7 @@ export {
   inUserNamespace,
   userNamespaceTools,
 } from './process/user-namespace.ts';
+export { SharedAnswers } from './shared-answers.ts';
 export { connectUnix, listenUnix, openTap, udpSocket } from './socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
 export {

@@ -16,7 +16,7 @@ export async function bareRootObstacle(
   program: string,
   waiting: Waiting,
 ): Promise<string | undefined> {
-  return await obstacles.get(program, () => tryOnce(program, waiting));
+  return await obstacles.get(program, (shared) => tryOnce(program, shared), waiting);
 }
 
 async function tryOnce(program: string, waiting: Waiting): Promise<string | undefined> {

@@ -62,10 +62,17 @@ export async function findEmulators(
   await Promise.all(
     found.map(async ({ arch, path }) => {
       try {
-        const program = await known.get(path, () => queryEmulator(arch, path, waiting));
+        const program = await known.get(
+          path,
+          (shared) => queryEmulator(arch, path, shared),
+          waiting,
+        );
         usable.push({ ...program, firmware: findFirmware(arch, options.firmware) });
       } catch (error) {
-        broken.push({ arch, reason: error instanceof Error ? error.message : String(error) });
+        const message = error instanceof Error ? error.message : String(error);
+        // The signal's reason names no program.
+        const reason = error === waiting.signal.reason ? `running ${path}: ${message}` : message;
+        broken.push({ arch, reason });
       }
     }),
   );

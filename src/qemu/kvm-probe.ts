@@ -1,6 +1,6 @@
 import { constants, statSync } from 'node:fs';
 import { machine } from 'node:os';
-import { closeFd, HostError, openPath } from '#host';
+import { closeFd, HostError, openPath, SharedAnswers } from '#host';
 import type { Waiting } from '#spec';
 import type { Emulator } from './emulator.ts';
 import { guestMessage } from './kvm-guest.ts';
@@ -19,7 +19,7 @@ export interface KvmVerdict {
 /** How long a doubtful answer is kept: long enough that a host where KVM hangs is not probed all the time. */
 const doubtMs = 5 * 60_000;
 
-const verdicts = new Map<string, Promise<KvmVerdict>>();
+const verdicts = new SharedAnswers<KvmVerdict>();
 
 /**
  * Whether guests really run under KVM here: that the device opens proves nothing, so a small guest is run with it.
@@ -31,21 +31,13 @@ export async function probeKvm(
   waiting: Waiting,
   user?: ProbeUser,
 ): Promise<KvmVerdict> {
-  const key = `${emulator.path} ${user?.uid} ${user?.gid} ${deviceState()}`;
-  const running = verdicts.get(key);
-  if (running !== undefined) {
-    // The first caller's signal may have aborted, which is no result about KVM.
-    return await running.catch(() => probeKvm(emulator, waiting, user));
-  }
-  const verdict = probe(emulator, waiting, user);
-  verdicts.set(key, verdict);
-  verdict.then(
-    ({ doubtful = false }) => {
-      if (doubtful) setTimeout(() => verdicts.delete(key), doubtMs).unref();
-    },
-    () => verdicts.delete(key),
-  );
-  return await verdict;
+  const key = `${emulator.path} ${user?.uid} ${user?.gid}`;
+  const query = async (shared: Waiting): Promise<KvmVerdict> => {
+    const verdict = await probe(emulator, shared, user);
+    if (verdict.doubtful) setTimeout(() => verdicts.forget(key), doubtMs).unref();
+    return verdict;
+  };
+  return await verdicts.get({ key, state: deviceState() }, query, waiting);
 }
 
 /** Changes when the module is loaded or the permissions are changed. */

@@ -2,8 +2,11 @@ import assert from 'node:assert/strict';
 import { renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { PerFile } from '#host';
+import { abortable, PerFile } from '#host';
+import type { Waiting } from '#spec';
 import { tmpDir } from '../support/tmp.ts';
+
+const waiting = (): Waiting => ({ signal: AbortSignal.timeout(10_000) });
 
 /** A file, and queries that count themselves. */
 function counted(t: TestContext): {
@@ -20,9 +23,9 @@ function counted(t: TestContext): {
 test('per file: one query answers every caller, also those that come while it runs', async (t) => {
   const { path, query } = counted(t);
   const answers = new PerFile<number>();
-  const both = [answers.get(path, query), answers.get(path, query)];
+  const both = [answers.get(path, query, waiting()), answers.get(path, query, waiting())];
   assert.deepEqual(await Promise.all(both), [1, 1]);
-  assert.equal(await answers.get(path, query), 1);
+  assert.equal(await answers.get(path, query, waiting()), 1);
 });
 
 /** Each changes one of the three and leaves the others. */
@@ -42,26 +45,77 @@ for (const [what, change] of Object.entries(changes)) {
   test(`per file: another ${what} makes it a new query`, async (t) => {
     const { path, query } = counted(t);
     const answers = new PerFile<number>();
-    assert.equal(await answers.get(path, query), 1);
+    assert.equal(await answers.get(path, query, waiting()), 1);
     change(path);
-    assert.equal(await answers.get(path, query), 2);
+    assert.equal(await answers.get(path, query, waiting()), 2);
   });
 }
 
-test('per file: a failure is not kept, and those who waited for it query again', async (t) => {
+/** A query that ends when it is released or its signal aborts. */
+function held(): {
+  readonly query: (waiting: Waiting) => Promise<number>;
+  readonly release: PromiseWithResolvers<number>;
+  readonly signals: readonly AbortSignal[];
+} {
+  const release = Promise.withResolvers<number>();
+  const signals: AbortSignal[] = [];
+  const query = (waiting: Waiting): Promise<number> => {
+    signals.push(waiting.signal);
+    return abortable(release.promise, waiting);
+  };
+  return { query, release, signals };
+}
+
+test('per file: a caller who stops waiting gets the reason at once, and the others the answer', async (t) => {
+  for (const leaver of [0, 1] as const) {
+    const { path } = counted(t);
+    const { query, release, signals } = held();
+    const answers = new PerFile<number>();
+    const callers = [new AbortController(), new AbortController()] as const;
+    const both = callers.map((it) => answers.get(path, query, it));
+    const reason = new Error('the task was destroyed');
+    callers[leaver].abort(reason);
+    await assert.rejects(both[leaver] ?? assert.fail(), reason);
+    release.resolve(7);
+    assert.equal(await both[1 - leaver], 7);
+    assert.deepEqual(
+      signals.map((it) => it.aborted),
+      [false],
+    );
+  }
+});
+
+test('per file: the query ends when its last caller stops waiting, and a later caller starts another', async (t) => {
+  const { path, query } = counted(t);
+  const { query: endless, signals } = held();
+  const answers = new PerFile<number>();
+  const callers = [new AbortController(), new AbortController()];
+  const both = callers.map((it) => answers.get(path, endless, it));
+  for (const it of callers) it.abort(new Error('the task was destroyed'));
+  for (const it of both) await assert.rejects(it, /destroyed/);
+  assert.deepEqual(
+    signals.map((it) => it.aborted),
+    [true],
+  );
+  assert.equal(await answers.get(path, query, waiting()), 1);
+});
+
+test('per file: a failure is that of all who wait for it, after one query, and is not kept', async (t) => {
   const { path, query } = counted(t);
   const answers = new PerFile<number>();
-  const gate = Promise.withResolvers<number>();
-  const first = answers.get(path, () => gate.promise);
-  const second = answers.get(path, query);
-  gate.reject(new Error('the caller was aborted'));
-  await assert.rejects(first, /aborted/);
-  assert.equal(await second, 1);
-  assert.equal(await answers.get(path, query), 1);
+  let queries = 0;
+  const failing = async (): Promise<number> => {
+    queries += 1;
+    throw new Error('it does not start');
+  };
+  const all = Array.from({ length: 5 }, () => answers.get(path, failing, waiting()));
+  for (const it of all) await assert.rejects(it, /does not start/);
+  assert.equal(queries, 1);
+  assert.equal(await answers.get(path, query, waiting()), 1);
 });
 
 test('per file: a file that is missing is an error of its own', async (t) => {
   const { path, query } = counted(t);
   rmSync(path);
-  await assert.rejects(new PerFile<number>().get(path, query), { code: 'ENOENT' });
+  await assert.rejects(new PerFile<number>().get(path, query, waiting()), { code: 'ENOENT' });
 });

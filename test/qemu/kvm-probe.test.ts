@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { findProgram, runProgram } from '#host';
+import { findProgram, nativeArch, runProgram } from '#host';
+import type { Emulator } from '#qemu';
 import {
   armProgram,
   guestMessage,
@@ -10,7 +11,7 @@ import {
   testGuest,
   x86Program,
 } from '../../src/qemu/kvm-guest.ts';
-import { judge } from '../../src/qemu/kvm-probe.ts';
+import { judge, probeKvm } from '../../src/qemu/kvm-probe.ts';
 import type { GuestRun } from '../../src/qemu/kvm-run.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -97,3 +98,44 @@ for (const [name, [run, usable, words]] of Object.entries(verdicts)) {
     assert.equal(verdict.doubtful ?? false, run.end === 'deadline' && !usable);
   });
 }
+
+const fake: Omit<Emulator, 'arch' | 'path'> = {
+  version: '8.1.2',
+  versionNumber: 8_001_002,
+  machines: ['q35', 'virt'],
+  defaultMachine: 'q35',
+  virtioFs: false,
+  ninePfs: false,
+  firmware: [],
+};
+
+function canOpenKvm(): boolean {
+  try {
+    accessSync('/dev/kvm', constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+test('V-75: a caller that stops waiting for a probe begun by another gets its reason at once, the other the verdict', async (t) => {
+  if (!requireOrSkip(t, canOpenKvm(), 'needs /dev/kvm')) return;
+  if (!requireOrSkip(t, nativeArch() !== undefined, 'needs a host that QEMU runs on')) return;
+  const path = join(tmpDir(t), 'qemu');
+  // It never reports anything: the probe takes its maximum.
+  writeFileSync(path, '#!/bin/sh\nexec sleep 60\n', { mode: 0o755 });
+  const emulator = { ...fake, arch: nativeArch() ?? 'x86_64', path };
+  const probing = probeKvm(emulator, waiting());
+  const reason = new Error('the task was destroyed');
+  const caller = new AbortController();
+  const joined = probeKvm(emulator, caller);
+  const order: string[] = [];
+  const both = [
+    probing.then(() => order.push('verdict')),
+    joined.catch((error: unknown) => order.push(error === reason ? 'reason' : String(error))),
+  ];
+  caller.abort(reason);
+  await Promise.all(both);
+  assert.deepEqual(order, ['reason', 'verdict']);
+  assert.equal((await probing).doubtful, true);
+});

@@ -31,10 +31,16 @@ export async function shareTools(
   let reason = '';
   if (virtiofsd !== undefined) {
     try {
-      const dialect = await dialects.get(virtiofsd, () => findDialect(virtiofsd, waiting));
+      const dialect = await dialects.get(
+        virtiofsd,
+        (shared) => findDialect(virtiofsd, shared),
+        waiting,
+      );
       return { kind: 'virtiofs', virtiofsd, dialect, reason: '' };
     } catch (error) {
-      reason = messageOf(error);
+      // The signal's reason names no program.
+      const what = error === waiting.signal.reason ? `running ${virtiofsd}: ` : '';
+      reason = `${what}${messageOf(error)}`;
     }
   }
   if (emulator.ninePfs) return { ...without, kind: '9p', reason };
