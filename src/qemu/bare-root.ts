@@ -1,27 +1,26 @@
 import { readFileSync } from 'node:fs';
-import { abortable, closeFd, HostError, kill, memfd, PerFile, spawnDetached, within } from '#host';
+import { abortable, closeFd, kill, memfd, PerFile, spawnDetached, within } from '#host';
 import type { Waiting } from '#spec';
+import { QemuError } from './error.ts';
 
 const runMs = 10_000;
 const killMs = 5_000;
 
-/** Cached until the program's file changes. */
-const obstacles = new PerFile<string | undefined>();
+/** Only of programs that run there: the cause of a failure may be gone at the next start. */
+const tested = new PerFile<void>();
 
 /**
- * Why this QEMU can't run in a root file system that has only the host's /usr; undefined where it can, which is tested
- * by running it there once. Throws the signal's reason.
+ * Tests that this QEMU can run in a root file system that has only the host's /usr, by running it there; once, until its
+ * file changes. Throws QemuError or HostError with the obstacle, and the signal's reason.
  */
-export async function bareRootObstacle(
-  program: string,
-  waiting: Waiting,
-): Promise<string | undefined> {
-  return await obstacles.get(program, (shared) => tryOnce(program, shared), waiting);
+export async function testBareRoot(program: string, waiting: Waiting): Promise<void> {
+  await tested.get(program, (shared) => runOnce(program, shared), waiting);
 }
 
-async function tryOnce(program: string, waiting: Waiting): Promise<string | undefined> {
+async function runOnce(program: string, waiting: Waiting): Promise<void> {
   const messages = memfd('bare-root-messages', new Uint8Array());
   try {
+    // Throws where the program is outside of /usr (ENOENT), or the kernel or a container does not permit such a root.
     const qemu = await spawnDetached({
       program,
       args: ['--version'],
@@ -32,16 +31,13 @@ async function tryOnce(program: string, waiting: Waiting): Promise<string | unde
     using limited = within(runMs, waiting);
     try {
       const { code, signal } = await abortable(qemu.exit, limited);
-      if (code === 0) return undefined;
+      if (code === 0) return;
       const [line = ''] = readFileSync(`/proc/self/fd/${messages}`, 'latin1').split('\n');
-      return `${program} does not start with nothing but /usr (${code ?? signal}): ${line}`;
+      const what = `${program} does not start with nothing but /usr`;
+      throw new QemuError('unavailable', `${what} (${code ?? signal}): ${line}`);
     } finally {
       await kill(qemu.identity, within(killMs));
     }
-  } catch (error) {
-    // The program is outside of /usr (ENOENT), or the kernel or a container does not permit such a root.
-    if (error instanceof HostError) return error.message;
-    throw error;
   } finally {
     closeFd(messages);
   }

@@ -1,4 +1,4 @@
-export { bareRootObstacle } from './bare-root.ts';
+export { testBareRoot } from './bare-root.ts';
 export { agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
 export { type DiskDescription, disk, readOnlyDisk } from './disks/disk.ts';

@@ -1,5 +1,5 @@
 import type { Logger } from '#host';
-import { bareRootObstacle } from '#qemu';
+import { testBareRoot } from '#qemu';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 
@@ -10,11 +10,12 @@ export async function fitsBareRoot(
   waiting: Waiting,
 ): Promise<boolean> {
   if (hostFiles) return false;
-  const obstacle = await bareRootObstacle(program, waiting).catch((error: unknown) => {
+  try {
+    await testBareRoot(program, waiting);
+    return true;
+  } catch (error) {
     waiting.signal.throwIfAborted();
-    return messageOf(error);
-  });
-  if (obstacle === undefined) return true;
-  log.warn('QEMU can see the files of the host', { error: obstacle });
-  return false;
+    log.warn('QEMU can see the files of the host', { error: messageOf(error) });
+    return false;
+  }
 }
