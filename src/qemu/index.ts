@@ -6,6 +6,17 @@ export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';
 export { type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
 export { type Emulator, findEmulators } from './emulator.ts';
 export { QemuError } from './error.ts';
+export {
+  type ExecStream,
+  execChannel,
+  execChannels,
+  execDevice,
+  execDeviceId,
+  execPortOf,
+  execPorts,
+  execSlots,
+  execStreams,
+} from './exec-ports.ts';
 export { usableFirmware } from './firmware.ts';
 export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm-access.ts';

@@ -69,7 +69,7 @@ export function standardDevices({ family }: MachinePlan): Part {
         // Seconds between the guest's statistics.
         'guest-stats-polling-interval': 2,
       }),
-      device({ driver: 'virtio-serial-pci', id: 'serialbus0', max_ports: 8 }),
+      device({ driver: 'virtio-serial-pci', id: 'serialbus0', max_ports: 31 }),
       ...(x86 ? [device({ driver: 'vmgenid', guid: 'auto' }), device({ driver: 'pvpanic' })] : []),
       ...(family === 'pc' ? [] : [device({ driver: 'pvpanic-pci' })]),
     ],

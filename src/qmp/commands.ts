@@ -43,6 +43,14 @@ export interface Commands {
     /** Any value, as the property has it; integers beyond 2^53 are bigint. See `figure`. */
     return: unknown;
   };
+  /** Of each object below this one in QEMU's tree. */
+  'qom-list': {
+    arguments: { readonly path: string };
+    return: readonly { readonly name: string }[];
+  };
+  device_add: { arguments: Readonly<Record<string, unknown>>; return: Empty };
+  /** DEVICE_DELETED follows once the device is gone. */
+  device_del: { arguments: { readonly id: string }; return: Empty };
   block_resize: {
     arguments: { readonly 'node-name': string; readonly size: number };
     return: Empty;
@@ -87,6 +95,9 @@ const answers: {
   quit: nothing,
   system_powerdown: nothing,
   'qom-get': anything,
+  'qom-list': v.array(v.object({ name: text })),
+  device_add: nothing,
+  device_del: nothing,
   block_resize: nothing,
   'query-named-block-nodes': v.array(v.object({ 'node-name': v.exactOptional(text), file: text })),
 };

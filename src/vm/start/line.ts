@@ -2,6 +2,7 @@ import {
   agentPort,
   type CommandLine,
   commandLine,
+  execPorts,
   heldFiles,
   monitors,
   type Part,
@@ -28,6 +29,7 @@ export function lineOf(
     ...devices,
     standardDevices(machine),
     agentPort(),
+    execPorts(),
     sparePorts(machine),
   ]);
 }

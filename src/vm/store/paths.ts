@@ -19,6 +19,8 @@ export interface VmPaths {
   readonly owner: string;
   readonly qmp: string;
   readonly agent: string;
+  /** Directory of the sockets that commands in the guest have their streams at. */
+  readonly exec: string;
   readonly console: string;
   /** QEMU's own messages. */
   readonly messages: string;
@@ -48,6 +50,7 @@ export function pathsIn(
     owner: `${run}/owner`,
     qmp: `${run}/qmp.sock`,
     agent: `${run}/agent.sock`,
+    exec: `${run}/exec`,
     console: `${run}/console.log`,
     messages: `${run}/qemu.log`,
     seed: `${run}/seed.iso`,
