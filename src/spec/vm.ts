@@ -94,6 +94,8 @@ export interface VmSpec {
   readonly nics: readonly NicSpec[];
   readonly shares: readonly ShareSpec[];
   readonly guest: GuestSpec;
+  /** How commands run in the guest; as root when no user is named. */
+  readonly exec?: { readonly user?: string };
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
   /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
   readonly allocDir: string;

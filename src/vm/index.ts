@@ -7,7 +7,9 @@ export type {
   DomainRecord,
   DomainUsage,
   ExitResult,
+  GuestCommand,
   StopRequest,
+  TerminalSize,
   Virtualizer,
   VirtualizerInfo,
 } from './virtualizer.ts';

@@ -54,6 +54,47 @@ export interface StopRequest {
   readonly immediately: boolean;
 }
 
+/** A terminal's size in characters. */
+export interface TerminalSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+export interface ExecRequest {
+  /** Program and arguments; no shell is involved. */
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** Whether the command has a terminal. There is one stream then, stdout. */
+  readonly terminal: boolean;
+}
+
+/** How a command ended; one that a signal ended has the code 128 and the signal's number, as in a shell. */
+export interface CommandExit {
+  readonly exitCode: number;
+  readonly signal: number;
+}
+
+/**
+ * A command that runs in the guest. Disposing of it ends what of it still runs there, and removes its streams; the VM
+ * finishes that on its own.
+ */
+export interface GuestCommand extends Disposable {
+  /**
+   * Its output, in the order of each stream, until it has ended or is lost. What is not read makes the command wait.
+   */
+  readonly output: AsyncIterable<{
+    readonly stream: 'stdout' | 'stderr';
+    readonly data: Uint8Array;
+  }>;
+  /** How it ended; to be called after the output has ended. Throws VmError when it was lost, or disposed of. */
+  exit(waiting: Waiting): Promise<CommandExit>;
+  /** Returns when the bytes are on their way and more may be written. Input that the command no longer reads is dropped. */
+  write(data: Uint8Array, waiting: Waiting): Promise<void>;
+  endInput(): void;
+  /** Of several the last one counts. */
+  resize(size: TerminalSize): void;
+}
+
 /** A VM that was started or adopted by this process. */
 export interface Domain {
   readonly name: string;
@@ -69,6 +110,8 @@ export interface Domain {
   /** Settles when the VM has ended, with the same result for every caller. Rejects only when the signal aborts. */
   wait(waiting: Waiting): Promise<ExitResult>;
   usage(waiting: Waiting): Promise<DomainUsage>;
+  /** Starts a command in the guest. Throws VmError that names what the guest lacks for it. */
+  exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
 }
 
 /** The part of a task handle that belongs to the VM. Versioned by the handle around it. */

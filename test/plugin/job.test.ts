@@ -116,6 +116,7 @@ test('V-18 V-25 D10: every key of a job', () => {
       os: { arch: 'arm64', machine: 'virt' },
       network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
       watchdog: { action: 'pause' },
+      exec: { via: 'agent', user: 'www-data' },
     }),
   );
   assert.deepEqual(spec.disks, [diskOn('/images/a.raw', 10_000)]);
@@ -125,6 +126,7 @@ test('V-18 V-25 D10: every key of a job', () => {
   assert.equal(spec.firmware, 'uefi');
   assert.equal(spec.vcpus, 3);
   assert.deepEqual(spec.watchdog, { action: 'pause' });
+  assert.deepEqual(spec.exec, { user: 'www-data' });
   assert.deepEqual(spec.guest, {
     hostname: 'Web-1',
     userData: { kind: 'inline', text: '#cloud-config\n' },

@@ -18,13 +18,16 @@ import type {
   DomainRecord,
   DomainUsage,
   ExitResult,
+  GuestCommand,
   StopRequest,
   Virtualizer,
   VirtualizerInfo,
 } from '#vm';
 import { VmError } from '../../src/vm/error.ts';
+import type { ExecRequest } from '../../src/vm/virtualizer.ts';
 import { imageOf } from './disks.ts';
 import { failures } from './failures.ts';
+import { ProcessCommand } from './process-command.ts';
 
 const SIGTERM = 15;
 const SIGKILL = 9;
@@ -193,6 +196,10 @@ class ProcessDomain implements Domain {
   async wait({ signal }: Waiting): Promise<ExitResult> {
     signal.throwIfAborted();
     return await this.#over;
+  }
+
+  async exec(request: ExecRequest): Promise<GuestCommand> {
+    return ProcessCommand.start(request);
   }
 
   async usage(): Promise<DomainUsage> {

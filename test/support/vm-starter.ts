@@ -1,5 +1,6 @@
 // A process that starts one VM and is there to be killed: argv[2] is {options, spec} as JSON. It says `ready`, waits for
-// a line on stdin, starts the VM and says its record as JSON. It ends with its stdin.
+// a line on stdin, starts the VM and says its record as JSON; then it starts the commands in the guest that it is sent. It
+// ends with its stdin.
 import { findEmulators } from '#qemu';
 import { QemuVirtualizer } from '#vm';
 import { collect, soon } from './vm.ts';
@@ -12,6 +13,14 @@ process.stdin.once('data', async () => {
   try {
     const domain = await virtualizer.createDomain(spec, soon());
     process.stdout.write(`${JSON.stringify({ record: domain.record })}\n`);
+    // Each further line is a command for the guest.
+    process.stdin.on('data', async (lines: Buffer) => {
+      for (const line of lines.toString().trim().split('\n')) {
+        const request = { command: JSON.parse(line), env: {}, terminal: false };
+        await domain.exec(request, soon());
+        process.stdout.write('{}\n');
+      }
+    });
   } catch (error) {
     process.stdout.write(`${JSON.stringify({ error: String(error) })}\n`);
   }

@@ -234,6 +234,14 @@ export class Starter {
     return record;
   }
 
+  /** Starts commands in the guest, and leaves them running. */
+  async exec(...commands: readonly (readonly string[])[]): Promise<void> {
+    for (const command of commands) {
+      this.#child.stdin?.write(`${JSON.stringify(command)}\n`);
+      assert.equal(await this.#line(), '{}');
+    }
+  }
+
   /** SIGKILL: nothing of it runs afterwards. */
   async kill(): Promise<void> {
     this.#child.kill('SIGKILL');

@@ -1,2 +1,3 @@
 /** The optional blocks of a task, one line for each: `export { tpm } from './tpm.ts';`. */
+export { exec } from './exec.ts';
 export { watchdog } from './watchdog.ts';

@@ -3,7 +3,6 @@ import { abortable, endsWithin, pidfdSignal, within } from '#host';
 import type { QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
-import { AgentLine } from '../guest/agent-line.ts';
 import { Journal } from '../logs/journal.ts';
 import type {
   Domain,
@@ -11,10 +10,13 @@ import type {
   DomainRecord,
   DomainState,
   DomainUsage,
+  ExecRequest,
   ExitResult,
+  GuestCommand,
   StopRequest,
 } from '../virtualizer.ts';
 import { exitOf, whenQemuEnds } from './ending.ts';
+import { type GuestAccess, guestAccess } from './guest-access.ts';
 import { GuestState } from './guest-state.ts';
 import { attributesOf, networkOf } from './inspect.ts';
 import { IoRetry } from './io-retry.ts';
@@ -38,7 +40,7 @@ export class Machine implements Domain {
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #released = new AbortController();
   readonly #monitor: Monitor;
-  readonly #agent: AgentLine;
+  readonly #guest: GuestAccess;
   readonly #journal: Journal;
   readonly #ioRetry: IoRetry;
   readonly #state: GuestState;
@@ -51,7 +53,7 @@ export class Machine implements Domain {
   private constructor(vm: LiveVm) {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
-    this.#agent = new AgentLine(paths.agent);
+    this.#guest = guestAccess(vm, () => this.#monitor.client);
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(() => this.#monitor.client, log);
     this.#state = new GuestState(record.name, { log, onPaused: () => this.#ioRetry.stopped() });
@@ -72,6 +74,7 @@ export class Machine implements Domain {
     machine.#state.enter('running');
     if (vm.paused) machine.#state.enter('paused');
     machine.#finished = machine.#watch();
+    if (vm.status === undefined) machine.#guest.commands.recover(machine.#released);
     return machine;
   }
 
@@ -123,6 +126,13 @@ export class Machine implements Domain {
     return measure([identity.pid, ...helperPids], guest);
   }
 
+  async exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+    if (this.state !== 'running') {
+      throw new VmError('host', `no command can be run in a VM that is ${this.state}`);
+    }
+    return this.#guest.commands.start(request, waiting);
+  }
+
   /** Ends the VM within the request's grace, also while another stop is in progress; returns when it has ended. */
   async stop({ graceMs, immediately }: StopRequest): Promise<void> {
     if (this.state === 'exited') return;
@@ -156,7 +166,7 @@ export class Machine implements Domain {
   /** Stops watching the VM without changing it: for the end of the plugin. */
   async release(): Promise<void> {
     this.#stopWatching();
-    await this.#agent[Symbol.asyncDispose]();
+    await this.#guest.agent[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
     await this.#vm.logs[Symbol.asyncDispose]();
   }
@@ -192,7 +202,7 @@ export class Machine implements Domain {
       await stopInSteps(
         {
           qmp: () => this.#monitor.client,
-          agent: this.#agent,
+          agent: this.#guest.agent,
           ended: this.#ended.promise,
           terminate: () => pidfdSignal(identity, SIGTERM),
           emit,
@@ -222,7 +232,7 @@ export class Machine implements Domain {
     this.#stopWatching();
     using limited = within(logsMs);
     await logs.finish(limited);
-    await this.#agent[Symbol.asyncDispose]();
+    await this.#guest.agent[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
   }
 

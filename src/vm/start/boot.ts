@@ -160,6 +160,7 @@ function recordOf(
     oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
     ...(cgroup === undefined ? {} : { cgroup }),
     devices: devices.map(({ record }) => record),
+    ...(spec.exec === undefined ? {} : { exec: spec.exec }),
   };
 }
 

@@ -58,6 +58,8 @@ const schema = v.object({
   /** Processes that serve the VM's devices. Since the second release, as the next. */
   helpers: v.exactOptional(v.array(v.object({ pid: count, startTicks: text }))),
   devices: v.exactOptional(v.array(v.unknown())),
+  /** How commands are run in the guest, as the job configures it. Since the third release. */
+  exec: v.exactOptional(v.object({ user: v.exactOptional(text) })),
   // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
   image: text,
   diskPath: text,

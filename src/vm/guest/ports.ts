@@ -1,0 +1,71 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { type ExecStream, execChannel, execDevice, execDeviceId, execStreams } from '#qemu';
+import { type QmpClient, QmpError } from '#qmp';
+import type { Waiting } from '#spec';
+
+/** QEMU drops the output of a terminal that is not read: more of it is kept here than of a stream. */
+const terminalBytes = 1024 * 1024;
+
+export interface PortPlace {
+  /** Directory of the sockets. */
+  readonly dir: string;
+  readonly slot: number;
+  readonly session: string;
+  readonly terminal: boolean;
+}
+
+/** A command's streams: the host's ends connected, then the guest's ends plugged in. */
+export async function plugPorts(
+  place: PortPlace,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<ReadonlyMap<ExecStream, Socket>> {
+  const { dir, slot, terminal } = place;
+  const sockets = new Map<ExecStream, Socket>();
+  try {
+    for (const stream of terminal ? (['in'] as const) : execStreams) {
+      const path = `${dir}/${execChannel(slot, stream)}`;
+      const highWaterMark = terminal ? { highWaterMark: terminalBytes } : {};
+      // Half open: QEMU reads to the end of the input before it takes note of the end.
+      const socket = connect({ path, allowHalfOpen: true, ...highWaterMark });
+      socket.on('error', () => {});
+      sockets.set(stream, socket);
+      await once(socket, 'connect', waiting);
+      await qmp.execute('device_add', execDevice({ ...place, stream }), waiting);
+    }
+    return sockets;
+  } catch (error) {
+    for (const socket of sockets.values()) socket.destroy();
+    throw error;
+  }
+}
+
+/** Removes the guest's ends; returns once they are gone. Of those that are not there it does nothing. */
+export async function unplugPorts(
+  { slot, session }: Pick<PortPlace, 'slot' | 'session'>,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<void> {
+  await using events = qmp.events(waiting);
+  const leaving = new Set<unknown>();
+  for (const stream of execStreams) {
+    const id = execDeviceId({ slot, session, stream });
+    if (await remove(id, qmp, waiting)) leaving.add(id);
+  }
+  while (leaving.size > 0) {
+    const { value, done } = await events.next();
+    if (done === true) return;
+    if (value.event === 'DEVICE_DELETED') leaving.delete(value.data.device);
+  }
+}
+
+async function remove(id: string, qmp: QmpClient, waiting: Waiting): Promise<boolean> {
+  try {
+    await qmp.execute('device_del', { id }, waiting);
+    return true;
+  } catch (error) {
+    if (error instanceof QmpError && error.code === 'command') return false;
+    throw error;
+  }
+}
