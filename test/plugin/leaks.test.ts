@@ -47,6 +47,7 @@ test('a recovery leaves no timer behind', async () => {
   const log = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
   const tasks = new Tasks({ backend: async () => new ProcessVirtualizer('/nowhere'), log });
   const request = {
+    env: {},
     readRecord: () => record,
     stdoutPath: '/dev/null',
     stderrPath: '/dev/null',

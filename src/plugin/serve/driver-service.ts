@@ -26,6 +26,7 @@ import { readSignal, readStop } from '../tasks/signals.ts';
 import { taskStats } from '../tasks/stats.ts';
 import { decodeTaskState, encodeTaskState, handleVersion } from '../tasks/task-handle.ts';
 import type { Tasks } from '../tasks/tasks.ts';
+import { execStreaming, execTask } from './exec.ts';
 import type { Call, Handlers } from './rpc.ts';
 
 export interface DriverServiceOptions {
@@ -41,7 +42,7 @@ export interface DriverServiceOptions {
 
 const capabilities = create(DriverCapabilitiesSchema, {
   sendSignals: true,
-  exec: false,
+  exec: true,
   fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
   networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
   mustCreateNetwork: false,
@@ -80,8 +81,8 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       const config = handle.config;
       if (config === undefined || config.id === '') throw missing('handle.config');
       const readRecord = () => decodeTaskState(handle.version, handle.driverState);
-      const { stdoutPath, stderrPath } = config;
-      await tasks.recover(namesOf(config), { readRecord, stdoutPath, stderrPath }, call);
+      const { stdoutPath, stderrPath, env } = config;
+      await tasks.recover(namesOf(config), { readRecord, env, stdoutPath, stderrPath }, call);
       log.info('recovered task', { task: config.id, vm: tasks.find(config.id)?.domain.name });
       return {};
     },
@@ -145,13 +146,11 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       return {};
     },
 
-    execTask: () => {
-      throw new PluginError('unsupported', 'ExecTask is not supported by this driver');
+    execTask: async ({ taskId, command, timeout }, call) => {
+      const timeoutMs = toMs(timeout, 0);
+      return await execTask(tasks.get(taskId), { command, timeoutMs }, call);
     },
-    // biome-ignore lint/correctness/useYield: it only throws
-    execTaskStreaming: async function* () {
-      throw new PluginError('unsupported', 'driver does not support exec');
-    },
+    execTaskStreaming: (requests, call) => execStreaming(requests, (id) => tasks.get(id), call),
     createNetwork: () => {
       throw new PluginError('unsupported', 'CreateNetwork is not supported by this driver');
     },

@@ -16,6 +16,8 @@ const rewatchMs = 1000;
 /** A task with a VM. */
 export interface Task extends TaskName {
   readonly domain: Domain;
+  /** The task's environment, for commands in the guest. */
+  readonly env: Readonly<Record<string, string>>;
   /** The one result that every WaitTask gets. Never rejects. */
   readonly exit: Promise<ExitResult>;
   /** Aborts once the VM has ended. */
@@ -66,7 +68,8 @@ export class Tasks {
     const limit = AbortSignal.any([signal, start.signal, late.signal]);
     return await this.#queue.run(id, async () => {
       try {
-        return this.#adopt(names, await this.#create(spec, { signal: limit }));
+        const domain = await this.#create(spec, { signal: limit });
+        return this.#adopt(names, domain, spec.guest.env);
       } catch (cause) {
         this.#forget(id, spec.name);
         throw this.#startError(cause, {
@@ -115,7 +118,7 @@ export class Tasks {
         using limited = within(recoverMs, waiting);
         const domain = await backend.recoverDomain(record, request, limited);
         if (domain === undefined) throw taskNotFound();
-        this.#adopt(names, domain);
+        this.#adopt(names, domain, request.env);
       } catch (error) {
         this.#forget(id, record.name);
         throw error;
@@ -179,13 +182,13 @@ export class Tasks {
     if (this.#names.get(vm)?.taskId === id) this.#names.delete(vm);
   }
 
-  #adopt(names: TaskName, domain: Domain): Task {
+  #adopt(names: TaskName, domain: Domain, env: Task['env']): Task {
     const over = new AbortController();
     const exit = this.#watch(names, domain).then((result) => {
       over.abort();
       return result;
     });
-    const task: Task = { ...names, domain, exit, over: over.signal };
+    const task: Task = { ...names, domain, env, exit, over: over.signal };
     this.#entries.set(names.taskId, { kind: 'running', vm: domain.name, task });
     return task;
   }
@@ -209,6 +212,7 @@ export class Tasks {
 export interface RecoverRequest {
   /** Decodes the handle; throws PluginError 'invalid'. */
   readonly readRecord: () => DomainRecord;
+  readonly env: Readonly<Record<string, string>>;
   readonly stdoutPath: string;
   readonly stderrPath: string;
 }

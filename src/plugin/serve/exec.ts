@@ -1,0 +1,108 @@
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { within } from '#host';
+import type { Waiting } from '#spec';
+import type { GuestCommand, TerminalSize } from '#vm';
+import { PluginError } from '../error/plugin-error.ts';
+import type {
+  ExecTaskResponseSchema,
+  ExecTaskStreamingRequest,
+  ExecTaskStreamingResponseSchema,
+} from '../gen/driver_pb.ts';
+import type { Task } from '../tasks/tasks.ts';
+
+type Response = MessageInitShape<typeof ExecTaskStreamingResponseSchema>;
+
+/** As much of the end of a check's output is kept as Nomad's own executor keeps. */
+const keptBytes = 4096;
+
+/** Runs a command to its end; what it prints comes together, as with Nomad's own drivers. */
+export async function execTask(
+  task: Task,
+  { command, timeoutMs }: { readonly command: readonly string[]; readonly timeoutMs: number },
+  call: Waiting,
+): Promise<MessageInitShape<typeof ExecTaskResponseSchema>> {
+  using limited = timeoutMs > 0 ? within(timeoutMs, call) : undefined;
+  const waiting = limited ?? call;
+  try {
+    using running = await begin(task, { command, terminal: false }, waiting);
+    // What still runs when the time is up is ended by this, and its output with it.
+    using _ended = onAbort(waiting, () => running[Symbol.dispose]());
+    running.endInput();
+    let kept = Buffer.alloc(0);
+    for await (const { data } of running.output) {
+      kept = Buffer.concat([kept, data]).subarray(-keptBytes);
+    }
+    const { exitCode, signal } = await running.exit(waiting);
+    return { stdout: kept, result: { exitCode, signal } };
+  } catch (cause) {
+    if (!waiting.signal.aborted) throw cause;
+    call.signal.throwIfAborted();
+    const message = `the command did not end within ${timeoutMs / 1000} s and was ended`;
+    throw new PluginError('state', message, { cause });
+  }
+}
+
+/**
+ * Runs a command with the streams, or the terminal, of a user. It is ended in the guest when the user goes away. After
+ * all output come the ends of the streams, then the exit.
+ */
+export async function* execStreaming(
+  requests: AsyncIterable<ExecTaskStreamingRequest>,
+  taskOf: (id: string) => Task,
+  call: Waiting,
+): AsyncGenerator<Response> {
+  const incoming = requests[Symbol.asyncIterator]();
+  const { value: first } = await incoming.next();
+  const setup = first?.setup;
+  if (setup === undefined) throw new PluginError('invalid', 'first message should always be setup');
+  const { command, tty: terminal } = setup;
+  using running = await begin(taskOf(setup.taskId), { command, terminal }, call);
+  using _ended = onAbort(call, () => running[Symbol.dispose]());
+  // The client need not end its side, so that this may wait until the call is over.
+  void feed(running, incoming, call).catch(() => running.endInput());
+  for await (const { stream, data } of running.output) yield { [stream]: { data } };
+  const { exitCode, signal } = await running.exit(call);
+  yield { stdout: { close: true } };
+  yield { stderr: { close: true } };
+  yield { exited: true, result: { exitCode, signal } };
+}
+
+async function begin(
+  { domain, env }: Task,
+  { command, terminal }: { readonly command: readonly string[]; readonly terminal: boolean },
+  waiting: Waiting,
+): Promise<GuestCommand> {
+  if (command.length === 0) throw new PluginError('invalid', 'the request has no command');
+  return await domain.exec({ command, env, terminal }, waiting);
+}
+
+/** Input and sizes, in their order; the next message is not read before this one is on its way. */
+async function feed(
+  running: GuestCommand,
+  incoming: AsyncIterator<ExecTaskStreamingRequest>,
+  call: Waiting,
+): Promise<void> {
+  for (;;) {
+    const { value, done } = await incoming.next();
+    if (done === true) return;
+    const { ttySize, stdin } = value;
+    const size = ttySize && sizeOf(ttySize.height, ttySize.width);
+    if (size !== undefined) running.resize(size);
+    if (stdin !== undefined && stdin.data.length > 0) await running.write(stdin.data, call);
+    if (stdin?.close === true) running.endInput();
+  }
+}
+
+const maxSize = 0xffff;
+
+/** A client without a terminal of its own sends zeros. */
+function sizeOf(rows: number, columns: number): TerminalSize | undefined {
+  const valid = rows > 0 && columns > 0 && rows <= maxSize && columns <= maxSize;
+  return valid ? { rows, columns } : undefined;
+}
+
+function onAbort({ signal }: Waiting, act: () => void): Disposable {
+  signal.addEventListener('abort', act, { once: true });
+  if (signal.aborted) act();
+  return { [Symbol.dispose]: () => signal.removeEventListener('abort', act) };
+}
