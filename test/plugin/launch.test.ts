@@ -36,6 +36,19 @@ test('--version by hand; an unknown argument is an error', async () => {
   assert.match(odd.stderr.join('\n'), /--what/);
 });
 
+test('--help by hand prints what the program is and each of its arguments', async () => {
+  for (const args of [['--help'], ['-h'], ['--version', '--help']]) {
+    await using plugin = new PluginProcess({ args });
+    assert.equal((await plugin.exit).code, 0);
+    const text = plugin.stdout.join('\n');
+    assert.match(text, /^nomad-driver-qmp is a task driver of the Nomad agent/);
+    for (const name of ['--driver-name', '--log-file', '--version', '--help', 'plugin_dir']) {
+      assert.ok(text.includes(name), name);
+    }
+    assert.deepEqual(plugin.stderr, []);
+  }
+});
+
 test('P-3: one handshake line within 2 s, the server already accepting, and nothing after it', async () => {
   const start = performance.now();
   await using plugin = await PluginProcess.serve();

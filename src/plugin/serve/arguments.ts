@@ -7,8 +7,20 @@ import { PluginError } from '../error/plugin-error.ts';
 export interface Arguments {
   readonly driverName: string;
   readonly logFile: string | undefined;
+  readonly help: boolean;
   readonly version: boolean;
 }
+
+/** What `--help` prints. */
+export const usage = `nomad-driver-qmp is a task driver of the Nomad agent that runs virtual machines with QEMU.
+The agent starts it: put the file into plugin_dir, and a block plugin "nomad-driver-qmp" { } into the agent's configuration.
+
+Arguments, as args = ["…"] in that block or by hand:
+  --driver-name NAME  the driver's name in jobs; else the file's name where it is nomad-driver-virt, else virt
+  --log-file PATH     write the log to this file as well
+  --version           print the version
+  --help              print this text
+`;
 
 /** Names that jobs have for this driver; a plugin file of such a name answers to it. */
 const fileNames: readonly string[] = ['virt', 'nomad-driver-virt'];
@@ -28,7 +40,8 @@ export function readArguments(argv: readonly string[], argv0: string): Arguments
       `--driver-name: ${quoted(driverName)} is not a driver name: letters, digits, "-" and "_"`,
     );
   }
-  return { driverName, logFile: values['log-file'], version: values.version };
+  const { 'log-file': logFile, help, version } = values;
+  return { driverName, logFile, help, version };
 }
 
 function parse(argv: readonly string[]) {
@@ -38,6 +51,7 @@ function parse(argv: readonly string[]) {
       options: {
         'driver-name': { type: 'string' },
         'log-file': { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
         version: { type: 'boolean', default: false },
       },
     });

@@ -2,7 +2,7 @@ import { writeSync } from 'node:fs';
 import { shrinkAtRest } from '#host';
 import { messageOf } from '../error/message.ts';
 import { type CreateBackend, createQemu } from '../tasks/backend.ts';
-import { readArguments } from './arguments.ts';
+import { readArguments, usage } from './arguments.ts';
 import { handshakeLine, readLaunch } from './handshake.ts';
 import { createLog } from './log.ts';
 import { installHandlers, watchOrphan } from './process-signals.ts';
@@ -26,8 +26,12 @@ export async function main(
 ): Promise<void> {
   const launch = readLaunch(env);
   try {
-    const { driverName, logFile, version: wantsVersion } = readArguments(argv, argv0);
-    if (wantsVersion) {
+    const { driverName, logFile, ...wants } = readArguments(argv, argv0);
+    if (wants.help) {
+      writeSync(stdout, usage);
+      return;
+    }
+    if (wants.version) {
       writeSync(stdout, `nomad-driver-qmp ${version}\n`);
       return;
     }
@@ -42,7 +46,7 @@ export async function main(
 
 const byHand = `this is a plugin of the Nomad agent, which starts it itself.
 Put it into the agent's plugin_dir and give the agent a block plugin "nomad-driver-qmp" { }.
---version prints the version.`;
+--help prints its arguments.`;
 
 function refuse(reason: string): void {
   writeSync(stderr, `nomad-driver-qmp: ${reason}\n`);
