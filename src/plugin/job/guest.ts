@@ -1,6 +1,7 @@
 import { type GuestSpec, quoted, type UserData } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
+import { sshKeyProblem } from './ssh-key.ts';
 import { isTimeZone } from './time-zone.ts';
 import { vmName } from './vm-name.ts';
 
@@ -20,7 +21,7 @@ export const guestFields = {
   default_user_authorized_ssh_key: {
     kind: 'attr',
     type: 'string',
-    doc: "An SSH public key for the image's default user.",
+    doc: "SSH public keys for the image's default user, one a line.",
     example: '"ssh-ed25519 AAAA… me@example"',
   },
   default_user_password: {
@@ -54,7 +55,7 @@ export function readGuest(raw: Raw, job: Job): GuestSpec {
     hostname: readHostname(raw, job),
     userData: readUserData(raw.user_data),
     password: raw.default_user_password || undefined,
-    authorizedKey: raw.default_user_authorized_ssh_key || undefined,
+    authorizedKey: readAuthorizedKey(raw, job),
     commands: raw.cmds,
     timezone: readTimezone(raw, job),
     ...(dns && { dns: { servers: dns.servers, searches: dns.searches } }),
@@ -79,6 +80,13 @@ function readUserData(text: string | undefined): UserData | undefined {
   const inline =
     text.startsWith('#') || text.includes('\n') || /^(content-type|mime-version):/i.test(text);
   return inline ? { kind: 'inline', text } : { kind: 'file', path: text };
+}
+
+function readAuthorizedKey(raw: Raw, { report }: Job): string | undefined {
+  const key = raw.default_user_authorized_ssh_key || undefined;
+  const problem = sshKeyProblem(key ?? '');
+  if (problem !== undefined) report('default_user_authorized_ssh_key', problem);
+  return key;
 }
 
 function readTimezone(raw: Raw, { report }: Job): string | undefined {
