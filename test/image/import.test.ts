@@ -79,6 +79,7 @@ async function unpackFile(
       dest,
       name: path,
       member,
+      allChecksums: true,
       limits: { maxBytes },
       onProgress,
     };
@@ -301,6 +302,20 @@ test('a name that is in an archive twice is refused', async (t) => {
   await assert.rejects(unpackFile(t, path), { message: /more than one disk/ });
   await assert.rejects(unpackFile(t, path, { member: 'disk.raw' }), {
     message: /more than one file disk\.raw/,
+  });
+});
+
+test('checksums that the caller does not need are not computed', async (t) => {
+  const dir = tmpDir(t);
+  const disk = makeDisk(dir);
+  const packed = compress(disk, 'gzip');
+  const [source, dest] = [openSync(packed, 'r'), openSync(join(dir, 'target'), 'w+')];
+  t.after(() => [source, dest].map((fd) => closeSync(fd)));
+  const limits = { maxBytes: 64 * MiB };
+  const request = { source, dest, name: packed, limits, onProgress: () => {} };
+  assert.deepEqual(await unpack(request, { signal: AbortSignal.timeout(patient(30_000)) }), {
+    fileBytes: 9 * MiB,
+    source: { sha256: sha256(readFileSync(packed)) },
   });
 });
 

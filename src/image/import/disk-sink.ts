@@ -16,25 +16,30 @@ export interface Sink {
 const bufferBytes = 1024 * 1024;
 const zeros = Buffer.alloc(bufferBytes);
 
-/** A file that gets its holes back, with the checksum of all of its bytes. Its waits hold up the thread: only for a worker. */
+/** A file that gets its holes back, with the checksum of all of its bytes if asked for. It holds up its thread: only for a worker. */
 export class DiskSink implements Sink {
   readonly #fd: number;
   readonly #maxBytes: number;
+  readonly #hashed: boolean;
   readonly #buffer = Buffer.alloc(bufferBytes);
-  #hash: Hash = createHash('sha256');
+  #hash: Hash | undefined;
   /** What the buffer holds, from this place in the file on; places are multiples of its size, so that runs are aligned. */
   #base = 0;
   #used = 0;
   fileBytes = 0;
 
-  constructor(fd: number, { maxBytes }: { readonly maxBytes: number }) {
+  constructor(
+    fd: number,
+    { maxBytes, hashed }: { readonly maxBytes: number; readonly hashed: boolean },
+  ) {
     this.#fd = fd;
     this.#maxBytes = maxBytes;
+    this.#hashed = hashed;
   }
 
   begin(): void {
     ftruncateSync(this.#fd, 0);
-    this.#hash = createHash('sha256');
+    if (this.#hashed) this.#hash = createHash('sha256');
     [this.#base, this.#used] = [0, 0];
   }
 
@@ -58,9 +63,9 @@ export class DiskSink implements Sink {
     this.fileBytes = fileBytes;
   }
 
-  /** The checksum of the file that was ended. */
-  sha256(): string {
-    return this.#hash.digest('hex');
+  /** The checksum of the file that was ended, if it was asked for. */
+  sha256(): string | undefined {
+    return this.#hash?.digest('hex');
   }
 
   /** Zeros up to a place: as they come in the buffer, and by whole buffers without any copying. */
@@ -68,7 +73,7 @@ export class DiskSink implements Sink {
     while (this.#base + this.#used < to) {
       const left = to - this.#base - this.#used;
       if (this.#used === 0 && left >= bufferBytes) {
-        this.#hash.update(zeros);
+        this.#hash?.update(zeros);
         this.#base += bufferBytes;
         continue;
       }
@@ -81,7 +86,7 @@ export class DiskSink implements Sink {
 
   #flush(): void {
     const bytes = this.#buffer.subarray(0, this.#used);
-    this.#hash.update(bytes);
+    this.#hash?.update(bytes);
     for (const { start, end } of runsOfData(bytes)) {
       for (let at = start; at < end; ) {
         at += writeSync(this.#fd, bytes, at, end - at, this.#base + at);

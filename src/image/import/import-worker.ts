@@ -9,35 +9,40 @@ import type { ImportAnswer, ImportData } from './unpack.ts';
 
 // Runs in a thread that unpack.ts starts: it reads and writes the two descriptors, and answers once.
 
-const { source, dest, member, maxBytes, progress } = workerData as ImportData; // sent by unpack.ts
+const { source, dest, member, maxBytes, allChecksums, progress } = workerData as ImportData; // sent by unpack.ts
 const chunkBytes = 256 * 1024;
 const budget = new Budget({ maxBytes });
-const hashes = { sha256: createHash('sha256'), sha512: createHash('sha512') };
+const sha256 = createHash('sha256');
+const sha512 = allChecksums ? createHash('sha512') : undefined;
 
 async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
-  const buffer = Buffer.alloc(chunkBytes);
   const counter = new BigInt64Array(progress);
   for (;;) {
+    // A new one: decompressors hold it for longer than until the next read.
+    const buffer = Buffer.allocUnsafeSlow(chunkBytes);
     const length = readSync(source, buffer, 0, chunkBytes, budget.readBytes);
     if (length === 0) return;
     const bytes = buffer.subarray(0, length);
-    hashes.sha256.update(bytes);
-    hashes.sha512.update(bytes);
+    sha256.update(bytes);
+    sha512?.update(bytes);
     budget.readBytes += length;
     Atomics.store(counter, 0, BigInt(budget.readBytes));
-    // A copy: decompressors hold it for longer than until the next read.
-    yield Buffer.from(bytes);
+    yield bytes;
   }
 }
 
 async function unpackAll(): Promise<ImportAnswer> {
-  const sink = new DiskSink(dest, { maxBytes });
+  const sink = new DiskSink(dest, { maxBytes, hashed: allChecksums });
   const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member });
+  const disk = sink.sha256();
   return {
     unpacked: {
       fileBytes: sink.fileBytes,
-      sha256: sink.sha256(),
-      source: { sha256: hashes.sha256.digest('hex'), sha512: hashes.sha512.digest('hex') },
+      ...(disk !== undefined && { sha256: disk }),
+      source: {
+        sha256: sha256.digest('hex'),
+        ...(sha512 !== undefined && { sha512: sha512.digest('hex') }),
+      },
       ...(found !== undefined && { member: found }),
     },
   };

@@ -20,6 +20,8 @@ export interface UnpackRequest {
   readonly dest: number;
   /** Which file of an archive is the disk; left out: the only disk in it. */
   readonly member?: string | undefined;
+  /** Also SHA-256 of the disk and SHA-512 of the source, which take about as long as the rest of the import. */
+  readonly allChecksums?: boolean;
   readonly limits: {
     /** Maximum size of the unpacked disk file. */
     readonly maxBytes: number;
@@ -30,10 +32,10 @@ export interface UnpackRequest {
 
 export interface Unpacked {
   readonly fileBytes: number;
-  /** Of the unpacked bytes, holes included. */
-  readonly sha256: string;
+  /** Of the unpacked bytes, holes included, if asked for. */
+  readonly sha256?: string;
   /** Checksums of the file as it was downloaded. */
-  readonly source: { readonly sha256: string; readonly sha512: string };
+  readonly source: { readonly sha256: string; readonly sha512?: string };
   /** The archive's file that the disk is. */
   readonly member?: string;
 }
@@ -44,6 +46,7 @@ export interface ImportData {
   readonly dest: number;
   readonly member: string | undefined;
   readonly maxBytes: number;
+  readonly allChecksums: boolean;
   /** One integer of 64 bits, the bytes read. */
   readonly progress: SharedArrayBuffer;
 }
@@ -60,11 +63,12 @@ export type ImportAnswer =
  * no disk or more than one, or passes a limit; `io` where the system fails or the signal aborts.
  */
 export async function unpack(request: UnpackRequest, waiting: Waiting): Promise<Unpacked> {
-  const { source, dest, name, member, onProgress } = request;
+  const { source, dest, name, member, allChecksums = false, onProgress } = request;
   const what = `unpacking ${name}`;
   checkWaiting(what, waiting.signal);
   const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
-  const data: ImportData = { source, dest, member, maxBytes: request.limits.maxBytes, progress };
+  const { maxBytes } = request.limits;
+  const data: ImportData = { source, dest, member, maxBytes, allChecksums, progress };
   const timer = reportProgress(progress, onProgress);
   try {
     const answer = (await askWorker(program, data, limits, waiting)) as ImportAnswer; // sent by our own worker
