@@ -1,9 +1,10 @@
 /**
  * - `refused`: the file is missing, outside the allowed directories, not a regular file, of a content that no emulator
  *   gets, or its size does not fit. It stays so until the job or the file is changed.
+ * - `member`: as `refused`, for the file of an archive that the job names, or has to name.
  * - `io`: the system failed, or the caller stopped waiting; see the cause. Another attempt may succeed.
  */
-export type ImageErrorCode = 'refused' | 'io';
+export type ImageErrorCode = 'refused' | 'member' | 'io';
 
 /** A disk file could not be used. The message names the file. */
 export class ImageError extends Error {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { ImageStore } from '#image';
 import type { DiskSource, UserData, VmSpec } from '#spec';
 import { problemsOf } from '../../src/vm/start/check.ts';
@@ -63,7 +64,7 @@ const silent = (): void => {};
 const log = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
 
 test('V-35: what a job states about an image is true, or the disk is refused', async (t) => {
-  const { problems } = hostOf(t);
+  const { problems, taskDir } = hostOf(t);
   const image = 'local/disk.img';
   const [base] = smallestSpec(image, '/').disks;
   assert.ok(base);
@@ -79,8 +80,14 @@ test('V-35: what a job states about an image is true, or the disk is refused', a
   ]);
   assert.equal(open(), before);
   assert.deepEqual(await withSource({ member: 'a' }), [
-    'disk[1].source.member: is not supported yet',
+    'disk[1].source.member: /alloc/task/local/disk.img is no archive, so it has no file a',
   ]);
+  assert.equal(open(), before);
+  writeFileSync(join(taskDir, 'local/disk.img.gz'), gzipSync(Buffer.alloc(512)));
+  // What is in it is known after the import, which is none of the check.
+  const packed = { image: 'local/disk.img.gz', format: 'qcow2', member: 'a' } as const;
+  assert.deepEqual(await withSource(packed), []);
+  assert.equal(open(), before);
 });
 
 test('a look for problems leaves no descriptor behind', async (t) => {

@@ -53,7 +53,7 @@ async function unpackStream(
     }
   }
   if (search.member !== undefined) {
-    throw new ImageError('refused', `it is no archive, so it has no member ${search.member}`);
+    throw new ImageError('member', `it is no archive, so it has no member ${search.member}`);
   }
   await storeStream(reader, search);
   return undefined;
@@ -88,11 +88,12 @@ class ArchiveSearch {
   async run(reader: ByteReader): Promise<string> {
     await this.#look(reader, { depth: this.#depth, isLayer: false });
     if (this.#member !== undefined && this.#stored !== this.#member) {
-      throw refused(`there is no file ${shown(this.#member)} in it`, this.#names);
+      throw wrongMember(`there is no file ${shown(this.#member)} in it`, this.#names);
     }
-    if (this.#stored === undefined) throw refused('there is no disk in it', this.#names);
+    if (this.#stored === undefined)
+      throw new ImageError('refused', withNames('there is no disk in it', this.#names));
     if (this.#disks.length > 1) {
-      throw refused('there is more than one disk in it: name one as member', this.#disks);
+      throw wrongMember('there is more than one disk in it: name one as member', this.#disks);
     }
     return this.#stored;
   }
@@ -149,7 +150,8 @@ class ArchiveSearch {
 
   async #storeMember(file: TarFile, content: ByteReader, depth: number): Promise<void> {
     const { name } = file;
-    if (this.#stored === name) throw refused(`there is more than one file ${shown(name)} in it`);
+    if (this.#stored === name)
+      throw wrongMember(`there is more than one file ${shown(name)} in it`);
     this.#disks.splice(0, this.#disks.length, name);
     this.#stored = name;
     if (packingOf(await content.peek(headBytes)) === 'none') return this.#store(file, content);
@@ -214,8 +216,12 @@ function shown(name: string): string {
   return text.length > maxNameLength ? `${text.slice(0, maxNameLength)}…` : text;
 }
 
-function refused(what: string, names: readonly string[] = []): ImageError {
+function wrongMember(what: string, names: readonly string[] = []): ImageError {
+  return new ImageError('member', withNames(what, names));
+}
+
+function withNames(what: string, names: readonly string[]): string {
   const list = names.slice(0, maxNamed).map(shown).join(', ');
   const more = names.length > maxNamed ? ` and ${names.length - maxNamed} more` : '';
-  return new ImageError('refused', list === '' ? what : `${what} (${list}${more})`);
+  return list === '' ? what : `${what} (${list}${more})`;
 }

@@ -49,13 +49,14 @@ async function unpackAll(): Promise<ImportAnswer> {
 }
 
 // An error's class and code do not get through to the other thread.
-// An error's class and code do not get through to the other thread.
 unpackAll().then(
   (answer) => parentPort?.postMessage(answer),
   (error: unknown) => parentPort?.postMessage(failureOf(error)),
 );
 
 function failureOf(error: unknown): ImportAnswer {
-  if (error instanceof ImageError) return { refused: error.message };
+  if (error instanceof ImageError && error.code !== 'io') {
+    return { refused: error.message, code: error.code };
+  }
   return { failed: error instanceof Error ? error.message : String(error) };
 }

@@ -1,6 +1,6 @@
 import { askWorker, HostError, type WorkerProgram } from '#host';
 import type { Waiting } from '#spec';
-import { checkWaiting, ImageError } from '../error.ts';
+import { checkWaiting, ImageError, type ImageErrorCode } from '../error.ts';
 
 const program: WorkerProgram = {
   url: () => new URL('./import-worker.ts', import.meta.url),
@@ -51,16 +51,17 @@ export interface ImportData {
   readonly progress: SharedArrayBuffer;
 }
 
-/** What the worker answers: `refused` where the file is at fault, `failed` where the host is. */
+/** What the worker answers: `refused` where the file or the job is at fault, `failed` where the host is. */
 export type ImportAnswer =
   | { readonly unpacked: Unpacked }
-  | { readonly refused: string }
+  | { readonly refused: string; readonly code: Exclude<ImageErrorCode, 'io'> }
   | { readonly failed: string };
 
 /**
  * Unpacks the disk of a compressed file or an archive, in a thread of its own. What it is is decided by its content. Nothing is
  * written but to `dest`, and nothing any more when this has settled. Throws ImageError: `refused` for a file that is damaged, has
- * no disk or more than one, or passes a limit; `io` where the system fails or the signal aborts.
+ * no disk, or passes a limit; `member` where the named file is missing or one has to be named; `io` where the system fails or the
+ * signal aborts.
  */
 export async function unpack(request: UnpackRequest, waiting: Waiting): Promise<Unpacked> {
   const { source, dest, name, member, allChecksums = false, onProgress } = request;
@@ -74,7 +75,7 @@ export async function unpack(request: UnpackRequest, waiting: Waiting): Promise<
     const answer = (await askWorker(program, data, limits, waiting)) as ImportAnswer; // sent by our own worker
     if ('unpacked' in answer) return answer.unpacked;
     if ('failed' in answer) throw new ImageError('io', `${what}: ${answer.failed}`);
-    throw new ImageError('refused', `${name} cannot be unpacked: ${answer.refused}`);
+    throw new ImageError(answer.code, `${name} cannot be unpacked: ${answer.refused}`);
   } catch (cause) {
     checkWaiting(what, waiting.signal);
     if (!(cause instanceof HostError) || cause.code !== 'worker-limit') throw cause;

@@ -1,7 +1,8 @@
 import { closeFd } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import { inspectForeign } from '../convert/foreign.ts';
-import { ImageError } from '../error.ts';
+import { ImageError, step } from '../error.ts';
+import { isPacked } from '../import/packing.ts';
 import { OpenImage } from '../open-image.ts';
 import { readAt } from '../positional.ts';
 import { type AllowedFile, type ImageRoots, openAllowed } from '../roots.ts';
@@ -10,52 +11,63 @@ import { sniff, sniffBytes } from '../sniff.ts';
 /** What an image that a job names is, by its header; nothing was changed for it. */
 export interface FoundImage extends Disposable {
   readonly file: { readonly fd: number; readonly path: string };
-  readonly format: DiskFormat | ForeignFormat;
-  readonly virtualBytes: number;
+  /** What its header states; undefined for a compressed file or an archive. */
+  readonly disk:
+    | { readonly format: DiskFormat | ForeignFormat; readonly virtualBytes: number }
+    | undefined;
   /** The image itself where QEMU can use it as it is; undefined: it has to be imported first. */
   readonly image: OpenImage | undefined;
 }
 
-/** Opens an image by the rules of `openAllowed` and checks its header by its format. Throws ImageError. */
+export interface FindOptions {
+  /** As the job states it; a fixed VHD has no mark at its start. undefined: recognised by its mark. */
+  readonly format: DiskFormat | ForeignFormat | undefined;
+  /** Which file of an archive is wanted. */
+  readonly member: string | undefined;
+  readonly maxVirtualBytes: number;
+}
+
+/**
+ * Opens an image by the rules of `openAllowed` and checks its header by its format; what a compressed file or an archive
+ * contains is checked by its import. Throws ImageError.
+ */
 export async function findImage(
   name: string,
   roots: ImageRoots,
-  options: {
-    /** As the job states it; a fixed VHD has no mark at its start. undefined: recognised by its mark. */
-    readonly format: DiskFormat | ForeignFormat | undefined;
-    readonly maxVirtualBytes: number;
-  },
+  options: FindOptions,
   waiting: Waiting,
 ): Promise<FoundImage> {
   const file = await openAllowed(name, roots, waiting);
-  const { maxVirtualBytes } = options;
-  const format = await foreignFormat(file, options.format);
-  if (format === undefined) {
-    const image = await OpenImage.check(file, { maxVirtualBytes });
-    const close = { [Symbol.dispose]: () => image[Symbol.dispose]() };
-    return { file, format: image.format, virtualBytes: image.virtualBytes, image, ...close };
-  }
+  let open = true;
+  const close = (): void => {
+    // A second time the number may belong to another file.
+    if (open) closeFd(file.fd);
+    open = false;
+  };
   try {
-    const virtualBytes = await checkForeign(file, { format, maxVirtualBytes });
-    let open = true;
-    const close = (): void => {
-      // A second time the number may belong to another file.
-      if (open) closeFd(file.fd);
-      open = false;
-    };
-    return { file, format, virtualBytes, image: undefined, [Symbol.dispose]: close };
+    const head = await step(`reading ${file.path}`, () =>
+      readAt(file.fd, new Uint8Array(sniffBytes), 0),
+    );
+    const toImport = { file, image: undefined, [Symbol.dispose]: close };
+    if (isPacked(head)) return { ...toImport, disk: undefined };
+    checkNoMember(file, options);
+    const format = options.format ?? sniff(head);
+    if (isForeign(format)) {
+      const virtualBytes = await checkForeign(file, { ...options, format });
+      return { ...toImport, disk: { format, virtualBytes } };
+    }
   } catch (error) {
-    closeFd(file.fd);
+    close();
     throw error;
   }
+  const { maxVirtualBytes } = options;
+  const image = await OpenImage.check(file, { maxVirtualBytes });
+  return { file, disk: image, image, [Symbol.dispose]: () => image[Symbol.dispose]() };
 }
 
-async function foreignFormat(
-  { fd }: AllowedFile,
-  stated: DiskFormat | ForeignFormat | undefined,
-): Promise<ForeignFormat | undefined> {
-  const format = stated ?? sniff(await readAt(fd, new Uint8Array(sniffBytes), 0));
-  return isForeign(format) ? format : undefined;
+function checkNoMember({ path }: AllowedFile, { member }: FindOptions): void {
+  if (member === undefined) return;
+  throw new ImageError('member', `${path} is no archive, so it has no file ${member}`);
 }
 
 function isForeign(format: string): format is ForeignFormat {

@@ -5,12 +5,16 @@ import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import { type Converter, convert } from '../convert/convert.ts';
 import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError, step } from '../error.ts';
+import { isPacked } from '../import/packing.ts';
+import { unpack } from '../import/unpack.ts';
 import { checkDiskFile } from '../open-image.ts';
 import { readAt } from '../positional.ts';
 import { type FileFormat, refusalOf, sniff, sniffBytes } from '../sniff.ts';
 import type { NamedFile } from './checksums.ts';
 import { digest } from './digest.ts';
 import type { Entry, Stored } from './entry.ts';
+
+const MiB = 1024 * 1024;
 
 export interface ImportRequest {
   /** Stays its caller's. */
@@ -50,11 +54,10 @@ export async function importImage(
 ): Promise<Stored> {
   const { entry } = draft;
   return step(`importing ${request.file.path}`, async () => {
-    draft.onProgress({ step: 'copying', percent: 0 });
     await entry.removeDraft();
     await mkdir(entry.draft, { mode: 0o700 });
     try {
-      await copySource(request, draft, waiting);
+      await takeSource(request, draft, waiting);
       const { format, virtualBytes } = await makeImage(request, draft, waiting);
       const stored = await describeImage(request, draft, { format, virtualBytes }, waiting);
       waiting.signal.throwIfAborted();
@@ -66,26 +69,55 @@ export async function importImage(
   });
 }
 
-async function copySource(
-  { file }: ImportRequest,
-  { entry, sha256, onProgress }: Draft,
-  waiting: Waiting,
-): Promise<void> {
-  const target = create(sourceOf(entry));
+/** Makes the draft's source a copy of the file, or of the disk that it contains. */
+async function takeSource(request: ImportRequest, draft: Draft, waiting: Waiting): Promise<void> {
+  const { file } = request;
+  const target = create(sourceOf(draft.entry));
   try {
-    const options = {
-      what: `copying ${file.path}`,
-      algorithms: ['sha256'],
-      holes: 'zeros',
-      target,
-      onProgress: (percent: number) => onProgress({ step: 'copying', percent }),
-    } as const;
-    const [copied] = await digest(file.fd, options, waiting);
-    if (copied === sha256) return;
+    const head = await readAt(file.fd, Buffer.alloc(sniffBytes), 0);
+    const take = isPacked(head) ? unpackSource : copySource;
+    const found = await take(request, { ...draft, target }, waiting);
+    if (found === draft.sha256) return;
     throw new ImageError('io', `${file.path} changed while it was being imported`);
   } finally {
     closeFd(target);
   }
+}
+
+type Target = Draft & { readonly target: number };
+
+/** The checksum of what was copied. */
+async function copySource(
+  { file }: ImportRequest,
+  { target, onProgress }: Target,
+  waiting: Waiting,
+): Promise<string | undefined> {
+  const report = (percent: number): void => onProgress({ step: 'copying', percent });
+  report(0);
+  const options = { algorithms: ['sha256'], holes: 'zeros', target, onProgress: report } as const;
+  const [sha256] = await digest(file.fd, { what: `copying ${file.path}`, ...options }, waiting);
+  return sha256;
+}
+
+/** The checksum of the file whose disk was unpacked. */
+async function unpackSource(
+  { file: { fd, path }, member, maxVirtualBytes }: ImportRequest,
+  { target, onProgress }: Target,
+  waiting: Waiting,
+): Promise<string> {
+  const { size } = fstatSync(fd);
+  const report = (bytes: number): void =>
+    onProgress({ step: 'unpacking', percent: Math.floor((100 * bytes) / size) });
+  report(0);
+  const limits = { maxBytes: maxFileBytes(maxVirtualBytes) };
+  const request = { source: fd, name: path, dest: target, member, limits, onProgress: report };
+  const { source } = await unpack(request, waiting);
+  return source.sha256;
+}
+
+/** A full disk of this size in any format: tables take at most a sixteenth of what is in its clusters. */
+function maxFileBytes(virtualBytes: number): number {
+  return Math.min(Number.MAX_SAFE_INTEGER, virtualBytes + Math.ceil(virtualBytes / 16) + 64 * MiB);
 }
 
 interface Made {
@@ -122,7 +154,7 @@ async function inspect(
   const fd = openPath(path, constants.O_RDONLY);
   try {
     const head = await readAt(fd, Buffer.alloc(sniffBytes), 0);
-    const found = format ?? supported(file, sniff(head));
+    const found = recognise(file, head, format);
     if (found === 'raw' || found === 'qcow2') return await inspectOwn(file, path, found);
     const { virtualBytes, problems } = await inspectForeign(found, {
       fileBytes: fstatSync(fd).size,
@@ -140,6 +172,18 @@ async function inspectOwn({ path: name }: NamedFile, path: string, format: DiskF
   const limits = { maxVirtualBytes: Number.MAX_SAFE_INTEGER, format };
   using image = await checkDiskFile({ fd, path: name }, limits);
   return { format, virtualBytes: image.virtualBytes };
+}
+
+/** A fixed VHD has no mark at its start; any other format that the job states is that of the mark. */
+function recognise(
+  file: NamedFile,
+  head: Uint8Array,
+  stated: ImportRequest['format'],
+): DiskFormat | ForeignFormat {
+  const seen = sniff(head);
+  if (stated === undefined) return supported(file, seen);
+  if (seen === stated || (seen === 'raw' && stated !== 'qcow2')) return stated;
+  throw new ImageError('refused', `${file.path} contains a disk that is ${seen}, not ${stated}`);
 }
 
 function supported({ path }: NamedFile, format: FileFormat): DiskFormat | ForeignFormat {

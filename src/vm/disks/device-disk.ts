@@ -27,7 +27,9 @@ export async function checkDeviceDisk(
   const source = await openSource(spec, { pool: undefined, to: 'raw', host }, waiting);
   return {
     spec,
-    image: source?.image,
+    get image() {
+      return source?.image;
+    },
     prepare: (seat, site, waiting) => prepare({ spec, source, place, seat }, site, waiting),
     [Symbol.dispose]: () => source?.[Symbol.dispose](),
   };

@@ -29,7 +29,7 @@ export interface DiskSeat {
 /** A disk that can be created: what it is created from is open and was checked; nothing on the host is changed yet. */
 export interface CheckedDisk extends Disposable {
   readonly spec: DiskSpec;
-  /** Where a disk of unknown content is looked at before the VM boots from it; undefined: not possible. */
+  /** Where a disk of unknown content is looked at before the VM boots from it; undefined: not possible, or not before it is prepared. */
   readonly image: OpenImage | undefined;
   prepare(seat: DiskSeat, site: Site, waiting: Waiting): Promise<Prepared>;
 }

@@ -23,10 +23,13 @@ export async function checkFileDisk(
   const to = spec.chained || spec.readOnly ? undefined : spec.format;
   const source = await openSource(spec, { pool, to, host }, waiting);
   try {
-    planDisk(spec, source?.facts);
+    // The size of what is compressed is known when it was imported.
+    if (source === undefined || source.facts !== undefined) planDisk(spec, source?.facts);
     return {
       spec,
-      image: source?.image,
+      get image() {
+        return source?.image;
+      },
       prepare: (seat, site, waiting) => prepare({ spec, pool, source, seat }, site, waiting),
       [Symbol.dispose]: () => source?.[Symbol.dispose](),
     };

@@ -9,7 +9,7 @@ import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { diskIo } from './io.ts';
 import { KeptFile } from './kept-file.ts';
-import { type DiskPlan, fileBytesOf, type ImageFacts, planDisk } from './plan.ts';
+import { fileBytesOf, planDisk } from './plan.ts';
 import { openSource, type Source } from './source.ts';
 
 /**
@@ -39,11 +39,13 @@ export async function checkKeptDisk(
   const wantedSource = { pool: undefined, to: format, host };
   const source = present === undefined ? await openSource(spec, wantedSource, waiting) : undefined;
   if (source !== undefined) opened.use(source);
-  if (present === undefined) planFirst(wanted, source?.facts, file);
+  if (present === undefined) checkFirst(wanted, source, file);
   const owned = opened.move();
   return {
     spec,
-    image: present ?? source?.image,
+    get image() {
+      return present ?? source?.image;
+    },
     prepare: (seat, site, waiting) => prepare({ wanted, source, file, seat, host }, site, waiting),
     [Symbol.dispose]: () => owned.dispose(),
   };
@@ -59,13 +61,16 @@ function formatOf({ format }: DiskSpec, { file = '' }: VolumePlace): DiskFormat 
 
 type Wanted = DiskSpec & { readonly format: DiskFormat };
 
-/** How the disk is created. Throws VmError where it can't be. */
-function planFirst(spec: Wanted, image: ImageFacts | undefined, file: KeptFile): DiskPlan {
-  if (spec.readOnly) {
-    const text = `${file.path} does not exist, and the disk is read-only`;
-    throw new VmError('job', `${diskKey(spec, 'volume')}: ${text}`);
-  }
-  return planDisk(spec, image);
+/** Throws VmError where the disk can't be created. */
+function checkFirst(spec: Wanted, source: Source | undefined, file: KeptFile): void {
+  if (spec.readOnly) throw missing(spec, file);
+  // The size of what is compressed is known when it was imported.
+  if (source === undefined || source.facts !== undefined) planDisk(spec, source?.facts);
+}
+
+function missing(spec: Wanted, { path }: KeptFile): VmError {
+  const text = `${path} does not exist, and the disk is read-only`;
+  return new VmError('job', `${diskKey(spec, 'volume')}: ${text}`);
 }
 
 /** The disk as it is; undefined before its first use. */
@@ -107,9 +112,10 @@ async function prepare(
   const { files, emit } = site;
   let present = await openPresent(spec, file, host);
   if (present === undefined) {
+    if (spec.readOnly) throw missing(spec, file);
     emit('Creating the disk in the volume', { path: file.path });
     const image = await source?.ready(site, waiting);
-    const plan = planFirst(spec, image, file);
+    const plan = planDisk(spec, image);
     await file.create((fd) => writeContent(fd, { spec, image, plan }, site, waiting), waiting);
     present = await openPresent(spec, file, host);
   }

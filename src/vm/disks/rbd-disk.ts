@@ -36,11 +36,14 @@ export async function checkRbdDisk(
     const sourceBytes =
       source?.kind === 'volume'
         ? await volumeBytes(spec, { pool, name: source.volume }, waiting)
-        : content?.facts.virtualBytes;
-    sizeOf(spec, sourceBytes);
+        : content?.facts?.virtualBytes;
+    // The size of what is compressed is known when it was imported.
+    if (content === undefined || content.facts !== undefined) sizeOf(spec, sourceBytes);
     return {
       spec,
-      image: content?.image,
+      get image() {
+        return content?.image;
+      },
       prepare: async (seat, site, waiting) => {
         const image = await content?.ready(site, waiting);
         const from = image?.virtualBytes ?? sourceBytes;

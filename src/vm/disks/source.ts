@@ -1,8 +1,8 @@
 import { findProgram } from '#host';
-import { type FoundImage, findImage, type ImageRoots, type OpenImage } from '#image';
+import { type FoundImage, findImage, ImageError, type ImageRoots, type OpenImage } from '#image';
 import { type DiskFormat, type DiskSource, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
-import { VmError, withVmError } from '../error.ts';
+import { asVmError, VmError, withVmError } from '../error.ts';
 import { poolDisks, uuidOf } from '../store/paths.ts';
 import type { DiskHost } from './disk.ts';
 import { importEvents } from './import-events.ts';
@@ -19,6 +19,7 @@ export class Source implements Disposable {
   readonly #host: DiskHost;
   readonly #to: DiskFormat | undefined;
   readonly #opened = new DisposableStack();
+  #imported: OpenImage | undefined;
 
   constructor(
     spec: DiskSpec,
@@ -31,16 +32,20 @@ export class Source implements Disposable {
     this.#to = to;
   }
 
-  /** The image where it is used as it is. */
+  /** The image where it is used as it is, or was imported. */
   get image(): OpenImage | undefined {
     const { image } = this.#found;
+    if (this.#imported !== undefined) return this.#imported;
     return this.#to === undefined || this.#to === image?.format ? image : undefined;
   }
 
-  /** What is known of the image before it is there. */
-  get facts(): ImageFacts {
-    const { virtualBytes } = this.#found;
-    return this.image ?? { format: this.#to ?? 'raw', virtualBytes, fileBytes: virtualBytes };
+  /** What is known of the image before it is there: nothing while it is compressed or in an archive. */
+  get facts(): ImageFacts | undefined {
+    if (this.image !== undefined) return this.image;
+    const { disk } = this.#found;
+    if (disk === undefined) return undefined;
+    const { virtualBytes } = disk;
+    return { format: this.#to ?? 'raw', virtualBytes, fileBytes: virtualBytes };
   }
 
   /** The image, imported where it has to be. Throws VmError naming the key. */
@@ -54,7 +59,9 @@ export class Source implements Disposable {
         diskKey(this.#spec, 'source.checksum'),
       );
     }
-    return this.image ?? this.#opened.use(await this.#import(site, waiting));
+    if (this.image !== undefined) return this.image;
+    this.#imported = this.#opened.use(await this.#import(site, waiting));
+    return this.#imported;
   }
 
   async #import({ vm, paths, uid, undo, emit }: Site, waiting: Waiting): Promise<OpenImage> {
@@ -68,14 +75,12 @@ export class Source implements Disposable {
     const { format, member } = { format: undefined, member: undefined, ...stated };
     await undo.note({ kind: 'image', store: images.dir, vm });
     await undo.note({ kind: 'process', mark, program: prlimit ?? 'prlimit', uid });
-    return await withVmError(
-      () =>
-        images.obtain(
-          { file, format, member, to: this.#to, maxVirtualBytes: maxImageBytes, converter },
-          { lease: vm, onProgress: importEvents(file.path, emit) },
-          waiting,
-        ),
-      sourceKey(this.#spec),
+    return await withSourceKey(this.#spec, () =>
+      images.obtain(
+        { file, format, member, to: this.#to, maxVirtualBytes: maxImageBytes, converter },
+        { lease: vm, onProgress: importEvents(file.path, emit) },
+        waiting,
+      ),
     );
   }
 
@@ -103,15 +108,15 @@ export async function openSource(
 ): Promise<Source | undefined> {
   const { source } = spec;
   if (source === undefined) return undefined;
-  const { name, roots, format } = placeOf(spec, source, { pool, host });
+  const { name, roots, format, member } = placeOf(spec, source, { pool, host });
   const { maxImageBytes: maxVirtualBytes } = host;
-  const found = await withVmError(
-    () => findImage(name, roots, { format, maxVirtualBytes }, waiting),
-    sourceKey(spec),
+  const found = await withSourceKey(spec, () =>
+    findImage(name, roots, { format, member, maxVirtualBytes }, waiting),
   );
-  if (format === undefined || format === found.format) return new Source(spec, found, { host, to });
+  const { disk = { format } } = found;
+  if (format === undefined || format === disk.format) return new Source(spec, found, { host, to });
   found[Symbol.dispose]();
-  const text = `${found.file.path} is ${found.format}, not ${format}`;
+  const text = `${found.file.path} is ${disk.format}, not ${format}`;
   throw new VmError('job', `${diskKey(spec, 'source.format')}: ${text}`);
 }
 
@@ -119,6 +124,7 @@ interface SourcePlace {
   readonly name: string;
   readonly roots: ImageRoots;
   readonly format: Extract<DiskSource, { kind: 'image' }>['format'];
+  readonly member: string | undefined;
 }
 
 function placeOf(
@@ -127,19 +133,28 @@ function placeOf(
   { pool, host }: { readonly pool: DirectoryPool | undefined; readonly host: DiskHost },
 ): SourcePlace {
   if (source.kind === 'image') {
-    if (source.member !== undefined) {
-      // One that names a file of something that is no archive would be ignored.
-      throw new VmError('job', `${diskKey(spec, 'source.member')}: is not supported yet`);
-    }
-    return { name: source.image, roots: host.files, format: source.format };
+    const { image: name, format, member } = source;
+    return { name, roots: host.files, format, member };
   }
-  if (pool !== undefined) return { name: source.volume, roots: volumesOf(pool), format: undefined };
+  const asItIs = { format: undefined, member: undefined };
+  if (pool !== undefined) return { name: source.volume, roots: volumesOf(pool), ...asItIs };
   const text = `the driver's own pool has no volumes to use; name a pool of storage_pools`;
   throw new VmError('job', `${diskKey(spec, 'source.volume')}: ${text}`);
 }
 
-function sourceKey(spec: DiskSpec): string {
-  return diskKey(spec, spec.source?.kind === 'volume' ? 'source.volume' : 'source.image');
+/** Runs a step on what the disk is created from; its error names the key that it is about. */
+async function withSourceKey<T>(spec: DiskSpec, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step();
+  } catch (error) {
+    throw asVmError(error, diskKey(spec, sourceKey(spec, error)));
+  }
+}
+
+function sourceKey({ source }: DiskSpec, error: unknown) {
+  if (source?.kind === 'volume') return 'source.volume';
+  const isMember = error instanceof ImageError && error.code === 'member';
+  return isMember ? 'source.member' : 'source.image';
 }
 
 /** What an operator put into the pool, without the disks of VMs. */

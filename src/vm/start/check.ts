@@ -8,7 +8,7 @@ import {
 } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
-import { type CheckedFirmware, checkFirmware } from '../devices/firmware.ts';
+import { checkFirmware } from '../devices/firmware.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
 import { volumeShareProblems } from '../devices/volume-shares.ts';
 import type { CheckedDisk } from '../disks/disk.ts';
@@ -27,7 +27,6 @@ export interface CheckedVm extends Disposable {
   readonly emulator: Emulator;
   readonly machine: MachinePlan;
   readonly disks: readonly CheckedDisk[];
-  readonly firmware: CheckedFirmware;
   readonly seed: CheckedSeed;
 }
 
@@ -86,7 +85,6 @@ async function check(
     emulator,
     machine,
     disks: checked,
-    firmware,
     seed,
     [Symbol.dispose]: () => owned.dispose(),
   };

@@ -2,7 +2,7 @@ import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
 import type { Prepared, Site } from '../devices/device.ts';
-import { prepareFirmware } from '../devices/firmware.ts';
+import { checkFirmware, prepareFirmware } from '../devices/firmware.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
@@ -53,17 +53,19 @@ export async function startVm(
  */
 async function prepareDevices(
   spec: VmSpec,
-  { disks, machine, firmware, seed, emulator }: CheckedVm,
+  { disks, machine, seed, emulator }: CheckedVm,
   { host, site }: { readonly host: VmHost; readonly site: Site },
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const { guest } = spec;
-  const [ownDisks, flash, nics, shares] = await together([
+  const [ownDisks, nics, shares] = await together([
     prepareDisks(disks, machine, site, waiting),
-    prepareFirmware(firmware, site),
     prepareNics(spec.nics, { networks: host.networks, guest }, site, waiting),
     prepareShares(spec.shares, emulator, site, waiting),
   ]);
+  // An image that had to be imported shows its first sectors only now.
+  const primary = disks.find((disk) => disk.spec.primary);
+  const flash = await prepareFirmware(await checkFirmware(spec, emulator, primary?.image), site);
   const ownSeed = await prepareSeed(seed, [...nics, ...shares], site, waiting);
   return [
     ...ownDisks,
