@@ -2,28 +2,77 @@ import type { Plain } from './json-yaml.ts';
 import type { SeedNic } from './seed-request.ts';
 
 /**
- * Network configuration version 2. Interfaces are matched by MAC address and keep the name that the guest gives them.
- * The default route is written as a network: cloud-init 22.4 (Debian 12) refuses `to: default`, and netplan calls
- * `gateway4` deprecated.
+ * The network configuration, in the form that every renderer of cloud-init writes correctly: 20.4, 22.4, 25.1 and 26.2
+ * with ifupdown, sysconfig, netplan, networkd and NetworkManager (docs/design.md). Interfaces are found by MAC address
+ * and get the names eth0, eth1, … in the job's order.
  */
 export function networkConfig(nics: readonly SeedNic[]): Plain {
+  const requested = nics.every(({ address }) => address === undefined);
+  return requested ? dhcpConfig(nics) : staticConfig(nics);
+}
+
+/**
+ * Version 1. Version 2 gives no default route with ifupdown before 25.2, and cloud-init before 22.3 takes an id without
+ * `set-name` for the name of an interface that does not exist.
+ */
+function staticConfig(nics: readonly SeedNic[]): Plain {
   return {
-    version: 2,
-    ethernets: Object.fromEntries(nics.map((nic, index) => [`nic${index}`, ethernet(nic)])),
+    version: 1,
+    config: nics.map((nic, index) => ({
+      type: 'physical',
+      name: nicName(index),
+      mac_address: nic.mac.toLowerCase(),
+      ...mtu(nic),
+      subnets: [{ ...addressing(nic), ...subnetResolver(nic) }],
+    })),
   };
 }
 
-function ethernet(nic: SeedNic): Plain {
-  const addressed = nic.address !== undefined && nic.prefix !== undefined;
+/**
+ * Version 2, because version 1 cannot express two things: that netplan identifies the guest to the DHCP server by its
+ * MAC address (by default it is the machine-id, which VMs of one image may have in common, and then all of them get one
+ * address), and, with netplan and networkd, name servers beside those of DHCP.
+ */
+function dhcpConfig(nics: readonly SeedNic[]): Plain {
   return {
-    match: { macaddress: nic.mac.toLowerCase() },
-    dhcp4: !addressed,
-    ...(addressed && { addresses: [`${nic.address}/${nic.prefix}`] }),
-    ...(nic.gateway !== undefined && {
-      routes: [{ to: nic.gateway.includes(':') ? '::/0' : '0.0.0.0/0', via: nic.gateway }],
-    }),
-    ...resolver(nic),
-    ...(nic.mtu !== undefined && { mtu: nic.mtu }),
+    version: 2,
+    ethernets: Object.fromEntries(
+      nics.map((nic, index) => [
+        nicName(index),
+        {
+          match: { macaddress: nic.mac.toLowerCase() },
+          'set-name': nicName(index),
+          dhcp4: true,
+          'dhcp-identifier': 'mac',
+          ...mtu(nic),
+          ...resolver(nic),
+        },
+      ]),
+    ),
+  };
+}
+
+function nicName(index: number): string {
+  return `eth${index}`;
+}
+
+function mtu({ mtu: bytes }: SeedNic): Plain & object {
+  return bytes === undefined ? {} : { mtu: bytes };
+}
+
+function addressing({ address, prefix, gateway }: SeedNic): Plain & object {
+  if (address === undefined || prefix === undefined) return { type: 'dhcp4' };
+  return {
+    type: address.includes(':') ? 'static6' : 'static',
+    address: `${address}/${prefix}`,
+    ...(gateway !== undefined && { gateway }),
+  };
+}
+
+function subnetResolver({ nameservers, searches = [] }: SeedNic): Plain & object {
+  return {
+    ...(nameservers.length > 0 && { dns_nameservers: nameservers }),
+    ...(searches.length > 0 && { dns_search: searches }),
   };
 }
 

@@ -5,15 +5,15 @@ ip link set "$nic" up
 mac=$(cat "/sys/class/net/$nic/address")
 # JSON without blanks; from this interface's address to where the next interface begins.
 mine=$(tr -d ' \n\t' 2>/dev/null < /cidata/network-config |
-  sed -n "s/.*\"macaddress\":\"$mac\"//p" | sed 's/"match":.*//')
-address=$(echo "$mine" | sed 's/"nameservers".*//' | sed -n 's/.*"addresses":\["\([^"]*\)".*/\1/p')
+  sed -n "s/.*\"mac_address\":\"$mac\"//p" | sed 's/"mac_address":.*//')
+address=$(echo "$mine" | sed -n 's/.*"address":"\([^"]*\)".*/\1/p')
 if [ -z "$address" ]; then
   udhcpc -i "$nic" -s /sbin/udhcpc.sh -b -q -t 20 -T 1 -O mtu -x "hostname:$(hostname)" >/dev/null 2>&1 &
   exit 0
 fi
 mtu=$(echo "$mine" | sed -n 's/.*"mtu":\([0-9]*\).*/\1/p')
-gateway=$(echo "$mine" | sed -n 's/.*"via":"\([^"]*\)".*/\1/p')
-servers=$(echo "$mine" | sed -n 's/.*"nameservers":{"addresses":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr , ' ')
+gateway=$(echo "$mine" | sed -n 's/.*"gateway":"\([^"]*\)".*/\1/p')
+servers=$(echo "$mine" | sed -n 's/.*"dns_nameservers":\[\([^]]*\)\].*/\1/p' | tr -d '"' | tr , ' ')
 [ -z "$mtu" ] || ip link set "$nic" mtu "$mtu"
 ip addr add "$address" dev "$nic"
 [ -z "$gateway" ] || ip route add default via "$gateway" dev "$nic"

@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { formatJsonYaml } from '../../src/cloudinit/json-yaml.ts';
+import { networkConfig } from '../../src/cloudinit/network-config.ts';
+import { tmpDir } from '../support/tmp.ts';
+
+// cloud-init's own renderers, of each release in CLOUD_INIT_RELEASES: PYTHONPATHs separated by blanks, such as a Debian
+// package unpacked with dpkg -x and a folder with what it needs (CONTRIBUTING.md). They are too large to be part of each run.
+
+const releases = (process.env.CLOUD_INIT_RELEASES ?? '').split(/\s+/).filter(Boolean);
+const program = join(import.meta.dirname, 'render-network.py');
+
+const fixed = networkConfig([
+  {
+    mac: '52:54:00:AB:CD:EF',
+    address: '192.168.122.5',
+    prefix: 24,
+    gateway: '192.168.122.1',
+    nameservers: ['192.0.2.53'],
+    searches: ['example.test'],
+    mtu: 1400,
+  },
+  { mac: '52:54:00:ab:cd:f0', address: '10.9.8.7', prefix: 16, nameservers: [] },
+  { mac: '52:54:00:ab:cd:f1', nameservers: [] },
+]);
+
+const requested = networkConfig([
+  { mac: '52:54:00:ab:cd:f1', nameservers: ['192.0.2.53'], searches: ['example.test'] },
+  { mac: '52:54:00:ab:cd:f2', nameservers: [] },
+]);
+
+interface Expected {
+  readonly fixed: readonly RegExp[];
+  readonly requested: readonly RegExp[];
+}
+
+const expectations: Readonly<Record<string, Expected>> = {
+  eni: {
+    fixed: [
+      /iface eth0 inet static\n(?: {4}.*\n)*? {4}address 192\.168\.122\.5\/24\n/,
+      /^ {4}gateway 192\.168\.122\.1$/m,
+      /^ {4}dns-nameservers 192\.0\.2\.53$/m,
+      /^ {4}mtu 1400$/m,
+      /iface eth1 inet static\n {4}address 10\.9\.8\.7\/16\n/,
+      /iface eth2 inet dhcp\n/,
+    ],
+    requested: [/iface eth0 inet dhcp\n/, /iface eth1 inet dhcp\n/],
+  },
+  netplan: {
+    fixed: [
+      /eth0:\n\s+addresses:\n\s+- 192\.168\.122\.5\/24\n/,
+      /gateway4: 192\.168\.122\.1\n|to: default\n\s+via: 192\.168\.122\.1\n/,
+      /macaddress: 52:54:00:ab:cd:ef\n/,
+      /- 192\.0\.2\.53\n\s+search:\n\s+- example\.test\n/,
+      /eth2:\n\s+dhcp4: true\n/,
+    ],
+    requested: [
+      /eth0:\n\s+dhcp-identifier: mac\n\s+dhcp4: true\n/,
+      /eth1:\n\s+dhcp-identifier: mac\n\s+dhcp4: true\n/,
+      /- 192\.0\.2\.53\n\s+search:\n\s+- example\.test\n/,
+    ],
+  },
+  networkd: {
+    fixed: [
+      /\[Address\]\nAddress=192\.168\.122\.5\/24\n/,
+      /\[Route\]\nGateway=192\.168\.122\.1\n/,
+      /MACAddress=52:54:00:ab:cd:ef\nName=eth0\n/,
+      /DNS=192\.0\.2\.53\nDomains=example\.test\n/,
+      /Name=eth2\n\n\[Network\]\nDHCP=ipv4\n/,
+    ],
+    requested: [/DHCP=ipv4\nDNS=192\.0\.2\.53\nDomains=example\.test\n/, /Name=eth1\n/],
+  },
+  sysconfig: {
+    fixed: [
+      /DEVICE=eth0\nDNS1=192\.0\.2\.53\nDOMAIN=example\.test\nGATEWAY=192\.168\.122\.1\n/,
+      /IPADDR=192\.168\.122\.5\nMTU=1400\n/,
+      /BOOTPROTO=dhcp\nDEVICE=eth2\n/,
+    ],
+    requested: [/BOOTPROTO=dhcp\nDEVICE=eth0\n/, /BOOTPROTO=dhcp\nDEVICE=eth1\n/],
+  },
+  network_manager: {
+    fixed: [
+      /address1=192\.168\.122\.5\/24\ngateway=192\.168\.122\.1\ndns=192\.0\.2\.53;\n/,
+      /mac-address=52:54:00:AB:CD:EF\n/,
+    ],
+    // The name servers are missing in 22.4.
+    requested: [/method=auto\n/],
+  },
+};
+
+for (const release of releases) {
+  test(`V-63 V-126: all renderers write address, route and name servers: ${release}`, (t) => {
+    for (const [kind, config] of [
+      ['fixed', fixed],
+      ['requested', requested],
+    ] as const) {
+      for (const [name, text] of Object.entries(render(t, release, formatJsonYaml(config)))) {
+        for (const pattern of expectations[name]?.[kind] ?? []) assert.match(text, pattern, name);
+        // A guest with ifupdown and without net-tools has no `route` command.
+        assert.doesNotMatch(text, /route add/, name);
+      }
+    }
+  });
+}
+
+test('V-63: addresses are in version 1, and guests with none of ours are identified by MAC address', () => {
+  const found = [fixed, requested].map((config) => JSON.stringify(config));
+  assert.match(found[0] ?? '', /"version":1,.*"mac_address":"52:54:00:ab:cd:ef"/);
+  assert.equal((found[1] ?? '').split('"dhcp-identifier":"mac"').length, 3);
+});
+
+function render(t: TestContext, release: string, config: string): Record<string, string> {
+  const file = join(tmpDir(t), 'network-config');
+  writeFileSync(file, config);
+  const { stdout, stderr, status } = spawnSync('python3', [program, file], {
+    env: { ...process.env, PYTHONPATH: release },
+    encoding: 'utf8',
+  });
+  assert.equal(status, 0, stderr);
+  return JSON.parse(stdout);
+}
