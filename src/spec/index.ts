@@ -36,6 +36,7 @@ export type { StoragePool, StoragePools } from './storage-pool.ts';
 export type {
   AcceleratorChoice,
   Arch,
+  GuestDns,
   GuestSpec,
   NicSpec,
   PortSpec,

@@ -60,6 +60,12 @@ export type UserData =
   /** A file inside the task's directories or image_paths; opened by the same rules as images. */
   | { readonly kind: 'file'; readonly path: string };
 
+/** The group's name servers and the domains to try for names without dots. */
+export interface GuestDns {
+  readonly servers: readonly string[];
+  readonly searches: readonly string[];
+}
+
 export interface GuestSpec {
   readonly hostname: string;
   readonly userData: UserData | undefined;
@@ -68,7 +74,7 @@ export interface GuestSpec {
   readonly commands: readonly string[];
   readonly timezone: string | undefined;
   /** Replaces the network's name servers when it has any; there are no search domains but these. */
-  readonly dns?: { readonly servers: readonly string[]; readonly searches: readonly string[] };
+  readonly dns?: GuestDns;
   /** The task's environment, for the env file in the guest. */
   readonly env: Readonly<Record<string, string>>;
 }

@@ -145,6 +145,45 @@ for (const [name, [change, expected]] of Object.entries(cases)) {
   });
 }
 
+const own = { servers: ['203.0.113.9', 'fd00::9'], searches: ['lan.example', 'a.b.', 'no good'] };
+
+test('V-126: the name servers and search domains of a job replace those of the network, in DHCP too', () => {
+  const reply = answer(discover, { ...claim, dns: own }, network);
+  assert.ok(reply);
+  const options = optionsOf(encodeReply(reply));
+  assert.equal(options[6], 'cb007109');
+  assert.equal(
+    Buffer.from(options[119] ?? '', 'hex').toString('latin1'),
+    '\x03lan\x07example\x00\x01a\x01b\x00',
+  );
+});
+
+test('V-126: a dns block with search domains only, or IPv6 servers only, leaves the network its servers', () => {
+  for (const dns of [
+    { servers: [], searches: ['lan.example'] },
+    { servers: ['fd00::9'], searches: [] },
+  ]) {
+    assert.deepEqual(
+      answer(discover, { ...claim, dns }, network)?.lease?.nameservers,
+      network.nameservers,
+    );
+  }
+});
+
+test('search domains that do not fit one option, or are no domain names, are left out', () => {
+  const searches = [
+    ...Array.from({ length: 40 }, (_, index) => `domain-${index}.example`),
+    '',
+    `${'x'.repeat(64)}.example`,
+    'é.example',
+  ];
+  const reply = answer(discover, { ...claim, dns: { servers: [], searches } }, network);
+  assert.ok(reply);
+  const bytes = Buffer.from(optionsOf(encodeReply(reply))[119] ?? '', 'hex');
+  assert.ok(bytes.length > 200 && bytes.length < 256);
+  assert.equal(bytes.at(-1), 0);
+});
+
 const folder = join(import.meta.dirname, 'dhcp-malformed');
 for (const file of readdirSync(folder)) {
   test(`DHCP: malformed question: ${file}`, () => {

@@ -102,6 +102,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('V-126: a guest without cloud-init gets the name servers and domains of its own job by DHCP', async () => {
+    await using host = await Host.open();
+    const dns = { servers: ['203.0.113.9'], searches: ['lan.example', 'example.test'] };
+    const own = await host.attach('own', { dns });
+    const other = await host.attach('other');
+    await using guest = await Machine.guest(own);
+    await using neighbour = await Machine.guest(other);
+    const [got, plain] = [
+      await lease(host, guest, '-O', 'search'),
+      await lease(host, neighbour, '-O', 'search'),
+    ];
+    assert.deepEqual([got?.dns, got?.search], ['203.0.113.9', 'lan.example example.test']);
+    assert.deepEqual([plain?.dns, plain?.search], ['192.0.2.53', undefined]);
+    await guest.unplug();
+    await neighbour.unplug();
+    await host.detach('own');
+    await host.detach('other');
+  });
+
   test('who has no claim gets no answer, and who wants another address gets its own', async () => {
     await using host = await Host.open();
     const nic = await host.attach('web');

@@ -61,7 +61,7 @@ export async function buildInManaged(
 
 /** All that QEMU's command line and the guest's seed need. */
 async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): Promise<OpenNic> {
-  const { vm, index, bridge: name, ports, hostname } = request;
+  const { vm, index, bridge: name, ports, hostname, dns } = request;
   const { host, configured, undo } = parts;
   const { netlink, store } = host;
   const links = await listLinks(netlink, waiting);
@@ -78,7 +78,7 @@ async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): 
   });
   const plan = planTap(request, true, taken);
   const { tap, mac } = plan;
-  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports };
+  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports, dns };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
     store.keepClaim(name, claim),
   );

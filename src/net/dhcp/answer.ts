@@ -1,4 +1,4 @@
-import { formatIpv4 } from '#spec';
+import { formatIpv4, parseIpv4 } from '#spec';
 import type { Claim } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import type { DhcpLease, DhcpQuery, DhcpReply } from './message.ts';
@@ -106,12 +106,16 @@ function common(
 
 function leaseFor(claim: Claim, network: DhcpNetwork): DhcpLease {
   const subnet = networkSubnet(network);
+  const { servers = [], searches = [] } = claim.dns ?? {};
+  // DHCP for IPv4 has no place for other addresses; the seed has.
+  const own = servers.filter((server) => parseIpv4(server) !== undefined);
   return {
     leaseSeconds: undefined,
     subnetMask: formatIpv4(subnet.mask),
     broadcastAddress: formatIpv4(subnet.broadcast),
     router: network.address,
-    nameservers: network.nameservers,
+    nameservers: own.length > 0 ? own : network.nameservers,
+    searches,
     hostname: claim.hostname === '' ? undefined : claim.hostname,
     mtu: network.mtu,
   };

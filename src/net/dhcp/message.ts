@@ -45,6 +45,8 @@ export interface DhcpLease {
   readonly broadcastAddress: string;
   readonly router: string | undefined;
   readonly nameservers: readonly string[];
+  /** Domains to try for names without dots. */
+  readonly searches: readonly string[];
   readonly hostname: string | undefined;
   readonly mtu: number | undefined;
 }
@@ -72,6 +74,7 @@ const option = {
   type: 53,
   serverId: 54,
   clientId: 61,
+  searches: 119,
   end: 255,
 } as const;
 
@@ -85,6 +88,7 @@ const broadcastFlag = 0x8000;
 // BOOTP's size: some old clients drop anything shorter.
 const minReplyBytes = 300;
 const maxQueryBytes = 1500;
+const maxOptionBytes = 255;
 
 /** undefined for anything that isn't a well-formed DHCP message from an Ethernet client. */
 export function decodeQuery(datagram: Uint8Array): DhcpQuery | undefined {
@@ -161,8 +165,22 @@ function encodeLease(lease: DhcpLease): Buffer[] {
     encodeOption(option.router, router === undefined ? undefined : octets(router)),
     encodeOption(option.nameservers, Buffer.concat(lease.nameservers.slice(0, 8).map(octets))),
     encodeOption(option.hostname, Buffer.from(hostname ?? '').subarray(0, 255)),
+    encodeOption(option.searches, encodeDomains(lease.searches)),
     encodeOption(option.mtu, mtu === undefined ? undefined : u32(mtu).subarray(2)),
   ];
+}
+
+/** As many as one option holds, uncompressed (RFC 3397). What is no domain name is left out. */
+function encodeDomains(domains: readonly string[]): Buffer {
+  let bytes = Buffer.alloc(0);
+  for (const domain of domains) {
+    const labels = domain.replace(/\.$/, '').split('.');
+    if (!labels.every((label) => /^[\w-]{1,63}$/.test(label))) continue;
+    const name = labels.map((label) => Buffer.from(`${String.fromCharCode(label.length)}${label}`));
+    const longer = Buffer.concat([bytes, ...name, Buffer.of(0)]);
+    if (longer.length <= maxOptionBytes) bytes = longer;
+  }
+  return bytes;
 }
 
 function encodeOption(code: number, value: Uint8Array | undefined): Buffer {

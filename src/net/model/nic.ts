@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import type { PortSpec } from '#spec';
+import type { GuestDns, PortSpec } from '#spec';
 
 /** A NIC that a VM asks for. */
 export interface NicRequest {
@@ -9,6 +9,8 @@ export interface NicRequest {
   readonly bridge: string;
   readonly ports: readonly PortSpec[];
   readonly hostname: string;
+  /** What DHCP gives this VM in place of the network's name servers. */
+  readonly dns?: GuestDns | undefined;
 }
 
 /** What the guest is configured with in a managed network. */

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import type { HostAccess, PortSpec } from '#spec';
+import type { GuestDns, HostAccess, PortSpec } from '#spec';
 
 /**
  * One NIC's place in a managed network. Its file is named by the address, so that only one process can claim it. Rules
@@ -13,6 +13,8 @@ export interface Claim {
   readonly tap: string;
   readonly hostname: string;
   readonly ports: readonly PortSpec[];
+  /** Of its job; absent in claims of plugins before 0.3. */
+  readonly dns?: GuestDns | undefined;
 }
 
 /** A managed network that is in use, as kept on disk. */
@@ -46,6 +48,7 @@ const claim = v.object({
   tap: v.string(),
   hostname: v.string(),
   ports: v.array(portMapping),
+  dns: v.optional(v.object({ servers: v.array(v.string()), searches: v.array(v.string()) })),
 });
 const networkRecord = v.object({
   bridge: v.string(),

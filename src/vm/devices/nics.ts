@@ -14,7 +14,8 @@ export async function prepareNics(
 ): Promise<readonly Prepared[]> {
   const prepared: Prepared[] = [];
   for (const [index, { bridge, ports }] of specs.entries()) {
-    const request = { vm: site.vm, index, bridge, ports, hostname: guest.hostname };
+    const { hostname, dns } = guest;
+    const request = { vm: site.vm, index, bridge, ports, hostname, dns };
     const attached = await withVmError(() =>
       networks.vmStartedBuild(
         request,
@@ -29,7 +30,7 @@ export async function prepareNics(
     prepared.push({
       part: nic({ index, mac, mtu }),
       record: { kind: 'nic', id: `net${index}`, ...record },
-      guest: { nics: [seedNic(attached, guest.dns)] },
+      guest: { nics: [seedNic(attached, dns)] },
       // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
         for (const note of await withVmError(() => settled)) site.emit(note);
