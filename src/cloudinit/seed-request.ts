@@ -38,6 +38,14 @@ export interface SeedRequest {
   readonly network?: readonly SeedNic[] | undefined;
 }
 
+/** The keys of the default user, one a line in the request. */
+export function authorizedKeys({ authorizedKey = '' }: SeedRequest): readonly string[] {
+  return authorizedKey
+    .split('\n')
+    .map((key) => key.trim())
+    .filter((key) => key !== '');
+}
+
 // A line break would start a second line where the guest's tools read one (chpasswd's "user:password", /etc/hostname).
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the point
 const control = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;

@@ -3,7 +3,7 @@ import { CloudInitError } from './error.ts';
 import { writeIso } from './iso9660.ts';
 import { formatJsonYaml, type Plain } from './json-yaml.ts';
 import { networkConfig } from './network-config.ts';
-import { type SeedRequest, seedProblems } from './seed-request.ts';
+import { authorizedKeys, type SeedRequest, seedProblems } from './seed-request.ts';
 import { vendorData } from './vendor-data.ts';
 
 /**
@@ -18,10 +18,7 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
     throw new CloudInitError(`the seed cannot be made: ${list}`);
   }
   const files = new Map<string, string | Uint8Array>([
-    [
-      'meta-data',
-      `${formatJsonYaml({ 'instance-id': request.instanceId, 'local-hostname': request.hostname })}\n`,
-    ],
+    ['meta-data', `${formatJsonYaml(metaData(request))}\n`],
     ['user-data', userDataFile(request)],
     ['vendor-data', cloudConfig(vendorData(request))],
   ]);
@@ -29,6 +26,16 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
     files.set('network-config', `${formatJsonYaml(networkConfig(request.network))}\n`);
   }
   return new Map([...files].map(([name, content]) => [name, Buffer.from(content)]));
+}
+
+/** Readers without vendor data, such as tiny-cloud, cloudbase-init and coreos-cloudinit, have the keys from here. */
+function metaData(request: SeedRequest): Plain {
+  const keys = authorizedKeys(request);
+  return {
+    'instance-id': request.instanceId,
+    'local-hostname': request.hostname,
+    ...(keys.length > 0 && { 'public-keys': keys }),
+  };
 }
 
 /** A seed as a disc, and what of the request it leaves out. */

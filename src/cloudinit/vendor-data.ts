@@ -1,6 +1,6 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
-import type { SeedMount, SeedRequest } from './seed-request.ts';
+import { authorizedKeys, type SeedMount, type SeedRequest } from './seed-request.ts';
 
 const envPath = '/etc/nomad/env';
 const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
@@ -13,10 +13,7 @@ const merging = 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()'
 
 /** The cloud-config with what the job specifies beside its user data. */
 export function vendorData(request: SeedRequest): Plain {
-  const keys = (request.authorizedKey ?? '')
-    .split('\n')
-    .map((key) => key.trim())
-    .filter((key) => key !== '');
+  const keys = authorizedKeys(request);
   const env = formatEnvFile(request.env);
   const commands = [...(env.text === '' ? [] : [sourceEnv]), ...request.commands];
   return {

@@ -76,6 +76,7 @@ test('V-58 V-61 D8: no value can become syntax: every file parses back to the va
       assert.deepEqual(data(given, 'meta-data'), {
         'instance-id': values.instanceId,
         'local-hostname': values.hostname,
+        ...(values.authorizedKey.trim() !== '' && { 'public-keys': [values.authorizedKey.trim()] }),
       });
       const vendor = data(given, 'vendor-data');
       assert.equal(vendor.password, values.password);
@@ -131,6 +132,11 @@ test('V-58: a password does not expire, and without one nothing is said of passw
 test('V-64: several keys, one a line', () => {
   const vendor = data({ ...smallest, authorizedKey: ' a b \n\r\n c d\n' }, 'vendor-data');
   assert.deepEqual(vendor.ssh_authorized_keys, ['a b', 'c d']);
+});
+
+test('V-64: the keys are in meta-data, too, for readers without vendor data', () => {
+  const given = { ...smallest, authorizedKey: ' a b \n\r\n c d\n' };
+  assert.deepEqual(data(given, 'meta-data')['public-keys'], ['a b', 'c d']);
 });
 
 test('V-25 D10: the timezone reaches the guest', () => {
