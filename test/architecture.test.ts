@@ -213,6 +213,7 @@ const wallClock: readonly string[] = [
   'src/plugin/serve/log.ts',
   'src/vm/start/boot.ts',
   'src/vm/live/machine.ts',
+  'src/vm/live/act.ts',
   'src/vm/sweeper.ts',
   'src/vm/live/stats.ts',
   'src/vm/live/task-events.ts',

@@ -6,6 +6,8 @@ type Empty = Readonly<Record<never, never>>;
 /** Every command this driver sends to the agent inside a guest and expects an answer to. */
 export interface AgentCommands {
   'guest-ping': { arguments: Empty; return: Empty };
+  /** Nanoseconds since the epoch. */
+  'guest-set-time': { arguments: { readonly time: number }; return: Empty };
   /** Starts a program. Its environment replaces the agent's own. */
   'guest-exec': {
     arguments: {
@@ -43,6 +45,7 @@ const answers: {
   readonly [C in keyof AgentCommands]: v.GenericSchema<unknown, AgentCommands[C]['return']>;
 } = {
   'guest-ping': nothing,
+  'guest-set-time': nothing,
   'guest-exec': v.object({ pid: count }),
   'guest-exec-status': v.object({
     exited: v.boolean(),

@@ -35,6 +35,10 @@ export interface Commands {
     return: readonly { readonly label: string; readonly 'frontend-open': boolean }[];
   };
   cont: { arguments: Empty; return: Empty };
+  /** Pauses the guest. */
+  stop: { arguments: Empty; return: Empty };
+  system_reset: { arguments: Empty; return: Empty };
+  'inject-nmi': { arguments: Empty; return: Empty };
   /** QEMU may close before it answers; the SHUTDOWN event comes first either way. */
   quit: { arguments: Empty; return: Empty };
   system_powerdown: { arguments: Empty; return: Empty };
@@ -92,6 +96,9 @@ const answers: {
   'query-status': v.object({ status: text, running: v.boolean() }),
   'query-chardev': v.array(v.object({ label: text, 'frontend-open': v.boolean() })),
   cont: nothing,
+  stop: nothing,
+  system_reset: nothing,
+  'inject-nmi': nothing,
   quit: nothing,
   system_powerdown: nothing,
   'qom-get': anything,

@@ -7,6 +7,7 @@ export type {
   DomainRecord,
   DomainUsage,
   ExitResult,
+  GuestAction,
   GuestCommand,
   StopRequest,
   TerminalSize,

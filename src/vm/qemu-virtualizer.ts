@@ -16,6 +16,7 @@ import type {
   Domain,
   DomainGetter,
   DomainRecord,
+  GuestAction,
   RecoverSpec,
   StopRequest,
   Virtualizer,
@@ -169,6 +170,12 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   async stopDomain(name: string, request: StopRequest): Promise<void> {
     await this.#domains.get(name)?.stop(request);
+  }
+
+  async actOnDomain(name: string, action: GuestAction, waiting: Waiting): Promise<void> {
+    const machine = this.#domains.get(name);
+    if (machine === undefined) throw new VmError('host', `there is no VM ${name}`);
+    await machine.act(action, waiting);
   }
 
   async destroyDomain(name: string): Promise<void> {

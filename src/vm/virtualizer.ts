@@ -95,6 +95,9 @@ export interface GuestCommand extends Disposable {
   resize(size: TerminalSize): void;
 }
 
+/** What can be done to a guest that runs; `nmi` is an interrupt that makes it dump or panic, as its system is set up. */
+export type GuestAction = 'pause' | 'resume' | 'reset' | 'nmi';
+
 /** A VM that was started or adopted by this process. */
 export interface Domain {
   readonly name: string;
@@ -160,6 +163,8 @@ export interface Virtualizer {
    * unknown or ended VM.
    */
   stopDomain(name: string, request: StopRequest): Promise<void>;
+  /** Does it, and returns when QEMU has. Throws VmError for a VM that has ended or whose QEMU does not answer. */
+  actOnDomain(name: string, action: GuestAction, waiting: Waiting): Promise<void>;
   /**
    * Kills the VM's processes and undoes everything that it has on this host, if necessary from disk alone. Idempotent.
    */

@@ -7,7 +7,7 @@ import { toStatus } from '../../src/plugin/error/status.ts';
 import { Driver, TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
 import { planTask } from '../../src/plugin/job/task.ts';
 import { createLog } from '../../src/plugin/serve/log.ts';
-import { readStop } from '../../src/plugin/tasks/signals.ts';
+import { readSignal, readStop } from '../../src/plugin/tasks/signals.ts';
 import { Tasks } from '../../src/plugin/tasks/tasks.ts';
 import { diskOn } from '../support/disks.ts';
 import { patient } from '../support/patience.ts';
@@ -114,4 +114,24 @@ test('V-139: a start that was called off says so first, and is not tried again',
     assert.match(failure.details, new RegExp(`^the task was ${callOff} while it started`));
     assert.deepEqual(failure.metadata.get('grpc-status-details-bin'), []);
   }
+});
+
+test('V-94: a signal is a verb, and an unknown one is answered with the list', async () => {
+  const act = (name: string) => readSignal(name);
+  assert.deepEqual(act('SIGSTOP'), { kind: 'act', action: 'pause' });
+  assert.deepEqual(act('SIGCONT'), { kind: 'act', action: 'resume' });
+  assert.deepEqual(act('SIGQUIT'), { kind: 'act', action: 'reset' });
+  assert.deepEqual(act('SIGUSR1'), { kind: 'act', action: 'nmi' });
+  assert.equal(act('SIGINT').kind, 'stop');
+  assert.throws(
+    () => act('SIGWINCH'),
+    /"SIGWINCH" has no meaning for a VM; supported are SIGTERM, SIGINT, SIGKILL, SIGSTOP, SIGCONT, SIGQUIT, SIGUSR1$/,
+  );
+  const { client, id } = await start(slow);
+  for (const signal of ['SIGSTOP', 'SIGCONT']) {
+    await client.call(method.signalTask, { taskId: id, signal });
+  }
+  await client.call(method.destroyTask, { taskId: id, force });
+  const late = await failureOf(client.call(method.signalTask, { taskId: id, signal: 'SIGSTOP' }));
+  assert.match(late.details, /task not found/);
 });

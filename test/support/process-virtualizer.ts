@@ -18,6 +18,7 @@ import type {
   DomainRecord,
   DomainUsage,
   ExitResult,
+  GuestAction,
   GuestCommand,
   StopRequest,
   Virtualizer,
@@ -102,6 +103,13 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     }
     pidfdSignal(domain.record, SIGKILL);
     await domain.wait(never);
+  }
+
+  async actOnDomain(name: string, action: GuestAction): Promise<void> {
+    const domain = this.#domains.get(name);
+    if (domain === undefined) throw new VmError('host', `there is no VM ${name}`);
+    const signals = { pause: 19, resume: 18, reset: 10, nmi: 12 };
+    pidfdSignal(domain.record, signals[action]);
   }
 
   async destroyDomain(name: string): Promise<void> {

@@ -135,10 +135,15 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       yield* taskStats(task, { intervalMs, compute: compute(), log }, call);
     },
 
-    signalTask: async ({ taskId, signal }) => {
+    signalTask: async ({ taskId, signal }, waiting) => {
       const task = tasks.get(taskId);
-      const request = readSignal(signal);
+      const wanted = readSignal(signal);
       log.info('signalling task', { task: taskId, signal });
+      if (wanted.kind === 'act') {
+        await tasks.act(task.taskId, wanted.action, waiting);
+        return {};
+      }
+      const { request } = wanted;
       const stopped = tasks.stop(task.taskId, request);
       // A signal is sent, not waited for; WaitTask reports its effect.
       if (request.immediately) await stopped;

@@ -1,6 +1,6 @@
 import { KeyedQueue, type Logger, slept, within } from '#host';
 import type { VmSpec, Waiting } from '#spec';
-import type { Domain, DomainRecord, ExitResult, StopRequest } from '#vm';
+import type { Domain, DomainRecord, ExitResult, GuestAction, StopRequest } from '#vm';
 import { messageOf } from '../error/message.ts';
 import { PluginError, taskNotFound } from '../error/plugin-error.ts';
 import { vmName } from '../job/vm-name.ts';
@@ -156,6 +156,16 @@ export class Tasks {
     if (entry.task.over.aborted) return;
     const backend = await this.#backend();
     await backend.stopDomain(entry.vm, request);
+  }
+
+  /** Throws PluginError 'state' for a task that does not run. */
+  async act(id: string, action: GuestAction, waiting: Waiting): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry?.kind !== 'running' || entry.task.over.aborted) {
+      throw new PluginError('state', 'the task does not run');
+    }
+    const backend = await this.#backend();
+    await backend.actOnDomain(entry.vm, action, waiting);
   }
 
   /** Removes everything a task has on this host, also of a task that only an earlier process knew. */

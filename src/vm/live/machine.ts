@@ -12,6 +12,7 @@ import type {
   DomainUsage,
   ExecRequest,
   ExitResult,
+  GuestAction,
   GuestCommand,
   StopRequest,
 } from '../virtualizer.ts';
@@ -142,6 +143,10 @@ export class Machine implements Domain {
     if (await endsWithin(this.#ended.promise, graceMs)) return;
     this.#vm.emit('Killing QEMU');
     await this.kill();
+  }
+
+  act(action: GuestAction, waiting: Waiting): Promise<void> {
+    return this.#guest.act(action, waiting);
   }
 
   /** Kills QEMU and returns when it has ended. Refused once another plugin process has taken over the VM. */
