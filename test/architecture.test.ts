@@ -81,7 +81,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'error.ts',
     ],
     convert: ['error.ts'],
-    import: ['sniff.ts', 'zero-runs.ts', 'error.ts'],
+    import: ['positional.ts', 'sniff.ts', 'zero-runs.ts', 'error.ts'],
     'device.ts': ['copy.ts', 'open-image.ts', 'positional.ts', 'error.ts'],
     'copy.ts': [
       'open-image.ts',

@@ -60,6 +60,13 @@ export function connectUnix(path: string): number {
   }
 }
 
+/** Two Unix stream sockets that are connected to each other, in blocking mode. Throws HostError. */
+export function socketPair(): readonly [number, number] {
+  const ends = Buffer.alloc(8); // int[2]
+  must('making a pair of sockets', 'socketpair', familyUnix, typeStream | typeCloexec, 0, ends);
+  return [ends.readInt32LE(0), ends.readInt32LE(4)];
+}
+
 function unixAddress(path: string): Buffer {
   const name = Buffer.from(path);
   if (name.length === 0 || name.length > maxUnixPathBytes || name.includes(0)) {

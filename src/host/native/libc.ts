@@ -27,6 +27,7 @@ const prototypes = {
   setns: 'int setns(int fd, int type)',
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
   socket: 'int socket(int domain, int type, int protocol)',
+  socketpair: 'int socketpair(int domain, int type, int protocol, void *ends)',
   syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
   syscallMountSetattr: [
     'syscall',

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import type { Transform } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { ImageError } from '../error.ts';
 import { ByteReader, type Bytes } from './byte-reader.ts';
@@ -35,8 +35,9 @@ async function* unzstd(reader: ByteReader): AsyncGenerator<Uint8Array, void, und
   }
 }
 
-async function* through(
-  decoder: Transform,
+/** The same by a stream that takes what is compressed and gives what it is. */
+export async function* through(
+  decoder: Duplex,
   bytes: Bytes,
   how: Compression,
 ): AsyncGenerator<Uint8Array, void, undefined> {
@@ -56,7 +57,7 @@ async function* through(
   }
 }
 
-async function feed(decoder: Transform, bytes: Bytes): Promise<void> {
+async function feed(decoder: Duplex, bytes: Bytes): Promise<void> {
   const closed = once(decoder, 'close').catch(() => undefined);
   try {
     for await (const piece of bytes) {

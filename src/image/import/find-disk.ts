@@ -1,8 +1,9 @@
+import type { Duplex } from 'node:stream';
 import { ImageError } from '../error.ts';
 import { sniff } from '../sniff.ts';
 import type { Budget } from './budget.ts';
 import { ByteReader, type Bytes } from './byte-reader.ts';
-import { decompress } from './decompress.ts';
+import { decompress, through } from './decompress.ts';
 import { checkDiskSize, type Sink } from './disk-sink.ts';
 import { isOvf, maxOvfBytes, ovfDisks } from './ovf.ts';
 import { type Compression, headBytes, packingOf } from './packing.ts';
@@ -16,6 +17,8 @@ export interface Search {
   readonly maxBytes: number;
   /** The file of the archive that is wanted; undefined: the only disk. */
   readonly member: string | undefined;
+  /** What decompresses the file itself, if that is compressed so. */
+  readonly program?: { readonly how: Compression; readonly stream: Duplex } | undefined;
 }
 
 /** Files of the archive that are named in an error. */
@@ -43,7 +46,12 @@ async function unpackStream(
   const packing = packingOf(await reader.peek(headBytes));
   if (packing === 'tar') return new ArchiveSearch(search, depth).run(reader);
   if (packing !== 'none') {
-    const inner = new ByteReader(search.budget.counted(decompress(packing, reader.rest())));
+    const { program, budget } = search;
+    const bytes =
+      depth === 0 && packing === program?.how
+        ? through(program.stream, reader.rest(), packing)
+        : decompress(packing, reader.rest());
+    const inner = new ByteReader(budget.counted(bytes));
     try {
       const found = await unpackStream(inner, search, depth + 1);
       await inner.drain();

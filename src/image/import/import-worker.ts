@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError } from '../error.ts';
 import { Budget } from './budget.ts';
@@ -9,11 +10,21 @@ import type { ImportAnswer, ImportData } from './unpack.ts';
 
 // Runs in a thread that unpack.ts starts: it reads and writes the two descriptors, and answers once.
 
-const { source, dest, member, maxBytes, allChecksums, progress } = workerData as ImportData; // sent by unpack.ts
+const { source, dest, member, maxBytes, allChecksums, progress, program } =
+  workerData as ImportData; // sent by unpack.ts
+const stream = program === undefined ? undefined : adopt(program);
 const chunkBytes = 256 * 1024;
 const budget = new Budget({ maxBytes });
 const sha256 = createHash('sha256');
 const sha512 = allChecksums ? createHash('sha512') : undefined;
+
+function adopt({ fd, adopted }: NonNullable<ImportData['program']>): Socket {
+  const socket = new Socket({ fd, allowHalfOpen: true });
+  // An error reaches what reads or writes.
+  socket.on('error', () => {});
+  new Int32Array(adopted)[0] = 1;
+  return socket;
+}
 
 async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
   const counter = new BigInt64Array(progress);
@@ -33,7 +44,9 @@ async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
 
 async function unpackAll(): Promise<ImportAnswer> {
   const sink = new DiskSink(dest, { maxBytes, hashed: allChecksums });
-  const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member });
+  const by = program && stream && { how: program.how, stream };
+  const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member, program: by });
+  stream?.destroy();
   const disk = sink.sha256();
   return {
     unpacked: {
@@ -56,7 +69,13 @@ unpackAll().then(
 
 function failureOf(error: unknown): ImportAnswer {
   if (error instanceof ImageError && error.code !== 'io') {
-    return { refused: error.message, code: error.code };
+    return { refused: error.message, code: error.code, programEnded: programEnded() };
   }
   return { failed: error instanceof Error ? error.message : String(error) };
+}
+
+/** Whether it closed its end of the socket; not when we closed ours, which is an error without a system call. */
+function programEnded(): boolean {
+  if (stream === undefined) return false;
+  return stream.readableEnded || (stream.errored !== null && 'syscall' in stream.errored);
 }

@@ -1,8 +1,11 @@
 import { askWorker, HostError, type WorkerProgram } from '#host';
 import type { Waiting } from '#spec';
-import { checkWaiting, ImageError, type ImageErrorCode } from '../error.ts';
+import { checkWaiting, ImageError, type ImageErrorCode, step } from '../error.ts';
+import { readAt } from '../positional.ts';
+import { ContainedProgram } from './contained-program.ts';
+import { type Compression, headBytes, packingOf } from './packing.ts';
 
-const program: WorkerProgram = {
+const importer: WorkerProgram = {
   url: () => new URL('./import-worker.ts', import.meta.url),
   asset: 'import-worker.cjs',
 };
@@ -22,6 +25,8 @@ export interface UnpackRequest {
   readonly member?: string | undefined;
   /** Also SHA-256 of the disk and SHA-512 of the source, which take about as long as the rest of the import. */
   readonly allChecksums?: boolean;
+  /** Decompresses by a program of the host, as this user, which nothing else has; left out: in the thread. */
+  readonly uid?: number;
   readonly limits: {
     /** Maximum size of the unpacked disk file. */
     readonly maxBytes: number;
@@ -47,6 +52,10 @@ export interface ImportData {
   readonly member: string | undefined;
   readonly maxBytes: number;
   readonly allChecksums: boolean;
+  /** What decompresses the source: the thread owns the descriptor from where it sets the integer of 32 bits. */
+  readonly program:
+    | { readonly how: Compression; readonly fd: number; readonly adopted: SharedArrayBuffer }
+    | undefined;
   /** One integer of 64 bits, the bytes read. */
   readonly progress: SharedArrayBuffer;
 }
@@ -54,7 +63,11 @@ export interface ImportData {
 /** What the worker answers: `refused` where the file or the job is at fault, `failed` where the host is. */
 export type ImportAnswer =
   | { readonly unpacked: Unpacked }
-  | { readonly refused: string; readonly code: Exclude<ImageErrorCode, 'io'> }
+  | {
+      readonly refused: string;
+      readonly code: Exclude<ImageErrorCode, 'io'>;
+      readonly programEnded: boolean;
+    }
   | { readonly failed: string };
 
 /**
@@ -64,20 +77,52 @@ export type ImportAnswer =
  * signal aborts.
  */
 export async function unpack(request: UnpackRequest, waiting: Waiting): Promise<Unpacked> {
-  const { source, dest, name, member, allChecksums = false, onProgress } = request;
+  const { name } = request;
   const what = `unpacking ${name}`;
   checkWaiting(what, waiting.signal);
-  const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
+  await using program = await programFor(request);
+  const answer = await ask(request, program, waiting);
+  if ('failed' in answer) throw new ImageError('io', `${what}: ${answer.failed}`);
+  if ('refused' in answer) {
+    // Where the program ended first, what it found is the cause of what the thread found.
+    const fault = answer.programEnded ? await program?.fault() : undefined;
+    const code = fault === undefined ? answer.code : 'refused';
+    throw new ImageError(code, `${name} cannot be unpacked: ${fault ?? answer.refused}`);
+  }
+  const fault = await program?.fault();
+  if (fault === undefined) return answer.unpacked;
+  throw new ImageError('refused', `${name} cannot be unpacked: ${fault}`);
+}
+
+async function programFor({
+  source,
+  name,
+  uid,
+  limits: { maxBytes },
+}: UnpackRequest): Promise<ContainedProgram | undefined> {
+  if (uid === undefined) return undefined;
+  const packing = await step(`reading ${name}`, async () =>
+    packingOf(await readAt(source, Buffer.alloc(headBytes), 0)),
+  );
+  if (packing === 'none' || packing === 'tar') return undefined;
+  return ContainedProgram.start(packing, { uid, maxBytes });
+}
+
+async function ask(
+  request: UnpackRequest,
+  program: ContainedProgram | undefined,
+  waiting: Waiting,
+): Promise<ImportAnswer> {
+  const { source, dest, name, member, allChecksums = false, onProgress } = request;
   const { maxBytes } = request.limits;
-  const data: ImportData = { source, dest, member, maxBytes, allChecksums, progress };
+  const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
+  const by = program && { how: program.how, fd: program.fd, adopted: program.adopted };
   const timer = reportProgress(progress, onProgress);
   try {
-    const answer = (await askWorker(program, data, limits, waiting)) as ImportAnswer; // sent by our own worker
-    if ('unpacked' in answer) return answer.unpacked;
-    if ('failed' in answer) throw new ImageError('io', `${what}: ${answer.failed}`);
-    throw new ImageError(answer.code, `${name} cannot be unpacked: ${answer.refused}`);
+    const data = { source, dest, member, maxBytes, allChecksums, progress, program: by };
+    return (await askWorker(importer, data satisfies ImportData, limits, waiting)) as ImportAnswer; // sent by our own worker
   } catch (cause) {
-    checkWaiting(what, waiting.signal);
+    checkWaiting(`unpacking ${name}`, waiting.signal);
     if (!(cause instanceof HostError) || cause.code !== 'worker-limit') throw cause;
     throw new ImageError('refused', `${name} cannot be unpacked: ${cause.message}`, { cause });
   } finally {

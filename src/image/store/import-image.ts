@@ -101,7 +101,7 @@ async function copySource(
 
 /** The checksum of the file whose disk was unpacked. */
 async function unpackSource(
-  { file: { fd, path }, member, maxVirtualBytes }: ImportRequest,
+  { file: { fd, path }, member, maxVirtualBytes, converter: { uid } }: ImportRequest,
   { target, onProgress }: Target,
   waiting: Waiting,
 ): Promise<string> {
@@ -110,7 +110,7 @@ async function unpackSource(
     onProgress({ step: 'unpacking', percent: Math.floor((100 * bytes) / size) });
   report(0);
   const limits = { maxBytes: maxFileBytes(maxVirtualBytes) };
-  const request = { source: fd, name: path, dest: target, member, limits, onProgress: report };
+  const request = { source: fd, name: path, dest: target, member, limits, uid, onProgress: report };
   const { source } = await unpack(request, waiting);
   return source.sha256;
 }
