@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { before, test } from 'node:test';
 import { build } from '../../scripts/build.ts';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { version } from '../../src/plugin/serve/version.ts';
 import { freshId, task } from '../plugin/requests.ts';
+import { imageOf } from '../support/disks.ts';
 import { failureOf, PluginProcess } from '../support/plugin-client.ts';
 import { configure, sectorTask } from '../support/sector-task.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -144,6 +145,24 @@ test('design-3: after the start of a VM each thread of the executable is where i
   }
   assert.equal(new Set(qemus).size, 1, 'one root for all');
   assert.ok(!before.has(qemus[0] ?? ''));
+  assert.deepEqual(await ground.leftovers(), []);
+});
+
+test('V-147: an image in an archive is unpacked, checked and stored inside the executable', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const { plugin, client } = await serving(ground);
+  await using _plugin = plugin;
+  const image = imageOf(ground.spec(0)) ?? '';
+  const request = sectorTask(ground, { config: { image: 'local/disk.tar.xz' } });
+  const packed = join(ground.root, 'alloc/web/local/disk.tar.xz');
+  execFileSync('tar', ['-C', dirname(image), '-cJf', packed, basename(image)]);
+  await client.call(Driver.method.startTask, { task: request });
+  const store = join(ground.options.dataDir, 'image-store');
+  const [key = '', ...more] = readdirSync(store).filter((name) => /^[0-9a-f]{64}$/.test(name));
+  assert.deepEqual(more, []);
+  assert.ok(readFileSync(join(store, key, 'image')).equals(readFileSync(image)));
+  await client.call(Driver.method.destroyTask, { taskId: request.id, force: true });
   assert.deepEqual(await ground.leftovers(), []);
 });
 

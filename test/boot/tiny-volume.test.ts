@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { type DiskSpec, primaryDisk } from '#spec';
 import type { Domain } from '#vm';
 import type { Guest } from '../../scripts/guests/images.ts';
@@ -87,18 +88,23 @@ function loopDevice(t: TestContext, mib: number): string {
   return device;
 }
 
-test('V-48 V-49 D30: a block device is written from its image once, and keeps what the guest writes', async (t) => {
-  const guest = await guestOrSkip(t, 'tiny');
-  if (guest === undefined) return;
-  await using ground = groundFor(guest);
-  const device = loopDevice(t, 8);
-  const image = join(ground.taskDir, 'local', 'data.img');
-  mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
-  writeFileSync(image, Buffer.concat([Buffer.from('image'), Buffer.alloc(2 * MiB)]));
-  const disk = inVolume(device, { source: { kind: 'image', image } });
-  assert.equal(await live(ground, guest, disk, 'vm-0'), 'FOUND [image] 16384 sectors');
-  assert.equal(await live(ground, guest, disk, 'vm-1'), 'FOUND [hello] 16384 sectors');
-});
+for (const [packing, pack] of [
+  ['its image', (bytes: Buffer) => bytes],
+  ['its compressed image', (bytes: Buffer) => gzipSync(bytes)],
+] as const) {
+  test(`V-48 V-49 D30: a block device is written from ${packing} once, and keeps what the guest writes`, async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await using ground = groundFor(guest);
+    const device = loopDevice(t, 8);
+    const image = join(ground.taskDir, 'local', 'data.img');
+    mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
+    writeFileSync(image, pack(Buffer.concat([Buffer.from('image'), Buffer.alloc(2 * MiB)])));
+    const disk = inVolume(device, { source: { kind: 'image', image } });
+    assert.equal(await live(ground, guest, disk, 'vm-0'), 'FOUND [image] 16384 sectors');
+    assert.equal(await live(ground, guest, disk, 'vm-1'), 'FOUND [hello] 16384 sectors');
+  });
+}
 
 async function problemsOf(ground: VmGround, disk: DiskSpec): Promise<readonly string[]> {
   const spec = ground.spec(0);

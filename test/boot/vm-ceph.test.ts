@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { type DiskSpec, primaryDisk } from '#spec';
 import { CephCluster } from '../support/ceph.ts';
 import { imageOf } from '../support/disks.ts';
@@ -44,7 +46,10 @@ async function lifeOf(cluster: CephCluster, t: TestContext): Promise<void> {
     inPool(2, 'vdb', { source: { kind: 'volume', volume: 'golden' }, sizeBytes: 8 * MiB }),
     inPool(3, 'vdc', { source: { kind: 'image', image }, sizeBytes: 4 * MiB }),
     inPool(4, 'vdd', { sizeBytes: 16 * MiB }),
+    inPool(5, 'vde', { source: { kind: 'image', image: 'local/disk.gz' } }),
   ];
+  mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
+  writeFileSync(join(ground.taskDir, 'local/disk.gz'), gzipSync(readFileSync(image)));
 
   await t.test(
     'V-46: a VM boots from a clone, beside a copy, an upload and an empty disk',
@@ -52,7 +57,14 @@ async function lifeOf(cluster: CephCluster, t: TestContext): Promise<void> {
       const spec = ground.spec(0, { ...ground.pipes(), disks });
       const domain = await virtualizer.createDomain(spec, soon(60_000));
       await booted(domain);
-      assert.deepEqual(await images(), ['golden', 'vm-0_vda', 'vm-0_vdb', 'vm-0_vdc', 'vm-0_vdd']);
+      assert.deepEqual(await images(), [
+        'golden',
+        'vm-0_vda',
+        'vm-0_vdb',
+        'vm-0_vdc',
+        'vm-0_vdd',
+        'vm-0_vde',
+      ]);
       const parent = JSON.parse(
         await cluster.admin('rbd', 'info', '--format=json', 'vms/vm-0_vda'),
       );
@@ -60,6 +72,7 @@ async function lifeOf(cluster: CephCluster, t: TestContext): Promise<void> {
       assert.equal(await sizeOf('vm-0_vdb'), 8 * MiB);
       assert.equal(await sizeOf('vm-0_vdc'), 4 * MiB);
       assert.equal(await sizeOf('vm-0_vdd'), 16 * MiB);
+      assert.equal(await sizeOf('vm-0_vde'), Math.ceil(statSync(image).size / 512) * 512);
       assert.equal(domain.attributes['disk.vda.path'], 'rbd:vms/vm-0_vda');
     },
   );

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { closeFd, lockFile } from '#host';
 import type { Checksum } from '#spec';
 import { openAllowed } from '../../src/image/roots.ts';
@@ -325,6 +326,74 @@ test('what is not an image of the stated format, or is too large, is refused by 
       assert.match(error.message, text);
       assert.ok(!error.message.includes(host.dir));
       return true;
+    });
+  }
+  assert.deepEqual([...keysOf(host.dir), ...leftIn(host.dir)], []);
+});
+
+test('what is in a compressed file is stored, with its progress, and is an image of its own', async (t) => {
+  const host = hostOf(t);
+  // 1.5 GiB in 1.5 MiB: it takes long enough for a few reports.
+  const zeros = gzipSync(Buffer.alloc(64 * MiB));
+  const packed = Buffer.concat([gzipSync(content('packed ')), ...new Array(24).fill(zeros)]);
+  const request = await host.image('disk.gz', packed, { format: undefined });
+  const seen: ImportProgress[] = [];
+  const path = await obtain(host, request, { seen });
+  assert.equal(statSync(path).size, 3 * MiB + 24 * 64 * MiB);
+  assert.ok(statSync(path).blocks * 512 < MiB, 'holes are kept');
+  const percents = seen.filter(({ step }) => step === 'unpacking').map(({ percent }) => percent);
+  assert.equal(percents[0], 0);
+  assert.ok(percents.length > 2 && (percents.at(-1) ?? 0) > 50, percents.join());
+  assert.deepEqual(
+    percents,
+    percents.toSorted((a, b) => a - b),
+  );
+  const { source } = JSON.parse(readFileSync(join(path, '../image.json'), 'utf8'));
+  assert.equal(source.sha256, createHash('sha256').update(packed).digest('hex'));
+});
+
+test('what is in a compressed file passes the same gate, and the limit of its size', async (t) => {
+  const host = hostOf(t);
+  const backed = Buffer.alloc(64 * 1024);
+  const header = [
+    0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 11, 0, 0, 0, 16,
+  ];
+  backed.set(header);
+  backed.write('/etc/shadow', 256);
+  const cases = [
+    [
+      await host.image('a.gz', gzipSync(backed), { format: undefined }),
+      /a\.gz is refused: .*backing/,
+    ],
+    [
+      await host.image('b.gz', gzipSync(Buffer.from('LUKS\xba\xbe', 'latin1')), {
+        format: undefined,
+      }),
+      /b\.gz is refused: it is LUKS/,
+    ],
+    [
+      await host.image('c.gz', gzipSync(content('raw ')), { format: 'qcow2' }),
+      /contains a disk that is raw, not qcow2/,
+    ],
+    [
+      await host.image('d.gz', gzipSync(content('raw ')), { maxVirtualBytes: MiB }),
+      /is a disk of 3145728 bytes, more than the 1048576/,
+    ],
+    [
+      await host.image('e.gz', gzipSync(Buffer.alloc(80 * MiB)), { maxVirtualBytes: MiB }),
+      /the disk in it is larger/,
+    ],
+    [
+      await host.image('f.gz', gzipSync(content('cut ')).subarray(0, -9), { format: undefined }),
+      /damaged or not complete/,
+    ],
+    [await host.image('g.gz', gzipSync(content('raw ')), { member: 'a' }), /it is no archive/],
+  ] as const;
+  for (const [request, text] of cases) {
+    await assert.rejects(obtain(host, request), (error: Error) => {
+      assert.match(error.message, text);
+      assert.ok(!error.message.includes(host.dir));
+      return 'code' in error && error.code !== 'io';
     });
   }
   assert.deepEqual([...keysOf(host.dir), ...leftIn(host.dir)], []);

@@ -5,6 +5,7 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { findByUser, kill } from '#host';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -33,6 +34,14 @@ function vmdkIn(dir: string, mib: number): { readonly path: string; readonly byt
   return { path, bytes };
 }
 
+/** A compressed raw image, and its content. */
+function gzipIn(dir: string, mib: number): { readonly path: string; readonly bytes: Buffer } {
+  const bytes = Buffer.concat([randomBytes(mib * MiB), Buffer.alloc(8 * MiB)]);
+  const path = join(dir, 'disk.gz');
+  writeFileSync(path, gzipSync(bytes, { level: 1 }));
+  return { path, bytes };
+}
+
 interface Importer {
   readonly child: ChildProcess;
   begin(): void;
@@ -41,7 +50,7 @@ interface Importer {
 }
 
 function importer(store: string, path: string, lease: string): Importer {
-  const child = spawn(process.execPath, [program, store, path, lease, 'vmdk', String(uid)], {
+  const child = spawn(process.execPath, [program, store, path, lease, '', String(uid)], {
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   let out = '';
@@ -91,49 +100,57 @@ test('design-4: four processes that ask at once make one image, with a lease for
   );
 });
 
-test('design-4: an import that is killed at any moment leaves nothing that is taken for an image', async (t) => {
-  if (!canImport(t)) return;
-  const dir = tmpDir(t);
-  const { path, bytes } = vmdkIn(dir, 48);
-  const store = join(dir, 'images');
-  const draftHas = (file: string) => (): boolean =>
-    namesIn(store).some((name) => name.startsWith('.new-') && existsSync(join(store, name, file)));
-  const moments: readonly (() => boolean)[] = [
-    () => existsSync(join(store, 'locks')),
-    draftHas('.'),
-    draftHas('source'),
-    draftHas('image'),
-    draftHas('image.json'),
-    draftHas('users'),
-    () => namesIn(store).some(isKey),
-  ];
-  for (const [index, reached] of moments.entries()) {
-    const one = importer(store, path, `vm-${index}`);
-    one.begin();
-    await eventually(() => reached() || one.child.exitCode !== null, `moment ${index}`);
-    await sleep(index);
-    one.child.kill('SIGKILL');
-    await one.ended;
-    for (const key of namesIn(store).filter(isKey)) {
-      assert.ok(readFileSync(join(store, key, 'image')).equals(bytes), `moment ${index}`);
+for (const [name, make] of [
+  ['a vmdk', vmdkIn],
+  ['a compressed image', gzipIn],
+] as const) {
+  test(`design-4: an import of ${name} that is killed at any moment leaves nothing that is taken for an image`, async (t) => {
+    if (!canImport(t)) return;
+    const dir = tmpDir(t);
+    const { path, bytes } = make(dir, 48);
+    const store = join(dir, 'images');
+    const draftHas = (file: string) => (): boolean =>
+      namesIn(store).some(
+        (name) => name.startsWith('.new-') && existsSync(join(store, name, file)),
+      );
+    const moments: readonly (() => boolean)[] = [
+      () => existsSync(join(store, 'locks')),
+      draftHas('.'),
+      draftHas('source'),
+      draftHas('image'),
+      draftHas('image.json'),
+      draftHas('users'),
+      () => namesIn(store).some(isKey),
+    ];
+    for (const [index, reached] of moments.entries()) {
+      const one = importer(store, path, `vm-${index}`);
+      one.begin();
+      await eventually(() => reached() || one.child.exitCode !== null, `moment ${index}`);
+      await sleep(index);
+      one.child.kill('SIGKILL');
+      await one.ended;
+      for (const key of namesIn(store).filter(isKey)) {
+        assert.ok(readFileSync(join(store, key, 'image')).equals(bytes), `moment ${index}`);
+      }
+      // As the removal of its VM does it, whose user the converter has.
+      for (const left of await findByUser(uid, soon())) await kill(left, soon());
+      if (index < moments.length - 1) {
+        for (const key of namesIn(store).filter(isKey))
+          execFileSync('rm', ['-r', join(store, key)]);
+      }
     }
-    // As the removal of its VM does it, whose user the converter has.
-    for (const left of await findByUser(uid, soon())) await kill(left, soon());
-    if (index < moments.length - 1) {
-      for (const key of namesIn(store).filter(isKey)) execFileSync('rm', ['-r', join(store, key)]);
-    }
-  }
-  const last = importer(store, path, 'vm-last');
-  last.begin();
-  const { code, out } = await last.ended;
-  assert.equal(code, 0, out);
-  const { path: image } = JSON.parse(out) as { path: string };
-  assert.ok(readFileSync(image).equals(bytes));
-  assert.deepEqual(
-    namesIn(store).filter((name) => name.startsWith('.')),
-    [],
-  );
-});
+    const last = importer(store, path, 'vm-last');
+    last.begin();
+    const { code, out } = await last.ended;
+    assert.equal(code, 0, out);
+    const { path: image } = JSON.parse(out) as { path: string };
+    assert.ok(readFileSync(image).equals(bytes));
+    assert.deepEqual(
+      namesIn(store).filter((name) => name.startsWith('.')),
+      [],
+    );
+  });
+}
 
 test('an import that fills the disk is an error that names it, and leaves the room free', async (t) => {
   if (!canImport(t)) return;
