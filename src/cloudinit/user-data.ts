@@ -29,6 +29,8 @@ const headers: readonly (readonly [string, Kind])[] = [
   ['#!', 'script'],
   // Scripts that cloudbase-init runs in Windows guests.
   ['#ps1', 'foreign'],
+  // Alpine's tiny-cloud.
+  ['#alpine-config', 'foreign'],
   ['rem cmd', 'foreign'],
 ];
 
@@ -52,7 +54,22 @@ export function checkUserData(userData: UserData): readonly string[] {
   if (text.startsWith('\ufeff')) {
     return ['line 1: a byte order mark before the header, so cloud-init would ignore all of it'];
   }
-  return isMessage(text) ? messageProblems(text) : partProblems(text, 1);
+  if (isMessage(text)) return messageProblems(text);
+  return isForeign(text) ? [] : partProblems(text, 1);
+}
+
+// Flatcar's and Fedora CoreOS' Ignition; Talos' machine config, whose documents beside the first have an apiVersion.
+const ignition = /^\s*\{\s*"ignition"\s*:\s*\{|^\s*\{[\s\S]*"ignition"\s*:\s*\{\s*"version"\s*:/;
+const talos = [
+  [/^version: v1alpha1[ \r]*$/m, /^machine:/m],
+  [/^apiVersion: v1alpha1[ \r]*$/m, /^kind: \w/m],
+] as const;
+
+/** Whether the data is for another reader than cloud-init, which would do nothing with it. */
+function isForeign(text: string): boolean {
+  if (ignition.test(text)) return true;
+  if (/^\s*#(?:cloud|!)/.test(text)) return false;
+  return talos.some((marks) => marks.every((mark) => mark.test(text)));
 }
 
 function messageProblems(text: string): readonly string[] {

@@ -1,4 +1,5 @@
 import { DEFAULT_SCHEMA, load, Type, YAMLException } from 'js-yaml';
+import { tabLine } from './yaml-tabs.ts';
 
 export interface YamlShape {
   readonly kind: 'mapping' | 'list' | 'empty' | 'scalar';
@@ -32,6 +33,10 @@ export function yamlShape(text: string, firstLine = 1): YamlShape {
     const value = load(text, { schema, json: true });
     if (hasCollectionAsKey(value)) {
       return wrong(`line ${line}: a mapping is used as a key; quote the text with {{ }}`);
+    }
+    const tab = text.includes('\t') ? tabLine(text) : undefined;
+    if (tab !== undefined) {
+      return wrong(`line ${firstLine + tab}: a tab outside of quotes; write spaces`);
     }
     return { kind: kindOf(value), line, problems: [] };
   } catch (error) {

@@ -1,3 +1,4 @@
+export { unpackBase64 } from './base64.ts';
 export {
   type Checksum,
   type DiskBus,

@@ -55,10 +55,12 @@ export interface ShareSpec {
   readonly volume?: boolean;
 }
 
-export type UserData =
+/** With `check: false` it is passed on whatever it is, for guests that have another reader than cloud-init. */
+export type UserData = { readonly check?: false } & (
   | { readonly kind: 'inline'; readonly text: string }
   /** A file inside the task's directories or image_paths; opened by the same rules as images. */
-  | { readonly kind: 'file'; readonly path: string };
+  | { readonly kind: 'file'; readonly path: string }
+);
 
 /** The group's name servers and the domains to try for names without dots. */
 export interface GuestDns {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { create } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { PluginError } from '../../src/plugin/error/plugin-error.ts';
@@ -189,8 +190,18 @@ const inline = [
   'Content-Type: multipart/mixed',
   'MIME-Version: 1.0',
   '## template: jinja',
+  '{"ignition":{"version":"3.3.0"}}',
+  Buffer.from('#cloud-config\nhostname: x\n').toString('base64'),
+  gzipSync('#cloud-config\nhostname: x\n').toString('base64'),
 ];
-const paths = ['local/user-data', '/etc/x', 'user-data.yml', 'a b', 'C:\\x', 'x: y'];
+const paths = ['I2Nsb3Vk', 'local/user-data', '/etc/x', 'user-data.yml', 'a b', 'C:\\x', 'x: y'];
+test('V-61: user data is not checked when the job says so', () => {
+  const given = { user_data: 'hello\nthere\n', user_data_check: false };
+  assert.equal(plan(config(given)).guest.userData?.check, false);
+  const { userData } = plan(config({ user_data: 'local/x', user_data_check: false })).guest;
+  assert.deepEqual(userData, { kind: 'file', path: 'local/x', check: false });
+});
+
 test('V-60: user data is told from a path without guessing', () => {
   for (const text of inline) {
     assert.deepEqual(plan(config({ user_data: text })).guest.userData, { kind: 'inline', text });

@@ -60,6 +60,30 @@ test('V-19 D27: every problem of a file begins with the key that names it, and a
   ]);
 });
 
+test('V-59 V-61: user data in base64 is unpacked, in a job and in a file, and its mistakes are found', async (t) => {
+  const { problems, taskDir } = hostOf(t);
+  const wrong = Buffer.from('#cloud-config\na: [\n');
+  for (const bytes of [wrong, gzipSync(wrong)]) {
+    const text = bytes.toString('base64');
+    writeFileSync(join(taskDir, 'local/packed'), `${text}\n`);
+    for (const given of [
+      { kind: 'inline', text },
+      { kind: 'file', path: 'local/packed' },
+    ] as const) {
+      assert.match((await problems('local/disk.img', given)).join(), /^user_data: line 3: /);
+    }
+  }
+  const good = Buffer.from('#!/bin/sh\necho something\n').toString('base64');
+  assert.deepEqual(await problems('local/disk.img', { kind: 'inline', text: good }), []);
+});
+
+test('V-61: user data of any kind passes where the job switches the check off', async (t) => {
+  const { problems } = hostOf(t);
+  const given = { kind: 'inline', text: 'of\nno: kind: at all\n' } as const;
+  assert.match((await problems('local/disk.img', given)).join(), /^user_data: line 1: /);
+  assert.deepEqual(await problems('local/disk.img', { ...given, check: false }), []);
+});
+
 const silent = (): void => {};
 const log = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
 

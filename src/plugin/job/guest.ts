@@ -1,4 +1,4 @@
-import { type GuestSpec, quoted, type UserData } from '#spec';
+import { type GuestSpec, quoted, type UserData, unpackBase64 } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
 import { sshKeyProblem } from './ssh-key.ts';
@@ -15,8 +15,15 @@ export const guestFields = {
   user_data: {
     kind: 'attr',
     type: 'string',
-    doc: 'User data for cloud-init: the text itself when it starts with `#`, looks like a MIME header or has more than one line, else the path of a file, by the rules of `image`.',
+    doc: 'User data for cloud-init: the text itself when it starts with `#` or `{`, looks like a MIME header, is base64 of user data or has more than one line, else the path of a file, by the rules of `image`.',
     example: '"local/user-data.yml"',
+  },
+  user_data_check: {
+    kind: 'attr',
+    type: 'bool',
+    default: true,
+    doc: 'Whether user data that cloud-init would ignore or misread is refused before the start. `false` gives the guest any data as it is, for other readers.',
+    example: 'false',
   },
   default_user_authorized_ssh_key: {
     kind: 'attr',
@@ -53,7 +60,7 @@ export function readGuest(raw: Raw, job: Job): GuestSpec {
   const { dns, env } = job.task;
   return {
     hostname: readHostname(raw, job),
-    userData: readUserData(raw.user_data),
+    userData: readUserData(raw),
     password: raw.default_user_password || undefined,
     authorizedKey: readAuthorizedKey(raw, job),
     commands: raw.cmds,
@@ -75,11 +82,17 @@ function readHostname(raw: Raw, { task, report }: Job): string {
 }
 
 /** Text that can't be meant as a path is the user data itself. */
-function readUserData(text: string | undefined): UserData | undefined {
+function readUserData({ user_data: text, user_data_check: check }: Raw): UserData | undefined {
   if (!text) return undefined;
   const inline =
-    text.startsWith('#') || text.includes('\n') || /^(content-type|mime-version):/i.test(text);
-  return inline ? { kind: 'inline', text } : { kind: 'file', path: text };
+    /^[#{]/.test(text) ||
+    text.includes('\n') ||
+    /^(content-type|mime-version):/i.test(text) ||
+    unpackBase64(text) !== undefined;
+  const unchecked = check ? {} : ({ check: false } as const);
+  return inline
+    ? { kind: 'inline', text, ...unchecked }
+    : { kind: 'file', path: text, ...unchecked };
 }
 
 function readAuthorizedKey(raw: Raw, { report }: Job): string | undefined {

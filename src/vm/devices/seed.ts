@@ -4,7 +4,7 @@ import { type SeedMount, type SeedNic, type SeedRequest, seedProblems } from '#c
 import { openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
-import type { UserData, VmSpec, Waiting } from '#spec';
+import { type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
 import { combineErrors, VmError, withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 import { seedImage } from './seed-image.ts';
@@ -53,8 +53,9 @@ export async function checkSeed(
     ...(timezone === undefined ? {} : { timezone }),
     mounts: [],
   };
+  const isChecked = userData !== undefined && guest.userData?.check !== false;
   const problems = [
-    ...(userData === undefined ? [] : await userDataProblems(userData, waiting)).map(
+    ...(isChecked ? await userDataProblems(userData, waiting) : []).map(
       (problem) => `user_data: ${problem}`,
     ),
     ...seedProblems(request).map(({ field, text }) => `${field}: ${text}`),
@@ -77,10 +78,11 @@ async function readUserData(
   waiting: Waiting,
 ): Promise<string | Uint8Array | undefined> {
   if (userData === undefined) return undefined;
-  if (userData.kind === 'inline') return userData.text;
+  if (userData.kind === 'inline') return unpackBase64(userData.text) ?? userData.text;
   const { path } = userData;
   const limit = { maxBytes: maxUserDataBytes };
-  return withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
+  const bytes = await withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
+  return unpackBase64(Buffer.from(bytes).toString('latin1')) ?? bytes;
 }
 
 /** Writes the seed: what the job puts into the guest, and what the other devices need there. */
