@@ -152,7 +152,8 @@ export class Networks implements Net {
     if (configured !== undefined) {
       return buildInManaged(request, { host, configured, undo }, waiting);
     }
-    return buildOnForeignBridge(request, { ...host, bridges: this.#bridges, undo }, waiting);
+    const allowed = { bridges: this.#bridges, managed: [...this.#managed.keys()] };
+    return buildOnForeignBridge(request, { ...host, ...allowed, undo }, waiting);
   }
 
   async #settle(

@@ -211,8 +211,18 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
           code: 'host',
           recoverable: true,
           message:
-            `VM web: bridge ${bridge} is not a managed network, and not among the other bridges that this agent ` +
-            `allows (${allowed}): an operator allows it with bridges = ["${bridge}"] in the plugin's configuration`,
+            `VM web: bridge ${bridge} is not a managed network (there are: virbr0), and not among the other bridges ` +
+            `that this agent allows (${allowed}): an operator allows it with bridges = ["${bridge}"], or makes it a ` +
+            `network of the driver's with managed_network { bridge = "${bridge}" … }, in the plugin's configuration`,
+        });
+      }
+      if (bridges.length > 0) {
+        await assert.rejects(host.attach('web', { bridge: 'br2' }), {
+          code: 'host',
+          recoverable: true,
+          message:
+            'VM web: bridge br2 does not exist on this host: make it, or use a managed network (there are: virbr0), ' +
+            'of which the driver makes the bridge',
         });
       }
       const attributes = await host.networks.fingerprint(waiting());

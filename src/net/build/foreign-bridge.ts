@@ -16,15 +16,17 @@ export async function buildOnForeignBridge(
     readonly log: Logger;
     /** The foreign bridges that are allowed. */
     readonly bridges: readonly string[];
+    /** The bridges of managed networks. */
+    readonly managed: readonly string[];
   },
   waiting: Waiting,
 ): Promise<BuiltNic> {
   const { vm, index, bridge } = request;
-  const { netlink, undo, log, bridges } = host;
-  refuseUnlisted(request, bridges);
+  const { netlink, undo, log } = host;
+  refuseUnlisted(request, host);
   const links = await listLinks(netlink, waiting);
   const link = links.find(({ name }) => name === bridge);
-  refuseUnusable(request, link);
+  refuseUnusable(request, link, host.managed);
   const plan = planTap(request, false, new Set(links.map(({ name }) => name)));
   const nic = { vm, index, bridge: link };
   const { tap, mac } = plan;
@@ -45,20 +47,38 @@ export async function buildOnForeignBridge(
   };
 }
 
-function refuseUnlisted({ vm, bridge }: NicRequest, allowed: readonly string[]): void {
-  if (allowed.includes(bridge)) return;
-  const others = allowed.length === 0 ? 'none' : allowed.join(', ');
+function refuseUnlisted(
+  { vm, bridge }: NicRequest,
+  {
+    bridges,
+    managed,
+  }: { readonly bridges: readonly string[]; readonly managed: readonly string[] },
+): void {
+  if (bridges.includes(bridge)) return;
   throw new NetError(
     'host',
-    `VM ${vm}: bridge ${bridge} is not a managed network, and not among the other bridges that this agent ` +
-      `allows (${others}): an operator allows it with bridges = ["${bridge}"] in the plugin's configuration`,
+    `VM ${vm}: bridge ${bridge} is not a managed network (there are: ${named(managed)}), and not among the other ` +
+      `bridges that this agent allows (${named(bridges)}): an operator allows it with bridges = ["${bridge}"], or ` +
+      `makes it a network of the driver's with managed_network { bridge = "${bridge}" … }, in the plugin's configuration`,
   );
 }
 
-function refuseUnusable(request: NicRequest, link: Link | undefined): asserts link is Link {
+function named(bridges: readonly string[]): string {
+  return bridges.length === 0 ? 'none' : bridges.join(', ');
+}
+
+function refuseUnusable(
+  request: NicRequest,
+  link: Link | undefined,
+  managed: readonly string[],
+): asserts link is Link {
   const { vm, bridge, ports } = request;
   if (link === undefined) {
-    throw new NetError('host', `VM ${vm}: bridge ${bridge} does not exist and is not managed`);
+    throw new NetError(
+      'host',
+      `VM ${vm}: bridge ${bridge} does not exist on this host: make it, or use a managed network (there are: ` +
+        `${named(managed)}), of which the driver makes the bridge`,
+    );
   }
   if (link.kind !== 'bridge') {
     throw new NetError('host', `VM ${vm}: link ${bridge} is not a Linux bridge`);
