@@ -77,6 +77,48 @@ test('V-29: a second StartTask of the same id is refused and does not touch the 
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
+test('V-99: of two tasks of a group with one port label the second is refused for good, with the name of the first', async () => {
+  const { client } = await shared();
+  const allocId = 'b0000000-0000-4000-8000-000000000001';
+  const publishing = (name: string, alloc = allocId, image = '/images/a.raw') =>
+    task({
+      id: `${alloc}/${name}/0123abcd`,
+      name,
+      allocId: alloc,
+      config: {
+        ...smallest,
+        image,
+        network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
+      },
+    });
+  const words =
+    'network_interface[0].bridge.ports: the port "http" is that of task "web" in this group already, ' +
+    'and goes to one guest only: give each task a port with a label of its own';
+  const refused = async () => {
+    const failure = await failureOf(client.call(method.startTask, { task: publishing('side') }));
+    assert.equal(failure.details, words);
+    assert.equal(failure.code, 3);
+    assert.deepEqual(failure.metadata.get('grpc-status-details-bin'), []);
+  };
+  const web = publishing('web');
+  await client.call(method.startTask, { task: web });
+  await refused();
+  const other = publishing('side', 'b0000000-0000-4000-8000-000000000002');
+  await client.call(method.startTask, { task: other });
+  await client.call(method.destroyTask, { taskId: other.id, force });
+  // One that has ended has no ports.
+  await client.call(method.stopTask, { taskId: web.id, timeout: { seconds: 5n } });
+  const side = publishing('side');
+  await client.call(method.startTask, { task: side });
+  for (const { id } of [web, side]) await client.call(method.destroyTask, { taskId: id, force });
+  // One that starts has them.
+  const slow = publishing('web', allocId, '/slow');
+  const starting = failureOf(client.call(method.startTask, { task: slow }));
+  await refused();
+  await client.call(method.destroyTask, { taskId: slow.id, force });
+  await starting;
+});
+
 test('P-24 V-99: a start that may be tried again says so in the status detail, another does not', async () => {
   const { client, dataDir } = await shared();
   const busy = task({ id: freshId(), config: { ...smallest, image: '/busy' } });

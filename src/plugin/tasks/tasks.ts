@@ -6,6 +6,7 @@ import { PluginError, taskNotFound } from '../error/plugin-error.ts';
 import { vmName } from '../job/vm-name.ts';
 import type { Backend } from './backend.ts';
 import type { TaskName } from './events.ts';
+import { refuseSharedPort } from './shared-port.ts';
 
 /** A start has this long; the steps in it have their own, shorter limits. */
 const startMs = 30 * 60_000;
@@ -25,7 +26,12 @@ export interface Task extends TaskName {
 }
 
 type Entry =
-  | { readonly kind: 'starting'; readonly vm: string; readonly start: AbortController }
+  | {
+      readonly kind: 'starting';
+      readonly vm: string;
+      readonly ports: readonly string[];
+      readonly start: AbortController;
+    }
   | { readonly kind: 'running'; readonly vm: string; readonly task: Task };
 
 /**
@@ -61,8 +67,10 @@ export class Tasks {
     if (other !== undefined) {
       throw new PluginError('exists', `VM ${spec.name} belongs to task "${other.taskId}"`);
     }
+    const ports = spec.nics.flatMap((nic) => nic.ports.map(({ label }) => label));
+    this.#refuseSharedPorts(names, ports);
     const start = new AbortController();
-    this.#entries.set(id, { kind: 'starting', vm: spec.name, start });
+    this.#entries.set(id, { kind: 'starting', vm: spec.name, ports, start });
     this.#names.set(spec.name, names);
     using late = within(this.#startMs);
     const limit = AbortSignal.any([signal, start.signal, late.signal]);
@@ -79,6 +87,13 @@ export class Tasks {
         });
       }
     });
+  }
+
+  #refuseSharedPorts({ allocId }: TaskName, ports: readonly string[]): void {
+    for (const entry of this.#entries.values()) {
+      const names = this.#names.get(entry.vm);
+      if (names?.allocId === allocId) refuseSharedPort(ports, portsOf(entry), names);
+    }
   }
 
   async #create(spec: VmSpec, waiting: Waiting): Promise<Domain> {
@@ -217,6 +232,13 @@ export class Tasks {
       }
     }
   }
+}
+
+/** The labels of the ports that a task publishes; none of one that has ended. */
+function portsOf(entry: Entry): readonly string[] {
+  if (entry.kind === 'starting') return entry.ports;
+  const { domain, over } = entry.task;
+  return over.aborted ? [] : Object.keys(domain.network?.portMap ?? {});
 }
 
 export interface RecoverRequest {
