@@ -20,6 +20,7 @@ export {
 export { usableFirmware } from './firmware.ts';
 export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm-access.ts';
+export type { KvmVerdict } from './kvm-probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
 export { nic } from './nic.ts';
 export type { Part } from './part.ts';

@@ -21,12 +21,24 @@ export function vmGid(
 }
 
 /** Whether KVM works for the users that VMs run as. */
-export function probeKvmForVms(
+export async function probeKvmForVms(
   emulator: Emulator,
   { min: uid }: { readonly min: number },
   waiting: Waiting,
 ): Promise<KvmVerdict> {
-  return probeKvm(emulator, waiting, { uid, gid: vmGid(uid) });
+  const verdict = await probeKvm(emulator, waiting, { uid, gid: vmGid(uid) });
+  const remedy = closedDevice(uid);
+  return verdict.usable || remedy === undefined ? verdict : { ...verdict, reason: remedy };
+}
+
+/** What opens /dev/kvm to VMs where it is closed to their users; undefined where it is open to them or not there. */
+export function closedDevice(
+  uid: number,
+  kvm: Pick<Stats, 'mode' | 'gid'> | undefined = deviceStats(),
+): string | undefined {
+  if (kvm === undefined || (kvm.mode & othersReadWrite) === othersReadWrite) return undefined;
+  if (vmGid(uid, kvm) !== uid) return undefined;
+  return `${device} is open to root only, and VMs run as users of their own: open it to the group kvm with: chown root:kvm ${device} && chmod 660 ${device}`;
 }
 
 function deviceStats(): Stats | undefined {

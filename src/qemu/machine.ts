@@ -1,6 +1,7 @@
 import type { AcceleratorChoice } from '#spec';
 import type { Emulator } from './emulator.ts';
 import { QemuError } from './error.ts';
+import type { KvmVerdict } from './kvm-probe.ts';
 
 export type MachineFamily = 'q35' | 'pc' | 'virt';
 
@@ -31,7 +32,7 @@ export interface MachineRequest {
 export function planMachine(
   request: MachineRequest,
   emulator: MachineFacts,
-  kvm: boolean,
+  kvm: KvmVerdict,
 ): MachinePlan {
   const accelerator = planAccelerator(request, kvm);
   const type = machineType(request, emulator);
@@ -49,7 +50,7 @@ export function planMachine(
 export function machineProblems(
   request: MachineRequest,
   emulator: MachineFacts,
-  kvm: boolean,
+  kvm: KvmVerdict,
 ): readonly QemuError[] {
   const decisions = [() => planAccelerator(request, kvm), () => machineType(request, emulator)];
   return decisions.flatMap((decide) => {
@@ -63,14 +64,11 @@ export function machineProblems(
   });
 }
 
-function planAccelerator({ accelerator }: MachineRequest, kvm: boolean): 'kvm' | 'tcg' {
-  if (accelerator === 'kvm' && !kvm) {
-    throw new QemuError(
-      'unavailable',
-      'accelerator "kvm" is not available: KVM does not work on this host; see the node attribute emulator.kvm.reason',
-    );
+function planAccelerator({ accelerator }: MachineRequest, kvm: KvmVerdict): 'kvm' | 'tcg' {
+  if (accelerator === 'kvm' && !kvm.usable) {
+    throw new QemuError('unavailable', `accelerator "kvm" is not available: ${kvm.reason}`);
   }
-  return accelerator !== 'tcg' && kvm ? 'kvm' : 'tcg';
+  return accelerator !== 'tcg' && kvm.usable ? 'kvm' : 'tcg';
 }
 
 function machineType({ machine }: MachineRequest, emulator: MachineFacts): string {

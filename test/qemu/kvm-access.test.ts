@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { vmGid } from '../../src/qemu/kvm-access.ts';
+import { closedDevice, vmGid } from '../../src/qemu/kvm-access.ts';
 
 const cases = [
   ['no device: a group of its own', undefined, 7000],
@@ -14,5 +14,17 @@ const cases = [
 for (const [name, stats, gid] of cases) {
   test(`V-75 group for KVM: ${name}`, () => {
     assert.equal(vmGid(7000, stats ?? { mode: 0o20600, gid: 0 }), gid);
+  });
+}
+
+for (const [name, stats, gid] of cases.slice(1)) {
+  const closed = gid === 7000 && stats?.mode !== 0o20666;
+  test(`V-75 ${closed ? 'the command that opens KVM to VMs' : 'KVM is open to VMs'}: ${name}`, () => {
+    const remedy = closedDevice(7000, stats);
+    if (!closed) return assert.equal(remedy, undefined);
+    assert.match(
+      remedy ?? '',
+      /open to root only.*: chown root:kvm \/dev\/kvm && chmod 660 \/dev\/kvm$/,
+    );
   });
 }

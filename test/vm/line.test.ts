@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import {
   disk as diskPart,
   flash,
+  type KvmVerdict,
   machineProblems,
   memoryLimit,
   nic,
@@ -55,9 +56,11 @@ const arm: MachineFacts = {
   machines: ['virt', 'virt-7.2'],
 };
 
+const noKvm = { usable: false, reason: 'there is no /dev/kvm here' };
+
 interface Facts {
   readonly emulator: MachineFacts;
-  readonly kvm: boolean;
+  readonly kvm: KvmVerdict;
   readonly image: { format: 'raw' | 'qcow2'; virtualBytes: number; fileBytes: number };
   readonly uefi: boolean;
   readonly nics: readonly { readonly mac: string; readonly mtu: number }[];
@@ -70,7 +73,7 @@ const image: Facts['image'] = {
   virtualBytes: 2048 * MiB,
   fileBytes: 1024 * MiB,
 };
-const facts: Facts = { emulator: x86, kvm: false, image, uefi: false, nics: [], shares: [] };
+const facts: Facts = { emulator: x86, kvm: noKvm, image, uefi: false, nics: [], shares: [] };
 
 const raw = { ...image, format: 'raw' as const };
 
@@ -128,8 +131,11 @@ const plans: Readonly<Record<string, Case>> = {
     spec: { disks: [{ ...own, chained: false }] },
     facts: { image: raw },
   },
-  'V-75: KVM where it works': { facts: { kvm: true } },
-  'V-75: TCG where it is asked for': { spec: { accelerator: 'tcg' }, facts: { kvm: true } },
+  'V-75: KVM where it works': { facts: { kvm: { usable: true, reason: '' } } },
+  'V-75: TCG where it is asked for': {
+    spec: { accelerator: 'tcg' },
+    facts: { kvm: { usable: true, reason: '' } },
+  },
   'V-80: UEFI has code that is shared and variables of its own': { facts: { uefi: true } },
   'V-108: two NICs, one of them with a smaller MTU': {
     facts: {
@@ -209,7 +215,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   },
   'V-75: KVM where it does not work': {
     spec: { accelerator: 'kvm' },
-    words: [/^accelerator "kvm" is not available: KVM does not work on this host/],
+    words: [/^accelerator "kvm" is not available: there is no \/dev\/kvm here$/],
   },
   'V-22: a machine that QEMU does not have': {
     spec: { machine: 'pc-q35-99.0' },
@@ -229,7 +235,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
 
 /** What a check before the start would report of the machine and the disk. */
 function problemsOf(wanted: VmSpec): readonly string[] {
-  const problems = machineProblems(wanted, x86, false).map(({ message }) => message);
+  const problems = machineProblems(wanted, x86, noKvm).map(({ message }) => message);
   try {
     planDisk(wanted.disks[0] ?? own, image);
     return problems;

@@ -1,6 +1,7 @@
 import {
   type Emulator,
   findEmulators,
+  type KvmVerdict,
   type MachinePlan,
   machineProblems,
   planMachine,
@@ -96,8 +97,8 @@ async function attempt<T>(result: Promise<T>): Promise<T | VmError> {
 
 interface Accelerated {
   readonly emulator: Emulator;
-  /** Whether guests run under KVM with it. */
-  readonly kvm: boolean;
+  /** Whether guests run under KVM with it, and why not. */
+  readonly kvm: KvmVerdict;
 }
 
 function machineErrors(spec: VmSpec, { emulator, kvm }: Accelerated): readonly VmError[] {
@@ -116,7 +117,6 @@ async function findAccelerated(
     const text = reason ?? `there is no qemu-system-${arch} on this host`;
     throw new VmError('host', text, { recoverable: true });
   }
-  if (accelerator === 'tcg') return { emulator, kvm: false };
-  const { usable: kvm } = await probeKvmForVms(emulator, uidRange, waiting);
-  return { emulator, kvm };
+  if (accelerator === 'tcg') return { emulator, kvm: { usable: false, reason: 'not wanted' } };
+  return { emulator, kvm: await probeKvmForVms(emulator, uidRange, waiting) };
 }
