@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { create } from '@bufbuild/protobuf';
@@ -6,7 +8,7 @@ import fc from 'fast-check';
 import { PluginError } from '../../src/plugin/error/plugin-error.ts';
 import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
 import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
-import { planTask } from '../../src/plugin/job/task.ts';
+import { planTask, taskSchema } from '../../src/plugin/job/task.ts';
 import { vmName } from '../../src/plugin/job/vm-name.ts';
 import { diskOn } from '../support/disks.ts';
 import { smallest, type TaskInit, task } from './requests.ts';
@@ -352,6 +354,23 @@ test('other values that are refused', () =>
     ],
     'no task name': [{ name: '' }, /virtual machine name can not be empty/],
   }));
+
+test('every key of other drivers is answered with what to write, all at once, and is in docs/migrating.md', () => {
+  const keys = Object.entries(taskSchema).flatMap(([key, { kind }]) =>
+    kind === 'instead' ? [key] : [],
+  );
+  const expected =
+    'args command drive_interface emulator graceful_shutdown guest_agent image_path machine_type port_map';
+  assert.deepEqual(keys.toSorted(), expected.split(' '));
+  const words = failureText(config(Object.fromEntries(keys.map((key) => [key, ['-m', '1']]))));
+  const guide = readFileSync(join(import.meta.dirname, '../../docs/migrating.md'), 'utf8');
+  for (const key of keys) {
+    assert.match(words, new RegExp(`${key}: is not a key of this driver: use \\S`));
+    assert.match(guide, new RegExp(`^\\| \`${key}\` .*error|^\\| \`${key}\` .*Refused`, 'm'));
+  }
+  assert.match(words, /port_map: [^;]*`network_interface \{ bridge \{ ports = \["http"\] \} \}`/);
+  assert.match(words, /emulator: [^;]*`os \{ arch = "x86_64" \}`/);
+});
 
 test('V-19: everything wrong is told at once, with the allocation', () => {
   const words = failureText({

@@ -11,6 +11,7 @@ import { machineFields, readMachine } from './machine.ts';
 import { nicFields, readNics } from './nic.ts';
 import * as optional from './optional.ts';
 import { fieldsOf, readBlocks } from './optional-block.ts';
+import { otherDriverFields } from './other-drivers.ts';
 import { sharesOf, taskDirOf } from './shares.ts';
 import { checkUnsupported } from './unsupported.ts';
 import { vmName } from './vm-name.ts';
@@ -22,6 +23,7 @@ export const taskSchema = {
   ...guestFields,
   ...machineFields,
   ...nicFields,
+  ...otherDriverFields,
   ...fieldsOf(optional),
 } as const satisfies Fields;
 
