@@ -2,6 +2,7 @@ import { fstatSync } from 'node:fs';
 import { closeFd } from '#host';
 import type { Waiting } from '#spec';
 import { ImageError, step } from './error.ts';
+import { otherFile } from './other-file.ts';
 import { readAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';
 import { type AllowedFile, type ImageRoots, openAllowed } from './roots.ts';
@@ -47,7 +48,7 @@ export class OpenImage implements Disposable {
       const head = await step(`reading ${file.path}`, () =>
         readAt(file.fd, new Uint8Array(sniffBytes), 0),
       );
-      const format = options.format ?? recogniseFormat(file, head);
+      const format = options.format ?? (await recogniseFormat(file, head));
       const virtualBytes = format === 'raw' ? rawBytes(file) : qcow2Bytes(file, head);
       checkSize(file, virtualBytes, options.maxVirtualBytes);
       return new OpenImage(file, format, virtualBytes);
@@ -109,10 +110,14 @@ export async function readBytes(
   }
 }
 
-function recogniseFormat(file: AllowedFile, head: Uint8Array): ImageFormat {
+async function recogniseFormat(file: AllowedFile, head: Uint8Array): Promise<ImageFormat> {
   const format = sniff(head);
-  if (format === 'raw' || format === 'qcow2') return format;
-  throw new ImageError('refused', `${file.path} is refused: ${refusalOf(format)}`);
+  // Every content is a raw disk, so what is known for something else must be refused by its kind.
+  const refusal = format === 'raw' ? await otherFile(file, head) : refusalOf(format);
+  if (refusal !== undefined) {
+    throw new ImageError('refused', `${file.path} is refused: ${refusal}`);
+  }
+  return format === 'qcow2' ? format : 'raw';
 }
 
 function rawBytes({ path, stats }: AllowedFile): number {

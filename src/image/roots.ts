@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { closeFd, errnoOf, openBeneath, openPath, pathOnly, reopen, setNonBlocking } from '#host';
 import type { Waiting } from '#spec';
+import { refuseAddress } from './address.ts';
 import { checkWaiting, ImageError, stepSync } from './error.ts';
 
 /** The allow-list: absolute directories, of which some may not exist. */
@@ -51,6 +52,7 @@ export async function openAllowed(
 ): Promise<AllowedFile> {
   checkWaiting(`opening ${name}`, signal);
   if (name === '' || name.includes('\0')) throw new ImageError('refused', 'no file is named');
+  refuseAddress(name);
   const dirs = await findRoots(roots);
   const paths = candidates(name, roots, dirs);
   for (const path of paths) {
@@ -227,7 +229,12 @@ function kindOf(stats: Stats): string {
 }
 
 function notRegular(path: string, kind: string): ImageError {
-  return new ImageError('refused', `${path} is ${kind}, not a regular file`);
+  // An artifact is unpacked, or put under the name that its address ends with, into a directory unless it says otherwise.
+  const remedy =
+    kind === 'a directory'
+      ? ': name the file in it, or write mode = "file" in the artifact that fetched it'
+      : '';
+  return new ImageError('refused', `${path} is ${kind}, not a regular file${remedy}`);
 }
 
 function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {

@@ -195,13 +195,94 @@ test('V-33: a denied directory inside an allowed one is closed, by whatever way'
   assert.equal(await read(at('images/base.img'), closed), 'base');
 });
 
+test('V-32: an address in the place of a path is answered with the path, or the artifact block, to write', async (t) => {
+  const { at, roots } = hostOf(t);
+  const cases = [
+    [`file://${at('images/base.img')}`, `write ${at('images/base.img')}`],
+    ['FILE:///a.img', 'write /a.img'],
+    [
+      'https://example.org/cloud/debian.qcow2?archive=false#a',
+      'fetch it with an artifact block, with mode = "file", and name the file that it becomes, such as local/debian.qcow2',
+    ],
+    [
+      's3+http://example.org/a.img',
+      'fetch it with an artifact block, with mode = "file", and name the file that it becomes, such as local/a.img',
+    ],
+  ] as const;
+  for (const [name, remedy] of cases) {
+    const message = `${name} is an address, not a path: ${remedy}`;
+    await assert.rejects(read(name, roots), { code: 'refused', message });
+    await assert.rejects(readBytes(name, roots, { maxBytes: 9 }, soon()), { message });
+  }
+  await assert.rejects(read('a:b//c', roots), notFound);
+});
+
+const page = '<!DOCTYPE html>\n<html><head><title>404 Not Found</title>';
+const envelope =
+  '<?xml version="1.0"?>\n<!-- a -->\n<ovf:Envelope xmlns="http://schemas.dmtf.org/ovf">';
+const others: Readonly<Record<string, readonly [string, RegExp]>> = {
+  'an HTML page': [page, /is an HTML page; a server gave it in the place of the image/],
+  'an HTML page after a byte order mark and blanks': [
+    `\ufeff\r\n  <HTML lang="en">`,
+    /an HTML page/,
+  ],
+  'an OVF description': [envelope, /is an OVF description, .*: write the name of that file/],
+  'the XML error of an object store': [
+    '<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code></Error>',
+    /is an XML text; a server gave it/,
+  ],
+  'a pointer of Git LFS': [
+    'version https://git-lfs.github.com/spec/v1\noid sha256:0\n',
+    /a pointer of Git LFS.*git lfs pull/,
+  ],
+  'a PDF document': ['%PDF-1.7\n', /is a PDF document/],
+  'a program': ['\x7fELF\x02', /is a program \(ELF\)/],
+  'a RAR archive': ['Rar!\x1a\x07\x01', /is a RAR archive.*unrar x/],
+  'a DMG': [
+    `${'\0'.repeat(1024)}koly${'\0'.repeat(508)}`,
+    /is an Apple disk image \(DMG\).*-f dmg/,
+  ],
+};
+for (const [name, [bytes, message]] of Object.entries(others)) {
+  test(`V-35: ${name}, saved as an image, is refused by its kind`, async (t) => {
+    const { at, roots } = hostOf(t);
+    writeFileSync(at('images/a.img'), bytes);
+    const fds = openFds();
+    await assert.rejects(read('a.img', roots), { code: 'refused', message });
+    assert.equal(openFds(), fds);
+    // The disk of a VM, whatever its guest has written into it.
+    using image = await openImage('a.img', roots, { ...limit, format: 'raw' }, soon());
+    assert.equal(image.format, 'raw');
+  });
+}
+
+test('V-35: a text, a file system and the mark of a DMG elsewhere are disks', async (t) => {
+  const { at, roots } = hostOf(t);
+  for (const bytes of [
+    '#cloud-config\n',
+    '<',
+    '<?',
+    `koly${'\0'.repeat(2000)}`,
+    'hsqs',
+    ' '.repeat(4096),
+  ]) {
+    writeFileSync(at('images/a.img'), bytes);
+    using image = await openImage('a.img', roots, limit, soon());
+    assert.equal(image.format, 'raw');
+  }
+});
+
 test('V-33: a FIFO is refused at once, a directory, device and socket by name', async (t) => {
   const { at, roots } = hostOf(t);
   execFileSync('mkfifo', [at('alloc/task/fifo')]);
   const started = performance.now();
   await assert.rejects(read('fifo', roots), { code: 'refused', message: /a FIFO/ });
   assert.ok(performance.now() - started < 1000);
-  await assert.rejects(read('local', roots), { code: 'refused', message: /a directory/ });
+  await assert.rejects(read('local', roots), {
+    code: 'refused',
+    message:
+      /is a directory, not a regular file: name the file in it, or write mode = "file" in the artifact/,
+  });
   await assert.rejects(read(at('images'), roots), { code: 'refused', message: /a directory/ });
   const devices = { ...roots, trusted: ['/dev'] };
   await assert.rejects(read('/dev/null', devices), { code: 'refused', message: /a device/ });
