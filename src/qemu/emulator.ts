@@ -3,6 +3,7 @@ import { findProgram, PerFile, runProgram, within } from '#host';
 import type { Arch, Waiting } from '#spec';
 import { QemuError } from './error.ts';
 import { type Firmware, findFirmware } from './firmware.ts';
+import { machineQuery, parseMaxVcpus } from './max-vcpus.ts';
 
 /** One installed QEMU system emulator and what it can do. */
 export interface Emulator {
@@ -16,6 +17,8 @@ export interface Emulator {
   readonly machines: readonly string[];
   /** The newest general-purpose machine (q35, virt) under its versioned name, e.g. pc-q35-7.2. */
   readonly defaultMachine: string;
+  /** Maximum number of virtual CPUs by machine type; a type that is not in it has an unknown one. */
+  readonly maxVcpus: ReadonlyMap<string, number>;
   /** Has the vhost-user-fs-pci device. */
   readonly virtioFs: boolean;
   /** Has the virtio-9p-pci device. */
@@ -86,6 +89,8 @@ async function queryEmulator(
   path: string,
   waiting: Waiting,
 ): Promise<Program> {
+  // An emulator that does not describe its machines is of use all the same.
+  const described = query(path, machineQuery.args, waiting, machineQuery.stdin).catch(() => '');
   const [versionText, machineText, deviceText] = await Promise.all(
     [['--version'], ['-machine', 'help'], ['-device', 'help']].map((args) =>
       query(path, args, waiting),
@@ -108,19 +113,26 @@ async function queryEmulator(
     ...version,
     machines: names,
     defaultMachine: versionedDefault,
+    maxVcpus: parseMaxVcpus(await described),
     virtioFs: devices.has('vhost-user-fs-pci'),
     ninePfs: devices.has('virtio-9p-pci'),
   };
 }
 
-async function query(path: string, args: readonly string[], waiting: Waiting): Promise<string> {
+async function query(
+  path: string,
+  args: readonly string[],
+  waiting: Waiting,
+  stdin = '',
+): Promise<string> {
   const what = `running ${path} ${args.join(' ')}`;
-  const result = await runProgram({ program: path, args }, within(runDeadlineMs, waiting)).catch(
-    (cause: unknown) => {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new QemuError('unavailable', `${what}: ${reason}`, { cause });
-    },
-  );
+  const result = await runProgram(
+    { program: path, args, stdin },
+    within(runDeadlineMs, waiting),
+  ).catch((cause: unknown) => {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new QemuError('unavailable', `${what}: ${reason}`, { cause });
+  });
   if (result.code === 0) return result.stdout;
   const message = result.stderr.trim().split('\n')[0] ?? '';
   throw new QemuError('unavailable', `${what}: exit ${result.code ?? result.signal}: ${message}`);

@@ -16,13 +16,17 @@ export interface MachinePlan {
 }
 
 /** The part of an emulator that machines are planned with. */
-export type MachineFacts = Pick<Emulator, 'arch' | 'path' | 'machines' | 'defaultMachine'>;
+export type MachineFacts = Pick<
+  Emulator,
+  'arch' | 'path' | 'machines' | 'defaultMachine' | 'maxVcpus'
+>;
 
 export interface MachineRequest {
   /** As written in the job; undefined is the architecture's default. */
   readonly machine: string | undefined;
   readonly accelerator: AcceleratorChoice;
   readonly memoryMiB: number;
+  readonly vcpus: number;
 }
 
 /**
@@ -36,6 +40,7 @@ export function planMachine(
 ): MachinePlan {
   const accelerator = planAccelerator(request, kvm);
   const type = machineType(request, emulator);
+  checkVcpus(request, emulator);
   return {
     type,
     family: machineFamily(type),
@@ -52,7 +57,11 @@ export function machineProblems(
   emulator: MachineFacts,
   kvm: KvmVerdict,
 ): readonly QemuError[] {
-  const decisions = [() => planAccelerator(request, kvm), () => machineType(request, emulator)];
+  const decisions = [
+    () => planAccelerator(request, kvm),
+    () => machineType(request, emulator),
+    () => checkVcpus(request, emulator),
+  ];
   return decisions.flatMap((decide) => {
     try {
       decide();
@@ -80,6 +89,19 @@ function machineType({ machine }: MachineRequest, emulator: MachineFacts): strin
   throw new QemuError(
     'unsupported',
     `os.machine "${machine}" is not available in ${emulator.path}; supported: ${supported.join(', ')}`,
+  );
+}
+
+/** Of a machine that is not available there is no maximum either. */
+function checkVcpus(request: MachineRequest, emulator: MachineFacts): void {
+  const { machine, vcpus } = request;
+  const type =
+    machine === undefined ? emulator.defaultMachine : newestOf(machine, emulator.machines);
+  const max = emulator.maxVcpus.get(type ?? '');
+  if (max === undefined || vcpus <= max) return;
+  throw new QemuError(
+    'unsupported',
+    `vcpus: ${vcpus} are more than the ${max} that the machine type ${type} has`,
   );
 }
 

@@ -104,6 +104,7 @@ const fake: Omit<Emulator, 'arch' | 'path'> = {
   versionNumber: 8_001_002,
   machines: ['q35', 'virt'],
   defaultMachine: 'q35',
+  maxVcpus: new Map(),
   virtioFs: false,
   ninePfs: false,
   firmware: [],

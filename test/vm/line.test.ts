@@ -47,6 +47,11 @@ const x86: MachineFacts = {
     'pc-q35-7.2',
     'q35',
   ],
+  maxVcpus: new Map([
+    ['pc-q35-7.2', 288],
+    ['q35', 288],
+    ['pc-i440fx-7.2', 255],
+  ]),
 };
 
 const arm: MachineFacts = {
@@ -54,6 +59,7 @@ const arm: MachineFacts = {
   path: '/usr/bin/qemu-system-aarch64',
   defaultMachine: 'virt-7.2',
   machines: ['virt', 'virt-7.2'],
+  maxVcpus: new Map(),
 };
 
 const noKvm = { usable: false, reason: 'there is no /dev/kvm here' };
@@ -226,6 +232,14 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   'V-22: a machine that QEMU has and the driver does not support': {
     spec: { machine: 'microvm' },
     words: [/^os\.machine "microvm" is not available/],
+  },
+  'more vCPUs than q35 has': {
+    spec: { vcpus: 289 },
+    words: [/^vcpus: 289 are more than the 288 that the machine type pc-q35-7\.2 has$/],
+  },
+  'more vCPUs than pc has': {
+    spec: { vcpus: 256, machine: 'pc' },
+    words: [/^vcpus: 256 are more than the 255 that the machine type pc-i440fx-7\.2 has$/],
   },
   'V-19: all of it': {
     spec: { machine: 'none', accelerator: 'kvm', disks: [diskOn('/images/debian.qcow2', 1)] },

@@ -12,6 +12,7 @@ const emulator: Emulator = {
   version: '7.2.22',
   versionNumber: 7_002_022,
   machines: ['q35', 'pc-q35-7.2'],
+  maxVcpus: new Map(),
   defaultMachine: 'pc-q35-7.2',
   virtioFs: true,
   ninePfs: true,

@@ -24,7 +24,7 @@ export const machineFields = {
     type: 'number',
     min: 1,
     max: 512,
-    doc: 'Number of virtual CPUs. Default: as many as `resources.cores` reserves, else one.',
+    doc: 'Number of virtual CPUs, at most as many as the machine type has (288 for q35, 255 for pc). Default: as many as `resources.cores` reserves, else one.',
     example: '2',
   },
   os: {
