@@ -88,6 +88,12 @@ func TestP18_JobSyntax(t *testing.T) {
 			map[string]any{"action": "pause"},
 			cty.ObjectVal(map[string]cty.Value{"action": cty.StringVal("pause")}),
 		},
+		"user_data_check": {[]string{"= false", `= "false"`}, false, cty.False},
+		"exec": {
+			[]string{`{ user = "web" }`, `= { user = "web" }`, `= [{ user = "web" }]`},
+			map[string]any{"user": "web"},
+			cty.ObjectVal(map[string]cty.Value{"user": cty.StringVal("web"), "via": cty.StringVal("auto")}),
+		},
 		"network_interface": {
 			[]string{
 				"{\n bridge {\n name = \"virbr0\"\n ports = [\"www\"]\n }\n }",
