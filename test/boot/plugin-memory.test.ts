@@ -47,7 +47,8 @@ async function smallCalls(client: PluginClient, count: number): Promise<void> {
   const calls = Array.from({ length: count }, async (_, index) => {
     const taskId = freshId();
     if (index % 3 === 0) return (await failureOf(client.call(method.inspectTask, { taskId }))).code;
-    if (index % 3 === 1) return (await failureOf(client.call(method.execTask, { taskId }))).code;
+    if (index % 3 === 1)
+      return (await failureOf(client.call(method.createNetwork, { allocId: taskId }))).code;
     return client.stream(method.taskStats, { taskId }).end;
   });
   assert.deepEqual(new Set(await Promise.all(calls)), new Set([5, 12, 0]));

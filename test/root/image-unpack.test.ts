@@ -23,7 +23,7 @@ import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-const uid = 70_322;
+const uid = 70_323;
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
 const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(60_000) });
