@@ -66,7 +66,7 @@ func TestP24_StartErrors(t *testing.T) {
 		"bad machine":          {"os": []map[string]any{{"machine": "no-such-machine"}}},
 		"bad host name":        {"hostname": "-dashes-"},
 		"no such accelerator":  {"accelerator": "abacus"},
-		"no disk size":         {"primary_disk_size": nil},
+		"no disk at all":       {"image": nil, "primary_disk_size": nil, "use_thin_copy": nil},
 		"two network interfaces": {"network_interface": []map[string]any{
 			{"bridge": []map[string]any{{"name": "virbr0"}}}, {"bridge": []map[string]any{{"name": "virbr0"}}},
 		}},
