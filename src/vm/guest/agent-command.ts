@@ -42,7 +42,7 @@ export class AgentCommand implements GuestCommand {
   readonly #disposed = new AbortController();
   readonly #exit = Promise.withResolvers<CommandExit>();
   #size = defaultSize;
-  /** The command begins, with the size known until then. */
+  /** The command has begun, with the size known until then. */
   #greeted = false;
   #resizing: Promise<void> | undefined;
   /** The agent has reported the exit, and does not know the pid any more. */
@@ -70,6 +70,7 @@ export class AgentCommand implements GuestCommand {
   }
 
   async write(data: Uint8Array, waiting: Waiting): Promise<void> {
+    this.#greet();
     if (data.length === 0 || this.#input.destroyed || !this.#input.writable) return;
     if (this.#input.write(data)) return;
     const written = new AbortController();
@@ -83,6 +84,7 @@ export class AgentCommand implements GuestCommand {
   }
 
   endInput(): void {
+    this.#greet();
     if (this.#input.destroyed) return;
     if (this.#command.terminal !== undefined) this.#input.write(endOfInput);
     else this.#input.end();
@@ -105,16 +107,22 @@ export class AgentCommand implements GuestCommand {
     readonly stream: 'stdout' | 'stderr';
     readonly data: Uint8Array;
   }> {
-    const { pieces, session, terminal } = this.#command;
-    if (terminal !== undefined) this.#input.write(terminalGreeting(session, this.#size));
-    this.#greeted = true;
-    for await (const piece of pieces) {
+    this.#greet();
+    for await (const piece of this.#command.pieces) {
       if ('data' in piece) {
         yield { stream: piece.stream === 'err' ? 'stderr' : 'stdout', data: piece.data };
       } else if (piece.mark.kind === 'ended') this.#settle(piece.mark.code, 0);
     }
     // Nothing after the command's end; else QEMU has closed the streams.
     this.#lose(new VmError('host', 'the VM ended while the command ran'));
+  }
+
+  /** Before anything else that is written: what comes earlier would be read as the greeting. */
+  #greet(): void {
+    if (this.#greeted) return;
+    this.#greeted = true;
+    const { session, terminal } = this.#command;
+    if (terminal !== undefined) this.#input.write(terminalGreeting(session, this.#size));
   }
 
   /** A shell reports a signal as 128 and its number. */

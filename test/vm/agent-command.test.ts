@@ -1,0 +1,127 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { suite, type TestContext, test } from 'node:test';
+import { AgentCommand } from '../../src/vm/guest/agent-command.ts';
+import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { piecesOf } from '../../src/vm/guest/output.ts';
+import { type Agent, answerSync, listen } from '../support/scripted-agent.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { soon } from '../support/vm.ts';
+
+const quiet = (): void => {};
+const log = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet };
+const session = '0123456789abcdef';
+const mark = (text: string): string => `\x1e${session}${text};`;
+
+/** A command as it has just begun, and the guest's end of its terminal, or of its output. */
+async function begun(
+  t: TestContext,
+  { terminal, agent }: { readonly terminal: number | undefined; readonly agent: Agent },
+): Promise<{ readonly command: AgentCommand; readonly guest: Socket; finished(): Promise<void> }> {
+  const path = join(tmpDir(t), 'port.sock');
+  const server = createServer().listen(path);
+  const accepted = once(server, 'connection');
+  const socket = connect({ path, allowHalfOpen: true });
+  const [guest] = await accepted;
+  const line = new AgentLine(await listen(t, agent));
+  t.after(async () => {
+    socket.destroy();
+    guest.destroy();
+    server.close();
+    await line[Symbol.asyncDispose]();
+  });
+  const { promise, resolve } = Promise.withResolvers<Promise<void>>();
+  const sockets = new Map([['in', socket]] as const);
+  const command = new AgentCommand({
+    session,
+    pid: 7,
+    terminal,
+    sockets,
+    agent: line,
+    log,
+    pieces: piecesOf(sockets, session),
+    onDispose: resolve,
+  });
+  return { command, guest, finished: async () => await promise };
+}
+
+const never: Agent = (line, socket) => void answerSync(line, socket);
+const answers =
+  (...texts: readonly string[]): Agent =>
+  (line, socket) => {
+    if (!answerSync(line, socket)) for (const text of texts) socket.write(text);
+  };
+
+async function readAll(command: AgentCommand): Promise<string> {
+  let text = '';
+  for await (const { data } of command.output) text += Buffer.from(data).toString('latin1');
+  return text;
+}
+
+test('what is typed before the output is read comes after the greeting, with the size', async (t) => {
+  const { command, guest } = await begun(t, { terminal: 3, agent: never });
+  command.resize({ rows: 33, columns: 101 });
+  await command.write(Buffer.from('typed\n'), soon());
+  let heard = '';
+  guest.on('data', (chunk: Buffer) => {
+    heard += chunk.toString('latin1');
+    if (heard.endsWith('typed\n')) guest.write(`typed${mark(':0')}`);
+  });
+  assert.equal(await readAll(command), 'typed');
+  assert.equal(heard, `go ${session} 33 101\ntyped\n`);
+  assert.deepEqual(await command.exit(soon()), { exitCode: 0, signal: 0 });
+});
+
+test('an end of input before anything else comes after the greeting as well', async (t) => {
+  const { command, guest } = await begun(t, { terminal: 3, agent: never });
+  command.endInput();
+  const [chunk] = await once(guest, 'data');
+  assert.equal(String(chunk), `go ${session} 24 80\n\x04`);
+});
+
+const hostile: Readonly<Record<string, Agent>> = {
+  'never answers': never,
+  'sends half a reply': answers('{"return": {"exi'),
+  'sends lines without end': (line, socket) => {
+    if (!answerSync(line, socket)) socket.write('{"return": {"exited": 1}}\n'.repeat(10_000));
+  },
+  'sends one line that does not end': (line, socket) => {
+    if (!answerSync(line, socket)) socket.write('x'.repeat(1_000_000));
+  },
+  'hangs up': (line, socket) => {
+    if (!answerSync(line, socket)) socket.destroy();
+  },
+  'reports the end of a command that goes on': answers('{"return": {"exited": true}}\n'),
+  'knows no such command': answers('{"error": {"desc": "PID 7 does not exist"}}\n'),
+};
+
+suite('an agent that harms', { concurrency: true }, () => {
+  for (const [what, agent] of Object.entries(hostile)) {
+    test(`the exit of a command is its own, with an agent that ${what}`, async (t) => {
+      const { command, guest, finished } = await begun(t, { terminal: undefined, agent });
+      guest.write(`output${mark(':3')}`);
+      assert.equal(await readAll(command), 'output');
+      assert.deepEqual(await command.exit(soon()), { exitCode: 3, signal: 0 });
+      command[Symbol.dispose]();
+      // What is left to do in the guest has an end, whatever the agent does.
+      await finished().catch(() => {});
+    });
+  }
+
+  test('a command whose end only the agent knows ends once nothing more comes', async (t) => {
+    const agent = answers('{"return": {"exited": true, "signal": 9}}\n');
+    const { command, guest } = await begun(t, { terminal: undefined, agent });
+    guest.write('the last of it');
+    assert.equal(await readAll(command), 'the last of it');
+    assert.deepEqual(await command.exit(soon()), { exitCode: 137, signal: 9 });
+  });
+
+  test('a command that the agent does not know any more is lost', async (t) => {
+    const agent = answers('{"error": {"desc": "PID 7 does not exist"}}\n');
+    const { command } = await begun(t, { terminal: undefined, agent });
+    await readAll(command);
+    await assert.rejects(command.exit(soon()), { name: 'VmError', message: /command was lost/ });
+  });
+});
