@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pluginSchema } from '../src/plugin/agent/config.ts';
 import type { AttrField, Field, Fields } from '../src/plugin/hcl/schema.ts';
+import { builtinFields } from '../src/plugin/job/builtin/fields.ts';
 import { taskSchema } from '../src/plugin/job/task.ts';
 
 export const referencePath = join(resolve(import.meta.dirname, '..'), 'docs/configuration.md');
@@ -19,6 +20,9 @@ export function renderReference(): string {
     exampleOf('task "web"', taskSchema),
     ...sections(taskSchema, ''),
     jobText,
+    builtinHead,
+    exampleOf('task "web"', builtinFields),
+    ...sections(builtinFields, ''),
   ].join('\n\n')}\n`;
 }
 
@@ -34,7 +38,7 @@ const argumentsText = `### Arguments
 
 | Argument | Meaning |
 | --- | --- |
-| \`--driver-name NAME\` | What jobs write as \`driver\`. Default: the name of the file when that is \`virt\` or \`nomad-driver-virt\`, else \`virt\`. The node's attributes begin with \`driver.virt.\` in any case. |
+| \`--driver-name NAME\` | What jobs write as \`driver\`. Default: the name of the file when that is \`virt\`, \`nomad-driver-virt\` or \`qemu\`, else \`virt\`. The node's attributes begin with \`driver.virt.\` in any case. |
 | \`--log-file PATH\` | The log is written to this file as well. After an agent was killed and came back, the plugin's stderr has no reader; the file has those lines. |`;
 
 const taskHead = `## Job: the config block of a task
@@ -60,6 +64,11 @@ const jobText = `### Other parts of a job
 | \`volume_mount\` | A disk, when \`disk { volume }\` names its destination: the block device that the volume is, or a file in its directory. Others are directories that the guest mounts at the destination. \`propagation_mode\` other than \`private\` and \`selinux_label\` are refused for them. |
 | \`device\`, \`user\` | Refused: not supported. |`;
 
+const builtinHead = `## Job for the driver \`qemu\`
+
+Under the name \`qemu\` (the name of the plugin's file, or \`--driver-name\`) the driver takes the place of Nomad's builtin
+\`qemu\` driver. Its jobs have these keys, and every key above; [migrating.md](migrating.md) has what differs.`;
+
 /** One table per block: its attributes, then its blocks, each with a table of its own. */
 function sections(fields: Fields, path: string): string[] {
   const entries = Object.entries(fields);
@@ -83,6 +92,7 @@ const often = {
 } as const;
 
 function typeOf(field: AttrField): string {
+  if (field.type === 'list(map(number))') return 'block of numbers';
   return field.type === 'list(string)' ? 'list of strings' : field.type;
 }
 

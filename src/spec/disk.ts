@@ -74,6 +74,8 @@ export type DiskAio = 'threads' | 'native' | 'io_uring';
 export interface DiskSpec {
   /** Number of the `disk` block in the job, from 1; undefined in a job with `image` and its like instead of blocks. */
   readonly block?: number;
+  /** The place in the job that the disk is from, where it is no key of this driver: `image_path`, `args[4]`. */
+  readonly key?: string;
   /** Name as in the job or assigned, e.g. `vda`; unique in the VM. The guest's kernel may use another one. */
   readonly name: string;
   readonly kind: DiskKind;
@@ -135,7 +137,8 @@ const firstGeneration = {
 };
 
 /** A key of the disk as the job has it, for messages: `disk[2].size`, or `primary_disk_size`. */
-export function diskKey(disk: Pick<DiskSpec, 'block'>, key: string): string {
+export function diskKey(disk: Pick<DiskSpec, 'block' | 'key'>, key: string): string {
+  if (disk.key !== undefined) return key === 'source.image' ? disk.key : `${disk.key} (${key})`;
   if (disk.block !== undefined) return `disk[${disk.block}].${key}`;
   return Object.entries(firstGeneration).find(([name]) => name === key)?.[1] ?? key;
 }

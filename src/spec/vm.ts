@@ -102,6 +102,8 @@ export interface VmSpec {
   readonly nics: readonly NicSpec[];
   readonly shares: readonly ShareSpec[];
   readonly guest: GuestSpec;
+  /** false: the guest gets no seed, because the job has one of its own or its guest needs none. */
+  readonly seed?: boolean;
   /** How commands run in the guest; as root when no user is named. */
   readonly exec?: { readonly user?: string };
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };

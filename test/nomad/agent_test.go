@@ -213,7 +213,7 @@ client {
     path = %q
   }
   options = {
-    "driver.allowlist"     = "virt,nomad-driver-virt"
+    "driver.allowlist"     = "virt,nomad-driver-virt,qemu"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
   }
 }

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import { pluginSchema } from '../../src/plugin/agent/config.ts';
 import type { Field, Fields } from '../../src/plugin/hcl/schema.ts';
-import { taskSchema } from '../../src/plugin/job/task.ts';
+import { taskSchema, taskSchemaOf } from '../../src/plugin/job/task.ts';
 import { type HclEntry, parseHcl } from '../support/hcl.ts';
 
 const examples = resolve(import.meta.dirname, '../../examples');
@@ -20,10 +20,11 @@ for (const file of jobs) {
       .flatMap(({ body }) => body.filter(named('task')));
     assert.ok(tasks.length > 0, 'there is no task');
     for (const task of tasks) {
-      assert.equal(task.body.find(named('driver'))?.value, '"virt"');
+      const driver = task.body.find(named('driver'))?.value;
+      assert.equal(driver, file === 'qemu.nomad.hcl' ? '"qemu"' : '"virt"');
       const [config] = task.body.filter(named('config'));
       assert.ok(config !== undefined, 'the task has no config');
-      assert.deepEqual(problems(taskSchema, config.body), []);
+      assert.deepEqual(problems(taskSchemaOf(JSON.parse(driver ?? '')), config.body), []);
     }
   });
 }
@@ -40,7 +41,13 @@ for (const file of agents) {
 test('V-133: the full agent example has every key of the plugin that has an effect', () => {
   const [plugin] = read('agent-full.hcl').filter(named('plugin'));
   const config = plugin?.body.find(named('config'))?.body ?? [];
-  const { emulator: _, provider: __, ...effective } = pluginSchema;
+  const {
+    emulator: _,
+    provider: __,
+    args_allowlist: ___,
+    emulators_allowlist: ____,
+    ...effective
+  } = pluginSchema;
   assert.deepEqual(missing(effective, config), []);
 });
 
@@ -103,4 +110,5 @@ const shapes = {
   number: /^\d+$/,
   bool: /^(true|false)$/,
   'list(string)': /^\[/,
+  'list(map(number))': /^\{/,
 } as const;

@@ -212,6 +212,7 @@ test('V-1: one file under two names answers to both', async () => {
   for (const [file, name] of [
     ['/opt/plugins/nomad-driver-virt', 'nomad-driver-virt'],
     ['/opt/plugins/virt', 'virt'],
+    ['/opt/plugins/qemu', 'qemu'],
     ['/opt/plugins/anything-else', 'virt'],
   ]) {
     await using plugin = await PluginProcess.serve({ argv0: file ?? '' });

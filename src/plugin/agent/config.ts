@@ -3,6 +3,7 @@ import { PluginError } from '../error/plugin-error.ts';
 import { decodeConfig } from '../hcl/decode-fields.ts';
 import { formatProblems, type Problem, reportTo } from '../hcl/problem.ts';
 import type { Fields } from '../hcl/schema.ts';
+import { type BuiltinLists, builtinListFields, readBuiltinLists } from './builtin-lists.ts';
 import { checkEmulator, emulatorFields, emulatorWarning } from './emulator.ts';
 import { type ImageStoreConfig, imageStoreFields, readImageStore } from './image-store.ts';
 import { type Limits, limitFields, readLimits } from './limits.ts';
@@ -22,6 +23,7 @@ export const pluginSchema = {
   ...networkFields,
   ...storagePoolFields,
   ...imageStoreFields,
+  ...builtinListFields,
 } as const satisfies Fields;
 
 /** The operator's configuration, checked. */
@@ -30,6 +32,7 @@ export interface PluginConfig extends Paths, NetworksConfig, ImageStoreConfig {
   readonly uidRange: UidRange;
   readonly limits: Limits;
   readonly storagePools: StoragePools;
+  readonly builtin: BuiltinLists;
   /** For the log: what the operator wrote that has no effect. */
   readonly warning: string | undefined;
 }
@@ -49,6 +52,7 @@ export function decodePluginConfig(bytes: Uint8Array, driverName: string): Plugi
     ...readNetworks(raw, report),
     storagePools: readStoragePools(raw, paths, report),
     ...readImageStore(raw, report),
+    builtin: readBuiltinLists(raw, driverName, report),
     warning: emulatorWarning(raw),
   };
   if (problems.length === 0) return config;

@@ -121,12 +121,20 @@ function decodeAttr(field: AttrField, value: CtyValue, place: Place): unknown {
       return decodeBool(value, place);
     case 'list(string)':
       return decodeTexts(value, place);
+    case 'list(map(number))':
+      return decodeNumbers(field, value, place);
     default:
       return field.type satisfies never;
   }
 }
 
-const empty = { string: '', number: 0, bool: false, 'list(string)': [] } as const;
+const empty = {
+  string: '',
+  number: 0,
+  bool: false,
+  'list(string)': [],
+  'list(map(number))': [],
+} as const;
 
 function decodeText(field: AttrField, value: CtyValue, place: Place): string {
   if (typeof value !== 'string') {
@@ -171,6 +179,24 @@ function decodeTexts(value: CtyValue, place: Place): readonly string[] {
       typeof item === 'string' ? 'must not hold a NUL' : `must be text, not ${kindOf(item)}`,
     );
     return '';
+  });
+}
+
+/** Blocks with names for keys: `port_map { http = 80 }`. */
+function decodeNumbers(
+  field: AttrField,
+  value: CtyValue,
+  place: Place,
+): readonly Readonly<Record<string, number>>[] {
+  return (isList(value) ? value : [value]).map((item) => {
+    if (!isMap(item)) report(place, `must be a block of numbers, not ${kindOf(item)}`);
+    const entries = isMap(item) ? Object.entries(item) : [];
+    return Object.fromEntries(
+      entries.map(([name, inner]) => [
+        name,
+        decodeNumber(field, inner, { ...place, path: `${place.path}.${name}` }),
+      ]),
+    );
   });
 }
 

@@ -44,7 +44,7 @@ function attrSpec(name: string, field: AttrField): Spec {
   });
   // A default keeps the literal's own type: a list's would be a tuple, and blocks of one list must be alike in type.
   // The decoder fills it in.
-  if (field.default === undefined || field.type === 'list(string)') return attr;
+  if (field.default === undefined || field.type.startsWith('list')) return attr;
   // JSON is an HCL expression as long as no string holds a template.
   const value = JSON.stringify(field.default);
   const literal = create(SpecSchema, { block: { case: 'literal', value: { value } } });

@@ -2,7 +2,7 @@
 export type Fields = Readonly<Record<string, Field>>;
 export type Field = AttrField | BlockField | BlockListField | BlockMapField | InsteadField;
 
-export type AttrType = 'string' | 'number' | 'bool' | 'list(string)';
+export type AttrType = 'string' | 'number' | 'bool' | 'list(string)' | 'list(map(number))';
 type Json = string | number | boolean | readonly string[];
 
 export interface AttrField {
@@ -62,6 +62,7 @@ interface Values {
   readonly number: number;
   readonly bool: boolean;
   readonly 'list(string)': readonly string[];
+  readonly 'list(map(number))': readonly Readonly<Record<string, number>>[];
 }
 
 type AttrValue<F, T extends AttrType> = F extends {

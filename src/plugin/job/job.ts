@@ -1,4 +1,5 @@
 import type { Arch, StoragePools } from '#spec';
+import type { BuiltinLists } from '../agent/builtin-lists.ts';
 import type { Limits } from '../agent/limits.ts';
 import type { TaskConfig } from '../gen/driver_pb.ts';
 import type { Report } from '../hcl/problem.ts';
@@ -9,6 +10,8 @@ export interface TaskContext {
   readonly driverName: string;
   readonly limits: Limits;
   readonly pools: StoragePools;
+  /** For jobs of Nomad's builtin driver. */
+  readonly builtin?: BuiltinLists;
   /** undefined on an architecture that no known emulator is native to. */
   readonly hostArch: Arch | undefined;
 }

@@ -1,8 +1,11 @@
 import type { VmSpec } from '#spec';
+import { builtinName } from '../agent/builtin-lists.ts';
 import type { TaskConfig } from '../gen/driver_pb.ts';
 import { decodeConfig } from '../hcl/decode-fields.ts';
 import { type Problem, reportTo } from '../hcl/problem.ts';
-import type { Fields } from '../hcl/schema.ts';
+import type { Decoded, Fields } from '../hcl/schema.ts';
+import { type Builtin, readBuiltin } from './builtin/builtin.ts';
+import { builtinFields } from './builtin/fields.ts';
 import { diskMounts, disksFields, readDisks } from './disks/disks.ts';
 import { guestFields, readGuest } from './guest.ts';
 import { readIdentity } from './identity.ts';
@@ -27,6 +30,14 @@ export const taskSchema = {
   ...fieldsOf(optional),
 } as const satisfies Fields;
 
+/** The same of a job for Nomad's builtin driver. */
+const builtinTaskSchema = { ...taskSchema, ...builtinFields } as const satisfies Fields;
+
+/** What jobs of a driver of this name may have. */
+export function taskSchemaOf(driverName: string): Fields {
+  return driverName === builtinName ? builtinTaskSchema : taskSchema;
+}
+
 /** The VM that a task asks for, as far as it could be read, and everything wrong with it by its place in the job. */
 export interface PlannedTask {
   readonly spec: VmSpec;
@@ -36,21 +47,36 @@ export interface PlannedTask {
 /** A task as Nomad describes it → the VM it asks for. Throws PluginError 'invalid' when it can't be read at all. */
 export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
   const problems: Problem[] = [];
-  const raw = decodeConfig(taskSchema, task.msgpackDriverConfig, {
-    what: 'driver config',
-    problems,
-  });
+  const decode = <F extends Fields>(fields: F): Decoded<F> =>
+    decodeConfig(fields, task.msgpackDriverConfig, { what: 'driver config', problems });
+  if (context.driverName !== builtinName) {
+    const raw = decode(taskSchema);
+    const spec = readTask(raw, undefined, { ...context, task, report: reportTo(problems) });
+    return { spec, problems };
+  }
+  const raw = decode(builtinTaskSchema);
   const job: Job = { ...context, task, report: reportTo(problems) };
+  const builtin = readBuiltin(raw, job);
+  return { spec: readTask({ ...raw, ...builtin.keys }, builtin, job), problems };
+}
+
+type Raw = Decoded<Omit<typeof taskSchema, keyof typeof builtinFields>> &
+  Pick<Decoded<typeof taskSchema>, 'accelerator'>;
+
+function readTask(raw: Raw, builtin: Builtin | undefined, job: Job): VmSpec {
+  const { task } = job;
   checkUnsupported(job);
   const machine = readMachine(raw, job);
-  const spec: VmSpec = {
+  const mounts = readVolumes(job, diskMounts(raw, job));
+  return {
     name: vmName(task.id),
     identity: readIdentity(job),
     ...machine,
-    disks: readDisks(raw, machine, job),
+    disks: builtin?.disks ?? readDisks(raw, machine, job),
     nics: readNics(raw, job),
-    shares: [...sharesOf(task), ...readVolumes(job, diskMounts(raw, job))],
+    shares: builtin?.seed === false ? mounts : [...sharesOf(task), ...mounts],
     guest: readGuest(raw, job),
+    ...(builtin?.seed === false ? { seed: false } : {}),
     ...readBlocks(optional, raw, job),
     allocDir: task.allocDir,
     taskDir: taskDirOf(task),
@@ -58,5 +84,4 @@ export function planTask(task: TaskConfig, context: TaskContext): PlannedTask {
     stderrPath: task.stderrPath,
     cgroupPath: task.resources?.linuxResources?.cpusetCgroup ?? '',
   };
-  return { spec, problems };
 }

@@ -16,14 +16,15 @@ export const usage = `nomad-driver-qmp is a task driver of the Nomad agent that 
 The agent starts it: put the file into plugin_dir, and a block plugin "nomad-driver-qmp" { } into the agent's configuration.
 
 Arguments, as args = ["…"] in that block or by hand:
-  --driver-name NAME  the driver's name in jobs; else the file's name where it is nomad-driver-virt, else virt
+  --driver-name NAME  the driver's name in jobs; else the file's name where it is nomad-driver-virt
+                      or qemu, else virt; as qemu it takes the jobs of Nomad's builtin driver
   --log-file PATH     write the log to this file as well
   --version           print the version
   --help              print this text
 `;
 
 /** Names that jobs have for this driver; a plugin file of such a name answers to it. */
-const fileNames: readonly string[] = ['virt', 'nomad-driver-virt'];
+const fileNames: readonly string[] = ['virt', 'nomad-driver-virt', 'qemu'];
 const usualName = 'virt';
 
 /**

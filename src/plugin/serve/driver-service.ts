@@ -17,7 +17,7 @@ import {
 } from '../gen/driver_pb.ts';
 import { hclSpec } from '../hcl/hcl-spec.ts';
 import { invalidTask } from '../job/invalid-task.ts';
-import { planTask, taskSchema } from '../job/task.ts';
+import { planTask, taskSchemaOf } from '../job/task.ts';
 import type { BackendHolder } from '../tasks/backend.ts';
 import type { EventHub, TaskName } from '../tasks/events.ts';
 import type { Fingerprinter } from '../tasks/fingerprint.ts';
@@ -57,11 +57,11 @@ const zeroTime = { seconds: -62_135_596_800n, nanos: 0 };
 const defaultIntervalMs = 1000;
 
 export function driverService(options: DriverServiceOptions): Handlers<typeof Driver> {
-  const { tasks, events, fingerprinter, compute, log } = options;
+  const { driverName, tasks, events, fingerprinter, compute, log } = options;
   return {
     init: () => ({}),
     shutdown: () => ({}),
-    taskConfigSchema: () => ({ spec: hclSpec(taskSchema) }),
+    taskConfigSchema: () => ({ spec: hclSpec(taskSchemaOf(driverName)) }),
     capabilities: () => ({ capabilities }),
     fingerprint: (_request, call) => fingerprinter.stream(call),
     taskEvents: (_request, call) => events.stream(call),
@@ -170,8 +170,8 @@ async function startTask(
   config: TaskConfig,
   call: Call,
 ) {
-  const { limits, storagePools: pools } = backend.config;
-  const context = { driverName, limits, pools, hostArch };
+  const { limits, storagePools: pools, builtin } = backend.config;
+  const context = { driverName, limits, pools, builtin, hostArch };
   const { spec, problems } = planTask(config, context);
   if (problems.length > 0) {
     // All problems are reported at once, those of files included.

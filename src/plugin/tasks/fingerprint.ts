@@ -2,6 +2,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { abortable, type Logger, slept, within } from '#host';
 import type { StoragePools, Waiting } from '#spec';
 import type { VirtualizerInfo } from '#vm';
+import { builtinName } from '../agent/builtin-lists.ts';
 import { messageOf } from '../error/message.ts';
 import {
   FingerprintResponse_HealthState,
@@ -105,6 +106,8 @@ export class Fingerprinter {
     const attributes: Record<string, Attribute> = {};
     if (info.detected) {
       attributes[`driver.${this.#driverName}`] = toAttribute(true);
+      if (this.#driverName === builtinName)
+        Object.assign(attributes, this.#builtinAttributes(info));
       const pools = poolAttributes(this.#backend.config.storagePools);
       for (const [key, value] of Object.entries({ ...pools, ...info.attributes })) {
         attributes[`${attributePrefix}.${key}`] = toAttribute(value);
@@ -115,6 +118,19 @@ export class Fingerprinter {
       attributes: Object.fromEntries(sorted),
       health: this.#healthOf(info),
       healthDescription: info.description,
+    };
+  }
+
+  /** What jobs for the builtin driver have in their constraints. */
+  #builtinAttributes({ attributes }: VirtualizerInfo): Readonly<Record<string, Attribute>> {
+    const { 'emulator.version.readable': version = '', 'emulator.archs': archs = '' } = attributes;
+    const { emulators: allowed } = this.#backend.config.builtin;
+    const emulators = String(archs)
+      .split(',')
+      .filter((arch) => allowed.length === 0 || allowed.includes(arch));
+    return {
+      [`driver.${builtinName}.version`]: toAttribute(version),
+      [`driver.${builtinName}.emulators`]: toAttribute(emulators.join(',')),
     };
   }
 

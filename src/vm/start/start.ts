@@ -66,10 +66,11 @@ async function prepareDevices(
   // An image that had to be imported shows its first sectors only now.
   const primary = disks.find((disk) => disk.spec.primary);
   const flash = await prepareFirmware(await checkFirmware(spec, emulator, primary?.image), site);
-  const ownSeed = await prepareSeed(seed, [...nics, ...shares], site, waiting);
+  const ownSeed =
+    spec.seed === false ? [] : [await prepareSeed(seed, [...nics, ...shares], site, waiting)];
   return [
     ...ownDisks,
-    ownSeed,
+    ...ownSeed,
     ...flash,
     ...nics,
     ...shares,

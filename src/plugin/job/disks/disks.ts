@@ -16,7 +16,7 @@ export const disksFields = {
   drive_interface: { kind: 'instead', use: '`disk { bus_type }`' },
 } as const satisfies Fields;
 
-type Raw = Decoded<typeof disksFields>;
+type Raw = Decoded<typeof oneDiskFields & typeof diskFields>;
 
 const maxDisks = 39;
 
