@@ -1,6 +1,9 @@
 import type { Plain } from './json-yaml.ts';
 import type { SeedNic } from './seed-request.ts';
 
+/** Above those that DHCP clients use: 100 (netplan) to 1024 (networkd). */
+const otherRouteMetric = 2048;
+
 /**
  * The network configuration, in the form that every renderer of cloud-init writes correctly: 20.4, 22.4, 25.1 and 26.2
  * with ifupdown, sysconfig, netplan, networkd and NetworkManager (docs/design.md). Interfaces are found by MAC address
@@ -44,6 +47,7 @@ function dhcpConfig(nics: readonly SeedNic[]): Plain {
           'set-name': nicName(index),
           dhcp4: true,
           'dhcp-identifier': 'mac',
+          ...otherRoute(nic),
           ...mtu(nic),
           ...resolver(nic),
         },
@@ -56,16 +60,27 @@ function nicName(index: number): string {
   return `eth${index}`;
 }
 
+/**
+ * netplan and networkd leave the default route out. The other renderers know the metric only, which makes the route of
+ * the other interface win.
+ */
+function otherRoute({ isDefaultRoute = true }: SeedNic): Plain & object {
+  if (isDefaultRoute) return {};
+  return { 'dhcp4-overrides': { 'use-routes': false, 'route-metric': otherRouteMetric } };
+}
+
 function mtu({ mtu: bytes }: SeedNic): Plain & object {
   return bytes === undefined ? {} : { mtu: bytes };
 }
 
-function addressing({ address, prefix, gateway }: SeedNic): Plain & object {
-  if (address === undefined || prefix === undefined) return { type: 'dhcp4' };
+function addressing({ address, prefix, gateway, isDefaultRoute = true }: SeedNic): Plain & object {
+  if (address === undefined || prefix === undefined) {
+    return { type: 'dhcp4', ...(!isDefaultRoute && { metric: otherRouteMetric }) };
+  }
   return {
     type: address.includes(':') ? 'static6' : 'static',
     address: `${address}/${prefix}`,
-    ...(gateway !== undefined && { gateway }),
+    ...(gateway !== undefined && isDefaultRoute && { gateway }),
   };
 }
 

@@ -19,6 +19,8 @@ export interface SeedNic {
   /** Domains to try for names without dots. */
   readonly searches?: readonly string[];
   readonly mtu?: number;
+  /** false: the default route goes through another interface, whatever DHCP answers on this one. */
+  readonly isDefaultRoute?: boolean;
 }
 
 /** The configuration for a guest's first boot. Text values are data: none of them can become syntax. */

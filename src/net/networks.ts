@@ -6,13 +6,20 @@ import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
+import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
 import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { tableName } from './model/names.ts';
 import type { Net } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
-import { type AttachedNic, decodeNicRecord, type KnownNic, type NicRequest } from './model/nic.ts';
+import {
+  type AttachedNic,
+  type BridgeRequest,
+  decodeNicRecord,
+  type KnownNic,
+  type NicRequest,
+} from './model/nic.ts';
 import type { NetUndo, UndoWriter } from './model/undo.ts';
 import { WarnOnce } from './model/warn-once.ts';
 import { Firewall } from './rules/firewall.ts';
@@ -147,6 +154,21 @@ export class Networks implements Net {
   }
 
   async #build(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
+    switch (request.kind) {
+      case 'bridge':
+        return this.#buildOnBridge(request, undo, waiting);
+      case 'user':
+        return buildUserMode(request, this.#host.store);
+      default:
+        return request satisfies never;
+    }
+  }
+
+  async #buildOnBridge(
+    request: BridgeRequest,
+    undo: UndoWriter,
+    waiting: Waiting,
+  ): Promise<BuiltNic> {
     const host = await this.#withNetlink();
     const configured = this.#managed.get(request.bridge);
     if (configured !== undefined) {
@@ -161,8 +183,9 @@ export class Networks implements Net {
     plugged: Promise<void>,
     waiting: Waiting,
   ): Promise<readonly string[]> {
-    const { bridge } = request;
     await asNetError(failureOf(request), () => plugged);
+    if (request.kind !== 'bridge') return [];
+    const { bridge } = request;
     if (this.#managed.has(bridge)) return this.#firewall.notes(bridge, waiting);
     return this.#firewall.notesOfBridged(bridge, waiting);
   }
@@ -192,6 +215,7 @@ export class Networks implements Net {
   }
 }
 
-function failureOf({ vm, bridge }: NicRequest): string {
-  return `VM ${vm}: attaching to bridge ${bridge} failed`;
+function failureOf(request: NicRequest): string {
+  const to = request.kind === 'bridge' ? `bridge ${request.bridge}` : 'the user-mode network';
+  return `VM ${request.vm}: attaching to ${to} failed`;
 }

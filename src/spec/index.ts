@@ -31,6 +31,7 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
+export type { BridgeNic, NicModel, NicSpec, PortSpec, UserNic } from './nic.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';
@@ -39,8 +40,6 @@ export type {
   Arch,
   GuestDns,
   GuestSpec,
-  NicSpec,
-  PortSpec,
   ShareSpec,
   UserData,
   VmIdentity,

@@ -1,4 +1,5 @@
 import type { DiskSpec } from './disk.ts';
+import type { NicSpec } from './nic.ts';
 
 /**
  * What a job asks for, in the driver's own terms and already valid: the creator of a VmSpec (the plugin from a Nomad
@@ -26,21 +27,6 @@ export interface VmIdentity {
   readonly nodeName: string;
   /** Nomad's id of this client; '' outside of Nomad. */
   readonly nodeId: string;
-}
-
-/** One mapped port. `hostIp` is '' for every local address. */
-export interface PortSpec {
-  readonly label: string;
-  readonly hostIp: string;
-  readonly hostPort: number;
-  readonly guestPort: number;
-}
-
-export interface NicSpec {
-  readonly kind: 'bridge';
-  readonly bridge: string;
-  /** TCP and UDP both. */
-  readonly ports: readonly PortSpec[];
 }
 
 /** A host directory the guest may mount. */

@@ -150,6 +150,31 @@ test('V-67 D9: shares are mounted by commands, and fstab is left alone', () => {
   assert.ok(Array.isArray(vendor.bootcmd) && vendor.bootcmd.length === 2);
 });
 
+test('V-124: the default route is that of one interface, with and without addresses', () => {
+  const [first, second] = ['52:54:00:00:00:01', '52:54:00:00:00:02'] as const;
+  const address = { address: '10.0.0.5', prefix: 24, gateway: '10.0.0.1' };
+  const one = { mac: first, nameservers: [], isDefaultRoute: false };
+  const other = { mac: second, nameservers: [], isDefaultRoute: true };
+  const [byDhcp, mixed, fixed] = [
+    [one, other],
+    [one, { ...other, ...address }],
+    [
+      { ...one, ...address },
+      { ...other, ...address },
+    ],
+  ].map((network) => String(buildSeed({ ...smallest, network }).get('network-config')));
+  assert.deepEqual(JSON.parse(byDhcp ?? '').ethernets.eth0['dhcp4-overrides'], {
+    'use-routes': false,
+    'route-metric': 2048,
+  });
+  assert.equal(JSON.parse(byDhcp ?? '').ethernets.eth1['dhcp4-overrides'], undefined);
+  const subnets = (text = ''): unknown[] =>
+    JSON.parse(text).config.flatMap((nic: { subnets: unknown[] }) => nic.subnets);
+  const route = { type: 'static', address: '10.0.0.5/24', gateway: '10.0.0.1' };
+  assert.deepEqual(subnets(mixed), [{ type: 'dhcp4', metric: 2048 }, route]);
+  assert.deepEqual(subnets(fixed), [{ type: 'static', address: '10.0.0.5/24' }, route]);
+});
+
 test('V-63: without interfaces there is no network-config', () => {
   assert.deepEqual([...buildSeed(smallest).keys()], ['meta-data', 'user-data', 'vendor-data']);
   assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);

@@ -34,6 +34,12 @@ const discover: DhcpQuery = {
   clientId: undefined,
 };
 
+test('V-124: a NIC beside that of the default route gets no gateway', () => {
+  assert.equal(answer(discover, claim, network)?.lease?.router, '192.168.122.1');
+  const beside = { ...claim, isDefaultRoute: false };
+  assert.equal(answer(discover, beside, network)?.lease?.router, undefined);
+});
+
 /** What a client would put on the wire. */
 function encodeQuery(query: DhcpQuery): Buffer {
   const types = ['discover', 'offer', 'request', 'decline', 'ack', 'nak', 'release', 'inform'];

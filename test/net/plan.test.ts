@@ -29,7 +29,14 @@ import { decodeClaim, decodeNetwork, encodeClaim } from '../../src/net/store/cla
 import { networkSubnet, overlappingNetwork } from '../../src/net/store/subnets.ts';
 
 const network = { bridge: 'virbr0', address: '192.168.122.1', prefix: 24 };
-const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
+const request = {
+  kind: 'bridge',
+  vm: 'web',
+  index: 0,
+  bridge: 'virbr0',
+  ports: [],
+  hostname: 'web',
+} as const;
 const port = (hostIp: string, hostPort: number) => ({
   label: `p${hostPort}`,
   hostIp,

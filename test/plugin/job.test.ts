@@ -304,11 +304,54 @@ test('V-23: a task that reserves no cores has one CPU, unless it says otherwise'
   assert.equal(plan({ resources, config: { image: '/a', vcpus: 2 } }).vcpus, 2);
 });
 
-test('V-24: more than one interface', () =>
+test('V-24 V-124: several interfaces, of which one has the default route', () => {
+  const { nics } = plan(
+    config({
+      network_interface: [
+        { bridge: { name: 'a', ports: ['http'] } },
+        { bridge: { name: 'b' }, default_route: true },
+        { user: { ports: [] } },
+      ],
+    }),
+  );
+  const http = { label: 'http', hostIp: '192.0.2.1', hostPort: 20_080, guestPort: 80 };
+  assert.deepEqual(nics, [
+    { kind: 'bridge', bridge: 'a', ports: [http] },
+    { kind: 'bridge', bridge: 'b', ports: [], defaultRoute: true },
+    { kind: 'user', ports: [] },
+  ]);
+});
+
+test('V-124: interfaces that do not go together, all reported at once', () =>
   refused({
-    'two interfaces': [
-      config({ network_interface: [{ bridge: { name: 'a' } }, { bridge: { name: 'b' } }] }),
-      /only one network interface can be configured/,
+    'two default routes': [
+      config({
+        network_interface: [
+          { bridge: { name: 'a' }, default_route: true },
+          { bridge: { name: 'b' } },
+          { bridge: { name: 'c' }, default_route: true },
+        ],
+      }),
+      /: network_interface\[2\]\.default_route: only one interface can have the default route$/,
+    ],
+    'two user-mode networks, and more': [
+      config({
+        network_interface: [
+          { user: { ports: ['http'] } },
+          { user: {}, bridge: { name: 'a', ports: ['http'] } },
+          {},
+        ],
+      }),
+      new RegExp(
+        [
+          /: 4 problems: network_interface\[1\]: bridge and user are mutually exclusive; /,
+          /network_interface\[1\]\.bridge\.ports\[0\]: the port "http" is in network_interface\[0\]\.user\.ports already; /,
+          /network_interface\[2\]\.bridge: is required, or user in its place; /,
+          /network_interface\[1\]\.user: only one interface can be in the user-mode network$/,
+        ]
+          .map(({ source }) => source)
+          .join(''),
+      ),
     ],
   }));
 

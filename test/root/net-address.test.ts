@@ -4,7 +4,15 @@ import { closeFd } from '#host';
 import type { NetUndo } from '#net';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, type TestNic, virbr0, waiting } from '../support/networks.ts';
+import {
+  Host,
+  leftovers,
+  nothing,
+  type TestNic,
+  tapOf,
+  virbr0,
+  waiting,
+} from '../support/networks.ts';
 
 const tiny = { ...virbr0, address: '10.7.0.1', prefix: 29 };
 const ipOf = (nic: TestNic): string => nic.address?.ip ?? '';
@@ -50,19 +58,22 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       }
       return undo.perform(step, action);
     };
-    const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
-    const { backend, settled } = await host.networks.vmStartedBuild(
-      request,
-      { perform },
-      waiting(),
-    );
-    await assert.rejects(settled, {
+    const request = {
+      kind: 'bridge',
+      vm: 'web',
+      index: 0,
+      bridge: 'virbr0',
+      ports: [],
+      hostname: 'web',
+    } as const;
+    const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
+    await assert.rejects(nic.settled, {
       code: 'host',
       recoverable: true,
       message:
         /address 192\.168\.122\.\d+ on virbr0 was taken .* by another agent, for its tap out1/,
     });
-    closeFd(backend.fd);
+    closeFd(tapOf(nic).fd);
     await must('ip', 'link', 'del', 'out1');
   });
 

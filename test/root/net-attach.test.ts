@@ -376,7 +376,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
 
   test('a deadline that has passed is the reason given', async () => {
     await using host = await Host.open();
-    const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
+    const request = {
+      kind: 'bridge',
+      vm: 'web',
+      index: 0,
+      bridge: 'virbr0',
+      ports: [],
+      hostname: 'web',
+    } as const;
     const signal = AbortSignal.abort(new Error('too late'));
     const undo = { perform: async <T>(_: unknown, action: () => T | Promise<T>) => action() };
     await assert.rejects(host.networks.vmStartedBuild(request, undo, { signal }), {

@@ -5,9 +5,16 @@ import type { NetUndo } from '#net';
 import { DhcpServer } from '../../src/net/dhcp/server.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
 
-const request = { vm: 'web', index: 0, bridge: 'virbr0', ports: [], hostname: 'web' };
+const request = {
+  kind: 'bridge',
+  vm: 'web',
+  index: 0,
+  bridge: 'virbr0',
+  ports: [],
+  hostname: 'web',
+} as const;
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
   test('an nft that can not be started is named with the reason', async () => {
@@ -65,7 +72,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
         message:
           /^VM web: plugging tap qmp\w+ into bridge virbr0 failed: change link qmp\w+ \(master\): E/,
       });
-      closeFd(nic.backend.fd);
+      closeFd(tapOf(nic).fd);
     }
     assert.deepEqual(await leftovers(), nothing);
   });

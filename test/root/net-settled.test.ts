@@ -5,11 +5,12 @@ import { type TestContext, test } from 'node:test';
 import { closeFd, findProgram, UndoLog } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
 import { slowNft } from '../support/slow-nft.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const request = (vm: string) => ({
+  kind: 'bridge' as const,
   vm,
   index: 0,
   bridge: 'virbr0',
@@ -43,14 +44,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       undo.steps.map(({ kind }) => kind),
       ['net-bridge', 'net-claim', 'net-tap'],
     );
-    assert.doesNotMatch(await linkOf(nic.backend.name), /master/);
-    assert.doesNotMatch(await linkOf(nic.backend.name), /state UP/);
+    assert.doesNotMatch(await linkOf(tapOf(nic).name), /master/);
+    assert.doesNotMatch(await linkOf(tapOf(nic).name), /state UP/);
     assert.deepEqual((await leftovers()).tables, []);
     writeFileSync(go, '');
     assert.deepEqual(await nic.settled, []);
-    assert.match(await linkOf(nic.backend.name), /master virbr0/);
+    assert.match(await linkOf(tapOf(nic).name), /master virbr0/);
     assert.equal((await leftovers()).tables.length, 3);
-    closeFd(nic.backend.fd);
+    closeFd(tapOf(nic).fd);
     await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);
   });
@@ -68,7 +69,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     writeFileSync(go, '');
     await assert.rejects(second, /port web on \*:8080 is already mapped to VM first/);
     await first.settled;
-    closeFd(first.backend.fd);
+    closeFd(tapOf(first).fd);
     await host.detach('second');
     await host.detach('first');
     assert.deepEqual(await leftovers(), nothing);
@@ -89,7 +90,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const unhandled: unknown[] = [];
     const note = (error: unknown): void => void unhandled.push(error);
     process.on('unhandledRejection', note);
-    closeFd(nic.backend.fd);
+    closeFd(tapOf(nic).fd);
     // It waits for the lock, which is released only once the build has settled.
     const teardown = undo.rollback(waiting());
     writeFileSync(go, 'refuse');

@@ -31,7 +31,7 @@ import { claimUid } from '../../src/vm/store/uid.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import type { VmHost } from '../../src/vm/vm-host.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { leftovers, virbr0, waiting } from '../support/networks.ts';
+import { leftovers, tapOf, virbr0, waiting } from '../support/networks.ts';
 import { type DiskKind, diskKinds, SmallDisk } from '../support/small-disk.ts';
 import { collect, uidRange } from '../support/vm.ts';
 
@@ -91,7 +91,7 @@ class Place implements AsyncDisposable {
     );
     const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
     const nic = await host.networks.vmStartedBuild(
-      { vm: 'vm-0', index: 0, bridge: 'virbr0', ports, hostname: 'guest' },
+      { kind: 'bridge', vm: 'vm-0', index: 0, bridge: 'virbr0', ports, hostname: 'guest' },
       { perform: (step, action) => undo.perform({ kind: 'net', step }, action) },
       waiting(),
     );
@@ -100,7 +100,7 @@ class Place implements AsyncDisposable {
       mkdirSync(share, { recursive: true });
       bindDirectory(this.#root, share, { writable: false });
     });
-    await this.#spawn(undo, { uid, tapFd: nic.backend.fd });
+    await this.#spawn(undo, { uid, tapFd: tapOf(nic).fd });
     await this.#padTo4KiB(undo);
     writeFileSync(paths.disk, '');
     return undo.steps.length;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { closeFd, findProgram, type Logger, UndoLog } from '#host';
 import { type AttachedNic, decodeNetUndo, type NetUndo, Networks } from '#net';
 import type { ManagedNetwork } from '#spec';
-import type { NicRecord, NicRequest } from '../../src/net/model/nic.ts';
+import type { BridgeRequest, NicRecord, TapBackend } from '../../src/net/model/nic.ts';
 import { command } from './netns.ts';
 
 export const virbr0: ManagedNetwork = {
@@ -83,20 +83,22 @@ export class Host implements AsyncDisposable {
   }
 
   /** Builds a NIC and waits until it carries traffic, with an undo log that is kept, or rolled back after a failure. */
-  async attach(vm: string, request: Partial<NicRequest> = {}): Promise<TestNic> {
+  async attach(vm: string, request: Partial<BridgeRequest> = {}): Promise<TestNic> {
     await using undo = await this.undoLog(vm);
-    const nic = { vm, index: 0, bridge: 'virbr0', ports: [], hostname: vm, ...request };
+    const nic = { ...bridgeRequest(vm), ...request };
     const attached = await this.networks.vmStartedBuild(nic, undo, waiting());
-    const { backend, record } = attached;
+    const { record } = attached;
+    assert.ok(record.kind === 'nic');
+    const { fd } = tapOf(attached);
     let notes: readonly string[];
     try {
       notes = await attached.settled;
     } catch (error) {
-      closeFd(backend.fd);
+      closeFd(fd);
       throw error;
     }
     undo.keep();
-    return { ...attached, ...record, tapFd: backend.fd, notes };
+    return { ...attached, ...record, tapFd: fd, notes };
   }
 
   async detach(vm: string): Promise<void> {
@@ -109,6 +111,15 @@ export class Host implements AsyncDisposable {
     await this.networks[Symbol.asyncDispose]();
     if (this.#own) await rm(this.dir, { recursive: true, force: true });
   }
+}
+
+function bridgeRequest(vm: string): BridgeRequest {
+  return { kind: 'bridge', vm, index: 0, bridge: 'virbr0', ports: [], hostname: vm };
+}
+
+export function tapOf({ backend }: Pick<AttachedNic, 'backend'>): TapBackend {
+  assert.ok(backend.kind === 'tap');
+  return backend;
 }
 
 /** What is on this host: links but lo and veth cables, and nftables tables. */

@@ -15,6 +15,7 @@ import {
 } from '#qemu';
 import type { VmSpec } from '#spec';
 import type { MachineFacts } from '../../src/qemu/machine.ts';
+import type { NicDescription } from '../../src/qemu/nic.ts';
 import { planDisk } from '../../src/vm/disks/plan.ts';
 import { lineOf } from '../../src/vm/start/line.ts';
 import { diskOn } from '../support/disks.ts';
@@ -69,7 +70,7 @@ interface Facts {
   readonly kvm: KvmVerdict;
   readonly image: { format: 'raw' | 'qcow2'; virtualBytes: number; fileBytes: number };
   readonly uefi: boolean;
-  readonly nics: readonly { readonly mac: string; readonly mtu: number }[];
+  readonly nics: readonly Omit<NicDescription, 'index'>[];
   readonly shares: readonly ('virtiofs' | '9p')[];
   readonly watchdog?: 'reset';
 }
@@ -146,9 +147,35 @@ const plans: Readonly<Record<string, Case>> = {
   'V-108: two NICs, one of them with a smaller MTU': {
     facts: {
       nics: [
-        { mac: '52:54:00:00:00:01', mtu: 1500 },
-        { mac: '52:54:00:00:00:02', mtu: 1400 },
+        { mac: '52:54:00:00:00:01', mtu: 1500, backend: { kind: 'tap' } },
+        { mac: '52:54:00:00:00:02', mtu: 1400, backend: { kind: 'tap' } },
       ],
+    },
+  },
+  'V-124: the user-mode network is closed but for its ports': {
+    facts: {
+      nics: [
+        {
+          mac: '52:54:00:00:00:01',
+          backend: {
+            kind: 'user',
+            ports: [
+              { hostIp: '', hostPort: 8080, guestPort: 80 },
+              { hostIp: '127.0.0.1', hostPort: 8081, guestPort: 81 },
+            ],
+          },
+        },
+      ],
+    },
+  },
+  'V-124: other cards than that of virtio': {
+    facts: {
+      nics: (['e1000e', 'rtl8139', 'vmxnet3'] as const).map((model, index) => ({
+        mac: `52:54:00:00:00:0${index}`,
+        mtu: 1400,
+        model,
+        backend: { kind: 'tap' },
+      })),
     },
   },
   'V-68: a directory by virtiofs needs memory that is shared': {

@@ -4,12 +4,12 @@ import type { Waiting } from '#spec';
 import { planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
-import { makeNicRecord, type NicRequest } from '../model/nic.ts';
+import { type BridgeRequest, makeNicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 
 /** Builds a NIC on a bridge that the driver neither makes nor manages, if the operator allows it: it adds only a tap. */
 export async function buildOnForeignBridge(
-  request: NicRequest,
+  request: BridgeRequest,
   host: {
     readonly netlink: NetlinkSocket;
     readonly undo: UndoWriter;
@@ -42,13 +42,13 @@ export async function buildOnForeignBridge(
     mac,
     mtu,
     backend: { kind: 'tap', fd: opened.fd, name: tap },
-    record: makeNicRecord(request, { tap, mac }),
+    record: { kind: 'nic', ...makeNicRecord(request, { tap, mac }) },
     plugged: plug(),
   };
 }
 
 function refuseUnlisted(
-  { vm, bridge }: NicRequest,
+  { vm, bridge }: BridgeRequest,
   {
     bridges,
     managed,
@@ -68,7 +68,7 @@ function named(bridges: readonly string[]): string {
 }
 
 function refuseUnusable(
-  request: NicRequest,
+  request: BridgeRequest,
   link: Link | undefined,
   managed: readonly string[],
 ): asserts link is Link {

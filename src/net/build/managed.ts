@@ -6,7 +6,7 @@ import type { ReadyBridge } from '../links/bridge.ts';
 import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';
 import { planTap, type TapPlan } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
-import { makeNicRecord, type NicRecord, type NicRequest } from '../model/nic.ts';
+import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import type { Claim } from '../store/claim.ts';
 import { type ManagedHost, rulesFreshMs } from './managed-host.ts';
@@ -23,7 +23,7 @@ interface NicParts {
 
 /** A NIC that has its address and its open tap, and is not yet connected. */
 interface OpenNic {
-  readonly request: NicRequest;
+  readonly request: BridgeRequest;
   readonly network: ResolvedNetwork;
   readonly bridge: ReadyBridge;
   readonly plan: TapPlan;
@@ -37,7 +37,7 @@ interface OpenNic {
  * settles: no other build or teardown comes between a claim and its rules.
  */
 export async function buildInManaged(
-  request: NicRequest,
+  request: BridgeRequest,
   parts: NicParts,
   waiting: Waiting,
 ): Promise<BuiltNic> {
@@ -54,14 +54,18 @@ export async function buildInManaged(
     mtu: bridge.link.mtu,
     backend: { kind: 'tap', fd, name: tap },
     address: { ip, prefix, gateway, nameservers },
-    record: makeNicRecord(request, { tap, mac, ip }),
+    record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
     plugged: connectNic(nic, { host, lock: scope.move() }, waiting),
   };
 }
 
 /** All that QEMU's command line and the guest's seed need. */
-async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): Promise<OpenNic> {
-  const { vm, index, bridge: name, ports, hostname, dns } = request;
+async function openNic(
+  request: BridgeRequest,
+  parts: NicParts,
+  waiting: Waiting,
+): Promise<OpenNic> {
+  const { vm, index, bridge: name, ports, hostname, dns, isDefaultRoute = true } = request;
   const { host, configured, undo } = parts;
   const { netlink, store } = host;
   const links = await listLinks(netlink, waiting);
@@ -78,7 +82,7 @@ async function openNic(request: NicRequest, parts: NicParts, waiting: Waiting): 
   });
   const plan = planTap(request, true, taken);
   const { tap, mac } = plan;
-  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports, dns };
+  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports, dns, isDefaultRoute };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
     store.keepClaim(name, claim),
   );

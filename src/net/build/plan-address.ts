@@ -1,7 +1,7 @@
 import { formatIpv4, type ManagedNetwork } from '#spec';
 import { NetError } from '../model/error.ts';
 import { startingPoint } from '../model/names.ts';
-import type { NicRequest } from '../model/nic.ts';
+import type { BridgeRequest } from '../model/nic.ts';
 import type { Claim } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 
@@ -10,7 +10,7 @@ import { networkSubnet } from '../store/subnets.ts';
  * to get the same address again. `avoid` are addresses that other machines were seen to use.
  */
 export function planAddress(
-  request: NicRequest,
+  request: BridgeRequest,
   network: ManagedNetwork,
   facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlySet<string> },
 ): string {

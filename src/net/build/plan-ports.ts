@@ -1,10 +1,10 @@
 import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
 import { NetError } from '../model/error.ts';
-import type { NicRequest } from '../model/nic.ts';
+import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 
 /** Refuses ports that can't be mapped on any host. */
-export function checkPorts({ vm, bridge, ports }: NicRequest): void {
+export function checkPorts({ vm, bridge, ports }: BridgeRequest): void {
   for (const [at, port] of ports.entries()) {
     const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
     if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
@@ -29,7 +29,7 @@ export interface PortConflict {
 
 /** Every other NIC, in any network, that has a port of this request. */
 export function findConflicts(
-  request: NicRequest,
+  request: Pick<NicRequest, 'vm' | 'index' | 'ports'>,
   networks: readonly NetworkInUse[],
 ): readonly PortConflict[] {
   return networks.flatMap(({ record: { bridge }, claims }) =>
@@ -54,7 +54,7 @@ export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   );
 }
 
-function where({ hostIp, hostPort }: PortSpec): string {
+export function where({ hostIp, hostPort }: PortSpec): string {
   return `${hostIp === '' ? '*' : hostIp}:${hostPort}`;
 }
 

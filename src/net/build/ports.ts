@@ -3,7 +3,7 @@ import { listAddresses, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { NetError } from '../model/error.ts';
-import type { NicRequest } from '../model/nic.ts';
+import type { BridgeRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
@@ -24,7 +24,7 @@ import { forgetAddress } from './teardown.ts';
  * links. The caller holds the lock.
  */
 export async function securePorts(
-  request: NicRequest,
+  request: BridgeRequest,
   { host, links }: { readonly host: ManagedHost; readonly links: ReadonlySet<string> },
   waiting: Waiting,
 ): Promise<void> {
@@ -60,7 +60,7 @@ async function dropGone(
 
 /** Ports on loopback addresses need a setting of the bridge that the driver makes on its own bridges only. */
 export function checkLoopback(
-  { vm, bridge, ports }: NicRequest,
+  { vm, bridge, ports }: BridgeRequest,
   { owned }: Pick<ReadyBridge, 'owned'>,
 ): void {
   if (owned || !wantsLoopback(ports)) return;

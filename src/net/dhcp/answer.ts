@@ -113,7 +113,7 @@ function leaseFor(claim: Claim, network: DhcpNetwork): DhcpLease {
     leaseSeconds: undefined,
     subnetMask: formatIpv4(subnet.mask),
     broadcastAddress: formatIpv4(subnet.broadcast),
-    router: network.address,
+    router: claim.isDefaultRoute === false ? undefined : network.address,
     nameservers: own.length > 0 ? own : network.nameservers,
     searches,
     hostname: claim.hostname === '' ? undefined : claim.hostname,

@@ -1,6 +1,6 @@
 import { NetError } from '../model/error.ts';
 import { nicMac, tapName } from '../model/names.ts';
-import type { NicRequest } from '../model/nic.ts';
+import type { BridgeRequest } from '../model/nic.ts';
 
 /** The names of a NIC on the host. */
 export interface TapPlan {
@@ -12,7 +12,7 @@ export interface TapPlan {
 
 /** Chooses the names of a NIC; `taken` are the names of all links. */
 export function planTap(
-  request: NicRequest,
+  request: BridgeRequest,
   managed: boolean,
   taken: ReadonlySet<string>,
 ): TapPlan {

@@ -34,7 +34,7 @@ export interface Net extends AsyncDisposable {
    */
   vmTerminatedTeardown(step: NetUndo, waiting: Waiting): Promise<void>;
 
-  /** Takes over a NIC of a running VM after a restart of the plugin: repairs its host side and answers its DHCP. */
+  /** Takes over a NIC on a bridge of a running VM after a restart of the plugin: repairs its host side and answers its DHCP. */
   adopt(nic: KnownNic, waiting: Waiting): Promise<void>;
 
   /** Names of the VMs that have an address. */

@@ -1,17 +1,22 @@
 import * as v from 'valibot';
-import type { GuestDns, PortSpec } from '#spec';
+import type { BridgeNic, GuestDns, NicSpec, PortSpec, UserNic } from '#spec';
 
-/** A NIC that a VM asks for. */
-export interface NicRequest {
+/** Whose NIC it is, and what DHCP gives the guest there. */
+interface NicOwner {
   readonly vm: string;
   /** Counts a VM's NICs from 0. */
   readonly index: number;
-  readonly bridge: string;
-  readonly ports: readonly PortSpec[];
   readonly hostname: string;
   /** What DHCP gives this VM in place of the network's name servers. */
   readonly dns?: GuestDns | undefined;
+  /** Whether the guest's default route goes through this NIC; it does where this is left out. */
+  readonly isDefaultRoute?: boolean;
 }
+
+/** A NIC that a VM asks for. */
+export type NicRequest = NicSpec & NicOwner;
+export type BridgeRequest = BridgeNic & NicOwner;
+export type UserRequest = UserNic & NicOwner;
 
 /** What the guest is configured with in a managed network. */
 export interface NicAddress {
@@ -21,16 +26,28 @@ export interface NicAddress {
   readonly nameservers: readonly string[];
 }
 
+/** A tap: `fd` is for QEMU to inherit; the caller closes its own copy after the spawn. */
+export interface TapBackend {
+  readonly kind: 'tap';
+  readonly fd: number;
+  readonly name: string;
+}
+
+/** QEMU's user-mode network, which forwards these ports to the guest's address. */
+export interface UserBackend {
+  readonly kind: 'user';
+  readonly ports: readonly PortSpec[];
+}
+
 /** A NIC whose host side exists as far as QEMU needs it. */
 export interface AttachedNic {
   readonly mac: string;
   readonly mtu: number;
-  /** `fd` is for QEMU to inherit; the caller closes its own copy after the spawn. */
-  readonly backend: { readonly kind: 'tap'; readonly fd: number; readonly name: string };
-  /** Undefined on a bridge that is not managed. */
+  readonly backend: TapBackend | UserBackend;
+  /** Undefined where the guest has to ask for its address, as on a bridge that is not managed. */
   readonly address?: NicAddress;
   /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
-  readonly record: NicRecord;
+  readonly record: ({ readonly kind: 'nic' } & NicRecord) | UserNicRecord;
   /**
    * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
    * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
@@ -49,7 +66,7 @@ const nicRecord = v.object({
   portMap: v.record(v.string(), v.number()),
 });
 
-/** A NIC as JSON. Running VMs have records of earlier versions: fields may be added, none may change. */
+/** A NIC on a bridge as JSON. Running VMs have records of earlier versions: fields may be added, none may change. */
 export type NicRecord = v.InferOutput<typeof nicRecord>;
 
 /** Undefined when it is not a record of a NIC. */
@@ -59,11 +76,21 @@ export function decodeNicRecord(json: unknown): NicRecord | undefined {
 }
 
 export function makeNicRecord(
-  { bridge, ports }: NicRequest,
+  { bridge, ports }: Pick<BridgeRequest, 'bridge' | 'ports'>,
   { tap, mac, ip }: { readonly tap: string; readonly mac: string; readonly ip?: string },
 ): NicRecord {
-  const portMap = Object.fromEntries(ports.map(({ label, guestPort }) => [label, guestPort]));
-  return { tap, mac, bridge, ...(ip === undefined ? {} : { ip }), portMap };
+  return { tap, mac, bridge, ...(ip === undefined ? {} : { ip }), portMap: portMapOf(ports) };
+}
+
+/** A NIC of the user-mode network: it has nothing on the host that has to be adopted. */
+export interface UserNicRecord {
+  readonly kind: 'user-nic';
+  readonly mac: string;
+  readonly portMap: Readonly<Record<string, number>>;
+}
+
+export function portMapOf(ports: readonly PortSpec[]): Readonly<Record<string, number>> {
+  return Object.fromEntries(ports.map(({ label, guestPort }) => [label, guestPort]));
 }
 
 /** A NIC of a running VM, to be taken over from an earlier process. */

@@ -15,6 +15,8 @@ export interface Claim {
   readonly ports: readonly PortSpec[];
   /** Of its job; absent in claims of plugins before 0.3. */
   readonly dns?: GuestDns | undefined;
+  /** false: DHCP gives no gateway, because the guest's default route goes through another NIC. */
+  readonly isDefaultRoute?: boolean | undefined;
 }
 
 /** A managed network that is in use, as kept on disk. */
@@ -49,6 +51,7 @@ const claim = v.object({
   hostname: v.string(),
   ports: v.array(portMapping),
   dns: v.optional(v.object({ servers: v.array(v.string()), searches: v.array(v.string()) })),
+  isDefaultRoute: v.optional(v.boolean()),
 });
 const networkRecord = v.object({
   bridge: v.string(),

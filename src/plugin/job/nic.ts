@@ -1,19 +1,27 @@
-import { listed, type NicSpec, type PortSpec, quoted } from '#spec';
-import type { TaskConfig } from '../gen/driver_pb.ts';
+import { type NicSpec, quoted } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
+import { type ReadPorts, readerOfPorts } from './ports.ts';
 
 /** IFNAMSIZ is 16 with its NUL. */
 const maxNameBytes = 15;
 
+const ports = {
+  kind: 'attr',
+  type: 'list(string)',
+  default: [],
+  doc: "Labels of the group's `network { port }` blocks that are forwarded to this guest, TCP and UDP. The guest's port is `to`, or that of the host when `to` is not set.",
+  example: '["http"]',
+} as const;
+
 export const nicFields = {
   network_interface: {
     kind: 'block-list',
-    doc: 'A network interface of the guest; at most one. Without it the guest has none.',
+    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge` and `user`. Without any the guest has no network.',
     fields: {
       bridge: {
         kind: 'block',
-        doc: 'The host bridge the interface is on. Required.',
+        doc: 'The host bridge the interface is on.',
         fields: {
           name: {
             kind: 'attr',
@@ -22,62 +30,87 @@ export const nicFields = {
             doc: 'Name of the bridge: a managed network, or one that the agent allows with `bridges`.',
             example: '"virbr0"',
           },
-          ports: {
-            kind: 'attr',
-            type: 'list(string)',
-            default: [],
-            doc: "Labels of the group's `network { port }` blocks that are forwarded to this guest, TCP and UDP. The guest's port is `to`, or that of the host when `to` is not set.",
-            example: '["http"]',
-          },
+          ports,
         },
+      },
+      user: {
+        kind: 'block',
+        doc: "QEMU's user-mode network, which needs nothing of the host: the guest is reached at its ports and reaches nothing itself. At most one interface is of this kind.",
+        fields: { ports },
+      },
+      default_route: {
+        kind: 'attr',
+        type: 'bool',
+        default: false,
+        doc: "The guest's default route goes through this interface instead of the first one. At most one interface has it.",
+        example: 'true',
       },
     },
   },
 } as const satisfies Fields;
 
+type Block = Decoded<typeof nicFields>['network_interface'][number];
+
+/** Where a block is, and what its parts are read with. */
+interface Place {
+  readonly index: number;
+  readonly path: string;
+  readonly report: Job['report'];
+  readonly readPorts: ReadPorts;
+}
+
 export function readNics(
   { network_interface: blocks }: Decoded<typeof nicFields>,
   { task, report }: Job,
 ): readonly NicSpec[] {
-  if (blocks.length > 1) {
-    report('network_interface', 'only one network interface can be configured');
-  }
-  const readPorts = portsOf(task);
-  return blocks.flatMap(({ bridge }, index) => {
-    const path = `network_interface[${index}]`;
-    if (bridge === undefined) {
-      report(`${path}.bridge`, 'is required');
-      return [];
+  const readPorts = readerOfPorts(task, report);
+  const read = blocks.map((block, index) =>
+    readNic(block, { index, path: `network_interface[${index}]`, report, readPorts }),
+  );
+  const refuseSecond = (isOne: (block: Block) => boolean, key: string, text: string): void => {
+    for (const [index, block] of blocks.entries()) {
+      if (isOne(block) && blocks.findIndex(isOne) < index) {
+        report(`network_interface[${index}].${key}`, text);
+      }
     }
-    if (bridge.name === '') {
-      report(path, `network interface bridge '${index}' requires name parameter`);
-    } else if (Buffer.byteLength(bridge.name) > maxNameBytes) {
-      report(`${path}.bridge.name`, `${quoted(bridge.name)} is longer than the name of any bridge`);
-    }
-    const ports = bridge.ports.flatMap((label, at) =>
-      readPorts(label, (text) => report(`${path}.bridge.ports[${at}]`, text)),
-    );
-    return [{ kind: 'bridge', bridge: bridge.name, ports }];
-  });
-}
-
-/** Finds the ports of a label: several where the node has several addresses. A job may ask for thousands. */
-function portsOf({ resources }: TaskConfig) {
-  const labelled = Map.groupBy(resources?.ports ?? [], ({ label }) => label);
-  const known =
-    labelled.size === 0 ? 'the group has no ports' : `there are ${listed([...labelled.keys()])}`;
-  return (label: string, report: (text: string) => void): readonly PortSpec[] => {
-    const ports = labelled.get(label);
-    if (ports === undefined) report(`no port is labelled ${quoted(label)}; ${known}`);
-    return (ports ?? []).map(({ hostIp, value, to }) => {
-      // No `to`, or -1: the guest listens on the host's port number.
-      const guestPort = to > 0 ? to : value;
-      if (!isPort(value) || !isPort(guestPort)) report(`${value} to ${to} are not ports`);
-      return { label, hostIp, hostPort: value, guestPort };
-    });
   };
+  refuseSecond(
+    (block) => block.default_route,
+    'default_route',
+    'only one interface can have the default route',
+  );
+  // Their guests' addresses are the same.
+  refuseSecond(
+    ({ user }) => user !== undefined,
+    'user',
+    'only one interface can be in the user-mode network',
+  );
+  return read.filter((nic) => nic !== undefined);
 }
 
-function isPort(value: number): boolean {
-  return value > 0 && value < 65_536;
+function readNic(block: Block, place: Place): NicSpec | undefined {
+  const { bridge, user, default_route } = block;
+  const { path, report, readPorts } = place;
+  const common = default_route ? ({ defaultRoute: true } as const) : {};
+  if (bridge !== undefined && user !== undefined) {
+    report(path, 'bridge and user are mutually exclusive');
+  }
+  if (bridge !== undefined) {
+    checkBridgeName(bridge.name, place);
+    const ports = readPorts(bridge.ports, `${path}.bridge.ports`);
+    return { kind: 'bridge', bridge: bridge.name, ports, ...common };
+  }
+  if (user !== undefined) {
+    return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
+  }
+  report(`${path}.bridge`, 'is required, or user in its place');
+  return undefined;
+}
+
+function checkBridgeName(name: string, { index, path, report }: Place): void {
+  if (name === '') {
+    report(path, `network interface bridge '${index}' requires name parameter`);
+  } else if (Buffer.byteLength(name) > maxNameBytes) {
+    report(`${path}.bridge.name`, `${quoted(name)} is longer than the name of any bridge`);
+  }
 }

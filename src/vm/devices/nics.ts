@@ -5,7 +5,7 @@ import type { GuestSpec, NicSpec, Waiting } from '#spec';
 import { withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 
-/** Connects the VM's NICs to their bridges, one after the other: two of them may compete for one address. */
+/** Connects the VM's NICs, one after the other: two of them may compete for one address. */
 export async function prepareNics(
   specs: readonly NicSpec[],
   { networks, guest }: { readonly networks: Net; readonly guest: GuestSpec },
@@ -13,9 +13,14 @@ export async function prepareNics(
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const prepared: Prepared[] = [];
-  for (const [index, { bridge, ports }] of specs.entries()) {
-    const { hostname, dns } = guest;
-    const request = { vm: site.vm, index, bridge, ports, hostname, dns };
+  const { hostname, dns } = guest;
+  const route = Math.max(
+    0,
+    specs.findIndex(({ defaultRoute }) => defaultRoute === true),
+  );
+  for (const [index, spec] of specs.entries()) {
+    const isDefaultRoute = index === route;
+    const request = { ...spec, vm: site.vm, index, hostname, dns, isDefaultRoute };
     const attached = await withVmError(() =>
       networks.vmStartedBuild(
         request,
@@ -23,14 +28,13 @@ export async function prepareNics(
         waiting,
       ),
     );
-    const { mac, mtu, backend, address, record, settled } = attached;
-    site.files.add(`tap${index}`, backend.fd);
-    const joined = address === undefined ? 'Joined bridge' : `Address ${address.ip} on`;
-    site.emit(`${joined} ${bridge}`, { mac, tap: backend.name });
+    const { mac, mtu, backend, record, settled } = attached;
+    if (backend.kind === 'tap') site.files.add(`tap${index}`, backend.fd);
+    site.emit(...attachedEvent(spec, attached));
     prepared.push({
-      part: nic({ index, mac, mtu }),
-      record: { kind: 'nic', id: `net${index}`, ...record },
-      guest: { nics: [seedNic(attached, dns)] },
+      part: nic({ index, mac, mtu, backend, ...modelOf(spec) }),
+      record: { id: `net${index}`, ...record },
+      guest: { nics: [{ ...seedNic(attached, dns), isDefaultRoute }] },
       // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
         for (const note of await withVmError(() => settled)) site.emit(note);
@@ -41,7 +45,29 @@ export async function prepareNics(
   return prepared;
 }
 
-/** On a bridge that isn't managed the driver knows no address: the guest requests one by DHCP. */
+function modelOf({ model }: NicSpec): Pick<NicSpec, 'model'> {
+  return model === undefined ? {} : { model };
+}
+
+function attachedEvent(
+  spec: NicSpec,
+  { mac, backend, address }: AttachedNic,
+): readonly [string, Readonly<Record<string, string>>] {
+  const tap = backend.kind === 'tap' ? { tap: backend.name } : {};
+  const facts = { mac, ...tap };
+  switch (spec.kind) {
+    case 'bridge': {
+      const joined = address === undefined ? 'Joined bridge' : `Address ${address.ip} on`;
+      return [`${joined} ${spec.bridge}`, facts];
+    }
+    case 'user':
+      return ['Joined a user-mode network: only its ports are open, in both directions', facts];
+    default:
+      return spec satisfies never;
+  }
+}
+
+/** Without an address that the driver knows, the guest requests one by DHCP. */
 function seedNic({ mac, mtu, address }: AttachedNic, dns: GuestSpec['dns']): SeedNic {
   const { servers, searches } = dns ?? { servers: [], searches: [] };
   if (address === undefined) return { mac, nameservers: servers, searches };

@@ -5,12 +5,14 @@ import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
 
 /**
- * The first NIC's address and ports, which services are registered with; undefined when the driver knows no address.
+ * The address of the first NIC that has one outside of the guest, which services are registered with, and the ports of
+ * all NICs; undefined when the driver knows no address.
  */
 export function networkOf(record: VmRecord): DomainNetwork | undefined {
-  const [first] = nicsOf(record);
-  if (first?.ip === undefined) return undefined;
-  return { ip: first.ip, mac: first.mac, bridge: first.bridge, portMap: first.portMap };
+  const nic = nicsOf(record).find(({ ip }) => ip !== undefined);
+  if (nic?.ip === undefined) return undefined;
+  const portMaps = record.devices.map((device) => ('portMap' in device ? device.portMap : {}));
+  return { ip: nic.ip, mac: nic.mac, bridge: nic.bridge, portMap: Object.assign({}, ...portMaps) };
 }
 
 /** Of one disk: where it is, and how it is read and written. */

@@ -106,9 +106,10 @@ async function adoptDevices(
   } catch (error) {
     log.warn('access to shared directories not restricted', { vm, error: messageOf(error) });
   }
-  for (const [index, nic] of nicsOf(record).entries()) {
+  for (const nic of nicsOf(record)) {
     try {
       using limited = within(nicMs, waiting);
+      const index = Number(nic.id.replace(/^net/, ''));
       await networks.adopt({ vm, index, record: nic }, limited);
     } catch (error) {
       // The guest keeps its address and connection; only what the plugin does for the NIC is missing.

@@ -28,6 +28,8 @@ const known = v.variant('kind', [
     /** Label → port inside the guest. */
     portMap: v.record(text, count),
   }),
+  /** Of QEMU's user-mode network. */
+  v.object({ kind: v.literal('user-nic'), id, mac: text, portMap: v.record(text, count) }),
   v.object({
     kind: v.literal('share'),
     id,

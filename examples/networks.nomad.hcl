@@ -1,0 +1,62 @@
+# A guest on two networks of the host, and in QEMU's user-mode network for a port that only this host reaches. docs/networking.md
+# has each kind with its limits. The agent needs a second managed network:
+#   managed_network { bridge = "storage0"  address = "10.77.0.1/24" }
+
+job "networks" {
+  group "vm" {
+    network {
+      port "http" {
+        to = 80
+      }
+      port "metrics" {
+        to           = 9100
+        host_network = "loopback"
+      }
+    }
+
+    task "vm" {
+      driver = "virt"
+
+      artifact {
+        source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"
+        destination = "local/debian-12.qcow2"
+        mode        = "file"
+      }
+
+      config {
+        image             = "local/debian-12.qcow2"
+        primary_disk_size = 9000
+        use_thin_copy     = true
+
+        # eth0 in the guest, with the default route.
+        network_interface {
+          default_route = true
+
+          bridge {
+            name  = "virbr0"
+            ports = ["http"]
+          }
+        }
+
+        # eth1: its own subnet only.
+        network_interface {
+          bridge {
+            name = "storage0"
+          }
+        }
+
+        # eth2: nothing but its port.
+        network_interface {
+          user {
+            ports = ["metrics"]
+          }
+        }
+      }
+
+      resources {
+        cores  = 1
+        memory = 1024
+      }
+    }
+  }
+}

@@ -1,0 +1,50 @@
+import { type PortSpec, parseIpv4 } from '#spec';
+import type { BuiltNic } from '../links/tap.ts';
+import { NetError } from '../model/error.ts';
+import { nicMac } from '../model/names.ts';
+import { portMapOf, type UserRequest } from '../model/nic.ts';
+import { readSysctl } from '../model/sysctl.ts';
+import type { NetworkStore } from '../store/store.ts';
+import { isListenedOn } from './host-port.ts';
+import { findConflicts, portListenedOn, portTaken, where } from './plan-ports.ts';
+
+/** The addresses of QEMU's user-mode network: the same in every VM, and of no meaning outside of it. */
+const address = { ip: '10.0.2.15', prefix: 24, gateway: '10.0.2.2', nameservers: [] } as const;
+
+/**
+ * Builds a NIC in QEMU's user-mode network. There is nothing to make on the host, and so nothing to undo: QEMU itself
+ * listens on the ports. Those that it could not get are reported here, before it starts.
+ */
+export async function buildUserMode(request: UserRequest, store: NetworkStore): Promise<BuiltNic> {
+  const { vm, index, ports } = request;
+  for (const port of ports) refuseUnusable(request, port);
+  const listened = await Promise.all(ports.map(isListenedOn));
+  const busy = ports.find((_, at) => listened[at]);
+  if (busy !== undefined) throw portListenedOn(request, busy);
+  // A published port is translated before any socket of the host can receive.
+  const [conflict] = findConflicts(request, await store.networks());
+  if (conflict !== undefined) throw portTaken(request, conflict);
+  const mac = nicMac(vm, index);
+  return {
+    mac,
+    mtu: 1500,
+    backend: { kind: 'user', ports },
+    address,
+    record: { kind: 'user-nic', mac, portMap: portMapOf(ports) },
+    plugged: Promise.resolve(),
+  };
+}
+
+function refuseUnusable({ vm }: UserRequest, port: PortSpec): void {
+  const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
+    throw new NetError('job', `${what}: QEMU's user-mode network has IPv4 only`);
+  }
+  const first = Number(readSysctl('net/ipv4/ip_unprivileged_port_start') ?? 1024);
+  if (port.hostPort >= first) return;
+  throw new NetError(
+    'host',
+    `${what}: QEMU listens there itself, without privileges, and this host reserves ports below ${first}: ` +
+      `use a higher port, a bridge, or lower net.ipv4.ip_unprivileged_port_start`,
+  );
+}

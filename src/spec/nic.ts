@@ -1,0 +1,35 @@
+/** One mapped port. `hostIp` is '' for every local address. */
+export interface PortSpec {
+  readonly label: string;
+  readonly hostIp: string;
+  readonly hostPort: number;
+  readonly guestPort: number;
+}
+
+/** The network card that the guest sees. */
+export type NicModel = 'virtio' | 'e1000e' | 'rtl8139' | 'vmxnet3';
+
+/** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
+export type NicSpec = BridgeNic | UserNic;
+
+/** What an interface of any kind may have. */
+interface NicCommon {
+  /** `virtio` when left out. */
+  readonly model?: NicModel;
+  /** The guest's default route goes through it. At most one of a VM's; when none is marked, the first. */
+  readonly defaultRoute?: true;
+}
+
+/** A tap in a bridge of the host. */
+export interface BridgeNic extends NicCommon {
+  readonly kind: 'bridge';
+  readonly bridge: string;
+  /** TCP and UDP both. */
+  readonly ports: readonly PortSpec[];
+}
+
+/** QEMU's user-mode network: nothing on the host but the sockets that QEMU listens on. At most one of a VM's. */
+export interface UserNic extends NicCommon {
+  readonly kind: 'user';
+  readonly ports: readonly PortSpec[];
+}

@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { dirname } from 'node:path';
+import { test } from 'node:test';
+import { askFromHost, Machine, must } from '../support/guest.ts';
+import { sectorImage } from '../support/images.ts';
+import { guestOrSkip, guestSpec, port, remoteShell, runIn, told } from '../support/live-vm.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { soon, VmGround } from '../support/vm.ts';
+
+const storage = { ...virbr0, bridge: 'storage0', address: '10.77.0.1' };
+
+/** A program of the host that only the host should reach. */
+async function secretOfHost(address: string, number: number): Promise<AsyncDisposable> {
+  const server = createServer((client) => client.end('secret\n'));
+  await new Promise<void>((resolve) => server.listen(number, address, resolve));
+  return { [Symbol.asyncDispose]: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+const defaultRoutes = "ip route | sed -n 's/^\\(default.*[^ ]\\) *$/\\1/p'";
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () => {
+  test('V-24 V-108 V-124: two bridges and the user-mode network in one guest, through a restart of the plugin', async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await must('ip', 'link', 'set', 'lo', 'up');
+    await using outside = await Machine.outside({
+      link: 'out0',
+      hostAddress: '192.0.2.1',
+      address: '192.0.2.9',
+    });
+    await using ground = VmGround.open({
+      managedNetworks: [virbr0, storage],
+      imagePaths: [dirname(guest.path)],
+    });
+    const pipes = ground.pipes();
+    const log = ground.read(pipes.stdoutPath);
+    const base = guestSpec(ground, guest, pipes);
+    const spec = {
+      ...base,
+      guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
+      nics: [
+        { kind: 'bridge', bridge: 'virbr0', ports: [port('http', 8080, 80)] },
+        { kind: 'bridge', bridge: 'storage0', ports: [port('data', 8081, 80)], defaultRoute: true },
+        { kind: 'user', ports: [{ ...port('local', 8082, 80), hostIp: '127.0.0.1' }] },
+      ],
+    } as const;
+    const first = ground.virtualizer();
+    const domain = await first.createDomain(spec, soon());
+    await told(log, /TINY-READY/, 60_000);
+
+    const hello = /hello from guest/;
+    assert.match(await askFromHost('tcp', '127.0.0.1', 8082), hello);
+    assert.match(await askFromHost('tcp', domain.network?.ip ?? '', 80), hello);
+    assert.match(await outside.ask('tcp', '192.0.2.1', 8081), hello);
+    assert.deepEqual(domain.network?.portMap, { http: 80, data: 80, local: 80 });
+    const run = (script: string): Promise<string> => runIn('127.0.0.1:8082', script);
+    assert.match(await run('ip -o -4 addr show dev eth0'), /inet 192\.168\.122\.\d+\/24/);
+    assert.match(await run('ip -o -4 addr show dev eth1'), /inet 10\.77\.0\.\d+\/24/);
+    assert.match(await run('ip -o -4 addr show dev eth2'), /inet 10\.0\.2\.15\/24/);
+    assert.equal(await run(defaultRoutes), 'default via 10.77.0.1 dev eth1');
+    const lease = await run(
+      'ip addr flush dev eth0; udhcpc -i eth0 -n -q -t 5 -T 1 -s /sbin/udhcpc.sh >/dev/null 2>&1; ' +
+        defaultRoutes,
+    );
+    assert.equal(lease, 'default via 10.77.0.1 dev eth1', 'DHCP agrees with the seed');
+
+    const second = ground.virtualizer();
+    await first[Symbol.asyncDispose]();
+    const adopted = await second.recoverDomain(domain.record, spec, soon());
+    assert.deepEqual(adopted?.network, domain.network);
+    assert.match(await askFromHost('tcp', '127.0.0.1', 8082), hello);
+    assert.match(await outside.ask('tcp', '192.0.2.1', 8081), hello);
+    await second.destroyDomain(domain.name);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-124: from the user-mode network a guest reaches neither the host nor beyond', async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await must('ip', 'link', 'set', 'lo', 'up');
+    await using outside = await Machine.outside({
+      link: 'out0',
+      hostAddress: '192.0.2.1',
+      address: '192.0.2.9',
+    });
+    await outside.serve(4646, 'outside');
+    await using _loopback = await secretOfHost('127.0.0.1', 4646);
+    await using _link = await secretOfHost('192.0.2.1', 4646);
+    await using ground = VmGround.open({
+      imagePaths: [dirname(guest.path), dirname(sectorImage(0))],
+    });
+    const pipes = ground.pipes();
+    const log = ground.read(pipes.stdoutPath);
+    const base = guestSpec(ground, guest, pipes);
+    const virtualizer = ground.virtualizer();
+    const domain = await virtualizer.createDomain(
+      {
+        ...base,
+        guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
+        nics: [{ kind: 'user', ports: [port('http', 8080, 80)] }],
+      },
+      soon(),
+    );
+    await told(log, /TINY-READY/, 60_000);
+    assert.match(await outside.ask('tcp', '192.0.2.1', 8080), /hello from guest/);
+    const ask = (to: string): Promise<string> =>
+      runIn('127.0.0.1:8080', `echo | nc -w 2 ${to} 4646 2>&1; echo "end $?"`);
+    for (const to of ['10.0.2.2', '10.0.2.3', '192.0.2.1', '192.0.2.9', '169.254.169.254']) {
+      assert.match(await ask(to), /^(?!.*(secret|saw)).*end [1-9]/s, to);
+    }
+    await assert.rejects(
+      virtualizer.createDomain(
+        ground.spec(0, { name: 'vm-1', nics: [{ kind: 'user', ports: [port('http', 8080, 80)] }] }),
+        soon(),
+      ),
+      /port http on \*:8080 can't be mapped: a program of this host listens there already/,
+    );
+    await assert.rejects(
+      virtualizer.createDomain(
+        ground.spec(0, { name: 'vm-1', nics: [{ kind: 'user', ports: [port('low', 80, 80)] }] }),
+        soon(),
+      ),
+      /port low on \*:80: QEMU listens there itself, without privileges, .* below 1024/,
+    );
+    await virtualizer.destroyDomain(domain.name);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+});
