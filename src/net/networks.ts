@@ -8,6 +8,7 @@ import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
+import { Groups } from './group/groups.ts';
 import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { tableName } from './model/names.ts';
@@ -47,6 +48,7 @@ export class Networks implements Net {
   readonly #bridges: readonly string[];
   readonly #host: Omit<ManagedHost, 'netlink'>;
   readonly #firewall: Firewall;
+  readonly #groups: Groups;
   #netlink: Promise<NetlinkSocket> | undefined;
 
   private constructor(options: NetworksOptions) {
@@ -58,6 +60,10 @@ export class Networks implements Net {
     const warnOnce = new WarnOnce(log);
     this.#host = { store, rules, responders: new Responders(store, log), warnOnce, log };
     this.#firewall = new Firewall(rules, warnOnce);
+    this.#groups = new Groups(async () => {
+      const { netlink } = await this.#withNetlink();
+      return { netlink, nft, maxConnections, log };
+    });
   }
 
   /** Throws NetError that lists every problem of the configured networks. */
@@ -83,9 +89,10 @@ export class Networks implements Net {
   }
 
   async init(waiting: Waiting): Promise<void> {
-    return asNetError('the network of running VMs could not be restored', async () =>
-      restoreNetworks(await this.#withNetlink(), waiting),
-    );
+    return asNetError('the network of running VMs could not be restored', async () => {
+      await restoreNetworks(await this.#withNetlink(), waiting);
+      await this.#groups.restore(waiting);
+    });
   }
 
   async vmStartedBuild(
@@ -127,6 +134,8 @@ export class Networks implements Net {
         return dropClaim(step, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
+      case 'net-group':
+        return this.#groups.drop(step, waiting);
       default:
         return step satisfies never;
     }
@@ -148,6 +157,7 @@ export class Networks implements Net {
 
   /** Ends what runs in this process; leaves the host as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#groups[Symbol.asyncDispose]();
     await this.#host.responders[Symbol.asyncDispose]();
     const netlink = await this.#netlink?.catch(() => undefined);
     await netlink?.[Symbol.asyncDispose]();

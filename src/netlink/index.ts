@@ -2,6 +2,7 @@ export {
   addAddress,
   defaultRoute,
   deleteNeighbour,
+  type LinkAddress,
   listAddresses,
   listNeighbours,
 } from './address.ts';

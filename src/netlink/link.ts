@@ -36,7 +36,7 @@ export interface Link {
   readonly alias: string;
 }
 
-/** What may be changed. `master: 0` takes the link out of its bridge; `netnsPid` moves it to that process's namespace. */
+/** What may be changed. `master: 0` takes the link out of its bridge; `netnsPid` and `netnsFd` move it to another namespace. */
 export interface LinkChange {
   readonly up?: boolean;
   readonly master?: number;
@@ -46,6 +46,8 @@ export interface LinkChange {
   readonly port?: BridgePort;
   readonly bridge?: BridgeChange;
   readonly netnsPid?: number;
+  /** Descriptor of a network namespace, open until the change is made. */
+  readonly netnsFd?: number;
 }
 
 const attribute = {
@@ -56,6 +58,7 @@ const attribute = {
   info: 18,
   netnsPid: 19,
   alias: 20,
+  netnsFd: 28,
 } as const;
 const headerBytes = 16;
 const interfaceUp = 1;
@@ -113,6 +116,7 @@ export async function changeLink(
   if (change.master !== undefined) attributes.push([attribute.master, change.master]);
   if (change.alias !== undefined) attributes.push([attribute.alias, Buffer.from(change.alias)]);
   if (change.netnsPid !== undefined) attributes.push([attribute.netnsPid, change.netnsPid]);
+  if (change.netnsFd !== undefined) attributes.push([attribute.netnsFd, change.netnsFd]);
   if (change.port !== undefined) attributes.push(encodeBridgePort(change.port));
   if (change.bridge !== undefined) attributes.push(encodeBridgeChange(change.bridge));
   const upDown = change.up === undefined ? {} : { flags: change.up ? interfaceUp : 0, mask: 1 };

@@ -76,11 +76,15 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Answers HTTP and UDP on a port with `<name> saw <address>`. */
-  async serve(port: number, name: string): Promise<void> {
+  async serve(port: number, name: string, address = '0.0.0.0'): Promise<void> {
     const args = [`--net=${this.namespace.path}`, '--', process.execPath, peer, 'serve'];
-    const child = spawn(findProgram('nsenter') ?? 'nsenter', [...args, String(port), name], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      findProgram('nsenter') ?? 'nsenter',
+      [...args, String(port), name, address],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     this.#children.push(child);
     const { promise, resolve } = Promise.withResolvers<void>();
     child.stdout.once('data', () => resolve());

@@ -147,13 +147,13 @@ export async function rules(): Promise<string> {
 
 export const nothing = { links: [], tables: [] };
 
-function decode(json: unknown): NetUndo {
+export function decode(json: unknown): NetUndo {
   const step = decodeNetUndo(json);
   assert.ok(step !== undefined, `not an undo step: ${JSON.stringify(json)}`);
   return step;
 }
 
-function collect(lines: string[]): Logger {
+export function collect(lines: string[]): Logger {
   const write = (message: string, fields: object = {}): void => {
     lines.push(`${message} ${JSON.stringify(fields)}`);
   };

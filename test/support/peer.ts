@@ -1,5 +1,5 @@
 /**
- * A program for the far end of a network test. `peer.ts serve <port> <name>` answers over HTTP and UDP with its name
+ * A program for the far end of a network test. `peer.ts serve <port> <name> [address]` answers over HTTP and UDP with its name
  * and with who asked; `peer.ts ask <tcp|udp> <host> <port> [ms]` asks once and prints the
  * answer.
  */
@@ -8,16 +8,16 @@ import { createServer } from 'node:http';
 
 const [verb = '', ...words] = process.argv.slice(2);
 const withinMs = Number(words[3] ?? 5000);
-if (verb === 'serve') serve(Number(words[0]), words[1] ?? '');
+if (verb === 'serve') serve(Number(words[0]), words[1] ?? '', words[2]);
 else await ask(words[0] ?? '', words[1] ?? '', Number(words[2]));
 
-function serve(port: number, name: string): void {
+function serve(port: number, name: string, address = '0.0.0.0'): void {
   const udp = createSocket('udp4');
   udp.on('message', (_, from) => udp.send(`${name} saw ${from.address}`, from.port, from.address));
   const http = createServer((request, response) => {
     response.end(`${name} saw ${request.socket.remoteAddress ?? ''}`);
   });
-  http.listen(port, '0.0.0.0', () => udp.bind(port, () => console.log('ready')));
+  http.listen(port, address, () => udp.bind(port, address, () => console.log('ready')));
 }
 
 async function ask(protocol: string, host: string, port: number): Promise<void> {

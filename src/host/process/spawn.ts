@@ -3,7 +3,7 @@ import type { Waiting } from '#spec';
 import { errnoOf, HostError } from '../error.ts';
 import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
-import { inEmptyNamespaces, inProcessNamespace } from './netns.ts';
+import { inEmptyNamespaces, inProcessNamespace, withNetns } from './netns.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 
 export interface Exit {
@@ -120,6 +120,8 @@ export interface RunOptions extends SpawnOptions {
   readonly stdin?: string | Uint8Array;
   /** Maximum for each of stdout and stderr; more kills the program and is an error. 1 MiB when left out. */
   readonly maxOutputBytes?: number;
+  /** Path of the network namespace that the program runs in; this process's own when left out. */
+  readonly netns?: string;
 }
 
 export interface RunResult {
@@ -137,13 +139,11 @@ const mebibyte = 1 << 20;
  * was killed; after an abort the cause is the signal's reason.
  */
 export async function runProgram(options: RunOptions, waiting: Waiting): Promise<RunResult> {
-  const { program, maxOutputBytes = mebibyte } = options;
+  const { program, netns, maxOutputBytes = mebibyte } = options;
   if (waiting.signal.aborted) throw stopped(program, waiting);
-  const child = start({ env: { PATH: process.env.PATH ?? '', LC_ALL: 'C' }, ...options }, [
-    'pipe',
-    'pipe',
-    'pipe',
-  ]);
+  const env = { PATH: process.env.PATH ?? '', LC_ALL: 'C' };
+  const begin = (): ChildProcess => start({ env, ...options }, ['pipe', 'pipe', 'pipe']);
+  const child = netns === undefined ? begin() : withNetns(netns, begin);
   const closed = new Promise<Exit>((resolve) => {
     child.once('close', (code, signal) => resolve({ code, signal }));
   });

@@ -1,13 +1,16 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
-import { closeFd, type Logger, udpSocket } from '#host';
+import { closeFd, type Logger, udpSocket, withNetns } from '#host';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import { answer, type DhcpNetwork } from './answer.ts';
 import { decodeQuery, encodeReply } from './message.ts';
 
 export interface DhcpServerOptions {
+  /** The link that queries come from. */
   readonly bridge: string;
+  /** Path of the link's network namespace; this process's own when left out. */
+  readonly netns?: string;
   readonly network: DhcpNetwork;
   /** The network's NICs. Called at most once a second, and again after `forget`. */
   readonly claims: () => Promise<readonly Claim[]>;
@@ -40,12 +43,12 @@ export class DhcpServer implements AsyncDisposable {
   }
 
   static async open(options: DhcpServerOptions): Promise<DhcpServer> {
-    const { bridge, log } = options;
+    const { bridge, netns, log } = options;
     const socket = createSocket('udp4');
     const server = new DhcpServer(socket, options);
     socket.on('message', (datagram) => void server.#receive(datagram));
     try {
-      await bind(socket, bridge);
+      await bind(socket, bridge, netns);
     } catch (cause) {
       await server[Symbol.asyncDispose]();
       throw netError(`opening the DHCP port on bridge ${bridge} failed`, cause);
@@ -131,9 +134,10 @@ export class DhcpServer implements AsyncDisposable {
   }
 }
 
-async function bind(socket: Socket, bridge: string): Promise<void> {
+async function bind(socket: Socket, bridge: string, netns?: string): Promise<void> {
   const address = { address: '0.0.0.0', port: serverPort };
-  const fd = udpSocket({ ...address, device: bridge, broadcast: true });
+  const open = (): number => udpSocket({ ...address, device: bridge, broadcast: true });
+  const fd = netns === undefined ? open() : withNetns(netns, open);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   socket.once('error', reject);
   try {

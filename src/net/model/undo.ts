@@ -13,6 +13,14 @@ const netUndo = v.variant('kind', [
   }),
   /** A tap was opened. */
   v.object({ kind: v.literal('net-tap'), tap: v.string(), vm: v.string(), index: v.number() }),
+  /** A tap and its rules were made in an allocation's namespace. */
+  v.object({
+    kind: v.literal('net-group'),
+    netns: v.string(),
+    tap: v.string(),
+    vm: v.string(),
+    index: v.number(),
+  }),
 ]);
 
 /** How to take back one thing that a NIC has on the host: plain JSON that is sufficient for another process. */

@@ -1,5 +1,3 @@
-import type { NetworkInUse } from '../store/claim.ts';
-
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
 
@@ -9,6 +7,12 @@ const neighbours = { rate: 20, burst: 200 };
 // A closed connection no longer counts (nf_conncount), but is tracked for this long instead of the default 120 s.
 const closedSeconds = 10;
 
+/** A link that guests' packets come from, and the addresses of these guests. */
+interface TrackedNetwork {
+  readonly record: { readonly bridge: string };
+  readonly claims: readonly { readonly ip: string }[];
+}
+
 /**
  * The nftables script that limits what each guest makes the kernel track: the host has one table of connections for
  * all, and an entry that saw a handshake stays for five days and is never evicted. A table of its own that is modified
@@ -16,7 +20,7 @@ const closedSeconds = 10;
  */
 export function formatTracking(
   table: string,
-  networks: readonly NetworkInUse[],
+  networks: readonly TrackedNetwork[],
   maxConnections: number,
 ): string {
   const own = `inet ${trackingTable(table)}`;

@@ -1,0 +1,146 @@
+import { closeFd, openTap } from '#host';
+import {
+  addAddress,
+  changeLink,
+  defaultRoute,
+  findLink,
+  type Link,
+  type LinkAddress,
+  listAddresses,
+  listLinks,
+  NetlinkSocket,
+} from '#netlink';
+import { isLoopback, parseIpv4, type Waiting } from '#spec';
+import { hostNameservers } from '../links/resolver.ts';
+import { NetError } from '../model/error.ts';
+import type { GroupNic, GroupNicRequest } from '../model/group.ts';
+import { nicMac, tapAlias, tapMac, tapName, tapPrefix } from '../model/names.ts';
+import type { UndoWriter } from '../model/undo.ts';
+import { applyScript } from '../rules/run-nft.ts';
+import type { GroupHost } from './group-host.ts';
+import { formatGroupRules } from './group-rules.ts';
+import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
+import { pairPrefix, planPair } from './plan-pair.ts';
+
+/** A NIC whose tap is in the namespace and carries traffic. */
+export interface BuiltGroupNic {
+  readonly nic: GroupNic;
+  readonly fd: number;
+  /** The allocation's address; undefined where its network gives it none. */
+  readonly address: string | undefined;
+}
+
+/** What the namespace has before the NIC comes. */
+interface Found {
+  readonly links: readonly Link[];
+  readonly addresses: readonly LinkAddress[];
+  /** The link that leads out of it. */
+  readonly uplink: Link | undefined;
+}
+
+/** Builds a NIC in the allocation's namespace. The caller lets no other build there come between. */
+export async function buildInGroup(
+  request: GroupNicRequest,
+  { host, undo }: { readonly host: GroupHost; readonly undo: UndoWriter },
+  waiting: Waiting,
+): Promise<BuiltGroupNic> {
+  const { vm, index, netns } = request;
+  checkNamespace(vm, netns);
+  await using there = await NetlinkSocket.open({ netns });
+  const found = await look(there, waiting);
+  const nic = await planNic(request, found, host, waiting);
+  const fd = await undo.perform({ kind: 'net-group', netns, tap: nic.tap, vm, index }, () =>
+    connect(nic, { host, there }, waiting),
+  );
+  const { uplink } = found;
+  const own = found.addresses.find(({ linkIndex }) => linkIndex === uplink?.index);
+  return { nic, fd, address: own?.address };
+}
+
+async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {
+  const links = await listLinks(there, waiting);
+  const addresses = await listAddresses(there, waiting);
+  const route = await defaultRoute(there, waiting);
+  // A CNI network may have no way out: the other containers are there then.
+  const outside = links.find(
+    ({ index, name }) =>
+      name !== 'lo' &&
+      !name.startsWith(tapPrefix) &&
+      addresses.some(({ linkIndex }) => linkIndex === index),
+  );
+  const uplink = links.find(({ index }) => index === route?.linkIndex) ?? outside;
+  return { links, addresses, uplink };
+}
+
+async function planNic(
+  { vm, index, netns, ports, hostname, dns }: GroupNicRequest,
+  { links, addresses, uplink }: Found,
+  { netlink }: GroupHost,
+  waiting: Waiting,
+): Promise<GroupNic> {
+  const pair = planPair(vm, new Set(addresses.map(({ address }) => address)));
+  const taken = [...links, ...(await listLinks(netlink, waiting))].map(({ name }) => name);
+  const servers = dns?.servers.length ? dns.servers : await hostNameservers();
+  return {
+    vm,
+    index,
+    netns,
+    tap: freeTapName(vm, index, new Set(taken)),
+    mac: nicMac(vm, index),
+    ...pair,
+    mtu: Math.min(1500, uplink?.mtu ?? 1500),
+    hostname,
+    // A server of the group's own at 127.0.0.1 is reached at the gateway address.
+    nameservers: servers.map((server) =>
+      isLoopback(parseIpv4(server) ?? 0) ? pair.gateway : server,
+    ),
+    searches: [...(dns?.searches ?? [])],
+    ports: ports.map(({ label, guestPort }) => ({ label, guestPort })),
+  };
+}
+
+function freeTapName(vm: string, index: number, taken: ReadonlySet<string>): string {
+  for (let attempt = 0; attempt < 16; attempt += 1) {
+    const tap = tapName(vm, index, attempt);
+    if (!taken.has(tap)) return tap;
+  }
+  throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
+}
+
+/** Gives the tap's descriptor. The rules come before the tap is up. */
+async function connect(
+  nic: GroupNic,
+  { host, there }: { readonly host: GroupHost; readonly there: NetlinkSocket },
+  waiting: Waiting,
+): Promise<number> {
+  const { netns, tap, gateway } = nic;
+  const { netlink, nft, maxConnections, log } = host;
+  // No offloads: rules check fields that a checksum filled in later could change.
+  const { fd } = openTap(tap, { offload: false });
+  try {
+    const made = await configure(nic, netlink, waiting);
+    const link = await moveLink(made, netns, { here: netlink, there }, waiting);
+    setGroupSysctls(netns, tap);
+    await applyScript(formatGroupRules(nic, maxConnections), { nft, netns }, waiting);
+    const address = { linkIndex: link.index, address: gateway, prefix: pairPrefix };
+    await addAddress(there, address, waiting);
+    await changeLink(there, link, { up: true }, waiting);
+    log.info('tap made in the network of the group', { vm: nic.vm, tap, netns, gateway });
+    return fd;
+  } catch (error) {
+    closeFd(fd);
+    throw error;
+  }
+}
+
+async function configure(
+  { vm, index, tap, mac, guest, mtu }: GroupNic,
+  netlink: NetlinkSocket,
+  waiting: Waiting,
+): Promise<Link> {
+  const link = await findLink(netlink, tap, waiting);
+  if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
+  const change = { alias: tapAlias(vm, index, guest), mtu, address: tapMac(mac) };
+  await changeLink(netlink, link, change, waiting);
+  return link;
+}

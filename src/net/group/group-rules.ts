@@ -1,0 +1,101 @@
+import { contains, parseIpv4, subnetOf } from '#spec';
+import type { GroupNic } from '../model/group.ts';
+import { set } from '../rules/nft-text.ts';
+import { formatTracking, trackingTable } from '../rules/tracking.ts';
+
+const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
+const protocols = ['tcp', 'udp'] as const;
+
+/** The nftables tables of one NIC in an allocation's namespace; each NIC there has its own. */
+export function groupTables({ tap }: Pick<GroupNic, 'tap'>): readonly string[] {
+  return [`netdev ${tap}`, `inet ${tap}`, `inet ${trackingTable(tap)}`];
+}
+
+/** The script that removes them, and succeeds when there are none. */
+export function formatGroupRemoval(nic: Pick<GroupNic, 'tap'>): string {
+  return groupTables(nic).map(removal).join('');
+}
+
+/** The script that makes or replaces them, in one transaction: no packet meets neither or half of a table. */
+export function formatGroupRules(nic: GroupNic, maxConnections: number): string {
+  const [frames = '', packets = ''] = groupTables(nic);
+  const { tap, guest, ports } = nic;
+  const network = { record: { bridge: tap }, claims: [{ ip: guest }] };
+  const published = set('map published', 'inet_proto . inet_service : ipv4_addr . inet_service', [
+    ...new Set(ports.flatMap((port) => elements(port, guest))),
+  ]);
+  return [
+    removal(frames),
+    removal(packets),
+    `table ${frames} {\n${arriving(nic)}\n}\n`,
+    `table ${packets} {\n${[published, ...chains(nic)].join('\n')}\n}\n`,
+    formatTracking(tap, [network], maxConnections),
+  ].join('');
+}
+
+/** Adding first makes the deletion succeed when there was no table. */
+function removal(table: string): string {
+  return `add table ${table}\ndelete table ${table}\n`;
+}
+
+/** In the namespace a port has the number that the guest's has: the host's was translated before. */
+function elements({ guestPort }: GroupNic['ports'][number], guest: string): readonly string[] {
+  return protocols.map((protocol) => `${protocol} . ${guestPort} : ${guest} . ${guestPort}`);
+}
+
+/**
+ * What may come from the guest: IPv4 and ARP from its own MAC and IP address, and requests for an address by DHCP. Before
+ * it has its address it probes with ARP whether another has it (RFC 5227, 2.1.1).
+ */
+function arriving({ tap, mac, guest }: GroupNic): string {
+  return `  chain arriving {
+    type filter hook ingress device "${tap}" priority filter; policy drop;
+    ether saddr != ${mac} drop
+    ether type arp arp saddr ether ${mac} arp saddr ip ${guest} accept
+    ether type arp arp saddr ether ${mac} arp operation request arp saddr ip 0.0.0.0 arp daddr ip ${guest} accept
+    ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 limit rate 20/second burst 40 packets accept
+    ether type ip ip saddr ${guest} ip daddr != 127.0.0.0/8 accept
+  }`;
+}
+
+const translate = 'fib daddr type local dnat ip to meta l4proto . th dport map @published';
+
+function chains({ tap, gateway, guest, nameservers }: GroupNic): readonly string[] {
+  const resolvers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
+  const from = `iifname "${tap}"`;
+  const to = `oifname "${tap}"`;
+  return [
+    // At any address of the namespace: the allocation's, those of other guests' pairs, and 127.0.0.1, which a proxy in
+    // the group uses for the task it is the proxy of.
+    `  chain arriving {
+    type nat hook prerouting priority dstnat; policy accept;
+    ${translate}
+  }`,
+    // What other tasks listen at is reached at the gateway address, also when they listen at 127.0.0.1 only, as proxies
+    // do for their upstreams: these tasks share it already. After the ports of all guests, each with a table like this.
+    `  chain neighbours {
+    type nat hook prerouting priority -90; policy accept;
+    ${from} ip daddr ${gateway} meta l4proto { tcp, udp } th dport != 67 dnat ip to 127.0.0.1
+  }`,
+    // Packets that the other tasks send do not pass prerouting.
+    `  chain local {
+    type nat hook output priority -100; policy accept;
+    ${translate}
+  }`,
+    // The pair of addresses has no meaning outside of the namespace. A guest can't reply to 127.0.0.1, and not to itself.
+    `  chain leaving {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr ${guest} oifname != { "${tap}", "lo" } masquerade
+    ${to} ct status dnat ip saddr { 127.0.0.0/8, ${guest} } masquerade
+  }`,
+    // Link-local addresses are the host's cloud metadata and, in some clouds, its name server.
+    `  chain passing {
+    type filter hook forward priority filter; policy accept;
+${resolvers.map((server) => `    ${from} ip daddr ${server} meta l4proto { tcp, udp } th dport 53 accept\n`).join('')}\
+    ${from} ip daddr 169.254.0.0/16 drop
+    ${to} ct state established,related accept
+    ${to} ct status dnat accept
+    ${to} reject with icmpx admin-prohibited
+  }`,
+  ];
+}

@@ -1,0 +1,132 @@
+import { KeyedQueue } from '#host';
+import type { Waiting } from '#spec';
+import { DhcpServer } from '../dhcp/server.ts';
+import { NetError } from '../model/error.ts';
+import type { GroupNic, GroupNicRequest } from '../model/group.ts';
+import type { NetUndo, UndoWriter } from '../model/undo.ts';
+import { applyScript, missesAny } from '../rules/run-nft.ts';
+import { type BuiltGroupNic, buildInGroup } from './build.ts';
+import type { GroupHost } from './group-host.ts';
+import { formatGroupRules, groupTables } from './group-rules.ts';
+import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
+import { pairPrefix } from './plan-pair.ts';
+import { dropGroupNic } from './teardown.ts';
+
+interface Known {
+  readonly nic: GroupNic;
+  /** Absent where it could not be opened. */
+  readonly server: DhcpServer | undefined;
+  readonly watch: Disposable;
+}
+
+type OpenHost = () => Promise<GroupHost>;
+
+/** The NICs in the namespaces of allocations that this process has built or adopted. */
+export class Groups implements AsyncDisposable {
+  readonly #host: OpenHost;
+  readonly #known = new Map<string, Known>();
+  /** Two VMs of a group may be started at the same time. */
+  readonly #queue = new KeyedQueue();
+
+  constructor(host: OpenHost) {
+    this.#host = host;
+  }
+
+  /** After an error the steps written to `undo` are to be torn down. */
+  build(request: GroupNicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltGroupNic> {
+    return this.#queue.run(request.netns, async () => {
+      this.#refuseTaken(request);
+      const built = await buildInGroup(request, { host: await this.#host(), undo }, waiting);
+      await this.#keep(built.nic);
+      return built;
+    });
+  }
+
+  /** Takes over a NIC of a running VM, and puts back its rules where they are missing. */
+  adopt(nic: GroupNic, waiting: Waiting): Promise<void> {
+    return this.#queue.run(nic.netns, async () => {
+      await this.#restore(nic, waiting);
+      await this.#keep(nic);
+    });
+  }
+
+  /** Puts back what other programs removed. Throws NetError that names the first that could not be put back. */
+  async restore(waiting: Waiting): Promise<void> {
+    for (const { nic } of [...this.#known.values()]) {
+      await this.#queue.run(nic.netns, async () => {
+        if (this.#known.has(nic.tap)) await this.#restore(nic, waiting);
+      });
+    }
+  }
+
+  drop(step: Extract<NetUndo, { kind: 'net-group' }>, waiting: Waiting): Promise<void> {
+    return this.#queue.run(step.netns, async () => {
+      await this.#forget(step.tap);
+      await dropGroupNic(step, await this.#host(), waiting);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const tap of [...this.#known.keys()]) await this.#forget(tap);
+  }
+
+  #refuseTaken({ vm, netns, ports }: GroupNicRequest): void {
+    for (const { nic } of this.#known.values()) {
+      if (nic.netns !== netns || nic.vm === vm) continue;
+      const taken = ports.find((port) => nic.ports.some((its) => its.guestPort === port.guestPort));
+      if (taken === undefined) continue;
+      throw new NetError(
+        'job',
+        `VM ${vm}: port ${taken.label} (${taken.guestPort}) of the group leads to VM ${nic.vm} already: list the ports ` +
+          'of each VM of the group in its network_interface { group { ports = […] } }',
+      );
+    }
+  }
+
+  async #restore(nic: GroupNic, waiting: Waiting): Promise<void> {
+    const { netns, tap, vm } = nic;
+    const { nft, maxConnections, log } = await this.#host();
+    const there = { nft, netns };
+    await whileThere(netns, async () => {
+      setGroupSysctls(netns, tap);
+      if (!(await missesAny(groupTables(nic), there, waiting))) return;
+      await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
+      log.warn('firewall rules in the network of the group were gone and were put back', { vm });
+    });
+  }
+
+  async #keep(nic: GroupNic): Promise<void> {
+    await this.#forget(nic.tap);
+    if (!isNamespace(nic.netns)) return;
+    const server = await this.#serve(nic);
+    // The server's socket would keep a namespace alive that was removed.
+    const watch = watchNamespace(nic.netns, () => void this.#forget(nic.tap));
+    this.#known.set(nic.tap, { nic, server, watch });
+  }
+
+  /** A failure is only logged, since guests have their address from the seed, too. */
+  async #serve(nic: GroupNic): Promise<DhcpServer | undefined> {
+    const { netns, tap, vm, gateway, guest, nameservers, searches, mtu } = nic;
+    const { log } = await this.#host();
+    const claim = { ...nic, ip: guest, ports: [], dns: { servers: nameservers, searches } };
+    try {
+      return await DhcpServer.open({
+        bridge: tap,
+        netns,
+        network: { address: gateway, prefix: pairPrefix, nameservers, mtu },
+        claims: async () => [claim],
+        log,
+      });
+    } catch (error) {
+      log.warn('no DHCP responder in the network of the group', { vm, error });
+      return undefined;
+    }
+  }
+
+  async #forget(tap: string): Promise<void> {
+    const known = this.#known.get(tap);
+    this.#known.delete(tap);
+    known?.watch[Symbol.dispose]();
+    await known?.server?.[Symbol.asyncDispose]();
+  }
+}

@@ -1,0 +1,83 @@
+import { constants, statSync, watch } from 'node:fs';
+import { dirname } from 'node:path';
+import { closeFd, openPath, withNetns } from '#host';
+import { changeLink, findLink, type Link, type NetlinkSocket } from '#netlink';
+import type { Waiting } from '#spec';
+import { NetError, netError } from '../model/error.ts';
+import { writeSysctl } from '../model/sysctl.ts';
+
+/** Whether there is a network namespace at the path, other than the one that this process is in. */
+export function isNamespace(path: string): boolean {
+  const [there, own, other] = [path, '/proc/self/ns/net', '/proc/self/ns/uts'].map((file) =>
+    statSync(file, { throwIfNoEntry: false }),
+  );
+  // All namespaces are files of one file system of the kernel's, in which no other file is.
+  return there !== undefined && there.dev === other?.dev && there.ino !== own?.ino;
+}
+
+/** Calls `onGone` once there is no namespace at the path any more: its name has been removed from its directory. */
+export function watchNamespace(path: string, onGone: () => void): Disposable {
+  const watcher = watch(dirname(path), { persistent: false });
+  const look = (): void => {
+    if (isNamespace(path)) return;
+    watcher.close();
+    onGone();
+  };
+  watcher.on('change', look).on('error', look);
+  return { [Symbol.dispose]: () => watcher.close() };
+}
+
+/** Throws NetError where the allocation's namespace can't be used. */
+export function checkNamespace(vm: string, path: string): void {
+  try {
+    if (isNamespace(path)) return;
+  } catch (cause) {
+    throw netError(`VM ${vm}: the network namespace ${path} of its group can't be read`, cause);
+  }
+  throw new NetError(
+    'host',
+    `VM ${vm}: ${path}, named by Nomad as the network of its group, is no network namespace, or it is the host's own`,
+  );
+}
+
+/** Moves a link there, where it is down. Unlike one that is made there, its descriptor does not keep the namespace alive. */
+export async function moveLink(
+  link: Link,
+  path: string,
+  { here, there }: { readonly here: NetlinkSocket; readonly there: NetlinkSocket },
+  waiting: Waiting,
+): Promise<Link> {
+  const netnsFd = openPath(path, constants.O_RDONLY);
+  try {
+    await changeLink(here, link, { netnsFd }, waiting);
+  } finally {
+    closeFd(netnsFd);
+  }
+  const moved = await findLink(there, link.name, waiting);
+  if (moved === undefined) throw new NetError('host', `tap ${link.name} did not arrive in ${path}`);
+  return moved;
+}
+
+/** Lets the namespace route between the tap and its other links, and 127.0.0.1 be reached through translated addresses. */
+export function setGroupSysctls(path: string, tap: string): void {
+  withNetns(path, () => {
+    writeSysctl('net/ipv4/ip_forward', '1');
+    writeSysctl(`net/ipv4/conf/${tap}/route_localnet`, '1');
+    // Answers to ARP for the address of this link only, and only to the guest's.
+    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '2');
+    // A guest whose packet goes back to itself is not sent another way.
+    writeSysctl(`net/ipv4/conf/${tap}/send_redirects`, '0');
+    writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
+    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
+  });
+}
+
+/** Runs `action`, unless the namespace is gone, also if it goes meanwhile. */
+export async function whileThere(path: string, action: () => Promise<void>): Promise<void> {
+  if (!isNamespace(path)) return;
+  try {
+    await action();
+  } catch (error) {
+    if (isNamespace(path)) throw error;
+  }
+}

@@ -1,0 +1,69 @@
+import { type RunResult, runProgram, within } from '#host';
+import type { Waiting } from '#spec';
+import { asNetError, NetError } from '../model/error.ts';
+
+// nft waits for other users of the netfilter tables; 15 ms is typical.
+const deadlineMs = 10_000;
+// Hosts of a big cluster have tens of thousands of rules; more than this is not read.
+const maxListedBytes = 4 * 1024 * 1024;
+
+// Every chain that the driver makes has a rule; the line of its hook is none.
+const emptyChain = /^\tchain \S+ \{\n(\t\ttype .*\n)?\t\}$/m;
+
+/** The nft program, and the network namespace whose rules it works on: this process's own when left out. */
+export interface Nft {
+  /** Absolute path. */
+  readonly nft: string;
+  readonly netns?: string;
+}
+
+/** One run of nft, and one transaction of the kernel. Throws NetError with the first lines of what nft reported. */
+export async function applyScript(script: string, nft: Nft, waiting: Waiting): Promise<void> {
+  const { code, stderr } = await run(['-f', '-'], nft, waiting, script);
+  if (code !== 0) throw new NetError('host', `nft refused the rules: ${reason(code, stderr)}`);
+}
+
+/** What `nft list` prints of an object, without counters and elements of sets. Throws NetError. */
+export async function list(
+  what: string,
+  object: readonly string[],
+  nft: Nft,
+  waiting: Waiting,
+): Promise<string> {
+  const { code, stdout, stderr } = await run(['-s', '-t', 'list', ...object], nft, waiting);
+  if (code === 0) return stdout;
+  throw new NetError('host', `nft refused to list ${what}: ${reason(code, stderr)}`);
+}
+
+/** Whether one of the tables, such as `inet x`, was deleted, or a chain in it emptied, as `nft flush table` does. */
+export async function missesAny(
+  tables: readonly string[],
+  nft: Nft,
+  waiting: Waiting,
+): Promise<boolean> {
+  const present = (await list('tables', ['tables'], nft, waiting)).split('\n');
+  if (tables.some((table) => !present.includes(`table ${table}`))) return true;
+  // One run each: nft 1.0.6 finds only the last one when it lists several in one run.
+  const lists = tables.map((table) =>
+    list('a table', ['table', ...table.split(' ')], nft, waiting),
+  );
+  return (await Promise.all(lists)).some((text) => emptyChain.test(text));
+}
+
+async function run(
+  args: readonly string[],
+  { nft, netns }: Nft,
+  waiting: Waiting,
+  stdin = '',
+): Promise<RunResult> {
+  using limited = within(deadlineMs, waiting);
+  const program = { program: nft, args, stdin, maxOutputBytes: maxListedBytes };
+  const there = netns === undefined ? {} : { netns };
+  return await asNetError(`running ${nft} ${args.join(' ')} failed`, () =>
+    runProgram({ ...program, ...there }, limited),
+  );
+}
+
+function reason(code: number | null, stderr: string): string {
+  return stderr.trim().split('\n').slice(0, 3).join(' ') || `exit code ${code}`;
+}

@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  Allocation,
+  containerGateway,
+  containerNetwork,
+  GroupNics,
+  guestOf,
+  inside,
+} from '../support/allocation.ts';
+import { askFromHost, Machine } from '../support/guest.ts';
+import { inOwnNetns } from '../support/netns.ts';
+
+const protocols = ['tcp', 'udp'] as const;
+const address = '10.88.0.2';
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
+  test('V-125: a guest in the network of its group is reached and reaches others like a container', async (t) => {
+    await containerNetwork({ port: 18_080, to: `${address}:80` });
+    await using outside = await Machine.outside({
+      link: 'out0',
+      hostAddress: '192.0.2.1',
+      address: '192.0.2.9',
+    });
+    await outside.namespace.ip('route', 'add', 'default', 'via', '192.0.2.1');
+    await using allocation = await Allocation.open(address);
+    await using container = await Allocation.open('10.88.0.3');
+    await using plugin = await GroupNics.open();
+    const before = await inside(allocation.namespace);
+    const web = await plugin.attach({ vm: 'web', netns: allocation.path, ports: [80] });
+    assert.equal(web.address, address);
+    const { guest: own, gateway } = web.nic;
+    await using guest = await guestOf(web);
+    await guest.serve(80, 'guest');
+    await guest.serve(81, 'guest');
+    await outside.serve(7000, 'outside');
+    await container.serve(7001, 'container');
+    await allocation.serve(9000, 'sibling');
+    await allocation.serve(9001, 'proxy', '127.0.0.1');
+
+    for (const protocol of protocols) {
+      const cases: readonly (readonly [string, () => Promise<string>, string])[] = [
+        [
+          'from outside at a published port',
+          () => outside.ask(protocol, '192.0.2.1', 18_080),
+          'guest saw 192.0.2.9',
+        ],
+        [
+          'from the host at its address',
+          () => askFromHost(protocol, '192.0.2.1', 18_080),
+          'guest saw 192.0.2.1',
+        ],
+        [
+          'from the host at 127.0.0.1',
+          () => askFromHost(protocol, '127.0.0.1', 18_080),
+          `guest saw ${containerGateway}`,
+        ],
+        [
+          "from the host at the allocation's address, where Nomad registers services",
+          () => askFromHost(protocol, address, 80),
+          `guest saw ${containerGateway}`,
+        ],
+        [
+          'from another container',
+          () => container.ask(protocol, address, 80),
+          'guest saw 10.88.0.3',
+        ],
+        [
+          "the guest to outside, with the host's address",
+          () => guest.ask(protocol, '192.0.2.9', 7000),
+          'outside saw 192.0.2.1',
+        ],
+        [
+          "the guest to another container, with the allocation's address",
+          () => guest.ask(protocol, '10.88.0.3', 7001),
+          `container saw ${address}`,
+        ],
+        [
+          "a sibling to the guest's own address, at any port",
+          () => allocation.ask(protocol, own, 81),
+          `guest saw ${gateway}`,
+        ],
+        [
+          "a sibling at the allocation's address",
+          () => allocation.ask(protocol, address, 80),
+          `guest saw ${address}`,
+        ],
+        [
+          'a sibling at 127.0.0.1, as a proxy does',
+          () => allocation.ask(protocol, '127.0.0.1', 80),
+          `guest saw ${gateway}`,
+        ],
+        [
+          'the guest to a sibling at the gateway address',
+          () => guest.ask(protocol, gateway, 9000),
+          `sibling saw ${own}`,
+        ],
+        [
+          'the guest to what a sibling listens at on 127.0.0.1 only',
+          () => guest.ask(protocol, gateway, 9001),
+          `proxy saw ${own}`,
+        ],
+        [
+          "the guest to a sibling at the allocation's address",
+          () => guest.ask(protocol, address, 9000),
+          `sibling saw ${own}`,
+        ],
+        [
+          'the guest to itself at its published port',
+          () => guest.ask(protocol, address, 80),
+          `guest saw ${gateway}`,
+        ],
+        [
+          'another container to a sibling, whose port stays its own',
+          () => container.ask(protocol, address, 9000),
+          'sibling saw 10.88.0.3',
+        ],
+      ];
+      for (const [name, ask, expected] of cases) {
+        await t.test(`${protocol}: ${name}`, async () => assert.equal(await ask(), expected));
+      }
+      await t.test(`${protocol}: what is not published is closed to other containers`, async () => {
+        await container.askInVain(protocol, address, 81);
+        await container.namespace.ip('route', 'replace', `${own}/32`, 'via', address);
+        await container.askInVain(protocol, own, 80);
+        await container.askInVain(protocol, address, 9001);
+      });
+    }
+
+    await guest.unplug();
+    await plugin.detach('web');
+    await plugin.detach('web');
+    assert.equal(await inside(allocation.namespace), before);
+  });
+});

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { findProgram, UndoLog } from '#host';
+import { NetlinkSocket } from '#netlink';
+import type { GroupHost } from '../../src/net/group/group-host.ts';
+import { Groups } from '../../src/net/group/groups.ts';
+import type { GroupNic, GroupNicRequest } from '../../src/net/model/group.ts';
+import { Machine, must } from './guest.ts';
+import { command, Namespace } from './netns.ts';
+import { collect, decode, waiting } from './networks.ts';
+
+const bridge = 'nqcni';
+export const containerGateway = '10.88.0.1';
+
+/** The bridge of a CNI network on this host, its way out, and one port of the host that leads to a container. */
+export async function containerNetwork(published: {
+  readonly port: number;
+  readonly to: string;
+}): Promise<void> {
+  await must('ip', 'link', 'add', bridge, 'type', 'bridge');
+  await must('ip', 'addr', 'add', `${containerGateway}/24`, 'dev', bridge);
+  await must('ip', 'link', 'set', bridge, 'up');
+  await must('ip', 'link', 'set', 'lo', 'up');
+  await writeFile('/proc/sys/net/ipv4/ip_forward', '1');
+  await writeFile(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`, '1');
+  const rules = [
+    'add table ip cni',
+    'add chain ip cni in { type nat hook prerouting priority dstnat; }',
+    'add chain ip cni local { type nat hook output priority -100; }',
+    'add chain ip cni out { type nat hook postrouting priority srcnat; }',
+    ...['in', 'local'].flatMap((chain) =>
+      ['tcp', 'udp'].map(
+        (protocol) =>
+          `add rule ip cni ${chain} fib daddr type local ${protocol} dport ${published.port} dnat to ${published.to}`,
+      ),
+    ),
+    'add rule ip cni out ip saddr 127.0.0.0/8 oifname "nqcni" masquerade',
+    'add rule ip cni out ip saddr 10.88.0.0/24 oifname != "nqcni" masquerade',
+  ];
+  await must('nft', rules.join('; '));
+}
+
+/** An allocation's network namespace as Nomad and CNI make it, in which other tasks of the group serve and ask. */
+export class Allocation extends Machine {
+  /** A mount of the namespace, by which it is known; it lives on without it as long as something is in it. */
+  readonly path: string;
+  readonly #keeper: Namespace;
+  readonly #dir: string;
+
+  private constructor(keeper: Namespace, path: string, dir: string) {
+    super(keeper);
+    this.#keeper = keeper;
+    this.path = path;
+    this.#dir = dir;
+  }
+
+  /** Without an address, as with network mode "none". */
+  static async isolated(): Promise<Allocation> {
+    const dir = await mkdtemp(join(tmpdir(), 'nq-alloc-'));
+    const path = join(dir, 'netns');
+    const keeper = await Namespace.open();
+    await writeFile(path, '');
+    await must('mount', '--bind', keeper.path, path);
+    return new Allocation(keeper, path, dir);
+  }
+
+  static async open(address: string): Promise<Allocation> {
+    const allocation = await Allocation.isolated();
+    const { pid } = allocation.namespace;
+    const outer = allocation.outerLink;
+    await must('ip', 'link', 'add', outer, 'type', 'veth', 'peer', 'name', `${outer}p`);
+    await must('ip', 'link', 'set', `${outer}p`, 'netns', String(pid), 'name', 'eth0');
+    await must('ip', 'link', 'set', outer, 'master', bridge, 'up');
+    const { namespace } = allocation;
+    await namespace.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
+    await namespace.ip('link', 'set', 'eth0', 'up');
+    await namespace.ip('route', 'add', 'default', 'via', containerGateway);
+    return allocation;
+  }
+
+  /** The host's end of its cable, which goes with the namespace. */
+  get outerLink(): string {
+    return `veth${this.namespace.pid}`;
+  }
+
+  /** What Nomad does when the tasks have ended. */
+  async remove(): Promise<void> {
+    await command('umount', '-l', this.path);
+    await rm(this.#dir, { recursive: true, force: true });
+    await this.#keeper[Symbol.asyncDispose]();
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await super[Symbol.asyncDispose]();
+    await this.remove();
+  }
+}
+
+/** A plugin process, as far as NICs in groups go. */
+export class GroupNics implements AsyncDisposable {
+  readonly groups: Groups;
+  readonly lines: string[] = [];
+  readonly #dir: string;
+  readonly #netlink: Promise<NetlinkSocket>;
+
+  private constructor(dir: string) {
+    this.#dir = dir;
+    this.#netlink = NetlinkSocket.open();
+    const nft = findProgram('nft') ?? 'nft';
+    const log = collect(this.lines);
+    this.groups = new Groups(
+      async (): Promise<GroupHost> => ({
+        netlink: await this.#netlink,
+        nft,
+        maxConnections: 8192,
+        log,
+      }),
+    );
+  }
+
+  static async open(): Promise<GroupNics> {
+    return new GroupNics(await mkdtemp(join(tmpdir(), 'nq-group-')));
+  }
+
+  /** Another process on the same state, as after a restart. */
+  again(): GroupNics {
+    return new GroupNics(this.#dir);
+  }
+
+  async attach(
+    request: Pick<GroupNicRequest, 'vm' | 'netns'> & {
+      readonly ports?: readonly number[];
+      readonly servers?: readonly string[];
+    },
+  ): Promise<{ nic: GroupNic; tapFd: number; address: string | undefined; mac: string }> {
+    const { vm, netns, ports = [], servers = ['192.0.2.53'] } = request;
+    const undo = await this.#undoLog(vm);
+    await using _ = undo;
+    const { nic, fd, address } = await this.groups.build(
+      {
+        vm,
+        netns,
+        index: 0,
+        hostname: vm,
+        dns: { servers, searches: [] },
+        ports: ports.map((port) => ({
+          label: `p${port}`,
+          hostIp: '',
+          hostPort: 20_000 + port,
+          guestPort: port,
+        })),
+      },
+      undo,
+      waiting(),
+    );
+    undo.keep();
+    return { nic, tapFd: fd, address, mac: nic.mac };
+  }
+
+  async detach(vm: string): Promise<void> {
+    const undo = await this.#undoLog(vm);
+    const { failed } = await undo.rollback(waiting());
+    assert.deepEqual(failed, []);
+  }
+
+  #undoLog(vm: string) {
+    const log = collect(this.lines);
+    return UndoLog.open(
+      join(this.#dir, `${vm}.undo`),
+      async (step, w) => {
+        assert.equal(step.kind, 'net-group');
+        if (step.kind === 'net-group') await this.groups.drop(step, w);
+      },
+      { decode, log },
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.groups[Symbol.asyncDispose]();
+    await (await this.#netlink)[Symbol.asyncDispose]();
+  }
+}
+
+/** A guest on its NIC, configured as its seed would. */
+export async function guestOf({
+  nic,
+  tapFd,
+}: {
+  readonly nic: GroupNic;
+  readonly tapFd: number;
+}): Promise<Machine> {
+  const guest = await Machine.guest({ tapFd, mac: nic.mac });
+  return guest.configure({ ip: nic.guest, prefix: 30, gateway: nic.gateway });
+}
+
+/** The names of links and tables in a namespace. */
+export async function inside(namespace: Namespace): Promise<string> {
+  const links = await namespace.run('ip', '-o', 'link');
+  const names = [...links.matchAll(/^\d+: ([^:@]+)/gm)].map(([, name]) => name);
+  return `${names.join(' ')} | ${await namespace.run('nft', 'list', 'tables')}`.trim();
+}
