@@ -19,8 +19,8 @@ export {
 } from './exec-ports.ts';
 export { usableFirmware } from './firmware.ts';
 export { flash } from './flash.ts';
-export { probeKvmForVms, vmGid } from './kvm-access.ts';
-export type { KvmVerdict } from './kvm-probe.ts';
+export { probeKvmForVms, vmGid } from './kvm/access.ts';
+export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
 export { nic } from './nic.ts';
 export type { Part } from './part.ts';

@@ -1,7 +1,7 @@
 import type { AcceleratorChoice } from '#spec';
 import type { Emulator } from './emulator.ts';
 import { QemuError } from './error.ts';
-import type { KvmVerdict } from './kvm-probe.ts';
+import type { KvmVerdict } from './kvm/probe.ts';
 
 export type MachineFamily = 'q35' | 'pc' | 'virt';
 

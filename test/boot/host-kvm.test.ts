@@ -3,9 +3,9 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { findByMark, isAlive, kill, spawnDetached } from '#host';
 import { type Emulator, findEmulators } from '#qemu';
-import { guestMessage } from '../../src/qemu/kvm-guest.ts';
-import { probeKvm } from '../../src/qemu/kvm-probe.ts';
-import { runGuest } from '../../src/qemu/kvm-run.ts';
+import { guestMessage } from '../../src/qemu/kvm/guest.ts';
+import { probeKvm } from '../../src/qemu/kvm/probe.ts';
+import { runGuest } from '../../src/qemu/kvm/run.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const mark = 'nomad-driver-qmp-kvm-probe';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { closedDevice, vmGid } from '../../src/qemu/kvm-access.ts';
+import { closedDevice, vmGid } from '../../src/qemu/kvm/access.ts';
 
 const cases = [
   ['no device: a group of its own', undefined, 7000],

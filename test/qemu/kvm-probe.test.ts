@@ -10,9 +10,9 @@ import {
   type Program,
   testGuest,
   x86Program,
-} from '../../src/qemu/kvm-guest.ts';
-import { judge, probeKvm } from '../../src/qemu/kvm-probe.ts';
-import type { GuestRun } from '../../src/qemu/kvm-run.ts';
+} from '../../src/qemu/kvm/guest.ts';
+import { judge, probeKvm } from '../../src/qemu/kvm/probe.ts';
+import type { GuestRun } from '../../src/qemu/kvm/run.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 

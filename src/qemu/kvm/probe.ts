@@ -2,9 +2,9 @@ import { constants, statSync } from 'node:fs';
 import { machine } from 'node:os';
 import { closeFd, HostError, openPath, SharedAnswers } from '#host';
 import type { Waiting } from '#spec';
-import type { Emulator } from './emulator.ts';
-import { guestMessage } from './kvm-guest.ts';
-import { type GuestRun, guestMs, type ProbeUser, runGuest } from './kvm-run.ts';
+import type { Emulator } from '../emulator.ts';
+import { guestMessage } from './guest.ts';
+import { type GuestRun, guestMs, type ProbeUser, runGuest } from './run.ts';
 
 const kvmDevice = '/dev/kvm';
 

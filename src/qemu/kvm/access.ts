@@ -1,7 +1,7 @@
 import { type Stats, statSync } from 'node:fs';
 import type { Waiting } from '#spec';
-import type { Emulator } from './emulator.ts';
-import { type KvmVerdict, probeKvm } from './kvm-probe.ts';
+import type { Emulator } from '../emulator.ts';
+import { type KvmVerdict, probeKvm } from './probe.ts';
 
 const device = '/dev/kvm';
 const groupReadWrite = 0o060;

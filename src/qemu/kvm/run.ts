@@ -16,8 +16,8 @@ import {
   within,
 } from '#host';
 import type { Waiting } from '#spec';
-import type { Emulator } from './emulator.ts';
-import { testGuest } from './kvm-guest.ts';
+import type { Emulator } from '../emulator.ts';
+import { testGuest } from './guest.ts';
 
 /** The user to probe as: one with the permissions of a VM. Left out: this process's own user. */
 export interface ProbeUser {
