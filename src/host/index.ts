@@ -1,4 +1,5 @@
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
+export { sendWithDescriptor } from './descriptor-passing.ts';
 export { errnoOf, HostError } from './error.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
@@ -25,6 +26,7 @@ export {
 } from './files/sparse.ts';
 export { readUndoLog, UndoLog } from './files/undo-log.ts';
 export { KeyedQueue } from './keyed-queue.ts';
+export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
 export { PerFile } from './per-file.ts';
 export {

@@ -6,6 +6,7 @@ import { QmpError } from './error.ts';
 import { EventQueue } from './event-queue.ts';
 import { FrameReader, formatCommand } from './frame.ts';
 import { parseMessage, type QmpEvent, type QmpMessage } from './message.ts';
+import { type Pass, passOn } from './passing.ts';
 import { PendingCalls, timedOut } from './pending-calls.ts';
 
 /** A chunk of this size has more behind it: a flood of events, or a large answer. */
@@ -91,6 +92,22 @@ export class QmpClient implements AsyncDisposable {
     return decodeAnswer(command, await this.#call(command, parameters, waiting));
   }
 
+  /** The same for a command that takes a file, which `pass` sends with the command's bytes. */
+  async executeWith<C extends keyof Commands>(
+    pass: Pass,
+    command: C,
+    parameters: Commands[C]['arguments'],
+    waiting: Waiting,
+  ): Promise<Commands[C]['return']> {
+    const send = (text: string): void => {
+      passOn(this.#socket, Buffer.from(text), pass, waiting).catch((cause: unknown) =>
+        // Part of it may be on its way: nothing that followed would be understood.
+        this.#finish(new QmpError('closed', `${command} was not sent`, { cause }), true),
+      );
+    };
+    return decodeAnswer(command, await this.#call(command, parameters, waiting, send));
+  }
+
   /**
    * Events from this call on, whether iteration has begun or not. The iteration ends when the session ends in order
    * (closed here, or by QEMU between two lines). It throws QmpError when the session broke, when the signal aborts, or
@@ -129,11 +146,16 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  #call(command: string, parameters: object, waiting: Waiting): Promise<unknown> {
+  #call(
+    command: string,
+    parameters: object,
+    waiting: Waiting,
+    send = (text: string): unknown => this.#socket.write(text),
+  ): Promise<unknown> {
     const refusal = this.#refusal(command, waiting);
     if (refusal !== undefined) return Promise.reject(refusal);
     const { id, answer } = this.#calls.open(command, waiting);
-    this.#socket.write(formatCommand(command, parameters, id));
+    send(formatCommand(command, parameters, id));
     return answer;
   }
 

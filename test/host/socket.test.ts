@@ -5,7 +5,7 @@ import { readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { closeFd, connectUnix, listenUnix, openTap, udpSocket } from '#host';
+import { closeFd, connectUnix, listenTcp, listenUnix, openTap, udpSocket } from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 test('a listener takes connections, and only its owner may connect', async (t) => {
@@ -80,5 +80,29 @@ test('a datagram socket refuses what it cannot have', () => {
 test('a tap name that no link can have is refused before the kernel is asked', () => {
   for (const name of ['', 'sixteen-bytes-xx', 'a\0b']) {
     assert.throws(() => openTap(name), { name: 'HostError' });
+  }
+});
+
+for (const address of ['127.0.0.1', '::1', '0:0::1', '::ffff:127.0.0.1']) {
+  test(`a TCP listener takes connections at ${address}, which no other then gets`, async () => {
+    const fd = listenTcp(address, 0);
+    const server = createServer((socket) => socket.end('hello'));
+    server.listen({ fd });
+    await once(server, 'listening');
+    const bound = server.address();
+    assert.ok(typeof bound === 'object' && bound !== null);
+    assert.throws(() => listenTcp(address, bound.port), { name: 'HostError', errno: 'EADDRINUSE' });
+    const client = connect({ host: address, port: bound.port });
+    const [chunk] = await once(client, 'data');
+    assert.equal(String(chunk), 'hello');
+    client.destroy();
+    server.close();
+    await once(server, 'close');
+  });
+}
+
+test('what is no IP address is not listened on', () => {
+  for (const address of ['', 'localhost', '1.2.3', 'fe80::1%lo', '::1]@x']) {
+    assert.throws(() => listenTcp(address, 0), /not an IP address/);
   }
 });

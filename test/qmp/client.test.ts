@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sendWithDescriptor } from '#host';
 import { QmpClient, type QmpEvent } from '../../src/qmp/index.ts';
 import { greeting, type Peer, QmpServer, type Script } from '../support/qmp-server.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -390,4 +391,29 @@ test('client: an emulator that has stopped reading gets no more commands', async
   const results = await Promise.allSettled([ask(), ask(), ask(), ask(), ask()]);
   const messages = results.map((it) => (it.status === 'rejected' ? it.reason.message : ''));
   assert.match(messages.at(-1), /stopped reading/);
+});
+
+test('client: a command with a file comes after those before it, however many they are', async () => {
+  await using server = await QmpServer.start();
+  await using qmp = await QmpClient.connect(server.path, soon());
+  const property = 'x'.repeat(1000);
+  const passing = sendWithDescriptor.bind(null, 0);
+  const before = Array.from({ length: 500 }, () =>
+    qmp.execute('qom-get', { path: '/', property }, soon()),
+  );
+  const passed = qmp.executeWith(passing, 'getfd', { fdname: 'given' }, soon());
+  const after = qmp.execute('query-status', {}, soon()).catch(() => {});
+  await Promise.all([...before, passed, after]);
+  const names = server.peer.received.map(({ execute }) => execute);
+  assert.equal(names.indexOf('getfd') > 0, true);
+  assert.equal(names.length, 503);
+});
+
+test('client: a file that can not be passed ends the session', async () => {
+  await using server = await QmpServer.start();
+  await using qmp = await QmpClient.connect(server.path, soon());
+  const noFile = sendWithDescriptor.bind(null, -1);
+  const call = qmp.executeWith(noFile, 'getfd', { fdname: 'x' }, soon());
+  await assert.rejects(call, { code: 'closed' });
+  await qmp.closed;
 });

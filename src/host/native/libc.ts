@@ -23,6 +23,7 @@ const prototypes = {
   memfdCreate: ['memfd_create', 'int', ['str', 'unsigned int']],
   mount: 'int mount(str source, str target, str type, unsigned long flags, str data)',
   prlimit: 'int prlimit(int pid, int resource, const void *wanted, void *former)',
+  sendmsg: 'long sendmsg(int fd, const msghdr *message, int flags)',
   schedSetaffinity: ['sched_setaffinity', 'int', ['int', 'size_t', 'const void *']],
   setns: 'int setns(int fd, int type)',
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
@@ -41,7 +42,16 @@ const prototypes = {
 } as const satisfies Record<string, string | readonly [string, string, readonly string[]]>;
 
 export type LibcFunction = keyof typeof prototypes;
-type Argument = number | bigint | string | Uint8Array | null;
+type Argument = number | bigint | string | Uint8Array | MessageHeader | null;
+
+/** C's `struct msghdr` without a name: what `sendmsg` sends. */
+export interface MessageHeader {
+  readonly vectors: readonly { readonly base: Uint8Array; readonly length: number }[];
+  readonly vectorCount: number;
+  readonly control: Uint8Array;
+  readonly controlLength: number;
+  readonly flags: number;
+}
 
 interface Bound {
   readonly koffi: typeof Koffi;
@@ -117,6 +127,16 @@ function bind(): Bound {
   for (const [name, number] of Object.entries(koffi.os.errno)) {
     if (!errnoNames.has(number)) errnoNames.set(number, name);
   }
+  koffi.struct('iovec', { base: 'void *', length: 'size_t' });
+  koffi.struct('msghdr', {
+    name: 'void *',
+    nameLength: 'uint32_t',
+    vectors: 'iovec *',
+    vectorCount: 'size_t',
+    control: 'void *',
+    controlLength: 'size_t',
+    flags: 'int',
+  });
   // null: the libraries that the running program is linked to, so neither a version nor a path of libc is needed.
   return { koffi, library: koffi.load(null), functions: new Map(), errnoNames };
 }
