@@ -124,6 +124,8 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   host: {
     process: ['files', 'native', 'waiting.ts', 'error.ts'],
     'socket.ts': ['files', 'native', 'error.ts'],
+    'listen-tcp.ts': ['files', 'native', 'error.ts'],
+    'descriptor-passing.ts': ['native', 'error.ts'],
     files: ['native', 'keyed-queue.ts', 'waiting.ts', 'log.ts', 'error.ts'],
     'spare-memory.ts': ['native'],
     native: ['error.ts'],
@@ -169,6 +171,7 @@ const pure: readonly string[] = [
   'src/qemu/channels.ts',
   'src/qemu/command-line.ts',
   'src/qemu/disks/',
+  'src/qemu/display.ts',
   'src/qemu/exec-ports.ts',
   'src/qemu/flash.ts',
   'src/qemu/machine.ts',

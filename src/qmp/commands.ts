@@ -55,6 +55,28 @@ export interface Commands {
   device_add: { arguments: Readonly<Record<string, unknown>>; return: Empty };
   /** DEVICE_DELETED follows once the device is gone. */
   device_del: { arguments: { readonly id: string }; return: Empty };
+  /** Names a descriptor that was passed with the command; the next command that uses the name takes it. */
+  getfd: { arguments: { readonly fdname: string }; return: Empty };
+  /** Makes a file of the descriptor that was passed with the command: `/dev/fdset/<fdset-id>`. */
+  'add-fd': { arguments: Empty; return: { readonly 'fdset-id': number } };
+  'remove-fd': { arguments: { readonly 'fdset-id': number }; return: Empty };
+  set_password: {
+    arguments: { readonly protocol: 'vnc'; readonly password: string };
+    return: Empty;
+  };
+  /** The VNC server listens on these sockets, by their names, and on no others. Since QEMU 7.1. */
+  'display-update': {
+    arguments: {
+      readonly type: 'vnc';
+      readonly addresses: readonly { readonly type: 'fd'; readonly str: string }[];
+    };
+    return: Empty;
+  };
+  /** Writes the guest's screen into a file; `format` since QEMU 7.1, PPM when left out. */
+  screendump: {
+    arguments: { readonly filename: string; readonly format?: 'png' };
+    return: Empty;
+  };
   block_resize: {
     arguments: { readonly 'node-name': string; readonly size: number };
     return: Empty;
@@ -105,6 +127,12 @@ const answers: {
   'qom-list': v.array(v.object({ name: text })),
   device_add: nothing,
   device_del: nothing,
+  getfd: nothing,
+  'add-fd': v.object({ 'fdset-id': v.number() }),
+  'remove-fd': nothing,
+  set_password: nothing,
+  'display-update': nothing,
+  screendump: nothing,
   block_resize: nothing,
   'query-named-block-nodes': v.array(v.object({ 'node-name': v.exactOptional(text), file: text })),
 };

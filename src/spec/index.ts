@@ -14,6 +14,7 @@ export {
   type NbdServer,
   primaryDisk,
 } from './disk.ts';
+export type { DisplaySpec, VncSpec } from './display.ts';
 export {
   contains,
   formatIpv4,

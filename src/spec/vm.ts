@@ -1,4 +1,5 @@
 import type { DiskSpec } from './disk.ts';
+import type { DisplaySpec } from './display.ts';
 import type { NicSpec } from './nic.ts';
 
 /**
@@ -92,6 +93,7 @@ export interface VmSpec {
   readonly seed?: boolean;
   /** How commands run in the guest; as root when no user is named. */
   readonly exec?: { readonly user?: string };
+  readonly display?: DisplaySpec;
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
   /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
   readonly allocDir: string;

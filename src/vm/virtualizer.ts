@@ -98,6 +98,12 @@ export interface GuestCommand extends Disposable {
 /** What can be done to a guest that runs; `nmi` is an interrupt that makes it dump or panic, as its system is set up. */
 export type GuestAction = 'pause' | 'resume' | 'reset' | 'nmi';
 
+/** What a guest's screen shows. */
+export interface Screenshot {
+  readonly format: 'png' | 'ppm';
+  readonly data: Uint8Array;
+}
+
 /** A VM that was started or adopted by this process. */
 export interface Domain {
   readonly name: string;
@@ -106,6 +112,8 @@ export interface Domain {
   readonly completedAtMs: number | undefined;
   readonly exit: ExitResult | undefined;
   readonly network: DomainNetwork | undefined;
+  /** Labels of the ports of the host at which it is reached. */
+  readonly publishedPorts: readonly string[];
   /** Facts for InspectTask: pid, ip, mac, sockets, disk. */
   readonly attributes: Readonly<Record<string, string>>;
   /** What another process needs to adopt or remove this VM: plain JSON, no secrets. */
@@ -115,6 +123,8 @@ export interface Domain {
   usage(waiting: Waiting): Promise<DomainUsage>;
   /** Starts a command in the guest. Throws VmError that names what the guest lacks for it. */
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
+  /** Throws VmError where the VM has no screen, or QEMU does not answer. */
+  screenshot(waiting: Waiting): Promise<Screenshot>;
 }
 
 /** The part of a task handle that belongs to the VM. Versioned by the handle around it. */

@@ -119,6 +119,7 @@ test('V-18 V-25 D10: every key of a job', () => {
       os: { arch: 'arm64', machine: 'virt' },
       network_interface: [{ bridge: { name: 'virbr0', ports: ['http'] } }],
       watchdog: { action: 'pause' },
+      display: { video: 'std', vnc: { password: '12345678' } },
       exec: { via: 'agent', user: 'www-data' },
     }),
   );
@@ -129,6 +130,7 @@ test('V-18 V-25 D10: every key of a job', () => {
   assert.equal(spec.firmware, 'uefi');
   assert.equal(spec.vcpus, 3);
   assert.deepEqual(spec.watchdog, { action: 'pause' });
+  assert.deepEqual(spec.display, { video: 'std', vnc: { password: '12345678', listen: [] } });
   assert.deepEqual(spec.exec, { user: 'www-data' });
   assert.deepEqual(spec.guest, {
     hostname: 'Web-1',
@@ -466,4 +468,70 @@ test('V-21 V-28 P-25: any name gives a safe VM name, another name another one, a
     }),
     { numRuns: 1000 },
   );
+});
+
+/** A job with a display, where the group has the port `vnc` on this address. */
+const display = (vnc: Record<string, unknown>, hostIp = '192.0.2.1'): Change => ({
+  resources: {
+    allocatedResources: { memory: { memoryMb: 512n } },
+    ports: [{ label: 'vnc', value: 25_900, to: 0, hostIp }],
+  },
+  config: { ...smallest, display: { vnc } },
+});
+
+test('V-83: a display has a port with a password, or on a loopback address', () => {
+  const listen = [{ label: 'vnc', hostIp: '192.0.2.1', hostPort: 25_900 }];
+  const { display: shown } = plan(display({ port: 'vnc', password: 'hush' }));
+  assert.deepEqual(shown, { video: 'virtio', vnc: { password: 'hush', listen } });
+  for (const hostIp of ['127.0.0.1', '127.1.2.3', '::1']) {
+    const { display: shown } = plan(display({ port: 'vnc' }, hostIp));
+    assert.deepEqual(shown?.vnc, { listen: [{ label: 'vnc', hostIp, hostPort: 25_900 }] });
+  }
+  assert.deepEqual(plan(display({})).display, { video: 'virtio', vnc: { listen: [] } });
+  assert.deepEqual(plan(config({ display: { video: 'std' } })).display, { video: 'std' });
+});
+
+test('V-83: what can not be a display', () =>
+  refused({
+    'a port for everyone': [
+      display({ port: 'vnc' }),
+      /display\.vnc\.password: is required: the port "vnc" is on 192\.0\.2\.1; set it, or use a host_network with a loopback/,
+    ],
+    'a port on every address': [
+      display({ port: 'vnc', password: '' }, ''),
+      /display\.vnc\.password: is required: the port "vnc" is on every address of the host/,
+    ],
+    'an unknown port': [
+      display({ port: 'screen', password: 'hush' }),
+      /display\.vnc\.port: no port is labelled "screen"; there are vnc/,
+    ],
+    'a port that is forwarded': [
+      {
+        ...display({}),
+        config: {
+          ...smallest,
+          display: { vnc: { port: 'vnc', password: 'hush' } },
+          network_interface: [{ bridge: { name: 'virbr0', ports: ['vnc'] } }],
+        },
+      },
+      /display\.vnc\.port: "vnc" is forwarded to the guest already; use another port/,
+    ],
+    'a long password': [
+      display({ port: 'vnc', password: '123456789' }),
+      /display\.vnc\.password: has 9 characters, of which the VNC protocol uses 8; write 8 or fewer/,
+    ],
+    'a password of other letters': [
+      display({ port: 'vnc', password: 'grün' }),
+      /display\.vnc\.password: must consist of ASCII characters/,
+    ],
+    'nothing to show': [
+      config({ display: { video: 'none', vnc: {} } }),
+      /display\.vnc: has nothing to show with video = "none"/,
+    ],
+  }));
+
+test('V-83: a password of a display is in no message', () => {
+  for (const password of ['a-long-password', 'grüße']) {
+    assert.ok(!failureText(display({ port: 'x', password })).includes(password));
+  }
 });

@@ -103,6 +103,14 @@ test('V-99: of two tasks of a group with one port label the second is refused fo
   const web = publishing('web');
   await client.call(method.startTask, { task: web });
   await refused();
+  const shown = task({
+    id: `${allocId}/screen/0123abcd`,
+    name: 'screen',
+    allocId,
+    config: { ...smallest, display: { vnc: { port: 'http', password: 'hush' } } },
+  });
+  const { details } = await failureOf(client.call(method.startTask, { task: shown }));
+  assert.match(details, /^display\.vnc\.port: the port "http" is that of task "web" in this group/);
   const other = publishing('side', 'b0000000-0000-4000-8000-000000000002');
   await client.call(method.startTask, { task: other });
   await client.call(method.destroyTask, { taskId: other.id, force });

@@ -206,6 +206,14 @@ class ProcessDomain implements Domain {
     return await this.#over;
   }
 
+  get publishedPorts() {
+    return Object.keys(this.network?.portMap ?? {});
+  }
+
+  async screenshot(): Promise<never> {
+    throw new Error('a process has no screen');
+  }
+
   async exec(request: ExecRequest): Promise<GuestCommand> {
     return ProcessCommand.start(request);
   }

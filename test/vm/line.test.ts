@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   disk as diskPart,
+  display,
   flash,
   type KvmVerdict,
   machineProblems,
@@ -13,7 +14,7 @@ import {
   virtiofsShare,
   watchdog,
 } from '#qemu';
-import type { VmSpec } from '#spec';
+import type { DisplaySpec, VmSpec } from '#spec';
 import type { MachineFacts } from '../../src/qemu/machine.ts';
 import type { NicDescription } from '../../src/qemu/nic.ts';
 import { planDisk } from '../../src/vm/disks/plan.ts';
@@ -73,6 +74,7 @@ interface Facts {
   readonly nics: readonly Omit<NicDescription, 'index'>[];
   readonly shares: readonly ('virtiofs' | '9p')[];
   readonly watchdog?: 'reset';
+  readonly display?: DisplaySpec;
 }
 
 const image: Facts['image'] = {
@@ -117,6 +119,7 @@ function planVm(spec: VmSpec, facts: Facts) {
     ),
   ];
   if (facts.watchdog !== undefined) devices.push(watchdog(facts.watchdog));
+  if (facts.display !== undefined) devices.push(display(facts.display, machine.family));
   const line = lineOf(platform, devices, ['stdout', 'stderr']);
   return { line, machine, disk, memoryLimitBytes: memoryLimit(platform) };
 }
@@ -183,6 +186,17 @@ const plans: Readonly<Record<string, Case>> = {
   },
   'V-68: a directory by 9p': { facts: { shares: ['9p'] } },
   'a watchdog comes after the other devices': { facts: { watchdog: 'reset' } },
+  'V-83: a display that only root sees': {
+    facts: { display: { video: 'virtio', vnc: { listen: [] } } },
+  },
+  'V-83: a display with a password, which is not on the command line': {
+    facts: { display: { video: 'std', vnc: { password: 'hush', listen: [] } } },
+  },
+  'V-83: a screen alone': { facts: { display: { video: 'std' } } },
+  'V-83: a display of arm64': {
+    spec: { arch: 'aarch64' },
+    facts: { emulator: arm, display: { video: 'virtio', vnc: { listen: [] } } },
+  },
   'V-22 V-79: pc is the newest versioned pc machine': { spec: { machine: 'pc' } },
   'V-22 V-79: a machine by its versioned name': { spec: { machine: 'pc-q35-7.1' } },
   'V-22 V-79: arm64': { spec: { arch: 'aarch64' }, facts: { emulator: arm, uefi: true } },

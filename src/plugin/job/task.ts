@@ -7,6 +7,7 @@ import type { Decoded, Fields } from '../hcl/schema.ts';
 import { type Builtin, readBuiltin } from './builtin/builtin.ts';
 import { builtinFields } from './builtin/fields.ts';
 import { diskMounts, disksFields, readDisks } from './disks/disks.ts';
+import { checkDisplayPort } from './display.ts';
 import { guestFields, readGuest } from './guest.ts';
 import { readIdentity } from './identity.ts';
 import type { Job, TaskContext } from './job.ts';
@@ -68,16 +69,19 @@ function readTask(raw: Raw, builtin: Builtin | undefined, job: Job): VmSpec {
   checkUnsupported(job);
   const machine = readMachine(raw, job);
   const mounts = readVolumes(job, diskMounts(raw, job));
+  const nics = readNics(raw, job);
+  const blocks = readBlocks(optional, raw, job);
+  checkDisplayPort({ nics, display: blocks.display }, job);
   return {
     name: vmName(task.id),
     identity: readIdentity(job),
     ...machine,
     disks: builtin?.disks ?? readDisks(raw, machine, job),
-    nics: readNics(raw, job),
+    nics,
     shares: builtin?.seed === false ? mounts : [...sharesOf(task), ...mounts],
     guest: readGuest(raw, job),
     ...(builtin?.seed === false ? { seed: false } : {}),
-    ...readBlocks(optional, raw, job),
+    ...blocks,
     allocDir: task.allocDir,
     taskDir: taskDirOf(task),
     stdoutPath: task.stdoutPath,

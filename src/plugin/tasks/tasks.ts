@@ -6,7 +6,7 @@ import { PluginError, taskNotFound } from '../error/plugin-error.ts';
 import { vmName } from '../job/vm-name.ts';
 import type { Backend } from './backend.ts';
 import type { TaskName } from './events.ts';
-import { refuseSharedPort } from './shared-port.ts';
+import { type PublishedPort, publishedPorts, refuseSharedPort } from './shared-port.ts';
 
 /** A start has this long; the steps in it have their own, shorter limits. */
 const startMs = 30 * 60_000;
@@ -29,7 +29,7 @@ type Entry =
   | {
       readonly kind: 'starting';
       readonly vm: string;
-      readonly ports: readonly string[];
+      readonly ports: readonly PublishedPort[];
       readonly start: AbortController;
     }
   | { readonly kind: 'running'; readonly vm: string; readonly task: Task };
@@ -67,7 +67,7 @@ export class Tasks {
     if (other !== undefined) {
       throw new PluginError('exists', `VM ${spec.name} belongs to task "${other.taskId}"`);
     }
-    const ports = spec.nics.flatMap((nic) => nic.ports.map(({ label }) => label));
+    const ports = publishedPorts(spec);
     this.#refuseSharedPorts(names, ports);
     const start = new AbortController();
     this.#entries.set(id, { kind: 'starting', vm: spec.name, ports, start });
@@ -89,7 +89,7 @@ export class Tasks {
     });
   }
 
-  #refuseSharedPorts({ allocId }: TaskName, ports: readonly string[]): void {
+  #refuseSharedPorts({ allocId }: TaskName, ports: readonly PublishedPort[]): void {
     for (const entry of this.#entries.values()) {
       const names = this.#names.get(entry.vm);
       if (names?.allocId === allocId) refuseSharedPort(ports, portsOf(entry), names);
@@ -236,9 +236,9 @@ export class Tasks {
 
 /** The labels of the ports that a task publishes; none of one that has ended. */
 function portsOf(entry: Entry): readonly string[] {
-  if (entry.kind === 'starting') return entry.ports;
+  if (entry.kind === 'starting') return entry.ports.map(({ label }) => label);
   const { domain, over } = entry.task;
-  return over.aborted ? [] : Object.keys(domain.network?.portMap ?? {});
+  return over.aborted ? [] : domain.publishedPorts;
 }
 
 export interface RecoverRequest {

@@ -1,7 +1,7 @@
 import type { ProcessIdentity } from '#host';
 import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
-import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
+import { disksOf, displaysOf, nicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
 
 /**
@@ -13,6 +13,23 @@ export function networkOf(record: VmRecord): DomainNetwork | undefined {
   if (nic?.ip === undefined) return undefined;
   const portMaps = record.devices.map((device) => ('portMap' in device ? device.portMap : {}));
   return { ip: nic.ip, mac: nic.mac, bridge: nic.bridge, portMap: Object.assign({}, ...portMaps) };
+}
+
+/** Labels of the ports that lead to the guest, and to its display. */
+export function publishedPorts(record: VmRecord): readonly string[] {
+  const forwarded = nicsOf(record).flatMap(({ portMap }) => Object.keys(portMap));
+  const shown = displaysOf(record).flatMap(
+    ({ vnc }) => vnc?.listen.map(({ label }) => label) ?? [],
+  );
+  return [...forwarded, ...new Set(shown)];
+}
+
+/** Where viewers connect. */
+function displayAttributes(record: VmRecord, { vnc }: VmPaths): Readonly<Record<string, string>> {
+  const [served] = displaysOf(record).flatMap((display) => display.vnc ?? []);
+  if (served === undefined) return {};
+  const addresses = served.listen.map(({ address }) => address).join(' ');
+  return { 'vnc.socket': vnc, ...(addresses === '' ? {} : { 'vnc.address': addresses }) };
 }
 
 /** Of one disk: where it is, and how it is read and written. */
@@ -46,6 +63,7 @@ export function attributesOf(
     ...Object.fromEntries(disksOf(record).flatMap(diskAttributes)),
     'qmp.socket': paths.qmp,
     'console.log': paths.console,
+    ...displayAttributes(record, paths),
     ...(network === undefined ? {} : { ip: network.ip, mac: network.mac, bridge: network.bridge }),
   };
 }

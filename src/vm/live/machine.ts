@@ -14,17 +14,19 @@ import type {
   ExitResult,
   GuestAction,
   GuestCommand,
+  Screenshot,
   StopRequest,
 } from '../virtualizer.ts';
 import { exitOf, whenQemuEnds } from './ending.ts';
 import { type GuestAccess, guestAccess } from './guest-access.ts';
 import { GuestState } from './guest-state.ts';
-import { attributesOf, networkOf } from './inspect.ts';
+import { attributesOf, networkOf, publishedPorts } from './inspect.ts';
 import { IoRetry } from './io-retry.ts';
 import type { LiveVm } from './live-vm.ts';
 import { seemsAlive } from './liveness.ts';
 import { Monitor } from './monitor.ts';
-import { Ownership } from './ownership.ts';
+import { type Ownership, takeOver } from './ownership.ts';
+import { takeScreenshot } from './screenshot.ts';
 import { guestMemory, measure } from './stats.ts';
 import { stopInSteps, stopTimes } from './stop.ts';
 import { taskEventOf } from './task-events.ts';
@@ -71,7 +73,7 @@ export class Machine implements Domain {
   /** Takes over a VM whose guest runs, or whose QEMU may have ended already, and watches it from then on. */
   static watch(vm: LiveVm): Machine {
     const machine = new Machine(vm);
-    machine.#takeOver();
+    machine.#ownership = takeOver(vm, () => machine.release());
     machine.#state.enter('running');
     if (vm.paused) machine.#state.enter('paused');
     machine.#finished = machine.#watch();
@@ -107,6 +109,10 @@ export class Machine implements Domain {
     return networkOf(this.#vm.record);
   }
 
+  get publishedPorts(): readonly string[] {
+    return publishedPorts(this.#vm.record);
+  }
+
   get record(): DomainRecord {
     const { pid, startTicks, bootId } = this.#vm.identity;
     return { name: this.name, dir: this.#vm.paths.dir, pid, startTicks, bootId };
@@ -132,6 +138,10 @@ export class Machine implements Domain {
       throw new VmError('host', `no command can be run in a VM that is ${this.state}`);
     }
     return this.#guest.commands.start(request, waiting);
+  }
+
+  screenshot(waiting: Waiting): Promise<Screenshot> {
+    return takeScreenshot(this.#monitor.client, waiting);
   }
 
   /** Ends the VM within the request's grace, also while another stop is in progress; returns when it has ended. */
@@ -186,18 +196,6 @@ export class Machine implements Domain {
   #enterStopping(): void {
     if (this.#released.signal.aborted) throw new OwnedElsewhereError(this.name);
     if (this.state !== 'stopping') this.#state.enter('stopping');
-  }
-
-  #takeOver(): void {
-    const { paths, log } = this.#vm;
-    try {
-      this.#ownership = Ownership.take(paths.owner, () => {
-        log.warn('another plugin process has taken over the VM', { vm: this.name });
-        void this.release();
-      });
-    } catch (error) {
-      log.debug('ownership not recorded', { vm: this.name, error: messageOf(error) });
-    }
   }
 
   /** Asks the guest and then QEMU to end; SIGKILL is left to the caller. Never rejects. */

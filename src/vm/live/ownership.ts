@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, readFileSync, watch, writeSync } from 'node:fs';
 import { openPath } from '#host';
+import { messageOf } from '../error.ts';
+import type { LiveVm } from './live-vm.ts';
 
 const pollMs = 5000;
 
@@ -61,5 +63,21 @@ function watchOrPoll(path: string, check: () => void): () => void {
   } catch {
     const timer = setInterval(check, pollMs).unref(); // no inotify watches are left
     return () => clearInterval(timer);
+  }
+}
+
+/** Takes over the VM as far as its directory still exists; `release` is called when another process does. */
+export function takeOver(
+  { record: { name }, paths, log }: Pick<LiveVm, 'record' | 'paths' | 'log'>,
+  release: () => Promise<void>,
+): Ownership | undefined {
+  try {
+    return Ownership.take(paths.owner, () => {
+      log.warn('another plugin process has taken over the VM', { vm: name });
+      void release();
+    });
+  } catch (error) {
+    log.debug('ownership not recorded', { vm: name, error: messageOf(error) });
+    return undefined;
   }
 }

@@ -1,4 +1,5 @@
 import {
+  displayProblems,
   type Emulator,
   findEmulators,
   type KvmVerdict,
@@ -102,7 +103,9 @@ interface Accelerated {
 }
 
 function machineErrors(spec: VmSpec, { emulator, kvm }: Accelerated): readonly VmError[] {
-  return machineProblems(spec, emulator, kvm).map((problem) => asVmError(problem));
+  return [...machineProblems(spec, emulator, kvm), ...displayProblems(spec.display, emulator)].map(
+    (problem) => asVmError(problem),
+  );
 }
 
 async function findAccelerated(

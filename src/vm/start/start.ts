@@ -2,6 +2,7 @@ import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
 import type { Prepared, Site } from '../devices/device.ts';
+import { prepareDisplay } from '../devices/display.ts';
 import { checkFirmware, prepareFirmware } from '../devices/firmware.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
@@ -75,6 +76,7 @@ async function prepareDevices(
     ...nics,
     ...shares,
     ...prepareWatchdog(spec),
+    ...prepareDisplay(spec.display, machine, site),
     // New devices are appended, so that the ones before them keep their slots.
   ];
 }

@@ -42,11 +42,23 @@ const known = v.variant('kind', [
   /** A device that uses nothing on the host, so that there is nothing to adopt. */
   v.object({ kind: v.literal('emulated'), id, model: text }),
   v.object({ kind: v.literal('firmware'), id, code: text }),
+  v.object({
+    kind: v.literal('display'),
+    id,
+    video: text,
+    vnc: v.exactOptional(
+      v.object({
+        /** `address:port` of the host, and the port's label. */
+        listen: v.array(v.object({ label: text, address: text })),
+      }),
+    ),
+  }),
 ]);
 
 /** What the VM's record holds about one device. */
 export type DeviceRecord = v.InferOutput<typeof known>;
 export type RecordedNic = Extract<DeviceRecord, { kind: 'nic' }>;
+export type RecordedDisplay = Extract<DeviceRecord, { kind: 'display' }>;
 export type RecordedDisk = Extract<DeviceRecord, { kind: 'disk' }>;
 
 /**

@@ -21,6 +21,8 @@ export interface VmPaths {
   readonly agent: string;
   /** Directory of the sockets that commands in the guest have their streams at. */
   readonly exec: string;
+  /** The VNC server's. */
+  readonly vnc: string;
   readonly console: string;
   /** QEMU's own messages. */
   readonly messages: string;
@@ -51,6 +53,7 @@ export function pathsIn(
     qmp: `${run}/qmp.sock`,
     agent: `${run}/agent.sock`,
     exec: `${run}/exec`,
+    vnc: `${run}/vnc.sock`,
     console: `${run}/console.log`,
     messages: `${run}/qemu.log`,
     seed: `${run}/seed.iso`,

@@ -6,6 +6,7 @@ import {
   type DeviceRecord,
   decodeDevices,
   type RecordedDisk,
+  type RecordedDisplay,
   type RecordedNic,
 } from './device-record.ts';
 
@@ -85,6 +86,10 @@ export function nicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly Recorde
 
 export function disksOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisk[] {
   return devices.filter((device) => device.kind === 'disk');
+}
+
+export function displaysOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisplay[] {
+  return devices.filter((device) => device.kind === 'display');
 }
 
 /** Writes the record whole or not at all. */

@@ -1,0 +1,62 @@
+import { constants, fstatSync, readSync } from 'node:fs';
+import { closeFd, memfd, reopen, sendWithDescriptor, within } from '#host';
+import { type QmpClient, QmpError } from '#qmp';
+import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
+import type { Screenshot } from '../virtualizer.ts';
+
+const answerMs = 10_000;
+/** 3840 × 2160 pixels as PPM have 25 MB. */
+const maxBytes = 64 * 1024 * 1024;
+
+/** What the guest's screen shows. QEMU writes it into a file in memory, which it has no longer than that takes. */
+export async function takeScreenshot(
+  qmp: QmpClient | undefined,
+  waiting: Waiting,
+): Promise<Screenshot> {
+  if (qmp === undefined) {
+    throw new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
+  }
+  using limited = within(answerMs, waiting);
+  using opened = new DisposableStack();
+  const file = opened.adopt(memfd('screen', new Uint8Array()), closeFd);
+  // QEMU takes a file of a set only in the very mode that it opens it with.
+  const written = opened.adopt(reopen(file, constants.O_WRONLY), closeFd);
+  const pass = sendWithDescriptor.bind(null, written);
+  const { 'fdset-id': set } = await qmp.executeWith(pass, 'add-fd', {}, limited);
+  try {
+    const format = await dump(`/dev/fdset/${set}`, qmp, limited);
+    return { format, data: contentOf(file) };
+  } finally {
+    await qmp.execute('remove-fd', { 'fdset-id': set }, limited).catch(() => {});
+  }
+}
+
+/** As PNG, or as PPM where this QEMU has no PNG. */
+async function dump(
+  filename: string,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<Screenshot['format']> {
+  try {
+    await qmp.execute('screendump', { filename, format: 'png' }, waiting);
+    return 'png';
+  } catch (error) {
+    if (!(error instanceof QmpError && error.code === 'command')) throw error;
+  }
+  try {
+    await qmp.execute('screendump', { filename }, waiting);
+    return 'ppm';
+  } catch (cause) {
+    if (!(cause instanceof QmpError && cause.code === 'command')) throw cause;
+    const text = `there is no screen to show; has the job a block display { }? (${cause.message})`;
+    throw new VmError('host', text, { cause });
+  }
+}
+
+function contentOf(file: number): Uint8Array {
+  const { size } = fstatSync(file);
+  if (size > maxBytes) throw new VmError('host', `QEMU wrote a screenshot of ${size} bytes`);
+  const data = Buffer.alloc(size);
+  return data.subarray(0, readSync(file, data, 0, size, 0));
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { readFileSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import type { DisplaySpec } from '#spec';
+import { reachOf } from '../support/foreign-user.ts';
+import { colours, RfbViewer } from '../support/rfb.ts';
+import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
+
+/** A port of the loopback that is free. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === 'object' && address !== null ? address.port : assert.fail();
+}
+
+const onPort = (hostPort: number): Pick<NonNullable<DisplaySpec['vnc']>, 'listen'> => ({
+  listen: [{ label: 'vnc', hostIp: '127.0.0.1', hostPort }],
+});
+
+/** A PNG that QEMU wrote: its width and height. */
+function sizeOfPng(data: Uint8Array): readonly [number, number] {
+  const png = Buffer.from(data);
+  assert.equal(png.subarray(1, 4).toString(), 'PNG');
+  assert.equal(png.subarray(-8, -4).toString(), 'IEND', 'it is whole');
+  return [png.readUInt32BE(16), png.readUInt32BE(20)];
+}
+
+for (const video of ['virtio', 'std'] as const) {
+  test(`V-83: the screen of a ${video} card is seen at a socket that only root reaches`, async (t) => {
+    if (!canRunVms(t)) return;
+    await using ground = VmGround.open();
+    const display = { video, vnc: { listen: [] } };
+    const domain = await ground.virtualizer().createDomain(ground.spec(0, { display }), soon());
+    await booted(domain);
+    const path = domain.attributes['vnc.socket'] ?? assert.fail('no socket');
+    assert.equal(path, ground.paths().vnc);
+    assert.equal(statSync(path).mode & 0o777, 0o600);
+    assert.deepEqual(
+      reachOf(65_534, [path]).filter((it) => it.startsWith('connect')),
+      [],
+    );
+    using viewer = await RfbViewer.connect({ path }, soon());
+    const frame = await viewer.frame();
+    assert.ok(colours(frame) > 1, 'the firmware has written something on the screen');
+    const { format, data } = await domain.screenshot(soon());
+    assert.equal(format, 'png');
+    assert.deepEqual(sizeOfPng(data), [frame.width, frame.height]);
+    assert.equal((await domain.screenshot(soon())).format, 'png', 'as often as it is wanted');
+  });
+}
+
+test('V-83: with a password nobody is let in without it, at the port and at the socket', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const port = await freePort();
+  const display = { video: 'virtio', vnc: { password: 'hush-hus', ...onPort(port) } } as const;
+  const domain = await ground.virtualizer().createDomain(ground.spec(0, { display }), soon());
+  await booted(domain);
+  const { pid } = domain.record;
+  assert.equal(domain.attributes['vnc.address'], `127.0.0.1:${port}`);
+  assert.deepEqual(domain.publishedPorts, ['vnc']);
+  assert.doesNotMatch(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /hush/);
+  assert.doesNotMatch(readFileSync(ground.paths().record, 'utf8'), /hush/);
+  assert.doesNotMatch(ground.lines.join('\n'), /hush/);
+  for (const place of [{ host: '127.0.0.1', port }, { path: ground.paths().vnc }]) {
+    await assert.rejects(RfbViewer.connect(place, { ...soon(), password: 'hush-hut' }), /refused/);
+    await assert.rejects(RfbViewer.connect(place, soon()), /the server offers the ways 2/);
+    using viewer = await RfbViewer.connect(place, { ...soon(), password: 'hush-hus' });
+    assert.ok(colours(await viewer.frame()) > 1);
+  }
+});
+
+test('V-83 V-96: the display is served while there is no plugin, and after the next adopted the VM', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const port = await freePort();
+  const display = { video: 'std', vnc: onPort(port) } as const;
+  const spec = ground.spec(0, { display });
+  const starter = await ground.starter(spec);
+  const record = await starter.create();
+  await starter.kill();
+  const place = { host: '127.0.0.1', port };
+  using viewer = await RfbViewer.connect(place, soon());
+  await viewer.frame();
+  const domain = await ground.virtualizer().recoverDomain(record, spec, soon());
+  assert.ok(domain !== undefined);
+  assert.equal(domain.attributes['vnc.address'], `127.0.0.1:${port}`);
+  assert.deepEqual(domain.publishedPorts, ['vnc']);
+  assert.equal((await domain.screenshot(soon())).format, 'png');
+  using second = await RfbViewer.connect({ path: ground.paths().vnc }, soon());
+  await second.frame();
+});
+
+test('V-83: a port that is taken ends the start with its key, and leaves nothing', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const server = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const address = server.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  const display = { video: 'std', vnc: onPort(address.port) } as const;
+  await assert.rejects(
+    ground.virtualizer().createDomain(ground.spec(0, { display }), soon()),
+    /^VmError: display\.vnc\.port: binding a socket to 127\.0\.0\.1 port \d+: EADDRINUSE$/,
+  );
+  server.close();
+  assert.deepEqual(await ground.leftovers(), []);
+});
+
+test('without a display there is none, and nothing to take a screenshot of', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const domain = await ground.virtualizer().createDomain(ground.spec(0), soon());
+  await assert.rejects(
+    domain.screenshot(soon()),
+    /there is no screen to show; has the job a block/,
+  );
+  assert.equal(domain.attributes['vnc.socket'], undefined);
+  assert.doesNotMatch(readFileSync(`/proc/${domain.record.pid}/cmdline`, 'utf8'), /vnc|vga|usb/i);
+});
