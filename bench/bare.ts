@@ -82,7 +82,7 @@ export class BarePath {
 
   async #open(role: string, bridge: BareBridge): Promise<number> {
     const path = join(this.#dir, role);
-    if (role === 'qmp' || role === 'agent') return listenUnix(`${path}.sock`);
+    if (isListener(role)) return listenUnix(`${path}.sock`);
     if (role === 'console') return this.#console.openWriter();
     if (role === 'base') return openSync(sectorImage(0), 'r');
     if (role === 'disk-read') return openSync(join(this.#dir, 'disk'), 'r');
@@ -105,6 +105,11 @@ export class BarePath {
     }
     return openSync('/dev/null', 'r');
   }
+}
+
+/** The channels that QEMU is the server of. */
+function isListener(role: string): boolean {
+  return role === 'qmp' || role === 'agent' || role.startsWith('exec');
 }
 
 /** The role of each descriptor number, from QEMU's arguments. */

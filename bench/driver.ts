@@ -81,7 +81,8 @@ export class DriverPath implements AsyncDisposable {
 
   /** Starts a VM and waits for its first byte. */
   async start(kind: JobKind): Promise<StartedVm> {
-    const id = `bench/vm/${randomBytes(4).toString('hex')}`;
+    const allocId = randomBytes(4).toString('hex');
+    const id = `bench/vm/${allocId}`;
     const allocDir = join(this.#dir, kind);
     for (const name of allocationDirectories(kind)) {
       mkdirSync(join(allocDir, name), { recursive: true });
@@ -94,7 +95,7 @@ export class DriverPath implements AsyncDisposable {
       task: {
         id,
         name: 'vm',
-        allocId: 'bench',
+        allocId,
         allocDir,
         stdoutPath: console.path,
         stderrPath: '/dev/null',
@@ -107,6 +108,8 @@ export class DriverPath implements AsyncDisposable {
     const waited = this.#client
       .call(Driver.method.waitTask, { taskId: id })
       .then(() => performance.timeOrigin + performance.now());
+    // Not the first to report it when the bench fails elsewhere.
+    waited.catch(() => {});
     const inspected = await this.#client.call(Driver.method.inspectTask, { taskId: id });
     const pid = Number(inspected.driver?.attributes.pid);
     const argv = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
