@@ -54,6 +54,15 @@ plugin "nomad-driver-qmp" {
       bridge      = "virbr1"
       address     = "10.20.0.1/22"
       nameservers = ["9.9.9.9", "149.112.112.112"]
+
+      # VMs reach each other at published ports only, and of the host DHCP, DNS and these ports.
+      isolate          = true
+      allow_host_ports = ["tcp/8500", 123]
+
+      # The defaults of nat and dhcp. Without mtu it is that of the way out of the host.
+      nat  = true
+      dhcp = true
+      mtu  = 1450
     }
 
     # Bridges that the driver does not manage and that jobs may name as well. Default: none.

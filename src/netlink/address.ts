@@ -10,8 +10,9 @@ export interface LinkAddress {
   readonly prefix: number;
 }
 
-/** An IPv4 route of the main table. A default route has prefix 0. */
+/** An IPv4 route of the main table to where packets are sent on. A default route has prefix 0. */
 export interface Route {
+  readonly destination: string;
   readonly prefix: number;
   readonly linkIndex: number | undefined;
   /** The lowest one is used. */
@@ -32,7 +33,8 @@ const routeHeaderBytes = 12;
 const neighbourHeaderBytes = 12;
 const mainTable = 254;
 const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
-const routeAttribute = { output: 4, priority: 6 } as const;
+const unicastRoute = 1;
+const routeAttribute = { destination: 1, output: 4, priority: 6 } as const;
 const neighbourAttribute = { address: 1, mac: 2 } as const;
 // NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: no answer came, or no request was sent.
 const unanswered = 0x01 | 0x20 | 0x40;
@@ -87,9 +89,11 @@ export async function listRoutes(
   const answer = await socket.request(request, waiting);
   return answer.flatMap(({ type, body: bytes }) => {
     if (type !== messageType.newRoute || bytes[0] !== inet || bytes[4] !== mainTable) return [];
+    if (bytes[7] !== unicastRoute) return [];
     const attributes = decodeAttributes(bytes.subarray(routeHeaderBytes));
     return [
       {
+        destination: text(attributes.get(routeAttribute.destination) ?? Buffer.alloc(4)),
         prefix: bytes[1] ?? 0,
         linkIndex: readU32(attributes.get(routeAttribute.output)),
         metric: readU32(attributes.get(routeAttribute.priority)) ?? 0,

@@ -5,6 +5,8 @@ export {
   type LinkAddress,
   listAddresses,
   listNeighbours,
+  listRoutes,
+  type Route,
 } from './address.ts';
 export {
   deleteFlows,

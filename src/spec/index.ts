@@ -15,6 +15,7 @@ export {
   primaryDisk,
 } from './disk.ts';
 export type { DisplaySpec, VncSpec } from './display.ts';
+export { parseHostPorts } from './host-port.ts';
 export {
   contains,
   formatIpv4,
@@ -29,6 +30,7 @@ export {
   checkNetworks,
   type HostAccess,
   type ManagedNetwork,
+  networkMtu,
   overlap,
   splitAddress,
 } from './network.ts';

@@ -1,3 +1,4 @@
+import { parseHostPorts } from './host-port.ts';
 import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
 import { quoted } from './quoted.ts';
 
@@ -17,7 +18,20 @@ export interface ManagedNetwork {
    * published ports lead to other guests, not to the host, and stay reachable.
    */
   readonly hostAccess?: HostAccess;
+  /** Ports of the host that guests may reach although it is closed: `tcp/8080`, or `53` for TCP and UDP. */
+  readonly hostPorts?: readonly string[];
+  /** Whether guests reach each other at published ports only. Off when absent. */
+  readonly isolate?: boolean;
+  /** Whether guests have the host's address outside. When off, they keep their own, to which others need a route. */
+  readonly nat?: boolean;
+  /** Whether the driver answers DHCP. Guests with cloud-init have their address from the seed in any case. */
+  readonly dhcp?: boolean;
+  /** Of the bridge and its guests; that of the host's way out when absent, at most 1500. */
+  readonly mtu?: number;
 }
+
+/** An IPv6 network needs 1280 (RFC 8200, 5); a tap allows 65521. */
+export const networkMtu = { min: 1280, max: 65_521 } as const;
 
 /** A problem of the network at `index` of the list; `key` is a key of its configuration block. */
 export interface NetworkProblem {
@@ -34,6 +48,7 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
       ...checkBridge(network, earlier),
       ...checkAddress(network, earlier),
       ...checkNameservers(network.nameservers ?? []),
+      ...checkHostPorts(network.hostPorts ?? []),
     ];
     return problems.map(([key, text]) => ({ index, key, text }));
   });
@@ -93,6 +108,19 @@ function checkNameservers(nameservers: readonly string[]): readonly Problem[] {
   return nameservers.flatMap((server, at): Problem[] =>
     parseIpv4(server) === undefined
       ? [[`nameservers[${at}]`, `${quoted(server)} is not an IPv4 address`]]
+      : [],
+  );
+}
+
+function checkHostPorts(ports: readonly string[]): readonly Problem[] {
+  return ports.flatMap((port, at): Problem[] =>
+    parseHostPorts(port) === undefined
+      ? [
+          [
+            `allow_host_ports[${at}]`,
+            `${quoted(port)} is not a port, such as 53, "tcp/22", "udp/53"`,
+          ],
+        ]
       : [],
   );
 }

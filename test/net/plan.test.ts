@@ -106,8 +106,8 @@ test('a tap name that is taken is passed over', () => {
   assert.throws(() => planTap(request, true, new Set(all)), /every name for the tap/);
 });
 
-const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0') };
-const theirs = { kind: 'bridge', alias: '', mac: '52:54:00:12:34:56' };
+const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0'), mtu: 1500 };
+const theirs = { kind: 'bridge', alias: '', mac: '52:54:00:12:34:56', mtu: 1500 };
 const has = [{ address: '192.168.122.1', prefix: 24 }];
 const bridges = {
   'nothing there': [undefined, 'create'],
@@ -235,6 +235,8 @@ test('V-117 D20: claims and undo steps survive JSON; what isn’t one is told', 
   assert.equal(decodeNetwork('{}'), undefined);
   const { nameservers: _, ...former } = record;
   assert.deepEqual(decodeNetwork(JSON.stringify(former)), { ...record, nameservers: [] });
+  const grown = { ...record, isolate: true, nat: false, dhcp: false, mtu: 9000, hostPorts: ['53'] };
+  assert.deepEqual(decodeNetwork(JSON.stringify(grown)), grown);
   const step = { kind: 'net-tap', tap: 'qmp1', vm: 'web', index: 0 };
   assert.deepEqual(decodeNetUndo(JSON.parse(JSON.stringify(step))), step);
   assert.equal(decodeNetUndo({ kind: 'net-tap' }), undefined);

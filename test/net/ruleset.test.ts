@@ -57,6 +57,12 @@ const cases = {
   'a name server of a cloud, and one of a network': [
     { record: { ...record, nameservers: ['169.254.169.254', '192.0.2.53'] }, claims: [claim] },
   ],
+  'a network of isolated guests without NAT, and ports of the host': [
+    {
+      record: { ...record, isolate: true, nat: false, hostPorts: ['53', 'tcp/8500', 'udp/53'] },
+      claims: [claim, { ...claim, ip: '192.168.122.10', vm: 'b', tap: 'qmp1', ports: [] }],
+    },
+  ],
   "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {

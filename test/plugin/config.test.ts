@@ -58,6 +58,10 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     managed_network: [
       { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'] },
       { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null },
+      {
+        ...{ bridge: 'nq2', address: '10.2.0.1/24', isolate: true, nat: false, dhcp: false },
+        ...{ mtu: '9000', allow_host_ports: ['tcp/8500', '123'] },
+      },
     ],
     provider: { libvirt: { uri: '', user: 'me', allow_insecure_readonly_mounts: true } },
     storage_pools: { directory: { local: { path: '/srv/pool/' } } },
@@ -73,6 +77,10 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     managedNetworks: [
       { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'] },
       { bridge: 'nq1', address: '10.1.0.1', prefix: 24 },
+      {
+        ...{ bridge: 'nq2', address: '10.2.0.1', prefix: 24, isolate: true, nat: false },
+        ...{ dhcp: false, mtu: 9000, hostPorts: ['tcp/8500', '123'] },
+      },
     ],
     bridges: ['br0', 'br-lan'],
     limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152, maxConnections: 500 },
@@ -167,6 +175,14 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   "a network's last address": [
     { managed_network: [{ bridge: 'a', address: '10.0.0.7/29' }] },
     /managed_network\[0\]\.address: "10\.0\.0\.7\/29" is the last address .* "10\.0\.0\.1\/29"/,
+  ],
+  'an MTU that no network has': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', mtu: 100 }] },
+    /managed_network\[0\]\.mtu: .*1280/,
+  ],
+  "a port of the host's that is none": [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', allow_host_ports: ['ssh'] }] },
+    /managed_network\[0\]\.allow_host_ports\[0\]: "ssh" is not a port/,
   ],
   'networks that overlap': [
     {

@@ -210,7 +210,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.match(second.address?.ip ?? '', /^192\.168\.122\./);
     const told = changed.lines.filter((line) => /keeps its address/.test(line));
     assert.deepEqual(told, [
-      'network keeps its address until its last VM is gone {"bridge":"virbr0","has":"192.168.122.1/24","gets":"10.9.0.1/24"}',
+      'network keeps its address and MTU until its last VM is gone {"bridge":"virbr0","has":"192.168.122.1/24","gets":"10.9.0.1/24"}',
     ]);
     for (const [vm, { tapFd }] of [
       ['web', nic],

@@ -33,6 +33,17 @@ const cases: Readonly<
     [{ ...network, nameservers: ['9.9.9.9', 'dns'] }],
     /^0 nameservers\[1\]: "dns" is not an IPv4 address/,
   ],
+  'ports of the host, one protocol or both': [
+    [{ ...network, hostPorts: ['53', 'tcp/22', 'udp/65535'] }],
+  ],
+  'ports that are none': [
+    [{ ...network, hostPorts: ['22', '0', 'tcp/65536', 'icmp/8', 'tcp/022', 'tcp/80-90'] }],
+    /^0 allow_host_ports\[1\]: "0" is not a port, such as 53, "tcp\/22"/,
+    /^0 allow_host_ports\[2\]: "tcp\/65536"/,
+    /^0 allow_host_ports\[3\]: "icmp\/8"/,
+    /^0 allow_host_ports\[4\]: "tcp\/022"/,
+    /^0 allow_host_ports\[5\]: "tcp\/80-90"/,
+  ],
   'all at once': [
     [{ ...network, bridge: '-' }, second, { ...second, prefix: 31 }],
     /^0 bridge/,

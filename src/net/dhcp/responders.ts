@@ -25,21 +25,22 @@ export class Responders implements AsyncDisposable {
   }
 
   /**
-   * Ensures that one runs for the bridge, with the network's settings as they are now. A failure is only logged, since
+   * Ensures that one runs for the bridge if the network has DHCP, with the network's settings as they are now. A failure is only logged, since
    * guests have their address from the seed, too.
    */
   async ensure(
-    { bridge, address, prefix, nameservers }: ResolvedNetwork,
+    { bridge, address, prefix, nameservers, dhcp = true }: ResolvedNetwork,
     { link, owned }: ReadyBridge,
   ): Promise<void> {
     const network = { address, prefix, nameservers, mtu: link.mtu };
     const wanted = { linkIndex: link.index, network };
     const running = this.#running.get(bridge);
-    if (running !== undefined && isOf(running, wanted)) {
+    if (dhcp && running !== undefined && isOf(running, wanted)) {
       running.server.forget();
       return;
     }
     await this.stop(bridge);
+    if (!dhcp) return;
     if (!owned && dhcpSockets() > this.#running.size) {
       const message = 'no DHCP responder: another server has the port, and the bridge is not ours';
       this.#log.info(message, { bridge });

@@ -43,7 +43,8 @@ export async function inspectBridge(
   }
   const all = await listAddresses(netlink, waiting);
   const addresses = all.filter(({ linkIndex }) => linkIndex === link.index);
-  const found = { kind: link.kind, alias: link.alias, mac: link.address, addresses };
+  const { kind, alias, mtu } = link;
+  const found = { kind, alias, mac: link.address, mtu, addresses };
   const addressed = addresses.some(({ address }) => address === network.address);
   return { plan: planBridge(network, found), link, addressed };
 }
@@ -60,15 +61,15 @@ export async function applyBridge(
   const link = inspected.link ?? (await createBridge(netlink, network, { log, signal }));
   if (plan !== 'foreign') await configureBridge(netlink, { network, link, addressed }, waiting);
   forward(log);
-  return { link, owned: plan !== 'foreign' };
+  return { link: { ...link, mtu: network.mtu ?? link.mtu }, owned: plan !== 'foreign' };
 }
 
 async function createBridge(
   netlink: NetlinkSocket,
-  { bridge, address, prefix }: ManagedNetwork,
+  { bridge, address, prefix, mtu: wanted }: ManagedNetwork,
   { log, signal }: Waiting & { readonly log: Logger },
 ): Promise<Link> {
-  const mtu = await uplinkMtu(netlink, { signal });
+  const mtu = wanted ?? (await uplinkMtu(netlink, { signal }));
   // Without STP the forward delay would only make a new port wait before it carries anything.
   const kind = { kind: 'bridge', stp: false, forwardDelayMs: 0 } as const;
   const mac = bridgeMac(bridge);
@@ -94,7 +95,8 @@ async function configureBridge(
   const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
   await changeLink(netlink, link, change, waiting);
   setBridgeSysctls(link.name);
-  const { address, prefix } = network;
+  const { address, prefix, mtu } = network;
+  if (mtu !== undefined && mtu !== link.mtu) await changeLink(netlink, link, { mtu }, waiting);
   if (!addressed) await addAddress(netlink, { linkIndex: link.index, address, prefix }, waiting);
   if (!link.up) await changeLink(netlink, link, { up: true }, waiting);
 }

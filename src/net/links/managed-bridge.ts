@@ -1,11 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '#host';
-import type { NetlinkSocket } from '#netlink';
-import type { HostAccess, ManagedNetwork, Waiting } from '#spec';
+import { listLinks, listRoutes, type NetlinkSocket } from '#netlink';
+import { formatSubnet, type HostAccess, type ManagedNetwork, type Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
-import { overlappingNetwork } from '../store/subnets.ts';
+import { networkSubnet, overlappingNetwork, overlappingRoute } from '../store/subnets.ts';
 import { applyBridge, inspectBridge, type ReadyBridge } from './bridge.ts';
 import { hostNameservers } from './resolver.ts';
 import { replugTap } from './tap.ts';
@@ -31,18 +31,27 @@ export async function resolveNetwork(
   const { bridge, hostAccess = 'closed' } = wanted;
   const record = await store.record(bridge);
   const inUse = record !== undefined && (await store.claims(bridge)).length > 0;
-  const { address, prefix } = inUse ? record : wanted;
-  if (address !== wanted.address || prefix !== wanted.prefix) {
-    const [has, gets] = [`${address}/${prefix}`, `${wanted.address}/${wanted.prefix}`];
-    warnOnce.warn('network keeps its address until its last VM is gone', { bridge, has, gets });
+  const kept = keptOf(inUse ? record : wanted);
+  const gets = keptOf(wanted);
+  if (!isDeepStrictEqual(kept, gets)) {
+    const message = 'network keeps its address and MTU until its last VM is gone';
+    warnOnce.warn(message, { bridge, has: formatKept(kept), gets: formatKept(gets) });
   }
-  return {
-    bridge,
-    address,
-    prefix,
-    hostAccess,
-    nameservers: await nameserversOf(wanted, warnOnce),
-  };
+  const { mtu: _, ...rest } = wanted;
+  return { ...rest, ...kept, hostAccess, nameservers: await nameserversOf(wanted, warnOnce) };
+}
+
+/** What its guests were given. */
+function keptOf({
+  address,
+  prefix,
+  mtu,
+}: ManagedNetwork): Pick<ManagedNetwork, 'address' | 'prefix' | 'mtu'> {
+  return { address, prefix, ...(mtu !== undefined && { mtu }) };
+}
+
+function formatKept({ address, prefix, mtu }: ReturnType<typeof keptOf>): string {
+  return `${address}/${prefix}${mtu === undefined ? '' : `, MTU ${mtu}`}`;
 }
 
 async function nameserversOf(
@@ -71,6 +80,7 @@ export async function useBridge(
   const { netlink, store, log } = host;
   await refuseOverlap(network, store);
   const inspected = await inspectBridge(netlink, network, waiting);
+  if (inspected.plan === 'create') await refuseRouted(network, netlink, waiting);
   const owned = inspected.plan !== 'foreign';
   if (!owned) log.info('using a bridge that existed', { bridge, address: network.address });
   const record = { ...network, owned };
@@ -91,4 +101,22 @@ async function refuseOverlap(network: ResolvedNetwork, store: NetworkStore): Pro
   if (other === undefined) return;
   const its = `${other.bridge} (${other.address}/${other.prefix})`;
   throw new NetError('host', `network ${bridge} (${address}/${prefix}) overlaps ${its}`);
+}
+
+/** What the host reaches through another link would be out of its reach as soon as the bridge has the address. */
+async function refuseRouted(
+  network: ResolvedNetwork,
+  netlink: NetlinkSocket,
+  waiting: Waiting,
+): Promise<void> {
+  const route = overlappingRoute(network, await listRoutes(netlink, waiting));
+  if (route === undefined) return;
+  const links = await listLinks(netlink, waiting);
+  const link = links.find(({ index }) => index === route.linkIndex)?.name ?? 'another link';
+  const its = `${route.destination}/${route.prefix} through ${link}`;
+  throw new NetError(
+    'host',
+    `network ${network.bridge} (${formatSubnet(networkSubnet(network))}) overlaps a route of this host (${its}): ` +
+      `give its managed_network another address`,
+  );
 }

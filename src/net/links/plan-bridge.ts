@@ -7,6 +7,7 @@ export interface BridgeFound {
   readonly kind: string | undefined;
   readonly alias: string;
   readonly mac: string;
+  readonly mtu: number;
   readonly addresses: readonly { readonly address: string; readonly prefix: number }[];
 }
 
@@ -26,13 +27,22 @@ export function planBridge(network: ManagedNetwork, found: BridgeFound | undefin
   // Ours but without its address: a start was interrupted between the two, and is taken up again.
   const ours = ownsBridge({ name: bridge, ...found });
   if (ours && (has || found.addresses.length === 0)) return 'own';
-  if (has) return 'foreign';
+  if (has) return sameMtu(network, found.mtu);
   const its =
     found.addresses.map((own) => `${own.address}/${own.prefix}`).join(', ') || 'no address';
   throw new NetError(
     'host',
     `bridge ${bridge} exists with ${its}, but the network ${bridge} is configured as ${address}/${prefix}: ` +
       `configure the network with the bridge's own address, or give it another bridge`,
+  );
+}
+
+function sameMtu({ bridge, mtu }: ManagedNetwork, found: number): BridgePlan {
+  if (mtu === undefined || mtu === found) return 'foreign';
+  throw new NetError(
+    'host',
+    `bridge ${bridge} exists with MTU ${found}, but the network ${bridge} is configured with mtu = ${mtu}: ` +
+      `leave the key out, or change the bridge`,
   );
 }
 

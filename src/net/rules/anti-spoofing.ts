@@ -16,6 +16,7 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
   );
   const pairs = (text: (claim: Claim) => string): string[] =>
     ours.map((claim) => `"${claim.tap}" . ${text(claim)}`);
+  const isolated = networks.flatMap(({ record, claims: inIt }) => (record.isolate ? inIt : []));
   const parts = [
     set(
       'set taps',
@@ -32,6 +33,21 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
       'set same',
       'ifname . ifname',
       claims.map(({ tap }) => `"${tap}" . "${tap}"`),
+    ),
+    set(
+      'set isolated',
+      'ifname',
+      isolated.map(({ tap }) => `"${tap}"`),
+    ),
+    set(
+      'set isolated_macs',
+      'ether_addr',
+      isolated.map(({ mac }) => mac),
+    ),
+    set(
+      'set isolated_guests',
+      'ifname . ether_addr',
+      isolated.map(({ tap, mac }) => `"${tap}" . ${mac}`),
     ),
     ...chains,
     queries(ours),
@@ -62,6 +78,7 @@ ${own.join('')}    drop
 const chains: readonly string[] = [
   `  chain arriving {
     type filter hook prerouting priority filter; policy accept;
+    iifname @isolated ether daddr @isolated_macs drop
     iifname @taps goto guest
   }`,
   // 0.0.0.0 is a guest's address until DHCP gives it one, and the sender in its ARP probe whether that one is free. A
@@ -87,8 +104,12 @@ const chains: readonly string[] = [
     drop
   }`,
   // Ports are in hairpin mode, for a guest that connects to its own published port. Its broadcasts must not come back.
+  // Isolated guests get nothing from each other but what they sent to the host's MAC address: with br_netfilter the kernel
+  // translates a connection to a published port here and bridges it on, instead of routing it. This is why their ports do
+  // not have the bridge's own flag for it (BR_ISOLATED).
   `  chain passing {
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same meta pkttype { broadcast, multicast } drop
+    iifname @isolated oifname @isolated oifname . ether daddr != @isolated_guests drop
   }`,
 ];

@@ -1,4 +1,4 @@
-import { contains, formatSubnet, parseIpv4, subnetOf } from '#spec';
+import { contains, formatSubnet, parseHostPorts, parseIpv4, subnetOf } from '#spec';
 import { tapPrefix } from '../model/names.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
@@ -33,6 +33,10 @@ function sets(networks: readonly NetworkInUse[]): string[] {
     .map(({ record }) => `"${record.bridge}"`);
   const guests = networks.flatMap(({ claims }) => claims.map(({ ip }) => ip));
   const subnets = networks.map(({ record }) => formatSubnet(networkSubnet(record)));
+  const translated = networks
+    .filter(({ record }) => record.nat !== false)
+    .map(({ record }) => formatSubnet(networkSubnet(record)));
+  const isolated = networks.filter(({ record }) => record.isolate).map(({ record }) => record);
   return [
     set('set bridges', 'ifname', bridges),
     set('set owned', 'ifname', owned),
@@ -42,16 +46,44 @@ function sets(networks: readonly NetworkInUse[]): string[] {
       'ifname . ifname',
       bridges.map((bridge) => `${bridge} . ${bridge}`),
     ),
+    set(
+      'set isolated',
+      'ifname . ifname',
+      isolated.map(({ bridge }) => `"${bridge}" . "${bridge}"`),
+    ),
+    set('set host_ports', 'ifname . inet_proto . inet_service', networks.flatMap(hostPorts)),
     set('set guests', 'ipv4_addr', guests),
+    set('set routed', 'ipv4_addr . inet_proto . inet_service', networks.flatMap(routedPorts)),
+    set('set translated', 'ipv4_addr; flags interval', translated),
     set('set subnets', 'ipv4_addr; flags interval', subnets),
     set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(linkLocalResolvers)),
   ];
 }
 
+function hostPorts({ record: { bridge, hostPorts: ports = [] } }: NetworkInUse): readonly string[] {
+  const all = ports.flatMap((text) => parseHostPorts(text) ?? []);
+  return distinct(all.map(({ protocol, port }) => `"${bridge}" . ${protocol} . ${port}`));
+}
+
+/** Published ports where guests have addresses that are routed to them. */
+function routedPorts({ record, claims }: NetworkInUse): readonly string[] {
+  if (record.nat !== false) return [];
+  const ports = claims.flatMap((claim) =>
+    claim.ports.flatMap(({ guestPort }) =>
+      protocols.map((protocol) => `${claim.ip} . ${protocol} . ${guestPort}`),
+    ),
+  );
+  return distinct(ports);
+}
+
+function distinct(elements: readonly string[]): readonly string[] {
+  return [...new Set(elements)];
+}
+
 /** Name servers of guests that they would not reach without a rule: clouds have theirs at 169.254.169.25x. */
 function linkLocalResolvers({ record: { bridge, nameservers } }: NetworkInUse): readonly string[] {
   const servers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
-  return [...new Set(servers)].map((server) => `"${bridge}" . ${server}`);
+  return distinct(servers.map((server) => `"${bridge}" . ${server}`));
 }
 
 function maps(networks: readonly NetworkInUse[]): string[] {
@@ -105,7 +137,7 @@ ${translate}
   // a neighbour directly, past the host that translated the address.
   `  chain leaving {
     type nat hook postrouting priority srcnat; policy accept;
-    ip saddr @subnets oifname != @bridges oifname != "lo" masquerade
+    ip saddr @translated oifname != @bridges oifname != "lo" masquerade
     oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
     oifname @bridges ct status dnat ip saddr @subnets masquerade
   }`,
@@ -119,6 +151,8 @@ ${translate}
     iifname @bridges ip daddr 169.254.0.0/16 drop
     oifname @bridges ct state established,related accept
     oifname @bridges ct status dnat accept
+    oifname @bridges ip daddr . meta l4proto . th dport @routed accept
+    iifname . oifname @isolated reject with icmpx admin-prohibited
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
   }`,
@@ -130,6 +164,7 @@ ${translate}
     udp dport { 53, 67 } accept
     tcp dport 53 accept
     icmp type echo-request accept
+    iifname . meta l4proto . th dport @host_ports accept
     reject with icmpx admin-prohibited
   }`,
 ];

@@ -29,6 +29,12 @@ export interface NetworkRecord {
   readonly hostAccess: HostAccess;
   /** Those that its guests get. */
   readonly nameservers: readonly string[];
+  /** As configured; absent in records of plugins before 0.3, and where it is the default. */
+  readonly hostPorts?: readonly string[];
+  readonly isolate?: boolean;
+  readonly nat?: boolean;
+  readonly dhcp?: boolean;
+  readonly mtu?: number;
 }
 
 /** A network in use, with all its NICs. */
@@ -60,6 +66,11 @@ const networkRecord = v.object({
   owned: v.boolean(),
   hostAccess: v.picklist(['closed', 'open']),
   nameservers: v.optional(v.array(v.string()), []),
+  hostPorts: v.exactOptional(v.array(v.string())),
+  isolate: v.exactOptional(v.boolean()),
+  nat: v.exactOptional(v.boolean()),
+  dhcp: v.exactOptional(v.boolean()),
+  mtu: v.exactOptional(v.number()),
 });
 
 /** undefined for a file that is torn or not ours. */

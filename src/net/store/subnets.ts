@@ -1,3 +1,4 @@
+import type { Route } from '#netlink';
 import { type ManagedNetwork, overlap, parseIpv4, type Subnet, subnetOf } from '#spec';
 import type { NetworkRecord } from './claim.ts';
 
@@ -13,5 +14,21 @@ export function overlappingNetwork(
   const subnet = networkSubnet(network);
   return records.find(
     (record) => record.bridge !== network.bridge && overlap(subnet, networkSubnet(record)),
+  );
+}
+
+// VPNs split the default route into halves and more; no network of the driver is as large.
+const minPrefix = 8;
+
+/** A route of the host to some of the network's addresses, default routes aside. */
+export function overlappingRoute(
+  network: ManagedNetwork,
+  routes: readonly Route[],
+): Route | undefined {
+  const subnet = networkSubnet(network);
+  return routes.find(
+    (route) =>
+      route.prefix >= minPrefix &&
+      overlap(subnet, networkSubnet({ address: route.destination, prefix: route.prefix })),
   );
 }

@@ -1,4 +1,10 @@
-import { bridgeNameProblem, checkNetworks, type ManagedNetwork, splitAddress } from '#spec';
+import {
+  bridgeNameProblem,
+  checkNetworks,
+  type ManagedNetwork,
+  networkMtu,
+  splitAddress,
+} from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -35,6 +41,41 @@ export const networkFields = {
         doc: "IPv4 name servers that DHCP and the seed give to VMs. Default: the host's.",
         example: '["9.9.9.9"]',
       },
+      isolate: {
+        kind: 'attr',
+        type: 'bool',
+        default: false,
+        doc: 'Whether VMs of this network are kept apart: they reach each other at published ports only.',
+        example: 'true',
+      },
+      nat: {
+        kind: 'attr',
+        type: 'bool',
+        default: true,
+        doc: "Whether VMs have the host's address outside of it. With `false` they keep their own, to which your routers need a route; from outside they are reached at their published ports only, at the host's address and at their own.",
+        example: 'false',
+      },
+      dhcp: {
+        kind: 'attr',
+        type: 'bool',
+        default: true,
+        doc: 'Whether the driver answers DHCP. With `false` only guests that read their cloud-init seed get an address, unless you run a DHCP server on the bridge.',
+        example: 'false',
+      },
+      mtu: {
+        kind: 'attr',
+        type: 'number',
+        ...networkMtu,
+        doc: "MTU of the bridge and its VMs. Default: that of the host's default route, at most 1500.",
+        example: '9000',
+      },
+      allow_host_ports: {
+        kind: 'attr',
+        type: 'list(string)',
+        default: [],
+        doc: 'Ports of the host that VMs may reach, beside DHCP and DNS: `"tcp/8500"`, `"udp/123"`, or a number for both.',
+        example: '["tcp/8500", 123]',
+      },
     },
   },
 } as const satisfies Fields;
@@ -66,13 +107,24 @@ function readManaged(
   report: Report,
 ): readonly ManagedNetwork[] {
   if (blocks.length === 0) return [defaultNetwork];
-  const networks = blocks.map(({ bridge, address, nameservers }) => ({
-    bridge,
-    ...splitAddress(address),
-    ...(nameservers.length === 0 ? {} : { nameservers }),
-  }));
+  const networks = blocks.map(readOne);
   for (const { index, key, text } of checkNetworks(networks)) {
     report(`managed_network[${index}].${key}`, text);
   }
   return networks;
+}
+
+/** Without what is the default: the network's record on disk remains readable for earlier versions. */
+function readOne(block: Decoded<typeof networkFields>['managed_network'][number]): ManagedNetwork {
+  const { bridge, address, nameservers, isolate, nat, dhcp, mtu, allow_host_ports } = block;
+  return {
+    bridge,
+    ...splitAddress(address),
+    ...(nameservers.length > 0 && { nameservers }),
+    ...(allow_host_ports.length > 0 && { hostPorts: allow_host_ports }),
+    ...(isolate && { isolate }),
+    ...(!nat && { nat }),
+    ...(!dhcp && { dhcp }),
+    ...(mtu !== undefined && { mtu }),
+  };
 }
