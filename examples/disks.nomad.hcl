@@ -22,6 +22,8 @@ job "disks" {
       }
 
       config {
+        vcpus = 2
+
         disk {
           primary = true
           chained = true
@@ -53,7 +55,7 @@ job "disks" {
       }
 
       resources {
-        cores  = 2
+        cpu    = 1000
         memory = 2048
       }
     }

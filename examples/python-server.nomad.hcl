@@ -33,6 +33,7 @@ job "python-server" {
 
       config {
         image                 = "local/debian-12.qcow2"
+        vcpus                 = 2
         primary_disk_size     = 10000
         use_thin_copy         = true
         default_user_password = "change-me"
@@ -47,7 +48,7 @@ job "python-server" {
       }
 
       resources {
-        cores  = 2
+        cpu    = 1000
         memory = 2000
       }
     }

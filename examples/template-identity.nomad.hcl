@@ -26,6 +26,7 @@ job "template-identity" {
 
       config {
         image                           = "local/debian-12.qcow2"
+        vcpus                           = 2
         primary_disk_size               = 26000
         use_thin_copy                   = true
         default_user_password           = "change-me"
@@ -35,7 +36,7 @@ job "template-identity" {
       }
 
       resources {
-        cores  = 2
+        cpu    = 1000
         memory = 2000
       }
     }

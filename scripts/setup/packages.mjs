@@ -34,6 +34,7 @@ const testPackages = [
     'a second implementation to check user data',
   ],
   ['tzdata', '/usr/share/zoneinfo/Europe/Berlin', 'the time zones that jobs may name'],
+  ['openssh-client', 'ssh', 'to log in to a guest'],
   ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],
   ['ceph-osd', 'ceph-osd', 'the same'],
   ['ceph-common', 'rbd', 'the same'],

@@ -343,6 +343,7 @@ type job struct {
 	c    *client
 	id   string
 	text string
+	vars []string // of its variables, as -var has them
 }
 
 // jobText is a job with one task; the parts given go into the job, group, task and config blocks.
@@ -413,7 +414,7 @@ job %q {
 // run registers the job, as "nomad job run" does.
 func (j *job) run() *job {
 	j.c.t.Helper()
-	parsed, err := jobspec2.Parse("job.nomad.hcl", strings.NewReader(j.text))
+	parsed, err := jobspec2.ParseWithConfig(&jobspec2.ParseConfig{Path: "job.nomad.hcl", Body: []byte(j.text), ArgVars: j.vars})
 	must.NoError(j.c.t, err, must.Sprint(j.text))
 	_, _, err = j.c.api.Jobs().Register(parsed, nil)
 	must.NoError(j.c.t, err)
