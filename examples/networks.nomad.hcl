@@ -38,8 +38,14 @@ job "networks" {
           }
         }
 
-        # eth1: its own subnet only.
+        # eth1: its own subnet only, at an address that other jobs can rely on.
         network_interface {
+          ip     = "10.77.0.50"
+          mac    = "52:54:00:12:34:56"
+          model  = "virtio"
+          mtu    = 1500
+          queues = 2
+
           bridge {
             name = "storage0"
           }

@@ -20,6 +20,7 @@ const backlog = 16;
 // TUNSETIFF and its flags, the same on x86-64 and arm64.
 const tunSetInterface = 0x400454ca;
 const flagTap = 0x0002;
+const flagManyQueues = 0x0100;
 const flagNoPacketInfo = 0x1000;
 const flagVnetHeader = 0x4000;
 const maxLinkNameBytes = 15;
@@ -127,13 +128,15 @@ function setOption(fd: number, option: number, what: string): void {
  * Makes a tap that lives as long as its descriptor (it is not persistent). `name` has at most 15 bytes and may contain
  * %d for a number that the kernel chooses; the resulting name is returned. Needs CAP_NET_ADMIN.
  *
+ * With `manyQueues` each further call with the name gives the tap another queue.
+ *
  * With `offload` frames carry a virtio header, which leaves checksums and segmentation to the receiver. In it the sender
  * also names two bytes of the frame to be filled in with a checksum that it controls, and the kernel fills them in when
  * the frame leaves through the receiver's tap: after all rules have been applied.
  */
 export function openTap(
   name: string,
-  { offload = false } = {},
+  { offload = false, manyQueues = false } = {},
 ): { readonly fd: number; readonly name: string } {
   const bytes = Buffer.from(name);
   if (bytes.length === 0 || bytes.length > maxLinkNameBytes || bytes.includes(0)) {
@@ -143,7 +146,11 @@ export function openTap(
   try {
     const request = Buffer.alloc(40); // struct ifreq: 16 bytes of name, then the flags
     bytes.copy(request);
-    const flags = flagTap | flagNoPacketInfo | (offload ? flagVnetHeader : 0);
+    const flags =
+      flagTap |
+      flagNoPacketInfo |
+      (offload ? flagVnetHeader : 0) |
+      (manyQueues ? flagManyQueues : 0);
     request.writeUInt16LE(flags, 16);
     must(`making the tap ${name}`, 'ioctlBytes', fd, tunSetInterface, request);
     return { fd, name: request.toString('latin1', 0, request.indexOf(0)) };

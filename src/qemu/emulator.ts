@@ -23,6 +23,8 @@ export interface Emulator {
   readonly virtioFs: boolean;
   /** Has the virtio-9p-pci device. */
   readonly ninePfs: boolean;
+  /** Names of all devices that it has. */
+  readonly devices: ReadonlySet<string>;
   /** UEFI firmware installed for its architecture, best first. */
   readonly firmware: readonly Firmware[];
 }
@@ -104,9 +106,7 @@ async function queryEmulator(
       `${path} reports neither its version nor a ${families[arch]} machine`,
     );
   }
-  const devices = new Set(
-    [...(deviceText ?? '').matchAll(/^name "([^"]+)"/gm)].map(([, name]) => name),
-  );
+  const devices = namesIn(deviceText ?? '');
   return {
     arch,
     path,
@@ -116,7 +116,13 @@ async function queryEmulator(
     maxVcpus: parseMaxVcpus(await described),
     virtioFs: devices.has('vhost-user-fs-pci'),
     ninePfs: devices.has('virtio-9p-pci'),
+    devices,
   };
+}
+
+/** The names in the output of `-device help`. */
+function namesIn(text: string): ReadonlySet<string> {
+  return new Set([...text.matchAll(/^name "([^"]+)"/gm)].map(([, name = '']) => name));
 }
 
 async function query(

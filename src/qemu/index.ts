@@ -23,7 +23,7 @@ export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
-export { nic } from './nic.ts';
+export { missingModel, type NicDescription, nic, tapRoles } from './nic.ts';
 export type { Part } from './part.ts';
 export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
 export { ninePShare, virtiofsShare } from './share.ts';

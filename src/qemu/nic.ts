@@ -1,4 +1,5 @@
-import { formatIpv4, type NicModel, type PortSpec, parseIpv4 } from '#spec';
+import { formatIpv4, type NicModel, type PortSpec, parseIpv4, userAddress } from '#spec';
+import type { Emulator } from './emulator.ts';
 import { device, type Json, option, type Part } from './part.ts';
 
 export interface NicDescription {
@@ -12,9 +13,9 @@ export interface NicDescription {
   readonly backend: NicBackend;
 }
 
-/** What QEMU connects the card to. File of a tap: `tap<index>`. */
+/** What QEMU connects the card to. Files of a tap, one a queue: see `tapRoles`. */
 type NicBackend =
-  | { readonly kind: 'tap' }
+  | { readonly kind: 'tap'; readonly queues?: number }
   | { readonly kind: 'user'; readonly ports: readonly Forward[] };
 
 type Forward = Pick<PortSpec, 'hostIp' | 'hostPort' | 'guestPort'>;
@@ -25,6 +26,16 @@ const drivers: Readonly<Record<NicModel, string>> = {
   rtl8139: 'rtl8139',
   vmxnet3: 'vmxnet3',
 };
+
+/** Why an emulator does not have a card; undefined when it has. */
+export function missingModel(
+  model: NicModel,
+  { path, devices }: Pick<Emulator, 'path' | 'devices'>,
+): string | undefined {
+  if (devices.has(drivers[model])) return undefined;
+  const known = Object.entries(drivers).filter(([, driver]) => devices.has(driver));
+  return `"${model}" is not available in ${path}; there are: ${known.map(([name]) => name).join(', ')}`;
+}
 
 const protocols = ['tcp', 'udp'] as const;
 
@@ -39,15 +50,24 @@ export function nic(description: NicDescription): Part {
     // No option ROM: the VM boots from its disk, and the ROM costs start time.
     romfile: '',
     ...hostMtu(description),
+    ...manyQueues(backend),
   });
   switch (backend.kind) {
     case 'tap': {
-      const tap = `tap${index}`;
+      const roles = tapRoles(index, backend.queues);
       return {
         id,
-        files: [{ role: tap, as: 'fd' }],
-        // As text, here and below: this option accepts JSON only since QEMU 7.2.
-        options: (at) => [option('netdev', `tap,id=${id},fd=${at.fd(tap)},vhost=off`), card],
+        files: roles.map((role) => ({ role, as: 'fd' })),
+        options: (at) => [
+          option(
+            'netdev',
+            tap(
+              id,
+              roles.map((role) => at.fd(role)),
+            ),
+          ),
+          card,
+        ],
       };
     }
     case 'user': {
@@ -57,6 +77,25 @@ export function nic(description: NicDescription): Part {
     default:
       return backend satisfies never;
   }
+}
+
+/** The roles of a tap's files, one for each queue. */
+export function tapRoles(index: number, queues = 1): readonly string[] {
+  return Array.from({ length: queues }, (_, queue) =>
+    queue === 0 ? `tap${index}` : `tap${index}-${queue}`,
+  );
+}
+
+/** As text, here and below: this option accepts JSON only since QEMU 7.2. */
+function tap(id: string, fds: readonly (number | string)[]): string {
+  const files = fds.length === 1 ? `fd=${fds[0]}` : `fds=${fds.join(':')}`;
+  return `tap,id=${id},${files},vhost=off`;
+}
+
+/** Two interrupts for each pair of queues, one for the control queue and one for changes of the configuration. */
+function manyQueues(backend: NicBackend): Json {
+  if (backend.kind !== 'tap' || backend.queues === undefined || backend.queues === 1) return {};
+  return { mq: true, vectors: 2 * backend.queues + 2 };
 }
 
 /** Other cards have no field for it. */
@@ -72,7 +111,7 @@ function userMode(id: string, ports: readonly Forward[]): string {
   const forwards = ports.flatMap(({ hostIp, hostPort, guestPort }) => {
     const host = hostIp === '' ? '' : formatIpv4(parseIpv4(hostIp) ?? 0);
     return protocols.map(
-      (protocol) => `hostfwd=${protocol}:${host}:${hostPort}-10.0.2.15:${guestPort}`,
+      (protocol) => `hostfwd=${protocol}:${host}:${hostPort}-${userAddress}:${guestPort}`,
     );
   });
   return [`user,id=${id}`, 'ipv6=off', 'restrict=on', ...forwards].join(',');

@@ -25,6 +25,7 @@ export {
   type Subnet,
   subnetOf,
 } from './ipv4.ts';
+export { macProblem } from './mac.ts';
 export {
   bridgeNameProblem,
   checkNetworks,
@@ -34,7 +35,8 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
-export type { BridgeNic, NicModel, NicSpec, PortSpec, UserNic } from './nic.ts';
+export type { BridgeNic, NicCommon, NicModel, NicSpec, PortSpec, UserNic } from './nic.ts';
+export { userAddress } from './nic.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';

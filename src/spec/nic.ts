@@ -13,9 +13,15 @@ export type NicModel = 'virtio' | 'e1000e' | 'rtl8139' | 'vmxnet3';
 export type NicSpec = BridgeNic | UserNic;
 
 /** What an interface of any kind may have. */
-interface NicCommon {
+export interface NicCommon {
   /** `virtio` when left out. */
   readonly model?: NicModel;
+  /** In lower case. When left out it follows from the VM's name and the interface's index. */
+  readonly mac?: string;
+  /** At most that of the network, which is used when it is left out. */
+  readonly mtu?: number;
+  /** Of a virtio card; 1 when left out. */
+  readonly queues?: number;
   /** The guest's default route goes through it. At most one of a VM's; when none is marked, the first. */
   readonly defaultRoute?: true;
 }
@@ -24,9 +30,14 @@ interface NicCommon {
 export interface BridgeNic extends NicCommon {
   readonly kind: 'bridge';
   readonly bridge: string;
+  /** A fixed address in a managed network. */
+  readonly ip?: string;
   /** TCP and UDP both. */
   readonly ports: readonly PortSpec[];
 }
+
+/** The guest's address in every user-mode network. */
+export const userAddress = '10.0.2.15';
 
 /** QEMU's user-mode network: nothing on the host but the sockets that QEMU listens on. At most one of a VM's. */
 export interface UserNic extends NicCommon {

@@ -20,6 +20,8 @@ async function secretOfHost(address: string, number: number): Promise<AsyncDispo
 
 const defaultRoutes = "ip route | sed -n 's/^\\(default.*[^ ]\\) *$/\\1/p'";
 
+const queues = ['tx-0', 'tx-1'].map((name) => `/sys/class/net/eth0/queues/${name}`).join('\n');
+
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () => {
   test('V-24 V-108 V-124: two bridges and the user-mode network in one guest, through a restart of the plugin', async (t) => {
     const guest = await guestOrSkip(t, 'tiny');
@@ -73,6 +75,55 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
     assert.match(await askFromHost('tcp', '127.0.0.1', 8082), hello);
     assert.match(await outside.ask('tcp', '192.0.2.1', 8081), hello);
     await second.destroyDomain(domain.name);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-124 V-120: address, MAC address, MTU, queues and model are those of the job', async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await must('ip', 'link', 'set', 'lo', 'up');
+    await using ground = VmGround.open({
+      managedNetworks: [virbr0],
+      imagePaths: [dirname(guest.path), dirname(sectorImage(0))],
+    });
+    const pipes = ground.pipes();
+    const log = ground.read(pipes.stdoutPath);
+    const base = guestSpec(ground, guest, pipes);
+    const on = { kind: 'bridge', bridge: 'virbr0', ports: [] } as const;
+    const card = { ...on, ip: '192.168.122.50', mac: '52:54:00:12:34:56', mtu: 1400, queues: 2 };
+    const virtualizer = ground.virtualizer();
+    const domain = await virtualizer.createDomain(
+      {
+        ...base,
+        vcpus: 2,
+        guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
+        nics: [
+          card,
+          ...(['e1000e', 'rtl8139', 'vmxnet3'] as const).map((model) => ({ ...on, model })),
+        ],
+      },
+      soon(),
+    );
+    await told(log, /TINY-READY/, 60_000);
+    assert.equal(domain.network?.ip, card.ip);
+    const run = (script: string): Promise<string> => runIn(card.ip, script);
+    assert.match(await run('cat /sys/class/net/eth0/address'), new RegExp(card.mac));
+    assert.equal(await run('cat /sys/class/net/eth0/mtu'), '1400');
+    assert.equal(await run('ls -d /sys/class/net/eth0/queues/tx-*'), queues);
+    const cards = await run('cat /sys/bus/pci/devices/*/device');
+    for (const id of ['0x10d3', '0x8139', '0x07b0']) assert.match(cards, new RegExp(id));
+    const refused = {
+      'ip 192\\.168\\.122\\.50 in network virbr0 is taken by VM vm-0': { ...on, ip: card.ip },
+      'mac 52:54:00:12:34:56 is that of VM vm-0': { ...on, mac: card.mac },
+    };
+    for (const [message, nic] of Object.entries(refused)) {
+      const other = ground.spec(0, { name: 'vm-1', nics: [nic] });
+      await assert.rejects(virtualizer.createDomain(other, soon()), {
+        recoverable: true,
+        message: new RegExp(message),
+      });
+    }
+    await virtualizer.destroyDomain(domain.name);
     assert.deepEqual(await leftovers(), nothing);
   });
 

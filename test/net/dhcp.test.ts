@@ -40,6 +40,11 @@ test('V-124: a NIC beside that of the default route gets no gateway', () => {
   assert.equal(answer(discover, beside, network)?.lease?.router, undefined);
 });
 
+test('V-124: the MTU of a NIC is that of its job, else the network’s', () => {
+  assert.equal(answer(discover, claim, network)?.lease?.mtu, 1450);
+  assert.equal(answer(discover, { ...claim, mtu: 1400 }, network)?.lease?.mtu, 1400);
+});
+
 /** What a client would put on the wire. */
 function encodeQuery(query: DhcpQuery): Buffer {
   const types = ['discover', 'offer', 'request', 'decline', 'ack', 'nak', 'release', 'inform'];

@@ -10,7 +10,7 @@ import {
   wantsLoopback,
 } from '../../src/net/build/plan-ports.ts';
 import { planBridge } from '../../src/net/links/plan-bridge.ts';
-import { planTap } from '../../src/net/links/plan-tap.ts';
+import { chooseMtu, planTap } from '../../src/net/links/plan-tap.ts';
 import { parseNameservers } from '../../src/net/links/resolver.ts';
 import {
   addressInAlias,
@@ -93,17 +93,20 @@ test("a tap's alias says whose it is and its address, and is known with and with
   }
 });
 
+const links = (...names: string[]) => names.map((name) => ({ name, address: '', alias: '' }));
+
 test('a tap name that is taken is passed over', () => {
-  const first = planTap(request, true, new Set());
+  const first = planTap(request, true, []);
   assert.deepEqual(first, {
     tap: tapName('web', 0, 0),
     mac: nicMac('web', 0),
     bridge: 'virbr0',
     managed: true,
+    queues: 1,
   });
-  assert.equal(planTap(request, true, new Set([first.tap])).tap, tapName('web', 0, 1));
+  assert.equal(planTap(request, true, links(first.tap)).tap, tapName('web', 0, 1));
   const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
-  assert.throws(() => planTap(request, true, new Set(all)), /every name for the tap/);
+  assert.throws(() => planTap(request, true, links(...all)), /every name for the tap/);
 });
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0'), mtu: 1500 };
@@ -140,7 +143,7 @@ test('V-120: an address is free, in the network, never the gateway, and the same
   fc.assert(
     fc.property(fc.string(), fc.integer({ min: 24, max: 29 }), (vm, prefix) => {
       const small = { ...network, prefix };
-      const facts = { claims: [], avoid: new Set<string>() };
+      const facts = { claims: [], avoid: new Map<string, string>() };
       const ip = planAddress({ ...request, vm }, small, facts);
       assert.equal(planAddress({ ...request, vm }, small, facts), ip);
       const subnet = networkSubnet(small);
@@ -155,11 +158,11 @@ test('a network is filled to its last address and then refuses', () => {
   const small = { ...network, prefix: 28 };
   const claims: Claim[] = [];
   for (let vm = 0; vm < 13; vm++) {
-    const ip = planAddress({ ...request, vm: `vm${vm}` }, small, { claims, avoid: new Set() });
+    const ip = planAddress({ ...request, vm: `vm${vm}` }, small, { claims, avoid: new Map() });
     claims.push(claim(`vm${vm}`, ip));
   }
   assert.equal(new Set(claims.map(({ ip }) => ip)).size, 13);
-  const facts = { claims, avoid: new Set<string>() };
+  const facts = { claims, avoid: new Map<string, string>() };
   assert.throws(() => planAddress({ ...request, vm: 'late' }, small, facts), {
     code: 'host',
     recoverable: true,
@@ -169,10 +172,60 @@ test('a network is filled to its last address and then refuses', () => {
   assert.equal(again, claims[5]?.ip, 'who has one keeps it');
 });
 
+test('V-124: an address that the job asks for is given, or the error names what has it', () => {
+  const facts = {
+    claims: [claim('db', '192.168.122.7')],
+    avoid: new Map([['192.168.122.8', 'VM other']]),
+  };
+  const ask = (ip: string, changes = {}) =>
+    planAddress({ ...request, ip, ...changes }, network, facts);
+  assert.equal(ask('192.168.122.50'), '192.168.122.50');
+  assert.equal(ask('192.168.122.7', { vm: 'db' }), '192.168.122.7', 'the VM has it already');
+  const refused = {
+    '192.168.122.7': ['host', /^VM web: ip 192\.168\.122\.7 in network virbr0 is taken by VM db$/],
+    '192.168.122.8': ['host', /is taken by VM other$/],
+    '192.168.122.1': ['job', /is that of network virbr0 itself$/],
+    '192.168.122.0': [
+      'job',
+      /is no address for a guest in network virbr0 \(192\.168\.122\.0\/24\)$/,
+    ],
+    '192.168.122.255': ['job', /is no address for a guest/],
+    '192.168.123.5': ['job', /is no address for a guest/],
+  } as const;
+  for (const [ip, [code, message]] of Object.entries(refused)) {
+    assert.throws(() => ask(ip), { code, message });
+  }
+});
+
+test('V-124: a MAC address is one VM’s on a host, whatever bridge it is on', () => {
+  const mac = '52:54:00:12:34:56';
+  assert.equal(planTap({ ...request, mac }, true, []).mac, mac);
+  const tap = { name: 'qmp1', address: tapMac(mac), alias: tapAlias('db', 0, '10.0.0.7') };
+  assert.throws(() => planTap({ ...request, mac }, false, [tap]), {
+    code: 'host',
+    message: /^VM web: mac 52:54:00:12:34:56 is that of VM db, or differs/,
+  });
+  const own = { ...tap, alias: tapAlias('web', 0) };
+  assert.equal(planTap({ ...request, mac }, true, [own]).mac, mac, 'what is left of its own tap');
+});
+
+test('V-124: an MTU is the bridge’s or a smaller one', () => {
+  const on = { vm: 'web', bridge: 'virbr0' };
+  assert.equal(chooseMtu(on, { mtu: 1450 }), 1450);
+  assert.equal(chooseMtu({ ...on, mtu: 1400 }, { mtu: 1450 }), 1400);
+  assert.throws(() => chooseMtu({ ...on, mtu: 9000 }, { mtu: 1450 }), {
+    code: 'host',
+    message: 'VM web: mtu 9000: bridge virbr0 carries 1450 bytes',
+  });
+});
+
 test('an address that somebody uses is avoided', () => {
-  const facts = { claims: [], avoid: new Set<string>() };
+  const facts = { claims: [], avoid: new Map<string, string>() };
   const ip = planAddress(request, network, facts);
-  assert.notEqual(planAddress(request, network, { ...facts, avoid: new Set([ip]) }), ip);
+  assert.notEqual(
+    planAddress(request, network, { ...facts, avoid: new Map([[ip, 'this host']]) }),
+    ip,
+  );
 });
 
 const taken = [{ record, claims: [claim('other', '192.168.122.9', [port('192.0.2.1', 80)])] }];

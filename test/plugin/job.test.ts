@@ -324,6 +324,61 @@ test('V-24 V-124: several interfaces, of which one has the default route', () =>
   ]);
 });
 
+test('V-124: the card of an interface, and its address', () => {
+  const { nics } = plan(
+    config({
+      network_interface: [
+        {
+          bridge: { name: 'a' },
+          ip: '10.0.0.7',
+          mac: '52:54:00:AB:CD:EF',
+          model: 'virtio',
+          mtu: 1400,
+          queues: 4,
+        },
+        { user: {}, model: 'e1000e' },
+      ],
+    }),
+  );
+  const card = { mac: '52:54:00:ab:cd:ef', mtu: 1400, queues: 4 };
+  assert.deepEqual(nics, [
+    { kind: 'bridge', bridge: 'a', ports: [], ip: '10.0.0.7', ...card },
+    { kind: 'user', ports: [], model: 'e1000e' },
+  ]);
+});
+
+const card = (key: string, value: unknown): Change =>
+  config({ network_interface: [{ bridge: { name: 'a' }, [key]: value }] });
+
+test('V-124: cards that can not be', () =>
+  refused({
+    'a MAC address that is none': [card('mac', '52:54:00'), /\[0\]\.mac: "52:54:00" is not a MAC/],
+    'a group address': [card('mac', '01:00:5e:00:00:01'), /mac: .* is a group address/],
+    'no card’s address': [card('mac', '00:00:00:00:00:00'), /mac: .* is the address of no card/],
+    'the address of the host’s end': [card('mac', 'FE:00:00:00:00:01'), /mac: .* begins with fe/],
+    'an address that is none': [card('ip', '10.0.0.256'), /ip: "10\.0\.0\.256" is not an IPv4/],
+    'an unknown model': [card('model', 'ne2k'), /model: must be one of virtio, e1000e/],
+    'a packet that is none': [card('mtu', 500), /mtu: must be/],
+    'too many queues': [card('queues', 17), /queues: must be/],
+    'queues of a card that has one': [
+      config({ network_interface: [{ bridge: { name: 'a' }, model: 'rtl8139', queues: 2 }] }),
+      /queues: a card of model rtl8139 has one queue/,
+    ],
+    'what the user-mode network has not': [
+      config({ network_interface: [{ user: {}, ip: '10.0.0.7', queues: 2 }] }),
+      /ip: is 10\.0\.2\.15 in the user-mode network; .*queues: the user-mode network has one/,
+    ],
+    'one MAC address twice': [
+      config({
+        network_interface: [
+          { bridge: { name: 'a' }, mac: '52:54:00:00:00:0a' },
+          { bridge: { name: 'b' }, mac: '52:54:00:00:00:0A' },
+        ],
+      }),
+      /network_interface\[1\]\.mac: is that of network_interface\[0\]/,
+    ],
+  }));
+
 test('V-124: interfaces that do not go together, all reported at once', () =>
   refused({
     'two default routes': [

@@ -98,6 +98,7 @@ test('V-16: an emulator is asked once, and again when its file changes', async (
       ]),
       virtioFs: false,
       ninePfs: true,
+      devices: new Set(['virtio-9p-pci']),
       firmware: [],
     },
   );

@@ -107,6 +107,7 @@ const fake: Omit<Emulator, 'arch' | 'path'> = {
   maxVcpus: new Map(),
   virtioFs: false,
   ninePfs: false,
+  devices: new Set(),
   firmware: [],
 };
 

@@ -117,9 +117,11 @@ function bridgeRequest(vm: string): BridgeRequest {
   return { kind: 'bridge', vm, index: 0, bridge: 'virbr0', ports: [], hostname: vm };
 }
 
-export function tapOf({ backend }: Pick<AttachedNic, 'backend'>): TapBackend {
+export function tapOf({
+  backend,
+}: Pick<AttachedNic, 'backend'>): TapBackend & { readonly fd: number } {
   assert.ok(backend.kind === 'tap');
-  return backend;
+  return { ...backend, fd: backend.fds[0] ?? assert.fail('a tap without a descriptor') };
 }
 
 /** What is on this host: links but lo and veth cables, and nftables tables. */

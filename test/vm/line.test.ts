@@ -171,6 +171,9 @@ const plans: Readonly<Record<string, Case>> = {
       ],
     },
   },
+  'V-124: a tap of two queues': {
+    facts: { nics: [{ mac: '52:54:00:00:00:01', backend: { kind: 'tap', queues: 2 } }] },
+  },
   'V-124: other cards than that of virtio': {
     facts: {
       nics: (['e1000e', 'rtl8139', 'vmxnet3'] as const).map((model, index) => ({

@@ -16,6 +16,7 @@ const emulator: Emulator = {
   defaultMachine: 'pc-q35-7.2',
   virtioFs: true,
   ninePfs: true,
+  devices: new Set(),
   firmware: [],
 };
 const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });

@@ -1,7 +1,7 @@
 import type { Logger } from '#host';
 import { type Link, listLinks, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
-import { planTap } from '../links/plan-tap.ts';
+import { chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import { type BridgeRequest, makeNicRecord } from '../model/nic.ts';
@@ -27,10 +27,10 @@ export async function buildOnForeignBridge(
   const links = await listLinks(netlink, waiting);
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link, host.managed);
-  const plan = planTap(request, false, new Set(links.map(({ name }) => name)));
+  const plan = planTap(request, false, links);
   const nic = { vm, index, bridge: link };
   const { tap, mac } = plan;
-  const { mtu } = link;
+  const mtu = chooseMtu(request, link);
   const opened = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
     openNicTap(netlink, plan, nic, waiting),
   );
@@ -41,7 +41,7 @@ export async function buildOnForeignBridge(
   return {
     mac,
     mtu,
-    backend: { kind: 'tap', fd: opened.fd, name: tap },
+    backend: { kind: 'tap', fds: opened.fds, name: tap },
     record: { kind: 'nic', ...makeNicRecord(request, { tap, mac }) },
     plugged: plug(),
   };
@@ -72,7 +72,7 @@ function refuseUnusable(
   link: Link | undefined,
   managed: readonly string[],
 ): asserts link is Link {
-  const { vm, bridge, ports } = request;
+  const { vm, bridge, ip, ports } = request;
   if (link === undefined) {
     throw new NetError(
       'host',
@@ -82,6 +82,12 @@ function refuseUnusable(
   }
   if (link.kind !== 'bridge') {
     throw new NetError('host', `VM ${vm}: link ${bridge} is not a Linux bridge`);
+  }
+  if (ip !== undefined) {
+    throw new NetError(
+      'job',
+      `VM ${vm}: ip ${ip}: bridge ${bridge} is not a managed network, the driver assigns no addresses there`,
+    );
   }
   if (ports.length === 0) return;
   const labels = ports.map(({ label }) => label).join(', ');

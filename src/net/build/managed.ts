@@ -4,7 +4,7 @@ import type { ManagedNetwork, Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';
-import { planTap, type TapPlan } from '../links/plan-tap.ts';
+import { chooseMtu, planTap, type TapPlan } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
@@ -28,7 +28,8 @@ interface OpenNic {
   readonly bridge: ReadyBridge;
   readonly plan: TapPlan;
   readonly claim: Claim;
-  readonly fd: number;
+  readonly mtu: number;
+  readonly fds: readonly number[];
   readonly link: Link;
 }
 
@@ -45,14 +46,14 @@ export async function buildInManaged(
   await using scope = new AsyncDisposableStack();
   scope.use(await host.store.lock(waiting));
   const nic = await openNic(request, parts, waiting);
-  const { network, bridge, plan, claim, fd } = nic;
+  const { network, plan, claim, mtu, fds } = nic;
   const { tap, mac } = plan;
   const { ip } = claim;
   const { address: gateway, prefix, nameservers } = network;
   return {
     mac,
-    mtu: bridge.link.mtu,
-    backend: { kind: 'tap', fd, name: tap },
+    mtu,
+    backend: { kind: 'tap', fds, name: tap },
     address: { ip, prefix, gateway, nameservers },
     record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
     plugged: connectNic(nic, { host, lock: scope.move() }, waiting),
@@ -80,17 +81,29 @@ async function openNic(
     claims: await store.claims(name),
     avoid: await addressesInUse(netlink, { bridge: bridge.link, links }, waiting),
   });
-  const plan = planTap(request, true, taken);
+  const plan = planTap(request, true, links);
+  const mtu = chooseMtu(request, bridge.link);
   const { tap, mac } = plan;
-  const claim: Claim = { ip, vm, index, mac, tap, hostname, ports, dns, isDefaultRoute };
+  const claim: Claim = {
+    ip,
+    vm,
+    index,
+    mac,
+    tap,
+    hostname,
+    ports,
+    dns,
+    isDefaultRoute,
+    mtu: request.mtu,
+  };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
     store.keepClaim(name, claim),
   );
   const owner = { vm, index, bridge: bridge.link, ip };
-  const { fd, link } = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
+  const { fds, link } = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
     openNicTap(netlink, plan, owner, waiting),
   );
-  return { request, network, bridge, plan, claim, fd, link };
+  return { request, network, bridge, plan, claim, mtu, fds, link };
 }
 
 /** All that the guest needs beside: its rules come before its tap joins the bridge. Releases the lock. */

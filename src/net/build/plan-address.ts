@@ -1,4 +1,4 @@
-import { formatIpv4, type ManagedNetwork } from '#spec';
+import { formatIpv4, formatSubnet, type ManagedNetwork, parseIpv4 } from '#spec';
 import { NetError } from '../model/error.ts';
 import { startingPoint } from '../model/names.ts';
 import type { BridgeRequest } from '../model/nic.ts';
@@ -7,15 +7,20 @@ import { networkSubnet } from '../store/subnets.ts';
 
 /**
  * An address for a NIC: the one it has, else the first free one after a place given by the VM's name, so that a VM tends
- * to get the same address again. `avoid` are addresses that other machines were seen to use.
+ * to get the same address again. `avoid` are addresses that are in use without a claim, and what uses each. An address that
+ * the job asks for is checked instead.
  */
 export function planAddress(
   request: BridgeRequest,
   network: ManagedNetwork,
-  facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlySet<string> },
+  facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlyMap<string, string> },
 ): string {
   const { vm, index } = request;
   const own = facts.claims.find((claim) => claim.vm === vm && claim.index === index);
+  if (request.ip !== undefined && request.ip !== own?.ip) {
+    refuseUnusable(request, request.ip, network, facts);
+    return request.ip;
+  }
   if (own !== undefined) return own.ip;
   const subnet = networkSubnet(network);
   const claimed = new Set(facts.claims.map(({ ip }) => ip));
@@ -30,4 +35,28 @@ export function planAddress(
     `VM ${vm}: no free address in network ${network.bridge} (${network.address}/${network.prefix}, ` +
       `${facts.claims.length} in use)`,
   );
+}
+
+function refuseUnusable(
+  { vm }: BridgeRequest,
+  ip: string,
+  network: ManagedNetwork,
+  { claims, avoid }: Parameters<typeof planAddress>[2],
+): void {
+  const { bridge, address } = network;
+  const subnet = networkSubnet(network);
+  const number = parseIpv4(ip) ?? 0;
+  const what = `VM ${vm}: ip ${ip}`;
+  if (number <= subnet.network || number >= subnet.broadcast) {
+    throw new NetError(
+      'job',
+      `${what} is no address for a guest in network ${bridge} (${formatSubnet(subnet)})`,
+    );
+  }
+  if (ip === address) throw new NetError('job', `${what} is that of network ${bridge} itself`);
+  const holder = claims.find((claim) => claim.ip === ip);
+  const user = holder === undefined ? avoid.get(ip) : `VM ${holder.vm}`;
+  if (user !== undefined) {
+    throw new NetError('host', `${what} in network ${bridge} is taken by ${user}`);
+  }
 }

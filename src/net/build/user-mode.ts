@@ -1,4 +1,4 @@
-import { type PortSpec, parseIpv4 } from '#spec';
+import { type PortSpec, parseIpv4, userAddress } from '#spec';
 import type { BuiltNic } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import { nicMac } from '../model/names.ts';
@@ -9,7 +9,10 @@ import { isListenedOn } from './host-port.ts';
 import { findConflicts, portListenedOn, portTaken, where } from './plan-ports.ts';
 
 /** The addresses of QEMU's user-mode network: the same in every VM, and of no meaning outside of it. */
-const address = { ip: '10.0.2.15', prefix: 24, gateway: '10.0.2.2', nameservers: [] } as const;
+const address = { ip: userAddress, prefix: 24, gateway: '10.0.2.2', nameservers: [] } as const;
+
+/** Of libslirp, which QEMU does not let set (net/slirp.c). */
+const maxMtu = 1500;
 
 /**
  * Builds a NIC in QEMU's user-mode network. There is nothing to make on the host, and so nothing to undo: QEMU itself
@@ -17,6 +20,12 @@ const address = { ip: '10.0.2.15', prefix: 24, gateway: '10.0.2.2', nameservers:
  */
 export async function buildUserMode(request: UserRequest, store: NetworkStore): Promise<BuiltNic> {
   const { vm, index, ports } = request;
+  if ((request.mtu ?? 0) > maxMtu) {
+    throw new NetError(
+      'job',
+      `VM ${vm}: mtu ${request.mtu}: the user-mode network carries ${maxMtu} bytes`,
+    );
+  }
   for (const port of ports) refuseUnusable(request, port);
   const listened = await Promise.all(ports.map(isListenedOn));
   const busy = ports.find((_, at) => listened[at]);
@@ -24,10 +33,10 @@ export async function buildUserMode(request: UserRequest, store: NetworkStore): 
   // A published port is translated before any socket of the host can receive.
   const [conflict] = findConflicts(request, await store.networks());
   if (conflict !== undefined) throw portTaken(request, conflict);
-  const mac = nicMac(vm, index);
+  const { mac = nicMac(vm, index), mtu = maxMtu } = request;
   return {
     mac,
-    mtu: 1500,
+    mtu,
     backend: { kind: 'user', ports },
     address,
     record: { kind: 'user-nic', mac, portMap: portMapOf(ports) },

@@ -117,6 +117,6 @@ function leaseFor(claim: Claim, network: DhcpNetwork): DhcpLease {
     nameservers: own.length > 0 ? own : network.nameservers,
     searches,
     hostname: claim.hostname === '' ? undefined : claim.hostname,
-    mtu: network.mtu,
+    mtu: claim.mtu ?? network.mtu,
   };
 }

@@ -7,10 +7,10 @@ import {
   type NetlinkSocket,
 } from '#netlink';
 import type { Waiting } from '#spec';
-import { addressInAlias } from '../model/names.ts';
+import { addressInAlias, ownerInAlias } from '../model/names.ts';
 
 /**
- * Addresses that are in use without a claim of ours: the host's own on all links, those of other agents' VMs on the same
+ * Addresses that are in use without a claim of ours, and what uses each: the host's own on all links, those of other agents' VMs on the same
  * bridge, and those of neighbours that answered there, such as other guests on a foreign bridge. A machine on the bridge
  * that never communicated with the host is not found.
  */
@@ -18,14 +18,20 @@ export async function addressesInUse(
   netlink: NetlinkSocket,
   { bridge, links }: { readonly bridge: Link; readonly links: readonly Link[] },
   waiting: Waiting,
-): Promise<ReadonlySet<string>> {
+): Promise<ReadonlyMap<string, string>> {
   const own = await listAddresses(netlink, waiting);
   const seen = await listNeighbours(netlink, waiting);
   const taps = links.filter(({ master }) => master === bridge.index);
-  return new Set([
-    ...own.map(({ address }) => address),
-    ...seen.filter(({ linkIndex }) => linkIndex === bridge.index).map(({ address }) => address),
-    ...taps.flatMap(({ alias }) => addressInAlias(alias) ?? []),
+  const user = (address: string, name: string): readonly [string, string] => [address, name];
+  return new Map([
+    ...seen
+      .filter(({ linkIndex }) => linkIndex === bridge.index)
+      .map(({ address, mac }) => user(address, `the machine with MAC address ${mac}`)),
+    ...own.map(({ address }) => user(address, 'this host')),
+    ...taps.flatMap(({ alias }) => {
+      const address = addressInAlias(alias);
+      return address === undefined ? [] : [user(address, `VM ${ownerInAlias(alias)}`)];
+    }),
   ]);
 }
 

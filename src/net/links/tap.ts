@@ -35,20 +35,31 @@ export async function openNicTap(
   plan: TapPlan,
   owner: TapOwner,
   waiting: Waiting,
-): Promise<{ readonly fd: number; readonly link: Link }> {
+): Promise<{ readonly fds: readonly number[]; readonly link: Link }> {
   const { vm } = owner;
-  const { tap, managed } = plan;
-  // No offloads in a managed network, where rules check checksummed fields of what a guest sends.
-  const { fd } = await asNetError(`VM ${vm}: opening tap ${tap} failed`, () =>
-    openTap(tap, { offload: !managed }),
-  );
+  const { tap } = plan;
+  const fds = await asNetError(`VM ${vm}: opening tap ${tap} failed`, () => openQueues(plan));
   try {
     const link = await asNetError(`VM ${vm}: configuring tap ${tap} failed`, () =>
       configureTap(netlink, plan, owner, waiting),
     );
-    return { fd, link };
+    return { fds, link };
   } catch (error) {
-    closeFd(fd);
+    for (const fd of fds) closeFd(fd);
+    throw error;
+  }
+}
+
+/** One descriptor a queue. */
+function openQueues({ tap, managed, queues }: TapPlan): readonly number[] {
+  const fds: number[] = [];
+  try {
+    // No offloads in a managed network, where rules check checksummed fields of what a guest sends.
+    const options = { offload: !managed, manyQueues: queues > 1 };
+    while (fds.length < queues) fds.push(openTap(tap, options).fd);
+    return fds;
+  } catch (error) {
+    for (const fd of fds) closeFd(fd);
     throw error;
   }
 }

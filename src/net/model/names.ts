@@ -51,6 +51,11 @@ export function isAliasOf(alias: string, vm: string, index: number): boolean {
   return alias === whose || alias.startsWith(`${whose} `);
 }
 
+/** The VM in an alias; undefined for links that are not ours. */
+export function ownerInAlias(alias: string): string | undefined {
+  return new RegExp(`^${ownAlias} (\\S+)/\\d+(?: |$)`).exec(alias)?.[1];
+}
+
 /** The address in an alias; undefined for links that are not ours or have none. */
 export function addressInAlias(alias: string): string | undefined {
   return new RegExp(`^${ownAlias} \\S+ (\\S+)$`).exec(alias)?.[1];

@@ -26,10 +26,10 @@ export interface NicAddress {
   readonly nameservers: readonly string[];
 }
 
-/** A tap: `fd` is for QEMU to inherit; the caller closes its own copy after the spawn. */
+/** A tap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */
 export interface TapBackend {
   readonly kind: 'tap';
-  readonly fd: number;
+  readonly fds: readonly number[];
   readonly name: string;
 }
 

@@ -17,6 +17,8 @@ export interface Claim {
   readonly dns?: GuestDns | undefined;
   /** false: DHCP gives no gateway, because the guest's default route goes through another NIC. */
   readonly isDefaultRoute?: boolean | undefined;
+  /** Of the guest; the bridge's where it is absent. */
+  readonly mtu?: number | undefined;
 }
 
 /** A managed network that is in use, as kept on disk. */
@@ -58,6 +60,7 @@ const claim = v.object({
   ports: v.array(portMapping),
   dns: v.optional(v.object({ servers: v.array(v.string()), searches: v.array(v.string()) })),
   isDefaultRoute: v.optional(v.boolean()),
+  mtu: v.optional(v.number()),
 });
 const networkRecord = v.object({
   bridge: v.string(),

@@ -12,7 +12,7 @@ import { guestFields, readGuest } from './guest.ts';
 import { readIdentity } from './identity.ts';
 import type { Job, TaskContext } from './job.ts';
 import { machineFields, readMachine } from './machine.ts';
-import { nicFields, readNics } from './nic.ts';
+import { nicFields, readNics } from './nics/nics.ts';
 import * as optional from './optional.ts';
 import { fieldsOf, readBlocks } from './optional-block.ts';
 import { otherDriverFields } from './other-drivers.ts';

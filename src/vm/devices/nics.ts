@@ -1,9 +1,22 @@
 import type { SeedNic } from '#cloudinit';
 import type { AttachedNic, Net } from '#net';
-import { nic } from '#qemu';
+import { type Emulator, missingModel, type NicDescription, nic, tapRoles } from '#qemu';
 import type { GuestSpec, NicSpec, Waiting } from '#spec';
-import { withVmError } from '../error.ts';
+import { VmError, withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
+
+/** Cards that the emulator does not have. */
+export function nicProblems(
+  specs: readonly NicSpec[],
+  emulator: Pick<Emulator, 'path' | 'devices'>,
+): readonly VmError[] {
+  return specs.flatMap(({ model }, index) => {
+    const missing = model === undefined ? undefined : missingModel(model, emulator);
+    return missing === undefined
+      ? []
+      : [new VmError('host', `network_interface[${index}].model: ${missing}`)];
+  });
+}
 
 /** Connects the VM's NICs, one after the other: two of them may compete for one address. */
 export async function prepareNics(
@@ -29,10 +42,9 @@ export async function prepareNics(
       ),
     );
     const { mac, mtu, backend, record, settled } = attached;
-    if (backend.kind === 'tap') site.files.add(`tap${index}`, backend.fd);
     site.emit(...attachedEvent(spec, attached));
     prepared.push({
-      part: nic({ index, mac, mtu, backend, ...modelOf(spec) }),
+      part: nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) }),
       record: { id: `net${index}`, ...record },
       guest: { nics: [{ ...seedNic(attached, dns), isDefaultRoute }] },
       // The guest must not run before the rules that filter its traffic are in place.
@@ -43,6 +55,18 @@ export async function prepareNics(
     });
   }
   return prepared;
+}
+
+/** The backend for QEMU: a tap has a file for each queue. */
+function connected(
+  index: number,
+  backend: AttachedNic['backend'],
+  { files }: Site,
+): NicDescription['backend'] {
+  if (backend.kind !== 'tap') return backend;
+  const roles = tapRoles(index, backend.fds.length);
+  for (const [queue, fd] of backend.fds.entries()) files.add(roles[queue] ?? '', fd);
+  return { kind: 'tap', queues: roles.length };
 }
 
 function modelOf({ model }: NicSpec): Pick<NicSpec, 'model'> {

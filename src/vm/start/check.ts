@@ -11,6 +11,7 @@ import {
 import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
 import { checkFirmware } from '../devices/firmware.ts';
+import { nicProblems } from '../devices/nics.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
 import { volumeShareProblems } from '../devices/volume-shares.ts';
 import type { CheckedDisk } from '../disks/disk.ts';
@@ -71,6 +72,7 @@ async function check(
   const { emulator, kvm } = accelerated;
   const errors = [
     ...machineErrors(spec, accelerated),
+    ...nicProblems(spec.nics, emulator),
     ...(await volumeShareProblems(spec.shares, emulator, waiting)),
   ];
   if (seed instanceof VmError || problems.length > 0) return [...problems, ...errors];

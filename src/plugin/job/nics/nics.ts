@@ -1,6 +1,7 @@
-import { type NicSpec, quoted } from '#spec';
-import type { Decoded, Fields } from '../hcl/schema.ts';
-import type { Job } from './job.ts';
+import { type NicSpec, parseIpv4, quoted, userAddress } from '#spec';
+import type { Decoded, Fields } from '../../hcl/schema.ts';
+import type { Job } from '../job.ts';
+import { cardFields, readCard } from './card.ts';
 import { type ReadPorts, readerOfPorts } from './ports.ts';
 
 /** IFNAMSIZ is 16 with its NUL. */
@@ -38,6 +39,13 @@ export const nicFields = {
         doc: "QEMU's user-mode network, which needs nothing of the host: the guest is reached at its ports and reaches nothing itself. At most one interface is of this kind.",
         fields: { ports },
       },
+      ip: {
+        kind: 'attr',
+        type: 'string',
+        doc: 'A fixed IPv4 address in the managed network. Left out, the driver chooses one, which tends to stay the same. One that is taken is an error.',
+        example: '"192.168.122.50"',
+      },
+      ...cardFields,
       default_route: {
         kind: 'attr',
         type: 'bool',
@@ -74,6 +82,11 @@ export function readNics(
       }
     }
   };
+  const macs = read.map((nic) => nic?.mac);
+  for (const [index, mac] of macs.entries()) {
+    if (mac === undefined || macs.indexOf(mac) === index) continue;
+    report(`network_interface[${index}].mac`, `is that of network_interface[${macs.indexOf(mac)}]`);
+  }
   refuseSecond(
     (block) => block.default_route,
     'default_route',
@@ -89,22 +102,34 @@ export function readNics(
 }
 
 function readNic(block: Block, place: Place): NicSpec | undefined {
-  const { bridge, user, default_route } = block;
+  const { bridge, user, ip, queues, default_route } = block;
   const { path, report, readPorts } = place;
-  const common = default_route ? ({ defaultRoute: true } as const) : {};
+  const common = {
+    ...readCard(block, place),
+    ...(default_route ? ({ defaultRoute: true } as const) : {}),
+  };
+  checkIp(ip, place);
   if (bridge !== undefined && user !== undefined) {
     report(path, 'bridge and user are mutually exclusive');
   }
   if (bridge !== undefined) {
     checkBridgeName(bridge.name, place);
     const ports = readPorts(bridge.ports, `${path}.bridge.ports`);
-    return { kind: 'bridge', bridge: bridge.name, ports, ...common };
+    const fixed = ip === undefined ? {} : { ip };
+    return { kind: 'bridge', bridge: bridge.name, ports, ...fixed, ...common };
   }
   if (user !== undefined) {
+    if (ip !== undefined) report(`${path}.ip`, `is ${userAddress} in the user-mode network`);
+    if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
   report(`${path}.bridge`, 'is required, or user in its place');
   return undefined;
+}
+
+function checkIp(ip: string | undefined, { path, report }: Place): void {
+  if (ip === undefined || parseIpv4(ip) !== undefined) return;
+  report(`${path}.ip`, `${quoted(ip)} is not an IPv4 address`);
 }
 
 function checkBridgeName(name: string, { index, path, report }: Place): void {

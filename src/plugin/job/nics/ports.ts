@@ -1,6 +1,6 @@
 import { listed, type PortSpec, quoted } from '#spec';
-import type { TaskConfig } from '../gen/driver_pb.ts';
-import type { Report } from '../hcl/problem.ts';
+import type { TaskConfig } from '../../gen/driver_pb.ts';
+import type { Report } from '../../hcl/problem.ts';
 
 /** Reads a list of port labels, which is found at the path. */
 export type ReadPorts = (labels: readonly string[], path: string) => readonly PortSpec[];
