@@ -30,6 +30,9 @@ export function serialConsole({ family }: MachinePlan): Part {
   };
 }
 
+/** QEMU reports under this id that the guest opens the agent's port, or closes it. */
+export const agentDeviceId = 'agent0';
+
 /** The port of the guest agent on a listening socket (file `agent`). Needs the bus of the standard devices. */
 export function agentPort(): Part {
   return {
@@ -37,7 +40,12 @@ export function agentPort(): Part {
     files: [{ role: 'agent', as: 'fd' }],
     options: (at) => [
       option('chardev', `socket,id=agent,fd=${at.fd('agent')},server=on,wait=off`),
-      device({ driver: 'virtserialport', chardev: 'agent', name: 'org.qemu.guest_agent.0' }),
+      device({
+        driver: 'virtserialport',
+        chardev: 'agent',
+        name: 'org.qemu.guest_agent.0',
+        id: agentDeviceId,
+      }),
     ],
   };
 }

@@ -25,6 +25,7 @@ export {
   type Subnet,
   subnetOf,
 } from './ipv4.ts';
+export { LineSearch, linePattern } from './line-pattern.ts';
 export { macProblem } from './mac.ts';
 export {
   bridgeNameProblem,
@@ -45,6 +46,7 @@ export type {
   Arch,
   GuestDns,
   GuestSpec,
+  ReadySpec,
   ShareSpec,
   UserData,
   VmIdentity,

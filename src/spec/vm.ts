@@ -68,6 +68,19 @@ export interface GuestSpec {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** When a guest counts as ready: with all that is named here. */
+export interface ReadySpec {
+  /** Its guest agent answers. */
+  readonly agent: boolean;
+  /** A server accepts connections there: a label of a port of one of the NICs, or the guest's port of the first one. */
+  readonly port?: string | number;
+  /** A pattern that is found on its console; `linePattern` takes it. */
+  readonly log?: string;
+  readonly timeoutMs: number;
+  /** Whether the task fails when the time is up. */
+  readonly fail: boolean;
+}
+
 export interface VmSpec {
   /** `<task>-<8hex>`, only [a-z0-9-], at most 56 bytes. */
   readonly name: string;
@@ -94,6 +107,7 @@ export interface VmSpec {
   /** How commands run in the guest; as root when no user is named. */
   readonly exec?: { readonly user?: string };
   readonly display?: DisplaySpec;
+  readonly ready?: ReadySpec;
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
   /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
   readonly allocDir: string;

@@ -23,7 +23,7 @@ export async function whenQemuEnds(
 /** How the VM ended, from its journal, its cgroup and its messages. */
 export function exitOf(
   { record, paths }: LiveVm,
-  evidence: Pick<ExitEvidence, 'status' | 'journal' | 'stopping'>,
+  evidence: Pick<ExitEvidence, 'status' | 'journal' | 'stopping' | 'failure'>,
 ): ExitResult {
   const { cgroup, oomKillsBefore } = record;
   return exitResult({

@@ -13,6 +13,8 @@ export interface ExitEvidence {
   readonly oomKills: number;
   /** Whether the driver was stopping or destroying it. */
   readonly stopping: boolean;
+  /** Why the driver itself ended the VM as failed; undefined where it did not. */
+  readonly failure?: string | undefined;
   /** The last lines QEMU printed, '' when there are none; read only where there is no better evidence. */
   readonly lastMessages: () => string;
 }
@@ -25,7 +27,8 @@ const terminated = 15;
  * a panic and a SIGTERM alike.
  */
 export function exitResult(evidence: ExitEvidence): ExitResult {
-  const { journal } = evidence;
+  const { journal, failure: unready } = evidence;
+  if (unready !== undefined) return failure('not-ready', 1, 0, unready);
   return journal === undefined ? withoutJournal(evidence) : byJournal(journal, evidence);
 }
 

@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import { abortable, endsWithin, pidfdSignal, within } from '#host';
-import type { QmpEvent } from '#qmp';
+import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
 import { Journal } from '../logs/journal.ts';
@@ -28,7 +28,7 @@ import { Monitor } from './monitor.ts';
 import { type Ownership, takeOver } from './ownership.ts';
 import { takeScreenshot } from './screenshot.ts';
 import { guestMemory, measure } from './stats.ts';
-import { stopInSteps, stopTimes } from './stop.ts';
+import { stopInSteps, stopTimes, unreadyStop } from './stop.ts';
 import { taskEventOf } from './task-events.ts';
 
 const { SIGKILL, SIGTERM } = constants.signals;
@@ -56,16 +56,20 @@ export class Machine implements Domain {
   private constructor(vm: LiveVm) {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
-    this.#guest = guestAccess(vm, () => this.#monitor.client);
+    const qmp = (): QmpClient | undefined => this.#monitor.client;
+    this.#guest = guestAccess(vm, { qmp, onFailed: () => void this.stop(unreadyStop) });
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
-    this.#ioRetry = new IoRetry(() => this.#monitor.client, log);
+    this.#ioRetry = new IoRetry(qmp, log);
     this.#state = new GuestState(record.name, { log, onPaused: () => this.#ioRetry.stopped() });
     this.#monitor = Monitor.keep({
       path: paths.qmp,
       client: vm.qmp,
       isAlive: () => seemsAlive(identity, log),
       onEvent: (event) => this.#observe(event),
-      onReconnect: (client) => void this.#state.resync(client),
+      onReconnect: (client) => {
+        void this.#state.resync(client);
+        this.#guest.progress.resync(client);
+      },
       log,
     });
   }
@@ -120,7 +124,7 @@ export class Machine implements Domain {
 
   get attributes(): Readonly<Record<string, string>> {
     const { record, paths, identity } = this.#vm;
-    return attributesOf(record, paths, identity);
+    return { ...attributesOf(record, paths, identity), ...this.#guest.progress.attributes };
   }
 
   async wait(waiting: Waiting): Promise<ExitResult> {
@@ -190,40 +194,37 @@ export class Machine implements Domain {
     this.#released.abort();
     this.#ownership?.[Symbol.dispose]();
     this.#ioRetry[Symbol.dispose]();
+    this.#guest.progress[Symbol.dispose]();
   }
 
   /** Refused after a release: this process would neither see the VM's end nor know what to undo. */
   #enterStopping(): void {
     if (this.#released.signal.aborted) throw new OwnedElsewhereError(this.name);
     if (this.state !== 'stopping') this.#state.enter('stopping');
+    this.#guest.progress[Symbol.dispose]();
   }
 
-  /** Asks the guest and then QEMU to end; SIGKILL is left to the caller. Never rejects. */
+  /** SIGKILL is left to the caller. Never rejects. */
   async #stopInSteps(graceMs: number): Promise<void> {
     const { identity, emit, log } = this.#vm;
-    try {
-      await stopInSteps(
-        {
-          qmp: () => this.#monitor.client,
-          agent: this.#guest.agent,
-          ended: this.#ended.promise,
-          terminate: () => pidfdSignal(identity, SIGTERM),
-          emit,
-        },
-        stopTimes(graceMs),
-      );
-    } catch (error) {
-      log.warn('stop failed', { vm: this.name, error: messageOf(error) });
-    } finally {
-      this.#stopping = undefined;
-    }
+    const stoppable = {
+      qmp: () => this.#monitor.client,
+      agent: this.#guest.agent,
+      ended: this.#ended.promise,
+      terminate: () => pidfdSignal(identity, SIGTERM),
+      emit,
+    };
+    await stopInSteps(stoppable, stopTimes(graceMs)).catch((error: unknown) =>
+      log.warn('stop failed', { vm: this.name, error: messageOf(error) }),
+    );
+    this.#stopping = undefined;
   }
 
   async #watch(): Promise<void> {
     const status = await whenQemuEnds(this.#vm, this.#monitor, this.#released);
     if (this.#released.signal.aborted) return;
-    const stopping = this.state === 'stopping';
-    const exit = exitOf(this.#vm, { status, journal: this.#journal.end(), stopping });
+    const why = { stopping: this.state === 'stopping', failure: this.#guest.progress.failure };
+    const exit = exitOf(this.#vm, { status, journal: this.#journal.end(), ...why });
     this.#exit = exit;
     this.#completedAtMs = Date.now();
     this.#state.enter('exited');
@@ -241,6 +242,7 @@ export class Machine implements Domain {
 
   #observe(event: QmpEvent): void {
     this.#state.observe(event);
+    this.#guest.progress.observe(event);
     this.#journal.observe(event);
     const report = taskEventOf(event);
     if (report !== undefined) this.#vm.emit(report.message, report.annotations);

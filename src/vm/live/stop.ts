@@ -12,6 +12,9 @@ export interface StopTimes {
   readonly stepMs: number;
 }
 
+/** The grace of a guest that was not ready in time, where its task is to fail for that. */
+export const unreadyStop = { graceMs: 10_000, immediately: false } as const;
+
 /** Maximum reserved for QEMU, which ends within 20 ms of `quit` on a host that is not overloaded. */
 const maxForceMs = 300;
 

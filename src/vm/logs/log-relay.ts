@@ -3,6 +3,7 @@ import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/prom
 import { closeFd, errnoOf, type Logger, openPath, punchHole, seekData } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
+import { lastLine } from './log-tail.ts';
 
 /** Maximum of console output kept while no plugin runs; beyond it the newest output is lost. */
 export const consoleHistoryBytes = 1024 * 1024;
@@ -27,6 +28,8 @@ export interface RelayOptions {
   readonly log: Logger;
   /** Called with the current length of the history, holes included. */
   readonly onGrowth?: (bytes: number) => void;
+  /** Called with what was forwarded, and before it with the line that was left unfinished by an earlier process. */
+  readonly onOutput?: (bytes: Uint8Array) => void;
 }
 
 /**
@@ -50,6 +53,7 @@ export class LogRelay implements AsyncDisposable {
     this.#offset = offset;
     this.#options = options;
     this.#sinkOpen = options.sink !== undefined;
+    options.onOutput?.(lastLine(fd, wholePages(offset), offset));
     this.#running = this.#run();
   }
 
@@ -149,7 +153,7 @@ export class LogRelay implements AsyncDisposable {
       const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
       if (length === 0) return any;
       const written = this.#write(chunk.subarray(0, length));
-      if (written > 0) this.#advance(written);
+      if (written > 0) this.#advance(chunk.subarray(0, written));
       // Everything that was there; what the guest has written since is read with the next drain.
       if (written === length && length < chunkBytes) return true;
       await (written < length ? sleep(fullPipeMs) : immediate());
@@ -175,15 +179,16 @@ export class LogRelay implements AsyncDisposable {
     }
   }
 
-  #advance(length: number): void {
+  #advance(bytes: Uint8Array): void {
     const before = wholePages(this.#offset);
-    this.#offset += length;
+    this.#offset += bytes.length;
     this.#options.onGrowth?.(this.#offset);
     const mark = Buffer.alloc(8);
     mark.writeBigUInt64LE(BigInt(this.#offset));
     writeSync(this.#markFd, mark, 0, mark.length, 0);
     const freed = wholePages(this.#offset);
     if (freed > before) punchHole(this.#fd, before, freed - before);
+    this.#options.onOutput?.(bytes);
   }
 }
 
@@ -193,14 +198,17 @@ export function openRelay({
   sink,
   log,
   onGrowth,
+  onOutput,
 }: {
   readonly history: string;
   readonly sink: { readonly fd: number } | undefined;
   readonly log: Logger;
   readonly onGrowth: (bytes: number) => void;
+  readonly onOutput: (bytes: Uint8Array) => void;
 }): readonly LogRelay[] {
   try {
-    return [LogRelay.open({ history, mark: `${history}.mark`, sink: sink?.fd, log, onGrowth })];
+    const mark = `${history}.mark`;
+    return [LogRelay.open({ history, mark, sink: sink?.fd, log, onGrowth, onOutput })];
   } catch (error) {
     if (sink !== undefined) closeFd(sink.fd);
     log.warn('log is not forwarded', { history, error: messageOf(error) });

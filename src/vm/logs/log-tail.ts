@@ -30,3 +30,10 @@ export function lastMessages(path: string): string {
     return '';
   }
 }
+
+/** Of a part of a file, what comes after its last line feed. */
+export function lastLine(fd: number, from: number, to: number): Uint8Array {
+  const part = Buffer.alloc(to - from);
+  const bytes = part.subarray(0, readSync(fd, part, 0, part.length, from));
+  return bytes.subarray(bytes.lastIndexOf('\n') + 1);
+}

@@ -1,6 +1,7 @@
 import { closeFd, type Logger } from '#host';
 import type { Waiting } from '#spec';
 import type { VmPaths } from '../store/paths.ts';
+import { ConsoleFeed } from './console-feed.ts';
 import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 
@@ -22,10 +23,16 @@ interface HeldPipe {
 
 /** Both logs of a task: the guest's console on its stdout, QEMU's own messages on its stderr. */
 export class TaskLogs implements AsyncDisposable {
+  /** What the guest writes on its console. */
+  readonly console: ConsoleFeed;
   readonly #relays: readonly LogRelay[];
   #held: readonly HeldPipe[];
 
-  private constructor(relays: readonly LogRelay[], held: readonly HeldPipe[]) {
+  private constructor(
+    relays: readonly LogRelay[],
+    { console, held }: { readonly console: ConsoleFeed; readonly held: readonly HeldPipe[] },
+  ) {
+    this.console = console;
     this.#relays = relays;
     this.#held = held;
   }
@@ -36,13 +43,15 @@ export class TaskLogs implements AsyncDisposable {
       { role: 'stdout', pipe: pipes.stdoutPath, history: paths.console },
       { role: 'stderr', pipe: pipes.stderrPath, history: paths.messages },
     ] as const;
+    const console = new ConsoleFeed();
     const held: HeldPipe[] = [];
     const relays = streams.flatMap(({ role, pipe, history }) => {
       const sink = openLogSink({ path: pipe, allocDir }, log);
       if (sink !== undefined) held.push({ role, fd: sink.held });
-      return openRelay({ history, sink, log, onGrowth });
+      const onOutput = (bytes: Uint8Array) => role === 'stdout' && console.push(bytes);
+      return openRelay({ history, sink, log, onGrowth, onOutput });
     });
-    return new TaskLogs(relays, held);
+    return new TaskLogs(relays, { console, held });
   }
 
   /** The descriptors for QEMU to hold, so that the readers see no end of the log; the caller owns them from then on. */

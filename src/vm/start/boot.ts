@@ -27,6 +27,7 @@ import type { TaskLogs } from '../logs/task-logs.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { type VmRecord, writeRecord } from '../store/record.ts';
 import { fitsBareRoot } from './bare-root.ts';
+import { recordReady } from './ready.ts';
 import { spawnQemu } from './spawn.ts';
 
 /** Includes the time to map and, with hugepages, to clear the guest's memory. */
@@ -161,6 +162,7 @@ function recordOf(
     ...(cgroup === undefined ? {} : { cgroup }),
     devices: devices.map(({ record }) => record),
     ...(spec.exec === undefined ? {} : { exec: spec.exec }),
+    ...recordReady(spec, devices),
   };
 }
 

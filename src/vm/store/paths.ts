@@ -17,6 +17,8 @@ export interface VmPaths {
   readonly journal: string;
   /** The mark of the plugin process that manages the VM. */
   readonly owner: string;
+  /** How far the guest has come. */
+  readonly progress: string;
   readonly qmp: string;
   readonly agent: string;
   /** Directory of the sockets that commands in the guest have their streams at. */
@@ -50,6 +52,7 @@ export function pathsIn(
     run,
     journal: `${run}/journal.jsonl`,
     owner: `${run}/owner`,
+    progress: `${run}/progress`,
     qmp: `${run}/qmp.sock`,
     agent: `${run}/agent.sock`,
     exec: `${run}/exec`,

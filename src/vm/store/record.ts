@@ -28,6 +28,15 @@ const nic = v.object({
   portMap: v.record(text, count),
 });
 
+const ready = v.object({
+  agent: v.boolean(),
+  port: v.exactOptional(v.object({ address: text, port: count })),
+  log: v.exactOptional(text),
+  timeoutMs: count,
+  fail: v.boolean(),
+});
+export type RecordedReady = v.InferOutput<typeof ready>;
+
 /**
  * The form of the first release, which only grows: additions are optional, unknown fields are ignored, and the version
  * number stays. Therefore a VM is adopted by releases before and after the one that started it.
@@ -61,6 +70,8 @@ const schema = v.object({
   devices: v.exactOptional(v.array(v.unknown())),
   /** How commands are run in the guest, as the job configures it. Since the third release. */
   exec: v.exactOptional(v.object({ user: v.exactOptional(text) })),
+  /** When the guest counts as ready, as the job defines it. Since the fourth release. */
+  ready: v.exactOptional(ready),
   // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
   image: text,
   diskPath: text,
