@@ -5,6 +5,11 @@ import { authorizedKeys, type SeedMount, type SeedRequest } from './seed-request
 const envPath = '/etc/nomad/env';
 const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
 
+// systemd starts a login at the operators' console where that exists before its units are read. On systems whose driver
+// for it is a module (Debian 12) it comes later.
+const startLogin =
+  'test ! -c /dev/hvc0 || test ! -d /run/systemd/system || systemctl --no-block start serial-getty@hvc0.service || true';
+
 // Lists of this document and of the user's are joined, this document's first; of anything else the user's value wins.
 // cloud-init consumes one of the two keys while it reads this document and the other when it merges it with the user's,
 // where the default would drop this document's whole list. (With `merge_how` alone a user's own runcmd makes the job's commands disappear: seen with
@@ -28,7 +33,7 @@ export function vendorData(request: SeedRequest): Plain {
     ...(keys.length > 0 && { ssh_authorized_keys: keys }),
     ...(request.timezone !== undefined && { timezone: request.timezone }),
     ...(env.text !== '' && { write_files: envFiles(env.text) }),
-    ...(request.mounts.length > 0 && { bootcmd: request.mounts.map(mountCommand) }),
+    bootcmd: [...request.mounts.map(mountCommand), startLogin],
     // cloud-init makes one sh script of all entries, so the exports of the first one reach the others.
     ...(request.commands.length > 0 && { runcmd: commands }),
   };

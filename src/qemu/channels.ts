@@ -30,6 +30,34 @@ export function serialConsole({ family }: MachinePlan): Part {
   };
 }
 
+/**
+ * The console that people work at, on a listening socket (file `hvc`) and in a history (file `hvc-log`): the guest's
+ * `hvc0`, where systemd starts a login. What no client reads is dropped, so the guest is never blocked. Needs the bus of
+ * the standard devices.
+ */
+export function interactiveConsole(): Part {
+  return {
+    id: 'hvc',
+    files: [
+      { role: 'hvc', as: 'fd' },
+      { role: 'hvc-log', as: { set: 'hvc-log' } },
+    ],
+    options: (at) => {
+      const log = `logfile=${at.path('hvc-log')},logappend=on`;
+      return [
+        option('chardev', `socket,id=hvc0,fd=${at.fd('hvc')},server=on,wait=off,${log}`),
+        device({
+          driver: 'virtconsole',
+          bus: 'serialbus0.0',
+          nr: 0,
+          chardev: 'hvc0',
+          id: 'console0',
+        }),
+      ];
+    },
+  };
+}
+
 /** QEMU reports under this id that the guest opens the agent's port, or closes it. */
 export const agentDeviceId = 'agent0';
 

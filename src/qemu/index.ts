@@ -1,5 +1,12 @@
 export { testBareRoot } from './bare-root.ts';
-export { agentDeviceId, agentPort, heldFiles, monitors, serialConsole } from './channels.ts';
+export {
+  agentDeviceId,
+  agentPort,
+  heldFiles,
+  interactiveConsole,
+  monitors,
+  serialConsole,
+} from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
 export { type DiskDescription, disk, readOnlyDisk } from './disks/disk.ts';
 export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { must } from '../support/guest.ts';
@@ -8,7 +8,7 @@ import { inOwnNetns } from '../support/netns.ts';
 import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
-import { soon } from '../support/vm.ts';
+import { eventually, soon } from '../support/vm.ts';
 
 // A whole Debian with systemd and cloud-init, booted once: what the seed says must come out as it was meant there, not
 // only read back from its bytes.
@@ -118,6 +118,13 @@ inOwnNetns(
         is('datasource', 'nocloud');
         is('instance', spec.name);
         is('hostname', 'shop-7');
+      });
+      await t.test('V-107: systemd has started a login at the interactive console', async () => {
+        await eventually(
+          () => /shop-7 login: $/.test(readFileSync(ground.paths().hvcLog, 'latin1')),
+          'a login at hvc0',
+          patient(60_000),
+        );
       });
       await t.test('V-25 D10: the time zone is set', () => {
         assert.match(found.get('timezone') ?? '', /\/Europe\/Berlin$/);

@@ -93,6 +93,7 @@ test('V-130 P-11: QEMU holds the planned descriptors and nothing else of the plu
       `w+ ${paths.journal}`,
       `w+ ${paths.messages}`,
       `w+ ${paths.console}`,
+      `w+ ${paths.hvcLog}`,
       `w ${pipes.stdoutPath}`,
       `w ${pipes.stderrPath}`,
       `rw ${paths.disk}`,

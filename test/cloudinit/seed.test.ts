@@ -126,7 +126,7 @@ test("V-58: ours and the user's lists are joined, and of everything else the use
 test('V-58: a password does not expire, and without one nothing is said of passwords', () => {
   assert.deepEqual(data({ ...smallest, password: 'x' }, 'vendor-data').chpasswd, { expire: false });
   const none = data(smallest, 'vendor-data');
-  assert.deepEqual(Object.keys(none), ['merge_how', 'merge_type']);
+  assert.deepEqual(Object.keys(none), ['merge_how', 'merge_type', 'bootcmd']);
 });
 
 test('V-64: several keys, one a line', () => {
@@ -147,7 +147,8 @@ test('V-25 D10: the timezone reaches the guest', () => {
 test('V-67 D9: shares are mounted by commands, and fstab is left alone', () => {
   const vendor = data(fullest, 'vendor-data');
   assert.equal(vendor.mounts, undefined);
-  assert.ok(Array.isArray(vendor.bootcmd) && vendor.bootcmd.length === 2);
+  assert.ok(Array.isArray(vendor.bootcmd));
+  assert.equal(vendor.bootcmd.filter((it) => String(it).includes('mount ')).length, 2);
 });
 
 test('V-124: the default route is that of one interface, with and without addresses', () => {

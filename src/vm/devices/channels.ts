@@ -6,7 +6,7 @@ import type { Site } from './device.ts';
 
 /**
  * Opens QEMU's channels: the sockets of the monitor, the guest agent and the commands in the guest, which listen before
- * QEMU exists, the console's file, and the log pipes, whose roles are returned.
+ * QEMU exists, the consoles' files, and the log pipes, whose roles are returned.
  */
 export function openChannels(logs: TaskLogs, { paths, files }: Site): readonly string[] {
   const append = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
@@ -14,6 +14,8 @@ export function openChannels(logs: TaskLogs, { paths, files }: Site): readonly s
   files.add('agent', listenUnix(paths.agent));
   mkdirSync(paths.exec, { mode: 0o700 });
   for (const role of execChannels) files.add(role, listenUnix(`${paths.exec}/${role}`));
+  files.add('hvc', listenUnix(paths.hvcSocket));
+  files.add('hvc-log', openPath(paths.hvcLog, append, 0o600));
   files.add('console', openPath(paths.console, append, 0o600));
   return logs.takeHeld().map(({ role, fd }) => {
     files.add(role, fd);

@@ -25,6 +25,8 @@ export interface GuestOptions {
   readonly dir: string;
   /** undefined while there is no connection. */
   readonly qmp: () => QmpClient | undefined;
+  /** Numbers of the guest's consoles that are not for commands. */
+  readonly reserved: readonly number[];
   /** As the job configures it. */
   readonly user: string | undefined;
   readonly log: Logger;
@@ -39,11 +41,12 @@ export class GuestCommands {
    * guest has not read the last thirty. And two that look for their terminals would disturb each other.
    */
   readonly #plugging = new KeyedQueue();
-  readonly #taken = new Set<number>();
+  readonly #taken: Set<number>;
   #ready: Promise<void> = Promise.resolve();
 
   constructor(options: GuestOptions) {
     this.#options = options;
+    this.#taken = new Set(options.reserved);
   }
 
   /** Ends the commands that an earlier plugin process left in the guest. Those to be started wait for it. */

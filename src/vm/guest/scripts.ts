@@ -23,7 +23,7 @@ const path = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Linux's console driver has this many. */
 const terminals = [0, 1, 2, 3, 4, 5, 6, 7];
-/** Kept for people: systemd starts a login there when it exists at boot. Used only where there is no other. */
+/** Where VMs of this release have a console for people, which is taken; in others it is used when there is no other. */
 const console = 0;
 
 // A subshell with exec: programs only, none of the shell's own functions and commands. The status comes last in each

@@ -22,9 +22,11 @@ export function guestAccess(
   const { record, paths, logs, log } = vm;
   const agent = new AgentLine(paths.agent);
   const user = record.exec?.user;
+  // At the first console of such a VM people work.
+  const reserved = record.interactiveConsole === true ? [0] : [];
   return {
     agent,
-    commands: new GuestCommands({ agent, dir: paths.exec, qmp, user, log }),
+    commands: new GuestCommands({ agent, dir: paths.exec, qmp, reserved, user, log }),
     progress: new GuestProgress({
       ...vm,
       path: paths.progress,

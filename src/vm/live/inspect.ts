@@ -63,6 +63,7 @@ export function attributesOf(
     ...Object.fromEntries(disksOf(record).flatMap(diskAttributes)),
     'qmp.socket': paths.qmp,
     'console.log': paths.console,
+    ...(record.interactiveConsole === true ? { 'console.socket': paths.consoleSocket } : {}),
     ...displayAttributes(record, paths),
     ...(network === undefined ? {} : { ip: network.ip, mac: network.mac, bridge: network.bridge }),
   };

@@ -25,6 +25,8 @@ export interface RelayOptions {
   readonly mark: string;
   /** The FIFO to write to, owned by the relay; undefined: output is discarded, so that the history stays bounded. */
   readonly sink: number | undefined;
+  /** Of what was forwarded, the last bytes that stay in the history; 0 when left out. */
+  readonly keptBytes?: number;
   readonly log: Logger;
   /** Called with the current length of the history, holes included. */
   readonly onGrowth?: (bytes: number) => void;
@@ -180,13 +182,14 @@ export class LogRelay implements AsyncDisposable {
   }
 
   #advance(bytes: Uint8Array): void {
-    const before = wholePages(this.#offset);
+    const kept = this.#options.keptBytes ?? 0;
+    const before = wholePages(this.#offset - kept);
     this.#offset += bytes.length;
     this.#options.onGrowth?.(this.#offset);
     const mark = Buffer.alloc(8);
     mark.writeBigUInt64LE(BigInt(this.#offset));
     writeSync(this.#markFd, mark, 0, mark.length, 0);
-    const freed = wholePages(this.#offset);
+    const freed = wholePages(this.#offset - kept);
     if (freed > before) punchHole(this.#fd, before, freed - before);
     this.#options.onOutput?.(bytes);
   }
@@ -240,5 +243,5 @@ function isFull(error: unknown): boolean {
 }
 
 function wholePages(offset: number): number {
-  return Math.floor(offset / pageBytes) * pageBytes;
+  return Math.max(0, Math.floor(offset / pageBytes) * pageBytes);
 }

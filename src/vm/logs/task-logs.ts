@@ -4,13 +4,16 @@ import type { VmPaths } from '../store/paths.ts';
 import { ConsoleFeed } from './console-feed.ts';
 import { type LogRelay, openRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
+import { type OperatorConsole, type OperatorPaths, openConsole } from './operator-console.ts';
 
 export interface TaskLogsOptions {
   /** Nomad's log pipes, in the allocation's directory. */
   readonly stdoutPath: string;
   readonly stderrPath: string;
   readonly allocDir: string;
-  readonly paths: Pick<VmPaths, 'console' | 'messages'>;
+  readonly paths: Pick<VmPaths, 'console' | 'messages' | keyof OperatorPaths>;
+  /** Whether the VM has an interactive console, and runs. */
+  readonly interactive: boolean;
   readonly log: Logger;
   /** Called with the current length of a history, holes included. */
   readonly onGrowth: (bytes: number) => void;
@@ -21,24 +24,43 @@ interface HeldPipe {
   readonly fd: number;
 }
 
-/** Both logs of a task: the guest's console on its stdout, QEMU's own messages on its stderr. */
+/**
+ * Both logs of a task: the guest's console on its stdout, QEMU's own messages on its stderr. And the console for operators.
+ */
 export class TaskLogs implements AsyncDisposable {
   /** What the guest writes on its console. */
   readonly console: ConsoleFeed;
   readonly #relays: readonly LogRelay[];
+  readonly #operators: OperatorConsole | undefined;
   #held: readonly HeldPipe[];
 
   private constructor(
     relays: readonly LogRelay[],
-    { console, held }: { readonly console: ConsoleFeed; readonly held: readonly HeldPipe[] },
+    {
+      console,
+      held,
+      operators,
+    }: {
+      readonly console: ConsoleFeed;
+      readonly held: readonly HeldPipe[];
+      readonly operators: OperatorConsole | undefined;
+    },
   ) {
     this.console = console;
     this.#relays = relays;
     this.#held = held;
+    this.#operators = operators;
   }
 
   /** Starts forwarding what QEMU appends to the histories. A log that can't be opened is reported and left out. */
-  static open({ allocDir, paths, log, onGrowth, ...pipes }: TaskLogsOptions): TaskLogs {
+  static open({
+    allocDir,
+    paths,
+    interactive,
+    log,
+    onGrowth,
+    ...pipes
+  }: TaskLogsOptions): TaskLogs {
     const streams = [
       { role: 'stdout', pipe: pipes.stdoutPath, history: paths.console },
       { role: 'stderr', pipe: pipes.stderrPath, history: paths.messages },
@@ -51,7 +73,8 @@ export class TaskLogs implements AsyncDisposable {
       const onOutput = (bytes: Uint8Array) => role === 'stdout' && console.push(bytes);
       return openRelay({ history, sink, log, onGrowth, onOutput });
     });
-    return new TaskLogs(relays, { console, held });
+    const operators = interactive ? openConsole(paths, log, onGrowth) : undefined;
+    return new TaskLogs(relays, { console, held, operators });
   }
 
   /** The descriptors for QEMU to hold, so that the readers see no end of the log; the caller owns them from then on. */
@@ -65,11 +88,13 @@ export class TaskLogs implements AsyncDisposable {
   async finish(waiting: Waiting): Promise<void> {
     this.#closeHeld();
     await Promise.all(this.#relays.map((relay) => relay.finish(waiting)));
+    await this.#operators?.[Symbol.asyncDispose]();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closeHeld();
     for (const relay of this.#relays) await relay[Symbol.asyncDispose]();
+    await this.#operators?.[Symbol.asyncDispose]();
   }
 
   #closeHeld(): void {

@@ -45,7 +45,8 @@ export async function adoptVm(
   const containment = alive ? adoptLimits(record, paths, identity, host) : undefined;
   const onGrowth = (bytes: number): void => containment?.grown(bytes);
   const pipes = { stdoutPath, stderrPath, allocDir: record.allocDir };
-  const logs = opened.use(TaskLogs.open({ ...pipes, paths, log, onGrowth }));
+  const interactive = alive && record.interactiveConsole === true;
+  const logs = opened.use(TaskLogs.open({ ...pipes, paths, interactive, log, onGrowth }));
   const paused = qmp !== undefined && (await isPaused(qmp, within(connectMs, waiting)));
   const helperPids = alive ? await helpersOf(record, identity, { paths, log }) : [];
   opened.move(); // the machine owns the logs and the connection
@@ -135,13 +136,13 @@ async function connect(
 /** Undefined for a VM that the first release started: it has no limits. */
 function adoptLimits(
   record: VmRecord,
-  { console, messages, journal }: VmPaths,
+  { console, messages, journal, hvcLog }: VmPaths,
   identity: ProcessIdentity,
   { log }: VmHost,
 ): Containment | undefined {
   const disks = disksOf(record).map(({ maxFileBytes }) => maxFileBytes);
   if (disks.length === 0 || disks.includes(undefined)) return undefined;
-  const lengths = [console, messages, journal].map(
+  const lengths = [console, messages, journal, hvcLog].map(
     (path) => statSync(path, { throwIfNoEntry: false })?.size ?? 0,
   );
   const containment = new Containment(Math.max(...disks.map((bytes) => bytes ?? 0)), log);

@@ -161,6 +161,7 @@ function recordOf(
     oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
     ...(cgroup === undefined ? {} : { cgroup }),
     devices: devices.map(({ record }) => record),
+    interactiveConsole: true,
     ...(spec.exec === undefined ? {} : { exec: spec.exec }),
     ...recordReady(spec, devices),
   };

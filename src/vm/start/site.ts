@@ -7,6 +7,7 @@ import { OpenFiles } from '../devices/files.ts';
 import { withVmError } from '../error.ts';
 import { journalBytes } from '../logs/journal.ts';
 import { consoleHistoryBytes } from '../logs/log-relay.ts';
+import { operatorHistoryBytes } from '../logs/operator-console.ts';
 import { type VmPaths, vmPaths } from '../store/paths.ts';
 import { claimUid } from '../store/uid.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from '../store/undo.ts';
@@ -57,6 +58,7 @@ async function mountRun({ run }: VmPaths, seedBytes: number): Promise<void> {
   // Shared by all VMs; searchable, because a QEMU that serves directories over 9p must reach a path below it.
   await mkdir(dirname(run), { recursive: true, mode: 0o711 });
   await mkdir(run, { recursive: true, mode: 0o700 });
-  const sizeBytes = consoleHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
+  const sizeBytes =
+    consoleHistoryBytes + operatorHistoryBytes + journalBytes + seedBytes + tmpfsSlackBytes;
   mountTmpfs(run, { sizeBytes, mode: 0o700, maxFiles: maxTmpfsFiles });
 }

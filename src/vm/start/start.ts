@@ -38,7 +38,9 @@ export async function startVm(
   const containment = new Containment(maxDiskBytes(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
   await using opened = new AsyncDisposableStack();
-  const logs = opened.use(TaskLogs.open({ ...spec, paths: site.paths, log: host.log, onGrowth }));
+  const logs = opened.use(
+    TaskLogs.open({ ...spec, paths: site.paths, interactive: true, log: host.log, onGrowth }),
+  );
   const logPipes = openChannels(logs, site);
   const platform = platformOf(spec, checked, site);
   const parts = devices.map(({ part }) => part);

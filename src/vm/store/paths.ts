@@ -26,6 +26,10 @@ export interface VmPaths {
   /** The VNC server's. */
   readonly vnc: string;
   readonly console: string;
+  /** The interactive console: for operators, QEMU's end, and its history. */
+  readonly consoleSocket: string;
+  readonly hvcSocket: string;
+  readonly hvcLog: string;
   /** QEMU's own messages. */
   readonly messages: string;
   readonly seed: string;
@@ -58,6 +62,9 @@ export function pathsIn(
     exec: `${run}/exec`,
     vnc: `${run}/vnc.sock`,
     console: `${run}/console.log`,
+    consoleSocket: `${run}/console.sock`,
+    hvcSocket: `${run}/hvc0.sock`,
+    hvcLog: `${run}/hvc0.log`,
     messages: `${run}/qemu.log`,
     seed: `${run}/seed.iso`,
     shares: `${run}/shares`,

@@ -72,6 +72,8 @@ const schema = v.object({
   exec: v.exactOptional(v.object({ user: v.exactOptional(text) })),
   /** When the guest counts as ready, as the job defines it. Since the fourth release. */
   ready: v.exactOptional(ready),
+  /** A console beside the serial one. Since the fourth release. */
+  interactiveConsole: v.exactOptional(v.boolean()),
   // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
   image: text,
   diskPath: text,
