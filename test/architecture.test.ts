@@ -27,7 +27,8 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   plugin: {
     serve: ['tasks', 'job', 'agent', 'hcl', 'error', 'gen'],
     tasks: ['job', 'agent', 'error', 'gen'],
-    job: ['agent', 'hcl', 'error', 'gen'],
+    job: ['args', 'agent', 'hcl', 'error', 'gen'],
+    args: [],
     agent: ['hcl', 'error'],
     hcl: ['error', 'gen'],
     error: ['gen'],

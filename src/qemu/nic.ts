@@ -22,6 +22,7 @@ type Forward = Pick<PortSpec, 'hostIp' | 'hostPort' | 'guestPort'>;
 
 const drivers: Readonly<Record<NicModel, string>> = {
   virtio: 'virtio-net-pci',
+  e1000: 'e1000',
   e1000e: 'e1000e',
   rtl8139: 'rtl8139',
   vmxnet3: 'vmxnet3',

@@ -1,3 +1,4 @@
+import type { SmbiosTexts } from '#spec';
 import type { MachinePlan } from './machine.ts';
 import { device, object, option, optionText, type Part, type QemuOption } from './part.ts';
 
@@ -7,6 +8,10 @@ export interface Platform {
   readonly uuid: string;
   /** Serial number of the machine in SMBIOS. */
   readonly serial: string;
+  /** Other texts there; the driver's own where they are left out. */
+  readonly smbios?: SmbiosTexts;
+  /** UTC when left out. */
+  readonly clock?: 'utc' | 'localtime';
   readonly machine: MachinePlan;
   readonly vcpus: number;
   readonly memoryMiB: number;
@@ -22,7 +27,7 @@ const overheadShare = 0.02;
 
 /** The process, the machine, its processors and its memory. */
 export function platformOptions(
-  { name, uuid, serial, machine, vcpus, memoryMiB }: Platform,
+  { name, uuid, serial, smbios, clock = 'utc', machine, vcpus, memoryMiB }: Platform,
   { sharedMemory }: { readonly sharedMemory: boolean },
 ): readonly QemuOption[] {
   // The default interrupt controller of arm64 machines, the oldest one, supports eight CPUs only.
@@ -47,9 +52,17 @@ export function platformOptions(
       size: memoryMiB * MiB,
       ...(sharedMemory ? { share: true } : {}),
     }),
-    option('rtc', 'base=utc,driftfix=slew'),
-    option('smbios', `type=1,manufacturer=HashiCorp,product=Nomad,serial=${optionText(serial)}`),
+    option('rtc', `base=${clock},driftfix=slew`),
+    option(
+      'smbios',
+      smbiosText({ manufacturer: 'HashiCorp', product: 'Nomad', serial, ...smbios }),
+    ),
   ];
+}
+
+function smbiosText(texts: SmbiosTexts): string {
+  const fields = Object.entries(texts).map(([key, text]) => `${key}=${optionText(text)}`);
+  return ['type=1', ...fields].join(',');
 }
 
 /** Devices that every guest has, whatever the job configures. */

@@ -89,6 +89,8 @@ export interface DiskSpec {
   readonly sizeBytes?: number;
   /** true: an overlay of the source; false: a private copy. */
   readonly chained: boolean;
+  /** The image itself is the disk where it lies in the task's own directories and needs no conversion. */
+  readonly inPlace?: boolean;
   readonly readOnly: boolean;
   /** false: all of the disk's space is allocated at its creation. */
   readonly sparse: boolean;

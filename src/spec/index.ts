@@ -1,6 +1,7 @@
 export { unpackBase64 } from './base64.ts';
 export {
   type Checksum,
+  type DiskAio,
   type DiskBus,
   type DiskCache,
   type DiskFormat,
@@ -48,6 +49,7 @@ export type {
   GuestSpec,
   ReadySpec,
   ShareSpec,
+  SmbiosTexts,
   UserData,
   VmIdentity,
   VmSpec,

@@ -7,7 +7,7 @@ export interface PortSpec {
 }
 
 /** The network card that the guest sees. */
-export type NicModel = 'virtio' | 'e1000e' | 'rtl8139' | 'vmxnet3';
+export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3';
 
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
 export type NicSpec = BridgeNic | UserNic;

@@ -38,6 +38,8 @@ export interface ShareSpec {
   /** Mount point in the guest. */
   readonly target: string;
   readonly readOnly: boolean;
+  /** The guest mounts it by 9p: only without 9p in QEMU it is virtiofs. */
+  readonly ninePfs?: boolean;
   /** A volume of the client's, which the job relies on; else a directory inside the allocation. */
   readonly volume?: boolean;
 }
@@ -81,6 +83,10 @@ export interface ReadySpec {
   readonly fail: boolean;
 }
 
+export type SmbiosTexts = Readonly<
+  Partial<Record<'manufacturer' | 'product' | 'version' | 'serial' | 'sku' | 'family', string>>
+>;
+
 export interface VmSpec {
   /** `<task>-<8hex>`, only [a-z0-9-], at most 56 bytes. */
   readonly name: string;
@@ -104,6 +110,10 @@ export interface VmSpec {
   readonly guest: GuestSpec;
   /** false: the guest gets no seed, because the job has one of its own or its guest needs none. */
   readonly seed?: boolean;
+  /** What the guest's clock begins with: `utc` when left out. */
+  readonly clock?: 'utc' | 'localtime';
+  /** Texts of the machine in SMBIOS type 1, in place of the driver's. Printable ASCII. */
+  readonly smbios?: SmbiosTexts;
   /** How commands run in the guest; as root when no user is named. */
   readonly exec?: { readonly user?: string };
   readonly display?: DisplaySpec;

@@ -1,10 +1,15 @@
 package nomadtest
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,4 +104,96 @@ func TestV136_TakesTheBuiltinDriversPlace(t *testing.T) {
 	done := job.becomes("complete", 60*time.Second)
 	must.False(t, done.TaskStates["vm"].Failed)
 	must.StrContains(t, job.story(), "Guest powered off")
+}
+
+// V-136: a job with args of many kinds runs as it does on the builtin driver: its network, ports, disks and processors are there, its image is the one of its artifact, which keeps what the guest wrote.
+func TestV136_ArgsAreRead(t *testing.T) {
+	image := tinyImage(t)
+	mirror := httptest.NewServer(http.FileServer(http.Dir(filepath.Dir(image))))
+	defer mirror.Close()
+	c := newQemuClient(t)
+	job := c.qemuJob("args", `
+    network {
+      port "http" {}
+      port "other" {}
+    }`, fmt.Sprintf(`
+      kill_timeout = "20s"
+      artifact {
+        source      = "%s/disk.raw"
+        destination = "local/linux.img"
+        mode        = "file"
+      }`, mirror.URL), fmt.Sprintf(`
+        image_path        = "local/linux.img"
+        drive_interface   = "none"
+        graceful_shutdown = true
+        port_map {
+          http = 80
+        }
+        args = [
+          "-nodefaults", "-no-user-config", "-nographic", "-display", "none", "-vga", "none",
+          "-serial", "mon:stdio", "-monitor", "none", "-name", "guest=${NOMAD_TASK_NAME}",
+          "-m", "160", "-smp", "cores=2,sockets=1", "-cpu", "qemu64", "-machine", "q35,usb=off",
+          "-device", "virtio-blk-pci,drive=image0,serial=boot-disk",
+          "-drive", "file=%s,if=none,id=extra,format=raw,readonly=on", "-device", "scsi-hd,drive=extra",
+          "-netdev", "user,id=net0,hostfwd=tcp:${NOMAD_HOST_IP_other}:${NOMAD_PORT_other}-:80",
+          "-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56",
+          "-smbios", "type=1,manufacturer=Example,,Inc,serial=ds=nocloud;h=${NOMAD_TASK_NAME}",
+          "-virtfs", "local,path=${NOMAD_TASK_DIR},mount_tag=files,security_model=none,readonly=on",
+          "-rtc", "base=utc", "-boot", "order=c", "-device", "virtio-rng-pci", "-device", "virtio-balloon",
+          "-device", "i6300esb", "-watchdog-action", "reset",
+        ]`, sectorImage(t, obedient)), 160).run()
+	stub := job.becomes("running", 90*time.Second)
+	job.says("TINY-READY")
+	ports := job.hostPorts()
+	for _, label := range []string{"http", "other"} {
+		must.StrContains(t, page(t, onHost(ports[label]), 20*time.Second), "hello from")
+	}
+	alloc, _, err := c.api.Allocations().Info(stub.ID, nil)
+	must.NoError(t, err)
+	inGuest := func(command string) string {
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		defer cancel()
+		var stdout, stderr bytes.Buffer
+		code, err := c.api.Allocations().Exec(ctx, alloc, "vm", false, []string{"sh", "-c", command}, strings.NewReader(""), &stdout, &stderr, nil, nil)
+		must.NoError(t, err)
+		must.Eq(t, 0, code, must.Sprint(stderr.String()))
+		return stdout.String()
+	}
+	must.Eq(t, "2\n", inGuest("nproc"))
+	must.Eq(t, "boot-disk", strings.TrimSpace(inGuest("cat /sys/block/vda/serial")))
+	must.Eq(t, "sda\n", inGuest("cd /sys/block && ls -d sd*"))
+	must.Eq(t, "Example,Inc\nds=nocloud;h=vm\n", inGuest("cat /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/product_serial"))
+	// The device of type 9 is a directory by 9p.
+	must.Eq(t, "1\n", inGuest("cat /sys/bus/virtio/devices/*/device | grep -c 0x0009"))
+	must.StrContains(t, c.record(), "pc-q35")
+
+	// What the guest writes is in the image, and there after a restart of the task.
+	inGuest("printf written | dd of=/dev/vda bs=1 seek=$(( $(cat /sys/block/vda/size) * 512 - 512 )) conv=notrunc && sync")
+	must.NoError(t, c.api.Allocations().Restart(alloc, "vm", nil))
+	eventually(t, 90*time.Second, "a second start", func() error {
+		if list := job.allocs(); list[0].TaskStates["vm"].Restarts != 1 || strings.Count(job.logs("stdout"), "TINY-READY") != 2 {
+			return fmt.Errorf("%s", job.story())
+		}
+		return nil
+	})
+	must.Eq(t, "written", inGuest("dd if=/dev/vda bs=1 skip=$(( $(cat /sys/block/vda/size) * 512 - 512 )) count=7 2>/dev/null"))
+	job.stop()
+	done := job.becomes("complete", 60*time.Second)
+	must.False(t, done.TaskStates["vm"].Failed)
+}
+
+// V-136: everything in args that can't be had is in one message, and nothing is started.
+func TestV136_RefusedArgs(t *testing.T) {
+	c := newQemuClient(t)
+	job := c.qemuJob("refused", "", "", fmt.Sprintf(`
+        image_path = %q
+        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0", "-device", "vfio-pci,host=00:02.0", "-m", "64G"]`,
+		sectorImage(t, obedient)), 128).run()
+	job.becomes("failed", 60*time.Second)
+	for _, text := range []string{
+		"args[2]: -netdev", "args[4]: -device the device", "args[6]: -m 65536 is more than the 128 MiB of the task", "args[0]: /etc/shadow is not inside the allowed directories",
+	} {
+		must.StrContains(t, job.story(), text)
+	}
+	must.SliceEmpty(t, emulators(c.dir))
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { encode } from '@msgpack/msgpack';
+import type { VmSpec } from '#spec';
 import type { BuiltinLists } from '../../src/plugin/agent/builtin-lists.ts';
 import { decodePluginConfig } from '../../src/plugin/agent/config.ts';
 import { Driver, TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
@@ -42,6 +43,7 @@ test('V-136: a job of the builtin driver has that driver’s defaults', () => {
       place: { kind: 'pool', pool: undefined },
       source: { kind: 'image', image: image_path },
       chained: true,
+      inPlace: true,
       readOnly: false,
       sparse: true,
       primary: true,
@@ -98,6 +100,7 @@ test('V-136: the lists of the plugin block are for this driver name only', () =>
   assert.deepEqual(decodePluginConfig(bytes, 'qemu').builtin, {
     args: ['-smp'],
     emulators: ['x86_64'],
+    bridge: 'virbr0',
   });
   assert.throws(
     () => decodePluginConfig(bytes, 'virt'),
@@ -118,4 +121,180 @@ test('V-136: the attributes of the builtin driver are there under its name', asy
   assert.ok(spec?.block.case === 'object');
   const portMap = spec.block.value.attributes.port_map?.block;
   assert.deepEqual(portMap?.case === 'attr' && portMap.value.type, 'list(map(number))');
+});
+
+const net = (spec: VmSpec) => spec.nics.map((nic) => ({ ...nic }));
+const port = (label: string, hostPort: number, guestPort: number, hostIp = '') => ({
+  label,
+  hostIp,
+  hostPort,
+  guestPort,
+});
+
+test('V-136: a guest has the network that QEMU gives it, unless the job says otherwise', () => {
+  assert.deepEqual(net(plan({ image_path }).spec), [{ kind: 'user', ports: [], model: 'e1000' }]);
+  for (const args of [['-nodefaults'], ['-net', 'none'], ['-nic', 'none']]) {
+    assert.deepEqual(net(plan({ image_path, args }).spec), [], args.join(' '));
+  }
+  const own = [{ bridge: [{ name: 'virbr0' }] }];
+  assert.equal(plan({ image_path, network_interface: own }).spec.nics[0]?.kind, 'bridge');
+  assert.equal(plan({ image_path, machine_type: 'q35' }).spec.nics[0]?.model, 'e1000e');
+});
+
+test('V-136: where the operator has a managed network, that is the guest’s', () => {
+  const lists = { args: [], emulators: [], bridge: 'virbr0' };
+  const args = ['-nic', 'user,mac=52:54:00:12:34:56,hostfwd=tcp::2222-:22'];
+  assert.deepEqual(net(plan({ image_path, args }, lists).spec), [
+    {
+      kind: 'bridge',
+      bridge: 'virbr0',
+      model: 'e1000',
+      mac: '52:54:00:12:34:56',
+      ports: [port('port-2222', 2222, 22)],
+    },
+  ]);
+});
+
+test('V-136: port_map and hostfwd forward the ports of the task to the guest', () => {
+  const { spec, problems } = plan({
+    image_path,
+    port_map: [{ http: 8080 }],
+    args: ['-netdev', 'user,id=n,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:20080-:53'],
+  });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(net(spec), [
+    {
+      kind: 'user',
+      model: 'virtio',
+      ports: [
+        port('http', 20_080, 8080, '192.0.2.1'),
+        port('port-2222', 2222, 22),
+        port('http', 20_080, 53, '127.0.0.1'),
+      ],
+    },
+  ]);
+  assert.deepEqual(plan({ image_path, port_map: [{ ssh: 22 }] }).problems, [
+    'port_map.ssh: Unknown port label "ssh"',
+  ]);
+  const args = ['-net', 'nic', '-net', 'user,hostfwd=tcp::25-:25'];
+  assert.deepEqual(plan({ image_path, args }).problems, [
+    'args[2]: hostfwd: the port 25 is not the task\'s: reserve it, port "x" { static = 25 }',
+  ]);
+});
+
+test('V-136: disks of args are as their drive and device say', () => {
+  const { spec, problems } = plan({
+    image_path,
+    drive_interface: 'none',
+    args: [
+      ...['-device', 'virtio-blk-pci,drive=image0'],
+      ...['-drive', 'file=/images/data.img,if=none,id=d,format=raw', '-device', 'scsi-hd,drive=d'],
+      ...['-drive', 'file=unused.img,if=none,id=u'],
+      ...['-cdrom', 'local/seed.iso', '-boot', 'd'],
+    ],
+  });
+  assert.deepEqual(problems, []);
+  const shown = spec.disks.map(({ key, name, kind, bus, primary, readOnly, inPlace = false }) =>
+    [key, name, kind, bus, primary, readOnly, inPlace].join(' '),
+  );
+  assert.deepEqual(shown, [
+    'image_path vda disk virtio false false true',
+    'args[2] sda disk scsi false false true',
+    'args[8] sdb cdrom ide true true false',
+  ]);
+  const snapshot = plan({ image_path, args: ['-snapshot'] }).spec.disks[0];
+  assert.equal(snapshot?.inPlace, undefined);
+  assert.deepEqual(plan({ image_path, args: ['-device', 'ide-hd,drive=x'] }).problems, [
+    'args[0]: -device: there is no -drive with id=x',
+  ]);
+});
+
+test('V-136: the guest has at most the memory of its task', () => {
+  assert.equal(plan({ image_path, args: ['-m', '256'] }).spec.memoryMiB, 256);
+  assert.deepEqual(plan({ image_path, args: ['-m', '1G'] }).problems, [
+    'args[0]: -m 1024 is more than the 512 MiB of the task: write memory = 1024 in resources',
+  ]);
+});
+
+test('V-136: directories of the task are shared by 9p, others are refused', () => {
+  const virtfs = (path: string) => ['-virtfs', `local,path=${path},mount_tag=t`];
+  const dir = '/var/nomad/alloc/a1b2c3d4';
+  for (const [path, source] of [
+    ['/local', `${dir}/web/local`],
+    ['local/sub/', `${dir}/web/local/sub`],
+    ['/alloc/data', `${dir}/alloc/data`],
+    [`${dir}/web/local`, `${dir}/web/local`],
+  ] as const) {
+    const { spec, problems } = plan({ image_path, args: virtfs(path) });
+    assert.deepEqual(problems, []);
+    assert.deepEqual(spec.shares, [
+      { tag: 't', source, target: '/mnt/t', readOnly: true, ninePfs: true },
+    ]);
+  }
+  for (const path of [
+    '/etc',
+    '/local/../../../etc',
+    '/',
+    `${dir}/other/local`,
+    '/localhost',
+    '..',
+  ]) {
+    assert.match(plan({ image_path, args: virtfs(path) }).problems[0] ?? '', /use a volume_mount/);
+  }
+  const args = ['-virtfs', 'local,path=/local,mount_tag=../x'];
+  assert.match(plan({ image_path, args }).problems[0] ?? '', /args\[0\]: mount_tag "..\/x" is not/);
+});
+
+test('V-136: the screen of -vnc is on the loopback, whatever address is written', () => {
+  const { spec, problems } = plan({ image_path, args: ['-vnc', '0.0.0.0:1', '-vga', 'std'] });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(spec.display, {
+    video: 'std',
+    vnc: { listen: [{ label: 'port-5901', hostIp: '127.0.0.1', hostPort: 5901 }] },
+  });
+});
+
+test('V-136: what args set of the machine wins over its keys', () => {
+  const { spec, problems } = plan({
+    image_path,
+    accelerator: 'kvm',
+    machine_type: 'pc',
+    args: [
+      ...['-machine', 'q35,accel=tcg', '-smp', '2', '-rtc', 'base=localtime'],
+      ...['-device', 'i6300esb', '-watchdog-action', 'poweroff', '-bios', '/x/OVMF.fd'],
+      ...['-smbios', 'type=1,serial=ds=nocloud'],
+    ],
+  });
+  assert.deepEqual(problems, []);
+  const { machine, accelerator, vcpus, clock, watchdog, firmware, smbios } = spec;
+  assert.deepEqual(
+    { machine, accelerator, vcpus, clock, watchdog, firmware, smbios },
+    {
+      machine: 'q35',
+      accelerator: 'tcg',
+      vcpus: 2,
+      clock: 'localtime',
+      watchdog: { action: 'poweroff' },
+      firmware: 'uefi',
+      smbios: { serial: 'ds=nocloud' },
+    },
+  );
+});
+
+test('V-136: args_allowlist refuses what is not in it, as in the builtin driver', () => {
+  const lists = { args: ['-smp'], emulators: [] };
+  assert.deepEqual(plan({ image_path, args: ['-smp', '2', '-nographic'] }, lists).problems, [
+    'args[2]: "-nographic" is not in args_allowlist',
+  ]);
+});
+
+test('V-136: only the guest agent has a socket', () => {
+  const chardev = ['-chardev', 'socket,path=qga.sock,server=on,wait=off,id=qga0'];
+  const agent = ['-device', 'virtserialport,chardev=qga0,name=org.qemu.guest_agent.0'];
+  const serial = ['-device', 'virtio-serial'];
+  assert.deepEqual(plan({ image_path, args: [...chardev, ...serial, ...agent] }).problems, []);
+  assert.match(
+    plan({ image_path, args: chardev }).problems[0] ?? '',
+    /^args\[0\]: -chardev socket/,
+  );
 });

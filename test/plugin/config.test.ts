@@ -32,7 +32,7 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     limits: { minMemoryMiB: 64, minDiskMiB: 1, maxDiskMiB: 2_097_152, maxConnections: 8192 },
     storagePools: { pools: [], default: undefined },
     imageStoreMaxBytes: 50 * 1024 ** 3,
-    builtin: { args: [], emulators: [] },
+    builtin: { args: [], emulators: [], bridge: 'virbr0' },
     warning: undefined,
   };
   assert.deepEqual(decodePluginConfig(new Uint8Array(), 'qmp'), expected);
@@ -89,7 +89,7 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
       default: 'local',
     },
     imageStoreMaxBytes: 10 ** 12,
-    builtin: { args: [], emulators: [] },
+    builtin: { args: [], emulators: [], bridge: 'nq0' },
     warning:
       'emulator and provider in the plugin configuration: no effect, this driver works without libvirt',
   });

@@ -27,6 +27,8 @@ export interface BuiltinLists {
   readonly args: readonly string[];
   /** Without `qemu-system-`. */
   readonly emulators: readonly string[];
+  /** The managed network that their guests are in; undefined: QEMU's user-mode network. */
+  readonly bridge?: string;
 }
 
 export function readBuiltinLists(

@@ -44,15 +44,20 @@ export function decodePluginConfig(bytes: Uint8Array, driverName: string): Plugi
   const report = reportTo(problems);
   checkEmulator(raw, report);
   const paths = readPaths(raw, report);
+  const networks = readNetworks(raw, report);
+  const [network] = networks.managedNetworks;
   const config = {
     ...paths,
     logLevel: raw.log_level,
     limits: readLimits(raw),
     uidRange: readUidRange(raw, report),
-    ...readNetworks(raw, report),
+    ...networks,
     storagePools: readStoragePools(raw, paths, report),
     ...readImageStore(raw, report),
-    builtin: readBuiltinLists(raw, driverName, report),
+    builtin: {
+      ...readBuiltinLists(raw, driverName, report),
+      ...(network === undefined ? {} : { bridge: network.bridge }),
+    },
     warning: emulatorWarning(raw),
   };
   if (problems.length === 0) return config;

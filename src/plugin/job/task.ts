@@ -69,19 +69,20 @@ function readTask(raw: Raw, builtin: Builtin | undefined, job: Job): VmSpec {
   checkUnsupported(job);
   const machine = readMachine(raw, job);
   const mounts = readVolumes(job, diskMounts(raw, job));
-  const nics = readNics(raw, job);
+  const nics = [...readNics(raw, job), ...(builtin?.nics ?? [])];
   const blocks = readBlocks(optional, raw, job);
-  checkDisplayPort({ nics, display: blocks.display }, job);
+  const display = builtin?.settings.display ?? blocks.display;
+  checkDisplayPort({ nics, display }, job);
   return {
     name: vmName(task.id),
     identity: readIdentity(job),
     ...machine,
     disks: builtin?.disks ?? readDisks(raw, machine, job),
     nics,
-    shares: builtin?.seed === false ? mounts : [...sharesOf(task), ...mounts],
+    shares: [...(builtin?.shares ?? sharesOf(task)), ...mounts],
     guest: readGuest(raw, job),
-    ...(builtin?.seed === false ? { seed: false } : {}),
     ...blocks,
+    ...builtin?.settings,
     allocDir: task.allocDir,
     taskDir: taskDirOf(task),
     stdoutPath: task.stdoutPath,

@@ -36,9 +36,12 @@ export async function prepareShares(
     return [];
   }
   if (tools.reason !== '') site.emit(`Directories are shared over 9p: ${tools.reason}`);
-  await openShares(site.paths, tools.kind === '9p' ? site.uid : 0);
+  const toolsOf = ({ ninePfs }: ShareSpec): ShareTools =>
+    ninePfs === true && emulator.ninePfs ? { ...tools, kind: '9p', virtiofsd: undefined } : tools;
+  const isRead = specs.some((spec) => toolsOf(spec).kind === '9p');
+  await openShares(site.paths, isRead ? site.uid : 0);
   const prepared = await Promise.all(
-    specs.map((spec, index) => prepareShare({ spec, index }, tools, site, waiting)),
+    specs.map((spec, index) => prepareShare({ spec, index }, toolsOf(spec), site, waiting)),
   );
   return prepared.filter((share) => share !== undefined);
 }

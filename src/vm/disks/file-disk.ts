@@ -1,12 +1,12 @@
 import { constants } from 'node:fs';
 import { openPath, reopen } from '#host';
-import type { OpenImage } from '#image';
-
+import type { ImageRoots, OpenImage } from '#image';
 import type { DiskSpec, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { writeContent } from './content.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
+import { isInPlace, prepareInPlace } from './in-place.ts';
 import { diskIo } from './io.ts';
 import { type DiskPlan, planDisk } from './plan.ts';
 import { createIn, type DirectoryPool } from './pool.ts';
@@ -30,7 +30,8 @@ export async function checkFileDisk(
       get image() {
         return source?.image;
       },
-      prepare: (seat, site, waiting) => prepare({ spec, pool, source, seat }, site, waiting),
+      prepare: (seat, site, waiting) =>
+        prepare({ spec, pool, source, seat, roots: host.files }, site, waiting),
       [Symbol.dispose]: () => source?.[Symbol.dispose](),
     };
   } catch (error) {
@@ -44,17 +45,26 @@ interface ToPrepare {
   readonly pool: DirectoryPool | undefined;
   readonly source: Source | undefined;
   readonly seat: DiskSeat;
+  readonly roots: ImageRoots;
 }
 
-interface ToCreate extends Omit<ToPrepare, 'source'> {
+interface ToCreate extends Omit<ToPrepare, 'source' | 'roots'> {
   readonly image: OpenImage | undefined;
   readonly plan: DiskPlan;
 }
 
-/** Creates the disk. The image is only opened for reading. */
+/** Creates the disk. The image is only opened for reading, unless it is the disk itself. */
 async function prepare(wanted: ToPrepare, site: Site, waiting: Waiting): Promise<Prepared> {
   const { spec, seat } = wanted;
   const image = await wanted.source?.ready(site, waiting);
+  if (image !== undefined && isInPlace(spec, image, wanted.roots)) {
+    return prepareInPlace(spec, { image, seat }, site);
+  }
+  if (image !== undefined && spec.inPlace === true) {
+    site.emit('Changes to the disk end with the task: its image is not in the task directory', {
+      image: image.path,
+    });
+  }
   const plan = planDisk(spec, image);
   const disk = { ...wanted, image, plan };
   const path = await openFiles(disk, site, waiting);

@@ -84,7 +84,7 @@ async function prepareDevices(
 }
 
 function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Platform {
-  const { name, identity, vcpus, memoryMiB } = spec;
+  const { name, identity, vcpus, memoryMiB, smbios, clock } = spec;
   return {
     name,
     uuid: uuidOf(paths.dir),
@@ -92,6 +92,8 @@ function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Plat
     machine,
     vcpus,
     memoryMiB,
+    ...(smbios && { smbios }),
+    ...(clock && { clock }),
   };
 }
 

@@ -1,18 +1,52 @@
 import { quoted } from '#spec';
-import type { Decoded } from '../../hcl/schema.ts';
+import { type PlacedWish, readArgs } from '../../args/read-args.ts';
+import type { Wish } from '../../args/wish.ts';
 import type { Job } from '../job.ts';
-import type { builtinFields } from './fields.ts';
 
-/** Reports the options that the operator does not allow, as the builtin driver does. */
-export function readArgs(
-  { args }: Pick<Decoded<typeof builtinFields>, 'args'>,
-  { builtin, report }: Job,
-): void {
+/** What `args` ask for, by kind. */
+export class Wishes {
+  readonly #all: readonly PlacedWish[];
+
+  constructor(all: readonly PlacedWish[]) {
+    this.#all = all;
+  }
+
+  all<K extends Wish['kind']>(kind: K): readonly Extract<PlacedWish, { readonly kind: K }>[] {
+    return this.#all.filter((wish) => isOf(wish, kind));
+  }
+
+  /** The last one, which wins. */
+  last<K extends Wish['kind']>(kind: K): Extract<PlacedWish, { readonly kind: K }> | undefined {
+    return this.all(kind).at(-1);
+  }
+
+  has(kind: Wish['kind']): boolean {
+    return this.#all.some((wish) => wish.kind === kind);
+  }
+}
+
+function isOf<K extends Wish['kind']>(
+  wish: PlacedWish,
+  kind: K,
+): wish is Extract<PlacedWish, { readonly kind: K }> {
+  return wish.kind === kind;
+}
+
+/** The place of an argument in the job, for messages. */
+export function argKey(at: number): string {
+  return `args[${at}]`;
+}
+
+/** Reports the options that are not possible, and those that the operator does not allow. */
+export function readWishes(args: readonly string[], { builtin, report }: Job): Wishes {
   const allowed = new Set(builtin?.args ?? []);
-  for (const [index, arg] of args.entries()) {
+  // As the builtin driver does it: whatever has a dash, values included.
+  for (const [at, arg] of args.entries()) {
     if (allowed.size > 0 && arg.trim().startsWith('-') && !allowed.has(arg)) {
-      report(`args[${index}]`, `${quoted(arg)} is not in args_allowlist`);
+      report(argKey(at), `${quoted(arg)} is not in args_allowlist`);
     }
   }
-  if (args.length > 0) report('args', 'are not supported yet');
+  const { wishes, problems } = readArgs(args);
+  for (const { at, text } of problems) report(argKey(at), text);
+  return new Wishes(wishes);
 }

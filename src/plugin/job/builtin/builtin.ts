@@ -1,74 +1,86 @@
-import { type DiskSpec, listed, quoted, type VmSpec } from '#spec';
-import { emulatorArch } from '../../agent/builtin-lists.ts';
+import type { DiskSpec, NicSpec, ShareSpec, VmSpec } from '#spec';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { diskFields } from '../disks/fields.ts';
 import { type oneDiskFields, oneDiskKeys } from '../disks/one-disk.ts';
 import type { guestFields } from '../guest.ts';
 import type { Job } from '../job.ts';
 import type { machineFields } from '../machine.ts';
-import { readArgs } from './args.ts';
-import { readImagePath } from './boot-disk.ts';
+import type { nicFields } from '../nics/nics.ts';
+import { sharesOf } from '../shares.ts';
+import { argKey, readWishes, type Wishes } from './args.ts';
+import { readDrives } from './disks.ts';
 import type { builtinFields } from './fields.ts';
+import { readMachineKeys, readSettings } from './machine.ts';
+import { readUserNic } from './nics.ts';
+import { readArgShares } from './shares.ts';
 
 type Raw = Decoded<
   Omit<typeof machineFields, 'accelerator'> &
     typeof builtinFields &
     typeof oneDiskFields &
     typeof diskFields &
+    typeof nicFields &
     typeof guestFields
 >;
 
 /** What a job for the builtin driver asks for: keys of this driver's own jobs, and parts of the VM. */
 export interface Builtin {
-  readonly keys: Pick<Decoded<typeof machineFields>, 'os' | 'accelerator'>;
+  readonly keys: ReturnType<typeof readMachineKeys>;
   /** undefined: the job has disks by the keys of this driver. */
   readonly disks: readonly DiskSpec[] | undefined;
-  readonly seed: boolean;
+  readonly nics: readonly NicSpec[];
+  readonly shares: readonly ShareSpec[];
+  readonly settings: ReturnType<typeof readSettings> & Pick<VmSpec, 'seed'>;
 }
 
 /** Reports everything wrong with these keys. */
 export function readBuiltin(raw: Raw, job: Job): Builtin {
-  const arch = readEmulator(raw, job);
-  readArgs(raw, job);
-  if (raw.port_map !== undefined) {
-    job.report('port_map', 'is not supported: use `network_interface { bridge { ports } }`');
-  }
+  const wishes = readWishes(raw.args, job);
+  const keys = readMachineKeys(raw, wishes, job);
+  const arch = keys.os?.arch === 'aarch64' ? 'aarch64' : 'x86_64';
+  const hasOwn = raw.network_interface.length > 0;
+  const machine = { arch, machine: keys.os?.machine, hasOwn } as const;
+  const shares = hasGuestKeys(raw) ? sharesOf(job.task) : [];
+  checkChardevs(wishes, job);
   return {
-    keys: {
-      os: { arch, machine: raw.machine_type || raw.os?.machine || machines[arch] },
-      accelerator: raw.accelerator ?? 'tcg',
+    keys,
+    disks: readDisks(raw, { arch, wishes }, job),
+    nics: readUserNic(raw, { wishes, machine }, job),
+    shares: [...shares, ...readArgShares(wishes, shares, job)],
+    settings: {
+      ...readSettings(wishes, job),
+      ...(hasGuestKeys(raw) ? {} : { seed: false }),
     },
-    disks: readDisks(raw, { arch }, job),
-    seed: hasGuestKeys(raw),
   };
-}
-
-const machines = { x86_64: 'pc', aarch64: 'virt' } as const;
-
-function readEmulator({ emulator, os }: Raw, { builtin, report }: Job): VmSpec['arch'] {
-  const arch = emulatorArch(emulator);
-  const allowed = builtin?.emulators ?? [];
-  if (allowed.length > 0 && !allowed.includes(arch)) {
-    report('emulator', `${quoted(emulator)} is not an allowed emulator: ${listed(allowed)}`);
-  }
-  if (os?.arch) report('os.arch', 'is `emulator` in this job; leave it out');
-  if (arch === 'x86_64' || arch === 'aarch64') return arch;
-  report('emulator', `${quoted(emulator)} is not supported; supported are x86_64 and aarch64`);
-  return 'x86_64';
 }
 
 function readDisks(
   raw: Raw,
-  machine: Pick<VmSpec, 'arch'>,
+  { arch, wishes }: { readonly arch: VmSpec['arch']; readonly wishes: Wishes },
   { report }: Job,
 ): readonly DiskSpec[] | undefined {
   const others = [...oneDiskKeys(raw), ...(raw.disk.length > 0 ? ['disk'] : [])];
-  if (!raw.image_path && others.length > 0) return undefined;
+  const [drive] = wishes.all('drive');
+  if (!raw.image_path && others.length > 0) {
+    if (drive !== undefined) {
+      report(argKey(drive.at), `can not be used together with ${others.join(', ')}`);
+    }
+    return undefined;
+  }
   if (!raw.image_path) report('image_path', 'must be set');
   else if (others.length > 0) {
     report('image_path', `can not be used together with ${others.join(', ')}`);
   }
-  return [readImagePath(raw, machine, report)];
+  return readDrives(raw, { arch, wishes, report });
+}
+
+/** A socket or file is nothing to open for a guest, but for the agent, whose socket is the driver's. */
+function checkChardevs(wishes: Wishes, { report }: Job): void {
+  const agents = wishes.all('agent-port').map(({ chardev }) => chardev);
+  for (const { id, opens, at } of wishes.all('chardev')) {
+    if (opens === undefined || agents.includes(id)) continue;
+    report(argKey(at), `-chardev ${opens} is not supported: only the guest agent has a socket`);
+  }
 }
 
 /** Whether the job sets up something in the guest. Without it no seed competes with one that the job brings along. */

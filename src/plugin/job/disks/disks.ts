@@ -18,7 +18,7 @@ export const disksFields = {
 
 type Raw = Decoded<typeof oneDiskFields & typeof diskFields>;
 
-const maxDisks = 39;
+export const maxDisks = 39;
 
 /**
  * The disks of a VM, in the order of the job: at least one, and exactly one of them primary, even where problems are

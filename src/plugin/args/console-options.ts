@@ -1,0 +1,84 @@
+import { quoted } from '#spec';
+import { OptionText } from './option-text.ts';
+import { screenOptions } from './screen-options.ts';
+import { type OptionKind, type ReadOption, Refusal } from './wish.ts';
+
+const nothing: ReadOption = () => [];
+const noEffect = (names: readonly string[], becomes: string, value?: string): OptionKind => ({
+  names,
+  becomes: `No effect: ${becomes}`,
+  ...(value === undefined ? {} : { value }),
+  read: nothing,
+});
+
+/** Where a character device may lead without a file or socket of the host. */
+const inside = /^(mon:)?(stdio|null|none|vc(:.*)?|pty|chardev:.*|\/dev\/null|ringbuf.*)$/;
+
+const insideOnly =
+  (what: string): ReadOption =>
+  (value) => {
+    if (inside.test(value)) return [];
+    throw new Refusal(`${quoted(value)} is a file or socket of the host: ${what}`);
+  };
+
+/** Consoles, screens, and options without an effect on the guest. */
+export const consoleOptions: readonly OptionKind[] = [
+  {
+    names: ['serial'],
+    value: 'stdio',
+    becomes:
+      'The first serial port is the console, in the log of the task. Files and sockets are refused.',
+    read: insideOnly('the console is in `nomad alloc logs`; leave it out'),
+  },
+  {
+    names: ['monitor'],
+    value: 'none',
+    becomes:
+      "No effect for `none`, `stdio` and the like: the monitor is the driver's. Sockets are refused.",
+    read: insideOnly(
+      "the monitor is the driver's own; use `nomad alloc signal` and `nomad alloc stop`",
+    ),
+  },
+  {
+    names: ['parallel'],
+    value: 'none',
+    becomes: 'No effect for `none`; others are refused.',
+    read: insideOnly('there is no parallel port; leave it out'),
+  },
+  {
+    names: ['chardev'],
+    value: 'socket,path=qga.sock,server=on,id=qga0',
+    becomes:
+      "The guest agent's is the driver's own. Another that is a file or a socket is refused.",
+    read: (value) => {
+      const option = new OptionText(value, 'backend');
+      const backend = option.take('backend') ?? '';
+      const opens = inside.test(backend) ? undefined : backend;
+      return [{ kind: 'chardev', id: option.take('id') ?? '', opens }];
+    },
+  },
+  noEffect(['nographic'], 'the console is in the log of the task, and there is no window.'),
+  ...screenOptions,
+  noEffect(['nodefconfig', 'no-user-config'], 'no configuration file is read.'),
+  noEffect(['name'], 'the VM has the name of the task.', 'web'),
+  noEffect(['uuid'], 'the machine has an id of its own.', '550e8400-e29b-41d4-a716-446655440000'),
+  noEffect(['usb'], 'USB is there when a disk needs it.'),
+  noEffect(['usbdevice'], 'the screen of `-vnc` has mouse and keyboard.', 'tablet'),
+  noEffect(['k'], 'there is no keyboard.', 'de'),
+  noEffect(['balloon'], 'every guest has a balloon.', 'virtio'),
+  noEffect(['soundhw', 'audiodev', 'audio'], 'the guest has no sound.', 'hda'),
+  noEffect(['msg'], 'messages have their time.', 'timestamp=on'),
+  noEffect(['sandbox'], 'QEMU always runs in its sandbox.', 'on'),
+  noEffect(['overcommit', 'realtime'], "the task's limits hold.", 'mem-lock=off'),
+  noEffect(['no-fd-bootchk', 'no-hpet', 'mem-prealloc'], 'the guest needs none of them.'),
+  {
+    names: ['object'],
+    value: 'rng-random,id=rng0,filename=/dev/urandom',
+    becomes: 'No effect for `rng-random`, `rng-builtin` and `iothread`; others are refused.',
+    read: (value) => {
+      const type = new OptionText(value, 'qom-type').take('qom-type') ?? '';
+      if (['rng-random', 'rng-builtin', 'iothread'].includes(type)) return [];
+      throw new Refusal(`${quoted(type)} is not supported; leave it out`);
+    },
+  },
+];

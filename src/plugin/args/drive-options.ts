@@ -1,0 +1,171 @@
+import { type DiskBus, type DiskCache, quoted } from '#spec';
+import { readFirmware, refuseRest } from './machine-options.ts';
+import { OptionText } from './option-text.ts';
+import { type DriveWish, type OptionKind, Refusal, type Wish } from './wish.ts';
+
+const hardDisk = (name: string): OptionKind => ({
+  names: [name],
+  value: 'local/data.img',
+  becomes: 'A further disk on IDE, by the rules of `-drive`.',
+  read: (file) => [{ ...plain(checkFile(file)), bus: 'ide' }],
+});
+
+/** Disks and what the guest boots from. */
+export const driveOptions: readonly OptionKind[] = [
+  {
+    names: ['drive'],
+    value: 'file=local/data.img,if=virtio',
+    becomes:
+      'A further disk, on the bus of `if` or of the `-device` that has it. `file` is an image by the rules of `image`; the guest writes to it as it does to `image_path`. `media=cdrom`, `readonly`, `format`, `serial`, `cache`, `aio` and `snapshot` are kept. `if=pflash` with OVMF is UEFI. Directories (`fat:`), other protocols, `sd`, `mtd` and `floppy` are refused.',
+    read: readDrive,
+  },
+  {
+    names: ['cdrom'],
+    value: 'local/install.iso',
+    becomes: 'A CD-ROM on IDE (aarch64: on SCSI), read-only.',
+    read: (file) => [{ ...plain(checkFile(file)), cdrom: true, readOnly: true }],
+  },
+  ...['hda', 'hdb', 'hdc', 'hdd'].map(hardDisk),
+  {
+    names: ['boot'],
+    value: 'order=d',
+    becomes:
+      'With `d` before `c` (`order` or `once`) the guest boots from the first CD-ROM, at every start. The rest has no effect.',
+    read: readBoot,
+  },
+  {
+    names: ['snapshot'],
+    becomes: 'No disk of the job is written to; changes end with the task.',
+    read: () => [{ kind: 'snapshot' }],
+  },
+  {
+    names: ['blockdev'],
+    value: '…',
+    becomes: 'use `-drive`, or `disk` of this driver.',
+  },
+  {
+    names: ['fda', 'fdb', 'sd', 'mtdblock'],
+    value: '…',
+    becomes: 'guests have no floppy, SD card or flash; use `disk`.',
+  },
+];
+
+function plain(file: string): DriveWish {
+  return {
+    kind: 'drive',
+    id: undefined,
+    file,
+    bus: undefined,
+    cdrom: false,
+    readOnly: false,
+  };
+}
+
+/** Keys of a drive that change nothing here. */
+const idleKeys = [
+  'index',
+  'unit',
+  'media',
+  'detect-zeroes',
+  'discard',
+  'werror',
+  'rerror',
+  'copy-on-read',
+  'addr',
+  'boot',
+  'cyls',
+  'heads',
+  'secs',
+  'locking',
+  'file.locking',
+];
+
+function readDrive(value: string): readonly Wish[] {
+  const option = new OptionText(value);
+  const file = option.take('file') ?? option.take('file.filename') ?? '';
+  const wanted = option.take('if');
+  if (wanted === 'pflash') return readFirmware(file);
+  const cdrom = option.take('media') === 'cdrom';
+  const readOnly = option.takeSwitch('readonly') ?? option.takeSwitch('read-only');
+  const format = option.take('format') ?? option.take('driver');
+  const serial = option.take('serial');
+  const cache = readCache(option.take('cache'));
+  const aio = option.take('aio');
+  const snapshot = option.takeSwitch('snapshot');
+  const id = option.take('id');
+  // The number of a bus; its kind is `if`.
+  option.ignore('bus', ...idleKeys);
+  if (option.rest.some((key) => /^(throttling|bps|iops)/.test(key))) {
+    throw new Refusal('limits of I/O are not read: use `disk { throttle }`');
+  }
+  refuseRest(option);
+  return [
+    {
+      kind: 'drive',
+      id,
+      file: checkFile(file),
+      bus: readInterface(wanted),
+      cdrom,
+      readOnly: readOnly ?? cdrom,
+      ...readFormat(format),
+      ...(serial === undefined ? {} : { serial }),
+      ...(cache === undefined ? {} : { cache }),
+      ...readAio(aio),
+      ...(snapshot === undefined ? {} : { snapshot }),
+    },
+  ];
+}
+
+/** `fat:`, `http:`, `nbd:` and the like are programs of QEMU that read something else than a file. */
+function checkFile(file: string): string {
+  const [, protocol] = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(file) ?? [];
+  if (file === '') throw new Refusal('has no file');
+  if (protocol === undefined) return file;
+  throw new Refusal(
+    instead[protocol.toLowerCase()] ?? `${quoted(file)} is no file; use an artifact`,
+  );
+}
+
+const instead: Readonly<Record<string, string>> = {
+  fat: 'a directory as a disk is not supported, because QEMU would read it while tasks change it: use `user_data` for a seed, a `volume_mount` or `-virtfs` for files, or an image that an artifact brings',
+  nbd: 'use `disk { source { nbd } }`',
+  rbd: 'use a `disk` in a pool of `storage_pools`',
+  json: 'use `disk`',
+};
+
+function readInterface(text: string | undefined): DiskBus | 'none' | undefined {
+  if (text === undefined || text === '') return undefined;
+  if (text === 'none' || text === 'ide' || text === 'scsi' || text === 'virtio') return text;
+  throw new Refusal(`if=${text} is not supported: use ide, scsi or virtio`);
+}
+
+function readFormat(format: string | undefined): Pick<DriveWish, 'format'> {
+  if (format === undefined) return {};
+  if (format === 'raw' || format === 'qcow2') return { format };
+  throw new Refusal(`format=${format} is not supported: use raw or qcow2, or leave it out`);
+}
+
+function readCache(text: string | undefined): DiskCache | undefined {
+  const known = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
+  if (text === undefined) return undefined;
+  const cache = known.find((name) => name === text);
+  if (cache !== undefined) return cache;
+  throw new Refusal(`cache=${text} is not supported: use ${known.join(', ')}`);
+}
+
+function readAio(text: string | undefined): Pick<DriveWish, 'aio'> {
+  if (text === undefined) return {};
+  if (text === 'threads' || text === 'native' || text === 'io_uring') return { aio: text };
+  throw new Refusal(`aio=${text} is not supported: use threads, native or io_uring`);
+}
+
+function readBoot(value: string): readonly Wish[] {
+  const option = new OptionText(value, 'order');
+  const order = `${option.take('once') ?? ''}${option.take('order') ?? ''}`;
+  option.ignore('menu', 'strict', 'splash', 'splash-time', 'reboot-timeout');
+  refuseRest(option);
+  if (!/^[a-p]*$/.test(order)) throw new Refusal(`${quoted(order)} is not an order of devices`);
+  const cdrom = order.indexOf('d');
+  const disk = order.indexOf('c');
+  return cdrom >= 0 && (disk < 0 || cdrom < disk) ? [{ kind: 'cdrom-first' }] : [];
+}

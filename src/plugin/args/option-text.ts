@@ -1,0 +1,76 @@
+/** `key=value` pairs of one option, as QEMU reads them. */
+export class OptionText {
+  readonly #pairs: { readonly key: string; readonly value: string }[];
+
+  /**
+   * Reads `first,key=value,flag`: a comma ends a value, two are one comma of it. `implied` is the key of a first value
+   * without one; any other word without `=` is a flag, which is on.
+   */
+  constructor(text: string, implied?: string) {
+    this.#pairs = [];
+    for (let at = 0; at < text.length; ) {
+      const { key, from } = keyAt(text, at, at === 0 ? implied : undefined);
+      if (from === undefined) {
+        this.#pairs.push({ key, value: 'on' });
+        at += key.length + 1;
+        continue;
+      }
+      const { value, end } = valueAt(text, from);
+      this.#pairs.push({ key, value });
+      at = end + 1;
+    }
+  }
+
+  /** The last value of a key, which wins; each is taken once. */
+  take(key: string): string | undefined {
+    return this.takeAll(key).at(-1);
+  }
+
+  /** Every value of a key, in their order. */
+  takeAll(key: string): readonly string[] {
+    const values = this.#pairs.filter((pair) => pair.key === key).map(({ value }) => value);
+    this.ignore(key);
+    return values;
+  }
+
+  /** Whether a switch is on; undefined where it is not there. */
+  takeSwitch(key: string): boolean | undefined {
+    const value = this.take(key);
+    return value === undefined ? undefined : /^(on|yes|true|y|1)$/.test(value);
+  }
+
+  ignore(...keys: readonly string[]): void {
+    const others = this.#pairs.filter(({ key }) => !keys.includes(key));
+    this.#pairs.splice(0, this.#pairs.length, ...others);
+  }
+
+  /** The keys that nobody has taken. */
+  get rest(): readonly string[] {
+    return this.#pairs.map(({ key }) => key);
+  }
+}
+
+/** The key that begins here, and where its value begins; without one it is a flag. */
+function keyAt(
+  text: string,
+  at: number,
+  implied: string | undefined,
+): { readonly key: string; readonly from: number | undefined } {
+  const [key = ''] = /^[^=,]*/.exec(text.slice(at)) ?? [];
+  if (text[at + key.length] === '=') return { key, from: at + key.length + 1 };
+  return implied === undefined ? { key, from: undefined } : { key: implied, from: at };
+}
+
+/** The value that begins here, and the index of the comma that ends it. */
+function valueAt(text: string, from: number): { readonly value: string; readonly end: number } {
+  let value = '';
+  let at = from;
+  for (; at < text.length; at += 1) {
+    if (text[at] === ',') {
+      if (text[at + 1] !== ',') break;
+      at += 1;
+    }
+    value += text[at];
+  }
+  return { value, end: at };
+}

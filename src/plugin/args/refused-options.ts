@@ -1,0 +1,66 @@
+import type { OptionKind } from './wish.ts';
+
+const refused = (names: readonly string[], becomes: string, value?: string): OptionKind => ({
+  names,
+  becomes,
+  ...(value === undefined ? {} : { value }),
+});
+
+/** What QEMU knows and no job may have, with what to write instead. */
+export const refusedOptions: readonly OptionKind[] = [
+  refused(['spice'], 'there is no SPICE; use `-vnc`.', 'port=5900'),
+  refused(['sdl', 'curses'], 'use `-nographic`: there is no screen.'),
+  refused(
+    ['qmp', 'qmp-pretty', 'mon'],
+    "use `nomad alloc signal`, `nomad alloc stop`, `nomad alloc exec`: the monitor is the driver's.",
+    'unix:qmp.sock',
+  ),
+  refused(
+    ['kernel', 'initrd', 'append', 'dtb', 'shim'],
+    'use an image that boots by itself: guests boot from their disk.',
+    'vmlinuz',
+  ),
+  refused(
+    ['fw_cfg'],
+    'use `user_data` for Ignition, and for other things the disk.',
+    'name=opt/x,file=y',
+  ),
+  refused(
+    [
+      'global',
+      'set',
+      'readconfig',
+      'writeconfig',
+      'L',
+      'plugin',
+      'trace',
+      'd',
+      'D',
+      'incoming',
+      'loadvm',
+      'gdb',
+      'icount',
+      'semihosting-config',
+    ],
+    'there is no key for it; leave it out.',
+    '…',
+  ),
+  refused(
+    ['S', 's', 'semihosting', 'no-shutdown', 'preconfig', 'singlestep'],
+    'the guest would not run as a task does; leave it out.',
+  ),
+  refused(['no-reboot'], 'a guest that restarts is no end of the task; power off instead.'),
+  refused(['daemonize'], 'Nomad keeps the VM; leave it out.'),
+  refused(
+    ['pidfile', 'runas', 'chroot', 'run-with'],
+    'the VM has a user and a directory of its own; leave it out.',
+    '…',
+  ),
+  refused(['numa', 'mem-path'], "use `resources`: memory is the task's; leave it out.", '…'),
+  refused(
+    ['tpmdev', 'acpitable', 'option-rom', 'add-fd'],
+    'there is no key for it; leave it out.',
+    '…',
+  ),
+  refused(['no-acpi'], 'a stop uses ACPI; leave it out.'),
+];

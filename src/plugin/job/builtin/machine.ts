@@ -1,0 +1,86 @@
+import { type DisplaySpec, listed, quoted, type VmSpec } from '#spec';
+import { emulatorArch } from '../../agent/builtin-lists.ts';
+import type { Decoded } from '../../hcl/schema.ts';
+import type { Job } from '../job.ts';
+import type { machineFields } from '../machine.ts';
+import { argKey, type Wishes } from './args.ts';
+import type { builtinFields } from './fields.ts';
+
+type MachineKeys = Pick<Decoded<typeof machineFields>, 'os' | 'accelerator' | 'vcpus' | 'firmware'>;
+type Raw = Omit<MachineKeys, 'accelerator'> &
+  Pick<Decoded<typeof builtinFields>, 'accelerator' | 'emulator' | 'machine_type'>;
+
+const machines = { x86_64: 'pc', aarch64: 'virt' } as const;
+
+/** The machine in the keys of this driver; an option in `args` comes after the key, so it wins. */
+export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys {
+  const arch = readEmulator(raw, job);
+  const machine =
+    wishes.last('machine')?.machine || raw.machine_type || raw.os?.machine || machines[arch];
+  return {
+    os: { arch, machine },
+    accelerator: wishes.last('accelerator')?.accelerator ?? raw.accelerator ?? 'tcg',
+    vcpus: wishes.last('vcpus')?.count ?? raw.vcpus,
+    firmware: wishes.has('uefi') ? 'uefi' : raw.firmware,
+  };
+}
+
+function readEmulator({ emulator, os }: Raw, { builtin, report }: Job): VmSpec['arch'] {
+  const arch = emulatorArch(emulator);
+  const allowed = builtin?.emulators ?? [];
+  if (allowed.length > 0 && !allowed.includes(arch)) {
+    report('emulator', `${quoted(emulator)} is not an allowed emulator: ${listed(allowed)}`);
+  }
+  if (os?.arch) report('os.arch', 'is `emulator` in this job; leave it out');
+  if (arch === 'x86_64' || arch === 'aarch64') return arch;
+  report('emulator', `${quoted(emulator)} is not supported; supported are x86_64 and aarch64`);
+  return 'x86_64';
+}
+
+type Settings = Partial<Pick<VmSpec, 'memoryMiB' | 'clock' | 'smbios' | 'watchdog' | 'display'>>;
+
+/** What of the machine is no key of this driver's own jobs, or may stand in `args` as well. */
+export function readSettings(wishes: Wishes, job: Job): Settings {
+  const memoryMiB = readMemory(wishes, job);
+  const clock = wishes.last('clock')?.base;
+  const smbios = wishes.last('smbios')?.fields;
+  const watchdogs = wishes.all('watchdog');
+  const action = watchdogs.findLast((wish) => wish.action !== undefined)?.action ?? 'reset';
+  // An action alone is no watchdog.
+  const watchdog = watchdogs.some((wish) => wish.action === undefined) ? { action } : undefined;
+  const display = readScreen(wishes, job);
+  return {
+    ...(display === undefined ? {} : { display }),
+    ...(memoryMiB === undefined ? {} : { memoryMiB }),
+    ...(clock === undefined ? {} : { clock }),
+    ...(smbios === undefined ? {} : { smbios }),
+    ...(watchdog === undefined ? {} : { watchdog }),
+  };
+}
+
+/** A guest with more memory than its task has would take it from others. */
+function readMemory(wishes: Wishes, { task, report }: Job): number | undefined {
+  const wish = wishes.last('memory');
+  if (wish === undefined) return undefined;
+  const { memoryMb = 0n, memoryMaxMb = 0n } = task.resources?.allocatedResources?.memory ?? {};
+  const most = Math.max(Number(memoryMb), Number(memoryMaxMb));
+  if (wish.memoryMiB > most) {
+    const text = `-m ${wish.memoryMiB} is more than the ${most} MiB of the task: write memory = ${wish.memoryMiB} in resources`;
+    report(argKey(wish.at), text);
+  }
+  return wish.memoryMiB;
+}
+
+/** Without a password the screen is for the host itself only, whatever address the job names. */
+function readScreen(wishes: Wishes, { task }: Job): DisplaySpec | undefined {
+  const vnc = wishes.last('vnc');
+  const video = wishes.last('video')?.video ?? 'std';
+  if (vnc === undefined || video === 'none') return undefined;
+  const { port } = vnc;
+  const label = task.resources?.ports.find(({ value }) => value === port)?.label;
+  const listen =
+    port === undefined
+      ? []
+      : [{ label: label ?? `port-${port}`, hostIp: '127.0.0.1', hostPort: port }];
+  return { video, vnc: { listen } };
+}

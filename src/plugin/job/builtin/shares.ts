@@ -1,0 +1,60 @@
+import { posix } from 'node:path';
+import { quoted, type ShareSpec } from '#spec';
+import { tagProblem } from '../../args/share-options.ts';
+import type { TaskConfig } from '../../gen/driver_pb.ts';
+import type { Job } from '../job.ts';
+import { taskDirOf } from '../shares.ts';
+import { argKey, type Wishes } from './args.ts';
+
+/** The directories of `-virtfs`, and those of `-fsdev` that a device has. */
+export function readArgShares(
+  wishes: Wishes,
+  others: readonly ShareSpec[],
+  { task, report }: Job,
+): readonly ShareSpec[] {
+  const devices = wishes.all('share-device');
+  const shares = wishes.all('share').flatMap(({ id, path, tag, at }) => {
+    const tags = tag === undefined ? devices.filter(({ fsdev }) => fsdev === id) : [{ tag }];
+    return tags.map((device) => ({ tag: device.tag, path, at }));
+  });
+  const taken = new Set(others.map(({ tag }) => tag));
+  for (const { fsdev, at } of devices) {
+    if (!wishes.all('share').some(({ id }) => id === fsdev)) {
+      report(argKey(at), `-device: there is no -fsdev with id=${fsdev}`);
+    }
+  }
+  return shares.flatMap(({ tag, path, at }) => {
+    const source = directoryOf(path, task);
+    const problem =
+      tagProblem(tag) ??
+      (taken.has(tag) ? `mount_tag ${quoted(tag)} is taken` : undefined) ??
+      (source === undefined ? outside(path) : undefined);
+    if (problem !== undefined) report(argKey(at), problem);
+    taken.add(tag);
+    if (problem !== undefined || source === undefined) return [];
+    return [{ tag, source, target: `/mnt/${tag}`, readOnly: true, ninePfs: true }];
+  });
+}
+
+function outside(path: string): string {
+  return `${quoted(path)} is no directory of the task or the allocation: use a volume_mount`;
+}
+
+/** The directory on the host; undefined where it is not one that the task may read. */
+function directoryOf(path: string, task: TaskConfig): string | undefined {
+  const taskDir = taskDirOf(task);
+  const roots = [`${task.allocDir}/alloc`, `${taskDir}/local`, `${taskDir}/secrets`];
+  const seenAs = ['/alloc', '/local', '/secrets'];
+  const wanted = posix.resolve(taskDir, path).replace(/\/$/, '');
+  const candidates = [
+    wanted,
+    ...seenAs.flatMap((seen, index) =>
+      isIn(wanted, seen) ? [`${roots[index]}${wanted.slice(seen.length)}`] : [],
+    ),
+  ];
+  return candidates.find((candidate) => roots.some((root) => isIn(candidate, root)));
+}
+
+function isIn(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(`${directory}/`);
+}

@@ -1,0 +1,49 @@
+import { constants, realpathSync } from 'node:fs';
+import { sep } from 'node:path';
+import { reopen } from '#host';
+import { growRaw, type ImageRoots, type OpenImage } from '#image';
+import type { DiskSpec } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { describe } from './describe.ts';
+import type { DiskSeat } from './disk.ts';
+import { diskIo } from './io.ts';
+import { fileBytesOf } from './plan.ts';
+
+/**
+ * Whether a disk is its image: where the job wants that, and only in the directories of its own task and allocation. An
+ * image of the operator's, or one that was converted, may be that of other VMs as well.
+ */
+export function isInPlace(
+  { inPlace }: DiskSpec,
+  { path }: OpenImage,
+  { task }: ImageRoots,
+): boolean {
+  return inPlace === true && task.some((directory) => isBelow(directory, path));
+}
+
+function isBelow(directory: string, path: string): boolean {
+  try {
+    return path.startsWith(`${realpathSync(directory)}${sep}`);
+  } catch {
+    // A directory that does not exist has no image.
+    return false;
+  }
+}
+
+/** The image, opened for writing. It stays when the VM is removed, for the next start of the same task. */
+export function prepareInPlace(
+  spec: DiskSpec,
+  { image, seat }: { readonly image: OpenImage; readonly seat: DiskSeat },
+  { files }: Site,
+): Prepared {
+  const { format, virtualBytes, fileBytes, path } = image;
+  const read = files.add(`${seat.id}-read`, reopen(image.fd, constants.O_RDONLY));
+  const fd = files.add(seat.id, reopen(image.fd, constants.O_RDWR));
+  if (format === 'raw') growRaw(fd, virtualBytes);
+  const plan = { format, base: undefined, virtualBytes, growBeforeBoot: false };
+  return describe({ spec, seat, image: undefined, plan }, path, {
+    io: diskIo(spec, { durable: true, fd: read }),
+    maxFileBytes: fileBytesOf('copy', format, virtualBytes, fileBytes),
+    locked: true,
+  });
+}

@@ -1,0 +1,279 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { OptionText } from '../../src/plugin/args/option-text.ts';
+import { optionKinds } from '../../src/plugin/args/options.ts';
+import { readArgs } from '../../src/plugin/args/read-args.ts';
+
+/** Each option at least once: what is asked for, or the message of what is refused. */
+const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
+  ['-m 512', [{ kind: 'memory', memoryMiB: 512 }]],
+  ['-m size=2G,slots=2,maxmem=8G', [{ kind: 'memory', memoryMiB: 2048 }]],
+  ['-m 1048576K', [{ kind: 'memory', memoryMiB: 1024 }]],
+  ['-m lots', /^-m "lots" is not a size of memory$/],
+  ['-smp 2', [{ kind: 'vcpus', count: 2 }]],
+  ['-smp cpus=4,cores=2,threads=2,maxcpus=8', [{ kind: 'vcpus', count: 4 }]],
+  ['-smp sockets=1,cores=2,threads=2', [{ kind: 'vcpus', count: 4 }]],
+  ['-smp 0', /^-smp "0" is not a number of CPUs from 1 to 512$/],
+  ['-cpu host,+vmx', []],
+  [
+    '-machine q35,accel=kvm:tcg,usb=off',
+    [{ kind: 'machine', machine: 'q35' }, accelerator('auto')],
+  ],
+  ['-M type=pc', [{ kind: 'machine', machine: 'pc' }]],
+  ['-machine pc,memory-encryption=sev0', /^-machine "memory-encryption" is not supported/],
+  ['-machine accel=hvf', /^-machine "hvf" is not supported: use kvm or tcg$/],
+  ['-accel tcg,thread=multi', [accelerator('tcg')]],
+  ['-enable-kvm', [accelerator('kvm')]],
+  ['--enable-kvm', [accelerator('kvm')]],
+  [
+    '-smbios type=1,serial=ds=nocloud-net;s=http://10.0.2.2:8000/,product=a,,b',
+    [
+      {
+        kind: 'smbios',
+        fields: { product: 'a,b', serial: 'ds=nocloud-net;s=http://10.0.2.2:8000/' },
+      },
+    ],
+  ],
+  ['-smbios type=0,vendor=x', []],
+  ['-smbios file=/etc/shadow', /^-smbios a file of tables is not read/],
+  ['-rtc base=localtime,clock=host', [{ kind: 'clock', base: 'localtime' }]],
+  ['-rtc base=2006-06-17', /^-rtc "2006-06-17" is not supported/],
+  ['-localtime', [{ kind: 'clock', base: 'localtime' }]],
+  ['-bios /usr/share/ovmf/OVMF.fd', [{ kind: 'uefi' }]],
+  ['-bios /etc/shadow', /^-bios "\/etc\/shadow": the firmware is the host's/],
+  ['-pflash OVMF_CODE.fd', [{ kind: 'uefi' }]],
+  ['-watchdog i6300esb', [{ kind: 'watchdog' }]],
+  ['-watchdog-action poweroff', [{ kind: 'watchdog', action: 'poweroff' }]],
+  ['-action watchdog=pause', [{ kind: 'watchdog', action: 'pause' }]],
+  ['-action reboot=shutdown', /^-action "reboot" is not supported/],
+  [
+    '-drive file=a,,b.img,if=virtio,format=qcow2',
+    [drive({ file: 'a,b.img', bus: 'virtio', format: 'qcow2' })],
+  ],
+  [
+    '-drive file=/images/a.iso,media=cdrom',
+    [drive({ file: '/images/a.iso', cdrom: true, readOnly: true })],
+  ],
+  [
+    '-drive if=none,id=d0,file=a,cache=none,aio=native,serial=x,readonly=on,index=3',
+    [
+      drive({
+        id: 'd0',
+        bus: 'none',
+        file: 'a',
+        cache: 'none',
+        aio: 'native',
+        serial: 'x',
+        readOnly: true,
+      }),
+    ],
+  ],
+  ['-drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd', [{ kind: 'uefi' }]],
+  ['-drive file=fat:rw:/local/seed', /^-drive a directory as a disk is not supported/],
+  ['-drive file=json:{"driver":"file"}', /^-drive use `disk`$/],
+  ['-drive file=http://a/b', /^-drive "http:\/\/a\/b" is no file; use an artifact$/],
+  ['-drive if=floppy,file=a', /^-drive if=floppy is not supported: use ide, scsi or virtio$/],
+  [
+    '-drive file=a,backing.file.filename=/etc/shadow',
+    /^-drive "backing.file.filename" is not supported/,
+  ],
+  ['-cdrom a.iso', [drive({ file: 'a.iso', cdrom: true, readOnly: true })]],
+  ['-hda a', [drive({ file: 'a', bus: 'ide' })]],
+  ['-hdb a', [drive({ file: 'a', bus: 'ide' })]],
+  ['-hdc a', [drive({ file: 'a', bus: 'ide' })]],
+  ['-hdd a', [drive({ file: 'a', bus: 'ide' })]],
+  ['-boot d', [{ kind: 'cdrom-first' }]],
+  ['-boot once=d,menu=on', [{ kind: 'cdrom-first' }]],
+  ['-boot order=cd', []],
+  ['-snapshot', [{ kind: 'snapshot' }]],
+  [
+    '-netdev user,id=n0,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:53-10.0.2.15:53',
+    [{ kind: 'netdev', id: 'n0', forwards: [forward('', 2222, 22), forward('127.0.0.1', 53, 53)] }],
+  ],
+  ['-netdev tap,id=n0,ifname=tap0', /^-netdev "tap" is not supported: use `network_interface/],
+  ['-netdev user,id=n0,guestfwd=tcp:10.0.2.100:80-cmd:id', /^-netdev "guestfwd" is not supported/],
+  ['-netdev user,id=n0,smb=/etc', /^-netdev "smb" is not supported/],
+  ['-netdev user,id=n0,net=192.168.0.0/24', /^-netdev net=192.168.0.0\/24 is not supported/],
+  ['-netdev user,id=n0,hostfwd=tcp::0-:22', /^-netdev "tcp::0-:22" forwards no port/],
+  [
+    '-nic user,model=e1000,mac=52:54:00:12:34:56',
+    [
+      { kind: 'netdev', id: undefined, forwards: [] },
+      { kind: 'card', netdev: undefined, model: 'e1000', mac: '52:54:00:12:34:56' },
+    ],
+  ],
+  ['-nic none', [{ kind: 'no-network' }]],
+  [
+    '-net nic,model=rtl8139,macaddr=52:54:00:12:34:56,vlan=0',
+    [{ kind: 'card', netdev: undefined, model: 'rtl8139', mac: '52:54:00:12:34:56' }],
+  ],
+  [
+    '-net user,hostfwd=tcp::80-:80',
+    [{ kind: 'netdev', id: undefined, forwards: [forward('', 80, 80)] }],
+  ],
+  ['-net none', [{ kind: 'no-network' }]],
+  [
+    '-net nic,macaddr=01:00:5e:00:00:01',
+    /^-net "01:00:5e:00:00:01" is not the MAC address of a card$/,
+  ],
+  ['-redir tcp:2222::22', [{ kind: 'netdev', id: undefined, forwards: [forward('', 2222, 22)] }]],
+  [
+    '-device virtio-net-pci,netdev=n0,mac=52:54:00:AA:bb:cc,id=x',
+    [{ kind: 'card', netdev: 'n0', model: 'virtio', mac: '52:54:00:aa:bb:cc' }],
+  ],
+  [
+    '-device virtio-blk-pci,drive=image0,bootindex=1',
+    [{ kind: 'drive-device', drive: 'image0', bus: 'virtio', cdrom: false, bootIndex: 1 }],
+  ],
+  ['-device virtio-rng-pci', []],
+  ['-device virtio-balloon', []],
+  [
+    '-device virtserialport,chardev=qga0,name=org.qemu.guest_agent.0',
+    [{ kind: 'agent-port', chardev: 'qga0' }],
+  ],
+  [
+    '-device virtserialport,chardev=c,name=com.redhat.spice.0',
+    /the port "com.redhat.spice.0" is not supported/,
+  ],
+  ['-device virtio-9p-pci,fsdev=f,mount_tag=t', [{ kind: 'share-device', fsdev: 'f', tag: 't' }]],
+  ['-device i6300esb', [{ kind: 'watchdog' }]],
+  [
+    '-device vfio-pci,host=01:00.0',
+    /^-device the device "vfio-pci" is not supported: devices of the host/,
+  ],
+  ['-device unheard-of', /^-device the device "unheard-of" is not supported/],
+  [
+    '-virtfs local,path=/local,mount_tag=t,security_model=none',
+    [{ kind: 'share', id: undefined, path: '/local', tag: 't' }],
+  ],
+  ['-virtfs proxy,socket=/x,mount_tag=t', /^-virtfs "proxy" is not supported: use local$/],
+  [
+    '-fsdev local,id=f,path=/local,security_model=mapped',
+    [{ kind: 'share', id: 'f', path: '/local', tag: undefined }],
+  ],
+  ['-nodefaults', [{ kind: 'no-defaults' }]],
+  ['-serial mon:stdio', []],
+  ['-serial tcp::4444,server', /^-serial "tcp::4444,server" is a file or socket of the host/],
+  ['-monitor none', []],
+  ['-monitor unix:/tmp/m,server', /^-monitor "unix:\/tmp\/m,server" is a file or socket/],
+  ['-parallel none', []],
+  ['-chardev socket,path=/x,id=c', [{ kind: 'chardev', id: 'c', opens: 'socket' }]],
+  ['-chardev stdio,id=c', [{ kind: 'chardev', id: 'c', opens: undefined }]],
+  ['-nographic', []],
+  ['-vnc :1', [{ kind: 'vnc', port: 5901 }]],
+  ['-vnc unix:/tmp/vnc', [{ kind: 'vnc', port: undefined }]],
+  ['-vnc none', []],
+  ['-vnc host:1,websocket=on', /^-vnc "websocket" is not supported/],
+  ['-vga std', [{ kind: 'video', video: 'std' }]],
+  ['-vga virtio', [{ kind: 'video', video: 'virtio' }]],
+  ['-display none', []],
+  ['-display vnc=127.0.0.1:2', [{ kind: 'vnc', port: 5902 }]],
+  ['-display gtk', /^-display "gtk" is not supported: use none, or -vnc$/],
+  ['-object rng-random,id=r,filename=/dev/urandom', []],
+  [
+    '-object memory-backend-file,id=m,mem-path=/x',
+    /^-object "memory-backend-file" is not supported/,
+  ],
+  ['disk.img', /^"disk.img" is no option: write the disk as image_path/],
+  ['-frobnicate', /^"-frobnicate" is not known/],
+];
+
+function accelerator(it: string) {
+  return { kind: 'accelerator', accelerator: it };
+}
+
+function drive(change: Record<string, unknown>) {
+  return { kind: 'drive', id: undefined, bus: undefined, cdrom: false, readOnly: false, ...change };
+}
+
+function forward(hostIp: string, hostPort: number, guestPort: number) {
+  return { hostIp, hostPort, guestPort };
+}
+
+for (const [line, expected] of cases) {
+  test(`V-136: ${line}`, () => {
+    const { wishes, problems } = readArgs(line.split(' '));
+    const texts = problems.map(({ text }) => text);
+    if (expected instanceof RegExp) {
+      assert.deepEqual(wishes, []);
+      assert.match(texts.join('\n'), expected);
+      return;
+    }
+    assert.deepEqual(texts, []);
+    assert.deepEqual(
+      wishes.map(({ at: _, ...wish }) => wish),
+      expected,
+    );
+  });
+}
+
+test('V-136: every option is among the cases or has no effect, and says what becomes of it', () => {
+  const tested = new Set(cases.map(([line]) => line.split(' ')[0]?.replace(/^--?/, '')));
+  for (const { names, becomes, value, read } of optionKinds) {
+    assert.ok(becomes.length > 10, names[0]);
+    for (const name of names) {
+      const { problems } = readArgs(value === undefined ? [`-${name}`] : [`-${name}`, value]);
+      if (read === undefined) {
+        assert.match(problems[0]?.text ?? '', new RegExp(`^-${name} is not supported: `));
+      } else {
+        assert.ok(tested.has(name) || becomes.startsWith('No effect'), `-${name} has no case`);
+        if (value !== '…') assert.deepEqual(problems, [], name);
+      }
+    }
+  }
+  const names = optionKinds.flatMap((kind) => kind.names);
+  assert.equal(new Set(names).size, names.length, 'an option is in the table twice');
+});
+
+test('V-136: all problems are reported, each with its place, and an option takes its value', () => {
+  const { problems } = readArgs(['-vnc', '-m', '-kernel', 'x', '-smp 2', '-m']);
+  assert.deepEqual(
+    problems.map(({ at, text }) => `${at} ${text.slice(0, 40)}`),
+    [
+      '0 -vnc "-m" is no display: write "127.0.0.',
+      '2 -kernel is not supported: use an image t',
+      '4 "-smp 2": an option and its value are tw',
+      '5 -m has no value',
+    ],
+  );
+});
+
+test('V-136: key=value texts are read as QEMU reads them', () => {
+  const option = new OptionText('a,,b,file=x,,y,flag,n=1,n=2,empty=', 'first');
+  assert.equal(option.take('first'), 'a,b');
+  assert.equal(option.take('file'), 'x,y');
+  assert.equal(option.takeSwitch('flag'), true);
+  assert.deepEqual(option.takeAll('n'), ['1', '2']);
+  assert.equal(option.take('empty'), '');
+  assert.deepEqual(option.rest, []);
+  assert.equal(option.take('none'), undefined);
+});
+
+test('V-136: values with commas come back whole, whatever they are', () => {
+  const value = fc.string({ unit: fc.constantFrom('a', ',', '=', ' ', '"', ';') });
+  fc.assert(
+    fc.property(fc.array(value, { minLength: 1 }), (values) => {
+      const text = values.map((it, index) => `k${index}=${it.replaceAll(',', ',,')}`).join(',');
+      const option = new OptionText(text);
+      assert.deepEqual(
+        values.map((_, index) => option.take(`k${index}`)),
+        values,
+      );
+      assert.deepEqual(option.rest, []);
+    }),
+  );
+});
+
+test('V-136: no list of arguments makes the reader fail', () => {
+  const names = optionKinds.flatMap((kind) => kind.names.map((name) => `-${name}`));
+  const samples = cases.flatMap(([line]) => line.split(' '));
+  const arg = fc.oneof(fc.constantFrom(...names), fc.constantFrom(...samples), fc.string());
+  fc.assert(
+    fc.property(fc.array(arg), (args) => {
+      const { wishes, problems } = readArgs(args);
+      for (const { at } of [...wishes, ...problems]) assert.ok(at >= 0 && at < args.length);
+    }),
+    { numRuns: 2000 },
+  );
+});
