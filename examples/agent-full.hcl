@@ -63,6 +63,10 @@ plugin "nomad-driver-qmp" {
       nat  = true
       dhcp = true
       mtu  = 1450
+
+      # VMs find each other as web-1.lan.internal. Default: virbr1.internal.
+      dns    = true
+      domain = "lan.internal"
     }
 
     # Bridges that the driver does not manage and that jobs may name as well. Default: none.

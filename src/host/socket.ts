@@ -13,6 +13,7 @@ const typeNonBlocking = 0o4000;
 const solSocket = 1;
 const soReuseAddress = 2;
 const soBroadcast = 6;
+const soReusePort = 15;
 const soBindToDevice = 25;
 const maxUnixPathBytes = 107; // sun_path is 108 bytes with its NUL
 const backlog = 16;
@@ -81,26 +82,46 @@ function unixAddress(path: string): Buffer {
   return address;
 }
 
-export interface UdpSocketOptions {
+export interface BoundSocketOptions {
   /** Restricts the socket to packets of this link. */
   readonly device?: string;
   /** IPv4 address to bind to, '0.0.0.0' for any. */
   readonly address: string;
   readonly port: number;
+}
+
+export interface UdpSocketOptions extends BoundSocketOptions {
   /** Whether sending to a broadcast address is allowed. */
   readonly broadcast: boolean;
+  /** Each packet goes to one of the sockets that share the port so; otherwise a broadcast to all, others to the last. */
+  readonly spread?: boolean;
 }
 
 /** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which then owns it. Throws HostError. */
-export function udpSocket(options: UdpSocketOptions): number {
-  const { device, address, port, broadcast } = options;
+export function udpSocket({ broadcast, spread = false, ...where }: UdpSocketOptions): number {
+  const also = [...(broadcast ? [soBroadcast] : []), ...(spread ? [soReusePort] : [])];
+  return boundSocket(typeDatagram, where, also);
+}
+
+/**
+ * A bound IPv4 stream socket, ready for `net.Server.listen({ fd })`, which then owns it. Each connection goes to one of
+ * the sockets that share the port. Throws HostError.
+ */
+export function tcpSocket(where: BoundSocketOptions): number {
+  return boundSocket(typeStream, where, [soReusePort]);
+}
+
+function boundSocket(
+  type: number,
+  { device, address, port }: BoundSocketOptions,
+  options: readonly number[],
+): number {
   if (!isIPv4(address)) throw new HostError(`not an IPv4 address: ${address}`);
   const where = `${address}:${port}${device === undefined ? '' : ` on ${device}`}`;
-  const type = typeDatagram | typeCloexec | typeNonBlocking;
-  const fd = must('making a datagram socket', 'socket', familyInet, type, 0);
+  const flags = typeCloexec | typeNonBlocking;
+  const fd = must('making a socket', 'socket', familyInet, type | flags, 0);
   try {
-    setOption(fd, soReuseAddress, `sharing ${where}`);
-    if (broadcast) setOption(fd, soBroadcast, `allowing broadcasts from ${where}`);
+    for (const option of [soReuseAddress, ...options]) setOption(fd, option, `sharing ${where}`);
     if (device !== undefined) {
       const name = Buffer.from(`${device}\0`);
       const what = `tying a socket to the link ${device}`;
@@ -110,7 +131,7 @@ export function udpSocket(options: UdpSocketOptions): number {
     target.writeUInt16LE(familyInet, 0);
     target.writeUInt16BE(port, 2);
     target.set(address.split('.').map(Number), 4);
-    must(`binding a datagram socket to ${where}`, 'bind', fd, target, target.length);
+    must(`binding a socket to ${where}`, 'bind', fd, target, target.length);
     return fd;
   } catch (error) {
     closeFd(fd);

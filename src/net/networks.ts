@@ -8,6 +8,7 @@ import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
+import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
 import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
@@ -54,11 +55,14 @@ export class Networks implements Net {
   private constructor(options: NetworksOptions) {
     const { stateDir, managed, bridges, nft, maxConnections, log } = options;
     const store = new NetworkStore(stateDir);
-    const rules = new Rules(store, { nft, table: tableName(stateDir), maxConnections });
+    const table = tableName(stateDir);
+    const rules = new Rules(store, { nft, table, maxConnections });
     this.#bridges = bridges;
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const warnOnce = new WarnOnce(log);
-    this.#host = { store, rules, responders: new Responders(store, log), warnOnce, log };
+    const responders = new Responders(store, log);
+    const resolvers = new Resolvers(store, { table, log });
+    this.#host = { store, rules, responders, resolvers, warnOnce, log };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(async () => {
       const { netlink } = await this.#withNetlink();
@@ -159,6 +163,7 @@ export class Networks implements Net {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#groups[Symbol.asyncDispose]();
     await this.#host.responders[Symbol.asyncDispose]();
+    await this.#host.resolvers[Symbol.asyncDispose]();
     const netlink = await this.#netlink?.catch(() => undefined);
     await netlink?.[Symbol.asyncDispose]();
   }

@@ -31,6 +31,7 @@ export { macProblem } from './mac.ts';
 export {
   bridgeNameProblem,
   checkNetworks,
+  defaultDomain,
   type HostAccess,
   type ManagedNetwork,
   networkMtu,

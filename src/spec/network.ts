@@ -13,6 +13,10 @@ export interface ManagedNetwork {
   readonly prefix: number;
   /** Name servers of the guests; the host's own when absent. */
   readonly nameservers?: readonly string[];
+  /** Whether guests find each other by name, over a name server on the host's address; true when absent. */
+  readonly dns?: boolean;
+  /** The domain of their names; made from the bridge's name when absent. */
+  readonly domain?: string;
   /**
    * Whether guests may reach what listens on the host itself. `closed`, the default, leaves them DHCP, DNS and ping;
    * published ports lead to other guests, not to the host, and stay reachable.
@@ -49,6 +53,7 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
       ...checkAddress(network, earlier),
       ...checkNameservers(network.nameservers ?? []),
       ...checkHostPorts(network.hostPorts ?? []),
+      ...checkDomain(network.domain),
     ];
     return problems.map(([key, text]) => ({ index, key, text }));
   });
@@ -61,6 +66,9 @@ export function bridgeNameProblem(name: string): string | undefined {
   const rule = '1 to 15 letters, digits, dots, dashes and underscores, the first a letter or digit';
   return `${quoted(name)} is not a name for a bridge (${rule})`;
 }
+
+// With a host name of 63 bytes before it, and some in reserve of the 253 that a name may have.
+const maxDomainBytes = 128;
 
 type Problem = readonly [key: string, text: string];
 
@@ -123,6 +131,24 @@ function checkHostPorts(ports: readonly string[]): readonly Problem[] {
         ]
       : [],
   );
+}
+
+/** Below `internal`, which is nobody's on the Internet; a name of its own keeps other names there as they are. */
+export function defaultDomain(bridge: string): string {
+  const label = bridge.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+  return `${label.replace(/^-|-$/g, '')}.internal`;
+}
+
+function checkDomain(domain: string | undefined): readonly Problem[] {
+  if (domain === undefined) return [];
+  const written = quoted(domain);
+  const label = '[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
+  if (domain.length > maxDomainBytes || !new RegExp(`^${label}(\\.${label})*$`).test(domain)) {
+    const rule = `labels of letters, digits and dashes with dots between, at most ${maxDomainBytes} bytes`;
+    return [['domain', `${written} is not a domain name (${rule})`]];
+  }
+  if (!/(^|\.)(local|localhost|arpa)$/i.test(domain)) return [];
+  return [['domain', `${written} has a meaning of its own for resolvers: try "lan.internal"`]];
 }
 
 /** `192.168.122.1/24` → address and prefix; a text of another form is returned as the address, with a prefix of NaN. */

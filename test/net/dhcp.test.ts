@@ -20,6 +20,7 @@ const network = {
   address: '192.168.122.1',
   prefix: 24,
   nameservers: ['192.0.2.53', '192.0.2.54'],
+  searches: [],
   mtu: 1450,
 };
 const discover: DhcpQuery = {

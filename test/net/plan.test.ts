@@ -57,6 +57,9 @@ const record = {
   owned: true,
   hostAccess: 'closed',
   nameservers: ['192.0.2.53'],
+  dns: true,
+  domain: 'virbr0.internal',
+  upstream: [],
 } as const;
 
 test('names are stable, legal and different for different NICs', () => {

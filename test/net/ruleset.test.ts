@@ -24,6 +24,9 @@ const record = {
   owned: true,
   hostAccess: 'closed',
   nameservers: ['192.0.2.53'],
+  dns: true,
+  domain: 'virbr0.internal',
+  upstream: [],
 } as const;
 
 const cases = {

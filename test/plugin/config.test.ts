@@ -56,8 +56,8 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     bridges: ['br0', 'br-lan'],
     uid_range: { min: 5000, max: 5001 },
     managed_network: [
-      { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'] },
-      { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null },
+      { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'], dns: false },
+      { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null, domain: 'lan.internal' },
       {
         ...{ bridge: 'nq2', address: '10.2.0.1/24', isolate: true, nat: false, dhcp: false },
         ...{ mtu: '9000', allow_host_ports: ['tcp/8500', '123'] },
@@ -75,8 +75,8 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     logLevel: 'debug',
     uidRange: { min: 5000, max: 5001 },
     managedNetworks: [
-      { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'] },
-      { bridge: 'nq1', address: '10.1.0.1', prefix: 24 },
+      { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'], dns: false },
+      { bridge: 'nq1', address: '10.1.0.1', prefix: 24, domain: 'lan.internal' },
       {
         ...{ bridge: 'nq2', address: '10.2.0.1', prefix: 24, isolate: true, nat: false },
         ...{ dhcp: false, mtu: 9000, hostPorts: ['tcp/8500', '123'] },
@@ -209,6 +209,14 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'a name server by name': [
     { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', nameservers: ['dns'] }] },
     /nameservers\[0\]: "dns" is not an IPv4/,
+  ],
+  'a domain with an underscore': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', domain: 'my_lan' }] },
+    /domain: "my_lan" is not a domain name/,
+  ],
+  'a domain that multicast DNS has': [
+    { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', domain: 'lan.local' }] },
+    /domain: "lan.local" has a meaning of its own/,
   ],
   'an image store without a unit that is known': [
     { image_store: { max_size: '5 gallons' } },

@@ -52,7 +52,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     for (let round = 0; round < 3; round++) {
       const nic = await host.attach('web');
       assert.equal(nic.address?.gateway, '192.168.122.1');
-      assert.deepEqual(nic.address.nameservers, ['192.0.2.53']);
+      assert.deepEqual(nic.address.nameservers, ['192.168.122.1', '192.0.2.53']);
+      assert.deepEqual(nic.address.searches, ['virbr0.internal']);
       assert.equal(nic.mtu, 1500);
       seen.add(`${nic.mac} ${nic.address.ip} ${nic.tap}`);
       closeFd(nic.tapFd);

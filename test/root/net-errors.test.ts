@@ -79,7 +79,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
 
   test('a DHCP port that can not be opened is named with the reason', async () => {
     const log = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
-    const network = { address: '10.0.0.1', prefix: 24, nameservers: [], mtu: 1500 };
+    const network = { address: '10.0.0.1', prefix: 24, nameservers: [], searches: [], mtu: 1500 };
     const claims = async () => [];
     await assert.rejects(DhcpServer.open({ bridge: 'nowhere', network, claims, log }), {
       code: 'host',

@@ -8,8 +8,8 @@ import { chooseMtu, planTap, type TapPlan } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
-import type { Claim } from '../store/claim.ts';
-import { type ManagedHost, rulesFreshMs } from './managed-host.ts';
+import { type Claim, resolverConfig } from '../store/claim.ts';
+import { ensureServers, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 import { planAddress } from './plan-address.ts';
 import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
@@ -46,15 +46,15 @@ export async function buildInManaged(
   await using scope = new AsyncDisposableStack();
   scope.use(await host.store.lock(waiting));
   const nic = await openNic(request, parts, waiting);
-  const { network, plan, claim, mtu, fds } = nic;
+  const { network, bridge, plan, claim, mtu, fds } = nic;
   const { tap, mac } = plan;
   const { ip } = claim;
-  const { address: gateway, prefix, nameservers } = network;
+  const { address: gateway, prefix } = network;
   return {
     mac,
     mtu,
     backend: { kind: 'tap', fds, name: tap },
-    address: { ip, prefix, gateway, nameservers },
+    address: { ip, prefix, gateway, ...resolverConfig({ ...network, owned: bridge.owned }) },
     record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
     plugged: connectNic(nic, { host, lock: scope.move() }, waiting),
   };
@@ -113,12 +113,12 @@ async function connectNic(
   waiting: Waiting,
 ): Promise<void> {
   await using _ = lock;
-  const { netlink, rules, responders, log } = host;
+  const { netlink, rules, log } = host;
   const { vm, index } = request;
   const { ip, tap } = claim;
   await rules.apply(waiting);
   await redirectFlows([claim], host, waiting);
-  await responders.ensure(network, bridge);
+  await ensureServers(host, network, bridge);
   await plugTap(netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
   log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
 }
@@ -130,7 +130,7 @@ export async function adoptInManaged(
   waiting: Waiting,
 ): Promise<void> {
   const { bridge, tap } = nic.record;
-  const { store, rules, responders } = host;
+  const { store, rules } = host;
   await using _ = await store.lock(waiting);
   // Before anything that may fail: as long as rules are missing, nothing filters the guests.
   if (!rules.isFresh(rulesFreshMs)) await renewRules(host, waiting);
@@ -139,6 +139,6 @@ export async function adoptInManaged(
   const ready = await useBridge(network, host, waiting);
   // What guests may reach may be configured anew, and the bridge's owner may have changed.
   if (!isDeepStrictEqual(before, await store.record(bridge))) await rules.apply(waiting);
-  await responders.ensure(network, ready);
+  await ensureServers(host, network, ready);
   await replugTap({ vm: nic.vm, tap, managed: true }, { ...host, bridge: ready.link }, waiting);
 }

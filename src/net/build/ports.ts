@@ -8,7 +8,7 @@ import { readSysctl } from '../model/sysctl.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
 import { isListenedOn } from './host-port.ts';
-import type { ManagedHost } from './managed-host.ts';
+import { forgetGuests, type ManagedHost } from './managed-host.ts';
 import {
   checkPorts,
   findConflicts,
@@ -45,10 +45,10 @@ async function dropGone(
   { host, vm }: { readonly host: ManagedHost; readonly vm: string },
   waiting: Waiting,
 ): Promise<void> {
-  const { store, rules, responders, log } = host;
+  const { store, rules, log } = host;
   for (const { bridge, claim } of conflicts) {
     await store.dropClaim(bridge, claim.ip);
-    responders.forget(bridge);
+    forgetGuests(host, bridge);
     log.warn('took the ports of a VM that is gone', { vm, gone: claim.vm, bridge });
   }
   // A connection that is ended before its rules are would be made again by its next packet.

@@ -4,7 +4,7 @@ import { useBridge } from '../links/managed-bridge.ts';
 import { replugTap } from '../links/tap.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
-import type { ManagedHost } from './managed-host.ts';
+import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { redirectFlows } from './ports.ts';
 
 /** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
@@ -46,10 +46,10 @@ async function completeNetwork(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { responders, log } = host;
+  const { log } = host;
   const { owned: _owned, ...network } = record;
   const ready = await useBridge(network, host, waiting);
-  await responders.ensure(network, ready);
+  await ensureServers(host, network, ready);
   for (const claim of claims) {
     await replugTap({ ...claim, managed: true }, { ...host, bridge: ready.link }, waiting);
   }

@@ -4,7 +4,7 @@ import { forgetNeighbour } from '../links/addresses.ts';
 import { removeBridge } from '../links/bridge.ts';
 import type { NetUndo } from '../model/undo.ts';
 import { endFlowsOf } from '../rules/stale-flows.ts';
-import { type ManagedHost, rulesFreshMs } from './managed-host.ts';
+import { forgetGuests, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 
 /**
  * Releases a NIC's address and with it its ports, its DHCP answer, its rules and what the kernel remembers about the
@@ -15,14 +15,14 @@ export async function dropClaim(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { store, responders } = host;
+  const { store } = host;
   await using _ = await store.lock(waiting);
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
   try {
     if (isOwn) await store.dropClaim(bridge, ip);
   } finally {
-    responders.forget(bridge);
+    forgetGuests(host, bridge);
     // Also when the claim is gone: an interrupted teardown may have stopped right after removing it.
     if (!(await removeIfUnused(bridge, host, waiting))) await host.rules.apply(waiting);
   }
@@ -66,12 +66,13 @@ export async function dropUnused(
 /** true: removed, its record last, so that an interrupted teardown is repeated. The caller holds the lock. */
 async function removeIfUnused(
   bridge: string,
-  { netlink, store, responders, rules, log }: ManagedHost,
+  { netlink, store, responders, resolvers, rules, log }: ManagedHost,
   waiting: Waiting,
 ): Promise<boolean> {
   const record = await store.record(bridge);
   if (record === undefined || (await store.claims(bridge)).length > 0) return false;
   await responders.stop(bridge);
+  await resolvers.stop(bridge);
   await rules.apply(waiting, { without: bridge });
   if (record.owned) await removeBridge(netlink, bridge, { log, ...waiting });
   await store.dropNetwork(bridge);

@@ -9,7 +9,13 @@ import { isListenedOn } from './host-port.ts';
 import { findConflicts, portListenedOn, portTaken, where } from './plan-ports.ts';
 
 /** The addresses of QEMU's user-mode network: the same in every VM, and of no meaning outside of it. */
-const address = { ip: userAddress, prefix: 24, gateway: '10.0.2.2', nameservers: [] } as const;
+const address = {
+  ip: userAddress,
+  prefix: 24,
+  gateway: '10.0.2.2',
+  nameservers: [],
+  searches: [],
+} as const;
 
 /** Of libslirp, which QEMU does not let set (net/slirp.c). */
 const maxMtu = 1500;

@@ -9,6 +9,8 @@ export interface DhcpNetwork {
   readonly address: string;
   readonly prefix: number;
   readonly nameservers: readonly string[];
+  /** Domains in which guests look for names without dots. */
+  readonly searches: readonly string[];
   readonly mtu: number;
 }
 
@@ -115,7 +117,8 @@ function leaseFor(claim: Claim, network: DhcpNetwork): DhcpLease {
     broadcastAddress: formatIpv4(subnet.broadcast),
     router: claim.isDefaultRoute === false ? undefined : network.address,
     nameservers: own.length > 0 ? own : network.nameservers,
-    searches,
+    // A job's own servers know nothing of the network's names.
+    searches: own.length > 0 ? searches : [...searches, ...network.searches],
     hostname: claim.hostname === '' ? undefined : claim.hostname,
     mtu: claim.mtu ?? network.mtu,
   };

@@ -67,6 +67,7 @@ const option = {
   router: 3,
   nameservers: 6,
   hostname: 12,
+  domain: 15,
   mtu: 26,
   broadcastAddress: 28,
   requestedAddress: 50,
@@ -165,6 +166,8 @@ function encodeLease(lease: DhcpLease): Buffer[] {
     encodeOption(option.router, router === undefined ? undefined : octets(router)),
     encodeOption(option.nameservers, Buffer.concat(lease.nameservers.slice(0, 8).map(octets))),
     encodeOption(option.hostname, Buffer.from(hostname ?? '').subarray(0, 255)),
+    // For clients that do not know the list (RFC 3397), Windows for one.
+    encodeOption(option.domain, Buffer.from(lease.searches[0] ?? '').subarray(0, maxOptionBytes)),
     encodeOption(option.searches, encodeDomains(lease.searches)),
     encodeOption(option.mtu, mtu === undefined ? undefined : u32(mtu).subarray(2)),
   ];

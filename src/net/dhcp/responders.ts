@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '#host';
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { ResolvedNetwork } from '../links/managed-bridge.ts';
+import { resolverConfig } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import type { DhcpNetwork } from './answer.ts';
 import { DhcpServer, dhcpSockets } from './server.ts';
@@ -25,14 +26,13 @@ export class Responders implements AsyncDisposable {
   }
 
   /**
-   * Ensures that one runs for the bridge if the network has DHCP, with the network's settings as they are now. A failure is only logged, since
-   * guests have their address from the seed, too.
+   * Ensures that one runs for the bridge if the network has DHCP, with the network's settings as they are now. A failure
+   * is only logged, since guests have their address from the seed, too.
    */
-  async ensure(
-    { bridge, address, prefix, nameservers, dhcp = true }: ResolvedNetwork,
-    { link, owned }: ReadyBridge,
-  ): Promise<void> {
-    const network = { address, prefix, nameservers, mtu: link.mtu };
+  async ensure(resolved: ResolvedNetwork, { link, owned }: ReadyBridge): Promise<void> {
+    const { bridge, address, prefix, dhcp = true } = resolved;
+    const names = resolverConfig({ ...resolved, owned });
+    const network = { address, prefix, ...names, mtu: link.mtu };
     const wanted = { linkIndex: link.index, network };
     const running = this.#running.get(bridge);
     if (dhcp && running !== undefined && isOf(running, wanted)) {

@@ -113,7 +113,7 @@ export class Groups implements AsyncDisposable {
       return await DhcpServer.open({
         bridge: tap,
         netns,
-        network: { address: gateway, prefix: pairPrefix, nameservers, mtu },
+        network: { address: gateway, prefix: pairPrefix, nameservers, searches: [], mtu },
         claims: async () => [claim],
         log,
       });

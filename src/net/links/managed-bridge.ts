@@ -1,7 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '#host';
 import { listLinks, listRoutes, type NetlinkSocket } from '#netlink';
-import { formatSubnet, type HostAccess, type ManagedNetwork, type Waiting } from '#spec';
+import {
+  defaultDomain,
+  formatSubnet,
+  type HostAccess,
+  type ManagedNetwork,
+  type Waiting,
+} from '#spec';
 import { NetError } from '../model/error.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
@@ -14,6 +20,10 @@ import { replugTap } from './tap.ts';
 export interface ResolvedNetwork extends ManagedNetwork {
   readonly nameservers: readonly string[];
   readonly hostAccess: HostAccess;
+  readonly dns: boolean;
+  readonly domain: string;
+  /** Name servers for a name server of ours; [] for the host's. */
+  readonly upstream: readonly string[];
 }
 
 export interface NetworkHost {
@@ -28,7 +38,7 @@ export async function resolveNetwork(
   wanted: ManagedNetwork,
   { store, warnOnce }: Pick<NetworkHost, 'store' | 'warnOnce'>,
 ): Promise<ResolvedNetwork> {
-  const { bridge, hostAccess = 'closed' } = wanted;
+  const { bridge, hostAccess = 'closed', dns = true, domain = defaultDomain(bridge) } = wanted;
   const record = await store.record(bridge);
   const inUse = record !== undefined && (await store.claims(bridge)).length > 0;
   const kept = keptOf(inUse ? record : wanted);
@@ -38,7 +48,15 @@ export async function resolveNetwork(
     warnOnce.warn(message, { bridge, has: formatKept(kept), gets: formatKept(gets) });
   }
   const { mtu: _, ...rest } = wanted;
-  return { ...rest, ...kept, hostAccess, nameservers: await nameserversOf(wanted, warnOnce) };
+  return {
+    ...rest,
+    ...kept,
+    hostAccess,
+    nameservers: await nameserversOf(wanted, warnOnce),
+    dns,
+    domain: domain.toLowerCase(),
+    upstream: wanted.nameservers ?? [],
+  };
 }
 
 /** What its guests were given. */
@@ -55,12 +73,13 @@ function formatKept({ address, prefix, mtu }: ReturnType<typeof keptOf>): string
 }
 
 async function nameserversOf(
-  { bridge, nameservers = [] }: ManagedNetwork,
+  { bridge, nameservers = [], dns = true }: ManagedNetwork,
   warnOnce: WarnOnce,
 ): Promise<readonly string[]> {
   if (nameservers.length > 0) return nameservers;
   const found = await hostNameservers();
-  if (found.length === 0) {
+  // A name server of ours asks those at the host's loopback, too.
+  if (found.length === 0 && !dns) {
     const advice = 'list nameservers in its managed_network block';
     warnOnce.warn('guests get no name server: the host has none they can reach', {
       bridge,

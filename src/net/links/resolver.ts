@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { isIPv6 } from 'node:net';
 import { isLoopback, parseIpv4 } from '#spec';
 
 // systemd-resolved writes its own loopback address to the first and its upstream servers to the second.
@@ -13,12 +14,24 @@ export async function hostNameservers(): Promise<readonly string[]> {
   return [];
 }
 
+/** All name servers that the host itself asks; those at its loopback and of IPv6 are not for guests. */
+export async function hostResolvers(): Promise<readonly string[]> {
+  const text = await readFile('/etc/resolv.conf', 'utf8').catch(() => '');
+  return serverLines(text).filter((server) => isIPv6(server) || isAssigned(server));
+}
+
+function isAssigned(server: string): boolean {
+  return (parseIpv4(server) ?? 0) !== 0;
+}
+
 /** The `nameserver` lines of a resolv.conf, without those only the host itself can reach. */
 export function parseNameservers(text: string): readonly string[] {
+  return serverLines(text).filter(
+    (server) => isAssigned(server) && !isLoopback(parseIpv4(server) ?? 0),
+  );
+}
+
+function serverLines(text: string): readonly string[] {
   const found = text.matchAll(/^[ \t]*nameserver[ \t]+(\S+)/gm);
-  const servers = [...found].flatMap(([, server = '']) => {
-    const address = parseIpv4(server);
-    return address === undefined || address === 0 || isLoopback(address) ? [] : [server];
-  });
-  return [...new Set(servers)];
+  return [...new Set([...found].map(([, server = '']) => server))];
 }

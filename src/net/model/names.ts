@@ -69,6 +69,15 @@ export function tableName(stateDir: string): string {
   return `nomad_driver_qmp_${hash(stateDir, 4)}`;
 }
 
+/**
+ * Where the name server of a network listens; guests' questions to port 53 are led there, so that it is in nobody's way.
+ * Above the ports that Linux and Nomad choose by themselves; each agent has another one on a bridge that they share.
+ */
+export function resolverPort(table: string, bridge: string): number {
+  const [first, count] = [61_000, 4000];
+  return first + (Number.parseInt(hash(`resolver ${table} ${bridge}`, 4), 16) % count);
+}
+
 /** Where the search for a free address begins: a stable number below `count`. */
 export function startingPoint(vm: string, index: number, count: number): number {
   return Number.parseInt(hash(`address ${vm} ${index}`, 6), 16) % count;

@@ -24,6 +24,8 @@ export interface NicAddress {
   readonly prefix: number;
   readonly gateway: string;
   readonly nameservers: readonly string[];
+  /** Domains in which names without dots are looked for. */
+  readonly searches: readonly string[];
 }
 
 /** A tap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */

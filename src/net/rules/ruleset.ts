@@ -1,11 +1,13 @@
 import { contains, formatSubnet, parseHostPorts, parseIpv4, subnetOf } from '#spec';
-import { tapPrefix } from '../model/names.ts';
-import type { NetworkInUse } from '../store/claim.ts';
+import { resolverPort, tapPrefix } from '../model/names.ts';
+import { type NetworkInUse, namesOf } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
 import { set } from './nft-text.ts';
 
 const protocols = ['tcp', 'udp'] as const;
+// Per guest: more than its programs ask, and little work for the process that answers.
+const questions = { rate: 200, burst: 400 };
 const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
 
 /**
@@ -18,7 +20,12 @@ export function formatRuleset(table: string, networks: readonly NetworkInUse[]):
     .map((family) => `add table ${family} ${table}\ndelete table ${family} ${table}\n`)
     .join('');
   if (networks.length === 0) return removal;
-  const parts = [...sets(networks), ...maps(networks), ...chains].join('\n');
+  const parts = [
+    ...sets(networks),
+    ...resolvers(table, networks),
+    ...maps(networks),
+    ...chains,
+  ].join('\n');
   return `${removal}table inet ${table} {\n${parts}\n}\n${formatAntiSpoofing(table, networks)}`;
 }
 
@@ -86,6 +93,42 @@ function linkLocalResolvers({ record: { bridge, nameservers } }: NetworkInUse): 
   return distinct(servers.map((server) => `"${bridge}" . ${server}`));
 }
 
+/** The name servers of ours: where guests' questions to the gateway are led, and what the host accepts there. */
+function resolvers(table: string, networks: readonly NetworkInUse[]): string[] {
+  const own = networks
+    .filter(({ record }) => namesOf(record) !== undefined)
+    .map(({ record: { bridge, address } }) => {
+      const port = resolverPort(table, bridge);
+      return { bridge: `"${bridge}"`, address, port };
+    });
+  return [
+    set(
+      'map resolver',
+      'ifname . ipv4_addr : ipv4_addr . inet_service',
+      own.map(({ bridge, address, port }) => `${bridge} . ${address} : ${address} . ${port}`),
+    ),
+    set(
+      'set resolver_ports',
+      'ifname . ipv4_addr . inet_service',
+      own.map(({ bridge, address, port }) => `${bridge} . ${address} . ${port}`),
+    ),
+    `  set questions {
+    type ipv4_addr; size 65535; flags dynamic
+  }`,
+    set('set host_resolvers', 'ifname . ipv4_addr', networks.flatMap(givenResolvers)),
+  ];
+}
+
+/** Name servers that guests were given, which the host itself may be, and its address in the network. */
+function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
+  const { bridge, address, nameservers } = record;
+  const ofJobs = claims.flatMap(({ dns }) => dns?.servers ?? []);
+  const given = [address, ...nameservers, ...ofJobs].filter(
+    (server) => parseIpv4(server) !== undefined,
+  );
+  return [...new Set(given)].map((server) => `"${bridge}" . ${server}`);
+}
+
 function maps(networks: readonly NetworkInUse[]): string[] {
   const mappings = networks.flatMap(({ claims }) =>
     claims.flatMap((claim) =>
@@ -126,6 +169,7 @@ const chains: readonly string[] = [
   }`,
   `  chain arriving {
     type nat hook prerouting priority dstnat; policy accept;
+    ip saddr @guests meta l4proto { tcp, udp } th dport 53 dnat ip to iifname . ip daddr map @resolver
 ${translate}
   }`,
   // Packets that the host itself sends do not pass prerouting.
@@ -156,13 +200,19 @@ ${translate}
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
   }`,
-  // Guests must not reach the agent's API, ssh and other services of the host.
+  `  chain asked {
+    update @questions { ip saddr limit rate over ${questions.rate}/second burst ${questions.burst} packets } drop
+    accept
+  }`,
+  // Guests must not reach the agent's API, ssh and other services of the host; of name servers only those that they were
+  // given, by the address that they ask: another agent on the bridge leads its guests' questions to a port of its own.
   `  chain host {
     type filter hook input priority filter; policy accept;
+    ct status dnat meta l4proto { tcp, udp } iifname . ip daddr . th dport @resolver_ports goto asked
     iifname != @closed accept
     ct state established,related accept
-    udp dport { 53, 67 } accept
-    tcp dport 53 accept
+    udp dport 67 accept
+    meta l4proto { tcp, udp } ct original proto-dst 53 iifname . ct original ip daddr @host_resolvers accept
     icmp type echo-request accept
     iifname . meta l4proto . th dport @host_ports accept
     reject with icmpx admin-prohibited

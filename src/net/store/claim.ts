@@ -37,6 +37,11 @@ export interface NetworkRecord {
   readonly nat?: boolean;
   readonly dhcp?: boolean;
   readonly mtu?: number;
+  /** Whether it is to have a name server of ours, for names in this domain. */
+  readonly dns: boolean;
+  readonly domain: string;
+  /** What that name server asks about other names; [] for the host's name servers, as they are by then. */
+  readonly upstream: readonly string[];
 }
 
 /** A network in use, with all its NICs. */
@@ -74,7 +79,33 @@ const networkRecord = v.object({
   nat: v.exactOptional(v.boolean()),
   dhcp: v.exactOptional(v.boolean()),
   mtu: v.exactOptional(v.number()),
+  // Absent in records of plugins before 0.3.
+  dns: v.optional(v.boolean(), false),
+  domain: v.optional(v.string(), ''),
+  upstream: v.optional(v.array(v.string()), []),
 });
+
+/**
+ * The domain that guests' names are in; undefined when no name server of ours answers in the network. On a bridge of
+ * others one of theirs may have the address.
+ */
+export function namesOf(
+  network: Pick<NetworkRecord, 'owned' | 'dns' | 'domain'>,
+): string | undefined {
+  return network.owned && network.dns ? network.domain : undefined;
+}
+
+/**
+ * How guests find names. Ours comes first; the others are for the time in which no plugin runs, and know no guests.
+ */
+export function resolverConfig(
+  network: Omit<NetworkRecord, 'bridge' | 'prefix' | 'hostAccess' | 'upstream'>,
+): { readonly nameservers: readonly string[]; readonly searches: readonly string[] } {
+  const { address, nameservers } = network;
+  const domain = namesOf(network);
+  if (domain === undefined) return { nameservers, searches: [] };
+  return { nameservers: [...new Set([address, ...nameservers])], searches: [domain] };
+}
 
 /** undefined for a file that is torn or not ours. */
 export function decodeClaim(ip: string, text: string): Claim | undefined {

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, lockFile, writeAtomic } from '#host';
 import { parseIpv4, type Waiting } from '#spec';
@@ -61,6 +61,16 @@ export class NetworkStore {
     );
     const found = await Promise.all(names.toSorted().map((ip) => this.claim(bridge, ip)));
     return found.filter((claim) => claim !== undefined);
+  }
+
+  /** When a claim of the network last came or went, by the clock of its files; undefined for one that is not in use. */
+  async changedAtNs(bridge: string): Promise<bigint | undefined> {
+    try {
+      return (await stat(join(this.#dir, bridge), { bigint: true })).mtimeNs;
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
   }
 
   async claim(bridge: string, ip: string): Promise<Claim | undefined> {

@@ -76,6 +76,20 @@ export const networkFields = {
         doc: 'Ports of the host that VMs may reach, beside DHCP and DNS: `"tcp/8500"`, `"udp/123"`, or a number for both.',
         example: '["tcp/8500", 123]',
       },
+      dns: {
+        kind: 'attr',
+        type: 'bool',
+        default: true,
+        doc: "Whether VMs of the network find each other by host name: the driver answers DNS at the host's address in it, for its VMs only, and passes other questions on to `nameservers`.",
+        example: 'true',
+      },
+      domain: {
+        kind: 'attr',
+        type: 'string',
+        default: '',
+        doc: 'The domain of these names, such as `web-1.virbr0.internal`. Default: the name of the bridge, and `.internal`.',
+        example: '"lan.internal"',
+      },
     },
   },
 } as const satisfies Fields;
@@ -116,7 +130,8 @@ function readManaged(
 
 /** Without what is the default: the network's record on disk remains readable for earlier versions. */
 function readOne(block: Decoded<typeof networkFields>['managed_network'][number]): ManagedNetwork {
-  const { bridge, address, nameservers, isolate, nat, dhcp, mtu, allow_host_ports } = block;
+  const { bridge, address, nameservers, isolate, nat, dhcp, mtu, allow_host_ports, dns, domain } =
+    block;
   return {
     bridge,
     ...splitAddress(address),
@@ -126,5 +141,7 @@ function readOne(block: Decoded<typeof networkFields>['managed_network'][number]
     ...(!nat && { nat }),
     ...(!dhcp && { dhcp }),
     ...(mtu !== undefined && { mtu }),
+    ...(!dns && { dns }),
+    ...(domain !== '' && { domain }),
   };
 }
