@@ -298,3 +298,8 @@ test('V-136: only the guest agent has a socket', () => {
     /^args\[0\]: -chardev socket/,
   );
 });
+
+test('V-136: the user that QEMU ran as is of no meaning here', () => {
+  const config = create(TaskConfigSchema, task({ config: { image_path }, user: 'root' }));
+  assert.deepEqual(planTask(config, context).problems, []);
+});

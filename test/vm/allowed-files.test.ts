@@ -45,7 +45,10 @@ interface Job {
 /** A client with data_dir, run_dir and image_paths side by side, or as they are given, below one directory. */
 function jobOn(
   t: TestContext,
-  { imagePaths = ['images'] }: { readonly imagePaths?: readonly string[] } = {},
+  {
+    imagePaths = ['images'],
+    hasShares = true,
+  }: { readonly imagePaths?: readonly string[]; readonly hasShares?: boolean } = {},
 ): Job {
   const root = tmpDir(t);
   const at = (path: string): string => join(root, path);
@@ -67,7 +70,7 @@ function jobOn(
     share('secretsDir', `${taskDir}/secrets`, '/secrets'),
   ];
   const roots = allowedFiles(
-    { allocDir, taskDir, shares },
+    { allocDir, taskDir, shares: hasShares ? shares : [] },
     {
       dataDir: at('data'),
       runDir: at('run'),
@@ -148,6 +151,12 @@ test('V-32: paths as the job sees them mean its own directories on the host', as
   for (const [name, expected] of Object.entries(seen)) {
     assert.equal(await read(name), expected, name);
   }
+});
+
+test('V-32 V-136: they mean the same in a job whose guest has none of them', async (t) => {
+  const job = jobOn(t, { hasShares: false });
+  assert.equal(await job.read('/local/artifact.img'), 'nomad/alloc/A/web/local/artifact.img');
+  assert.equal(await job.read('/alloc/data/shared.img'), 'nomad/alloc/A/alloc/data/shared.img');
 });
 
 test('V-32: a file that is not there is not found, and it is said where it was looked for', async (t) => {

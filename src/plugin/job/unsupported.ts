@@ -1,9 +1,10 @@
 import { quoted } from '#spec';
+import { builtinName } from '../agent/builtin-lists.ts';
 import { NetworkIsolationSpec_NetworkIsolationMode } from '../gen/driver_pb.ts';
 import type { Job } from './job.ts';
 
 /** Refused rather than ignored: the job would run without something it relies on. */
-export function checkUnsupported({ task, report }: Job): void {
+export function checkUnsupported({ task, driverName, report }: Job): void {
   const mode = task.networkIsolationSpec?.mode ?? NetworkIsolationSpec_NetworkIsolationMode.HOST;
   if (mode !== NetworkIsolationSpec_NetworkIsolationMode.HOST) {
     report('network', 'only the group network mode "host" is supported');
@@ -11,7 +12,8 @@ export function checkUnsupported({ task, report }: Job): void {
   for (const device of task.devices) {
     report('resources.device', `${quoted(device.hostPath)}: devices are not supported`);
   }
-  if (task.user !== '') {
+  // The builtin driver ran QEMU as that user; here it is never one with other rights than any VM's.
+  if (task.user !== '' && driverName !== builtinName) {
     report('user', `${quoted(task.user)}: a VM runs as a user of its own; leave it out`);
   }
   if ((task.dns?.options.length ?? 0) > 0) {

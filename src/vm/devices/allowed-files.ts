@@ -27,6 +27,20 @@ export function allowedFiles(
     denied: [...stateDirectories(dataDir, runDir), ...poolDirectories(pools), `${taskDir}/private`],
     reserved: [allocDir, ...(trusted.includes(allocations) ? [] : [allocations])],
     relativeTo: [taskDir, allocDir, ...imagePaths],
-    seenAs: shares.map(({ target, source }) => ({ path: target, dir: source })),
+    seenAs: seenAs({ allocDir, taskDir, shares }),
   };
+}
+
+/** The values of NOMAD_TASK_DIR and its like, which a job has whether its guest mounts them or not. */
+function seenAs({ allocDir, taskDir, shares }: Pick<VmSpec, 'allocDir' | 'taskDir' | 'shares'>) {
+  const own = {
+    '/alloc': `${allocDir}/alloc`,
+    '/local': `${taskDir}/local`,
+    '/secrets': `${taskDir}/secrets`,
+  };
+  const others = shares.filter(({ target }) => !Object.hasOwn(own, target));
+  return [
+    ...Object.entries(own).map(([path, dir]) => ({ path, dir })),
+    ...others.map(({ target, source }) => ({ path: target, dir: source })),
+  ];
 }
