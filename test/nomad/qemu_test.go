@@ -3,7 +3,9 @@ package nomadtest
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -196,4 +198,57 @@ func TestV136_RefusedArgs(t *testing.T) {
 		must.StrContains(t, job.story(), text)
 	}
 	must.SliceEmpty(t, emulators(c.dir))
+}
+
+// bootableIso is an ISO 9660 image with boot code for a CD-ROM (El Torito, without emulation) and in its first sector, for a disk.
+func bootableIso(t *testing.T, code []byte) []byte {
+	const sector = 2048
+	iso := make([]byte, 32*sector)
+	copy(iso, code[:512])
+	copy(iso[16*sector:], "\x01CD001\x01")
+	copy(iso[17*sector:], "\x00CD001\x01EL TORITO SPECIFICATION")
+	binary.LittleEndian.PutUint32(iso[17*sector+0x47:], 19)
+	copy(iso[18*sector:], "\xffCD001\x01")
+	catalog := iso[19*sector:]
+	copy(catalog, "\x01\x00")
+	catalog[0x1e], catalog[0x1f] = 0x55, 0xaa
+	// The words of the first entry have the sum 0.
+	binary.LittleEndian.PutUint16(catalog[0x1c:], 0x10000-0x0001-0xaa55)
+	catalog[0x20] = 0x88
+	binary.LittleEndian.PutUint16(catalog[0x26:], 4)
+	binary.LittleEndian.PutUint32(catalog[0x28:], 20)
+	copy(iso[20*sector:], code[:512])
+	must.Eq(t, byte(0xaa), iso[511])
+	return iso
+}
+
+// V-136: an ISO with boot code boots as the CD-ROM of args, before an empty disk, and as the image itself; both are artifacts, named by NOMAD_TASK_DIR.
+func TestV136_BootsFromAnIso(t *testing.T) {
+	files := t.TempDir()
+	code, err := os.ReadFile(sectorImage(t, obedient))
+	must.NoError(t, err)
+	must.NoError(t, os.WriteFile(files+"/guest.iso", bootableIso(t, code), 0o600))
+	must.NoError(t, os.WriteFile(files+"/empty.img", make([]byte, 1<<20), 0o600))
+	mirror := httptest.NewServer(http.FileServer(http.Dir(files)))
+	defer mirror.Close()
+	c := newQemuClient(t)
+	artifact := func(name string) string {
+		return fmt.Sprintf("artifact {\n source = \"%s/%s\"\n destination = \"local/%s\"\n mode = \"file\"\n }\n", mirror.URL, name, name)
+	}
+	cdrom := c.qemuJob("cdrom", "", artifact("guest.iso")+artifact("empty.img"), `
+        image_path = "${NOMAD_TASK_DIR}/empty.img"
+        args       = ["-cdrom", "${NOMAD_TASK_DIR}/guest.iso", "-boot", "once=d,menu=off", "-nodefaults"]`, 128).run()
+	image := c.qemuJob("image", "", artifact("guest.iso"), `
+        image_path = "${NOMAD_TASK_DIR}/guest.iso"
+        args       = ["-net", "none", "-vnc", "0.0.0.0:77", "-vga", "std"]`, 128).run()
+	for _, job := range []*job{cdrom, image} {
+		job.becomes("running", 60*time.Second)
+		job.says("GUEST-TICK")
+	}
+	// The screen is on the loopback only.
+	screen, err := net.DialTimeout("tcp", "127.0.0.1:5977", 5*time.Second)
+	must.NoError(t, err)
+	must.NoError(t, screen.Close())
+	_, err = net.DialTimeout("tcp", onHost(5977), 5*time.Second)
+	must.ErrorContains(t, err, "refused")
 }
