@@ -31,6 +31,8 @@ export type { Logger } from './log.ts';
 export { PerFile } from './per-file.ts';
 export {
   type CgroupPlan,
+  type CpuThrottling,
+  cpuThrottling,
   joinCgroup,
   oomKills,
   planCgroup,

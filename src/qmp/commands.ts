@@ -23,6 +23,20 @@ interface BlockNode {
   readonly file: string;
 }
 
+/** Integers beyond 2^53 are bigint. */
+type BlockStats = Readonly<
+  Record<
+    | 'rd_bytes'
+    | 'wr_bytes'
+    | 'rd_operations'
+    | 'wr_operations'
+    | 'flush_operations'
+    | 'failed_rd_operations'
+    | 'failed_wr_operations',
+    number | bigint
+  >
+>;
+
 /** Every command this driver sends: name, arguments, answer. */
 export interface Commands {
   'query-status': {
@@ -77,6 +91,11 @@ export interface Commands {
     arguments: { readonly filename: string; readonly format?: 'png' };
     return: Empty;
   };
+  /** Counted for each device of a disk, by its topmost node. */
+  'query-blockstats': {
+    arguments: Empty;
+    return: readonly { readonly 'node-name'?: string; readonly stats: BlockStats }[];
+  };
   block_resize: {
     arguments: { readonly 'node-name': string; readonly size: number };
     return: Empty;
@@ -111,6 +130,7 @@ const nothing = v.pipe(
   v.transform((): Empty => ({})),
 );
 const text = v.string();
+const count = v.union([v.number(), v.bigint()]);
 
 const answers: {
   readonly [C in keyof Commands]: v.GenericSchema<unknown, Commands[C]['return']>;
@@ -133,6 +153,20 @@ const answers: {
   set_password: nothing,
   'display-update': nothing,
   screendump: nothing,
+  'query-blockstats': v.array(
+    v.object({
+      'node-name': v.exactOptional(text),
+      stats: v.object({
+        rd_bytes: count,
+        wr_bytes: count,
+        rd_operations: count,
+        wr_operations: count,
+        flush_operations: count,
+        failed_rd_operations: count,
+        failed_wr_operations: count,
+      }),
+    }),
+  ),
   block_resize: nothing,
   'query-named-block-nodes': v.array(v.object({ 'node-name': v.exactOptional(text), file: text })),
 };

@@ -1,3 +1,4 @@
+export type { DomainFigures, DomainUsage } from './domain-figures.ts';
 export { releaseLogPipes } from './logs/log-sink.ts';
 export { QemuVirtualizer } from './qemu-virtualizer.ts';
 export type {
@@ -5,7 +6,6 @@ export type {
   DomainEvent,
   DomainGetter,
   DomainRecord,
-  DomainUsage,
   ExitResult,
   GuestAction,
   GuestCommand,

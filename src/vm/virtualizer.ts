@@ -1,4 +1,5 @@
 import type { VmSpec, Waiting } from '#spec';
+import type { DomainFigures, DomainUsage } from './domain-figures.ts';
 
 /** How a VM ended: exactly what WaitTask reports. Success is exitCode 0, signal 0 and no error. */
 export interface ExitResult {
@@ -14,23 +15,6 @@ export interface ExitResult {
 
 /** The states of a domain, by the names that users of the Nomad drivers know. */
 export type DomainState = 'starting' | 'running' | 'paused' | 'stopping' | 'exited';
-
-/** A figure that could not be measured is undefined, never 0. */
-export interface DomainUsage {
-  /** Wall clock of the sample, ms since the epoch. */
-  readonly atMs: number;
-  readonly cpuUserNs: number;
-  readonly cpuSystemNs: number;
-  readonly rssBytes: number;
-  /** In use inside the guest, from the balloon, when the guest reports it. */
-  readonly guestUsedBytes: number | undefined;
-  readonly guestTotalBytes: number | undefined;
-  readonly swapBytes: number | undefined;
-  /** Highest RSS since the start. */
-  readonly maxRssBytes: number | undefined;
-  /** Process ids that make up the VM (QEMU and its helpers). */
-  readonly pids: readonly number[];
-}
 
 export interface DomainNetwork {
   readonly ip: string;
@@ -121,6 +105,8 @@ export interface Domain {
   /** Settles when the VM has ended, with the same result for every caller. Rejects only when the signal aborts. */
   wait(waiting: Waiting): Promise<ExitResult>;
   usage(waiting: Waiting): Promise<DomainUsage>;
+  /** All that is known of it; a little old, where QEMU had to be asked. */
+  figures(waiting: Waiting): Promise<DomainFigures>;
   /** Starts a command in the guest. Throws VmError that names what the guest lacks for it. */
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   /** Throws VmError where the VM has no screen, or QEMU does not answer. */

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { joinCgroup, oomKills, planCgroup } from '#host';
+import { cpuThrottling, joinCgroup, oomKills, planCgroup } from '#host';
 import { type CgroupRequest, weightOfShares } from '../../src/host/process/cgroup.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -173,4 +173,24 @@ test('a group that is gone is an error, never a plain file in its place', (t) =>
   assert.ok(!existsSync(file));
   assert.equal(oomKills({ ...plan, oomFile: join(group, 'memory.events') }), 0);
   assert.equal(oomKills({ ...plan, oomFile: undefined }), 0);
+});
+
+test('V-103: throttling is in nanoseconds in both versions, and unknown where nothing counts it', (t) => {
+  const root = tmpDir(t);
+  fakeTree(root, {
+    'two/cpu.stat': 'usage_usec 9\nnr_periods 8\nnr_throttled 3\nthrottled_usec 250\n',
+    'one/cpu.stat': 'nr_periods 8\nnr_throttled 3\nthrottled_time 250000\n',
+    'none/cgroup.procs': '',
+  });
+  const of = (...groups: string[]) =>
+    cpuThrottling({
+      version: 1,
+      groups: groups.map((it) => join(root, it)),
+      writes: [],
+      oomFile: undefined,
+    });
+  const expected = { periods: 8, throttledPeriods: 3, throttledNs: 250_000 };
+  assert.deepEqual(of('two'), expected);
+  assert.deepEqual(of('none', 'one'), expected);
+  assert.equal(of('none', 'gone'), undefined);
 });

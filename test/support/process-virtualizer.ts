@@ -14,6 +14,7 @@ import type { VmSpec, Waiting } from '#spec';
 import type {
   Domain,
   DomainEvent,
+  DomainFigures,
   DomainGetter,
   DomainRecord,
   DomainUsage,
@@ -29,6 +30,18 @@ import type { ExecRequest } from '../../src/vm/virtualizer.ts';
 import { imageOf } from './disks.ts';
 import { failures } from './failures.ts';
 import { ProcessCommand } from './process-command.ts';
+
+const nobody = {
+  taskId: '',
+  taskName: 'task',
+  allocId: '',
+  groupName: 'group',
+  jobId: 'job',
+  jobName: 'job',
+  namespace: 'default',
+  nodeName: '',
+  nodeId: '',
+};
 
 const SIGTERM = 15;
 const SIGKILL = 9;
@@ -230,8 +243,14 @@ class ProcessDomain implements Domain {
       guestTotalBytes: undefined,
       swapBytes: undefined,
       maxRssBytes: undefined,
+      throttling: undefined,
       pids: [this.record.pid],
     };
+  }
+
+  async figures(): Promise<DomainFigures> {
+    const usage = await this.usage();
+    return { identity: nobody, usage, vcpus: [], disks: [], nics: [], guest: {} };
   }
 
   async #watch(child: SpawnedProcess | undefined): Promise<ExitResult> {

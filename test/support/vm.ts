@@ -20,7 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findByMark, type Logger } from '#host';
 import type { VmSpec } from '#spec';
 import { type Domain, type DomainEvent, type DomainRecord, QemuVirtualizer } from '#vm';
-import { type ProcessFigures, processFigures } from '../../src/vm/live/stats.ts';
+import { type ProcessFigures, processFigures } from '../../src/vm/figures/stats.ts';
 import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
 import { diskOn, imageOf } from './disks.ts';

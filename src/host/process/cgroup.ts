@@ -142,6 +142,31 @@ export function oomKills(plan: CgroupPlan): number {
   return Number(/^oom_kill (\d+)$/m.exec(readOrEmpty(plan.oomFile))?.[1] ?? 0);
 }
 
+/** How the kernel held a group back because of its CPU quota, since it exists. */
+export interface CpuThrottling {
+  readonly periods: number;
+  readonly throttledPeriods: number;
+  readonly throttledNs: number;
+}
+
+/** undefined where no group of the plan counts it. */
+export function cpuThrottling({ groups }: CgroupPlan): CpuThrottling | undefined {
+  for (const group of groups) {
+    const text = readOrEmpty(join(group, 'cpu.stat'));
+    const field = (name: string): number | undefined => {
+      const found = new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1];
+      return found === undefined ? undefined : Number(found);
+    };
+    const periods = field('nr_periods');
+    // Nanoseconds in version 1, microseconds in version 2.
+    const throttledNs = field('throttled_time') ?? (field('throttled_usec') ?? 0) * 1000;
+    if (periods !== undefined) {
+      return { periods, throttledPeriods: field('nr_throttled') ?? 0, throttledNs };
+    }
+  }
+  return undefined;
+}
+
 function readOrEmpty(file: string): string {
   try {
     return readFileSync(file, 'utf8').trim();

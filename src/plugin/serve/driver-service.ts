@@ -20,6 +20,7 @@ import { invalidTask } from '../job/invalid-task.ts';
 import { planTask, taskSchemaOf } from '../job/task.ts';
 import type { BackendHolder } from '../tasks/backend.ts';
 import type { EventHub, TaskName } from '../tasks/events.ts';
+import { figureAttributes } from '../tasks/figure-attributes.ts';
 import type { Fingerprinter } from '../tasks/fingerprint.ts';
 import type { Compute } from '../tasks/node-compute.ts';
 import { readSignal, readStop } from '../tasks/signals.ts';
@@ -107,7 +108,7 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       return {};
     },
 
-    inspectTask: ({ taskId }) => {
+    inspectTask: async ({ taskId }, call) => {
       const task = tasks.get(taskId);
       const { domain } = task;
       const { exitCode = 0, signal = 0, oomKilled = false } = domain.exit ?? {};
@@ -122,7 +123,7 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
             domain.completedAtMs === undefined ? zeroTime : timestampFromMs(domain.completedAtMs),
           result: { exitCode, signal, oomKilled },
         },
-        driver: { attributes: { ...domain.attributes } },
+        driver: { attributes: { ...domain.attributes, ...(await figuresOf(domain, call)) } },
         ...(networkOverride && { networkOverride }),
       };
     },
@@ -163,6 +164,11 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       throw new PluginError('unsupported', 'DestroyNetwork is not supported by this driver');
     },
   };
+}
+
+/** None of a VM that has ended: what it used is not counted any more. */
+async function figuresOf(domain: Domain, call: Call): Promise<Readonly<Record<string, string>>> {
+  return domain.exit === undefined ? figureAttributes(await domain.figures(call)) : {};
 }
 
 async function startTask(

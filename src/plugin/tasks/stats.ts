@@ -99,6 +99,11 @@ function cpuUsage({ now, before, compute }: Measured): MessageInitShape<typeof C
       cpu.measuredFields.push(CPUUsage_Fields.TOTAL_TICKS);
     }
   }
+  if (now.throttling !== undefined) {
+    cpu.throttledPeriods = count(now.throttling.throttledPeriods);
+    cpu.throttledTime = count(now.throttling.throttledNs);
+    cpu.measuredFields.push(CPUUsage_Fields.THROTTLED_PERIODS, CPUUsage_Fields.THROTTLED_TIME);
+  }
   return cpu;
 }
 

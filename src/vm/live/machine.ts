@@ -3,13 +3,13 @@ import { abortable, endsWithin, pidfdSignal, within } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
+import { Figures } from '../figures/figures.ts';
 import { Journal } from '../logs/journal.ts';
 import type {
   Domain,
   DomainNetwork,
   DomainRecord,
   DomainState,
-  DomainUsage,
   ExecRequest,
   ExitResult,
   GuestAction,
@@ -27,7 +27,6 @@ import { seemsAlive } from './liveness.ts';
 import { Monitor } from './monitor.ts';
 import { type Ownership, takeOver } from './ownership.ts';
 import { takeScreenshot } from './screenshot.ts';
-import { guestMemory, measure } from './stats.ts';
 import { stopInSteps, stopTimes, unreadyStop } from './stop.ts';
 import { taskEventOf } from './task-events.ts';
 
@@ -35,10 +34,11 @@ const { SIGKILL, SIGTERM } = constants.signals;
 /** A process that waits for a disk cannot end before the disk answers. */
 const killMs = 30_000;
 const logsMs = 2000;
-const MiB = 1024 * 1024;
 
 /** A live VM and, later, how it ended. */
 export class Machine implements Domain {
+  readonly usage: Domain['usage'];
+  readonly figures: Domain['figures'];
   readonly #vm: LiveVm;
   readonly #ended = Promise.withResolvers<ExitResult>();
   readonly #released = new AbortController();
@@ -60,6 +60,9 @@ export class Machine implements Domain {
     this.#guest = guestAccess(vm, { qmp, onFailed: () => void this.stop(unreadyStop) });
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(qmp, log);
+    const figures = new Figures({ ...vm, qmp });
+    this.usage = (waiting) => figures.usage(waiting);
+    this.figures = (waiting) => figures.all(waiting);
     this.#state = new GuestState(record.name, { log, onPaused: () => this.#ioRetry.stopped() });
     this.#monitor = Monitor.keep({
       path: paths.qmp,
@@ -129,12 +132,6 @@ export class Machine implements Domain {
 
   async wait(waiting: Waiting): Promise<ExitResult> {
     return abortable(this.#ended.promise, waiting);
-  }
-
-  async usage(waiting: Waiting): Promise<DomainUsage> {
-    const { identity, helperPids, record } = this.#vm;
-    const guest = await guestMemory(this.#monitor.client, record.memoryMiB * MiB, waiting);
-    return measure([identity.pid, ...helperPids], guest);
   }
 
   async exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {

@@ -1,0 +1,105 @@
+import { abortable, cpuThrottling, type ProcessIdentity, within } from '#host';
+import { figure, type QmpClient } from '#qmp';
+import type { Waiting } from '#spec';
+import type { DiskFigures, DomainFigures, DomainUsage, GuestFigures } from '../domain-figures.ts';
+import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
+import { Asked } from './asked.ts';
+import { nicFigures } from './links.ts';
+import { guestMemory, measure, parseGuestStatistics } from './stats.ts';
+import { Vcpus } from './vcpus.ts';
+
+const MiB = 1024 * 1024;
+const answerMs = 500;
+/** The guest reports no more often: QEMU asks it every two seconds. */
+const keptMs = 2000;
+
+export interface FiguresOptions {
+  readonly record: VmRecord;
+  readonly identity: ProcessIdentity;
+  readonly helperPids: readonly number[];
+  /** undefined while there is no connection. */
+  readonly qmp: () => QmpClient | undefined;
+}
+
+/**
+ * What is measured of one VM. The kernel's counters are read at each call; QEMU is asked only for what the kernel does not
+ * know, at most every two seconds, and a QEMU that does not answer leaves it out. Never fails.
+ */
+export class Figures {
+  readonly #options: FiguresOptions;
+  readonly #vcpus: Vcpus;
+  readonly #guest: Asked<GuestFigures>;
+  readonly #disks: Asked<readonly DiskFigures[]>;
+
+  constructor(options: FiguresOptions) {
+    this.#options = options;
+    this.#vcpus = new Vcpus(options.identity.pid, options.record.vcpus);
+    this.#guest = new Asked(() => askGuest(options.qmp()), keptMs);
+    this.#disks = new Asked(() => askDisks(options.qmp(), options.record), keptMs);
+  }
+
+  async usage(waiting: Waiting): Promise<DomainUsage> {
+    const { record, identity, helperPids } = this.#options;
+    const { cgroup, memoryMiB } = record;
+    const guest = guestMemory(await abortable(this.#guest.get(), waiting), memoryMiB * MiB);
+    const throttling = cgroup === undefined ? undefined : cpuThrottling(cgroup);
+    return measure([identity.pid, ...helperPids], guest, throttling);
+  }
+
+  async all(waiting: Waiting): Promise<DomainFigures> {
+    const { record } = this.#options;
+    const [guest, disks] = await abortable(
+      Promise.all([this.#guest.get(), this.#disks.get()]),
+      waiting,
+    );
+    return {
+      identity: record,
+      usage: await this.usage(waiting),
+      vcpus: this.#vcpus.figures(),
+      disks,
+      nics: nicFigures(nicsOf(record)),
+      guest,
+    };
+  }
+}
+
+async function askGuest(qmp: QmpClient | undefined): Promise<GuestFigures> {
+  using limited = within(answerMs);
+  try {
+    const path = '/machine/peripheral/balloon0';
+    return parseGuestStatistics(
+      await qmp?.execute('qom-get', { path, property: 'guest-stats' }, limited),
+    );
+  } catch {
+    return {};
+  }
+}
+
+async function askDisks(
+  qmp: QmpClient | undefined,
+  record: VmRecord,
+): Promise<readonly DiskFigures[]> {
+  using limited = within(answerMs);
+  try {
+    const counted = (await qmp?.execute('query-blockstats', {}, limited)) ?? [];
+    const byNode = new Map(counted.map((entry) => [entry['node-name'], entry.stats]));
+    return disksOf(record).flatMap(({ id, name = id }) => {
+      const stats = byNode.get(id) ?? byNode.get(`${id}-throttle`);
+      if (stats === undefined) return [];
+      return [
+        {
+          name,
+          readBytes: figure(stats.rd_bytes) ?? 0,
+          writtenBytes: figure(stats.wr_bytes) ?? 0,
+          reads: figure(stats.rd_operations) ?? 0,
+          writes: figure(stats.wr_operations) ?? 0,
+          flushes: figure(stats.flush_operations) ?? 0,
+          readErrors: figure(stats.failed_rd_operations) ?? 0,
+          writeErrors: figure(stats.failed_wr_operations) ?? 0,
+        },
+      ];
+    });
+  } catch {
+    return [];
+  }
+}

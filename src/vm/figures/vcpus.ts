@@ -1,0 +1,46 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import type { VcpuFigures } from '../domain-figures.ts';
+
+interface VcpuThread {
+  readonly index: number;
+  /** Of the scheduler: nanoseconds on a CPU, nanoseconds in the queue for one, and a count. */
+  readonly file: string;
+}
+
+/** The threads of one QEMU that run its processors, found by the names that QEMU gives them and kept from then on. */
+export class Vcpus {
+  readonly #pid: number;
+  readonly #max: number;
+  #threads: readonly VcpuThread[] = [];
+
+  constructor(pid: number, max: number) {
+    this.#pid = pid;
+    this.#max = max;
+  }
+
+  /** None where QEMU has ended, or the kernel does not count it. */
+  figures(): readonly VcpuFigures[] {
+    try {
+      if (this.#threads.length === 0) this.#threads = this.#find();
+      return this.#threads.map(({ index, file }) => {
+        const [runNs = 0, stealNs = 0] = readFileSync(file, 'latin1').split(' ').map(Number);
+        return { index, runNs, stealNs };
+      });
+    } catch {
+      this.#threads = [];
+      return [];
+    }
+  }
+
+  #find(): readonly VcpuThread[] {
+    const tasks = `/proc/${this.#pid}/task`;
+    const found = readdirSync(tasks).flatMap((tid) => {
+      const name = readFileSync(`${tasks}/${tid}/comm`, 'latin1');
+      // `CPU 0/KVM`, `CPU 0/TCG`, and one thread for all processors where there is only one: `ALL CPUs/TCG`.
+      const [, number] = /^(?:CPU (\d+)|ALL CPUs)\/\w+$/m.exec(name) ?? [];
+      const named = /^(CPU \d+|ALL CPUs)\//.test(name);
+      return named ? [{ index: Number(number ?? 0), file: `${tasks}/${tid}/schedstat` }] : [];
+    });
+    return found.toSorted((a, b) => a.index - b.index).slice(0, this.#max);
+  }
+}
