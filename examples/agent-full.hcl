@@ -72,6 +72,9 @@ plugin "nomad-driver-qmp" {
     # Bridges that the driver does not manage and that jobs may name as well. Default: none.
     bridges = ["br0"]
 
+    # Devices that jobs may put VMs on directly; they are not filtered there either.
+    macvtap_devices = ["eno1"]
+
     # Where the disks of VMs are created. Without this block: in data_dir.
     storage_pools {
       # Required, because there are two.

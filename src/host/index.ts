@@ -64,7 +64,15 @@ export {
   userNamespaceTools,
 } from './process/user-namespace.ts';
 export { SharedAnswers } from './shared-answers.ts';
-export { connectUnix, listenUnix, openTap, socketPair, tcpSocket, udpSocket } from './socket.ts';
+export {
+  connectUnix,
+  listenUnix,
+  openMacvtap,
+  openTap,
+  socketPair,
+  tcpSocket,
+  udpSocket,
+} from './socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
 export {
   abortable,

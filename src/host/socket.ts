@@ -1,6 +1,6 @@
 import { chmodSync, constants } from 'node:fs';
 import { isIPv4 } from 'node:net';
-import { HostError } from './error.ts';
+import { errnoOf, HostError } from './error.ts';
 import { closeFd, openPath } from './files/descriptor.ts';
 import { must } from './native/libc.ts';
 
@@ -25,6 +25,9 @@ const flagManyQueues = 0x0100;
 const flagNoPacketInfo = 0x1000;
 const flagVnetHeader = 0x4000;
 const maxLinkNameBytes = 15;
+// Gives a struct ifreq: 16 bytes of name, then the flags.
+const tunGetInterface = 0x800454d2;
+const interfaceRequestBytes = 40;
 
 /**
  * A Unix stream socket that listens at `path`, mode 0600: connecting needs write permission on it. The path may have at
@@ -179,4 +182,35 @@ export function openTap(
     closeFd(fd);
     throw error;
   }
+}
+
+/**
+ * Opens one more queue of a macvtap link. Undefined when the device file of that index is absent or another link's:
+ * links of other network namespaces may have the same index, and the name of the file has nothing else in it.
+ */
+export function openMacvtap(link: {
+  readonly index: number;
+  readonly name: string;
+}): number | undefined {
+  const path = `/dev/tap${link.index}`;
+  let fd: number;
+  try {
+    fd = openPath(path, constants.O_RDWR | constants.O_NONBLOCK);
+  } catch (error) {
+    if (/^(ENOENT|ENODEV|ENXIO)$/.test(errnoOf(error) ?? '')) return undefined;
+    throw error;
+  }
+  try {
+    if (nameOf(fd, path) === link.name) return fd;
+  } catch (error) {
+    if (!(error instanceof HostError)) throw error;
+  }
+  closeFd(fd);
+  return undefined;
+}
+
+function nameOf(fd: number, path: string): string {
+  const request = Buffer.alloc(interfaceRequestBytes);
+  must(`asking ${path} for its link`, 'ioctlBytes', fd, tunGetInterface, request);
+  return request.toString('latin1', 0, maxLinkNameBytes + 1).replace(/\0.*$/s, '');
 }

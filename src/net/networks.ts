@@ -2,6 +2,7 @@ import { type Logger, within } from '#host';
 import { findLink, listLinks, NetlinkSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { buildOnForeignBridge } from './build/foreign-bridge.ts';
+import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { restoreNetworks } from './build/repair.ts';
@@ -10,6 +11,7 @@ import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
+import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
 import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { tableName } from './model/names.ts';
@@ -18,7 +20,9 @@ import { networkAttributes } from './model/network-attributes.ts';
 import {
   type AttachedNic,
   type BridgeRequest,
+  decodeMacvtapNicRecord,
   decodeNicRecord,
+  failureOf,
   type KnownNic,
   type NicRequest,
 } from './model/nic.ts';
@@ -34,6 +38,8 @@ export interface NetworksOptions {
   readonly managed: readonly ManagedNetwork[];
   /** Bridges that the driver does not manage and that VMs may be plugged into. */
   readonly bridges: readonly string[];
+  /** Devices that VMs may have a macvtap on. */
+  readonly macvtapDevices?: readonly string[];
   /** How many tracked connections a VM may have in each direction. */
   readonly maxConnections: number;
   /** Path of the nft program. */
@@ -47,6 +53,7 @@ const fingerprintMs = 10_000;
 export class Networks implements Net {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
   readonly #bridges: readonly string[];
+  readonly #devices: readonly string[];
   readonly #host: Omit<ManagedHost, 'netlink'>;
   readonly #firewall: Firewall;
   readonly #groups: Groups;
@@ -58,6 +65,7 @@ export class Networks implements Net {
     const table = tableName(stateDir);
     const rules = new Rules(store, { nft, table, maxConnections });
     this.#bridges = bridges;
+    this.#devices = options.macvtapDevices ?? [];
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const warnOnce = new WarnOnce(log);
     const responders = new Responders(store, log);
@@ -114,6 +122,10 @@ export class Networks implements Net {
   }
 
   async adopt({ vm, index, record }: KnownNic, waiting: Waiting): Promise<void> {
+    const macvtap = decodeMacvtapNicRecord(record);
+    if (macvtap !== undefined) {
+      return restoreMacvtap({ vm, ...macvtap }, await this.#withNetlink(), waiting);
+    }
     const nic = decodeNicRecord(record);
     if (nic === undefined) throw new NetError('host', `VM ${vm}: no record of its NIC ${index}`);
     const { bridge, tap } = nic;
@@ -138,6 +150,8 @@ export class Networks implements Net {
         return dropClaim(step, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
+      case 'net-macvtap':
+        return removeMacvtap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-group':
         return this.#groups.drop(step, waiting);
       default:
@@ -174,6 +188,10 @@ export class Networks implements Net {
         return this.#buildOnBridge(request, undo, waiting);
       case 'user':
         return buildUserMode(request, this.#host.store);
+      case 'macvtap': {
+        const host = await this.#withNetlink();
+        return buildMacvtap(request, { ...host, undo, devices: this.#devices }, waiting);
+      }
       default:
         return request satisfies never;
     }
@@ -228,9 +246,4 @@ export class Networks implements Net {
     if (this.#netlink === opening) this.#netlink = undefined;
     throw error;
   }
-}
-
-function failureOf(request: NicRequest): string {
-  const to = request.kind === 'bridge' ? `bridge ${request.bridge}` : 'the user-mode network';
-  return `VM ${request.vm}: attaching to ${to} failed`;
 }

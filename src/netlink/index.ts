@@ -24,4 +24,5 @@ export {
   type Link,
   listLinks,
 } from './link.ts';
+export type { MacvtapMode } from './linkinfo.ts';
 export { NetlinkSocket } from './socket.ts';

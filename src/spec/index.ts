@@ -38,8 +38,16 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
-export type { BridgeNic, NicCommon, NicModel, NicSpec, PortSpec, UserNic } from './nic.ts';
-export { userAddress } from './nic.ts';
+export type {
+  BridgeNic,
+  MacvtapNic,
+  NicCommon,
+  NicModel,
+  NicSpec,
+  PortSpec,
+  UserNic,
+} from './nic.ts';
+export { macvtapModes, userAddress } from './nic.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';

@@ -10,7 +10,7 @@ export interface PortSpec {
 export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3';
 
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
-export type NicSpec = BridgeNic | UserNic;
+export type NicSpec = BridgeNic | UserNic | MacvtapNic;
 
 /** What an interface of any kind may have. */
 export interface NicCommon {
@@ -43,4 +43,15 @@ export const userAddress = '10.0.2.15';
 export interface UserNic extends NicCommon {
   readonly kind: 'user';
   readonly ports: readonly PortSpec[];
+}
+
+export const macvtapModes = ['bridge', 'private', 'vepa', 'passthrough'] as const;
+
+/** A link of its own on a device of the host: the guest is on the device's network. */
+export interface MacvtapNic extends NicCommon {
+  readonly kind: 'macvtap';
+  readonly device: string;
+  readonly mode: (typeof macvtapModes)[number];
+  /** None: the driver knows no address there that it could forward to. */
+  readonly ports: readonly [];
 }

@@ -32,6 +32,8 @@ export interface VirtualizerOptions {
   readonly managedNetworks: readonly ManagedNetwork[];
   /** Bridges that the driver does not manage and that VMs may be plugged into. */
   readonly bridges: readonly string[];
+  /** Devices that VMs may have a macvtap on; none when left out. */
+  readonly macvtapDevices?: readonly string[];
   /** Maximum of tracked connections of a VM in each direction. */
   readonly maxConnections: number;
   /** Maximum virtual size of an image, in bytes. */
@@ -73,6 +75,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       stateDir: `${dataDir}/networks`,
       managed: options.managedNetworks,
       bridges: options.bridges,
+      macvtapDevices: options.macvtapDevices ?? [],
       maxConnections: options.maxConnections,
       nft: findProgram('nft') ?? '/usr/sbin/nft',
       log,

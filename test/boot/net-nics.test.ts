@@ -127,6 +127,46 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('V-123: a guest on a device of the host is reached there, and goes without a trace', async (t) => {
+    const guest = await guestOrSkip(t, 'tiny');
+    if (guest === undefined) return;
+    await must('ip', 'link', 'set', 'lo', 'up');
+    await using outside = await Machine.outside({
+      link: 'out0',
+      hostAddress: '192.0.2.1',
+      address: '192.0.2.9',
+    });
+    await outside.serve(4646, 'outside');
+    await using ground = VmGround.open({
+      macvtapDevices: ['out0'],
+      imagePaths: [dirname(guest.path)],
+    });
+    const pipes = ground.pipes();
+    const log = ground.read(pipes.stdoutPath);
+    const base = guestSpec(ground, guest, pipes);
+    const spec = {
+      ...base,
+      guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
+      nics: [
+        { kind: 'macvtap', device: 'out0', mode: 'bridge', ports: [] },
+        { kind: 'user', ports: [port('local', 8082, 80)] },
+      ],
+    } as const;
+    const first = ground.virtualizer();
+    const domain = await first.createDomain(spec, soon());
+    await told(log, /TINY-READY/, 120_000);
+    const run = (script: string): Promise<string> => runIn('127.0.0.1:8082', script);
+    await run('killall udhcpc; ip addr add 192.0.2.20/24 dev eth0');
+    assert.match(await outside.ask('tcp', '192.0.2.20', 80), /hello from guest/);
+    assert.match(await run('wget -q -O - http://192.0.2.9:4646/'), /outside saw 192\.0\.2\.20/);
+    const second = ground.virtualizer();
+    await first[Symbol.asyncDispose]();
+    await second.recoverDomain(domain.record, spec, soon());
+    assert.match(await outside.ask('tcp', '192.0.2.20', 80), /hello from guest/);
+    await second.destroyDomain(domain.name);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('V-124: from the user-mode network a guest reaches neither the host nor beyond', async (t) => {
     const guest = await guestOrSkip(t, 'tiny');
     if (guest === undefined) return;

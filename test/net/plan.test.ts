@@ -99,17 +99,15 @@ test("a tap's alias says whose it is and its address, and is known with and with
 const links = (...names: string[]) => names.map((name) => ({ name, address: '', alias: '' }));
 
 test('a tap name that is taken is passed over', () => {
-  const first = planTap(request, true, []);
+  const first = planTap(request, []);
   assert.deepEqual(first, {
     tap: tapName('web', 0, 0),
     mac: nicMac('web', 0),
-    bridge: 'virbr0',
-    managed: true,
     queues: 1,
   });
-  assert.equal(planTap(request, true, links(first.tap)).tap, tapName('web', 0, 1));
+  assert.equal(planTap(request, links(first.tap)).tap, tapName('web', 0, 1));
   const all = Array.from({ length: 16 }, (_, attempt) => tapName('web', 0, attempt));
-  assert.throws(() => planTap(request, true, links(...all)), /every name for the tap/);
+  assert.throws(() => planTap(request, links(...all)), /every name for the tap/);
 });
 
 const own = { kind: 'bridge', alias: ownAlias, mac: bridgeMac('virbr0'), mtu: 1500 };
@@ -202,23 +200,24 @@ test('V-124: an address that the job asks for is given, or the error names what 
 
 test('V-124: a MAC address is one VM’s on a host, whatever bridge it is on', () => {
   const mac = '52:54:00:12:34:56';
-  assert.equal(planTap({ ...request, mac }, true, []).mac, mac);
+  assert.equal(planTap({ ...request, mac }, []).mac, mac);
   const tap = { name: 'qmp1', address: tapMac(mac), alias: tapAlias('db', 0, '10.0.0.7') };
-  assert.throws(() => planTap({ ...request, mac }, false, [tap]), {
+  assert.throws(() => planTap({ ...request, mac }, [tap]), {
     code: 'host',
     message: /^VM web: mac 52:54:00:12:34:56 is that of VM db, or differs/,
   });
   const own = { ...tap, alias: tapAlias('web', 0) };
-  assert.equal(planTap({ ...request, mac }, true, [own]).mac, mac, 'what is left of its own tap');
+  assert.equal(planTap({ ...request, mac }, [own]).mac, mac, 'what is left of its own tap');
 });
 
 test('V-124: an MTU is the bridge’s or a smaller one', () => {
-  const on = { vm: 'web', bridge: 'virbr0' };
-  assert.equal(chooseMtu(on, { mtu: 1450 }), 1450);
-  assert.equal(chooseMtu({ ...on, mtu: 1400 }, { mtu: 1450 }), 1400);
-  assert.throws(() => chooseMtu({ ...on, mtu: 9000 }, { mtu: 1450 }), {
+  const on = { vm: 'web' };
+  const link = { name: 'virbr0', mtu: 1450 };
+  assert.equal(chooseMtu(on, link), 1450);
+  assert.equal(chooseMtu({ ...on, mtu: 1400 }, link), 1400);
+  assert.throws(() => chooseMtu({ ...on, mtu: 9000 }, link), {
     code: 'host',
-    message: 'VM web: mtu 9000: bridge virbr0 carries 1450 bytes',
+    message: 'VM web: mtu 9000: virbr0 carries 1450 bytes',
   });
 });
 

@@ -29,6 +29,7 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
     managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
     bridges: [],
+    macvtapDevices: [],
     limits: { minMemoryMiB: 64, minDiskMiB: 1, maxDiskMiB: 2_097_152, maxConnections: 8192 },
     storagePools: { pools: [], default: undefined },
     imageStoreMaxBytes: 50 * 1024 ** 3,
@@ -54,6 +55,7 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     emulator: { uri: 'qemu:///system', user: 'me', password: 'secret' },
     limits: { min_memory_mb: '64', min_disk_mb: 10, max_disk_mb: null, max_connections: 500 },
     bridges: ['br0', 'br-lan'],
+    macvtap_devices: ['eno1.7'],
     uid_range: { min: 5000, max: 5001 },
     managed_network: [
       { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'], dns: false },
@@ -83,6 +85,7 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
       },
     ],
     bridges: ['br0', 'br-lan'],
+    macvtapDevices: ['eno1.7'],
     limits: { minMemoryMiB: 64, minDiskMiB: 10, maxDiskMiB: 2_097_152, maxConnections: 500 },
     storagePools: {
       pools: [{ kind: 'directory', name: 'local', path: '/srv/pool' }],
@@ -140,6 +143,10 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'a fraction as text': [{ limits: { min_disk_mb: '0.1' } }, /must be a whole number, not 0\.1/],
   'a number too small': [{ limits: { min_memory_mb: 0 } }, /min_memory_mb: must be at least 1/],
   'a number too large': [{ limits: { min_memory_mb: 1e9 } }, /min_memory_mb: must be at most/],
+  'no name for a device': [
+    { macvtap_devices: ['eno1', '../x'] },
+    /macvtap_devices\[1\]: "\.\.\/x" is not the name of a network device/,
+  ],
   'no name for a bridge': [{ bridges: ['br0', 'br:1'] }, /bridges\[1\]: "br:1" is not a name/],
   'hardly any connections': [
     { limits: { max_connections: 1 } },

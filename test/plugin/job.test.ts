@@ -347,6 +347,35 @@ test('V-124: the card of an interface, and its address', () => {
   ]);
 });
 
+test('V-123: macvtap, its modes and what it does not go with', () => {
+  const { nics } = plan(
+    config({
+      network_interface: [
+        { macvtap: { device: 'eno1' } },
+        { macvtap: { device: 'eno2', mode: 'passthrough' } },
+      ],
+    }),
+  );
+  assert.deepEqual(nics, [
+    { kind: 'macvtap', device: 'eno1', mode: 'bridge', ports: [] },
+    { kind: 'macvtap', device: 'eno2', mode: 'passthrough', ports: [] },
+  ]);
+  refused({
+    'an unknown mode': [
+      config({ network_interface: [{ macvtap: { device: 'eno1', mode: 'warp' } }] }),
+      /macvtap has invalid mode "warp"; must be one of: bridge, private, vepa, passthrough/,
+    ],
+    'without a device': [
+      config({ network_interface: [{ macvtap: {} }] }),
+      /network_interface\[0\]\.macvtap\.device: is required/,
+    ],
+    'with a bridge': [
+      config({ network_interface: [{ macvtap: { device: 'eno1' }, bridge: { name: 'a' } }] }),
+      /network_interface\[0\]: bridge and macvtap are mutually exclusive/,
+    ],
+  });
+});
+
 const card = (key: string, value: unknown): Change =>
   config({ network_interface: [{ bridge: { name: 'a' }, [key]: value }] });
 
@@ -403,7 +432,7 @@ test('V-124: interfaces that do not go together, all reported at once', () =>
         [
           /: 4 problems: network_interface\[1\]: bridge and user are mutually exclusive; /,
           /network_interface\[1\]\.bridge\.ports\[0\]: the port "http" is in network_interface\[0\]\.user\.ports already; /,
-          /network_interface\[2\]\.bridge: is required, or user in its place; /,
+          /network_interface\[2\]\.bridge: is required, or macvtap or user in its place; /,
           /network_interface\[1\]\.user: only one interface can be in the user-mode network$/,
         ]
           .map(({ source }) => source)

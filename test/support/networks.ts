@@ -25,6 +25,7 @@ interface HostOptions {
   /** A program of the test's own that stands in for nft. */
   readonly nft?: string;
   readonly bridges?: readonly string[];
+  readonly macvtapDevices?: readonly string[];
   readonly maxConnections?: number;
 }
 
@@ -50,6 +51,7 @@ export class Host implements AsyncDisposable {
       stateDir: join(dir, 'networks'),
       managed: o.managed,
       bridges: o.bridges ?? [],
+      macvtapDevices: o.macvtapDevices ?? [],
       maxConnections: o.maxConnections ?? 8192,
       nft,
       log,

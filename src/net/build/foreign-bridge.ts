@@ -27,7 +27,7 @@ export async function buildOnForeignBridge(
   const links = await listLinks(netlink, waiting);
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link, host.managed);
-  const plan = planTap(request, false, links);
+  const plan = { ...planTap(request, links), bridge, managed: false };
   const nic = { vm, index, bridge: link };
   const { tap, mac } = plan;
   const mtu = chooseMtu(request, link);

@@ -4,7 +4,7 @@ import type { ManagedNetwork, Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';
-import { chooseMtu, planTap, type TapPlan } from '../links/plan-tap.ts';
+import { type BridgedTapPlan, chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
@@ -26,7 +26,7 @@ interface OpenNic {
   readonly request: BridgeRequest;
   readonly network: ResolvedNetwork;
   readonly bridge: ReadyBridge;
-  readonly plan: TapPlan;
+  readonly plan: BridgedTapPlan;
   readonly claim: Claim;
   readonly mtu: number;
   readonly fds: readonly number[];
@@ -81,7 +81,7 @@ async function openNic(
     claims: await store.claims(name),
     avoid: await addressesInUse(netlink, { bridge: bridge.link, links }, waiting),
   });
-  const plan = planTap(request, true, links);
+  const plan = { ...planTap(request, links), bridge: name, managed: true };
   const mtu = chooseMtu(request, bridge.link);
   const { tap, mac } = plan;
   const claim: Claim = {

@@ -1,29 +1,31 @@
 import type { Link } from '#netlink';
 import { NetError } from '../model/error.ts';
 import { isAliasOf, nicMac, ownerInAlias, tapMac, tapName } from '../model/names.ts';
-import type { BridgeRequest } from '../model/nic.ts';
+import type { NicRequest } from '../model/nic.ts';
 
 /** The names of a NIC on the host. */
 export interface TapPlan {
   readonly tap: string;
   readonly mac: string;
+  readonly queues: number;
+}
+
+/** A tap and the bridge that it goes into. */
+export interface BridgedTapPlan extends TapPlan {
   readonly bridge: string;
   readonly managed: boolean;
-  readonly queues: number;
 }
 
 /** Chooses the names of a NIC. A MAC address is one VM's on the whole host: VMs on other bridges may move. */
 export function planTap(
-  request: BridgeRequest,
-  managed: boolean,
+  { vm, index, queues = 1, mac = nicMac(vm, index) }: NicRequest,
   links: readonly Pick<Link, 'name' | 'address' | 'alias'>[],
 ): TapPlan {
-  const { vm, index, bridge, queues = 1, mac = nicMac(vm, index) } = request;
   refuseTakenMac({ vm, index, mac }, links);
   const taken = new Set(links.map(({ name }) => name));
   for (let attempt = 0; attempt < 16; attempt++) {
     const tap = tapName(vm, index, attempt);
-    if (!taken.has(tap)) return { tap, mac, bridge, managed, queues };
+    if (!taken.has(tap)) return { tap, mac, queues };
   }
   throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
 }
@@ -34,7 +36,10 @@ function refuseTakenMac(
 ): void {
   const other = links.find(
     ({ address, alias }) =>
-      address === tapMac(mac) && ownerInAlias(alias) !== undefined && !isAliasOf(alias, vm, index),
+      // A macvtap has the guest's address itself.
+      (address === tapMac(mac) || address === mac) &&
+      ownerInAlias(alias) !== undefined &&
+      !isAliasOf(alias, vm, index),
   );
   if (other === undefined) return;
   throw new NetError(
@@ -44,11 +49,11 @@ function refuseTakenMac(
   );
 }
 
-/** The guest's MTU: the bridge's, unless the job asks for a smaller one. */
+/** The guest's MTU: that of the bridge or device, unless the job asks for a smaller one. */
 export function chooseMtu(
-  { vm, bridge, mtu }: Pick<BridgeRequest, 'vm' | 'bridge' | 'mtu'>,
-  link: Pick<Link, 'mtu'>,
+  { vm, mtu }: Pick<NicRequest, 'vm' | 'mtu'>,
+  link: Pick<Link, 'name' | 'mtu'>,
 ): number {
   if (mtu === undefined || mtu <= link.mtu) return mtu ?? link.mtu;
-  throw new NetError('host', `VM ${vm}: mtu ${mtu}: bridge ${bridge} carries ${link.mtu} bytes`);
+  throw new NetError('host', `VM ${vm}: mtu ${mtu}: ${link.name} carries ${link.mtu} bytes`);
 }

@@ -12,7 +12,7 @@ import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { AttachedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
-import type { TapPlan } from './plan-tap.ts';
+import type { BridgedTapPlan } from './plan-tap.ts';
 
 /** A NIC whose tap is open; it carries traffic once `plugged` resolves. */
 export type BuiltNic = Omit<AttachedNic, 'settled'> & { readonly plugged: Promise<void> };
@@ -32,7 +32,7 @@ interface TapOwner {
  */
 export async function openNicTap(
   netlink: NetlinkSocket,
-  plan: TapPlan,
+  plan: BridgedTapPlan,
   owner: TapOwner,
   waiting: Waiting,
 ): Promise<{ readonly fds: readonly number[]; readonly link: Link }> {
@@ -51,7 +51,7 @@ export async function openNicTap(
 }
 
 /** One descriptor a queue. */
-function openQueues({ tap, managed, queues }: TapPlan): readonly number[] {
+function openQueues({ tap, managed, queues }: BridgedTapPlan): readonly number[] {
   const fds: number[] = [];
   try {
     // No offloads in a managed network, where rules check checksummed fields of what a guest sends.
@@ -66,15 +66,13 @@ function openQueues({ tap, managed, queues }: TapPlan): readonly number[] {
 
 async function configureTap(
   netlink: NetlinkSocket,
-  { tap, mac }: TapPlan,
+  { tap, mac }: BridgedTapPlan,
   { vm, index, bridge, ip }: TapOwner,
   waiting: Waiting,
 ): Promise<Link> {
   const link = await findLink(netlink, tap, waiting);
   if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
-  // The host only bridges here: it has no IPv6 address of its own on this link and takes no advertisements.
-  writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
-  writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
+  silenceHost(tap);
   // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
   // from there, or guests could fill the host's neighbour table.
   writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
@@ -87,10 +85,16 @@ async function configureTap(
   return link;
 }
 
+/** The host has no IPv6 address of its own on a guest's link and takes no advertisements there. */
+export function silenceHost(link: string): void {
+  writeSysctl(`net/ipv6/conf/${link}/accept_ra`, '0');
+  writeSysctl(`net/ipv6/conf/${link}/disable_ipv6`, '1');
+}
+
 /** Puts an open tap into its bridge and takes it up. */
 export async function plugTap(
   netlink: NetlinkSocket,
-  nic: TapOwner & { readonly plan: TapPlan; readonly link: Link },
+  nic: TapOwner & { readonly plan: BridgedTapPlan; readonly link: Link },
   waiting: Waiting,
 ): Promise<void> {
   const { vm, bridge, ip, plan, link } = nic;

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import type { BridgeNic, GuestDns, NicSpec, PortSpec, UserNic } from '#spec';
+import type { BridgeNic, GuestDns, MacvtapNic, NicSpec, PortSpec, UserNic } from '#spec';
 
 /** Whose NIC it is, and what DHCP gives the guest there. */
 interface NicOwner {
@@ -17,6 +17,7 @@ interface NicOwner {
 export type NicRequest = NicSpec & NicOwner;
 export type BridgeRequest = BridgeNic & NicOwner;
 export type UserRequest = UserNic & NicOwner;
+export type MacvtapRequest = MacvtapNic & NicOwner;
 
 /** What the guest is configured with in a managed network. */
 export interface NicAddress {
@@ -28,7 +29,7 @@ export interface NicAddress {
   readonly searches: readonly string[];
 }
 
-/** A tap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */
+/** A tap or macvtap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */
 export interface TapBackend {
   readonly kind: 'tap';
   readonly fds: readonly number[];
@@ -49,7 +50,7 @@ export interface AttachedNic {
   /** Undefined where the guest has to ask for its address, as on a bridge that is not managed. */
   readonly address?: NicAddress;
   /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
-  readonly record: ({ readonly kind: 'nic' } & NicRecord) | UserNicRecord;
+  readonly record: ({ readonly kind: 'nic' } & NicRecord) | UserNicRecord | MacvtapNicRecord;
   /**
    * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
    * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
@@ -91,6 +92,23 @@ export interface UserNicRecord {
   readonly portMap: Readonly<Record<string, number>>;
 }
 
+const macvtapNicRecord = v.object({
+  kind: v.literal('macvtap-nic'),
+  link: v.string(),
+  mac: v.string(),
+  device: v.string(),
+  mode: v.string(),
+});
+
+/** A NIC on a macvtap as JSON. */
+export type MacvtapNicRecord = v.InferOutput<typeof macvtapNicRecord>;
+
+/** Undefined when it is not a record of one. */
+export function decodeMacvtapNicRecord(json: unknown): MacvtapNicRecord | undefined {
+  const result = v.safeParse(macvtapNicRecord, json);
+  return result.success ? result.output : undefined;
+}
+
 export function portMapOf(ports: readonly PortSpec[]): Readonly<Record<string, number>> {
   return Object.fromEntries(ports.map(({ label, guestPort }) => [label, guestPort]));
 }
@@ -101,4 +119,22 @@ export interface KnownNic {
   readonly index: number;
   /** What `AttachedNic.record` was, as read back. */
   readonly record: unknown;
+}
+
+/** How a message about a NIC that could not be built begins. */
+export function failureOf(request: NicRequest): string {
+  return `VM ${request.vm}: attaching to ${networkName(request)} failed`;
+}
+
+function networkName(request: NicRequest): string {
+  switch (request.kind) {
+    case 'bridge':
+      return `bridge ${request.bridge}`;
+    case 'macvtap':
+      return `device ${request.device}`;
+    case 'user':
+      return 'the user-mode network';
+    default:
+      return request satisfies never;
+  }
 }

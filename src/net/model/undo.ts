@@ -13,6 +13,8 @@ const netUndo = v.variant('kind', [
   }),
   /** A tap was opened. */
   v.object({ kind: v.literal('net-tap'), tap: v.string(), vm: v.string(), index: v.number() }),
+  /** A macvtap was made: it outlives the process that has it open. */
+  v.object({ kind: v.literal('net-macvtap'), link: v.string(), vm: v.string(), index: v.number() }),
   /** A tap and its rules were made in an allocation's namespace. */
   v.object({
     kind: v.literal('net-group'),

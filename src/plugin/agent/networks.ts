@@ -3,6 +3,7 @@ import {
   checkNetworks,
   type ManagedNetwork,
   networkMtu,
+  quoted,
   splitAddress,
 } from '#spec';
 import type { Report } from '../hcl/problem.ts';
@@ -15,6 +16,13 @@ export const networkFields = {
     default: [],
     doc: 'Bridges that the driver does not manage and that jobs may name, beside the managed networks. VMs are not filtered on them: a guest there can take any address. None by default.',
     example: '["br0"]',
+  },
+  macvtap_devices: {
+    kind: 'attr',
+    type: 'list(string)',
+    default: [],
+    doc: 'Network devices of the host that jobs may name in `network_interface { macvtap { device } }`. VMs are not filtered there: a guest is like a machine with a cable to that network. None by default.',
+    example: '["eno1"]',
   },
   managed_network: {
     kind: 'block-list',
@@ -99,6 +107,8 @@ export interface NetworksConfig {
   readonly managedNetworks: readonly ManagedNetwork[];
   /** Bridges of others, which the driver uses and does not manage. */
   readonly bridges: readonly string[];
+  /** Devices of the host that VMs may have a macvtap on. */
+  readonly macvtapDevices: readonly string[];
 }
 
 const defaultNetwork: ManagedNetwork = { bridge: 'virbr0', address: '192.168.122.1', prefix: 24 };
@@ -109,7 +119,12 @@ export function readNetworks(raw: Decoded<typeof networkFields>, report: Report)
     const problem = bridgeNameProblem(bridge);
     if (problem !== undefined) report(`bridges[${index}]`, problem);
   }
-  return { managedNetworks, bridges: raw.bridges };
+  for (const [index, device] of raw.macvtap_devices.entries()) {
+    if (!/^[^\s/]{1,15}$/.test(device)) {
+      report(`macvtap_devices[${index}]`, `${quoted(device)} is not the name of a network device`);
+    }
+  }
+  return { managedNetworks, bridges: raw.bridges, macvtapDevices: raw.macvtap_devices };
 }
 
 /**

@@ -16,6 +16,7 @@ export const createQemu: CreateBackend = async (config, log): Promise<Backend> =
     uidRange: config.uidRange,
     managedNetworks: config.managedNetworks,
     bridges: config.bridges,
+    macvtapDevices: config.macvtapDevices,
     maxConnections: config.limits.maxConnections,
     maxImageBytes: config.limits.maxDiskMiB * 1024 ** 2,
     pools: config.storagePools,

@@ -84,6 +84,8 @@ function attachedEvent(
       const joined = address === undefined ? 'Joined bridge' : `Address ${address.ip} on`;
       return [`${joined} ${spec.bridge}`, facts];
     }
+    case 'macvtap':
+      return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
     case 'user':
       return ['Joined a user-mode network: only its ports are open, in both directions', facts];
     default:

@@ -10,7 +10,7 @@ import { Machine } from '../live/machine.ts';
 import { isPaused } from '../live/monitor.ts';
 import { TaskLogs } from '../logs/task-logs.ts';
 import { pathsIn, type VmPaths, vmPaths } from '../store/paths.ts';
-import { disksOf, nicsOf, readRecord, type VmRecord } from '../store/record.ts';
+import { adoptedNicsOf, disksOf, readRecord, type VmRecord } from '../store/record.ts';
 import { processesIn } from '../store/undo.ts';
 import type { Emit } from '../task-event.ts';
 import type { DomainRecord, RecoverSpec } from '../virtualizer.ts';
@@ -107,7 +107,7 @@ async function adoptDevices(
   } catch (error) {
     log.warn('access to shared directories not restricted', { vm, error: messageOf(error) });
   }
-  for (const nic of nicsOf(record)) {
+  for (const nic of adoptedNicsOf(record)) {
     try {
       using limited = within(nicMs, waiting);
       const index = Number(nic.id.replace(/^net/, ''));

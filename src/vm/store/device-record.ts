@@ -28,6 +28,14 @@ const known = v.variant('kind', [
     /** Label → port inside the guest. */
     portMap: v.record(text, count),
   }),
+  v.object({
+    kind: v.literal('macvtap-nic'),
+    id,
+    link: text,
+    mac: text,
+    device: text,
+    mode: text,
+  }),
   /** Of QEMU's user-mode network. */
   v.object({ kind: v.literal('user-nic'), id, mac: text, portMap: v.record(text, count) }),
   v.object({
@@ -59,6 +67,8 @@ const known = v.variant('kind', [
 export type DeviceRecord = v.InferOutput<typeof known>;
 export type RecordedNic = Extract<DeviceRecord, { kind: 'nic' }>;
 export type RecordedDisplay = Extract<DeviceRecord, { kind: 'display' }>;
+/** One that another process adopts. */
+export type AdoptedNic = Extract<DeviceRecord, { kind: 'nic' | 'macvtap-nic' }>;
 export type RecordedDisk = Extract<DeviceRecord, { kind: 'disk' }>;
 
 /**

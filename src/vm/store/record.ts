@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { type CgroupPlan, errnoOf, writeAtomic } from '#host';
 import { messageOf, VmError } from '../error.ts';
 import {
+  type AdoptedNic,
   type DeviceRecord,
   decodeDevices,
   type RecordedDisk,
@@ -95,6 +96,11 @@ export interface VmRecord extends Omit<Stored, FirstRelease | 'version'> {
 
 export function nicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedNic[] {
   return devices.filter((device) => device.kind === 'nic');
+}
+
+/** Those that have something on the host which another process takes over. */
+export function adoptedNicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly AdoptedNic[] {
+  return devices.filter((device) => device.kind === 'nic' || device.kind === 'macvtap-nic');
 }
 
 export function disksOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisk[] {

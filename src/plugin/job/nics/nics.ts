@@ -1,4 +1,4 @@
-import { type NicSpec, parseIpv4, quoted, userAddress } from '#spec';
+import { type MacvtapNic, macvtapModes, type NicSpec, parseIpv4, quoted, userAddress } from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { cardFields, readCard } from './card.ts';
@@ -18,7 +18,7 @@ const ports = {
 export const nicFields = {
   network_interface: {
     kind: 'block-list',
-    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge` and `user`. Without any the guest has no network.',
+    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge`, `macvtap` and `user`. Without any the guest has no network.',
     fields: {
       bridge: {
         kind: 'block',
@@ -39,6 +39,26 @@ export const nicFields = {
         doc: "QEMU's user-mode network, which needs nothing of the host: the guest is reached at its ports and reaches nothing itself. At most one interface is of this kind.",
         fields: { ports },
       },
+      macvtap: {
+        kind: 'block',
+        doc: "A link of the guest's own on a network device of the host: the guest is on the device's network and asks for its address there. The host itself does not reach it.",
+        fields: {
+          device: {
+            kind: 'attr',
+            type: 'string',
+            required: true,
+            doc: 'Name of the device, one that the agent allows with `macvtap_devices`.',
+            example: '"eno1"',
+          },
+          mode: {
+            kind: 'attr',
+            type: 'string',
+            default: 'bridge',
+            doc: '`bridge`: guests on the device reach each other; `private`: they do not; `vepa`: through the switch outside only; `passthrough`: the device is for this guest alone, which has its MAC address.',
+            example: '"bridge"',
+          },
+        },
+      },
       ip: {
         kind: 'attr',
         type: 'string',
@@ -56,6 +76,8 @@ export const nicFields = {
     },
   },
 } as const satisfies Fields;
+
+const kinds = ['bridge', 'macvtap', 'user'] as const;
 
 type Block = Decoded<typeof nicFields>['network_interface'][number];
 
@@ -102,29 +124,49 @@ export function readNics(
 }
 
 function readNic(block: Block, place: Place): NicSpec | undefined {
-  const { bridge, user, ip, queues, default_route } = block;
+  const { bridge, macvtap, user, ip, queues, default_route } = block;
   const { path, report, readPorts } = place;
   const common = {
     ...readCard(block, place),
     ...(default_route ? ({ defaultRoute: true } as const) : {}),
   };
   checkIp(ip, place);
-  if (bridge !== undefined && user !== undefined) {
-    report(path, 'bridge and user are mutually exclusive');
-  }
+  const [first, second] = kinds.filter((kind) => block[kind] !== undefined);
+  if (second !== undefined) report(path, `${first} and ${second} are mutually exclusive`);
   if (bridge !== undefined) {
     checkBridgeName(bridge.name, place);
     const ports = readPorts(bridge.ports, `${path}.bridge.ports`);
     const fixed = ip === undefined ? {} : { ip };
     return { kind: 'bridge', bridge: bridge.name, ports, ...fixed, ...common };
   }
+  if (macvtap !== undefined) {
+    if (ip !== undefined) report(`${path}.ip`, 'goes with a bridge only');
+    return {
+      kind: 'macvtap',
+      device: macvtap.device,
+      mode: readMode(macvtap.mode, place),
+      ports: [],
+      ...common,
+    };
+  }
   if (user !== undefined) {
     if (ip !== undefined) report(`${path}.ip`, `is ${userAddress} in the user-mode network`);
     if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
-  report(`${path}.bridge`, 'is required, or user in its place');
+  report(`${path}.bridge`, 'is required, or macvtap or user in its place');
   return undefined;
+}
+
+function readMode(mode: string, { path, report }: Place): MacvtapNic['mode'] {
+  const known = macvtapModes.find((name) => name === mode);
+  if (known !== undefined) return known;
+  const list = macvtapModes.join(', ');
+  report(
+    `${path}.macvtap.mode`,
+    `macvtap has invalid mode ${quoted(mode)}; must be one of: ${list}`,
+  );
+  return 'bridge';
 }
 
 function checkIp(ip: string | undefined, { path, report }: Place): void {
