@@ -82,8 +82,9 @@ export class BarePath {
 
   async #open(role: string, bridge: BareBridge): Promise<number> {
     const path = join(this.#dir, role);
-    if (isListener(role)) return listenUnix(`${path}.sock`);
+    if (role.endsWith('.sock')) return listenUnix(path);
     if (role === 'console') return this.#console.openWriter();
+    if (role.endsWith('-log')) return openSync(path, 'a');
     if (role === 'base') return openSync(sectorImage(0), 'r');
     if (role === 'disk-read') return openSync(join(this.#dir, 'disk'), 'r');
     if (role === 'disk') {
@@ -107,20 +108,18 @@ export class BarePath {
   }
 }
 
-/** The channels that QEMU is the server of. */
-function isListener(role: string): boolean {
-  return role === 'qmp' || role === 'agent' || role.startsWith('exec');
-}
-
-/** The role of each descriptor number, from QEMU's arguments. */
+/** The role of each descriptor number, from QEMU's arguments; that of a socket which QEMU listens on ends in `.sock`. */
 function rolesOf(argv: readonly string[]): ReadonlyMap<number, string> {
   const roles = new Map<number, string>();
   for (const argument of argv) {
     const set = /^fd=(\d+),set=\d+,opaque=(.+)$/.exec(argument);
-    const socket = /^socket,id=([^,]+),fd=(\d+)/.exec(argument);
+    const socket = /^socket,id=([^,]+),fd=(\d+)(,server=on)?/.exec(argument);
     const tap = /^tap,id=net(\d+),fd=(\d+)/.exec(argument);
     if (set !== null) roles.set(Number(set[1]), set[2] ?? '');
-    if (socket !== null) roles.set(Number(socket[2]), socket[1] ?? '');
+    if (socket !== null) {
+      const [, id = '', fd, server] = socket;
+      roles.set(Number(fd), server === undefined ? id : `${id}.sock`);
+    }
     if (tap !== null) roles.set(Number(tap[2]), `tap${tap[1]}`);
   }
   return roles;
