@@ -121,7 +121,7 @@ func TestV136_ArgsAreRead(t *testing.T) {
     }`, fmt.Sprintf(`
       kill_timeout = "20s"
       artifact {
-        source      = "%s/disk.raw"
+        source      = "%s/disk.qcow2"
         destination = "local/linux.img"
         mode        = "file"
       }`, mirror.URL), fmt.Sprintf(`

@@ -91,7 +91,7 @@ function planVm(spec: VmSpec, facts: Facts) {
   const { emulator, kvm, image, uefi, nics, shares } = facts;
   const machine = planMachine(spec, emulator, kvm);
   const disk = planDisk(spec.disks[0] ?? own, image);
-  const { name, vcpus, memoryMiB, identity } = spec;
+  const { name, vcpus, memoryMiB, identity, smbios, clock } = spec;
   const platform = {
     name,
     uuid: 'd2bb7f40-c7a4-82a8-b8ad-25fbbb9ed84f',
@@ -99,6 +99,8 @@ function planVm(spec: VmSpec, facts: Facts) {
     machine,
     vcpus,
     memoryMiB,
+    ...(smbios && { smbios }),
+    ...(clock && { clock }),
   };
   const share = { tag: 'localDir', path: '/run/vms/0a1b2c3d/shares/localDir', readOnly: true };
   const devices = [
@@ -140,6 +142,12 @@ const plans: Readonly<Record<string, Case>> = {
   'V-38: a private copy of a raw image': {
     spec: { disks: [{ ...own, chained: false }] },
     facts: { image: raw },
+  },
+  'V-136: texts of SMBIOS with commas, and a clock with local time': {
+    spec: {
+      clock: 'localtime',
+      smbios: { product: 'a,b', serial: 'ds=nocloud;s=http://a/,file=x' },
+    },
   },
   'V-75: KVM where it works': { facts: { kvm: { usable: true, reason: '' } } },
   'V-75: TCG where it is asked for': {

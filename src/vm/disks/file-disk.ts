@@ -61,9 +61,12 @@ async function prepare(wanted: ToPrepare, site: Site, waiting: Waiting): Promise
     return prepareInPlace(spec, { image, seat }, site);
   }
   if (image !== undefined && spec.inPlace === true) {
-    site.emit('Changes to the disk end with the task: its image is not in the task directory', {
-      image: image.path,
-    });
+    site.emit(
+      'Changes to the disk end with the task: only a qcow2 image in the task directory keeps them',
+      {
+        image: image.path,
+      },
+    );
   }
   const plan = planDisk(spec, image);
   const disk = { ...wanted, image, plan };

@@ -11,14 +11,17 @@ import { fileBytesOf } from './plan.ts';
 
 /**
  * Whether a disk is its image: where the job wants that, and only in the directories of its own task and allocation. An
- * image of the operator's, or one that was converted, may be that of other VMs as well.
+ * image of the operator's, or one that was converted, may be that of other VMs as well. Nor is it a raw image whose
+ * format the job does not state: its guest may write the header of a larger qcow2 into it, for the next start.
  */
 export function isInPlace(
-  { inPlace }: DiskSpec,
-  { path }: OpenImage,
+  { inPlace, source }: DiskSpec,
+  { path, format }: OpenImage,
   { task }: ImageRoots,
 ): boolean {
-  return inPlace === true && task.some((directory) => isBelow(directory, path));
+  const isStated = source?.kind === 'image' && source.format !== undefined;
+  if (inPlace !== true || !(format === 'qcow2' || isStated)) return false;
+  return task.some((directory) => isBelow(directory, path));
 }
 
 function isBelow(directory: string, path: string): boolean {
