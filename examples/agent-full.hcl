@@ -100,6 +100,11 @@ plugin "nomad-driver-qmp" {
       max_size = "50GiB"
     }
 
+    # Figures for Prometheus, for every user of this host; "unix:/path" is for root alone.
+    metrics {
+      listen = "127.0.0.1:9177"
+    }
+
     # Accepted from configurations for libvirt drivers; they change nothing.
     emulator {
       uri = "qemu:///system"

@@ -25,7 +25,8 @@ const rooms: Readonly<Record<string, readonly string[]>> = {
  */
 const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   plugin: {
-    serve: ['tasks', 'job', 'agent', 'hcl', 'error', 'gen'],
+    serve: ['metrics', 'tasks', 'job', 'agent', 'hcl', 'error', 'gen'],
+    metrics: ['agent', 'error'],
     tasks: ['job', 'agent', 'error', 'gen'],
     job: ['args', 'agent', 'hcl', 'error', 'gen'],
     args: [],

@@ -12,7 +12,13 @@ import { dataDirOf } from './requests.ts';
 
 function holderOf(create: CreateBackend, change: Partial<PluginConfig>): BackendHolder {
   const log = createLog({ module: 'test', level: 'error', file: undefined });
-  const holder = new BackendHolder({ driverName: 'virt', create, log, onEvent: () => {} });
+  const holder = new BackendHolder({
+    driverName: 'virt',
+    create,
+    log,
+    onEvent: () => {},
+    onReady: () => {},
+  });
   holder.configure({ ...decodePluginConfig(new Uint8Array(), 'virt'), ...change });
   return holder;
 }

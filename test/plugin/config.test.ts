@@ -98,6 +98,36 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
   });
 });
 
+test('V-103: figures are served on a socket or on the loopback', () => {
+  const places = {
+    'unix:/run/x/metrics.sock': { kind: 'unix', path: '/run/x/metrics.sock' },
+    '127.0.0.1:9177': { kind: 'tcp', host: '127.0.0.1', port: 9177 },
+    '[::1]:9177': { kind: 'tcp', host: '::1', port: 9177 },
+  };
+  for (const [listen, place] of Object.entries(places)) {
+    assert.deepEqual(plugin({ metrics: { listen } }).metrics, place);
+  }
+  const others = [
+    '',
+    '9177',
+    ':9177',
+    '0.0.0.0:9177',
+    '192.0.2.1:9177',
+    'localhost:9177',
+    '::1:80',
+  ];
+  for (const listen of [
+    ...others,
+    '127.0.0.1:0',
+    '127.0.0.1:70000',
+    'unix:run',
+    'unix:/'.padEnd(120, 'x'),
+  ]) {
+    const text = failureText({ metrics: { listen } });
+    assert.match(text, /metrics\.listen: .*(is no place on this host: write|is required)/, listen);
+  }
+});
+
 test('D11: a libvirt that is not this host is refused by key; the local names are fine', () => {
   for (const uri of ['qemu:///system', 'qemu:///session', 'qemu:///default', '']) {
     plugin({ emulator: { uri } });

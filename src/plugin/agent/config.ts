@@ -8,6 +8,7 @@ import { checkEmulator, emulatorFields, emulatorWarning } from './emulator.ts';
 import { type ImageStoreConfig, imageStoreFields, readImageStore } from './image-store.ts';
 import { type Limits, limitFields, readLimits } from './limits.ts';
 import { type LogLevel, logFields } from './log-level.ts';
+import { type MetricsPlace, metricsFields, readMetrics } from './metrics.ts';
 import { type NetworksConfig, networkFields, readNetworks } from './networks.ts';
 import { type Paths, pathFields, readPaths } from './paths.ts';
 import { readStoragePools, storagePoolFields } from './storage-pools.ts';
@@ -23,6 +24,7 @@ export const pluginSchema = {
   ...networkFields,
   ...storagePoolFields,
   ...imageStoreFields,
+  ...metricsFields,
   ...builtinListFields,
 } as const satisfies Fields;
 
@@ -32,6 +34,8 @@ export interface PluginConfig extends Paths, NetworksConfig, ImageStoreConfig {
   readonly uidRange: UidRange;
   readonly limits: Limits;
   readonly storagePools: StoragePools;
+  /** Where figures are served, if anywhere. */
+  readonly metrics?: MetricsPlace;
   readonly builtin: BuiltinLists;
   /** For the log: what the operator wrote that has no effect. */
   readonly warning: string | undefined;
@@ -46,6 +50,7 @@ export function decodePluginConfig(bytes: Uint8Array, driverName: string): Plugi
   const paths = readPaths(raw, report);
   const networks = readNetworks(raw, report);
   const [network] = networks.managedNetworks;
+  const metrics = readMetrics(raw, report);
   const config = {
     ...paths,
     logLevel: raw.log_level,
@@ -54,6 +59,7 @@ export function decodePluginConfig(bytes: Uint8Array, driverName: string): Plugi
     ...networks,
     storagePools: readStoragePools(raw, paths, report),
     ...readImageStore(raw, report),
+    ...(metrics && { metrics }),
     builtin: {
       ...readBuiltinLists(raw, driverName, report),
       ...(network === undefined ? {} : { bridge: network.bridge }),

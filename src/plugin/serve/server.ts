@@ -4,6 +4,7 @@ import { BasePlugin } from '../gen/base_pb.ts';
 import { Driver } from '../gen/driver_pb.ts';
 import { GRPCBroker, GRPCController, GRPCStdio } from '../gen/go_plugin_pb.ts';
 import { Health } from '../gen/health_pb.ts';
+import { MetricsEndpoint } from '../metrics/endpoint.ts';
 import { BackendHolder, type CreateBackend } from '../tasks/backend.ts';
 import { EventHub } from '../tasks/events.ts';
 import { Fingerprinter } from '../tasks/fingerprint.ts';
@@ -36,7 +37,8 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
     'grpc.max_send_message_length': -1,
     'grpc.enable_channelz': 0,
   });
-  addServices(server, options);
+  const opened = new DisposableStack();
+  addServices(server, options, opened);
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const listener = await listen(options.env, (socket) => injector.injectConnection(socket));
   return {
@@ -46,6 +48,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
     },
     [Symbol.dispose]: () => {
       listener[Symbol.dispose]();
+      opened.dispose();
       server.forceShutdown();
     },
   };
@@ -54,6 +57,7 @@ export async function startServer(options: ServerOptions): Promise<Listener> {
 function addServices(
   server: Server,
   { driverName, log, createBackend, fingerprintMs, onShutdown, onRefused }: ServerOptions,
+  opened: DisposableStack,
 ): void {
   const events = new EventHub();
   let compute: Compute | undefined;
@@ -64,6 +68,10 @@ function addServices(
     onEvent: (vm, event) => {
       const names = tasks.namesOf(vm);
       if (names !== undefined) events.publish(names, event);
+    },
+    onReady: ({ metrics: place }) => {
+      if (place === undefined) return;
+      opened.use(MetricsEndpoint.open({ place, domains: () => tasks.domains(), log }));
     },
   });
   const tasks = new Tasks({ backend: () => backend.get(), log });

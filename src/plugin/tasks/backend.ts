@@ -30,6 +30,8 @@ export interface BackendOptions {
   readonly create: CreateBackend;
   readonly log: Logger;
   readonly onEvent: (name: string, event: DomainEvent) => void;
+  /** Called once, when it is ready. */
+  readonly onReady: (config: PluginConfig) => void;
 }
 
 /**
@@ -73,7 +75,7 @@ export class BackendHolder {
   }
 
   async #make(): Promise<Backend> {
-    const { driverName, create, log, onEvent } = this.#options;
+    const { driverName, create, log, onEvent, onReady } = this.#options;
     // Making it depends on the configuration and the installed program, which do not change; starting it depends on the host.
     let recoverable = false;
     try {
@@ -81,6 +83,7 @@ export class BackendHolder {
       backend.onEvent(onEvent);
       recoverable = true;
       await backend.start();
+      onReady(this.#config);
       return backend;
     } catch (cause) {
       this.#made = undefined;

@@ -66,3 +66,12 @@ function number(json: Json, key: string): number {
 function bad(problem: string, cause?: unknown): PluginError {
   return new PluginError('invalid', `the task handle ${problem}`, { cause });
 }
+
+/** What a recovery works with. */
+export interface RecoverRequest {
+  /** Decodes the handle; throws PluginError 'invalid'. */
+  readonly readRecord: () => DomainRecord;
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdoutPath: string;
+  readonly stderrPath: string;
+}

@@ -1,12 +1,13 @@
 import { KeyedQueue, type Logger, slept, within } from '#host';
 import type { VmSpec, Waiting } from '#spec';
-import type { Domain, DomainRecord, ExitResult, GuestAction, StopRequest } from '#vm';
+import type { Domain, ExitResult, GuestAction, StopRequest } from '#vm';
 import { messageOf } from '../error/message.ts';
 import { PluginError, taskNotFound } from '../error/plugin-error.ts';
 import { vmName } from '../job/vm-name.ts';
 import type { Backend } from './backend.ts';
 import type { TaskName } from './events.ts';
 import { type PublishedPort, publishedPorts, refuseSharedPort } from './shared-port.ts';
+import type { RecoverRequest } from './task-handle.ts';
 
 /** A start has this long; the steps in it have their own, shorter limits. */
 const startMs = 30 * 60_000;
@@ -154,6 +155,13 @@ export class Tasks {
     return task;
   }
 
+  /** The VMs that run. */
+  domains(): readonly Domain[] {
+    return [...this.#entries.values()].flatMap((entry) =>
+      entry.kind === 'running' && !entry.task.over.aborted ? [entry.task.domain] : [],
+    );
+  }
+
   /** The task of a VM. */
   namesOf(vm: string): TaskName | undefined {
     return this.#names.get(vm);
@@ -239,12 +247,4 @@ function portsOf(entry: Entry): readonly string[] {
   if (entry.kind === 'starting') return entry.ports.map(({ label }) => label);
   const { domain, over } = entry.task;
   return over.aborted ? [] : domain.publishedPorts;
-}
-
-export interface RecoverRequest {
-  /** Decodes the handle; throws PluginError 'invalid'. */
-  readonly readRecord: () => DomainRecord;
-  readonly env: Readonly<Record<string, string>>;
-  readonly stdoutPath: string;
-  readonly stderrPath: string;
 }

@@ -1,0 +1,106 @@
+import { rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { closeFd, errnoOf, type Logger, listenTcp, listenUnix, within } from '#host';
+import type { Domain } from '#vm';
+import type { MetricsPlace } from '../agent/metrics.ts';
+import { messageOf } from '../error/message.ts';
+import { formatMetrics } from './exposition.ts';
+
+const retryMs = 5000;
+const scrapeMs = 5000;
+const maxConnections = 16;
+const contentType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
+
+export interface MetricsOptions {
+  readonly place: MetricsPlace;
+  /** The VMs that run. */
+  readonly domains: () => readonly Domain[];
+  readonly log: Logger;
+}
+
+/**
+ * Serves the figures of this process's VMs. Where another process listens at the place, the plugin before this one or that of
+ * another agent, it waits until that ends: each place belongs to one process at a time.
+ */
+export class MetricsEndpoint implements Disposable {
+  readonly #options: MetricsOptions;
+  readonly #server: Server;
+  #retry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  private constructor(options: MetricsOptions) {
+    this.#options = options;
+    this.#server = createServer((request, response) => void this.#answer(request, response));
+    this.#server.maxConnections = maxConnections;
+    this.#server.requestTimeout = scrapeMs;
+    this.#server.headersTimeout = scrapeMs;
+    this.#server.on('error', (error) => options.log.warn('metrics: not served', { error }));
+  }
+
+  static open(options: MetricsOptions): MetricsEndpoint {
+    const endpoint = new MetricsEndpoint(options);
+    void endpoint.#listen(true);
+    return endpoint;
+  }
+
+  [Symbol.dispose](): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+
+  async #listen(first: boolean): Promise<void> {
+    const { place, log } = this.#options;
+    try {
+      const fd = await bind(place);
+      if (this.#closed) return closeFd(fd);
+      this.#server.listen({ fd });
+      this.#server.unref();
+      log.info('metrics are served', { ...place });
+    } catch (error) {
+      if (this.#closed) return;
+      if (first) log.warn('metrics: waiting for the place', { ...place, error: messageOf(error) });
+      this.#retry = setTimeout(() => void this.#listen(false), retryMs).unref();
+    }
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method !== 'GET' || request.url?.split('?')[0] !== '/metrics') {
+      response.writeHead(404).end('GET /metrics\n');
+      return;
+    }
+    using limited = within(scrapeMs);
+    // A VM that ends meanwhile has no figures.
+    const asked = this.#options.domains().map((domain) => domain.figures(limited));
+    const all = (await Promise.allSettled(asked)).flatMap((it) =>
+      it.status === 'fulfilled' ? [it.value] : [],
+    );
+    response.writeHead(200, { 'content-type': contentType }).end(formatMetrics(all));
+  }
+}
+
+/** Throws HostError EADDRINUSE where another process listens there. */
+async function bind(place: MetricsPlace): Promise<number> {
+  if (place.kind === 'tcp') return listenTcp(place.host, place.port);
+  try {
+    return listenUnix(place.path);
+  } catch (error) {
+    if (errnoOf(error) !== 'EADDRINUSE' || !(await isLeft(place.path))) throw error;
+    rmSync(place.path);
+    return listenUnix(place.path);
+  }
+}
+
+/** Whether it is the socket of a process that has ended. */
+function isLeft(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once('error', (error) => resolve(errnoOf(error) === 'ECONNREFUSED'));
+  });
+}

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, statSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { DomainFigures } from '#vm';
+import { Driver } from '../../src/plugin/gen/driver_pb.ts';
+import { formatMetrics } from '../../src/plugin/metrics/exposition.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { freshId, installEmulator, processPlugin, task } from './requests.ts';
+
+const identity = {
+  taskId: 'a/web/1',
+  taskName: 'web',
+  allocId: 'a1b2',
+  groupName: 'g',
+  jobId: 'shop "x"\\\n',
+  jobName: 'shop',
+  namespace: 'default',
+  nodeName: '',
+  nodeId: '',
+};
+
+const traffic = { bytes: 5, packets: 6, errors: 7, drops: 8 };
+
+const figures: DomainFigures = {
+  identity,
+  usage: {
+    atMs: 0,
+    cpuUserNs: 1.5e9,
+    cpuSystemNs: 0,
+    rssBytes: 4096,
+    guestUsedBytes: undefined,
+    guestTotalBytes: undefined,
+    swapBytes: undefined,
+    maxRssBytes: undefined,
+    throttling: { periods: 8, throttledPeriods: 3, throttledNs: 25e7 },
+    pids: [1],
+  },
+  vcpus: [{ index: 1, runNs: 2e9, stealNs: 5e8 }],
+  disks: [
+    {
+      name: 'vda',
+      readBytes: 512,
+      writtenBytes: 0,
+      reads: 1,
+      writes: 0,
+      flushes: 2,
+      readErrors: 0,
+      writeErrors: 9,
+    },
+  ],
+  nics: [{ name: 'net0', received: traffic, sent: { ...traffic, bytes: 50 } }],
+  guest: { totalBytes: 1024, majorFaults: 3 },
+};
+
+test('V-103: the figures as OpenMetrics, with the labels of the task and what is measured alone', () => {
+  const text = formatMetrics([figures, { ...figures, disks: [], nics: [], guest: {}, vcpus: [] }]);
+  const own = 'namespace="default",job="shop \\"x\\"\\\\\\n",group="g",task="web",alloc="a1b2"';
+  for (const line of [
+    '# TYPE nomad_vm_disk_bytes counter',
+    `nomad_vm_cpu_seconds_total{${own},mode="user"} 1.5`,
+    `nomad_vm_cpu_throttled_seconds_total{${own}} 0.25`,
+    `nomad_vm_vcpu_steal_seconds_total{${own},device="vcpu1"} 0.5`,
+    `nomad_vm_memory_rss_bytes{${own}} 4096`,
+    `nomad_vm_disk_bytes_total{${own},device="vda",operation="read"} 512`,
+    `nomad_vm_disk_operations_total{${own},device="vda",operation="flush"} 2`,
+    `nomad_vm_disk_errors_total{${own},device="vda",operation="write"} 9`,
+    `nomad_vm_network_bytes_total{${own},device="net0",direction="sent"} 50`,
+    `nomad_vm_guest_memory_bytes{${own},state="total"} 1024`,
+    `nomad_vm_guest_page_faults_total{${own},kind="major"} 3`,
+  ]) {
+    assert.ok(text.includes(`${line}\n`), `${line}\nin\n${text}`);
+  }
+  assert.doesNotMatch(text, /swap_bytes\{|undefined|NaN/);
+  assert.ok(text.endsWith('# EOF\n'));
+  // Each family once, its samples behind it, and no line of another form.
+  const types = [...text.matchAll(/^# TYPE (\S+) /gm)].map(([, name]) => name);
+  assert.equal(new Set(types).size, types.length);
+  for (const line of text.trimEnd().split('\n')) {
+    assert.match(line, /^(# (TYPE|HELP|EOF)|nomad_vm_[a-z_]+\{.*\} [\d.e+-]+$)/);
+  }
+});
+
+async function scrape(socketPath: string, path = '/metrics'): Promise<[number, string]> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    request({ socketPath, path, signal: AbortSignal.timeout(5000) }, resolve)
+      .on('error', reject)
+      .end();
+  });
+  let text = '';
+  for await (const chunk of response) text += chunk;
+  return [response.statusCode ?? 0, text];
+}
+
+async function pluginAt(t: TestContext, dir: string, name: string, socket: string) {
+  const dataDir = join(dir, name);
+  mkdirSync(dataDir);
+  installEmulator(dataDir);
+  const { plugin, client } = await processPlugin({
+    dataDir,
+    config: { metrics: { listen: `unix:${socket}` } },
+  });
+  t.after(() => plugin[Symbol.asyncDispose]());
+  return { plugin, client };
+}
+
+test('V-103: one place is served by one plugin, and by the next when that has ended', async (t) => {
+  const dir = tmpDir(t);
+  const socket = join(dir, 'metrics.sock');
+  const first = await pluginAt(t, dir, 'first', socket);
+  const taskId = freshId();
+  await first.client.call(Driver.method.startTask, { task: task({ id: taskId }) });
+  const until = async (isRight: (text: string) => boolean): Promise<string> => {
+    const deadline = performance.now() + 20_000;
+    for (;;) {
+      const [, text] = await scrape(socket).catch(() => [0, ''] as const);
+      if (isRight(text)) return text;
+      assert.ok(performance.now() < deadline, `not in time, but: ${text}`);
+      await sleep(50);
+    }
+  };
+  await until((text) => /nomad_vm_memory_rss_bytes\{.*task="task".*\} \d+/.test(text));
+  assert.equal(statSync(socket).mode & 0o777, 0o600);
+  assert.equal((await scrape(socket, '/'))[0], 404);
+  const second = await pluginAt(t, dir, 'second', socket);
+  await second.client.call(Driver.method.startTask, { task: task({ id: freshId() }) });
+  await until((text) => text.includes('task="task"'));
+  await first.client.call(Driver.method.destroyTask, { taskId, force: true });
+  await until((text) => !text.includes('task="task"'));
+  await first.plugin[Symbol.asyncDispose]();
+  await until((text) => text.includes('task="task"'));
+});
