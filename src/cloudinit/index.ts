@@ -1,6 +1,12 @@
 export { isQuickToCheck } from './check-cost.ts';
 export { writeIso } from './iso9660.ts';
 export { makeSeedImage, type SeedImage } from './seed.ts';
-export { type SeedMount, type SeedNic, type SeedRequest, seedProblems } from './seed-request.ts';
+export {
+  type SeedMount,
+  type SeedNic,
+  type SeedRequest,
+  type SeedSsh,
+  seedProblems,
+} from './seed-request.ts';
 export { checkUserData } from './user-data.ts';
 export type { UserData } from './user-data-text.ts';

@@ -23,6 +23,13 @@ export interface SeedNic {
   readonly isDefaultRoute?: boolean;
 }
 
+/** How the host logs in to the guest's sshd as root. Keys as OpenSSH writes them, each public one on one line. */
+export interface SeedSsh {
+  /** The guest's identity, an Ed25519 key. */
+  readonly hostKey: { readonly private: string; readonly public: string };
+  readonly authorizedKey: string;
+}
+
 /** The configuration for a guest's first boot. Text values are data: none of them can become syntax. */
 export interface SeedRequest {
   readonly instanceId: string;
@@ -38,6 +45,7 @@ export interface SeedRequest {
   readonly env: Readonly<Record<string, string>>;
   readonly mounts: readonly SeedMount[];
   readonly network?: readonly SeedNic[] | undefined;
+  readonly ssh?: SeedSsh | undefined;
 }
 
 /** The keys of the default user, one a line in the request. */

@@ -1,6 +1,6 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
-import { authorizedKeys, type SeedMount, type SeedRequest } from './seed-request.ts';
+import { authorizedKeys, type SeedMount, type SeedRequest, type SeedSsh } from './seed-request.ts';
 
 const envPath = '/etc/nomad/env';
 const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
@@ -20,6 +20,7 @@ const merging = 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()'
 export function vendorData(request: SeedRequest): Plain {
   const keys = authorizedKeys(request);
   const env = formatEnvFile(request.env);
+  const { ssh } = request;
   const commands = [...(env.text === '' ? [] : [sourceEnv]), ...request.commands];
   return {
     merge_how: merging,
@@ -33,7 +34,8 @@ export function vendorData(request: SeedRequest): Plain {
     ...(keys.length > 0 && { ssh_authorized_keys: keys }),
     ...(request.timezone !== undefined && { timezone: request.timezone }),
     ...(env.text !== '' && { write_files: envFiles(env.text) }),
-    bootcmd: [...request.mounts.map(mountCommand), startLogin],
+    bootcmd: [...request.mounts.map(mountCommand), startLogin, ...(ssh ? [letIn(ssh)] : [])],
+    ...(ssh !== undefined && { ssh_keys: hostKeys(ssh) }),
     // cloud-init makes one sh script of all entries, so the exports of the first one reach the others.
     ...(request.commands.length > 0 && { runcmd: commands }),
   };
@@ -51,6 +53,26 @@ function envFiles(text: string): Plain {
       content: `${sourceEnv}\n`,
     },
   ];
+}
+
+function hostKeys({ hostKey }: SeedSsh): Plain {
+  return { ed25519_private: hostKey.private, ed25519_public: hostKey.public };
+}
+
+// Not by cloud-init's own keys: those are for the default user, whose name only the image knows, and what cloud-init gives
+// root of them does nothing but refuse. It runs before sshd is started, and removes the key of an earlier VM from a disk
+// that was kept.
+function letIn({ authorizedKey }: SeedSsh): string {
+  const file = '/root/.ssh/authorized_keys';
+  const [comment = ''] = authorizedKey.split(' ').slice(-1);
+  const steps = [
+    'umask 077; mkdir -p /root/.ssh; touch $f',
+    `sed -i ${shellWord(`/ ${comment}$/d`)} $f`,
+    '[ -z "$(tail -c 1 $f)" ] || echo >>$f',
+    `printf '%s\\n' ${shellWord(authorizedKey)} >>$f`,
+    'if command -v restorecon >/dev/null; then restorecon -R /root/.ssh; fi',
+  ];
+  return `(f=${file}; ${steps.join('; ')})`;
 }
 
 // At every boot, and without an entry in fstab: a guest whose kernel lacks the file system still boots.

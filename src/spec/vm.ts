@@ -114,8 +114,8 @@ export interface VmSpec {
   readonly clock?: 'utc' | 'localtime';
   /** Texts of the machine in SMBIOS type 1, in place of the driver's. Printable ASCII. */
   readonly smbios?: SmbiosTexts;
-  /** How commands run in the guest; as root when no user is named. */
-  readonly exec?: { readonly user?: string };
+  /** How commands run in the guest: as root when no user is named, and the way that the guest has when none is. */
+  readonly exec?: { readonly user?: string; readonly via?: 'agent' | 'ssh' };
   readonly display?: DisplaySpec;
   readonly ready?: ReadySpec;
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
@@ -8,6 +10,7 @@ import { type SeedRequest, seedProblems } from '#cloudinit';
 import { CloudInitError } from '../../src/cloudinit/error.ts';
 import { buildSeed, seedNotes } from '../../src/cloudinit/seed.ts';
 import { requireOrSkip } from '../support/require.ts';
+import { tmpDir } from '../support/tmp.ts';
 import { fullest, line, smallest, text } from './request.ts';
 
 function file(request: SeedRequest, name: string): string {
@@ -121,6 +124,29 @@ test("V-58: ours and the user's lists are joined, and of everything else the use
   const vendor = data(smallest, 'vendor-data');
   assert.equal(vendor.merge_how, 'list(prepend)+dict(no_replace,recurse_dict,recurse_list)+str()');
   assert.equal(vendor.merge_type, vendor.merge_how);
+});
+
+test('V-95: the host key, and a key for root that leaves every other line as it is', (t) => {
+  const authorizedKey = 'restrict,pty,from="192.0.2.1" ssh-ed25519 AAAAnew nomad-driver-qmp';
+  const hostKey = { private: 'PRIVATE\n', public: 'ssh-ed25519 AAAAhost vm' };
+  const vendor = data({ ...smallest, ssh: { hostKey, authorizedKey } }, 'vendor-data');
+  assert.deepEqual(vendor.ssh_keys, {
+    ed25519_private: 'PRIVATE\n',
+    ed25519_public: hostKey.public,
+  });
+  const { bootcmd } = vendor;
+  assert.ok(Array.isArray(bootcmd));
+  const home = tmpDir(t);
+  const script = `${String(bootcmd.at(-1)).replaceAll('/root/', `${home}/`)}; umask`;
+  mkdirSync(join(home, '.ssh'));
+  const keys = join(home, '.ssh/authorized_keys');
+  // Without a line break at its end, and with the key of an earlier VM in it.
+  writeFileSync(keys, 'ssh-ed25519 AAAAold nomad-driver-qmp\nssh-ed25519 AAAA me@example');
+  for (const _ of ['first boot', 'second boot']) {
+    const { stdout } = spawnSync('/bin/sh', ['-c', `umask 022; ${script}`], { encoding: 'utf8' });
+    assert.equal(stdout.trim(), '0022');
+    assert.equal(readFileSync(keys, 'utf8'), `ssh-ed25519 AAAA me@example\n${authorizedKey}\n`);
+  }
 });
 
 test('V-58: a password does not expire, and without one nothing is said of passwords', () => {

@@ -131,7 +131,7 @@ test('V-18 V-25 D10: every key of a job', () => {
   assert.equal(spec.vcpus, 3);
   assert.deepEqual(spec.watchdog, { action: 'pause' });
   assert.deepEqual(spec.display, { video: 'std', vnc: { password: '12345678', listen: [] } });
-  assert.deepEqual(spec.exec, { user: 'www-data' });
+  assert.deepEqual(spec.exec, { user: 'www-data', via: 'agent' });
   assert.deepEqual(spec.guest, {
     hostname: 'Web-1',
     userData: { kind: 'inline', text: '#cloud-config\n' },

@@ -1,4 +1,12 @@
-import { constants, lstatSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  constants,
+  lstatSync,
+  mkdirSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { closeFd, openPath } from '../files/descriptor.ts';
 import {
@@ -29,11 +37,11 @@ interface BareRoot {
   readonly shows: string;
 }
 
-/** A file of the host that one program is to see in its bare root. */
+/** A file or a directory of the host that one program is to see in its bare root. */
 export interface BareFile {
   /** Absolute, on the host. */
   readonly path: string;
-  /** Name in the bare root, without a slash. */
+  /** Path in the bare root, from its top. */
   readonly name: string;
   readonly writable: boolean;
 }
@@ -118,10 +126,7 @@ function build(extra: readonly BareFile[]): void {
   mountTmpfs(scaffold, { sizeBytes: 64 * 1024, mode: 0o755 });
   for (const path of directories) show(path, bindTree);
   for (const path of files) show(path, bindMount);
-  for (const { path, name } of extra) {
-    writeFileSync(`${scaffold}/${name}`, '', { mode: 0o444 });
-    bindMount(path, `${scaffold}/${name}`);
-  }
+  for (const { path, name } of extra) showAs(path, `${scaffold}/${name}`);
   must('entering the new root', 'chdir', scaffold);
   // The old root is mounted on top of the new one, and unmounted from there.
   must('changing the root', 'syscallPaths', sysPivotRoot, '.', '.');
@@ -134,11 +139,13 @@ function show(path: string, bind: (source: string, target: string) => void): voi
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) return;
   const there = `${scaffold}${path}`;
-  mkdirSync(dirname(there), { recursive: true, mode: 0o755 });
   if (stat.isSymbolicLink()) symlinkSync(readlinkSync(path), there);
-  else {
-    if (stat.isDirectory()) mkdirSync(there, { mode: 0o755 });
-    else writeFileSync(there, '', { mode: 0o444 });
-    bind(path, there);
-  }
+  else showAs(path, there, bind);
+}
+
+function showAs(path: string, there: string, bind = bindMount): void {
+  mkdirSync(dirname(there), { recursive: true, mode: 0o755 });
+  if (statSync(path).isDirectory()) mkdirSync(there, { mode: 0o755 });
+  else writeFileSync(there, '', { mode: 0o444 });
+  bind(path, there);
 }

@@ -5,9 +5,9 @@ const fields = {
     kind: 'attr',
     type: 'string',
     default: 'auto',
-    oneOf: ['auto', 'agent'],
-    doc: 'How commands reach the guest: `agent` by qemu-guest-agent in the guest, `auto` by whatever the guest has.',
-    example: '"agent"',
+    oneOf: ['auto', 'agent', 'ssh'],
+    doc: 'How commands reach the guest: `agent` by qemu-guest-agent in the guest, `ssh` by its sshd over a managed network, `auto` by the agent where it is connected and by ssh where not. With `agent` the guest is given no key and no host key.',
+    example: '"ssh"',
   },
   user: {
     kind: 'attr',
@@ -24,5 +24,8 @@ export const exec = {
     doc: 'How commands run in the guest, for `nomad alloc exec`, actions, script checks and `change_mode = "script"`. They work without the block as well.',
     fields,
   },
-  read: ({ user }: Decoded<typeof fields>) => (user ? { user } : {}),
+  read: ({ user, via }: Decoded<typeof fields>) => ({
+    ...(user ? { user } : {}),
+    ...(via === 'agent' || via === 'ssh' ? { via } : {}),
+  }),
 } as const;

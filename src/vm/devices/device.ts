@@ -1,4 +1,4 @@
-import type { SeedMount, SeedNic } from '#cloudinit';
+import type { SeedMount, SeedNic, SeedSsh } from '#cloudinit';
 import type { Logger, ProcessIdentity, UndoLog } from '#host';
 import type { Part } from '#qemu';
 import type { QmpClient } from '#qmp';
@@ -29,7 +29,11 @@ export interface Prepared {
   /** For another process to adopt the device, and for InspectTask. */
   readonly record: DeviceRecord;
   /** What the guest must be given in its seed. */
-  readonly guest?: { readonly mounts?: readonly SeedMount[]; readonly nics?: readonly SeedNic[] };
+  readonly guest?: {
+    readonly mounts?: readonly SeedMount[];
+    readonly nics?: readonly SeedNic[];
+    readonly ssh?: SeedSsh;
+  };
   /**
    * Work that must be finished before the guest runs but not before QEMU starts: done while QEMU initialises. Returns
    * the processes that serve the device: they are added to the task's cgroup and statistics.

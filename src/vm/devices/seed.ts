@@ -94,7 +94,9 @@ export async function prepareSeed(
 ): Promise<Prepared> {
   const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
   const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
-  const { iso, notes } = await seedImage({ ...request, mounts, network }, guestBytes, waiting);
+  const ssh = devices.find(({ guest }) => guest?.ssh !== undefined)?.guest?.ssh;
+  const whole = { ...request, mounts, network, ssh };
+  const { iso, notes } = await seedImage(whole, guestBytes, waiting);
   for (const note of notes) emit(note);
   // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.
   await writeFile(paths.seed, iso, { mode: 0o600, flag: 'wx' });

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { abortable, aborted, type Logger, slept, within } from '#host';
 import type { ExecStream } from '#qemu';
@@ -7,6 +6,8 @@ import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import type { AgentLine } from './agent-line.ts';
+import { exitOf } from './exit-code.ts';
+import { endInputOf, writeTo } from './input.ts';
 import type { Piece } from './output.ts';
 import { endProgram, type Program, resizeProgram, terminalGreeting } from './scripts.ts';
 
@@ -15,11 +16,9 @@ const agentMs = 5000;
 const statusMs = 1000;
 const reapMs = 10_000;
 const pollMs = 20;
-/** Ctrl-D, the end of input at a terminal. */
-const endOfInput = '\x04';
 const defaultSize: TerminalSize = { rows: 24, columns: 80 };
-const noSignal = 128;
-const maxSignal = 64;
+/** Of a program that a signal ended. */
+const noCode = 128;
 
 export interface StartedCommand {
   readonly session: string;
@@ -71,23 +70,12 @@ export class AgentCommand implements GuestCommand {
 
   async write(data: Uint8Array, waiting: Waiting): Promise<void> {
     this.#greet();
-    if (data.length === 0 || this.#input.destroyed || !this.#input.writable) return;
-    if (this.#input.write(data)) return;
-    const written = new AbortController();
-    const over = { signal: AbortSignal.any([waiting.signal, written.signal]) };
-    try {
-      const events = ['drain', 'close'].map((event) => once(this.#input, event, over));
-      await Promise.race(events);
-    } finally {
-      written.abort();
-    }
+    await writeTo(this.#input, data, waiting);
   }
 
   endInput(): void {
     this.#greet();
-    if (this.#input.destroyed) return;
-    if (this.#command.terminal !== undefined) this.#input.write(endOfInput);
-    else this.#input.end();
+    endInputOf(this.#input, this.#command.terminal !== undefined);
   }
 
   resize(size: TerminalSize): void {
@@ -125,20 +113,18 @@ export class AgentCommand implements GuestCommand {
     if (terminal !== undefined) this.#input.write(terminalGreeting(session, this.#size));
   }
 
-  /** A shell reports a signal as 128 and its number. */
   #settle(code: number, signal: number): void {
     this.#ended = true;
-    const number =
-      signal === 0 && code > noSignal && code <= noSignal + maxSignal ? code - noSignal : signal;
-    this.#exit.resolve({ exitCode: number > 0 ? noSignal + number : code, signal: number });
+    this.#exit.resolve(exitOf(code, signal));
   }
 
   async #resize(terminal: number): Promise<void> {
     let size: TerminalSize | undefined;
     while (size !== this.#size && !this.#disposed.signal.aborted) {
       size = this.#size;
-      await this.#run(resizeProgram(terminal, size), within(agentMs)).catch((error: unknown) =>
-        this.#command.log.debug('terminal not resized', { error: messageOf(error) }),
+      await this.#run(resizeProgram(`/dev/hvc${terminal}`, size), within(agentMs)).catch(
+        (error: unknown) =>
+          this.#command.log.debug('terminal not resized', { error: messageOf(error) }),
       );
     }
     this.#resizing = undefined;
@@ -223,7 +209,7 @@ export async function runToEnd(
       {},
       waiting,
     );
-    if (status.exited) return status.exitcode ?? noSignal;
+    if (status.exited) return status.exitcode ?? noCode;
     if (!(await slept(pollMs, waiting)))
       await aborted(waiting).then(() => waiting.signal.throwIfAborted());
   }

@@ -100,9 +100,10 @@ exit $code
 `;
 
 // What one session's leader started is found by the mark in its environment, and by the session where it was changed.
+// A process that was marked stays one when it has ended: others of its session may have neither mark nor leader then.
 const end = `
+marked=$NOMAD_ENDED_LEADER
 processes() {
-  marked=$NOMAD_ENDED_LEADER
   for file in $(grep -ls "NOMAD_EXEC=$NOMAD_ENDED" /proc/[0-9]*/environ); do
     file=\${file#/proc/}
     marked="$marked \${file%/environ}"
@@ -162,6 +163,25 @@ export function commandProgram(
   );
 }
 
+// sshd has made the session, and the terminal.
+const bySsh = `
+${run}
+printf '\\036%s:%s;' "$NOMAD_EXEC" $code
+[ -t 2 ] || printf '\\036%s:%s;' "$NOMAD_EXEC" $code >&2
+exit $code
+`;
+
+/** Runs a command whose streams, or whose terminal of this size, it has from the start. */
+export function sshCommandProgram(
+  { session, command, env, user = '', terminal }: CommandToRun,
+  { rows, columns }: TerminalSize,
+): Program {
+  const own = { HOME: '/root', ...env, NOMAD_EXEC: session, NOMAD_EXEC_USER: user };
+  if (!terminal) return script(bySsh, own, command);
+  const prepare = `stty sane rows ${rows} cols ${columns}\ntrap : INT QUIT\n`;
+  return script(`${prepare}${bySsh}`, { TERM: 'xterm', ...own }, command);
+}
+
 /** The answer to a script that has found its terminal. */
 export function terminalGreeting(session: string, { rows, columns }: TerminalSize): string {
   return `go ${session} ${rows} ${columns}\n`;
@@ -169,11 +189,14 @@ export function terminalGreeting(session: string, { rows, columns }: TerminalSiz
 
 export const streamsGreeting = 'go\n';
 
-/** Ends every process of a command: with SIGHUP, after half a second with SIGKILL. `leader` is its first, if known. */
+/**
+ * Ends every process of a command: with SIGHUP, after half a second with SIGKILL. `leader` is its first, where that is
+ * known and has no mark.
+ */
 export function endProgram(session: string, leader?: number): Program {
   return script(end, { NOMAD_ENDED: session, NOMAD_ENDED_LEADER: String(leader ?? '') });
 }
 
-export function resizeProgram(terminal: number, { rows, columns }: TerminalSize): Program {
-  return script(`stty rows ${rows} cols ${columns} </dev/hvc${terminal}`, {});
+export function resizeProgram(terminal: string, { rows, columns }: TerminalSize): Program {
+  return script(`stty rows ${rows} cols ${columns} <${terminal}`, {});
 }

@@ -1,14 +1,19 @@
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
+import { AgentCommands } from '../guest/agent-commands.ts';
 import { AgentLine } from '../guest/agent-line.ts';
 import { GuestCommands } from '../guest/guest-commands.ts';
+import { noSsh } from '../guest/no-ssh.ts';
+import { SshCommands } from '../guest/ssh-commands.ts';
+import type { CommandWay } from '../guest/way.ts';
 import { GuestProgress } from '../progress/guest-progress.ts';
+import { nicsOf, sshOf, type VmRecord } from '../store/record.ts';
 import type { GuestAction } from '../virtualizer.ts';
 import { act } from './act.ts';
 import type { LiveVm } from './live-vm.ts';
 
 /** What reaches into the guest of one VM: its agent, the commands there, how far it has come, what is done to it as a whole. */
-export interface GuestAccess {
+export interface GuestAccess extends AsyncDisposable {
   readonly agent: AgentLine;
   readonly commands: GuestCommands;
   readonly progress: GuestProgress;
@@ -21,12 +26,19 @@ export function guestAccess(
 ): GuestAccess {
   const { record, paths, logs, log } = vm;
   const agent = new AgentLine(paths.agent);
-  const user = record.exec?.user;
+  const { user, via } = record.exec ?? {};
+  const opened = new AsyncDisposableStack();
+  opened.use(agent);
   // At the first console of such a VM people work.
   const reserved = record.interactiveConsole === true ? [0] : [];
+  const byAgent = new AgentCommands({ agent, dir: paths.exec, qmp, reserved, user, log });
+  const ways = [
+    ['agent', byAgent],
+    ['ssh', waySsh(vm, opened)],
+  ] as const;
   return {
     agent,
-    commands: new GuestCommands({ agent, dir: paths.exec, qmp, reserved, user, log }),
+    commands: new GuestCommands(ways.filter(([name]) => via === undefined || via === name)),
     progress: new GuestProgress({
       ...vm,
       path: paths.progress,
@@ -35,5 +47,22 @@ export function guestAccess(
       onFailed,
     }),
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
+    [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+function waySsh({ record, paths, log }: LiveVm, opened: AsyncDisposableStack): CommandWay {
+  const ssh = sshOf(record);
+  if (ssh === undefined) return noSsh(whyNoSsh(record));
+  const { uid, program, address } = ssh;
+  const host = { uid, program, address, alias: record.uuid, dir: paths.ssh };
+  const user = record.exec?.user;
+  return opened.use(new SshCommands({ host, commandsDir: paths.sshCommands, user, log }));
+}
+
+function whyNoSsh(record: VmRecord): string {
+  const known = nicsOf(record).some(({ ip }) => ip !== undefined);
+  if (!known)
+    return 'the VM has no network_interface in a managed network, so its address is not known';
+  return 'the VM was started without a key for it: install openssh-client on the host, and restart the task';
 }

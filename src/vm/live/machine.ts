@@ -182,7 +182,7 @@ export class Machine implements Domain {
   /** Stops watching the VM without changing it: for the end of the plugin. */
   async release(): Promise<void> {
     this.#stopWatching();
-    await this.#guest.agent[Symbol.asyncDispose]();
+    await this.#guest[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
     await this.#vm.logs[Symbol.asyncDispose]();
   }
@@ -233,7 +233,7 @@ export class Machine implements Domain {
     this.#stopWatching();
     using limited = within(logsMs);
     await logs.finish(limited);
-    await this.#guest.agent[Symbol.asyncDispose]();
+    await this.#guest[Symbol.asyncDispose]();
     await this.#monitor[Symbol.asyncDispose]();
   }
 

@@ -17,7 +17,7 @@ import type { VmHost } from '../vm-host.ts';
 /** Space on the VM's tmpfs for everything but history and seed: sockets, marks, QEMU's own messages. */
 const tmpfsSlackBytes = 256 * 1024;
 
-/** Maximum of files on the VM's tmpfs; about twenty are used. */
+/** Maximum of files on the VM's tmpfs; about forty are used. */
 const maxTmpfsFiles = 128;
 
 /**

@@ -7,6 +7,7 @@ import { checkFirmware, prepareFirmware } from '../devices/firmware.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
+import { prepareSsh } from '../devices/ssh.ts';
 import { together } from '../devices/together.ts';
 import { prepareWatchdog } from '../devices/watchdog.ts';
 import { prepareDisks } from '../disks/disks.ts';
@@ -69,8 +70,9 @@ async function prepareDevices(
   // An image that had to be imported shows its first sectors only now.
   const primary = disks.find((disk) => disk.spec.primary);
   const flash = await prepareFirmware(await checkFirmware(spec, emulator, primary?.image), site);
-  const ownSeed =
-    spec.seed === false ? [] : [await prepareSeed(seed, [...nics, ...shares], site, waiting)];
+  const ssh = await prepareSsh(spec, nics, { host, site }, waiting);
+  const inSeed = [...nics, ...shares, ...ssh];
+  const ownSeed = spec.seed === false ? [] : [await prepareSeed(seed, inSeed, site, waiting)];
   return [
     ...ownDisks,
     ...ownSeed,
@@ -79,6 +81,7 @@ async function prepareDevices(
     ...shares,
     ...prepareWatchdog(spec),
     ...prepareDisplay(spec.display, machine, site),
+    ...ssh,
     // New devices are appended, so that the ones before them keep their slots.
   ];
 }

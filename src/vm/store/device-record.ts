@@ -47,6 +47,8 @@ const known = v.variant('kind', [
     type: v.picklist(['virtiofs', '9p']),
   }),
   v.object({ kind: v.literal('seed'), id }),
+  /** The host's ssh as a way into the guest. */
+  v.object({ kind: v.literal('ssh'), id, uid: count, program: text, address: text }),
   /** A device that uses nothing on the host, so that there is nothing to adopt. */
   v.object({ kind: v.literal('emulated'), id, model: text }),
   v.object({ kind: v.literal('firmware'), id, code: text }),
@@ -69,6 +71,7 @@ export type RecordedNic = Extract<DeviceRecord, { kind: 'nic' }>;
 export type RecordedDisplay = Extract<DeviceRecord, { kind: 'display' }>;
 /** One that another process adopts. */
 export type AdoptedNic = Extract<DeviceRecord, { kind: 'nic' | 'macvtap-nic' }>;
+export type RecordedSsh = Extract<DeviceRecord, { kind: 'ssh' }>;
 export type RecordedDisk = Extract<DeviceRecord, { kind: 'disk' }>;
 
 /**

@@ -25,6 +25,10 @@ export interface VmPaths {
   readonly exec: string;
   /** The VNC server's. */
   readonly vnc: string;
+  /** Directory of the keys and sockets of the host's ssh, which runs as a user of its own. */
+  readonly ssh: string;
+  /** Directory of a file for each command that ssh runs in the guest. */
+  readonly sshCommands: string;
   readonly console: string;
   /** The interactive console: for operators, QEMU's end, and its history. */
   readonly consoleSocket: string;
@@ -61,6 +65,8 @@ export function pathsIn(
     agent: `${run}/agent.sock`,
     exec: `${run}/exec`,
     vnc: `${run}/vnc.sock`,
+    ssh: `${run}/ssh`,
+    sshCommands: `${run}/ssh-commands`,
     console: `${run}/console.log`,
     consoleSocket: `${run}/console.sock`,
     hvcSocket: `${run}/hvc0.sock`,

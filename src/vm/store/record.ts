@@ -9,6 +9,7 @@ import {
   type RecordedDisk,
   type RecordedDisplay,
   type RecordedNic,
+  type RecordedSsh,
 } from './device-record.ts';
 
 const text = v.string();
@@ -70,7 +71,9 @@ const schema = v.object({
   helpers: v.exactOptional(v.array(v.object({ pid: count, startTicks: text }))),
   devices: v.exactOptional(v.array(v.unknown())),
   /** How commands are run in the guest, as the job configures it. Since the third release. */
-  exec: v.exactOptional(v.object({ user: v.exactOptional(text) })),
+  exec: v.exactOptional(
+    v.object({ user: v.exactOptional(text), via: v.exactOptional(v.picklist(['agent', 'ssh'])) }),
+  ),
   /** When the guest counts as ready, as the job defines it. Since the fourth release. */
   ready: v.exactOptional(ready),
   /** A console beside the serial one. Since the fourth release. */
@@ -109,6 +112,10 @@ export function disksOf({ devices }: Pick<VmRecord, 'devices'>): readonly Record
 
 export function displaysOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisplay[] {
   return devices.filter((device) => device.kind === 'display');
+}
+
+export function sshOf({ devices }: Pick<VmRecord, 'devices'>): RecordedSsh | undefined {
+  return devices.find((device) => device.kind === 'ssh');
 }
 
 /** Writes the record whole or not at all. */

@@ -1,0 +1,232 @@
+import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { abortable, KeyedQueue, type Logger, pause, within } from '#host';
+import { type ExecStream, execChannels, execPortOf, execSlots } from '#qemu';
+import { type QmpClient, QmpError } from '#qmp';
+import type { Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
+import { AgentCommand, runToEnd } from './agent-command.ts';
+import type { AgentLine } from './agent-line.ts';
+import { type Piece, piecesOf } from './output.ts';
+import { plugPorts, unplugPorts } from './ports.ts';
+import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
+import { Slots } from './slots.ts';
+import { type CommandWay, WayMissing } from './way.ts';
+
+const startMs = 10_000;
+const unplugMs = 10_000;
+const endMs = 10_000;
+const recoverMs = 20_000;
+const pollMs = 250;
+
+export interface AgentOptions {
+  readonly agent: AgentLine;
+  /** Directory of the sockets of the streams. */
+  readonly dir: string;
+  /** undefined while there is no connection. */
+  readonly qmp: () => QmpClient | undefined;
+  /** Numbers of the guest's consoles that are not for commands. */
+  readonly reserved: readonly number[];
+  /** As the job configures it. */
+  readonly user: string | undefined;
+  readonly log: Logger;
+}
+
+/** The commands in one VM's guest that its agent starts. */
+export class AgentCommands implements CommandWay {
+  readonly #options: AgentOptions;
+  readonly #slots = new Slots(execSlots);
+  /**
+   * Commands begin one after the other, and so do ports leave: QEMU drops messages to the guest about ports when the
+   * guest has not read the last thirty. And two that look for their terminals would disturb each other.
+   */
+  readonly #plugging = new KeyedQueue();
+  readonly #taken: Set<number>;
+  #ready: Promise<void> = Promise.resolve();
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#taken = new Set(options.reserved);
+  }
+
+  recover(waiting: Waiting): void {
+    this.#ready = this.#recover(waiting).catch((error: unknown) =>
+      this.#options.log.warn('commands left in the guest', { error: messageOf(error) }),
+    );
+  }
+
+  async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+    using limited = within(startMs, waiting);
+    await abortable(this.#ready, limited);
+    const qmp = await this.#agentConnected(limited);
+    const slot = await this.#slots.take(limited).catch((cause: unknown) => {
+      waiting.signal.throwIfAborted();
+      throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
+    });
+    const session = randomBytes(8).toString('hex');
+    try {
+      return await this.#plugging.run('plug', () => {
+        limited.signal.throwIfAborted();
+        return this.#begin(request, { session, slot, qmp }, limited);
+      });
+    } catch (error) {
+      void this.#abandon({ slot, session }, error);
+      waiting.signal.throwIfAborted();
+      throw refused(error);
+    }
+  }
+
+  async #agentConnected(waiting: Waiting): Promise<QmpClient> {
+    const qmp = this.#options.qmp();
+    if (qmp === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
+    const ports = await qmp.execute('query-chardev', {}, waiting);
+    const [first] = execChannels;
+    if (!ports.some(({ label }) => label === first)) {
+      throw new WayMissing('the VM was started by a release without exec: restart the task');
+    }
+    if (ports.some((port) => port.label === 'agent' && port['frontend-open'])) return qmp;
+    const message = 'the guest agent is not connected: install qemu-guest-agent in the guest';
+    throw new WayMissing(`${message}, or wait until it has started`, { recoverable: true });
+  }
+
+  async #begin(
+    { command, env, terminal }: ExecRequest,
+    { session, slot, qmp }: Place & { readonly qmp: QmpClient },
+    waiting: Waiting,
+  ): Promise<GuestCommand> {
+    const { agent, dir, user, log } = this.#options;
+    const sockets = await plugPorts({ dir, slot, session, terminal }, qmp, waiting);
+    try {
+      const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
+      const program = commandProgram(own, [...this.#taken]);
+      if (!terminal) sockets.get('in')?.write(streamsGreeting);
+      const { pid } = await agent.use(
+        (it) => it.execute('guest-exec', program, waiting),
+        {},
+        waiting,
+      );
+      log.debug('command started in the guest', { session, pid, way: 'agent' });
+      const pieces = piecesOf(terminal ? sockets : outputs(sockets), session);
+      const begun = await beginningOf(pieces, waiting);
+      const number = terminal ? begun : undefined;
+      if (number !== undefined) this.#taken.add(number);
+      const onDispose = async (finished: Promise<void>): Promise<void> => {
+        await finished.catch((error: unknown) =>
+          log.warn('a command may be left in the guest', { session, error: messageOf(error) }),
+        );
+        await this.#leave({ slot, session });
+        if (number !== undefined) this.#taken.delete(number);
+      };
+      return new AgentCommand({
+        session,
+        pid,
+        terminal: number,
+        sockets,
+        pieces,
+        agent,
+        log,
+        onDispose,
+      });
+    } catch (error) {
+      for (const socket of sockets.values()) socket.destroy();
+      throw error;
+    }
+  }
+
+  /** After a start that failed; the agent may have started the command nevertheless. */
+  async #abandon(place: Place, error: unknown): Promise<void> {
+    const isRefused = error instanceof QmpError && error.code === 'command';
+    if (!isRefused) await this.#end(place.session, within(endMs));
+    await this.#leave(place);
+  }
+
+  async #end(session: string, waiting: Waiting): Promise<void> {
+    const { agent, log } = this.#options;
+    try {
+      await runToEnd(endProgram(session), agent, waiting);
+    } catch (error) {
+      log.warn('a command may be left in the guest', { session, error: messageOf(error) });
+    }
+  }
+
+  /** Removes the ports of a command; never rejects. The slot is free afterwards. */
+  async #leave({ slot, session }: Place): Promise<void> {
+    const { qmp, log } = this.#options;
+    try {
+      const client = qmp();
+      if (client === undefined) return;
+      await this.#plugging.run('unplug', () =>
+        unplugPorts({ slot, session }, client, within(unplugMs)),
+      );
+    } catch (error) {
+      log.debug('ports not removed', { session, error: messageOf(error) });
+    } finally {
+      this.#slots.give(slot);
+    }
+  }
+
+  async #recover(waiting: Waiting): Promise<void> {
+    using limited = within(recoverMs, waiting);
+    const { log } = this.#options;
+    const qmp = await this.#connection(limited);
+    const peripherals = await qmp.execute('qom-list', { path: '/machine/peripheral' }, limited);
+    const left = new Map(
+      peripherals.flatMap(({ name }) => {
+        const port = execPortOf(name);
+        return port === undefined ? [] : [[port.session, port.slot]];
+      }),
+    );
+    for (const [session, slot] of left) {
+      log.info('ending a command that an earlier process started', { session });
+      await this.#end(session, limited);
+      await unplugPorts({ slot, session }, qmp, within(unplugMs, waiting));
+    }
+  }
+
+  async #connection(waiting: Waiting): Promise<QmpClient> {
+    for (;;) {
+      const client = this.#options.qmp();
+      if (client !== undefined) return client;
+      await pause(pollMs, waiting);
+    }
+  }
+}
+
+interface Place {
+  readonly session: string;
+  readonly slot: number;
+}
+
+function outputs(sockets: ReadonlyMap<ExecStream, Socket>): ReadonlyMap<ExecStream, Socket> {
+  return new Map([...sockets].filter(([stream]) => stream !== 'in'));
+}
+
+/** Of the script in the guest: the number of the console that it has found. What came before is not the command's. */
+async function beginningOf(
+  pieces: AsyncGenerator<Piece<ExecStream>, void, undefined>,
+  waiting: Waiting,
+): Promise<number> {
+  for (;;) {
+    const { value, done } = await abortable(pieces.next(), waiting);
+    if (done === true) throw new VmError('host', 'the VM ended before the command began');
+    if ('mark' in value && value.mark.kind === 'begun') return value.mark.terminal;
+  }
+}
+
+/** What the guest lacks, where the agent does not do what it is asked for. */
+function refused(error: unknown): unknown {
+  if (error instanceof Error && error.name === 'TimeoutError') {
+    const needed = 'virtio_console in its kernel, and sh, sleep, setsid and stty';
+    const message = `no command began in the guest within ${startMs / 1000} s; it needs ${needed}`;
+    return new WayMissing(message, { cause: error });
+  }
+  if (!(error instanceof QmpError)) return error;
+  if (error.code !== 'command') {
+    return new WayMissing('the guest agent does not answer', { cause: error });
+  }
+  const remedy =
+    /disabled|not allowed|CommandNotFound|not found/i.test(error.message) &&
+    'allow guest-exec in the configuration of qemu-guest-agent in the guest';
+  return new WayMissing([error.message, remedy].filter(Boolean).join('; '), { cause: error });
+}

@@ -1,0 +1,9 @@
+import { type CommandWay, WayMissing } from './way.ts';
+
+/** ssh where the start of the VM did not prepare it. */
+export function noSsh(reason: string): CommandWay {
+  return {
+    recover: () => {},
+    start: () => Promise.reject(new WayMissing(reason)),
+  };
+}

@@ -1,0 +1,228 @@
+import { randomBytes } from 'node:crypto';
+import { readdir, rm, writeFile } from 'node:fs/promises';
+import { abortable, errnoOf, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
+import { execSlots } from '#qemu';
+import type { Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+import type { ExecRequest, GuestCommand, TerminalSize } from '../virtualizer.ts';
+import { LastText } from './last-text.ts';
+import { type Piece, piecesOf } from './output.ts';
+import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
+import { Slots } from './slots.ts';
+import { SshCommand } from './ssh-command.ts';
+import {
+  closeStreams,
+  SshConnection,
+  type SshHost,
+  type SshProcess,
+  type SshStream,
+} from './ssh-connection.ts';
+import { loaded, loaderCommand } from './ssh-scripts.ts';
+import { type CommandWay, WayMissing } from './way.ts';
+
+const startMs = 20_000;
+const endMs = 10_000;
+const recoverMs = 20_000;
+
+export interface SshOptions {
+  readonly host: SshHost;
+  /** Directory of a file for each command that runs, by which the next plugin process finds it. */
+  readonly commandsDir: string;
+  /** As the job configures it. */
+  readonly user: string | undefined;
+  readonly log: Logger;
+}
+
+/** The commands in one VM's guest that the host's ssh starts. */
+export class SshCommands implements CommandWay, AsyncDisposable {
+  readonly #options: SshOptions;
+  /** sshd takes ten sessions on a connection; what is left is for ending commands and for sizes. */
+  readonly #slots = new Slots(execSlots);
+  readonly #aside = new KeyedQueue();
+  #connection: Promise<SshConnection> | undefined;
+  #ready: Promise<void> = Promise.resolve();
+  #disposed = false;
+
+  constructor(options: SshOptions) {
+    this.#options = options;
+  }
+
+  recover(waiting: Waiting): void {
+    this.#ready = this.#recover(waiting).catch((error: unknown) =>
+      this.#options.log.warn('commands left in the guest', { error: messageOf(error) }),
+    );
+  }
+
+  async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+    using limited = within(startMs, waiting);
+    await abortable(this.#ready, limited);
+    await this.#slots.take(limited).catch((cause: unknown) => {
+      waiting.signal.throwIfAborted();
+      throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
+    });
+    const session = randomBytes(8).toString('hex');
+    try {
+      return await this.#begin(request, session, limited);
+    } catch (error) {
+      void this.#leave(session, true);
+      waiting.signal.throwIfAborted();
+      throw limited.signal.aborted ? tooLate(error) : error;
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed = true;
+    await (await this.#connection?.catch(() => undefined))?.close();
+  }
+
+  async #begin(
+    { command, env, terminal }: ExecRequest,
+    session: string,
+    waiting: Waiting,
+  ): Promise<GuestCommand> {
+    const { user, log, commandsDir } = this.#options;
+    const connection = await this.#connected(waiting);
+    await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
+    const process = await connection.run(loaderCommand(session), terminal);
+    const pieces = piecesOf(outputsOf(process), session);
+    try {
+      const number = await begun(pieces, terminal, waiting);
+      log.debug('command started in the guest', { session, way: 'ssh' });
+      const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
+      return new SshCommand({
+        process,
+        terminal: terminal ? number : undefined,
+        pieces,
+        load: (size: TerminalSize) => loaded(session, sshCommandProgram(own, size)),
+        run: (program, limited) => this.#run(program, limited),
+        onDispose: (ended) => {
+          void process.end().catch(() => {});
+          void this.#leave(session, !ended);
+        },
+        log,
+      });
+    } catch (error) {
+      closeStreams(process);
+      await process.end();
+      // Nor would the next command begin on it.
+      await connection.close();
+      throw error;
+    }
+  }
+
+  async #connected(waiting: Waiting): Promise<SshConnection> {
+    if (this.#disposed) throw new VmError('host', 'the VM has ended');
+    this.#connection ??= this.#connect();
+    const opening = this.#connection;
+    const connection = await abortable(opening, waiting);
+    if (connection.open) return connection;
+    if (this.#connection === opening) this.#connection = undefined;
+    return await this.#connected(waiting);
+  }
+
+  /** Not limited by one command that waits for it: others may wait as well. */
+  #connect(): Promise<SshConnection> {
+    const opening = SshConnection.open(this.#options.host);
+    opening.catch(() => {
+      if (this.#connection === opening) this.#connection = undefined;
+    });
+    return opening;
+  }
+
+  /** Never rejects. The slot is free afterwards. */
+  async #leave(session: string, runs: boolean): Promise<void> {
+    const { log } = this.#options;
+    try {
+      using limited = within(endMs);
+      if (runs && !this.#disposed) await this.#end(session, limited);
+      else await this.#forget(session);
+    } catch (error) {
+      log.warn('a command may be left in the guest', { session, error: messageOf(error) });
+    } finally {
+      this.#slots.give(0);
+    }
+  }
+
+  async #end(session: string, waiting: Waiting): Promise<void> {
+    await this.#run(endProgram(session), waiting);
+    await this.#forget(session);
+  }
+
+  async #forget(session: string): Promise<void> {
+    await rm(`${this.#options.commandsDir}/${session}`, { force: true });
+  }
+
+  /** One at a time. Throws where it does not succeed. */
+  async #run(program: Program, waiting: Waiting): Promise<void> {
+    await this.#aside.run('aside', async () => {
+      waiting.signal.throwIfAborted();
+      const session = randomBytes(8).toString('hex');
+      const connection = await this.#connected(waiting);
+      const process = await connection.run(loaderCommand(session), false);
+      try {
+        for (const stream of outputsOf(process).values()) stream.resume();
+        process.sockets.get('in')?.end(loaded(session, program));
+        const { code } = await abortable(process.exit, waiting);
+        if (code !== 0) throw new VmError('host', `it ended with ${code} in the guest`);
+      } finally {
+        await process.end();
+        closeStreams(process);
+      }
+    });
+  }
+
+  async #recover(waiting: Waiting): Promise<void> {
+    using limited = within(recoverMs, waiting);
+    const { host, commandsDir, log } = this.#options;
+    for (const left of await findByUser(host.uid, limited)) await kill(left, limited);
+    for (const session of await namesIn(commandsDir)) {
+      log.info('ending a command that an earlier process started', { session });
+      await this.#end(session, limited);
+    }
+  }
+}
+
+function outputsOf({ sockets }: SshProcess) {
+  return new Map([...sockets].filter(([stream]) => stream !== 'in'));
+}
+
+/**
+ * Of the loader in the guest: the number of its terminal. What comes before is of ssh itself, or of the login shell, and
+ * not the command's.
+ */
+async function begun(
+  pieces: AsyncGenerator<Piece<SshStream>, void, undefined>,
+  terminal: boolean,
+  waiting: Waiting,
+): Promise<number> {
+  const reported = new LastText(undefined);
+  const begin = new Map<SshStream, number>();
+  while (begin.size < (terminal ? 1 : 2)) {
+    const { value, done } = await abortable(pieces.next(), waiting);
+    if (done === true) throw refused(await reported.line());
+    if ('mark' in value)
+      begin.set(value.stream, value.mark.kind === 'begun' ? value.mark.terminal : 0);
+    else if (value.stream === 'err') reported.add(value.data);
+  }
+  return begin.get('out') ?? 0;
+}
+
+function refused(reported: string): WayMissing {
+  const reason = reported === '' ? '' : ` (${reported})`;
+  const text = `the guest's sshd started no command${reason}; with MaxSessions in its sshd_config it must allow ten`;
+  return new WayMissing(text);
+}
+
+function tooLate(cause: unknown): WayMissing {
+  const text = `no command began in the guest within ${startMs / 1000} s: it needs sh, and stty for a terminal`;
+  return new WayMissing(text, { cause });
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}

@@ -1,0 +1,151 @@
+import { existsSync, rmSync } from 'node:fs';
+import { Socket } from 'node:net';
+import {
+  closeFd,
+  type Exit,
+  kill,
+  type SpawnedProcess,
+  slept,
+  socketPair,
+  spawnDetached,
+  within,
+} from '#host';
+import { commandArguments, masterArguments, sshDirectory, sshNames } from '../ssh/ssh-arguments.ts';
+import { LastText } from './last-text.ts';
+import { WayMissing } from './way.ts';
+
+const connectMs = 12_000;
+const pollMs = 10;
+const killMs = 5000;
+const maxOpenFiles = 256;
+
+export interface SshHost {
+  readonly program: string;
+  readonly uid: number;
+  readonly address: string;
+  readonly alias: string;
+  /** Directory of its files. */
+  readonly dir: string;
+}
+
+export type SshStream = 'in' | 'out' | 'err';
+
+/** A program of ssh that runs, with this process's ends of its streams. */
+export interface SshProcess {
+  readonly sockets: ReadonlyMap<SshStream, Socket>;
+  readonly exit: Promise<Exit>;
+  /** Ends it; what it has written may still be read. */
+  end(): Promise<void>;
+}
+
+export function closeStreams({ sockets }: Pick<SshProcess, 'sockets'>): void {
+  for (const socket of sockets.values()) socket.destroy();
+}
+
+/** The connection to one guest's sshd, which all commands share. */
+export class SshConnection {
+  readonly #host: SshHost;
+  readonly #master: SshProcess;
+  #open = true;
+
+  private constructor(host: SshHost, master: SshProcess) {
+    this.#host = host;
+    this.#master = master;
+    void master.exit.then(() => {
+      this.#open = false;
+    });
+  }
+
+  /** Throws WayMissing that names what the guest lacks. */
+  static async open(host: SshHost): Promise<SshConnection> {
+    const control = `${host.dir}/${sshNames.control}`;
+    rmSync(control, { force: true });
+    using limited = within(connectMs);
+    const args = masterArguments(host, Math.ceil(connectMs / 1000));
+    const master = await start(host, { args, network: true });
+    const reported = new LastText(master.sockets.get('err'));
+    let ended = false;
+    void master.exit.then(() => {
+      ended = true;
+    });
+    while (!existsSync(control)) {
+      if (!ended && (await slept(pollMs, limited))) continue;
+      await master.end();
+      const text = await reported.line();
+      closeStreams(master);
+      throw missing(host, text);
+    }
+    return new SshConnection(host, master);
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** Runs a command in the guest. */
+  async run(command: string, terminal: boolean): Promise<SshProcess> {
+    const args = commandArguments(this.#host, { command, terminal });
+    return await start(this.#host, { args, network: false });
+  }
+
+  async close(): Promise<void> {
+    await this.#master.end();
+    closeStreams(this.#master);
+  }
+}
+
+/** As a user of its own that sees its files and programs, and a network only to connect to the guest. */
+async function start(
+  { program, uid, dir }: SshHost,
+  { args, network }: { readonly args: readonly string[]; readonly network: boolean },
+): Promise<SshProcess> {
+  const pairs = (['in', 'out', 'err'] as const).map((name) => [name, socketPair()] as const);
+  let child: SpawnedProcess;
+  try {
+    child = await spawnDetached({
+      program,
+      args,
+      env: { LC_ALL: 'C', TERM: 'xterm' },
+      cwd: '/',
+      uid,
+      gid: uid,
+      stdio: pairs.map(([, [theirs]]) => theirs),
+      alone: !network,
+      endsWhole: true,
+      bareFiles: [
+        { path: dir, name: sshDirectory, writable: true },
+        { path: `${dir}/${sshNames.users}`, name: 'etc/passwd', writable: false },
+      ],
+      limits: { openFiles: maxOpenFiles },
+    });
+  } catch (error) {
+    for (const [, [, ours]] of pairs) closeFd(ours);
+    throw error;
+  } finally {
+    for (const [, [theirs]] of pairs) closeFd(theirs);
+  }
+  const sockets = new Map(pairs.map(([name, [, ours]]) => [name, asSocket(ours)]));
+  const { identity, exit } = child;
+  return { sockets, exit, end: () => kill(identity, within(killMs)) };
+}
+
+function asSocket(fd: number): Socket {
+  const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+  socket.on('error', () => {});
+  return socket;
+}
+
+function missing({ address }: SshHost, reported: string): WayMissing {
+  const options = { cause: new Error(reported) };
+  if (/Permission denied/.test(reported)) {
+    const text = `the sshd at ${address} does not let root in by the VM's key: it needs an image that cloud-init sets up, and "PermitRootLogin prohibit-password" in its sshd_config`;
+    return new WayMissing(text, options);
+  }
+  if (/host key|HOST IDENTIFICATION/i.test(reported)) {
+    const text = `the sshd at ${address} has another host key than the VM was given: remove ssh_keys from user_data, and use an image that cloud-init sets up`;
+    return new WayMissing(text, options);
+  }
+  const text = `no sshd answers at ${address}, port 22: the guest needs openssh-server, or has not started it yet`;
+  const detail = reported === '' ? text : `${text} (${reported})`;
+  return new WayMissing(detail, { ...options, recoverable: true });
+}

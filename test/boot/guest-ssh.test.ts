@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { findByUser } from '#host';
+import { readRecord, sshOf } from '../../src/vm/store/record.ts';
+import { execIn, runCommand, sh } from '../support/exec.ts';
+import { must } from '../support/guest.ts';
+import { groundFor, guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { findProgram } from '../support/programs.ts';
+import { requireOrSkip } from '../support/require.ts';
+import { streamThrough } from '../support/streamed.ts';
+import { soon } from '../support/vm.ts';
+
+const onBridge = { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] } as const;
+
+/** No agent, as in Debian's own cloud images, keys of its own, and the line that comes once sshd may be asked. */
+const userData = `#cloud-config
+bootcmd:
+  - systemctl mask --now qemu-guest-agent
+  - umask > /run/umask
+users:
+  - default
+  - name: worker
+    ssh_authorized_keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bm5vdGFyZWFsa2V5bm90YXJlYWxrZXlub3RhcmVh me@example]
+runcmd:
+  - echo "SSH-READY" > /dev/ttyS0
+`;
+
+inOwnNetns(
+  import.meta.url,
+  ['ip', 'nft'],
+  () => {
+    test('V-95: where neither way is there, the error names what each lacks', async (t) => {
+      const guest = await guestOrSkip(t, 'tiny');
+      if (guest === undefined) return;
+      await must('ip', 'link', 'set', 'lo', 'up');
+      await using ground = groundFor(guest);
+      const virtualizer = ground.virtualizer();
+      const error = async (changes: object): Promise<string> => {
+        const spec = guestSpec(ground, guest, changes);
+        const domain = await virtualizer.createDomain(spec, soon(60_000));
+        const { message } = await execIn(domain, ['true']).then(
+          () => assert.fail('it was started'),
+          (error: Error) => error,
+        );
+        await virtualizer.destroyDomain(domain.name);
+        return message;
+      };
+      const agent = 'the guest agent is not connected: install qemu-guest-agent in the guest';
+      assert.match(
+        await error(onBridge),
+        new RegExp(
+          `^by agent: ${agent}.*; by ssh: no sshd answers at 192\\.168\\.122\\.\\d+, port 22`,
+        ),
+      );
+      assert.match(
+        await error({}),
+        new RegExp(`^by agent: ${agent}.*; by ssh: the VM has no network_interface in a managed`),
+      );
+      assert.match(await error({ ...onBridge, exec: { via: 'agent' } }), new RegExp(`^${agent}`));
+      await assert.rejects(error({ exec: { via: 'ssh' } }), {
+        code: 'job',
+        message: /^exec\.via: ssh needs the seed, and an address/,
+      });
+    });
+
+    test('commands by ssh in a Debian without an agent', async (t) => {
+      if (!requireOrSkip(t, findProgram('ssh') !== undefined, 'needs ssh')) return;
+      const guest = await guestOrSkip(t, 'debian');
+      if (guest === undefined) return;
+      await must('ip', 'link', 'set', 'lo', 'up');
+      await using ground = groundFor(guest);
+      const pipes = ground.pipes();
+      const log = ground.read(pipes.stdoutPath);
+      const spec = guestSpec(ground, guest, {
+        ...pipes,
+        ...onBridge,
+        vcpus: 2,
+        memoryMiB: 768,
+        guest: {
+          hostname: 'shop-7',
+          userData: { kind: 'inline', text: userData },
+          password: undefined,
+          authorizedKey: undefined,
+          commands: [],
+          timezone: undefined,
+          env: {},
+        },
+      });
+      const starter = await ground.starter(spec);
+      const known = await starter.create();
+      await told(log, /SSH-READY/, 240_000);
+      await starter.exec(['sleep', '1234'], ['sh', '-c', 'sleep 1234 & wait']);
+      await starter.exec(['env', '-i', 'sh', '-c', 'trap "" HUP; while :; do sleep 1234; done']);
+      await starter.kill();
+      const virtualizer = ground.virtualizer();
+      const domain = await virtualizer.recoverDomain(known, spec, soon());
+      assert.ok(domain !== undefined);
+      const run = runCommand.bind(undefined, domain);
+      const record = await readRecord(ground.paths(spec.name).record);
+      const ssh = record && sshOf(record);
+      assert.ok(ssh !== undefined);
+
+      await t.test('P-41: a plugin that was killed leaves no command in the guest', async () => {
+        const left = await run(sh('ps -eo args | grep "[s]leep 1234"'));
+        assert.deepEqual([left.exitCode, left.stdout], [1, '']);
+      });
+
+      await t.test('P-33 V-95: streams apart, exit code, arguments as they are', async () => {
+        const ran = await run([
+          'sh',
+          '-c',
+          'echo "$1"; echo wrong >&2; exit 3',
+          'x',
+          `a 'b" $c\n*`,
+        ]);
+        assert.deepEqual(ran, {
+          stdout: `a 'b" $c\n*\n`,
+          stderr: 'wrong\n',
+          exitCode: 3,
+          signal: 0,
+        });
+      });
+
+      await t.test('exit codes: no such program, a signal, 255', async () => {
+        const none = await run(['no-such-program']);
+        assert.equal(none.exitCode, 127);
+        assert.match(none.stderr, /no-such-program: not found/);
+        const killed = await run(sh('kill -TERM $$'));
+        assert.deepEqual([killed.exitCode, killed.signal], [143, 15]);
+        assert.equal((await run(sh('exit 255'))).exitCode, 255);
+      });
+
+      await t.test('the environment is the task’s, in no command line of the guest', async () => {
+        const env = { GREETING: "it's\nme", SECRET: 'x'.repeat(10_000), 'NOT-A-NAME': 'x' };
+        const { stdout } = await run(sh('env; cat /proc/[0-9]*/cmdline | tr "\\0" "\\n"'), { env });
+        assert.match(stdout, /^GREETING=it's\nme$/m);
+        assert.equal([...stdout.matchAll(/x{10000}/g)].length, 1);
+        assert.match(stdout, /^HOME=\/root$/m);
+        assert.doesNotMatch(stdout, /^NOT-A-NAME/m);
+      });
+
+      await t.test('input to its end', async () => {
+        assert.equal((await run(['cat'], { input: 'abc' })).stdout, 'abc');
+        assert.equal((await run(['cat'])).stdout, '');
+        const { stdout } = await run(['wc', '-c'], { input: 'x'.repeat(1_000_003) });
+        assert.equal(stdout.trim(), '1000003');
+      });
+
+      await t.test('100 MiB through stdin and back, and 8 with a slow reader', async (t) => {
+        t.diagnostic(`100 MiB in ${Math.round(await streamThrough(domain, 100))} ms`);
+        await streamThrough(domain, 8, { pauseMs: 5 });
+      });
+
+      await t.test('100 commands in turn, and eight at once', async (t) => {
+        const begun = performance.now();
+        for (let count = 0; count < 100; count += 1) {
+          assert.equal((await run(['true'])).exitCode, 0);
+        }
+        t.diagnostic(`true: ${Math.round((performance.now() - begun) / 100)} ms`);
+        const codes = await Promise.all(
+          Array.from({ length: 8 }, (_, code) => run(sh(`exit ${code}`))),
+        );
+        assert.deepEqual(
+          codes.map((it) => it.exitCode),
+          [0, 1, 2, 3, 4, 5, 6, 7],
+        );
+      });
+
+      await t.test('nothing of a command is left when the user goes away', async () => {
+        const flood = await execIn(
+          domain,
+          sh('(sleep 1000 & wait) & while :; do echo flood; done'),
+        );
+        assert.equal((await run(['true'])).exitCode, 0);
+        flood[Symbol.dispose]();
+        const count = 'ps -eo args | grep -c "[s]leep 1000\\|[e]cho flood"';
+        const none = (it: string): boolean => it === '0';
+        await until(async () => (await run(sh(count))).stdout.trim(), none, 20_000);
+      });
+
+      await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
+        using shell = await execIn(domain, ['sh'], { terminal: true });
+        shell.resize({ rows: 33, columns: 101 });
+        let screen = '';
+        const type = (text: string) => shell.write(Buffer.from(text), soon(10_000));
+        await type('stty size; tty; echo $TERM\n');
+        const reading = (async () => {
+          for await (const { stream, data } of shell.output) {
+            assert.equal(stream, 'stdout');
+            screen += Buffer.from(data).toString('latin1');
+          }
+        })();
+        const shows = (pattern: RegExp) =>
+          until(
+            async () => screen,
+            (text) => pattern.test(text),
+            20_000,
+          );
+        await shows(/33 101\r\n\/dev\/pts\/\d\r\nxterm/);
+        shell.resize({ rows: 40, columns: 120 });
+        const asked = async (): Promise<string> => {
+          await type('stty size\n');
+          return screen;
+        };
+        await until(asked, (text) => /\n40 120\r\n/.test(text), 20_000);
+        await type('sleep 1000\n');
+        await shows(/sleep 1000\r\n/);
+        await type('\x03');
+        await type('echo after-$?\n');
+        await shows(/after-130\r\n/);
+        await type('exit 7\n');
+        await reading;
+        assert.equal((await shell.exit(soon())).exitCode, 7);
+      });
+
+      await t.test('the job’s user data is as it was, beside the key for root', async () => {
+        const { stdout } = await run(
+          sh(
+            'cat /run/umask; sed "s/.* //" ~worker/.ssh/authorized_keys /root/.ssh/authorized_keys',
+          ),
+        );
+        assert.match(stdout, /^0022\nme@example$/m);
+        assert.equal(stdout.trim().split('\n').at(-1), 'nomad-driver-qmp');
+      });
+
+      await t.test(
+        'ssh is a user of its own, alone with its files; the key is its own',
+        async () => {
+          using sleeper = await execIn(domain, ['sleep', '1000']);
+          const found = await findByUser(ssh.uid, soon());
+          assert.ok(found.length >= 2);
+          assert.notEqual(ssh.uid, record?.uid);
+          for (const { pid } of found) {
+            const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+            assert.match(status, new RegExp(`^Uid:\t${ssh.uid}\t${ssh.uid}\t`, 'm'));
+            assert.match(status, /^Groups:\t\s*$/m);
+            assert.match(status, /^CapEff:\t0+$/m);
+            const seen = readdirSync(`/proc/${pid}/root`).toSorted();
+            assert.deepEqual(
+              seen.filter((name) => !/^(bin|sbin|lib\d*|usr|dev)$/.test(name)),
+              ['etc', 'ssh'],
+            );
+            assert.deepEqual(readdirSync(`/proc/${pid}/root/etc`).toSorted(), [
+              'ld.so.cache',
+              'passwd',
+            ]);
+          }
+          const networks = found.filter(
+            ({ pid }) => readlinkSync(`/proc/${pid}/ns/net`) === readlinkSync('/proc/self/ns/net'),
+          );
+          assert.equal(networks.length, 1);
+          const { mode, uid } = statSync(join(ground.paths(spec.name).ssh, 'key'));
+          assert.deepEqual([mode & 0o777, uid], [0o600, ssh.uid]);
+          sleeper[Symbol.dispose]();
+        },
+      );
+
+      await t.test(
+        'a connection that is cut ends its commands, and the next has a new one',
+        async () => {
+          using sleeper = await execIn(domain, ['sleep', '1000']);
+          for (const { pid } of await findByUser(ssh.uid, soon())) process.kill(pid, 'SIGKILL');
+          for await (const _ of sleeper.output);
+          await assert.rejects(sleeper.exit(soon()), /the command was lost/);
+          assert.equal((await run(['true'])).exitCode, 0);
+        },
+      );
+
+      await t.test(
+        'an exec in progress does not delay a stop; nothing is left of ssh',
+        async (t) => {
+          using sleeper = await execIn(domain, ['sleep', '1000']);
+          const begun = performance.now();
+          const exit = await powerOff(virtualizer, domain);
+          t.diagnostic(`stop: ${Math.round(performance.now() - begun)} ms`);
+          assert.equal(exit?.reason, 'guest-shutdown');
+          for await (const _ of sleeper.output);
+          await assert.rejects(sleeper.exit(soon()), { name: 'VmError' });
+          const users = (): Promise<readonly object[]> => findByUser(ssh.uid, soon());
+          await until(users, (found) => found.length === 0, 10_000);
+        },
+      );
+    });
+  },
+  400_000,
+);
