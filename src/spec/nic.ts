@@ -30,8 +30,14 @@ export interface NicCommon {
 export interface BridgeNic extends NicCommon {
   readonly kind: 'bridge';
   readonly bridge: string;
-  /** A fixed address in a managed network. */
+  /** A fixed address; on a bridge that is not managed with `fixed`. */
   readonly ip?: string;
+  /** What goes with it there. */
+  readonly fixed?: {
+    readonly prefix: number;
+    readonly gateway?: string;
+    readonly nameservers: readonly string[];
+  };
   /** TCP and UDP both. */
   readonly ports: readonly PortSpec[];
 }

@@ -379,6 +379,34 @@ test('V-123: macvtap, its modes and what it does not go with', () => {
 const card = (key: string, value: unknown): Change =>
   config({ network_interface: [{ bridge: { name: 'a' }, [key]: value }] });
 
+test('V-120: an address on a bridge that is not managed', () => {
+  const own = { ip: '192.0.2.20', prefix: 24, gateway: '192.0.2.1', nameservers: ['192.0.2.53'] };
+  const { ip, ...fixed } = own;
+  const one = (changes: object): Change =>
+    config({ network_interface: [{ bridge: { name: 'br0' }, ...own, ...changes }] });
+  assert.deepEqual(plan(one({})).nics, [{ kind: 'bridge', bridge: 'br0', ports: [], ip, fixed }]);
+  refused({
+    'a gateway elsewhere': [
+      one({ gateway: '198.51.100.1' }),
+      /gateway: 198\.51\.100\.1 is not in the subnet of 192\.0\.2\.20\/24/,
+    ],
+    'a gateway that is the guest': [
+      one({ gateway: ip }),
+      /gateway: .* is the address of the guest/,
+    ],
+    'a prefix without an address': [one({ ip: null }), /prefix: needs ip/],
+    'no prefix': [one({ prefix: null }), /prefix: is required with gateway, nameservers/],
+    'a name server that is none': [
+      one({ nameservers: ['192.0.2.53', 'x'] }),
+      /nameservers\[1\]: "x" is not an IPv4 address/,
+    ],
+    'with macvtap': [
+      config({ network_interface: [{ macvtap: { device: 'eno1' }, ...own }] }),
+      /4 problems: .*\[0\]\.ip: goes with a bridge only/,
+    ],
+  });
+});
+
 test('V-124: cards that can not be', () =>
   refused({
     'a MAC address that is none': [card('mac', '52:54:00'), /\[0\]\.mac: "52:54:00" is not a MAC/],
@@ -395,7 +423,7 @@ test('V-124: cards that can not be', () =>
     ],
     'what the user-mode network has not': [
       config({ network_interface: [{ user: {}, ip: '10.0.0.7', queues: 2 }] }),
-      /ip: is 10\.0\.2\.15 in the user-mode network; .*queues: the user-mode network has one/,
+      /ip: goes with a bridge only: the guest has 10\.0\.2\.15 here; .*queues: the user-mode network has one/,
     ],
     'one MAC address twice': [
       config({

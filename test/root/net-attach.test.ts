@@ -175,6 +175,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     const nic = await host.attach('web', { bridge: 'br0' });
     assert.equal(nic.address, undefined);
     assert.match((await command('ip', 'link', 'show', nic.tap)).output, /master br0/);
+    const fixed = { prefix: 24, gateway: '192.0.2.1', nameservers: ['192.0.2.53'] };
+    const own = { bridge: 'br0', ip: '192.0.2.20', fixed };
+    const still = await host.attach('still', own);
+    assert.deepEqual(still.address, { ip: own.ip, ...fixed, searches: [] });
+    assert.equal(still.ip, own.ip, 'it is reported as the address of the VM');
+    await assert.rejects(host.attach('other', own), {
+      code: 'host',
+      message: /ip 192\.0\.2\.20 on bridge br0 is taken by VM still$/,
+    });
+    await assert.rejects(host.attach('other', { bridge: 'br0', ip: own.ip }), {
+      code: 'job',
+      message: /bridge br0 is not a managed network: add prefix/,
+    });
+    await assert.rejects(host.attach('other', { ip: '192.168.122.9', fixed }), {
+      code: 'job',
+      message: /virbr0 is a managed network, which has its own prefix/,
+    });
+    closeFd(still.tapFd);
+    await host.detach('still');
     const refused = host.attach('other', { bridge: 'br0', ports: [web] });
     await assert.rejects(refused, {
       recoverable: false,

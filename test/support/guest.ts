@@ -67,10 +67,11 @@ export class Machine implements AsyncDisposable {
 
   /** Configures eth0 as the seed would. */
   async configure(
-    address: { ip: string; prefix: number; gateway: string } | undefined,
+    address: { ip: string; prefix: number; gateway?: string } | undefined,
   ): Promise<this> {
     assert.ok(address !== undefined, 'the NIC has no address');
     await this.namespace.ip('addr', 'add', `${address.ip}/${address.prefix}`, 'dev', 'eth0');
+    if (address.gateway === undefined) return this;
     await this.namespace.ip('route', 'add', 'default', 'via', address.gateway);
     return this;
   }

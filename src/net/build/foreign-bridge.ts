@@ -4,6 +4,7 @@ import type { Waiting } from '#spec';
 import { chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
+import { addressInAlias, ownerInAlias } from '../model/names.ts';
 import { type BridgeRequest, makeNicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 
@@ -28,7 +29,9 @@ export async function buildOnForeignBridge(
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link, host.managed);
   const plan = { ...planTap(request, links), bridge, managed: false };
-  const nic = { vm, index, bridge: link };
+  const { ip, fixed } = request;
+  refuseTakenIp(request, links, link);
+  const nic = { vm, index, bridge: link, ...(ip !== undefined && { ip }) };
   const { tap, mac } = plan;
   const mtu = chooseMtu(request, link);
   const opened = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
@@ -42,7 +45,11 @@ export async function buildOnForeignBridge(
     mac,
     mtu,
     backend: { kind: 'tap', fds: opened.fds, name: tap },
-    record: { kind: 'nic', ...makeNicRecord(request, { tap, mac }) },
+    ...(ip !== undefined && fixed !== undefined && { address: { ip, ...fixed, searches: [] } }),
+    record: {
+      kind: 'nic',
+      ...makeNicRecord(request, { tap, mac, ...(ip !== undefined && { ip }) }),
+    },
     plugged: plug(),
   };
 }
@@ -72,7 +79,7 @@ function refuseUnusable(
   link: Link | undefined,
   managed: readonly string[],
 ): asserts link is Link {
-  const { vm, bridge, ip, ports } = request;
+  const { vm, bridge, ip, fixed, ports } = request;
   if (link === undefined) {
     throw new NetError(
       'host',
@@ -83,11 +90,9 @@ function refuseUnusable(
   if (link.kind !== 'bridge') {
     throw new NetError('host', `VM ${vm}: link ${bridge} is not a Linux bridge`);
   }
-  if (ip !== undefined) {
-    throw new NetError(
-      'job',
-      `VM ${vm}: ip ${ip}: bridge ${bridge} is not a managed network, the driver assigns no addresses there`,
-    );
+  if (ip !== undefined && fixed === undefined) {
+    const what = `VM ${vm}: ip ${ip}: bridge ${bridge} is not a managed network`;
+    throw new NetError('job', `${what}: add prefix, and gateway where there is one`);
   }
   if (ports.length === 0) return;
   const labels = ports.map(({ label }) => label).join(', ');
@@ -96,4 +101,15 @@ function refuseUnusable(
     `VM ${vm}: ports (${labels}) can't be mapped on bridge ${bridge}: the driver assigns no addresses there. ` +
       `Use a managed network, or reach the guest at the address it gets on that bridge`,
   );
+}
+
+/** Of the machines on such a bridge only the VMs of this host are known. */
+function refuseTakenIp({ vm, ip }: BridgeRequest, links: readonly Link[], bridge: Link): void {
+  const other = links.find(
+    ({ master, alias }) =>
+      ip !== undefined && master === bridge.index && addressInAlias(alias) === ip,
+  );
+  if (other === undefined) return;
+  const user = ownerInAlias(other.alias);
+  throw new NetError('host', `VM ${vm}: ip ${ip} on bridge ${bridge.name} is taken by VM ${user}`);
 }

@@ -16,6 +16,13 @@ export function planAddress(
   facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlyMap<string, string> },
 ): string {
   const { vm, index } = request;
+  if (request.fixed !== undefined) {
+    const what = `VM ${vm}: prefix ${request.fixed.prefix}: ${network.bridge} is a managed network`;
+    throw new NetError(
+      'job',
+      `${what}, which has its own prefix, gateway and name servers: leave them out`,
+    );
+  }
   const own = facts.claims.find((claim) => claim.vm === vm && claim.index === index);
   if (request.ip !== undefined && request.ip !== own?.ip) {
     refuseUnusable(request, request.ip, network, facts);

@@ -23,7 +23,7 @@ export type MacvtapRequest = MacvtapNic & NicOwner;
 export interface NicAddress {
   readonly ip: string;
   readonly prefix: number;
-  readonly gateway: string;
+  readonly gateway?: string;
   readonly nameservers: readonly string[];
   /** Domains in which names without dots are looked for. */
   readonly searches: readonly string[];

@@ -102,7 +102,7 @@ function seedNic({ mac, mtu, address }: AttachedNic, dns: GuestSpec['dns']): See
     mtu,
     address: address.ip,
     prefix: address.prefix,
-    gateway: address.gateway,
+    ...(address.gateway !== undefined && { gateway: address.gateway }),
     nameservers: servers.length > 0 ? servers : address.nameservers,
     // A job's own servers know nothing of the network's names.
     searches: servers.length > 0 ? searches : [...searches, ...address.searches],

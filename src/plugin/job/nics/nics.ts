@@ -1,6 +1,7 @@
-import { type MacvtapNic, macvtapModes, type NicSpec, parseIpv4, quoted, userAddress } from '#spec';
+import { type MacvtapNic, macvtapModes, type NicSpec, quoted, userAddress } from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
+import { addressFields, readAddress, refuseAddress } from './address.ts';
 import { cardFields, readCard } from './card.ts';
 import { type ReadPorts, readerOfPorts } from './ports.ts';
 
@@ -59,12 +60,7 @@ export const nicFields = {
           },
         },
       },
-      ip: {
-        kind: 'attr',
-        type: 'string',
-        doc: 'A fixed IPv4 address in the managed network. Left out, the driver chooses one, which tends to stay the same. One that is taken is an error.',
-        example: '"192.168.122.50"',
-      },
+      ...addressFields,
       ...cardFields,
       default_route: {
         kind: 'attr',
@@ -124,23 +120,22 @@ export function readNics(
 }
 
 function readNic(block: Block, place: Place): NicSpec | undefined {
-  const { bridge, macvtap, user, ip, queues, default_route } = block;
+  const { bridge, macvtap, user, queues, default_route } = block;
   const { path, report, readPorts } = place;
   const common = {
     ...readCard(block, place),
     ...(default_route ? ({ defaultRoute: true } as const) : {}),
   };
-  checkIp(ip, place);
   const [first, second] = kinds.filter((kind) => block[kind] !== undefined);
   if (second !== undefined) report(path, `${first} and ${second} are mutually exclusive`);
   if (bridge !== undefined) {
     checkBridgeName(bridge.name, place);
     const ports = readPorts(bridge.ports, `${path}.bridge.ports`);
-    const fixed = ip === undefined ? {} : { ip };
-    return { kind: 'bridge', bridge: bridge.name, ports, ...fixed, ...common };
+    const address = readAddress(block, place);
+    return { kind: 'bridge', bridge: bridge.name, ports, ...address, ...common };
   }
   if (macvtap !== undefined) {
-    if (ip !== undefined) report(`${path}.ip`, 'goes with a bridge only');
+    refuseAddress(block, place, 'goes with a bridge only');
     return {
       kind: 'macvtap',
       device: macvtap.device,
@@ -150,7 +145,7 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
     };
   }
   if (user !== undefined) {
-    if (ip !== undefined) report(`${path}.ip`, `is ${userAddress} in the user-mode network`);
+    refuseAddress(block, place, `goes with a bridge only: the guest has ${userAddress} here`);
     if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
@@ -167,11 +162,6 @@ function readMode(mode: string, { path, report }: Place): MacvtapNic['mode'] {
     `macvtap has invalid mode ${quoted(mode)}; must be one of: ${list}`,
   );
   return 'bridge';
-}
-
-function checkIp(ip: string | undefined, { path, report }: Place): void {
-  if (ip === undefined || parseIpv4(ip) !== undefined) return;
-  report(`${path}.ip`, `${quoted(ip)} is not an IPv4 address`);
 }
 
 function checkBridgeName(name: string, { index, path, report }: Place): void {
