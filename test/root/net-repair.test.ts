@@ -108,6 +108,51 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  for (const [damage, command] of [
+    ['without its address', ['addr', 'flush', 'dev', 'virbr0']],
+    ['down', ['link', 'set', 'virbr0', 'down']],
+  ] as const) {
+    test(`V-111: a bridge that a network manager left ${damage} comes back, with an entry in the log`, async () => {
+      await using host = await Host.open();
+      const nic = await host.attach('web', { ports: [web] });
+      await must('ip', ...command);
+      await host.networks.init(waiting());
+      assert.match(
+        await must('ip', 'addr', 'show', 'virbr0'),
+        /[<,]UP[,>][\s\S]*inet 192\.168\.122\.1\/24/,
+      );
+      const told = () => host.lines.filter((line) => /bridge of running VMs was/.test(line));
+      assert.deepEqual(told(), [
+        `bridge of running VMs was ${damage} and was put back {"bridge":"virbr0"}`,
+      ]);
+      await host.networks.init(waiting());
+      assert.equal(told().length, 1);
+      closeFd(nic.tapFd);
+      await host.detach('web');
+      assert.deepEqual(await leftovers(), nothing);
+    });
+  }
+
+  test('V-111: a start that makes a deleted bridge again puts running VMs back after the rules', async () => {
+    await using host = await Host.open();
+    const nic = await host.attach('web');
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'virbr0');
+    await using broken = host.again([virbr0], { nft: await refusing(host.dir) });
+    await assert.rejects(broken.attach('second'), /nft refused the rules/);
+    assert.doesNotMatch(await must('ip', 'link', 'show', nic.tap), /master/);
+    await host.networks.init(waiting());
+    assert.match(await must('ip', 'link', 'show', nic.tap), /master virbr0/);
+    await must('ip', 'link', 'del', 'virbr0');
+    const third = await host.attach('third');
+    for (const { tap } of [nic, third]) {
+      assert.match(await must('ip', '-d', 'link', 'show', tap), /master virbr0[\s\S]*hairpin on/);
+    }
+    for (const { tapFd } of [nic, third]) closeFd(tapFd);
+    for (const vm of ['web', 'third']) await host.detach(vm);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   for (const [left, commands] of [
     ['outside its bridge', [['nomaster']]],
     [

@@ -3,7 +3,12 @@ import { type Link, listLinks } from '#netlink';
 import type { ManagedNetwork, Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
-import { type ResolvedNetwork, resolveNetwork, useBridge } from '../links/managed-bridge.ts';
+import {
+  type ResolvedNetwork,
+  replugAll,
+  resolveNetwork,
+  useBridge,
+} from '../links/managed-bridge.ts';
 import { type BridgedTapPlan, chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
@@ -119,6 +124,7 @@ async function connectNic(
   await rules.apply(waiting);
   await redirectFlows([claim], host, waiting);
   await ensureServers(host, network, bridge);
+  await replugAll(bridge, { ...host, except: tap }, waiting);
   await plugTap(netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
   log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
 }
@@ -140,5 +146,6 @@ export async function adoptInManaged(
   // What guests may reach may be configured anew, and the bridge's owner may have changed.
   if (!isDeepStrictEqual(before, await store.record(bridge))) await rules.apply(waiting);
   await ensureServers(host, network, ready);
+  await replugAll(ready, host, waiting);
   await replugTap({ vm: nic.vm, tap, managed: true }, { ...host, bridge: ready.link }, waiting);
 }

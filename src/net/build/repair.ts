@@ -1,6 +1,6 @@
-import { type Link, listLinks } from '#netlink';
+import { type Link, listAddresses, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
-import { useBridge } from '../links/managed-bridge.ts';
+import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { replugTap } from '../links/tap.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
@@ -9,7 +9,8 @@ import { redirectFlows } from './ports.ts';
 
 /** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
 interface IncompleteNetwork extends NetworkInUse {
-  readonly hasBridge: boolean;
+  /** What was done to the bridge itself. */
+  readonly damage: 'gone' | 'down' | 'without its address' | undefined;
 }
 
 /**
@@ -42,7 +43,7 @@ export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<v
 }
 
 async function completeNetwork(
-  { record, claims, hasBridge }: IncompleteNetwork,
+  { record, claims, damage }: IncompleteNetwork,
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
@@ -50,28 +51,42 @@ async function completeNetwork(
   const { owned: _owned, ...network } = record;
   const ready = await useBridge(network, host, waiting);
   await ensureServers(host, network, ready);
+  await replugAll(ready, host, waiting);
   for (const claim of claims) {
     await replugTap({ ...claim, managed: true }, { ...host, bridge: ready.link }, waiting);
   }
-  if (hasBridge) return;
-  log.warn('bridge of running VMs was gone and was put back', { bridge: record.bridge });
+  if (damage === undefined) return;
+  log.warn(`bridge of running VMs was ${damage} and was put back`, { bridge: record.bridge });
 }
 
-/** Networks of VMs on bridges of the driver that lack the bridge or a tap in it, as an interrupted repair leaves them. */
+/**
+ * Networks of VMs on bridges of the driver that lack the bridge, its address, or a tap in it: network managers flush a
+ * link that they do not know, and an interrupted repair leaves taps outside.
+ */
 async function incomplete(
   { netlink, store }: ManagedHost,
   waiting: Waiting,
 ): Promise<readonly IncompleteNetwork[]> {
   const networks = await networksWithVms(store);
   const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
+  const addresses = await listAddresses(netlink, waiting);
   return networks
     .filter(({ record }) => record.owned)
     .map(({ record, claims }) => {
       const bridge = links.get(record.bridge);
       const unplugged = claims.filter(({ tap }) => isUnplugged(links.get(tap), bridge));
-      return { record, claims: unplugged, hasBridge: bridge !== undefined };
+      const addressed = addresses.some(
+        ({ linkIndex, address }) => linkIndex === bridge?.index && address === record.address,
+      );
+      return { record, claims: unplugged, damage: damageOf(bridge, addressed) };
     })
-    .filter(({ claims, hasBridge }) => claims.length > 0 || !hasBridge);
+    .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
+}
+
+function damageOf(bridge: Link | undefined, addressed: boolean): IncompleteNetwork['damage'] {
+  if (bridge === undefined) return 'gone';
+  if (!bridge.up) return 'down';
+  return addressed ? undefined : 'without its address';
 }
 
 /** A tap that is in another bridge was moved there on purpose. */

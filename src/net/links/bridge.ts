@@ -21,6 +21,8 @@ import { type BridgePlan, ownsBridge, planBridge } from './plan-bridge.ts';
 export interface ReadyBridge {
   readonly link: Link;
   readonly owned: boolean;
+  /** It was made just now: taps of running VMs are outside of it. */
+  readonly made: boolean;
 }
 
 /** What was found under the name of a managed bridge, and what to do about it. */
@@ -61,7 +63,11 @@ export async function applyBridge(
   const link = inspected.link ?? (await createBridge(netlink, network, { log, signal }));
   if (plan !== 'foreign') await configureBridge(netlink, { network, link, addressed }, waiting);
   forward(log);
-  return { link: { ...link, mtu: network.mtu ?? link.mtu }, owned: plan !== 'foreign' };
+  return {
+    link: { ...link, mtu: network.mtu ?? link.mtu },
+    owned: plan !== 'foreign',
+    made: plan === 'create',
+  };
 }
 
 async function createBridge(

@@ -89,7 +89,7 @@ async function nameserversOf(
   return found;
 }
 
-/** Ensures that the network's bridge exists as configured. One that had to be made again gets its running VMs back. */
+/** Ensures that the network's bridge exists as configured. One that had to be made again gets its VMs by `replugAll`. */
 export async function useBridge(
   network: ResolvedNetwork,
   host: NetworkHost,
@@ -104,13 +104,22 @@ export async function useBridge(
   if (!owned) log.info('using a bridge that existed', { bridge, address: network.address });
   const record = { ...network, owned };
   if (!isDeepStrictEqual(record, await store.record(bridge))) await store.keepRecord(record);
-  const ready = await applyBridge(netlink, network, inspected, { log, ...waiting });
-  const claims = inspected.plan === 'create' ? await store.claims(bridge) : [];
-  for (const claim of claims) {
-    const nic = { ...claim, managed: true };
-    await replugTap(nic, { netlink, bridge: ready.link, log }, waiting);
+  return applyBridge(netlink, network, inspected, { log, ...waiting });
+}
+
+/**
+ * Puts the taps of running VMs into a bridge that had to be made again, but for one that is not ready yet. The rules come
+ * before that: they may have been removed together with the bridge.
+ */
+export async function replugAll(
+  { link, made }: ReadyBridge,
+  host: NetworkHost & { readonly except?: string },
+  waiting: Waiting,
+): Promise<void> {
+  const claims = made ? await host.store.claims(link.name) : [];
+  for (const claim of claims.filter(({ tap }) => tap !== host.except)) {
+    await replugTap({ ...claim, managed: true }, { ...host, bridge: link }, waiting);
   }
-  return ready;
 }
 
 async function refuseOverlap(network: ResolvedNetwork, store: NetworkStore): Promise<void> {
