@@ -29,6 +29,12 @@ export function udpFrame({ mac, ip, port, payload = Buffer.from('?') }: UdpFrame
   return ethernet(mac, 0x0800, Buffer.concat([header, udp, payload]));
 }
 
+/** The frame with VLAN tags before its type, the outer one first: 0x8100 is a customer's, 0x88a8 a provider's. */
+export function tagged(frame: Buffer, ...types: readonly number[]): Buffer {
+  const tags = types.map((type) => Buffer.of(type >> 8, type & 0xff, 0, 7));
+  return Buffer.concat([frame.subarray(0, 12), ...tags, frame.subarray(12)]);
+}
+
 /** The IPv4 frame as two fragments, the first one with `bytes` of what follows the IP header. */
 export function fragments(frame: Buffer, bytes: number): readonly [first: Buffer, rest: Buffer] {
   const at = ethernetBytes + ipBytes;

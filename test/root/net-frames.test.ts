@@ -15,6 +15,7 @@ import {
   portOf,
   received,
   send,
+  tagged,
   udpFrame,
   withForgedChecksum,
 } from '../net/frames.ts';
@@ -147,6 +148,31 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
         for (const { tap } of [web, peer]) {
           assert.match(await must('ip', '-d', 'link', 'show', tap), /vnet_hdr off/);
         }
+      });
+    });
+  }
+
+  const tags = {
+    'with a VLAN tag': [0x8100],
+    "with a provider's tag": [0x88a8],
+    'with two tags': [0x88a8, 0x8100],
+  } as const;
+  for (const [what, types] of Object.entries(tags)) {
+    test(`a frame ${what} reaches no neighbour, whoever it is said to be from`, async () => {
+      await inTwos(async (_, web, peer) => {
+        const mac = [web.mac, peer.mac] as const;
+        const plain = udpFrame({ mac, ip: [ipOf(web), ipOf(peer)], port: [6767, 7777] });
+        const forged = udpFrame({ mac, ip: [gateway, ipOf(peer)], port: [67, 68] });
+        const arp = arpQuestion({ mac, ip: [gateway, ipOf(peer)] });
+        for (const frame of [plain, forged, arp]) send(web.tapFd, tagged(frame, ...types));
+        send(web.tapFd, plain);
+        await settle();
+        const arrived = sentBy(web, received(peer.tapFd));
+        assert.deepEqual(arrived.map(portOf), [7777], 'only the frame without a tag arrives');
+        await must('nft', 'flush', 'ruleset');
+        send(web.tapFd, tagged(plain, ...types));
+        await settle();
+        assert.equal(sentBy(web, received(peer.tapFd)).length, 1, 'without the rules it arrives');
       });
     });
   }
