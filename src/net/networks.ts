@@ -14,6 +14,7 @@ import { Groups } from './group/groups.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
 import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
+import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
 import type { Net } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
@@ -72,10 +73,7 @@ export class Networks implements Net {
     const resolvers = new Resolvers(store, { table, log });
     this.#host = { store, rules, responders, resolvers, warnOnce, log };
     this.#firewall = new Firewall(rules, warnOnce);
-    this.#groups = new Groups(async () => {
-      const { netlink } = await this.#withNetlink();
-      return { netlink, nft, maxConnections, log };
-    });
+    this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
   }
 
   /** Throws NetError that lists every problem of the configured networks. */
@@ -91,8 +89,7 @@ export class Networks implements Net {
   async fingerprint(waiting: Waiting): Promise<Readonly<Record<string, string>>> {
     const { log } = this.#host;
     using limited = within(fingerprintMs, waiting);
-    const failed = (error: unknown): void => log.warn('network not ready', { error });
-    await this.init(limited).catch(failed);
+    await this.init(limited).catch((error: unknown) => log.warn('network not ready', { error }));
     const bridges = await this.#foreignBridges(limited).catch((error: unknown) => {
       log.warn('bridges could not be listed', { error });
       return [];
@@ -122,6 +119,8 @@ export class Networks implements Net {
   }
 
   async adopt({ vm, index, record }: KnownNic, waiting: Waiting): Promise<void> {
+    const inGroup = decodeGroupNic({ vm, index, record });
+    if (inGroup !== undefined) return this.#groups.adopt(inGroup, waiting);
     const macvtap = decodeMacvtapNicRecord(record);
     if (macvtap !== undefined) {
       return restoreMacvtap({ vm, ...macvtap }, await this.#withNetlink(), waiting);
@@ -192,6 +191,8 @@ export class Networks implements Net {
         const host = await this.#withNetlink();
         return buildMacvtap(request, { ...host, undo, devices: this.#devices }, waiting);
       }
+      case 'group':
+        return this.#groups.build(request, undo, waiting);
       default:
         return request satisfies never;
     }

@@ -16,6 +16,7 @@ export {
   primaryDisk,
 } from './disk.ts';
 export type { DisplaySpec, VncSpec } from './display.ts';
+export { groupEnv } from './group-env.ts';
 export { parseHostPorts } from './host-port.ts';
 export {
   contains,
@@ -40,6 +41,7 @@ export {
 } from './network.ts';
 export type {
   BridgeNic,
+  GroupNic,
   MacvtapNic,
   NicCommon,
   NicModel,

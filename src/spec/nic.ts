@@ -10,7 +10,7 @@ export interface PortSpec {
 export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3';
 
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
-export type NicSpec = BridgeNic | UserNic | MacvtapNic;
+export type NicSpec = BridgeNic | UserNic | MacvtapNic | GroupNic;
 
 /** What an interface of any kind may have. */
 export interface NicCommon {
@@ -60,4 +60,13 @@ export interface MacvtapNic extends NicCommon {
   readonly mode: (typeof macvtapModes)[number];
   /** None: the driver knows no address there that it could forward to. */
   readonly ports: readonly [];
+}
+
+/** A tap in the network namespace that the tasks of an allocation share. At most one of a VM's. */
+export interface GroupNic extends NicCommon {
+  readonly kind: 'group';
+  /** Path of the namespace. */
+  readonly netns: string;
+  /** In the namespace a port has the guest's number: the host's was translated before. */
+  readonly ports: readonly PortSpec[];
 }

@@ -19,7 +19,10 @@ export type DomainState = 'starting' | 'running' | 'paused' | 'stopping' | 'exit
 export interface DomainNetwork {
   readonly ip: string;
   readonly mac: string;
-  readonly bridge: string;
+  /** The bridge that it is in. */
+  readonly bridge?: string;
+  /** The network namespace of the allocation, where it is in that. */
+  readonly netns?: string;
   /** Port label → port inside the guest. */
   readonly portMap: Readonly<Record<string, number>>;
 }

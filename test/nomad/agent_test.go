@@ -23,6 +23,7 @@ type agent struct {
 	t       testing.TB
 	dir     string
 	config  string
+	more    string // a further configuration file, or none
 	log     string
 	command *exec.Cmd
 	exited  chan struct{}
@@ -35,6 +36,9 @@ func (a *agent) begin() {
 	must.NoError(a.t, err)
 	defer log.Close()
 	a.command = exec.Command(fromEnv(a.t, "NOMAD_BIN"), "agent", "-config="+a.config)
+	if a.more != "" {
+		a.command.Args = append(a.command.Args, "-config="+a.more)
+	}
 	// Whatever it starts is found again by this word, even a log collector that has no argument of ours.
 	a.command.Env = append(os.Environ(), "NQ_TEST_DIR="+a.dir, "PATH=/usr/sbin:/sbin:"+os.Getenv("PATH"))
 	a.command.Stdout, a.command.Stderr = log, log
@@ -159,6 +163,12 @@ func newClient(t testing.TB) *client { return newClientWith(t, "nomad-driver-qmp
 // newClientWith has the plugin's file under each of these names in its plugin_dir.
 func newClientWith(t testing.TB, names ...string) *client {
 	t.Helper()
+	return newClientPrepared(t, func(*client) {}, names...)
+}
+
+// newClientPrepared does something before the agent is started.
+func newClientPrepared(t testing.TB, prepare func(*client), names ...string) *client {
+	t.Helper()
 	nomad := server(t)
 	dir := shortDir(t)
 	number := int(clientCount.Add(1))
@@ -220,6 +230,7 @@ client {
 %s
 `, plugins, serverPorts+1, volumes+"/disks", volumes+"/shared", strings.Join(blocks, "\n"))), 0o600))
 	t.Cleanup(c.cleanUp)
+	prepare(c)
 	c.begin()
 	c.ready()
 	return c

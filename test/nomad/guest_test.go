@@ -126,29 +126,3 @@ func TestV14_NetworkAttributes(t *testing.T) {
 	}).run()
 	job.becomes("running", 30*time.Second)
 }
-
-// V-128: a network mode that does not work is refused by Nomad, in words, for the driver announces what it can.
-func TestV128_NetworkModes(t *testing.T) {
-	if _, err := os.Stat("/usr/lib/cni/bridge"); err != nil {
-		t.Skip("without CNI plugins Nomad places no such job: containernetworking-plugins is not installed")
-	}
-	c := newClient(t)
-	job := c.newJob("bridged", jobParts{kind: "batch", mode: obedient, group: "network {\n mode = \"bridge\"\n }"}).run()
-	eventually(t, 20*time.Second, "a refusal", func() error {
-		for _, alloc := range job.allocs() {
-			if text := story(alloc.TaskStates["vm"]) + alloc.ClientDescription; strings.Contains(text, "networking mode") {
-				return nil
-			}
-		}
-		evals, _, err := c.api.Jobs().Evaluations(job.id, nil)
-		if err != nil {
-			return err
-		}
-		for _, eval := range evals {
-			for _, why := range eval.FailedTGAllocs {
-				return fmt.Errorf("not placed: %+v", why.ConstraintFiltered)
-			}
-		}
-		return fmt.Errorf("%s", job.story())
-	})
-}

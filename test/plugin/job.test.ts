@@ -255,10 +255,6 @@ test('P-35: what is not supported is refused, never ignored', () =>
       { dns: { options: ['ndots:2'] } },
       /network\.dns\.options: can not be passed/,
     ],
-    'a group network': [
-      { networkIsolationSpec: { mode: 1, path: '/var/run/netns/x' } },
-      /only the group network mode "host" is supported/,
-    ],
   }));
 
 test('V-20: too little memory or disk', () =>
@@ -460,7 +456,7 @@ test('V-124: interfaces that do not go together, all reported at once', () =>
         [
           /: 4 problems: network_interface\[1\]: bridge and user are mutually exclusive; /,
           /network_interface\[1\]\.bridge\.ports\[0\]: the port "http" is in network_interface\[0\]\.user\.ports already; /,
-          /network_interface\[2\]\.bridge: is required, or macvtap or user in its place; /,
+          /network_interface\[2\]\.bridge: is required, or macvtap, user or group in its place; /,
           /network_interface\[1\]\.user: only one interface can be in the user-mode network$/,
         ]
           .map(({ source }) => source)

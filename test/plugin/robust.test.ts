@@ -150,8 +150,8 @@ test('P-7 P-16: a launch that only validates makes nothing on the host', async (
 test('P-22 V-138 D32: capabilities are deliberate and do not change', async () => {
   const { client } = await shared();
   const bytes = await client.raw(method.capabilities, Buffer.alloc(0));
-  // send_signals, exec, file system isolation IMAGE, network modes [HOST]; mounts of any kind and logs collected are zeros.
-  assert.equal(bytes.toString('hex'), '0a09080110011802220100');
+  // send_signals, exec, file system isolation IMAGE, network modes [HOST, GROUP, NONE]; mounts of any kind and logs collected are zeros.
+  assert.equal(bytes.toString('hex'), '0a0b0801100118022203000103');
   assert.deepEqual(await client.raw(method.capabilities, Buffer.alloc(0)), bytes);
 });
 

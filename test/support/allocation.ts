@@ -4,9 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findProgram, UndoLog } from '#host';
 import { NetlinkSocket } from '#netlink';
-import type { GroupHost } from '../../src/net/group/group-host.ts';
 import { Groups } from '../../src/net/group/groups.ts';
-import type { GroupNic, GroupNicRequest } from '../../src/net/model/group.ts';
+import { decodeGroupNic, type GroupNic } from '../../src/net/model/group.ts';
 import { Machine, must } from './guest.ts';
 import { command, Namespace } from './netns.ts';
 import { collect, decode, waiting } from './networks.ts';
@@ -110,14 +109,8 @@ export class GroupNics implements AsyncDisposable {
     this.#netlink = NetlinkSocket.open();
     const nft = findProgram('nft') ?? 'nft';
     const log = collect(this.lines);
-    this.groups = new Groups(
-      async (): Promise<GroupHost> => ({
-        netlink: await this.#netlink,
-        nft,
-        maxConnections: 8192,
-        log,
-      }),
-    );
+    const open = async () => ({ netlink: await this.#netlink, log });
+    this.groups = new Groups(open, { nft, maxConnections: 8192 });
   }
 
   static async open(): Promise<GroupNics> {
@@ -129,17 +122,18 @@ export class GroupNics implements AsyncDisposable {
     return new GroupNics(this.#dir);
   }
 
-  async attach(
-    request: Pick<GroupNicRequest, 'vm' | 'netns'> & {
-      readonly ports?: readonly number[];
-      readonly servers?: readonly string[];
-    },
-  ): Promise<{ nic: GroupNic; tapFd: number; address: string | undefined; mac: string }> {
+  async attach(request: {
+    readonly vm: string;
+    readonly netns: string;
+    readonly ports?: readonly number[];
+    readonly servers?: readonly string[];
+  }): Promise<{ nic: GroupNic; tapFd: number; address: string | undefined; mac: string }> {
     const { vm, netns, ports = [], servers = ['192.0.2.53'] } = request;
     const undo = await this.#undoLog(vm);
     await using _ = undo;
-    const { nic, fd, address } = await this.groups.build(
+    const { backend, record } = await this.groups.build(
       {
+        kind: 'group',
         vm,
         netns,
         index: 0,
@@ -156,7 +150,9 @@ export class GroupNics implements AsyncDisposable {
       waiting(),
     );
     undo.keep();
-    return { nic, tapFd: fd, address, mac: nic.mac };
+    const nic = decodeGroupNic({ vm, index: 0, record });
+    assert.ok(nic !== undefined && backend.kind === 'tap');
+    return { nic, tapFd: backend.fds[0] ?? -1, address: nic.ip, mac: nic.mac };
   }
 
   async detach(vm: string): Promise<void> {

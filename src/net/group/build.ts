@@ -1,4 +1,4 @@
-import { closeFd, openTap } from '#host';
+import { closeFd } from '#host';
 import {
   addAddress,
   changeLink,
@@ -12,9 +12,11 @@ import {
 } from '#netlink';
 import { isLoopback, parseIpv4, type Waiting } from '#spec';
 import { hostNameservers } from '../links/resolver.ts';
+import { openQueues } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
-import type { GroupNic, GroupNicRequest } from '../model/group.ts';
+import type { GroupNic } from '../model/group.ts';
 import { nicMac, tapAlias, tapMac, tapName, tapPrefix } from '../model/names.ts';
+import { type GroupRequest, portMapOf } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import { applyScript } from '../rules/run-nft.ts';
 import type { GroupHost } from './group-host.ts';
@@ -23,11 +25,10 @@ import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
 import { pairPrefix, planPair } from './plan-pair.ts';
 
 /** A NIC whose tap is in the namespace and carries traffic. */
-export interface BuiltGroupNic {
+interface BuiltGroupNic {
   readonly nic: GroupNic;
-  readonly fd: number;
-  /** The allocation's address; undefined where its network gives it none. */
-  readonly address: string | undefined;
+  /** One for each queue. */
+  readonly fds: readonly number[];
 }
 
 /** What the namespace has before the NIC comes. */
@@ -40,7 +41,7 @@ interface Found {
 
 /** Builds a NIC in the allocation's namespace. The caller lets no other build there come between. */
 export async function buildInGroup(
-  request: GroupNicRequest,
+  request: GroupRequest,
   { host, undo }: { readonly host: GroupHost; readonly undo: UndoWriter },
   waiting: Waiting,
 ): Promise<BuiltGroupNic> {
@@ -49,12 +50,11 @@ export async function buildInGroup(
   await using there = await NetlinkSocket.open({ netns });
   const found = await look(there, waiting);
   const nic = await planNic(request, found, host, waiting);
-  const fd = await undo.perform({ kind: 'net-group', netns, tap: nic.tap, vm, index }, () =>
-    connect(nic, { host, there }, waiting),
+  const { queues = 1 } = request;
+  const fds = await undo.perform({ kind: 'net-group', netns, tap: nic.tap, vm, index }, () =>
+    connect(nic, { host, there, queues }, waiting),
   );
-  const { uplink } = found;
-  const own = found.addresses.find(({ linkIndex }) => linkIndex === uplink?.index);
-  return { nic, fd, address: own?.address };
+  return { nic, fds };
 }
 
 async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {
@@ -73,11 +73,13 @@ async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {
 }
 
 async function planNic(
-  { vm, index, netns, ports, hostname, dns }: GroupNicRequest,
+  request: GroupRequest,
   { links, addresses, uplink }: Found,
   { netlink }: GroupHost,
   waiting: Waiting,
 ): Promise<GroupNic> {
+  const { vm, index, netns, ports, hostname, dns, mac = nicMac(vm, index) } = request;
+  const own = addresses.find(({ linkIndex }) => linkIndex === uplink?.index);
   const pair = planPair(vm, new Set(addresses.map(({ address }) => address)));
   const taken = [...links, ...(await listLinks(netlink, waiting))].map(({ name }) => name);
   const servers = dns?.servers.length ? dns.servers : await hostNameservers();
@@ -86,17 +88,26 @@ async function planNic(
     index,
     netns,
     tap: freeTapName(vm, index, new Set(taken)),
-    mac: nicMac(vm, index),
+    mac,
+    ...(own === undefined ? {} : { ip: own.address }),
     ...pair,
-    mtu: Math.min(1500, uplink?.mtu ?? 1500),
+    mtu: mtuOf(request, uplink?.mtu ?? 1500),
     hostname,
     // A server of the group's own at 127.0.0.1 is reached at the gateway address.
     nameservers: servers.map((server) =>
       isLoopback(parseIpv4(server) ?? 0) ? pair.gateway : server,
     ),
     searches: [...(dns?.searches ?? [])],
-    ports: ports.map(({ label, guestPort }) => ({ label, guestPort })),
+    portMap: portMapOf(ports),
   };
+}
+
+function mtuOf({ vm, mtu }: GroupRequest, ofNetwork: number): number {
+  if (mtu === undefined || mtu <= ofNetwork) return mtu ?? ofNetwork;
+  throw new NetError(
+    'job',
+    `VM ${vm}: mtu ${mtu} is more than that of the network of the group, ${ofNetwork}`,
+  );
 }
 
 function freeTapName(vm: string, index: number, taken: ReadonlySet<string>): string {
@@ -107,16 +118,19 @@ function freeTapName(vm: string, index: number, taken: ReadonlySet<string>): str
   throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
 }
 
-/** Gives the tap's descriptor. The rules come before the tap is up. */
+/** Gives the tap's descriptors. The rules come before the tap is up. */
 async function connect(
   nic: GroupNic,
-  { host, there }: { readonly host: GroupHost; readonly there: NetlinkSocket },
+  {
+    host,
+    there,
+    queues,
+  }: { readonly host: GroupHost; readonly there: NetlinkSocket; readonly queues: number },
   waiting: Waiting,
-): Promise<number> {
+): Promise<readonly number[]> {
   const { netns, tap, gateway } = nic;
   const { netlink, nft, maxConnections, log } = host;
-  // No offloads: rules check fields that a checksum filled in later could change.
-  const { fd } = openTap(tap, { offload: false });
+  const fds = openQueues({ tap, managed: true, queues });
   try {
     const made = await configure(nic, netlink, waiting);
     const link = await moveLink(made, netns, { here: netlink, there }, waiting);
@@ -126,9 +140,9 @@ async function connect(
     await addAddress(there, address, waiting);
     await changeLink(there, link, { up: true }, waiting);
     log.info('tap made in the network of the group', { vm: nic.vm, tap, netns, gateway });
-    return fd;
+    return fds;
   } catch (error) {
-    closeFd(fd);
+    for (const fd of fds) closeFd(fd);
     throw error;
   }
 }

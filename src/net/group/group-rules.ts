@@ -19,10 +19,10 @@ export function formatGroupRemoval(nic: Pick<GroupNic, 'tap'>): string {
 /** The script that makes or replaces them, in one transaction: no packet meets neither or half of a table. */
 export function formatGroupRules(nic: GroupNic, maxConnections: number): string {
   const [frames = '', packets = ''] = groupTables(nic);
-  const { tap, guest, ports } = nic;
+  const { tap, guest, portMap } = nic;
   const network = { record: { bridge: tap }, claims: [{ ip: guest }] };
   const published = set('map published', 'inet_proto . inet_service : ipv4_addr . inet_service', [
-    ...new Set(ports.flatMap((port) => elements(port, guest))),
+    ...new Set(Object.values(portMap).flatMap((port) => elements(port, guest))),
   ]);
   return [
     removal(frames),
@@ -39,8 +39,8 @@ function removal(table: string): string {
 }
 
 /** In the namespace a port has the number that the guest's has: the host's was translated before. */
-function elements({ guestPort }: GroupNic['ports'][number], guest: string): readonly string[] {
-  return protocols.map((protocol) => `${protocol} . ${guestPort} : ${guest} . ${guestPort}`);
+function elements(port: number, guest: string): readonly string[] {
+  return protocols.map((protocol) => `${protocol} . ${port} : ${guest} . ${port}`);
 }
 
 /**

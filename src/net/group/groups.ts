@@ -1,11 +1,13 @@
 import { KeyedQueue } from '#host';
 import type { Waiting } from '#spec';
 import { DhcpServer } from '../dhcp/server.ts';
-import { NetError } from '../model/error.ts';
-import type { GroupNic, GroupNicRequest } from '../model/group.ts';
+import type { BuiltNic } from '../links/tap.ts';
+import { asNetError, NetError } from '../model/error.ts';
+import type { GroupNic } from '../model/group.ts';
+import type { GroupRequest } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, missesAny } from '../rules/run-nft.ts';
-import { type BuiltGroupNic, buildInGroup } from './build.ts';
+import { buildInGroup } from './build.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules, groupTables } from './group-rules.ts';
 import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
@@ -19,35 +21,48 @@ interface Known {
   readonly watch: Disposable;
 }
 
-type OpenHost = () => Promise<GroupHost>;
+type Settings = Pick<GroupHost, 'nft' | 'maxConnections'>;
+type OpenHost = () => Promise<Omit<GroupHost, keyof Settings>>;
 
 /** The NICs in the namespaces of allocations that this process has built or adopted. */
 export class Groups implements AsyncDisposable {
-  readonly #host: OpenHost;
+  readonly #host: () => Promise<GroupHost>;
   readonly #known = new Map<string, Known>();
   /** Two VMs of a group may be started at the same time. */
   readonly #queue = new KeyedQueue();
 
-  constructor(host: OpenHost) {
-    this.#host = host;
+  constructor(open: OpenHost, settings: Settings) {
+    this.#host = async () => ({ ...(await open()), ...settings });
   }
 
   /** After an error the steps written to `undo` are to be torn down. */
-  build(request: GroupNicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltGroupNic> {
+  build(request: GroupRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
     return this.#queue.run(request.netns, async () => {
       this.#refuseTaken(request);
-      const built = await buildInGroup(request, { host: await this.#host(), undo }, waiting);
-      await this.#keep(built.nic);
-      return built;
+      const { nic, fds } = await buildInGroup(request, { host: await this.#host(), undo }, waiting);
+      await this.#keep(nic);
+      const { vm: _vm, index: _index, ...record } = nic;
+      const { tap, mac, mtu, guest, gateway, nameservers, searches } = nic;
+      return {
+        mac,
+        mtu,
+        backend: { kind: 'tap', fds, name: tap },
+        address: { ip: guest, prefix: pairPrefix, gateway, nameservers, searches },
+        record: { kind: 'group-nic', ...record },
+        plugged: Promise.resolve(),
+      };
     });
   }
 
   /** Takes over a NIC of a running VM, and puts back its rules where they are missing. */
   adopt(nic: GroupNic, waiting: Waiting): Promise<void> {
-    return this.#queue.run(nic.netns, async () => {
-      await this.#restore(nic, waiting);
-      await this.#keep(nic);
-    });
+    const what = `VM ${nic.vm}: adopting its NIC in the network of its group failed`;
+    const work = () =>
+      asNetError(what, async () => {
+        await this.#restore(nic, waiting);
+        await this.#keep(nic);
+      });
+    return this.#queue.run(nic.netns, work);
   }
 
   /** Puts back what other programs removed. Throws NetError that names the first that could not be put back. */
@@ -70,10 +85,10 @@ export class Groups implements AsyncDisposable {
     for (const tap of [...this.#known.keys()]) await this.#forget(tap);
   }
 
-  #refuseTaken({ vm, netns, ports }: GroupNicRequest): void {
+  #refuseTaken({ vm, netns, ports }: GroupRequest): void {
     for (const { nic } of this.#known.values()) {
       if (nic.netns !== netns || nic.vm === vm) continue;
-      const taken = ports.find((port) => nic.ports.some((its) => its.guestPort === port.guestPort));
+      const taken = ports.find((port) => Object.values(nic.portMap).includes(port.guestPort));
       if (taken === undefined) continue;
       throw new NetError(
         'job',

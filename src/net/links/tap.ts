@@ -51,10 +51,14 @@ export async function openNicTap(
 }
 
 /** One descriptor a queue. */
-function openQueues({ tap, managed, queues }: BridgedTapPlan): readonly number[] {
+export function openQueues({
+  tap,
+  managed,
+  queues,
+}: Pick<BridgedTapPlan, 'tap' | 'managed' | 'queues'>): readonly number[] {
   const fds: number[] = [];
   try {
-    // No offloads in a managed network, where rules check checksummed fields of what a guest sends.
+    // No offloads where rules check checksummed fields of what a guest sends.
     const options = { offload: !managed, manyQueues: queues > 1 };
     while (fds.length < queues) fds.push(openTap(tap, options).fd);
     return fds;

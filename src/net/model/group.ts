@@ -1,20 +1,13 @@
 import * as v from 'valibot';
-import type { GuestDns, PortSpec } from '#spec';
-
-/** A NIC that a VM asks for in the network namespace that its allocation's tasks share. */
-export interface GroupNicRequest {
-  readonly vm: string;
-  /** Counts a VM's NICs from 0. */
-  readonly index: number;
-  /** Path of the namespace. */
-  readonly netns: string;
-  /** In the namespace a port has the guest's number: the host's number is translated before. */
-  readonly ports: readonly PortSpec[];
-  readonly hostname: string;
-  readonly dns?: GuestDns | undefined;
-}
 
 const groupRecord = v.object({
+  tap: v.string(),
+  mac: v.string(),
+  /** The allocation's address, at which the ports are reached; absent where its network gives it none. */
+  ip: v.exactOptional(v.string()),
+  /** Port label → port of the guest. */
+  portMap: v.record(v.string(), v.number()),
+  /** Path of the namespace. */
   netns: v.string(),
   /** The namespace's end of the guest's link. */
   gateway: v.string(),
@@ -24,15 +17,27 @@ const groupRecord = v.object({
   hostname: v.string(),
   nameservers: v.array(v.string()),
   searches: v.array(v.string()),
-  ports: v.array(v.object({ label: v.string(), guestPort: v.number() })),
 });
 
-type GroupRecord = v.InferOutput<typeof groupRecord>;
+/** A NIC in an allocation's namespace as JSON, with all that its rules and its DHCP replies are made from. */
+export type GroupNicRecord = v.InferOutput<typeof groupRecord> & { readonly kind: 'group-nic' };
 
-/** A NIC in an allocation's namespace, with all that its rules and its DHCP replies are made from. */
-export interface GroupNic extends GroupRecord {
+export interface GroupNic extends v.InferOutput<typeof groupRecord> {
+  readonly vm: string;
+  /** Counts a VM's NICs from 0. */
+  readonly index: number;
+}
+
+/** Undefined when the record is not one of a NIC in a group's network. */
+export function decodeGroupNic({
+  vm,
+  index,
+  record,
+}: {
   readonly vm: string;
   readonly index: number;
-  readonly tap: string;
-  readonly mac: string;
+  readonly record: unknown;
+}): GroupNic | undefined {
+  const result = v.safeParse(groupRecord, record);
+  return result.success ? { vm, index, ...result.output } : undefined;
 }

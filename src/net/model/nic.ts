@@ -1,5 +1,6 @@
 import * as v from 'valibot';
-import type { BridgeNic, GuestDns, MacvtapNic, NicSpec, PortSpec, UserNic } from '#spec';
+import type { BridgeNic, GroupNic, GuestDns, MacvtapNic, NicSpec, PortSpec, UserNic } from '#spec';
+import type { GroupNicRecord } from './group.ts';
 
 /** Whose NIC it is, and what DHCP gives the guest there. */
 interface NicOwner {
@@ -18,6 +19,7 @@ export type NicRequest = NicSpec & NicOwner;
 export type BridgeRequest = BridgeNic & NicOwner;
 export type UserRequest = UserNic & NicOwner;
 export type MacvtapRequest = MacvtapNic & NicOwner;
+export type GroupRequest = GroupNic & NicOwner;
 
 /** What the guest is configured with in a managed network. */
 export interface NicAddress {
@@ -50,7 +52,11 @@ export interface AttachedNic {
   /** Undefined where the guest has to ask for its address, as on a bridge that is not managed. */
   readonly address?: NicAddress;
   /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
-  readonly record: ({ readonly kind: 'nic' } & NicRecord) | UserNicRecord | MacvtapNicRecord;
+  readonly record:
+    | ({ readonly kind: 'nic' } & NicRecord)
+    | UserNicRecord
+    | MacvtapNicRecord
+    | GroupNicRecord;
   /**
    * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
    * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
@@ -134,6 +140,8 @@ function networkName(request: NicRequest): string {
       return `device ${request.device}`;
     case 'user':
       return 'the user-mode network';
+    case 'group':
+      return `the network of its group (${request.netns})`;
     default:
       return request satisfies never;
   }

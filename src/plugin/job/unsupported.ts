@@ -5,9 +5,8 @@ import type { Job } from './job.ts';
 
 /** Refused rather than ignored: the job would run without something it relies on. */
 export function checkUnsupported({ task, driverName, report }: Job): void {
-  const mode = task.networkIsolationSpec?.mode ?? NetworkIsolationSpec_NetworkIsolationMode.HOST;
-  if (mode !== NetworkIsolationSpec_NetworkIsolationMode.HOST) {
-    report('network', 'only the group network mode "host" is supported');
+  if (task.networkIsolationSpec?.mode === NetworkIsolationSpec_NetworkIsolationMode.TASK) {
+    report('network', 'the group network mode "driver" is not supported: use "host" or "bridge"');
   }
   for (const device of task.devices) {
     report('resources.device', `${quoted(device.hostPath)}: devices are not supported`);

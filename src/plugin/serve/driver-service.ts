@@ -45,7 +45,12 @@ const capabilities = create(DriverCapabilitiesSchema, {
   sendSignals: true,
   exec: true,
   fsIsolation: DriverCapabilities_FSIsolation.IMAGE,
-  networkIsolationModes: [NetworkIsolationSpec_NetworkIsolationMode.HOST],
+  networkIsolationModes: [
+    NetworkIsolationSpec_NetworkIsolationMode.HOST,
+    NetworkIsolationSpec_NetworkIsolationMode.GROUP,
+    NetworkIsolationSpec_NetworkIsolationMode.NONE,
+  ],
+  // Only one driver of a group may create its network: Docker's does, and proxies of a mesh are its tasks.
   mustCreateNetwork: false,
   // A volume is a disk or a directory of the guest; planTask refuses mounts that can be neither.
   mountConfigs: DriverCapabilities_MountConfigs.ANY_MOUNTS,

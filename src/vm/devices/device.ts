@@ -33,6 +33,8 @@ export interface Prepared {
     readonly mounts?: readonly SeedMount[];
     readonly nics?: readonly SeedNic[];
     readonly ssh?: SeedSsh;
+    /** Variables that are added to the task's environment, or replace those of their names. */
+    readonly env?: Readonly<Record<string, string>>;
   };
   /**
    * Work that must be finished before the guest runs but not before QEMU starts: done while QEMU initialises. Returns

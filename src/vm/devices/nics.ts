@@ -1,7 +1,7 @@
 import type { SeedNic } from '#cloudinit';
 import type { AttachedNic, Net } from '#net';
 import { type Emulator, missingModel, type NicDescription, nic, tapRoles } from '#qemu';
-import type { GuestSpec, NicSpec, Waiting } from '#spec';
+import { type GuestSpec, groupEnv, type NicSpec, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 
@@ -26,7 +26,7 @@ export async function prepareNics(
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const prepared: Prepared[] = [];
-  const { hostname, dns } = guest;
+  const { hostname, dns, env } = guest;
   const route = Math.max(
     0,
     specs.findIndex(({ defaultRoute }) => defaultRoute === true),
@@ -46,7 +46,10 @@ export async function prepareNics(
     prepared.push({
       part: nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) }),
       record: { id: `net${index}`, ...record },
-      guest: { nics: [{ ...seedNic(attached, dns), isDefaultRoute }] },
+      guest: {
+        nics: [{ ...seedNic(attached, dns), isDefaultRoute }],
+        ...(record.kind === 'group-nic' && { env: groupEnv(env, record.gateway) }),
+      },
       // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
         for (const note of await withVmError(() => settled)) site.emit(note);
@@ -86,6 +89,8 @@ function attachedEvent(
     }
     case 'macvtap':
       return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
+    case 'group':
+      return [`Address ${address?.ip} in the network of the group`, facts];
     case 'user':
       return ['Joined a user-mode network: only its ports are open, in both directions', facts];
     default:
@@ -94,17 +99,19 @@ function attachedEvent(
 }
 
 /** Without an address that the driver knows, the guest requests one by DHCP. */
-function seedNic({ mac, mtu, address }: AttachedNic, dns: GuestSpec['dns']): SeedNic {
+function seedNic({ mac, mtu, address, record }: AttachedNic, dns: GuestSpec['dns']): SeedNic {
   const { servers, searches } = dns ?? { servers: [], searches: [] };
   if (address === undefined) return { mac, nameservers: servers, searches };
+  // In the network of a group the address contains those of the job, as the guest reaches them.
+  const replaces = servers.length > 0 && record.kind !== 'group-nic';
   return {
     mac,
     mtu,
     address: address.ip,
     prefix: address.prefix,
     ...(address.gateway !== undefined && { gateway: address.gateway }),
-    nameservers: servers.length > 0 ? servers : address.nameservers,
+    nameservers: replaces ? servers : address.nameservers,
     // A job's own servers know nothing of the network's names.
-    searches: servers.length > 0 ? searches : [...searches, ...address.searches],
+    searches: replaces ? searches : [...new Set([...searches, ...address.searches])],
   };
 }

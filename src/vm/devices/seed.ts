@@ -94,8 +94,9 @@ export async function prepareSeed(
 ): Promise<Prepared> {
   const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
   const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
+  const env = Object.assign({}, request.env, ...devices.map(({ guest }) => guest?.env));
   const ssh = devices.find(({ guest }) => guest?.ssh !== undefined)?.guest?.ssh;
-  const whole = { ...request, mounts, network, ssh };
+  const whole = { ...request, env, mounts, network, ssh };
   const { iso, notes } = await seedImage(whole, guestBytes, waiting);
   for (const note of notes) emit(note);
   // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.

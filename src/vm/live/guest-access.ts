@@ -8,14 +8,16 @@ import { SshCommands } from '../guest/ssh-commands.ts';
 import type { CommandWay } from '../guest/way.ts';
 import { GuestProgress } from '../progress/guest-progress.ts';
 import { nicsOf, sshOf, type VmRecord } from '../store/record.ts';
-import type { GuestAction } from '../virtualizer.ts';
+import type { ExecRequest, GuestAction, GuestCommand } from '../virtualizer.ts';
 import { act } from './act.ts';
+import { withGroupEnv } from './group-request.ts';
 import type { LiveVm } from './live-vm.ts';
 
 /** What reaches into the guest of one VM: its agent, the commands there, how far it has come, what is done to it as a whole. */
 export interface GuestAccess extends AsyncDisposable {
   readonly agent: AgentLine;
   readonly commands: GuestCommands;
+  exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   readonly progress: GuestProgress;
   act(action: GuestAction, waiting: Waiting): Promise<void>;
 }
@@ -36,9 +38,11 @@ export function guestAccess(
     ['agent', byAgent],
     ['ssh', waySsh(vm, opened)],
   ] as const;
+  const commands = new GuestCommands(ways.filter(([name]) => via === undefined || via === name));
   return {
     agent,
-    commands: new GuestCommands(ways.filter(([name]) => via === undefined || via === name)),
+    commands,
+    exec: (request, waiting) => commands.start(withGroupEnv(request, record), waiting),
     progress: new GuestProgress({
       ...vm,
       path: paths.progress,

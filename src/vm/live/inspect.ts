@@ -1,7 +1,7 @@
 import type { ProcessIdentity } from '#host';
 import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
-import { disksOf, displaysOf, nicsOf, type VmRecord } from '../store/record.ts';
+import { disksOf, displaysOf, hostNicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
 
 /**
@@ -9,15 +9,22 @@ import type { DomainNetwork } from '../virtualizer.ts';
  * all NICs; undefined when the driver knows no address.
  */
 export function networkOf(record: VmRecord): DomainNetwork | undefined {
-  const nic = nicsOf(record).find(({ ip }) => ip !== undefined);
+  const nic = hostNicsOf(record).find(({ ip }) => ip !== undefined);
   if (nic?.ip === undefined) return undefined;
   const portMaps = record.devices.map((device) => ('portMap' in device ? device.portMap : {}));
-  return { ip: nic.ip, mac: nic.mac, bridge: nic.bridge, portMap: Object.assign({}, ...portMaps) };
+  const { ip, mac } = nic;
+  const place = nic.kind === 'nic' ? { bridge: nic.bridge } : { netns: nic.netns };
+  return { ip, mac, ...place, portMap: Object.assign({}, ...portMaps) };
+}
+
+function networkAttributes(record: VmRecord): Readonly<Record<string, string>> {
+  const { portMap: _, ...attributes } = networkOf(record) ?? {};
+  return attributes;
 }
 
 /** Labels of the ports that lead to the guest, and to its display. */
 export function publishedPorts(record: VmRecord): readonly string[] {
-  const forwarded = nicsOf(record).flatMap(({ portMap }) => Object.keys(portMap));
+  const forwarded = hostNicsOf(record).flatMap(({ portMap }) => Object.keys(portMap));
   const shown = displaysOf(record).flatMap(
     ({ vnc }) => vnc?.listen.map(({ label }) => label) ?? [],
   );
@@ -53,7 +60,6 @@ export function attributesOf(
   paths: VmPaths,
   { pid }: ProcessIdentity,
 ): Readonly<Record<string, string>> {
-  const network = networkOf(record);
   return {
     pid: String(pid),
     uuid: record.uuid,
@@ -65,6 +71,6 @@ export function attributesOf(
     'console.log': paths.console,
     ...(record.interactiveConsole === true ? { 'console.socket': paths.consoleSocket } : {}),
     ...displayAttributes(record, paths),
-    ...(network === undefined ? {} : { ip: network.ip, mac: network.mac, bridge: network.bridge }),
+    ...networkAttributes(record),
   };
 }

@@ -138,7 +138,7 @@ export class Machine implements Domain {
     if (this.state !== 'running') {
       throw new VmError('host', `no command can be run in a VM that is ${this.state}`);
     }
-    return this.#guest.commands.start(request, waiting);
+    return this.#guest.exec(request, waiting);
   }
 
   screenshot(waiting: Waiting): Promise<Screenshot> {

@@ -38,6 +38,22 @@ const known = v.variant('kind', [
   }),
   /** Of QEMU's user-mode network. */
   v.object({ kind: v.literal('user-nic'), id, mac: text, portMap: v.record(text, count) }),
+  /** In the network namespace of the allocation. */
+  v.object({
+    kind: v.literal('group-nic'),
+    id,
+    tap: text,
+    mac: text,
+    ip: v.exactOptional(text),
+    portMap: v.record(text, count),
+    netns: text,
+    gateway: text,
+    guest: text,
+    mtu: count,
+    hostname: text,
+    nameservers: v.array(text),
+    searches: v.array(text),
+  }),
   v.object({
     kind: v.literal('share'),
     id,
@@ -70,7 +86,8 @@ export type DeviceRecord = v.InferOutput<typeof known>;
 export type RecordedNic = Extract<DeviceRecord, { kind: 'nic' }>;
 export type RecordedDisplay = Extract<DeviceRecord, { kind: 'display' }>;
 /** One that another process adopts. */
-export type AdoptedNic = Extract<DeviceRecord, { kind: 'nic' | 'macvtap-nic' }>;
+export type AdoptedNic = Extract<DeviceRecord, { kind: 'nic' | 'macvtap-nic' | 'group-nic' }>;
+export type RecordedGroupNic = Extract<DeviceRecord, { kind: 'group-nic' }>;
 export type RecordedSsh = Extract<DeviceRecord, { kind: 'ssh' }>;
 export type RecordedDisk = Extract<DeviceRecord, { kind: 'disk' }>;
 

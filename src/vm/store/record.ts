@@ -8,6 +8,7 @@ import {
   decodeDevices,
   type RecordedDisk,
   type RecordedDisplay,
+  type RecordedGroupNic,
   type RecordedNic,
   type RecordedSsh,
 } from './device-record.ts';
@@ -103,7 +104,17 @@ export function nicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly Recorde
 
 /** Those that have something on the host which another process takes over. */
 export function adoptedNicsOf({ devices }: Pick<VmRecord, 'devices'>): readonly AdoptedNic[] {
-  return devices.filter((device) => device.kind === 'nic' || device.kind === 'macvtap-nic');
+  return devices.filter(
+    (device) =>
+      device.kind === 'nic' || device.kind === 'macvtap-nic' || device.kind === 'group-nic',
+  );
+}
+
+/** Those with an address and a place on the host: all but those of QEMU's own. */
+export function hostNicsOf({
+  devices,
+}: Pick<VmRecord, 'devices'>): readonly (RecordedNic | RecordedGroupNic)[] {
+  return devices.filter((device) => device.kind === 'nic' || device.kind === 'group-nic');
 }
 
 export function disksOf({ devices }: Pick<VmRecord, 'devices'>): readonly RecordedDisk[] {

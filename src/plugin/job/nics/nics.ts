@@ -3,6 +3,13 @@ import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { addressFields, readAddress, refuseAddress } from './address.ts';
 import { cardFields, readCard } from './card.ts';
+import {
+  automaticNic,
+  groupNetns,
+  groupNicFields,
+  readGroupNic,
+  refusePortsElsewhere,
+} from './group.ts';
 import { type ReadPorts, readerOfPorts } from './ports.ts';
 
 /** IFNAMSIZ is 16 with its NUL. */
@@ -19,7 +26,7 @@ const ports = {
 export const nicFields = {
   network_interface: {
     kind: 'block-list',
-    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge`, `macvtap` and `user`. Without any the guest has no network.',
+    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge`, `macvtap`, `user` and `group`. Without any the guest has one in the network of its group, or none where the group uses that of the host.',
     fields: {
       bridge: {
         kind: 'block',
@@ -60,6 +67,7 @@ export const nicFields = {
           },
         },
       },
+      ...groupNicFields,
       ...addressFields,
       ...cardFields,
       default_route: {
@@ -73,7 +81,7 @@ export const nicFields = {
   },
 } as const satisfies Fields;
 
-const kinds = ['bridge', 'macvtap', 'user'] as const;
+const kinds = ['bridge', 'macvtap', 'user', 'group'] as const;
 
 type Block = Decoded<typeof nicFields>['network_interface'][number];
 
@@ -83,6 +91,8 @@ interface Place {
   readonly path: string;
   readonly report: Job['report'];
   readonly readPorts: ReadPorts;
+  /** Path of the namespace that the group's tasks share. */
+  readonly netns: string | undefined;
 }
 
 export function readNics(
@@ -90,8 +100,10 @@ export function readNics(
   { task, report }: Job,
 ): readonly NicSpec[] {
   const readPorts = readerOfPorts(task, report);
+  const netns = groupNetns(task);
+  if (blocks.length === 0 && netns !== undefined) return [automaticNic(netns, task, readPorts)];
   const read = blocks.map((block, index) =>
-    readNic(block, { index, path: `network_interface[${index}]`, report, readPorts }),
+    readNic(block, { index, path: `network_interface[${index}]`, report, readPorts, netns }),
   );
   const refuseSecond = (isOne: (block: Block) => boolean, key: string, text: string): void => {
     for (const [index, block] of blocks.entries()) {
@@ -116,18 +128,27 @@ export function readNics(
     'user',
     'only one interface can be in the user-mode network',
   );
+  refuseSecond(
+    ({ group }) => group !== undefined,
+    'group',
+    'only one interface can be in the network of the group',
+  );
   return read.filter((nic) => nic !== undefined);
 }
 
 function readNic(block: Block, place: Place): NicSpec | undefined {
-  const { bridge, macvtap, user, queues, default_route } = block;
-  const { path, report, readPorts } = place;
+  const { bridge, macvtap, user, group, queues, default_route } = block;
+  const { path, report, readPorts, netns } = place;
   const common = {
     ...readCard(block, place),
     ...(default_route ? ({ defaultRoute: true } as const) : {}),
   };
   const [first, second] = kinds.filter((kind) => block[kind] !== undefined);
   if (second !== undefined) report(path, `${first} and ${second} are mutually exclusive`);
+  if (netns !== undefined) {
+    refusePortsElsewhere('bridge', bridge?.ports ?? [], place);
+    refusePortsElsewhere('user', user?.ports ?? [], place);
+  }
   if (bridge !== undefined) {
     checkBridgeName(bridge.name, place);
     const ports = readPorts(bridge.ports, `${path}.bridge.ports`);
@@ -149,7 +170,12 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
     if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
-  report(`${path}.bridge`, 'is required, or macvtap or user in its place');
+  if (group !== undefined) {
+    refuseAddress(block, place, 'goes with a bridge only: the driver chooses it here');
+    const nic = readGroupNic(group, netns, place);
+    return nic && { ...nic, ...common };
+  }
+  report(`${path}.bridge`, 'is required, or macvtap, user or group in its place');
   return undefined;
 }
 

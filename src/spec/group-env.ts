@@ -1,0 +1,14 @@
+/**
+ * What a guest in the network of its group is told beside its environment: `VIRT_GROUP_IP`, where it reaches what the other
+ * tasks listen at, also at 127.0.0.1, which in the guest is the guest itself. Proxies of a mesh listen there for the
+ * upstreams that Nomad names in the environment.
+ */
+export function groupEnv(
+  env: Readonly<Record<string, string>>,
+  gateway: string,
+): Readonly<Record<string, string>> {
+  const upstreams = Object.entries(env)
+    .filter(([name]) => /^NOMAD_UPSTREAM_(ADDR|IP)_/.test(name))
+    .map(([name, value]) => [name, value.replace(/^127\.\d+\.\d+\.\d+(?=$|:)/, gateway)]);
+  return { ...Object.fromEntries(upstreams), VIRT_GROUP_IP: gateway };
+}
