@@ -123,7 +123,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     assert.equal(await defaultRoute(netlink, waiting()), undefined);
     await command('ip', 'route', 'add', 'default', 'via', '192.0.2.9', 'metric', '50');
     await command('ip', 'route', 'add', 'default', 'via', '192.0.2.1', 'metric', '10');
-    const best = { prefix: 0, linkIndex: v0.index, metric: 10 };
+    const best = { prefix: 0, destination: '0.0.0.0', linkIndex: v0.index, metric: 10 };
     assert.deepEqual(await defaultRoute(netlink, waiting()), best);
     const prefixes = (await listRoutes(netlink, waiting())).map(({ prefix }) => prefix);
     assert.deepEqual(prefixes.toSorted(), [0, 0, 24]);
