@@ -67,8 +67,8 @@ func TestP24_StartErrors(t *testing.T) {
 		"bad host name":        {"hostname": "-dashes-"},
 		"no such accelerator":  {"accelerator": "abacus"},
 		"no disk at all":       {"image": nil, "primary_disk_size": nil, "use_thin_copy": nil},
-		"two network interfaces": {"network_interface": []map[string]any{
-			{"bridge": []map[string]any{{"name": "virbr0"}}}, {"bridge": []map[string]any{{"name": "virbr0"}}},
+		"an interface of no kind": {"network_interface": []map[string]any{
+			{"bridge": []map[string]any{{"name": "virbr0"}}}, {},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
