@@ -67,7 +67,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount'], () => {
       const left = (await ground.leftovers()).filter((it) => !it.includes(dataDir));
       assert.deepEqual(
         left.map((it) => it.replace(/\d{5,}/, 'of it')),
-        ['directory vm-0', 'user id of it'],
+        ['directory vm-0', 'user id of it', 'user id of it'],
       );
     }
     // It is in order again: what was left goes by itself.
