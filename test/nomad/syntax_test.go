@@ -46,7 +46,34 @@ func TestP18_JobSyntax(t *testing.T) {
 		}
 		return cty.ListVal([]cty.Value{cty.ObjectVal(fields)})
 	}
+	// A block with all defaults but these.
+	block := func(key string, set map[string]cty.Value) cty.Value {
+		value, err := convert(schema, map[string]any{key: []any{map[string]any{}}})
+		must.NoError(t, err)
+		fields := value.GetAttr(key).AsValueMap()
+		for key, value := range set {
+			fields[key] = value
+		}
+		return cty.ObjectVal(fields)
+	}
+	nic := func() cty.Value {
+		value, err := convert(schema, map[string]any{"network_interface": []any{map[string]any{}}})
+		must.NoError(t, err)
+		fields := value.GetAttr("network_interface").AsValueSlice()[0].AsValueMap()
+		fields["bridge"] = bridge
+		return cty.ListVal([]cty.Value{cty.ObjectVal(fields)})
+	}
 	options := map[string]form{
+		"ready": {
+			[]string{`{ timeout = "1m" }`, `= { timeout = "1m" }`},
+			map[string]any{"timeout": "1m"},
+			block("ready", map[string]cty.Value{"timeout": cty.StringVal("1m")}),
+		},
+		"display": {
+			[]string{`{ video = "std" }`, `= { video = "std" }`},
+			map[string]any{"video": "std"},
+			block("display", map[string]cty.Value{"video": cty.StringVal("std")}),
+		},
 		"disk": {
 			[]string{
 				"{\n size = \"20GiB\"\n sparse = false\n primary = true\n }",
@@ -101,7 +128,7 @@ func TestP18_JobSyntax(t *testing.T) {
 				`= [{ bridge = { name = "virbr0", ports = ["www"] } }]`,
 			},
 			[]any{map[string]any{"bridge": map[string]any{"name": "virbr0", "ports": []string{"www"}}}},
-			cty.ListVal([]cty.Value{cty.ObjectVal(map[string]cty.Value{"bridge": bridge})}),
+			nic(),
 		},
 	}
 	for key, it := range options {
