@@ -64,3 +64,21 @@ test('a long text that is almost a key is refused in no time', () => {
     assert.ok(performance.now() - start < 5_000);
   }
 });
+
+test('V-18: several keys in a list, beside the one', () => {
+  const keys = 'default_user_authorized_ssh_keys';
+  const plan = (config: Readonly<Record<string, unknown>>) =>
+    planTask(create(TaskConfigSchema, task({ config: { ...smallest, ...config } })), context);
+  const both = plan({
+    default_user_authorized_ssh_key: ed25519,
+    [keys]: ['ssh-rsa AAAAB3', ed25519],
+  });
+  assert.deepEqual(both.problems, []);
+  assert.equal(both.spec.guest.authorizedKey, `${ed25519}\nssh-rsa AAAAB3\n${ed25519}`);
+  assert.equal(plan({ [keys]: ['ssh-rsa AAAAB3'] }).spec.guest.authorizedKey, 'ssh-rsa AAAAB3');
+  const wrong = plan({ [keys]: [ed25519, '~/.ssh/id.pub', ''] }).problems;
+  assert.deepEqual(
+    wrong.map(({ path }) => path),
+    [`${keys}[1]`, `${keys}[2]`],
+  );
+});

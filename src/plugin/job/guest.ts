@@ -31,11 +31,18 @@ export const guestFields = {
     doc: "SSH public keys for the image's default user, one a line.",
     example: '"ssh-ed25519 AAAA… me@example"',
   },
+  default_user_authorized_ssh_keys: {
+    kind: 'attr',
+    type: 'list(string)',
+    default: [],
+    doc: 'More keys of the same kind, one each.',
+    example: '["ssh-ed25519 AAAA… you@example"]',
+  },
   default_user_password: {
     kind: 'attr',
     type: 'string',
     secret: true,
-    doc: "Password of the image's default user.",
+    doc: "Password of the image's default user: clear text, or as `mkpasswd -m sha-512` hashes it (`$6$…`; `$5$…` and `$1$…` as well), which cloud-init takes for what it is.",
     example: '"change-me"',
   },
   cmds: {
@@ -95,11 +102,17 @@ function readUserData({ user_data: text, user_data_check: check }: Raw): UserDat
     : { kind: 'file', path: text, ...unchecked };
 }
 
+/** All keys, one a line. */
 function readAuthorizedKey(raw: Raw, { report }: Job): string | undefined {
-  const key = raw.default_user_authorized_ssh_key || undefined;
-  const problem = sshKeyProblem(key ?? '');
+  const key = raw.default_user_authorized_ssh_key || '';
+  const problem = sshKeyProblem(key);
   if (problem !== undefined) report('default_user_authorized_ssh_key', problem);
-  return key;
+  for (const [index, more] of raw.default_user_authorized_ssh_keys.entries()) {
+    const wrong = more.trim() === '' ? 'is empty' : sshKeyProblem(more);
+    if (wrong !== undefined) report(`default_user_authorized_ssh_keys[${index}]`, wrong);
+  }
+  const keys = [key, ...raw.default_user_authorized_ssh_keys].filter((it) => it !== '');
+  return keys.length === 0 ? undefined : keys.join('\n');
 }
 
 function readTimezone(raw: Raw, { report }: Job): string | undefined {
