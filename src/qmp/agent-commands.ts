@@ -15,13 +15,28 @@ export interface AgentCommands {
       readonly arg: readonly string[];
       /** `NAME=value`. The agent does not log it, unlike the arguments. */
       readonly env: readonly string[];
+      /** Whether its output is kept for guest-exec-status; */
+      readonly 'capture-output'?: boolean;
     };
     return: { readonly pid: number };
   };
   /** After it has reported an exit the agent does not know the pid any more. */
   'guest-exec-status': {
     arguments: { readonly pid: number };
-    return: { readonly exited: boolean; readonly exitcode?: number; readonly signal?: number };
+    return: {
+      readonly exited: boolean;
+      readonly exitcode?: number;
+      readonly signal?: number;
+      /** In base64. */
+      readonly 'out-data'?: string;
+    };
+  };
+  'guest-network-get-interfaces': {
+    arguments: Empty;
+    return: readonly {
+      readonly name: string;
+      readonly 'ip-addresses'?: readonly { readonly 'ip-address': string }[];
+    }[];
   };
 }
 
@@ -51,5 +66,12 @@ const answers: {
     exited: v.boolean(),
     exitcode: v.exactOptional(count),
     signal: v.exactOptional(count),
+    'out-data': v.exactOptional(v.string()),
   }),
+  'guest-network-get-interfaces': v.array(
+    v.object({
+      name: v.string(),
+      'ip-addresses': v.exactOptional(v.array(v.object({ 'ip-address': v.string() }))),
+    }),
+  ),
 };

@@ -16,7 +16,7 @@ const nics = [{ kind: 'bridge', bridge: 'virbr0', ports: [port('http', 20_080, 8
 const readyEvents = (ground: VmGround): readonly string[] =>
   ground.told().filter((message) => /ready/i.test(message));
 
-test('V-145: a guest becomes ready by agent, port and console, across a restart of the plugin', async (t) => {
+test('V-100: a guest becomes ready by agent, port and console, across a restart of the plugin', async (t) => {
   const guest = await guestOrSkip(t, 'tiny');
   if (guest === undefined) return;
   await using ground = groundFor(guest);
@@ -43,7 +43,7 @@ test('V-145: a guest becomes ready by agent, port and console, across a restart 
   assert.equal(readyEvents(ground).length, 1, 'no second event');
 });
 
-test('V-145: a task that is to fail when its guest is not ready in time fails with the reason', async (t) => {
+test('V-100: a task that is to fail when its guest is not ready in time fails with the reason', async (t) => {
   const guest = await guestOrSkip(t, 'tiny');
   if (guest === undefined) return;
   await using ground = groundFor(guest);

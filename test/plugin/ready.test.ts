@@ -16,7 +16,7 @@ const context = {
 const planned = (ready: Readonly<Record<string, unknown>>) =>
   planTask(create(TaskConfigSchema, task({ config: { ...smallest, ready } })), context);
 
-test('V-145: the ready block, with its defaults', () => {
+test('V-100: the ready block, with its defaults', () => {
   assert.deepEqual(planned({ agent: true }).spec.ready, {
     agent: true,
     fail: false,

@@ -6,6 +6,7 @@ import { GuestCommands } from '../guest/guest-commands.ts';
 import { noSsh } from '../guest/no-ssh.ts';
 import { SshCommands } from '../guest/ssh-commands.ts';
 import type { CommandWay } from '../guest/way.ts';
+import { lastResetMs } from '../logs/journal.ts';
 import { GuestProgress } from '../progress/guest-progress.ts';
 import { nicsOf, sshOf, type VmRecord } from '../store/record.ts';
 import type { ExecRequest, GuestAction, GuestCommand } from '../virtualizer.ts';
@@ -49,6 +50,7 @@ export function guestAccess(
       agent,
       console: logs.console,
       onFailed,
+      resetAtMs: lastResetMs(paths.journal),
     }),
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),

@@ -65,6 +65,16 @@ export class Journal {
   }
 }
 
+/** When the guest booted again for the last time; undefined where it did not, or so long ago that it is not kept. */
+export function lastResetMs(path: string): number | undefined {
+  try {
+    const events = parseJournal(readTail(path, journalBytes));
+    return events.findLast(({ event }) => event === 'RESET')?.atMs;
+  } catch {
+    return undefined;
+  }
+}
+
 /** How the VM ended, from what QEMU wrote; undefined when the journal has no end. */
 function readEnd(path: string): JournalEnd | undefined {
   try {

@@ -26,6 +26,11 @@ export class AgentPresence {
     if (event === 'VSERPORT_CHANGE' && data.id === agentDeviceId) this.#set(data.open === true);
   }
 
+  /** The guest boots again. */
+  lose(): void {
+    this.#set(false);
+  }
+
   /** For a connection to a QEMU whose earlier events are unknown. */
   async resync(qmp: QmpClient): Promise<void> {
     using limited = within(queryMs);

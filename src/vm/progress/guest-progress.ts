@@ -6,6 +6,7 @@ import type { VmRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
 import { ageOf } from './age.ts';
 import { AgentPresence } from './agent-presence.ts';
+import { BootPhases } from './boot-phases.ts';
 import { durationText } from './duration-text.ts';
 import { ProgressFile } from './progress-file.ts';
 import { Readiness } from './readiness.ts';
@@ -15,6 +16,8 @@ export interface GuestProgressOptions {
   readonly identity: ProcessIdentity;
   /** Of the file that keeps it for the next process. */
   readonly path: string;
+  /** When the guest booted again for the last time, as QEMU reported it; undefined where it did not. */
+  readonly resetAtMs: number | undefined;
   /** The connection that there is already. */
   readonly qmp: QmpClient | undefined;
   readonly agent: AgentLine;
@@ -29,6 +32,7 @@ export interface GuestProgressOptions {
 export class GuestProgress implements Disposable {
   readonly #file: ProgressFile;
   readonly #presence: AgentPresence;
+  readonly #phases: BootPhases;
   readonly #readiness: Readiness | undefined;
   readonly #ended = new AbortController();
 
@@ -37,6 +41,7 @@ export class GuestProgress implements Disposable {
     identity,
     path,
     qmp,
+    resetAtMs,
     agent,
     console,
     emit,
@@ -51,12 +56,19 @@ export class GuestProgress implements Disposable {
     this.#presence = presence;
     this.#readiness =
       ready && new Readiness({ ready, ageMs, file, agent: presence, emit, log, onFailed });
-    console.listen((bytes) => this.#readiness?.read(bytes));
+    this.#phases = new BootPhases({ file, presence, agent, emit });
+    if (resetAtMs !== undefined) this.#phases.begin(resetAtMs);
+    console.listen((bytes) => {
+      this.#phases.read(bytes);
+      this.#readiness?.read(bytes);
+    });
     if (qmp !== undefined) this.resync(qmp);
     void this.#readiness?.run(this.#ended);
   }
 
   observe(event: QmpEvent): void {
+    if (this.#ended.signal.aborted) return;
+    this.#phases.observe(event);
     this.#presence.observe(event);
   }
 
@@ -85,5 +97,6 @@ export class GuestProgress implements Disposable {
   /** Nothing more is asked of the guest, or reported: its VM is stopped, or ends. */
   [Symbol.dispose](): void {
     this.#ended.abort();
+    this.#phases[Symbol.dispose]();
   }
 }

@@ -11,6 +11,9 @@ const schema = v.object({
   readiness: v.exactOptional(v.picklist(['ready', 'late', 'failed'])),
   /** Why its task is to fail. */
   failure: v.exactOptional(v.string()),
+  /** What was reported of the current boot, which began with this event. */
+  phases: v.exactOptional(v.array(fact)),
+  resetAtMs: v.exactOptional(v.number()),
   readyAfterMs: v.exactOptional(v.number()),
 });
 

@@ -1,0 +1,5 @@
+/** Text of a guest for an event: without control and formatting characters, on one line, and short. */
+export function printable(text: string, max: number): string {
+  const line = text.replaceAll(/[\p{C}\p{Z}]+/gu, ' ').trim();
+  return line.length <= max ? line : `${line.slice(0, max - 1).trimEnd()}…`;
+}
