@@ -19,10 +19,10 @@ func TestV100_ReadyEvents(t *testing.T) {
 	job.run()
 	job.becomes("running", 60*time.Second)
 	eventually(t, 120*time.Second, "the events of a guest that is ready", func() error {
-		told := job.story()
+		events := job.story()
 		for _, event := range []string{"Guest agent is connected", "Guest reports the address 10.99.", "Guest is ready after "} {
-			if !strings.Contains(told, event) {
-				return fmt.Errorf("no %q in\n%s", event, told)
+			if !strings.Contains(events, event) {
+				return fmt.Errorf("no %q in\n%s", event, events)
 			}
 		}
 		return nil
