@@ -46,6 +46,10 @@ job "networks" {
           mtu    = 1500
           queues = 2
 
+          # At most 12 MB a second to the guest, and 6 MB from it.
+          bandwidth_in  = "12MB"
+          bandwidth_out = "6MB"
+
           bridge {
             name = "storage0"
           }

@@ -1,7 +1,8 @@
 import { type Logger, within } from '#host';
-import { findLink, listLinks, NetlinkSocket } from '#netlink';
+import { listLinks } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
-import { buildOnForeignBridge } from './build/foreign-bridge.ts';
+import { Limits } from './bandwidth/limits.ts';
+import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
@@ -11,8 +12,9 @@ import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
+import { LastingSocket } from './links/lasting-socket.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
-import { type BuiltNic, removeTap, replugTap } from './links/tap.ts';
+import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
@@ -58,7 +60,8 @@ export class Networks implements Net {
   readonly #host: Omit<ManagedHost, 'netlink'>;
   readonly #firewall: Firewall;
   readonly #groups: Groups;
-  #netlink: Promise<NetlinkSocket> | undefined;
+  readonly #limits: Limits;
+  readonly #netlink = new LastingSocket();
 
   private constructor(options: NetworksOptions) {
     const { stateDir, managed, bridges, nft, maxConnections, log } = options;
@@ -74,6 +77,7 @@ export class Networks implements Net {
     this.#host = { store, rules, responders, resolvers, warnOnce, log };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
+    this.#limits = new Limits(() => this.#withNetlink(), { nft });
   }
 
   /** Throws NetError that lists every problem of the configured networks. */
@@ -101,6 +105,7 @@ export class Networks implements Net {
     return asNetError('the network of running VMs could not be restored', async () => {
       await restoreNetworks(await this.#withNetlink(), waiting);
       await this.#groups.restore(waiting);
+      await this.#limits.restore(waiting);
     });
   }
 
@@ -109,16 +114,22 @@ export class Networks implements Net {
     undo: UndoWriter,
     waiting: Waiting,
   ): Promise<AttachedNic> {
-    const { plugged, ...nic } = await asNetError(failureOf(request), () =>
-      this.#build(request, undo, waiting),
-    );
+    const { plugged, ...nic } = await asNetError(failureOf(request), async () => {
+      const built = await this.#build(request, undo, waiting);
+      return this.#limits.bound(request, { built, undo }, waiting);
+    });
     const settled = this.#settle(request, plugged, waiting);
     // A caller that fails before it waits for this must not end the process.
     settled.catch(() => {});
     return { ...nic, settled };
   }
 
-  async adopt({ vm, index, record }: KnownNic, waiting: Waiting): Promise<void> {
+  async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {
+    await this.#adopt(nic, waiting);
+    await this.#limits.adopt(nic, waiting);
+  }
+
+  async #adopt({ vm, index, record }: KnownNic, waiting: Waiting): Promise<void> {
     const inGroup = decodeGroupNic({ vm, index, record });
     if (inGroup !== undefined) return this.#groups.adopt(inGroup, waiting);
     const macvtap = decodeMacvtapNicRecord(record);
@@ -127,7 +138,7 @@ export class Networks implements Net {
     }
     const nic = decodeNicRecord(record);
     if (nic === undefined) throw new NetError('host', `VM ${vm}: no record of its NIC ${index}`);
-    const { bridge, tap } = nic;
+    const { bridge } = nic;
     const what = `VM ${vm}: adopting its NIC on bridge ${bridge} failed`;
     return asNetError(what, async () => {
       const host = await this.#withNetlink();
@@ -135,9 +146,7 @@ export class Networks implements Net {
       const wanted = this.#managed.get(bridge) ?? (await host.store.record(bridge));
       if (wanted !== undefined)
         return adoptInManaged({ vm, record: nic }, { host, wanted }, waiting);
-      const link = await findLink(host.netlink, bridge, waiting);
-      if (link === undefined) return;
-      await replugTap({ vm, tap, managed: false }, { ...host, bridge: link }, waiting);
+      await adoptOnForeignBridge({ vm, record: nic }, host, waiting);
     });
   }
 
@@ -153,6 +162,8 @@ export class Networks implements Net {
         return removeMacvtap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-group':
         return this.#groups.drop(step, waiting);
+      case 'net-limit':
+        return this.#limits.drop(step, waiting);
       default:
         return step satisfies never;
     }
@@ -177,8 +188,7 @@ export class Networks implements Net {
     await this.#groups[Symbol.asyncDispose]();
     await this.#host.responders[Symbol.asyncDispose]();
     await this.#host.resolvers[Symbol.asyncDispose]();
-    const netlink = await this.#netlink?.catch(() => undefined);
-    await netlink?.[Symbol.asyncDispose]();
+    await this.#netlink[Symbol.asyncDispose]();
   }
 
   async #build(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
@@ -233,18 +243,6 @@ export class Networks implements Net {
   }
 
   async #withNetlink(): Promise<ManagedHost> {
-    for (;;) {
-      this.#netlink ??= NetlinkSocket.open();
-      const opening = this.#netlink;
-      const netlink = await opening.catch((error: unknown) => this.#forget(opening, error));
-      if (!netlink.closed) return { ...this.#host, netlink };
-      // A socket that failed stays closed; a new one may work.
-      if (this.#netlink === opening) this.#netlink = undefined;
-    }
-  }
-
-  #forget(opening: Promise<NetlinkSocket>, error: unknown): never {
-    if (this.#netlink === opening) this.#netlink = undefined;
-    throw error;
+    return { ...this.#host, netlink: await this.#netlink.get() };
   }
 }

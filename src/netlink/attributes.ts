@@ -48,6 +48,12 @@ export function u32(value: number): Buffer {
   return bytes;
 }
 
+export function u64(value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return bytes;
+}
+
 export function readU32(bytes: Buffer | undefined): number | undefined {
   return bytes !== undefined && bytes.length >= 4 ? bytes.readUInt32LE() : undefined;
 }

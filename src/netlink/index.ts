@@ -25,4 +25,5 @@ export {
   listLinks,
 } from './link.ts';
 export type { MacvtapMode } from './linkinfo.ts';
+export { listShapers, type Shaper, setShaper } from './shaper.ts';
 export { NetlinkSocket } from './socket.ts';

@@ -14,6 +14,9 @@ export const messageType = {
   newNeighbour: 28,
   deleteNeighbour: 29,
   getNeighbour: 30,
+  /** Queueing disciplines of links. */
+  newQueue: 36,
+  getQueue: 38,
 } as const;
 
 /** linux/netlink.h. `dump` is ROOT | MATCH. */
@@ -22,6 +25,7 @@ export const flag = {
   ack: 0x4,
   dumpInterrupted: 0x10,
   dump: 0x300,
+  replace: 0x100,
   exclusive: 0x200,
   create: 0x400,
 } as const;

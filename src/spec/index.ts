@@ -40,6 +40,7 @@ export {
   splitAddress,
 } from './network.ts';
 export type {
+  Bandwidth,
   BridgeNic,
   GroupNic,
   MacvtapNic,

@@ -12,6 +12,12 @@ export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3';
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
 export type NicSpec = BridgeNic | UserNic | MacvtapNic | GroupNic;
 
+/** Maximum of bytes per second to the guest (`in`) and from it (`out`); what is left out is not limited. */
+export interface Bandwidth {
+  readonly in?: number;
+  readonly out?: number;
+}
+
 /** What an interface of any kind may have. */
 export interface NicCommon {
   /** `virtio` when left out. */
@@ -22,6 +28,8 @@ export interface NicCommon {
   readonly mtu?: number;
   /** Of a virtio card; 1 when left out. */
   readonly queues?: number;
+  /** Not of the user-mode network. */
+  readonly bandwidth?: Bandwidth;
   /** The guest's default route goes through it. At most one of a VM's; when none is marked, the first. */
   readonly defaultRoute?: true;
 }

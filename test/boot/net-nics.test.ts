@@ -22,7 +22,7 @@ const defaultRoutes = "ip route | sed -n 's/^\\(default.*[^ ]\\) *$/\\1/p'";
 
 const queues = ['tx-0', 'tx-1'].map((name) => `/sys/class/net/eth0/queues/${name}`).join('\n');
 
-inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () => {
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64'], () => {
   test('V-24 V-108 V-124: two bridges and the user-mode network in one guest, through a restart of the plugin', async (t) => {
     const guest = await guestOrSkip(t, 'tiny');
     if (guest === undefined) return;
@@ -43,7 +43,12 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
       ...base,
       guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
       nics: [
-        { kind: 'bridge', bridge: 'virbr0', ports: [port('http', 8080, 80)] },
+        {
+          kind: 'bridge',
+          bridge: 'virbr0',
+          ports: [port('http', 8080, 80)],
+          bandwidth: { in: 12_000_000, out: 12_000_000 },
+        },
         { kind: 'bridge', bridge: 'storage0', ports: [port('data', 8081, 80)], defaultRoute: true },
         { kind: 'user', ports: [{ ...port('local', 8082, 80), hostIp: '127.0.0.1' }] },
       ],
@@ -68,10 +73,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
     );
     assert.equal(lease, 'default via 10.77.0.1 dev eth1', 'DHCP agrees with the seed');
 
+    const limit = /qdisc tbf \w+: dev (qmp\w+) root .* rate 96Mbit/;
+    const [, tap = ''] = limit.exec(await must('tc', 'qdisc', 'show')) ?? [];
+    await must('tc', 'qdisc', 'del', 'dev', tap, 'root');
     const second = ground.virtualizer();
     await first[Symbol.asyncDispose]();
     const adopted = await second.recoverDomain(domain.record, spec, soon());
     assert.deepEqual(adopted?.network, domain.network);
+    assert.match(await must('tc', 'qdisc', 'show', 'dev', tap), /qdisc tbf .* rate 96Mbit/);
     assert.match(await askFromHost('tcp', '127.0.0.1', 8082), hello);
     assert.match(await outside.ask('tcp', '192.0.2.1', 8081), hello);
     await second.destroyDomain(domain.name);

@@ -331,12 +331,15 @@ test('V-124: the card of an interface, and its address', () => {
           model: 'virtio',
           mtu: 1400,
           queues: 4,
+          bandwidth_in: '12MB',
+          bandwidth_out: '1 MiB',
         },
         { user: {}, model: 'e1000e' },
       ],
     }),
   );
-  const card = { mac: '52:54:00:ab:cd:ef', mtu: 1400, queues: 4 };
+  const bandwidth = { in: 12_000_000, out: 1_048_576 };
+  const card = { mac: '52:54:00:ab:cd:ef', mtu: 1400, queues: 4, bandwidth };
   assert.deepEqual(nics, [
     { kind: 'bridge', bridge: 'a', ports: [], ip: '10.0.0.7', ...card },
     { kind: 'user', ports: [], model: 'e1000e' },
@@ -420,6 +423,17 @@ test('V-124: cards that can not be', () =>
     'what the user-mode network has not': [
       config({ network_interface: [{ user: {}, ip: '10.0.0.7', queues: 2 }] }),
       /ip: goes with a bridge only: the guest has 10\.0\.2\.15 here; .*queues: the user-mode network has one/,
+    ],
+    'a bandwidth that is none': [card('bandwidth_in', '12 Mbit'), /bandwidth_in: .* is not a size/],
+    'a bandwidth that no host can keep': [
+      config({
+        network_interface: [{ bridge: { name: 'a' }, bandwidth_in: '1kB', bandwidth_out: '1TB' }],
+      }),
+      /bandwidth_in: "1kB" is not between 10kB and 10GB.*bandwidth_out: "1TB" is not between/,
+    ],
+    'a bandwidth of the user-mode network': [
+      config({ network_interface: [{ user: {}, bandwidth_out: '1MB' }] }),
+      /bandwidth_out: QEMU limits no user-mode network: use a bridge, macvtap or group/,
     ],
     'one MAC address twice': [
       config({

@@ -47,9 +47,15 @@ export class Machine implements AsyncDisposable {
    * A guest behind a tap, as QEMU would hold it: two processes carry the frames between the host's tap, which is
    * closed here, and an `eth0` in the guest's namespace that has the NIC's MAC address.
    */
-  static async guest(nic: { tapFd: number; mac: string }): Promise<Machine> {
+  static async guest(nic: {
+    tapFd: number;
+    mac: string;
+    /** Whether its frames have a header of virtio, as those of a macvtap do. */
+    offload?: boolean;
+  }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
-    const inner = withNetns(machine.namespace.path, () => openTap('eth0')).fd;
+    const { offload = false } = nic;
+    const inner = withNetns(machine.namespace.path, () => openTap('eth0', { offload })).fd;
     // Up before the first frame: writing to a tap that is down is an error, and cat would end.
     await machine.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
     await machine.namespace.ip('link', 'set', 'eth0', 'up');
@@ -101,6 +107,12 @@ export class Machine implements AsyncDisposable {
   /** Asks where no answer should come from, and doesn't wait long for none. */
   async askInVain(protocol: 'tcp' | 'udp', host: string, port: number): Promise<void> {
     assert.doesNotMatch(await this.ask(protocol, host, port, 700), /saw/);
+  }
+
+  /** How many seconds the bytes take from a server that `serve` started. */
+  async pull(host: string, port: number, bytes: number): Promise<number> {
+    const args = [peer, 'pull', host, String(port), String(bytes)];
+    return Number(await this.namespace.run(process.execPath, ...args));
   }
 
   /** What happens to a guest's links when QEMU dies. */

@@ -1,11 +1,11 @@
 import type { Logger } from '#host';
-import { type Link, listLinks, type NetlinkSocket } from '#netlink';
+import { findLink, type Link, listLinks, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import { chooseMtu, planTap } from '../links/plan-tap.ts';
-import { type BuiltNic, openNicTap, plugTap } from '../links/tap.ts';
+import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import { addressInAlias, ownerInAlias } from '../model/names.ts';
-import { type BridgeRequest, makeNicRecord } from '../model/nic.ts';
+import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 
 /** Builds a NIC on a bridge that the driver neither makes nor manages, if the operator allows it: it adds only a tap. */
@@ -52,6 +52,17 @@ export async function buildOnForeignBridge(
     },
     plugged: plug(),
   };
+}
+
+/** Puts the tap of a running VM back where it was taken out. */
+export async function adoptOnForeignBridge(
+  { vm, record: { bridge, tap } }: { readonly vm: string; readonly record: NicRecord },
+  host: { readonly netlink: NetlinkSocket; readonly log: Logger },
+  waiting: Waiting,
+): Promise<void> {
+  const link = await findLink(host.netlink, bridge, waiting);
+  if (link === undefined) return;
+  await replugTap({ vm, tap, managed: false }, { ...host, bridge: link }, waiting);
 }
 
 function refuseUnlisted(

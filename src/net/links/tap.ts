@@ -17,6 +17,12 @@ import type { BridgedTapPlan } from './plan-tap.ts';
 /** A NIC whose tap is open; it carries traffic once `plugged` resolves. */
 export type BuiltNic = Omit<AttachedNic, 'settled'> & { readonly plugged: Promise<void> };
 
+/** Closes what a caller will not get; what the NIC waits for ends by itself. */
+export function abandon({ backend, plugged }: Pick<BuiltNic, 'backend' | 'plugged'>): void {
+  if (backend.kind === 'tap') for (const fd of backend.fds) closeFd(fd);
+  plugged.catch(() => {});
+}
+
 /** Whose tap it is and where it belongs. */
 interface TapOwner {
   readonly vm: string;

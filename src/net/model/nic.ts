@@ -1,5 +1,14 @@
 import * as v from 'valibot';
-import type { BridgeNic, GroupNic, GuestDns, MacvtapNic, NicSpec, PortSpec, UserNic } from '#spec';
+import type {
+  Bandwidth,
+  BridgeNic,
+  GroupNic,
+  GuestDns,
+  MacvtapNic,
+  NicSpec,
+  PortSpec,
+  UserNic,
+} from '#spec';
 import type { GroupNicRecord } from './group.ts';
 
 /** Whose NIC it is, and what DHCP gives the guest there. */
@@ -52,11 +61,12 @@ export interface AttachedNic {
   /** Undefined where the guest has to ask for its address, as on a bridge that is not managed. */
   readonly address?: NicAddress;
   /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
-  readonly record:
+  readonly record: (
     | ({ readonly kind: 'nic' } & NicRecord)
     | UserNicRecord
     | MacvtapNicRecord
-    | GroupNicRecord;
+    | GroupNicRecord
+  ) & { readonly bandwidth?: Bandwidth };
   /**
    * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
    * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.

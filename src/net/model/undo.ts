@@ -15,6 +15,12 @@ const netUndo = v.variant('kind', [
   v.object({ kind: v.literal('net-tap'), tap: v.string(), vm: v.string(), index: v.number() }),
   /** A macvtap was made: it outlives the process that has it open. */
   v.object({ kind: v.literal('net-macvtap'), link: v.string(), vm: v.string(), index: v.number() }),
+  /** What arrives by a link was bounded by a table of its own. */
+  v.object({
+    kind: v.literal('net-limit'),
+    tap: v.string(),
+    netns: v.exactOptional(v.string()),
+  }),
   /** A tap and its rules were made in an allocation's namespace. */
   v.object({
     kind: v.literal('net-group'),

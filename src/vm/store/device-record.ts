@@ -3,6 +3,10 @@ import * as v from 'valibot';
 const text = v.string();
 const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const id = text;
+/** Bytes per second. */
+const bandwidth = v.exactOptional(
+  v.object({ in: v.exactOptional(count), out: v.exactOptional(count) }),
+);
 
 const known = v.variant('kind', [
   v.object({
@@ -27,6 +31,7 @@ const known = v.variant('kind', [
     ip: v.exactOptional(text),
     /** Label → port inside the guest. */
     portMap: v.record(text, count),
+    bandwidth,
   }),
   v.object({
     kind: v.literal('macvtap-nic'),
@@ -35,6 +40,7 @@ const known = v.variant('kind', [
     mac: text,
     device: text,
     mode: text,
+    bandwidth,
   }),
   /** Of QEMU's user-mode network. */
   v.object({ kind: v.literal('user-nic'), id, mac: text, portMap: v.record(text, count) }),
@@ -53,6 +59,7 @@ const known = v.variant('kind', [
     hostname: text,
     nameservers: v.array(text),
     searches: v.array(text),
+    bandwidth,
   }),
   v.object({
     kind: v.literal('share'),

@@ -2,6 +2,7 @@ import { type MacvtapNic, macvtapModes, type NicSpec, quoted, userAddress } from
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { addressFields, readAddress, refuseAddress } from './address.ts';
+import { bandwidthFields, readBandwidth, refuseBandwidth } from './bandwidth.ts';
 import { cardFields, readCard } from './card.ts';
 import {
   automaticNic,
@@ -70,6 +71,7 @@ export const nicFields = {
       ...groupNicFields,
       ...addressFields,
       ...cardFields,
+      ...bandwidthFields,
       default_route: {
         kind: 'attr',
         type: 'bool',
@@ -141,6 +143,7 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
   const { path, report, readPorts, netns } = place;
   const common = {
     ...readCard(block, place),
+    ...readBandwidth(block, place),
     ...(default_route ? ({ defaultRoute: true } as const) : {}),
   };
   const [first, second] = kinds.filter((kind) => block[kind] !== undefined);
@@ -168,6 +171,11 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
   if (user !== undefined) {
     refuseAddress(block, place, `goes with a bridge only: the guest has ${userAddress} here`);
     if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
+    refuseBandwidth(
+      block,
+      place,
+      'QEMU limits no user-mode network: use a bridge, macvtap or group',
+    );
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
   if (group !== undefined) {
