@@ -1,4 +1,5 @@
 import { quoted } from '#spec';
+import { readPassword } from './password.ts';
 import type { UserData } from './user-data-text.ts';
 
 /** A share that the guest mounts at boot, where its kernel supports it. */
@@ -36,11 +37,13 @@ export interface SeedRequest {
   readonly hostname: string;
   /** Passed on byte for byte. */
   readonly userData?: UserData | undefined;
-  /** Clear text, for the image's default user. */
+  /** Of the image's default user: clear text, or a hash of crypt(5). */
   readonly password?: string | undefined;
   /** One key a line, as in an authorized_keys file. */
   readonly authorizedKey?: string | undefined;
   readonly commands: readonly string[];
+  /** `boot`: the commands run at each boot; `instance` when left out: at the first one. */
+  readonly commandsOn?: 'instance' | 'boot' | undefined;
   readonly timezone?: string | undefined;
   readonly env: Readonly<Record<string, string>>;
   readonly mounts: readonly SeedMount[];
@@ -86,6 +89,10 @@ export function seedProblems(request: SeedRequest): readonly SeedProblem[] {
   line('task', request.instanceId, 'the name of the VM ');
   line('hostname', request.hostname);
   line('default_user_password', request.password);
+  const password = readPassword(request.password ?? '');
+  if (password.kind === 'wrong') {
+    problems.push({ field: 'default_user_password', text: password.problem });
+  }
   line('timezone', request.timezone);
   text('default_user_authorized_ssh_key', request.authorizedKey ?? '');
   for (const [index, command] of request.commands.entries()) text(`cmds[${index}]`, command);

@@ -1,5 +1,6 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
+import { readPassword } from './password.ts';
 import { authorizedKeys, type SeedMount, type SeedRequest, type SeedSsh } from './seed-request.ts';
 
 const envPath = '/etc/nomad/env';
@@ -22,28 +23,52 @@ export function vendorData(request: SeedRequest): Plain {
   const env = formatEnvFile(request.env);
   const { ssh } = request;
   const commands = [...(env.text === '' ? [] : [sourceEnv]), ...request.commands];
+  const atEachBoot = request.commandsOn === 'boot' && request.commands.length > 0;
+  const files = [
+    ...(env.text === '' ? [] : envFiles(env.text)),
+    ...(atEachBoot ? [bootScript(request.instanceId, commands)] : []),
+  ];
   return {
     merge_how: merging,
     merge_type: merging,
-    // The password does not expire: a VM is made anew at every restart of its task, so a password that must be changed
-    // at the first login would have to be changed each time. Whether sshd accepts passwords is left to the image.
-    ...(request.password !== undefined && {
-      password: request.password,
-      chpasswd: { expire: false },
-    }),
+    ...(request.password !== undefined && passwordConfig(request.password)),
     ...(keys.length > 0 && { ssh_authorized_keys: keys }),
     ...(request.timezone !== undefined && { timezone: request.timezone }),
-    ...(env.text !== '' && { write_files: envFiles(env.text) }),
+    ...(files.length > 0 && { write_files: files }),
     bootcmd: [...request.mounts.map(mountCommand), startLogin, ...(ssh ? [letIn(ssh)] : [])],
     ...(ssh !== undefined && { ssh_keys: hostKeys(ssh) }),
     // cloud-init makes one sh script of all entries, so the exports of the first one reach the others.
-    ...(request.commands.length > 0 && { runcmd: commands }),
+    ...(request.commands.length > 0 && !atEachBoot && { runcmd: commands }),
+  };
+}
+
+// The password does not expire: a VM is made anew at every restart of its task, so a password that must be changed
+// at the first login would have to be changed each time. Whether sshd accepts passwords is left to the image.
+// cloud-init would set a hash of a newer kind as if it was clear text; as a property of the default user it is known as
+// one, whose account is locked otherwise.
+function passwordConfig(password: string): Plain & object {
+  const read = readPassword(password);
+  if (read.kind === 'hash' && !read.known) {
+    return { system_info: { default_user: { hashed_passwd: password, lock_passwd: false } } };
+  }
+  return { password, chpasswd: { expire: false } };
+}
+
+// cloud-init runs what is in this directory at the end of each boot. A disk that outlives its VM keeps the file, so it
+// does nothing for another instance.
+function bootScript(instanceId: string, commands: readonly string[]): Plain {
+  const own = `[ "$(cat /var/lib/cloud/data/instance-id)" = ${shellWord(instanceId)} ] || exit 0`;
+  return {
+    path: '/var/lib/cloud/scripts/per-boot/nomad-cmds',
+    owner: 'root:root',
+    permissions: '0700',
+    content: `${['#!/bin/sh', own, ...commands].join('\n')}\n`,
   };
 }
 
 // The environment may hold secrets: only root reads it. Login shells of root get it by the second file, which holds no
 // secret; units can name the first one in EnvironmentFile=.
-function envFiles(text: string): Plain {
+function envFiles(text: string): readonly Plain[] {
   return [
     { path: envPath, owner: 'root:root', permissions: '0600', content: text },
     {

@@ -63,6 +63,8 @@ export interface GuestSpec {
   readonly password: string | undefined;
   readonly authorizedKey: string | undefined;
   readonly commands: readonly string[];
+  /** `boot`: they run at each boot; at the first one when left out. */
+  readonly commandsOn?: 'boot';
   readonly timezone: string | undefined;
   /** Replaces the network's name servers when it has any; there are no search domains but these. */
   readonly dns?: GuestDns;

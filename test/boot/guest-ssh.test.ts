@@ -15,8 +15,13 @@ import { soon } from '../support/vm.ts';
 
 const onBridge = { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] } as const;
 
+/** Of "hush", of a kind that cloud-init does not know. */
+const hash = '$y$j9T$abcdefghijklmnopqrstu.$dlcG.MorziVAEIbgVubYyuTJYjKfjOI9s.WbUq9YQe6';
+
 /** No agent, as in Debian's own cloud images, keys of its own, and the line that comes once sshd may be asked. */
 const userData = `#cloud-config
+# The guest's own list, and what runs the scripts of each boot.
+cloud_final_modules: [write-files-deferred, scripts-vendor, scripts-per-boot, scripts-user, final-message]
 bootcmd:
   - systemctl mask --now qemu-guest-agent
   - umask > /run/umask
@@ -82,11 +87,12 @@ inOwnNetns(
         guest: {
           hostname: 'shop-7',
           userData: { kind: 'inline', text: userData },
-          password: undefined,
+          password: hash,
           authorizedKey: undefined,
-          commands: [],
+          commands: ['echo "$PLACE" >> /run/boots'],
+          commandsOn: 'boot',
           timezone: undefined,
-          env: {},
+          env: { PLACE: "at 'boot'" },
         },
       });
       const starter = await ground.starter(spec);
@@ -106,6 +112,19 @@ inOwnNetns(
       await t.test('P-41: a plugin that was killed leaves no command in the guest', async () => {
         const left = await run(sh('ps -eo args | grep "[s]leep 1234"'));
         assert.deepEqual([left.exitCode, left.stdout], [1, '']);
+      });
+
+      await t.test('V-64: a password that was hashed is that of the default user', async () => {
+        const { stdout } = await run(['getent', 'shadow', 'debian']);
+        assert.equal(stdout.split(':')[1], hash);
+      });
+
+      await t.test('commands of each boot have run, and run again at the next', async () => {
+        assert.equal((await run(['cat', '/run/boots'])).stdout, "at 'boot'\n");
+        // What cloud-init does at a boot, without one.
+        const again = 'cloud-init single --name scripts-per-boot --frequency always';
+        assert.equal((await run(sh(`${again} >&2`))).exitCode, 0);
+        assert.equal((await run(['cat', '/run/boots'])).stdout, "at 'boot'\nat 'boot'\n");
       });
 
       await t.test('P-33 V-95: streams apart, exit code, arguments as they are', async () => {

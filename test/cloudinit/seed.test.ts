@@ -49,6 +49,35 @@ test('V-57: the instance id is the VM, the host name is local-hostname', () => {
   });
 });
 
+test('V-64: a hash that cloud-init does not know is set as one of the default user', () => {
+  const newer = `$y$j9T$${'a'.repeat(22)}$${'b'.repeat(43)}`;
+  const { password, chpasswd, system_info } = data({ ...smallest, password: newer }, 'vendor-data');
+  assert.deepEqual([password, chpasswd], [undefined, undefined]);
+  assert.deepEqual(system_info, { default_user: { hashed_passwd: newer, lock_passwd: false } });
+  const older = `$6$salt$${'a'.repeat(86)}`;
+  assert.equal(data({ ...smallest, password: older }, 'vendor-data').password, older);
+});
+
+test('commands of each boot are a script of this instance, with the environment', (t) => {
+    const request = { ...smallest, env: { A: 'b' }, commands: ['echo $((6 * 7))', 'echo done'] };
+    const vendor = data({ ...request, commandsOn: 'boot' }, 'vendor-data');
+    assert.equal(vendor.runcmd, undefined);
+    const files = vendor.write_files as readonly Readonly<Record<string, string>>[];
+    const { path, permissions, content = '' } = files.at(-1) ?? {};
+    assert.deepEqual([path, permissions], ['/var/lib/cloud/scripts/per-boot/nomad-cmds', '0700']);
+    assert.match(content, /^#!\/bin\/sh\n.*\n.*\/etc\/nomad\/env.*\necho /);
+    const instance = join(tmpDir(t), 'instance-id');
+    const run = (id: string): string => {
+      writeFileSync(instance, `${id}\n`);
+      const script = content.replace('/var/lib/cloud/data/instance-id', instance);
+      return spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout;
+    };
+    assert.equal(run(smallest.instanceId), '42\ndone\n');
+    assert.equal(run('another'), '', 'a disk that was kept does not run the commands of its last VM');
+    const atFirst = data({ ...request, commandsOn: 'instance' }, 'vendor-data');
+    assert.ok(Array.isArray(atFirst.runcmd));
+});
+
 test('V-60: user data goes into the seed byte for byte, and its absence is an empty cloud-config', () => {
   const kinds = ['#!/bin/sh\r\necho hi\n', '#cloud-config\na: é😀\n', '#include https://example/x'];
   for (const userData of kinds)

@@ -102,6 +102,7 @@ func TestP18_JobSyntax(t *testing.T) {
 		"default_user_authorized_ssh_keys": words("ssh-ed25519 AAAA you@example"),
 		"default_user_password":            word("change me: now"),
 		"cmds":                             words("touch /started"),
+		"cmds_on":                          word("boot"),
 		"timezone":                         word("Europe/Berlin"),
 		"accelerator":                      word("tcg"),
 		"vcpus":                            number("2", 2),

@@ -112,6 +112,7 @@ test('V-18 V-25 D10: every key of a job', () => {
       default_user_authorized_ssh_key: 'ssh-ed25519 AAAA',
       default_user_password: 'hush',
       cmds: ['touch /a', 'echo: "b"'],
+      cmds_on: 'boot',
       timezone: 'Europe/Berlin',
       accelerator: 'tcg',
       firmware: 'uefi',
@@ -138,6 +139,7 @@ test('V-18 V-25 D10: every key of a job', () => {
     password: 'hush',
     authorizedKey: 'ssh-ed25519 AAAA',
     commands: ['touch /a', 'echo: "b"'],
+    commandsOn: 'boot',
     timezone: 'Europe/Berlin',
     env: { NOMAD_TASK_NAME: 'web' },
   });

@@ -42,7 +42,7 @@ export const guestFields = {
     kind: 'attr',
     type: 'string',
     secret: true,
-    doc: "Password of the image's default user: clear text, or as `mkpasswd -m sha-512` hashes it (`$6$…`; `$5$…` and `$1$…` as well), which cloud-init takes for what it is.",
+    doc: "Password of the image's default user: clear text, or a hash as `mkpasswd` prints it (`$6$…`, `$5$…`, `$y$…`, `$2b$…`).",
     example: '"change-me"',
   },
   cmds: {
@@ -51,6 +51,14 @@ export const guestFields = {
     default: [],
     doc: 'Shell commands that cloud-init runs at the end of the first boot.',
     example: '["touch /home/debian/started"]',
+  },
+  cmds_on: {
+    kind: 'attr',
+    type: 'string',
+    default: 'instance',
+    oneOf: ['instance', 'boot'],
+    doc: 'When `cmds` run: `instance` at the first boot of the VM, `boot` at each boot, also when the guest was reset.',
+    example: '"boot"',
   },
   timezone: {
     kind: 'attr',
@@ -71,6 +79,7 @@ export function readGuest(raw: Raw, job: Job): GuestSpec {
     password: raw.default_user_password || undefined,
     authorizedKey: readAuthorizedKey(raw, job),
     commands: raw.cmds,
+    ...(raw.cmds_on === 'boot' && { commandsOn: 'boot' }),
     timezone: readTimezone(raw, job),
     ...(dns && { dns: { servers: dns.servers, searches: dns.searches } }),
     env,

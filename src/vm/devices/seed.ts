@@ -41,11 +41,12 @@ export async function checkSeed(
   const tooLarge = sizeProblems(guest);
   if (tooLarge.length > 0) throw new VmError('job', tooLarge.join('; '));
   const userData = await readUserData(guest.userData, allowed, waiting);
-  const { hostname, password, authorizedKey, commands, timezone, env } = guest;
+  const { hostname, password, authorizedKey, commands, commandsOn, timezone, env } = guest;
   const request: SeedRequest = {
     instanceId: name,
     hostname,
     commands,
+    commandsOn,
     env,
     ...(userData === undefined ? {} : { userData }),
     ...(password === undefined ? {} : { password }),
