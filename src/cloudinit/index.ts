@@ -1,4 +1,5 @@
 export { isQuickToCheck } from './check-cost.ts';
+export { ignitionText } from './ignition.ts';
 export { writeIso } from './iso9660.ts';
 export { makeSeedImage, type SeedImage } from './seed.ts';
 export {

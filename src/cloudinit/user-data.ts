@@ -1,4 +1,5 @@
 import { quoted } from '#spec';
+import { ignitionProblems, looksLikeIgnition } from './ignition.ts';
 import { isMessage, parseMessage } from './mime.ts';
 import { type UserData, userDataText } from './user-data-text.ts';
 import { yamlShape } from './yaml.ts';
@@ -55,11 +56,11 @@ export function checkUserData(userData: UserData): readonly string[] {
     return ['line 1: a byte order mark before the header, so cloud-init would ignore all of it'];
   }
   if (isMessage(text)) return messageProblems(text);
+  if (looksLikeIgnition(text)) return ignitionProblems(text);
   return isForeign(text) ? [] : partProblems(text, 1);
 }
 
-// Flatcar's and Fedora CoreOS' Ignition; Talos' machine config, whose documents beside the first have an apiVersion.
-const ignition = /^\s*\{\s*"ignition"\s*:\s*\{|^\s*\{[\s\S]*"ignition"\s*:\s*\{\s*"version"\s*:/;
+// Talos' machine config, whose documents beside the first have an apiVersion.
 const talos = [
   [/^version: v1alpha1[ \r]*$/m, /^machine:/m],
   [/^apiVersion: v1alpha1[ \r]*$/m, /^kind: \w/m],
@@ -67,7 +68,6 @@ const talos = [
 
 /** Whether the data is for another reader than cloud-init, which would do nothing with it. */
 function isForeign(text: string): boolean {
-  if (ignition.test(text)) return true;
   if (/^\s*#(?:cloud|!)/.test(text)) return false;
   return talos.some((marks) => marks.every((mark) => mark.test(text)));
 }

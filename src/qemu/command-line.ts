@@ -12,6 +12,8 @@ export interface CommandLine {
   /** Whether QEMU needs the host's network, and the host's files. */
   readonly network: boolean;
   readonly hostFiles: boolean;
+  /** Paths of files that QEMU opens by their names as it starts. */
+  readonly reads: readonly string[];
 }
 
 /** 0 to 2 are the journal's input and output and QEMU's own messages. */
@@ -47,6 +49,7 @@ export function commandLine(platform: Platform, parts: readonly Part[]): Command
     nodes: new Set(own.flatMap(nodeName)),
     network: parts.some((part) => part.network === true),
     hostFiles: parts.some((part) => part.hostFiles === true),
+    reads: parts.flatMap((part) => part.reads ?? []),
   };
 }
 

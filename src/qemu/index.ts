@@ -26,6 +26,7 @@ export {
   execStreams,
 } from './exec-ports.ts';
 export { usableFirmware } from './firmware.ts';
+export { ignitionConfig } from './firmware-config.ts';
 export { flash } from './flash.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';

@@ -38,6 +38,8 @@ export interface Part {
   /** QEMU itself connects to other hosts, or opens files of the host by their names. */
   readonly network?: true;
   readonly hostFiles?: true;
+  /** Absolute paths of files that QEMU opens by their names as it starts, and not later. */
+  readonly reads?: readonly string[];
   options(at: Places): readonly QemuOption[];
 }
 

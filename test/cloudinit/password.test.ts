@@ -39,7 +39,10 @@ test('V-64: a hash that no login takes is a problem of its key, which does not r
   for (const password of foreign) {
     const [problem] = seedProblems({ ...smallest, password });
     assert.equal(problem?.field, 'default_user_password');
-    assert.match(problem?.text ?? '', /^is a hash of a kind that no login .*: mkpasswd -m sha-512$/);
+    assert.match(
+      problem?.text ?? '',
+      /^is a hash of a kind that no login .*: mkpasswd -m sha-512$/,
+    );
     assert.ok(!problem?.text.includes(password.slice(6)));
   }
 });

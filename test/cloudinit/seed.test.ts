@@ -59,23 +59,23 @@ test('V-64: a hash that cloud-init does not know is set as one of the default us
 });
 
 test('commands of each boot are a script of this instance, with the environment', (t) => {
-    const request = { ...smallest, env: { A: 'b' }, commands: ['echo $((6 * 7))', 'echo done'] };
-    const vendor = data({ ...request, commandsOn: 'boot' }, 'vendor-data');
-    assert.equal(vendor.runcmd, undefined);
-    const files = vendor.write_files as readonly Readonly<Record<string, string>>[];
-    const { path, permissions, content = '' } = files.at(-1) ?? {};
-    assert.deepEqual([path, permissions], ['/var/lib/cloud/scripts/per-boot/nomad-cmds', '0700']);
-    assert.match(content, /^#!\/bin\/sh\n.*\n.*\/etc\/nomad\/env.*\necho /);
-    const instance = join(tmpDir(t), 'instance-id');
-    const run = (id: string): string => {
-      writeFileSync(instance, `${id}\n`);
-      const script = content.replace('/var/lib/cloud/data/instance-id', instance);
-      return spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout;
-    };
-    assert.equal(run(smallest.instanceId), '42\ndone\n');
-    assert.equal(run('another'), '', 'a disk that was kept does not run the commands of its last VM');
-    const atFirst = data({ ...request, commandsOn: 'instance' }, 'vendor-data');
-    assert.ok(Array.isArray(atFirst.runcmd));
+  const request = { ...smallest, env: { A: 'b' }, commands: ['echo $((6 * 7))', 'echo done'] };
+  const vendor = data({ ...request, commandsOn: 'boot' }, 'vendor-data');
+  assert.equal(vendor.runcmd, undefined);
+  const files = vendor.write_files as readonly Readonly<Record<string, string>>[];
+  const { path, permissions, content = '' } = files.at(-1) ?? {};
+  assert.deepEqual([path, permissions], ['/var/lib/cloud/scripts/per-boot/nomad-cmds', '0700']);
+  assert.match(content, /^#!\/bin\/sh\n.*\n.*\/etc\/nomad\/env.*\necho /);
+  const instance = join(tmpDir(t), 'instance-id');
+  const run = (id: string): string => {
+    writeFileSync(instance, `${id}\n`);
+    const script = content.replace('/var/lib/cloud/data/instance-id', instance);
+    return spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout;
+  };
+  assert.equal(run(smallest.instanceId), '42\ndone\n');
+  assert.equal(run('another'), '', 'a disk that was kept does not run the commands of its last VM');
+  const atFirst = data({ ...request, commandsOn: 'instance' }, 'vendor-data');
+  assert.ok(Array.isArray(atFirst.runcmd));
 });
 
 test('V-60: user data goes into the seed byte for byte, and its absence is an empty cloud-config', () => {

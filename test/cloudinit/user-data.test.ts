@@ -82,6 +82,11 @@ const wrong: Readonly<Record<string, readonly [string, RegExp]>> = {
     /^line 1: the first line must be #cloud-config; .* \(found "packages:"\)$/,
   ],
   'text of no kind': ['hello there\n', /^line 1: unknown kind of user data/],
+  'Ignition that is no JSON': [
+    '{"ignition": {"version": "3.4.0"},\n}',
+    /^it is no valid JSON for Ignition: .*line 2/,
+  ],
+  'Ignition without a version': ['{"ignition": {}}', /^Ignition requires a version: \{/],
   'JSON of no known kind': ['{"a": 1}', /^line 1: the first line must be #cloud-config/],
   'YAML of a later Talos': ['version: v2\nmachine:\n', /^line 1: the first line must be/],
   'a path mistaken for a text': ['/etc/user-data.yaml', /^line 1: unknown kind of user data/],

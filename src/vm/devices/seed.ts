@@ -1,6 +1,12 @@
 import { constants } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { type SeedMount, type SeedNic, type SeedRequest, seedProblems } from '#cloudinit';
+import {
+  ignitionText,
+  type SeedMount,
+  type SeedNic,
+  type SeedRequest,
+  seedProblems,
+} from '#cloudinit';
 import { openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
@@ -26,9 +32,11 @@ const otherBytes = 256 * 1024;
 /** What a guest is given in its seed beside what its devices need: read and valid. */
 export interface CheckedSeed {
   readonly request: SeedRequest;
+  /** User data that is a configuration of Ignition, which is given to the guest by fw_cfg as well. */
+  readonly ignition: string | undefined;
   /** Bytes that the job puts into it beside user data. */
   readonly guestBytes: number;
-  /** Maximum size of this VM's seed. */
+  /** Maximum size of this VM's seed, and of the file for fw_cfg. */
   readonly maxBytes: number;
 }
 
@@ -66,10 +74,13 @@ export async function checkSeed(
   }
   const ownBytes = Object.values(guestBytes(guest)).reduce((total, size) => total + size, 0);
   const userDataBytes = Buffer.byteLength(userData ?? '');
+  const ignition = userData === undefined ? undefined : ignitionText(userData);
   return {
     request,
+    ignition,
     guestBytes: ownBytes,
-    maxBytes: userDataBytes + ownBytes * maxQuotedBytes + otherBytes,
+    maxBytes:
+      userDataBytes + Buffer.byteLength(ignition ?? '') + ownBytes * maxQuotedBytes + otherBytes,
   };
 }
 

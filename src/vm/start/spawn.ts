@@ -1,5 +1,12 @@
 import { constants } from 'node:fs';
-import { limitProcess, memfd, openPath, type SpawnedProcess, spawnDetached } from '#host';
+import {
+  type BareFile,
+  limitProcess,
+  memfd,
+  openPath,
+  type SpawnedProcess,
+  spawnDetached,
+} from '#host';
 import { type CommandLine, type MachinePlan, vmGid } from '#qemu';
 import type { Site } from '../devices/device.ts';
 import type { QemuLimits } from '../live/limits.ts';
@@ -42,7 +49,13 @@ export async function spawnQemu(
       stdio: [negotiation, journal, messages, ...files.inOrder(line.files)],
       alone: !line.network,
       bareRoot,
+      ...(bareRoot && line.reads.length > 0 && { bareFiles: line.reads.map(readOnly) }),
       limits: { openFiles: limits.openFiles, processes: limits.processes },
     }),
   );
+}
+
+/** In the bare root it has the name that it has on the host. */
+function readOnly(path: string): BareFile {
+  return { path, name: path.slice(1), writable: false };
 }

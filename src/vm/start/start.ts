@@ -4,6 +4,7 @@ import { openChannels } from '../devices/channels.ts';
 import type { Prepared, Site } from '../devices/device.ts';
 import { prepareDisplay } from '../devices/display.ts';
 import { checkFirmware, prepareFirmware } from '../devices/firmware.ts';
+import { prepareIgnition } from '../devices/ignition.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
@@ -82,6 +83,7 @@ async function prepareDevices(
     ...prepareWatchdog(spec),
     ...prepareDisplay(spec.display, machine, site),
     ...ssh,
+    ...(await prepareIgnition(seed.ignition, site)),
     // New devices are appended, so that the ones before them keep their slots.
   ];
 }

@@ -37,6 +37,8 @@ export interface VmPaths {
   /** QEMU's own messages. */
   readonly messages: string;
   readonly seed: string;
+  /** Ignition's configuration, until QEMU has read it. */
+  readonly ignition: string;
   readonly shares: string;
 }
 
@@ -73,6 +75,7 @@ export function pathsIn(
     hvcLog: `${run}/hvc0.log`,
     messages: `${run}/qemu.log`,
     seed: `${run}/seed.iso`,
+    ignition: `${run}/ignition.json`,
     shares: `${run}/shares`,
   };
 }
