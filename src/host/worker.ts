@@ -58,10 +58,16 @@ function startWorker({ url, asset }: WorkerProgram, data: unknown, limits: Worke
     stackSizeMb: stackMiB,
   };
   // Standard output belongs to the agent, which reads one line from it.
-  const options = { workerData: data, resourceLimits, stdout: true, stderr: true, env: {} };
+  const options = { workerData: data, resourceLimits, stdout: true, stderr: true, env: env() };
   return isSea()
     ? new Worker(getAsset(asset, 'utf8'), { ...options, eval: true })
     : new Worker(url(), options);
+}
+
+/** Of our environment only the place of compiled sources, without which a thread compiles them itself: 200 ms, not 60. */
+function env(): NodeJS.ProcessEnv {
+  const { NODE_COMPILE_CACHE } = process.env;
+  return NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE };
 }
 
 function answerOf(worker: Worker, signal: AbortSignal): Promise<unknown> {

@@ -20,6 +20,12 @@ test('worker: the data goes in and one answer comes out', async (t) => {
   assert.equal(await askWorker(double, 21, limits, waiting()), 42);
 });
 
+test('worker: of the environment it has nothing but where compiled sources are kept', async (t) => {
+  const environment = program(t, 'parentPort.postMessage(Object.keys(process.env))');
+  const ours = ['NODE_COMPILE_CACHE'].filter((key) => key in process.env);
+  assert.deepEqual(await askWorker(environment, 0, limits, waiting()), ours);
+});
+
 test('worker: a program that takes too long is ended, and the error is known by its code', async (t) => {
   const endless = program(t, 'for (;;);');
   await assert.rejects(askWorker(endless, 0, { ...limits, ms: 100 }, waiting()), {

@@ -52,9 +52,10 @@ export class PluginProcess implements AsyncDisposable {
     this.tmp = mkdtempSync(join(tmpdir(), 'plugin-test-'));
     const entry = resolve(root, o.entry ?? 'bin/nomad-driver-qmp.ts');
     const source = o.program === undefined ? [...(o.nodeArgs ?? []), entry] : [];
+    const { PATH, NODE_COMPILE_CACHE } = process.env;
     this.#child = spawn(o.program ?? process.execPath, [...source, ...(o.args ?? [])], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env.PATH, TMPDIR: this.tmp, ...o.env },
+      env: { PATH, NODE_COMPILE_CACHE, TMPDIR: this.tmp, ...o.env },
       cwd: o.cwd ?? '/',
       ...(o.argv0 !== undefined && { argv0: o.argv0 }),
     });
