@@ -12,6 +12,8 @@ export interface Platform {
   readonly smbios?: SmbiosTexts;
   /** UTC when left out. */
   readonly clock?: 'utc' | 'localtime';
+  /** Instead of a restart QEMU ends. */
+  readonly endsAtReset?: true;
   readonly machine: MachinePlan;
   readonly vcpus: number;
   readonly memoryMiB: number;
@@ -27,7 +29,7 @@ const overheadShare = 0.02;
 
 /** The process, the machine, its processors and its memory. */
 export function platformOptions(
-  { name, uuid, serial, smbios, clock = 'utc', machine, vcpus, memoryMiB }: Platform,
+  { name, uuid, serial, smbios, clock = 'utc', endsAtReset, machine, vcpus, memoryMiB }: Platform,
   { sharedMemory }: { readonly sharedMemory: boolean },
 ): readonly QemuOption[] {
   // The default interrupt controller of arm64 machines, the oldest one, supports eight CPUs only.
@@ -57,6 +59,7 @@ export function platformOptions(
       'smbios',
       smbiosText({ manufacturer: 'HashiCorp', product: 'Nomad', serial, ...smbios }),
     ),
+    ...(endsAtReset ? [option('action', 'reboot=shutdown')] : []),
   ];
 }
 

@@ -4,6 +4,8 @@ export interface PortSpec {
   readonly hostIp: string;
   readonly hostPort: number;
   readonly guestPort: number;
+  /** In the network of a group: its number there, where that is not the guest's. */
+  readonly groupPort?: number;
 }
 
 /** The network card that the guest sees. */
@@ -75,6 +77,6 @@ export interface GroupNic extends NicCommon {
   readonly kind: 'group';
   /** Path of the namespace. */
   readonly netns: string;
-  /** In the namespace a port has the guest's number: the host's was translated before. */
+  /** In the namespace a port has its `groupPort`, else the guest's number: the host's was translated before. */
   readonly ports: readonly PortSpec[];
 }

@@ -121,6 +121,10 @@ export interface VmSpec {
   readonly display?: DisplaySpec;
   readonly ready?: ReadySpec;
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
+  /** A guest that restarts ends the VM, as one that powers off does. */
+  readonly endsAtReset?: true;
+  /** What the job asks for and does not get, for its events. */
+  readonly notes?: readonly string[];
   /** The allocation directory, and the task's own directory inside it; where relative paths are looked up. */
   readonly allocDir: string;
   readonly taskDir: string;

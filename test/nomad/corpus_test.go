@@ -61,6 +61,7 @@ func corpusMirror(t testing.TB) *httptest.Server {
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("/", serve(image))
+	routes.HandleFunc("/hassos_ova.qcow2.gz", serve(compressed(t, image)))
 	routes.HandleFunc("/Win2022_20324.qcow2.tgz", serve(archive(t, "Win2022_20324.qcow2", image)))
 	mirror := httptest.NewServer(routes)
 	t.Cleanup(mirror.Close)
@@ -71,13 +72,21 @@ func corpusMirror(t testing.TB) *httptest.Server {
 func archive(t testing.TB, name string, content []byte) []byte {
 	t.Helper()
 	var packed bytes.Buffer
-	compressed := gzip.NewWriter(&packed)
-	files := tar.NewWriter(compressed)
+	files := tar.NewWriter(&packed)
 	must.NoError(t, files.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
 	_, err := files.Write(content)
 	must.NoError(t, err)
 	must.NoError(t, files.Close())
-	must.NoError(t, compressed.Close())
+	return compressed(t, packed.Bytes())
+}
+
+func compressed(t testing.TB, content []byte) []byte {
+	t.Helper()
+	var packed bytes.Buffer
+	writer := gzip.NewWriter(&packed)
+	_, err := writer.Write(content)
+	must.NoError(t, err)
+	must.NoError(t, writer.Close())
 	return packed.Bytes()
 }
 
@@ -89,7 +98,7 @@ type corpusJob struct {
 }
 
 // runCorpus runs the groups of a file, changed only where the tests have less than the hosts of these jobs had: other clients,
-// cores, and the mirror of the images. One begins when the last has booted; all of them stay.
+// cores, KVM, and the mirror of the images. One begins when the last has booted; all of them stay.
 func (c *client) runCorpus(file, mirror string) map[string]*corpusJob {
 	c.t.Helper()
 	text := strings.ReplaceAll(c.corpusText(readText(c.t, "corpus/"+file)), "http://images.example", mirror)
@@ -110,6 +119,9 @@ func (c *client) runCorpus(file, mirror string) map[string]*corpusJob {
 		it := &corpusJob{job: &job{c: c, id: id}}
 		for _, task := range group.Tasks {
 			it.tasks = append(it.tasks, task.Name)
+			if task.Config["accelerator"] == "kvm" {
+				task.Config["accelerator"] = "auto"
+			}
 			if task.Resources != nil && task.Resources.Cores != nil {
 				one := 1
 				task.Resources.Cores = &one
@@ -156,6 +168,12 @@ func (j *corpusJob) prints(task, text string) {
 		}
 		return nil
 	})
+}
+
+// events of the first task, as "nomad alloc status" shows them.
+func (j *corpusJob) events() string {
+	j.c.t.Helper()
+	return story(j.allocs()[0].TaskStates[j.tasks[0]])
 }
 
 // blockDevice is a device of the host with a file as its medium, or "" where there can be none.
@@ -231,6 +249,32 @@ host_volume "virt-primary-disk" {
 	must.NoError(t, os.WriteFile(pool+"/focal.img", image, 0o644))
 	jobs := c.runCorpus("later-generation.nomad.hcl", corpusMirror(t).URL)
 	jobs["volumes"].prints("vm", "CORPUS-DISK 1")
+}
+
+// V-136: jobs written for Nomad's builtin driver run as they are, with that driver's plugin block.
+func TestV136_Corpus(t *testing.T) {
+	c := corpusClient(t, `
+plugin "nomad-driver-qmp" {
+  config {
+    data_dir = "/var/lib/virt"
+    run_dir  = "/run/virt"
+  }
+}
+plugin "qemu" {
+  config {
+    data_dir    = "/var/lib/virt"
+    run_dir     = "/run/virt"
+    image_paths = ["/var/local/statics/images/"]
+    args_allowlist = []
+  }
+}`, "", "nomad-driver-qmp", "qemu")
+	jobs := c.runCorpus("builtin.nomad.hcl", corpusMirror(t).URL)
+	for job, text := range map[string]string{
+		"appliance": "The guest has 256 MiB, the memory of its task, and not the 4096 of -m",
+		"bridged":   "Address 192.168.122.",
+	} {
+		must.StrContains(t, jobs[job].events(), text)
+	}
 }
 
 // V-134: plugin blocks as people have them are taken, read as the agent reads them.

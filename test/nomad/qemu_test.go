@@ -189,15 +189,27 @@ func TestV136_RefusedArgs(t *testing.T) {
 	c := newQemuClient(t)
 	job := c.qemuJob("refused", "", "", fmt.Sprintf(`
         image_path = %q
-        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0", "-device", "vfio-pci,host=00:02.0", "-m", "64G"]`,
+        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0", "-device", "vfio-pci,host=00:02.0"]`,
 		sectorImage(t, obedient)), 128).run()
 	job.becomes("failed", 60*time.Second)
 	for _, text := range []string{
-		"args[2]: -netdev", "args[4]: -device the device", "args[6]: -m 65536 is more than the 128 MiB of the task", "args[0]: /etc/shadow is not inside the allowed directories",
+		"args[2]: -netdev", "args[4]: -device the device", "args[0]: /etc/shadow is not inside the allowed directories",
 	} {
 		must.StrContains(t, job.story(), text)
 	}
 	must.SliceEmpty(t, emulators(c.dir))
+}
+
+// V-136: a guest that restarts ends a batch job whose args have -no-reboot.
+func TestV136_NoReboot(t *testing.T) {
+	c := newQemuClient(t)
+	job := c.qemuJob("once", "", "", fmt.Sprintf(`
+        image_path = %q
+        args       = ["-no-reboot", "-nodefaults"]`, sectorImage(t, resets)), 128)
+	job.text = strings.Replace(job.text, "datacenters", "type = \"batch\"\n  datacenters", 1)
+	done := job.run().becomes("complete", 60*time.Second)
+	must.False(t, done.TaskStates["vm"].Failed)
+	must.Eq(t, 1, countIn(job.logs("stdout"), "GUEST-BOOT"))
 }
 
 // bootableIso is an ISO 9660 image with boot code for a CD-ROM (El Torito, without emulation) and in its first sector, for a disk.

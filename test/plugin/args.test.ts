@@ -46,7 +46,10 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-watchdog i6300esb', [{ kind: 'watchdog' }]],
   ['-watchdog-action poweroff', [{ kind: 'watchdog', action: 'poweroff' }]],
   ['-action watchdog=pause', [{ kind: 'watchdog', action: 'pause' }]],
-  ['-action reboot=shutdown', /^-action "reboot" is not supported/],
+  ['-action reboot=shutdown', [{ kind: 'no-reboot' }]],
+  ['-action reboot=none', /^-action reboot=none is not supported: use reset or shutdown$/],
+  ['-action panic=pause', /^-action "panic" is not supported/],
+  ['-no-reboot', [{ kind: 'no-reboot' }]],
   [
     '-drive file=a,,b.img,if=virtio,format=qcow2',
     [drive({ file: 'a,b.img', bus: 'virtio', format: 'qcow2' })],
@@ -91,10 +94,38 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
     '-netdev user,id=n0,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:53-10.0.2.15:53',
     [{ kind: 'netdev', id: 'n0', forwards: [forward('', 2222, 22), forward('127.0.0.1', 53, 53)] }],
   ],
-  ['-netdev tap,id=n0,ifname=tap0', /^-netdev "tap" is not supported: use `network_interface/],
+  ['-netdev tap,id=n0,ifname=tap0', /^-netdev "tap" is not supported: use "bridge,br=NAME"/],
+  ['-netdev bridge,id=n0', [{ kind: 'netdev', id: 'n0', bridge: 'br0', forwards: [] }]],
+  [
+    '-netdev tap,id=n0,br=virbr0,helper=/usr/lib/qemu/qemu-bridge-helper,vhost=on',
+    [{ kind: 'netdev', id: 'n0', bridge: 'virbr0', forwards: [] }],
+  ],
+  ['-netdev bridge,id=n0,br=../../etc', /^-netdev "\.\.\/\.\.\/etc" is no bridge's name$/],
+  ['-net bridge,br=br1', [{ kind: 'netdev', id: undefined, bridge: 'br1', forwards: [] }]],
+  [
+    '-nic bridge,br=br1,model=virtio,id=n1',
+    [
+      { kind: 'netdev', id: 'n1', bridge: 'br1', forwards: [] },
+      { kind: 'card', netdev: 'n1', model: 'virtio' },
+    ],
+  ],
   ['-netdev user,id=n0,guestfwd=tcp:10.0.2.100:80-cmd:id', /^-netdev "guestfwd" is not supported/],
   ['-netdev user,id=n0,smb=/etc', /^-netdev "smb" is not supported/],
-  ['-netdev user,id=n0,net=192.168.0.0/24', /^-netdev net=192.168.0.0\/24 is not supported/],
+  [
+    '-netdev user,id=n0,net=192.168.76.0/24,host=192.168.76.1,dns=8.8.8.8,dhcpstart=192.168.76.9,hostfwd=tcp::2222-192.168.76.9:22',
+    [{ kind: 'netdev', id: 'n0', forwards: [forward('', 2222, 22)] }],
+  ],
+  [
+    '-netdev user,id=n0,hostfwd=tcp:[::1]:2222-:22,hostfwd=tcp:2001:db8::1:2223-[fec0::15]:23,hostfwd=tcp:[::]:24-:24',
+    [
+      {
+        kind: 'netdev',
+        id: 'n0',
+        forwards: [forward('::1', 2222, 22), forward('2001:db8::1', 2223, 23), forward('', 24, 24)],
+      },
+    ],
+  ],
+  ['-netdev user,hostfwd=tcp:here:1-:2', /^-netdev "here" is not an address of the host$/],
   ['-netdev user,id=n0,hostfwd=tcp::0-:22', /^-netdev "tcp::0-:22" forwards no port/],
   [
     '-nic user,model=e1000,mac=52:54:00:12:34:56',

@@ -182,6 +182,101 @@ test('V-136: port_map and hostfwd forward the ports of the task to the guest', (
   ]);
 });
 
+test('V-136: a network of args may be a bridge of the host, beside the user-mode network', () => {
+  const bridge = ['-netdev', 'bridge,id=hn0,br=br1'];
+  const card = ['-device', 'virtio-net-pci,netdev=hn0,id=nic1,mac=52:54:84:ba:49:20'];
+  const onBridge = { kind: 'bridge', bridge: 'br1', model: 'virtio', mac: '52:54:84:ba:49:20' };
+  const { spec, problems } = plan({ image_path, args: [...bridge, ...card] });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(net(spec), [{ ...onBridge, ports: [] }]);
+  const both = plan({
+    image_path,
+    port_map: [{ http: 80 }],
+    args: [...bridge, ...card, '-nic', 'user,model=e1000,hostfwd=tcp::2222-:22'],
+  });
+  assert.deepEqual(both.problems, []);
+  assert.deepEqual(net(both.spec), [
+    { ...onBridge, ports: [] },
+    {
+      kind: 'user',
+      model: 'e1000',
+      ports: [port('http', 20_080, 80, '192.0.2.1'), port('port-2222', 2222, 22)],
+    },
+  ]);
+  const old = plan({ image_path, args: ['-net', 'bridge,br=virbr0', '-net', 'nic,model=virtio'] });
+  assert.deepEqual(old.problems, []);
+  assert.deepEqual(net(old.spec), [
+    { kind: 'bridge', bridge: 'virbr0', model: 'virtio', ports: [] },
+  ]);
+  assert.deepEqual(net(plan({ image_path, args: bridge }).spec), []);
+});
+
+test('V-136: networks and cards that can not be joined are reported', () => {
+  for (const [text, problem] of [
+    [
+      '-net user -net bridge,br=br1',
+      'args[2]: -net has one network: give each an id, with -netdev and -device',
+    ],
+    ['-net user -net nic -net nic', 'args[4]: its network has a card already'],
+    [
+      '-netdev bridge,id=a -device e1000,netdev=a -device e1000,netdev=a',
+      'args[4]: its network has a card already',
+    ],
+    [
+      '-netdev user,id=a -netdev user,id=b',
+      'args[2]: only one user-mode network is possible: its guests all have one address',
+    ],
+    ['-device e1000,netdev=x', 'args[0]: there is no network with id=x'],
+  ] as const) {
+    assert.deepEqual(plan({ image_path, args: text.split(' ') }).problems, [problem], text);
+  }
+});
+
+test('V-136 V-125: in the network of a group the guest has its forwarded ports there, by the numbers that the task calls them', () => {
+  const ports = [
+    { label: 'ssh', value: 20_022, to: 0, hostIp: '192.0.2.1' },
+    { label: 'db', value: 20_033, to: 3306, hostIp: '192.0.2.1' },
+    { label: 'vnc', value: 20_059, to: 8080, hostIp: '192.0.2.1' },
+  ];
+  const resources = { allocatedResources: { memory: { memoryMb: 512n } }, ports };
+  const netns = '/var/run/netns/a1b2c3d4';
+  const inGroup = (config: Record<string, unknown>) =>
+    planTask(
+      create(
+        TaskConfigSchema,
+        task({ config, resources, networkIsolationSpec: { mode: 1, path: netns } }),
+      ),
+      { ...context, builtin: { args: [], emulators: [], bridge: 'virbr0' } },
+    );
+  const { spec, problems } = inGroup({
+    image_path,
+    port_map: [{ db: 27_017 }],
+    args: ['-device', 'e1000,netdev=n', '-netdev', 'user,id=n,hostfwd=tcp::20022-:22'],
+  });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(net(spec), [
+    {
+      kind: 'group',
+      netns,
+      model: 'e1000',
+      ports: [
+        { ...port('db', 20_033, 27_017, '192.0.2.1'), groupPort: 3306 },
+        { ...port('ssh', 20_022, 22), groupPort: 20_022 },
+      ],
+    },
+  ]);
+  // What other tasks of the group serve stays theirs.
+  assert.deepEqual(net(inGroup({ image_path }).spec), [
+    { kind: 'group', netns, model: 'e1000', ports: [] },
+  ]);
+  assert.deepEqual(net(inGroup({ image_path, args: ['-nodefaults'] }).spec), []);
+});
+
+test('V-136: a guest that must not restart ends its VM instead', () => {
+  assert.equal(plan({ image_path, args: ['-no-reboot'] }).spec.endsAtReset, true);
+  assert.equal(plan({ image_path }).spec.endsAtReset, undefined);
+});
+
 test('V-136: disks of args are as their drive and device say', () => {
   const { spec, problems } = plan({
     image_path,
@@ -211,8 +306,11 @@ test('V-136: disks of args are as their drive and device say', () => {
 
 test('V-136: the guest has at most the memory of its task', () => {
   assert.equal(plan({ image_path, args: ['-m', '256'] }).spec.memoryMiB, 256);
-  assert.deepEqual(plan({ image_path, args: ['-m', '1G'] }).problems, [
-    'args[0]: -m 1024 is more than the 512 MiB of the task: write memory = 1024 in resources',
+  const { spec, problems } = plan({ image_path, args: ['-m', '1G'] });
+  assert.deepEqual(problems, []);
+  assert.equal(spec.memoryMiB, 512);
+  assert.deepEqual(spec.notes, [
+    'The guest has 512 MiB, the memory of its task, and not the 1024 of -m: write memory = 1024 in resources',
   ]);
 });
 

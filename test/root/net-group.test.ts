@@ -27,7 +27,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     await using container = await Allocation.open('10.88.0.3');
     await using plugin = await GroupNics.open();
     const before = await inside(allocation.namespace);
-    const web = await plugin.attach({ vm: 'web', netns: allocation.path, ports: [80] });
+    const web = await plugin.attach({
+      vm: 'web',
+      netns: allocation.path,
+      ports: [80, { inGroup: 9180, guest: 81 }],
+    });
     assert.equal(web.address, address);
     const { guest: own, gateway } = web.nic;
     await using guest = await guestOf(web);
@@ -63,6 +67,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
         [
           'from another container',
           () => container.ask(protocol, address, 80),
+          'guest saw 10.88.0.3',
+        ],
+        [
+          'from another container at a port that has another number in the guest',
+          () => container.ask(protocol, address, 9180),
           'guest saw 10.88.0.3',
         ],
         [

@@ -125,7 +125,8 @@ export class GroupNics implements AsyncDisposable {
   async attach(request: {
     readonly vm: string;
     readonly netns: string;
-    readonly ports?: readonly number[];
+    /** Of the guest; or one that has another number in the namespace. */
+    readonly ports?: readonly (number | { readonly inGroup: number; readonly guest: number })[];
     readonly servers?: readonly string[];
   }): Promise<{ nic: GroupNic; tapFd: number; address: string | undefined; mac: string }> {
     const { vm, netns, ports = [], servers = ['192.0.2.53'] } = request;
@@ -139,12 +140,17 @@ export class GroupNics implements AsyncDisposable {
         index: 0,
         hostname: vm,
         dns: { servers, searches: [] },
-        ports: ports.map((port) => ({
-          label: `p${port}`,
-          hostIp: '',
-          hostPort: 20_000 + port,
-          guestPort: port,
-        })),
+        ports: ports.map((port) => {
+          const { inGroup, guest } =
+            typeof port === 'number' ? { inGroup: port, guest: port } : port;
+          return {
+            label: `p${inGroup}`,
+            hostIp: '',
+            hostPort: 20_000 + inGroup,
+            guestPort: guest,
+            groupPort: inGroup,
+          };
+        }),
       },
       undo,
       waiting(),

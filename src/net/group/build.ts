@@ -10,7 +10,7 @@ import {
   listLinks,
   NetlinkSocket,
 } from '#netlink';
-import { isLoopback, parseIpv4, type Waiting } from '#spec';
+import { isLoopback, type PortSpec, parseIpv4, type Waiting } from '#spec';
 import { hostNameservers } from '../links/resolver.ts';
 import { openQueues } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
@@ -99,6 +99,15 @@ async function planNic(
     ),
     searches: [...(dns?.searches ?? [])],
     portMap: portMapOf(ports),
+    ...groupPortsOf(ports),
+  };
+}
+
+function groupPortsOf(ports: readonly PortSpec[]): Pick<GroupNic, 'groupPorts'> {
+  const others = ports.filter(({ groupPort, guestPort }) => (groupPort ?? guestPort) !== guestPort);
+  if (others.length === 0) return {};
+  return {
+    groupPorts: Object.fromEntries(others.map(({ label, groupPort = 0 }) => [label, groupPort])),
   };
 }
 

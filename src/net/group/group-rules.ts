@@ -1,5 +1,5 @@
 import { contains, parseIpv4, subnetOf } from '#spec';
-import type { GroupNic } from '../model/group.ts';
+import { type GroupNic, portsInGroup } from '../model/group.ts';
 import { set } from '../rules/nft-text.ts';
 import { formatTracking, trackingTable } from '../rules/tracking.ts';
 
@@ -19,10 +19,10 @@ export function formatGroupRemoval(nic: Pick<GroupNic, 'tap'>): string {
 /** The script that makes or replaces them, in one transaction: no packet meets neither or half of a table. */
 export function formatGroupRules(nic: GroupNic, maxConnections: number): string {
   const [frames = '', packets = ''] = groupTables(nic);
-  const { tap, guest, portMap } = nic;
+  const { tap, guest } = nic;
   const network = { record: { bridge: tap }, claims: [{ ip: guest }] };
   const published = set('map published', 'inet_proto . inet_service : ipv4_addr . inet_service', [
-    ...new Set(Object.values(portMap).flatMap((port) => elements(port, guest))),
+    ...new Set(portsInGroup(nic).flatMap((port) => elements(port, guest))),
   ]);
   return [
     removal(frames),
@@ -38,9 +38,12 @@ function removal(table: string): string {
   return `add table ${table}\ndelete table ${table}\n`;
 }
 
-/** In the namespace a port has the number that the guest's has: the host's was translated before. */
-function elements(port: number, guest: string): readonly string[] {
-  return protocols.map((protocol) => `${protocol} . ${port} : ${guest} . ${port}`);
+/** The host's number of a port was translated before. */
+function elements(
+  { port, guestPort }: ReturnType<typeof portsInGroup>[number],
+  guest: string,
+): readonly string[] {
+  return protocols.map((protocol) => `${protocol} . ${port} : ${guest} . ${guestPort}`);
 }
 
 /**

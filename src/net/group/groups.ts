@@ -3,7 +3,7 @@ import type { Waiting } from '#spec';
 import { DhcpServer } from '../dhcp/server.ts';
 import type { BuiltNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
-import type { GroupNic } from '../model/group.ts';
+import { type GroupNic, portsInGroup } from '../model/group.ts';
 import type { GroupRequest } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, missesAny } from '../rules/run-nft.ts';
@@ -88,11 +88,14 @@ export class Groups implements AsyncDisposable {
   #refuseTaken({ vm, netns, ports }: GroupRequest): void {
     for (const { nic } of this.#known.values()) {
       if (nic.netns !== netns || nic.vm === vm) continue;
-      const taken = ports.find((port) => Object.values(nic.portMap).includes(port.guestPort));
+      const theirs = portsInGroup(nic).map(({ port }) => port);
+      const taken = ports.find(({ groupPort, guestPort }) =>
+        theirs.includes(groupPort ?? guestPort),
+      );
       if (taken === undefined) continue;
       throw new NetError(
         'job',
-        `VM ${vm}: port ${taken.label} (${taken.guestPort}) of the group leads to VM ${nic.vm} already: list the ports ` +
+        `VM ${vm}: port ${taken.label} (${taken.groupPort ?? taken.guestPort}) of the group leads to VM ${nic.vm} already: list the ports ` +
           'of each VM of the group in its network_interface { group { ports = […] } }',
       );
     }

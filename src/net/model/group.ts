@@ -7,6 +7,8 @@ const groupRecord = v.object({
   ip: v.exactOptional(v.string()),
   /** Port label → port of the guest. */
   portMap: v.record(v.string(), v.number()),
+  /** Port label → port of the namespace, where it is not the guest's. */
+  groupPorts: v.exactOptional(v.record(v.string(), v.number())),
   /** Path of the namespace. */
   netns: v.string(),
   /** The namespace's end of the guest's link. */
@@ -26,6 +28,20 @@ export interface GroupNic extends v.InferOutput<typeof groupRecord> {
   readonly vm: string;
   /** Counts a VM's NICs from 0. */
   readonly index: number;
+}
+
+/** The ports of the namespace and those of the guest that they lead to. */
+export function portsInGroup({
+  portMap,
+  groupPorts = {},
+}: Pick<GroupNic, 'portMap' | 'groupPorts'>): readonly {
+  readonly port: number;
+  readonly guestPort: number;
+}[] {
+  return Object.entries(portMap).map(([label, guestPort]) => ({
+    port: groupPorts[label] ?? guestPort,
+    guestPort,
+  }));
 }
 
 /** Undefined when the record is not one of a NIC in a group's network. */

@@ -93,13 +93,27 @@ export const machineOptions: readonly OptionKind[] = [
   {
     names: ['action'],
     value: 'watchdog=reset',
-    becomes: '`watchdog { action }`; other actions are refused.',
+    becomes: '`watchdog { action }`; `reboot=shutdown` is `-no-reboot`; other actions are refused.',
     read: (value) => {
       const option = new OptionText(value);
       const action = option.take('watchdog');
+      const reboot = option.take('reboot');
       refuseRest(option);
-      return action === undefined ? [] : [{ kind: 'watchdog', action: readWatchdogAction(action) }];
+      if (reboot !== undefined && !['reset', 'shutdown'].includes(reboot)) {
+        throw new Refusal(`reboot=${reboot} is not supported: use reset or shutdown`);
+      }
+      return [
+        ...(action === undefined
+          ? []
+          : [{ kind: 'watchdog', action: readWatchdogAction(action) } as const]),
+        ...(reboot === 'shutdown' ? [{ kind: 'no-reboot' } as const] : []),
+      ];
     },
+  },
+  {
+    names: ['no-reboot'],
+    becomes: 'A guest that restarts ends its task, as one that powers off does.',
+    read: () => [{ kind: 'no-reboot' }],
   },
 ];
 

@@ -1,9 +1,13 @@
+import { isIPv6 } from 'node:net';
 import { type NicModel, parseIpv4, quoted } from '#spec';
 import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type CardWish, type HostForward, type OptionKind, Refusal, type Wish } from './wish.ts';
 
-const bridge = 'use `network_interface { bridge }` of this driver';
+const instead = 'use "bridge,br=NAME", or `network_interface` of this driver';
+
+/** The bridge that QEMU takes when none is named. */
+const usualBridge = 'br0';
 
 /** Networks and their cards, in the forms of every generation of QEMU. */
 export const networkOptions: readonly OptionKind[] = [
@@ -11,19 +15,20 @@ export const networkOptions: readonly OptionKind[] = [
     names: ['netdev'],
     value: 'user,id=net0,hostfwd=tcp::2222-:22',
     becomes:
-      "The network of the `-device` with this `netdev`: QEMU's user-mode network. Each `hostfwd` forwards a port of the host to the guest. `tap`, `bridge` and other kinds are refused for `network_interface { bridge }`; so are `guestfwd`, `tftp`, `smb` and other addresses than QEMU's usual ones.",
+      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap` with `br`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. Others are refused.",
     read: (value) => readNetdev(new OptionText(value, 'type')),
   },
   {
     names: ['nic'],
     value: 'user,model=e1000,hostfwd=tcp::2222-:22',
-    becomes: 'A user-mode network with its card; `none` is no network.',
+    becomes: 'A network as in `-netdev`, with its card; `none` is no network.',
     read: readNic,
   },
   {
     names: ['net'],
     value: 'nic,model=virtio',
-    becomes: '`nic` is a card, `user` the network that it is connected to, `none` no network.',
+    becomes:
+      '`nic` is a card, `user` or `bridge` the network that it is connected to, `none` no network.',
     read: readNet,
   },
   {
@@ -52,22 +57,31 @@ export const cardModels: Readonly<Record<string, NicModel>> = {
 function readNetdev(option: OptionText): readonly Wish[] {
   const type = option.take('type') ?? '';
   const id = option.take('id');
-  if (type !== 'user') throw new Refusal(`${quoted(type)} is not supported: ${bridge}`);
-  return [{ kind: 'netdev', id, forwards: readUser(option) }];
+  return [readNetwork(option, type, id)];
+}
+
+/** The network itself, of a type that every form of the options has. */
+function readNetwork(option: OptionText, type: string, id: string | undefined): Wish {
+  if (type === 'user') return { kind: 'netdev', id, forwards: readUser(option) };
+  const bridge = option.take('br');
+  if (type === 'bridge' || (type === 'tap' && bridge !== undefined)) {
+    option.ignore('helper', 'ifname', 'script', 'downscript', 'vhost', 'queues', 'sndbuf');
+    refuseRest(option);
+    const name = bridge ?? usualBridge;
+    if (!/^[^\s/]{1,15}$/.test(name)) throw new Refusal(`${quoted(name)} is no bridge's name`);
+    return { kind: 'netdev', id, bridge: name, forwards: [] };
+  }
+  throw new Refusal(`${quoted(type)} is not supported: ${instead}`);
 }
 
 function readNic(value: string): readonly Wish[] {
   const option = new OptionText(value, 'type');
   const type = option.take('type') ?? '';
   if (type === 'none') return [{ kind: 'no-network' }];
-  if (type !== 'user') throw new Refusal(`${quoted(type)} is not supported: ${bridge}`);
   const model = readModel(option.take('model'));
   const mac = readMac(option.take('mac') ?? option.take('macaddr'));
   const id = option.take('id');
-  return [
-    { kind: 'netdev', id, forwards: readUser(option) },
-    { kind: 'card', netdev: id, model, ...mac },
-  ];
+  return [readNetwork(option, type, id), { kind: 'card', netdev: id, model, ...mac }];
 }
 
 function readNet(value: string): readonly Wish[] {
@@ -76,8 +90,7 @@ function readNet(value: string): readonly Wish[] {
   // The number or name of a hub: there is one network.
   option.ignore('vlan', 'name');
   if (type === 'none') return [{ kind: 'no-network' }];
-  if (type === 'user') return [{ kind: 'netdev', id: undefined, forwards: readUser(option) }];
-  if (type !== 'nic') throw new Refusal(`${quoted(type)} is not supported: ${bridge}`);
+  if (type !== 'nic') return [readNetwork(option, type, undefined)];
   const netdev = option.take('netdev');
   const model = readModel(option.take('model'));
   const mac = readMac(option.take('macaddr'));
@@ -86,23 +99,10 @@ function readNet(value: string): readonly Wish[] {
   return [{ kind: 'card', netdev, model, ...mac }];
 }
 
-/** QEMU's own addresses, which are those of this driver as well. */
-const usualAddresses: Readonly<Record<string, string>> = {
-  net: '10.0.2.0/24',
-  host: '10.0.2.2',
-  dhcpstart: '10.0.2.15',
-  dns: '10.0.2.3',
-};
-
 function readUser(option: OptionText): readonly HostForward[] {
   const forwards = option.takeAll('hostfwd').map(readForward);
-  for (const [key, usual] of Object.entries(usualAddresses)) {
-    const value = option.take(key);
-    if (value === undefined || value === usual) continue;
-    throw new Refusal(
-      `${key}=${value} is not supported: leave it out, and use ${usual} in the guest`,
-    );
-  }
+  // The guest is told by DHCP which addresses it has and uses.
+  option.ignore('net', 'host', 'dhcpstart', 'dns', 'ipv6-net', 'ipv6-host', 'ipv6-dns');
   option.ignore('id', 'vlan', 'name', 'hostname', 'domainname', 'ipv4', 'ipv6', 'dnssearch');
   // Stricter than the job asks for would be no harm, looser would be.
   option.ignore('restrict');
@@ -110,19 +110,18 @@ function readUser(option: OptionText): readonly HostForward[] {
   return forwards;
 }
 
-/** `tcp:127.0.0.1:2222-10.0.2.15:22`, in which each address may be left out. */
+/** `tcp:127.0.0.1:2222-10.0.2.15:22`, in which each address may be left out. There is one guest, so its own is. */
 function readForward(text: string): HostForward {
-  const form = /^(?:(tcp|udp)?:)?([^:]*):(\d{1,5})-([^:]*):(\d{1,5})$/;
-  const [, , hostIp = '', host, guestIp = '', guest] = form.exec(text) ?? [];
-  if (guestIp !== '' && guestIp !== '10.0.2.15') {
-    throw new Refusal(`hostfwd: the guest has the address 10.0.2.15, not ${quoted(guestIp)}`);
-  }
+  const form =
+    /^(?:(tcp|udp)?:)?(\[[^\]]*\]|[^:]*|[\da-fA-F:.]*:[\da-fA-F:.]*):(\d{1,5})-(?:\[[^\]]*\]|[^:]*):(\d{1,5})$/;
+  const [, , address = '', host, guest] = form.exec(text) ?? [];
+  const hostIp = address.replace(/^\[(.*)\]$/, '$1');
   return checkForward({ hostIp, hostPort: Number(host), guestPort: Number(guest) }, text);
 }
 
 /** The form before `hostfwd`: `tcp:2222::22`. */
 function readRedir(text: string): readonly Wish[] {
-  const [, host, guest] = /^(?:tcp|udp):(\d{1,5}):(?:10\.0\.2\.15)?:(\d{1,5})$/.exec(text) ?? [];
+  const [, host, guest] = /^(?:tcp|udp):(\d{1,5}):[\d.]*:(\d{1,5})$/.exec(text) ?? [];
   const forward = { hostIp: '', hostPort: Number(host), guestPort: Number(guest) };
   return [{ kind: 'netdev', id: undefined, forwards: [checkForward(forward, text)] }];
 }
@@ -133,10 +132,10 @@ function checkForward(forward: HostForward, text: string): HostForward {
     const form = '"tcp::2222-:22"';
     throw new Refusal(`${quoted(text)} forwards no port: write it as ${form}`);
   }
-  if (hostIp !== '' && parseIpv4(hostIp) === undefined) {
-    throw new Refusal(`${quoted(hostIp)} is not an IPv4 address of the host`);
+  if (hostIp !== '' && parseIpv4(hostIp) === undefined && !isIPv6(hostIp)) {
+    throw new Refusal(`${quoted(hostIp)} is not an address of the host`);
   }
-  return hostIp === '0.0.0.0' ? { ...forward, hostIp: '' } : forward;
+  return hostIp === '0.0.0.0' || hostIp === '::' ? { ...forward, hostIp: '' } : forward;
 }
 
 function isPort(port: number): boolean {

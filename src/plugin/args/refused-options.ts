@@ -49,7 +49,6 @@ export const refusedOptions: readonly OptionKind[] = [
     ['S', 's', 'semihosting', 'no-shutdown', 'preconfig', 'singlestep'],
     'the guest would not run as a task does; leave it out.',
   ),
-  refused(['no-reboot'], 'a guest that restarts is no end of the task; power off instead.'),
   refused(['daemonize'], 'Nomad keeps the VM; leave it out.'),
   refused(
     ['pidfile', 'runas', 'chroot', 'run-with'],

@@ -14,6 +14,8 @@ export type Wish =
   /** `port` of the host's loopback; undefined: no port, the driver's own socket. */
   | { readonly kind: 'vnc'; readonly port: number | undefined }
   | { readonly kind: 'cdrom-first' }
+  /** A guest that restarts ends its task. */
+  | { readonly kind: 'no-reboot' }
   | { readonly kind: 'snapshot' }
   | { readonly kind: 'no-defaults' }
   | DriveWish
@@ -58,10 +60,12 @@ export interface HostForward {
   readonly guestPort: number;
 }
 
-/** `-netdev user`, and what has its own card with it: `card` is the card of `-nic` and `-net`. */
+/** `-netdev`; `-nic` is one with a card of its own. */
 export interface NetdevWish {
   readonly kind: 'netdev';
   readonly id: string | undefined;
+  /** The host's bridge that it is on; undefined: QEMU's user-mode network. */
+  readonly bridge?: string;
   readonly forwards: readonly HostForward[];
 }
 

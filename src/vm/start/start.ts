@@ -36,6 +36,7 @@ export async function startVm(
 ): Promise<Machine> {
   using checked = await checkVm(spec, host, waiting);
   using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
+  for (const note of spec.notes ?? []) emit(note);
   const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
   const containment = new Containment(maxDiskBytes(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
@@ -89,7 +90,7 @@ async function prepareDevices(
 }
 
 function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Platform {
-  const { name, identity, vcpus, memoryMiB, smbios, clock } = spec;
+  const { name, identity, vcpus, memoryMiB, smbios, clock, endsAtReset } = spec;
   return {
     name,
     uuid: uuidOf(paths.dir),
@@ -99,6 +100,7 @@ function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Plat
     memoryMiB,
     ...(smbios && { smbios }),
     ...(clock && { clock }),
+    ...(endsAtReset && { endsAtReset }),
   };
 }
 

@@ -52,6 +52,7 @@ const known = v.variant('kind', [
     mac: text,
     ip: v.exactOptional(text),
     portMap: v.record(text, count),
+    groupPorts: v.exactOptional(v.record(text, count)),
     netns: text,
     gateway: text,
     guest: text,

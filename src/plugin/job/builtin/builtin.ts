@@ -11,7 +11,7 @@ import { argKey, readWishes, type Wishes } from './args.ts';
 import { readDrives } from './disks.ts';
 import type { builtinFields } from './fields.ts';
 import { readMachineKeys, readSettings } from './machine.ts';
-import { readUserNic } from './nics.ts';
+import { readArgNics } from './nics.ts';
 import { readArgShares } from './shares.ts';
 
 type Raw = Decoded<
@@ -45,7 +45,7 @@ export function readBuiltin(raw: Raw, job: Job): Builtin {
   return {
     keys,
     disks: readDisks(raw, { arch, wishes }, job),
-    nics: readUserNic(raw, { wishes, machine }, job),
+    nics: readArgNics(raw, { wishes, machine }, job),
     shares: [...shares, ...readArgShares(wishes, shares, job)],
     settings: {
       ...readSettings(wishes, job),

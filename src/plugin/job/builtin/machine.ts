@@ -3,7 +3,7 @@ import { emulatorArch } from '../../agent/builtin-lists.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import type { machineFields } from '../machine.ts';
-import { argKey, type Wishes } from './args.ts';
+import type { Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
 type MachineKeys = Pick<Decoded<typeof machineFields>, 'os' | 'accelerator' | 'vcpus' | 'firmware'>;
@@ -37,11 +37,13 @@ function readEmulator({ emulator, os }: Raw, { builtin, report }: Job): VmSpec['
   return 'x86_64';
 }
 
-type Settings = Partial<Pick<VmSpec, 'memoryMiB' | 'clock' | 'smbios' | 'watchdog' | 'display'>>;
+type Settings = Partial<
+  Pick<VmSpec, 'memoryMiB' | 'clock' | 'smbios' | 'watchdog' | 'display' | 'endsAtReset' | 'notes'>
+>;
 
 /** What of the machine is no key of this driver's own jobs, or may stand in `args` as well. */
 export function readSettings(wishes: Wishes, job: Job): Settings {
-  const memoryMiB = readMemory(wishes, job);
+  const memory = readMemory(wishes, job);
   const clock = wishes.last('clock')?.base;
   const smbios = wishes.last('smbios')?.fields;
   const watchdogs = wishes.all('watchdog');
@@ -51,7 +53,8 @@ export function readSettings(wishes: Wishes, job: Job): Settings {
   const display = readScreen(wishes, job);
   return {
     ...(display === undefined ? {} : { display }),
-    ...(memoryMiB === undefined ? {} : { memoryMiB }),
+    ...memory,
+    ...(wishes.has('no-reboot') ? { endsAtReset: true } : {}),
     ...(clock === undefined ? {} : { clock }),
     ...(smbios === undefined ? {} : { smbios }),
     ...(watchdog === undefined ? {} : { watchdog }),
@@ -59,16 +62,14 @@ export function readSettings(wishes: Wishes, job: Job): Settings {
 }
 
 /** A guest with more memory than its task has would take it from others. */
-function readMemory(wishes: Wishes, { task, report }: Job): number | undefined {
+function readMemory(wishes: Wishes, { task }: Job): Pick<Settings, 'memoryMiB' | 'notes'> {
   const wish = wishes.last('memory');
-  if (wish === undefined) return undefined;
+  if (wish === undefined) return {};
   const { memoryMb = 0n, memoryMaxMb = 0n } = task.resources?.allocatedResources?.memory ?? {};
   const most = Math.max(Number(memoryMb), Number(memoryMaxMb));
-  if (wish.memoryMiB > most) {
-    const text = `-m ${wish.memoryMiB} is more than the ${most} MiB of the task: write memory = ${wish.memoryMiB} in resources`;
-    report(argKey(wish.at), text);
-  }
-  return wish.memoryMiB;
+  if (wish.memoryMiB <= most) return { memoryMiB: wish.memoryMiB };
+  const text = `The guest has ${most} MiB, the memory of its task, and not the ${wish.memoryMiB} of -m: write memory = ${wish.memoryMiB} in resources`;
+  return { memoryMiB: most, notes: [text] };
 }
 
 /** Without a password the screen is for the host itself only, whatever address the job names. */

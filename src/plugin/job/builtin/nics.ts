@@ -1,8 +1,10 @@
 import { type NicModel, type NicSpec, type PortSpec, quoted, type VmSpec } from '#spec';
-import type { HostForward } from '../../args/wish.ts';
+import type { PlacedWish } from '../../args/read-args.ts';
+import type { CardWish, HostForward, NetdevWish } from '../../args/wish.ts';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
+import { groupNetns } from '../nics/group.ts';
 import { argKey, type Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
@@ -15,40 +17,87 @@ interface Machine {
   readonly hasOwn: boolean;
 }
 
+type Network = PlacedWish & NetdevWish;
+type Card = PlacedWish & CardWish;
+
 /**
- * What QEMU's user-mode network is in jobs: as `args` have it, with the ports of `port_map`. Without either a guest has
- * it as well, like every guest of QEMU that is not told otherwise. Where there is a managed network the guest is in that
- * one, which leads to the world and not to the host.
+ * The networks of `args`, in the order of their cards, and the ports of `port_map`. Without any a guest has QEMU's
+ * user-mode network, like every guest of QEMU that is not told otherwise.
  */
-export function readUserNic(
+export function readArgNics(
   raw: Raw,
   { wishes, machine }: { readonly wishes: Wishes; readonly machine: Machine },
   job: Job,
 ): readonly NicSpec[] {
-  const networks = wishes.all('netdev');
-  const cards = wishes.all('card');
   checkNetworks(wishes, job);
+  const bridges = onBridges(wishes).map(({ network, card }) => ({
+    at: card?.at ?? network.at,
+    nic: { kind: 'bridge', bridge: network.bridge, ports: [], ...cardOf(card, machine) } as const,
+  }));
+  const user = readUserNic(raw, { wishes, machine }, job);
+  return [...user, ...bridges].toSorted((a, b) => a.at - b.at).map(({ nic }) => nic);
+}
+
+/** Networks that are a bridge of the host. One by id is nothing until a card names it. */
+function onBridges(wishes: Wishes) {
+  const cards = wishes.all('card');
+  return wishes.all('netdev').flatMap((network) => {
+    const { bridge, id } = network;
+    const card = cards.find(({ netdev }) => netdev === id);
+    if (bridge === undefined || (card === undefined && id !== undefined)) return [];
+    return [{ network: { ...network, bridge }, card }];
+  });
+}
+
+function cardOf(card: Card | undefined, machine: Machine): Pick<NicSpec, 'model' | 'mac'> {
+  const { mac } = card ?? {};
+  return { model: card?.model ?? usual(machine), ...(mac === undefined ? {} : { mac }) };
+}
+
+/**
+ * QEMU's user-mode network with the ports of `port_map`. In the network of a group it is an interface there. Where there
+ * is a managed network the guest is in that one, which leads to the world and not to the host.
+ */
+function readUserNic(
+  raw: Raw,
+  { wishes, machine }: { readonly wishes: Wishes; readonly machine: Machine },
+  job: Job,
+): readonly { readonly at: number; readonly nic: NicSpec }[] {
+  const { network, card, networks } = ofUser(wishes);
   const mapped = readPortMap(raw, job);
-  const isUsual =
-    networks.length + cards.length === 0 && !wishes.has('no-defaults') && !wishes.has('no-network');
+  const options = ['netdev', 'card', 'no-defaults', 'no-network'] as const;
+  const isUsual = options.every((kind) => !wishes.has(kind)) && !machine.hasOwn;
   // A network by id has no card until a device names it.
-  const hasCard = cards.length > 0 || networks.some(({ id }) => id === undefined);
-  const isWanted = hasCard || mapped.length > 0 || (isUsual && !machine.hasOwn);
-  if (!isWanted) return [];
-  const card = cards[0];
-  const model =
-    card === undefined && mapped.length > 0 ? 'virtio' : (card?.model ?? usual(machine));
-  const known = portsOf(job.task);
+  const hasCard = card !== undefined || (network !== undefined && network.id === undefined);
+  if (!hasCard && mapped.length === 0 && !isUsual) return [];
   const forwarded = networks.flatMap(({ forwards, at }) =>
-    forwards.map((forward) => portOf(forward, known, (text) => job.report(argKey(at), text))),
+    forwards.map((forward) => portOf(forward, job, (text) => job.report(argKey(at), text))),
   );
+  const withPorts = card === undefined && mapped.length > 0 ? { model: 'virtio' as const } : {};
   const nic = {
     ports: unique([...mapped, ...forwarded]),
-    model,
-    ...(card?.mac === undefined ? {} : { mac: card.mac }),
+    ...cardOf(card, machine),
+    ...withPorts,
   };
+  const at = card?.at ?? network?.at ?? 0;
+  const netns = groupNetns(job.task);
+  if (netns !== undefined) return [{ at, nic: { kind: 'group', netns, ...nic } }];
   const bridge = job.builtin?.bridge;
-  return [bridge === undefined ? { kind: 'user', ...nic } : { kind: 'bridge', bridge, ...nic }];
+  if (bridge !== undefined) return [{ at, nic: { kind: 'bridge', bridge, ...nic } }];
+  return [{ at, nic: { kind: 'user', ...nic } }];
+}
+
+/** The user-mode network, as often as it is written, and its card: one that no bridge has. */
+function ofUser(wishes: Wishes): {
+  readonly networks: readonly Network[];
+  readonly network: Network | undefined;
+  readonly card: Card | undefined;
+} {
+  const networks = wishes.all('netdev').filter(({ bridge }) => bridge === undefined);
+  const onBridge = wishes.all('netdev').filter(({ bridge }) => bridge !== undefined);
+  const others = onBridge.map(({ id }) => id);
+  const card = wishes.all('card').find(({ netdev }) => !others.includes(netdev));
+  return { network: networks.find(({ id }) => id === undefined) ?? networks[0], card, networks };
 }
 
 /** The card that QEMU gives each machine. */
@@ -67,21 +116,39 @@ function checkNetworks(wishes: Wishes, { report }: Job): void {
     }
   }
   // `-net user` and `-redir` are one network, as often as they are written.
-  const several = networks.filter(({ id }, index) => id !== undefined && index > 0);
+  const user = networks.filter(({ bridge }) => bridge === undefined);
+  const several = user.filter(({ id }, index) => id !== undefined && index > 0);
   for (const { at } of several.slice(0, 1)) {
     report(argKey(at), 'only one user-mode network is possible: its guests all have one address');
   }
-  for (const { at } of cards.slice(1)) {
-    report(argKey(at), 'only one card is possible in the user-mode network');
+  const names = networks.flatMap(({ bridge, id }) => (bridge === undefined ? [] : [id]));
+  for (const [index, { netdev, at }] of cards.entries()) {
+    const isSame = (other: Card): boolean =>
+      netdev === other.netdev || (!names.includes(netdev) && !names.includes(other.netdev));
+    if (cards.slice(0, index).some(isSame)) report(argKey(at), 'its network has a card already');
+  }
+  const mixed = networks.filter(({ id }) => id === undefined);
+  const different = mixed.find(({ bridge }) => bridge !== mixed[0]?.bridge);
+  if (different !== undefined) {
+    report(argKey(different.at), '-net has one network: give each an id, with -netdev and -device');
   }
 }
 
-/** The task's ports by label, from the group or from `resources { network }`. */
-function portsOf({ resources }: TaskConfig): readonly Omit<PortSpec, 'guestPort'>[] {
-  const group = (resources?.ports ?? []).map(({ label, value, hostIp }) => ({
+/** A port that Nomad has reserved. */
+type Reserved = Omit<PortSpec, 'guestPort'>;
+
+/**
+ * The task's ports by label, from the group or from `resources { network }`. In the network of a group a port has its `to`,
+ * and so it is called in the environment of the task.
+ */
+function portsOf(task: TaskConfig): readonly Reserved[] {
+  const { resources } = task;
+  const isInGroup = groupNetns(task) !== undefined;
+  const group = (resources?.ports ?? []).map(({ label, value, hostIp, to }) => ({
     label,
     hostIp,
     hostPort: value,
+    ...(isInGroup ? { groupPort: to > 0 ? to : value } : {}),
   }));
   const own = (resources?.allocatedResources?.networks ?? []).flatMap((network) =>
     [...network.reservedPorts, ...network.dynamicPorts].map(({ label, value }) => ({
@@ -106,19 +173,34 @@ function readPortMap({ port_map: maps = [] }: Raw, { task, report }: Job): reado
 
 const firstUnprivileged = 1024;
 
-/** A port that the task has not reserved may be any that an ordinary process could listen on. */
+/**
+ * A port that the task has not reserved may be any that an ordinary process could listen on. In the network of a group it
+ * is one of that network.
+ */
 function portOf(
   { hostIp, hostPort, guestPort }: HostForward,
-  known: readonly Omit<PortSpec, 'guestPort'>[],
+  { task }: Job,
   report: (text: string) => void,
 ): PortSpec {
-  const reserved = known.find((port) => port.hostPort === hostPort);
+  const known = portsOf(task);
+  const isInGroup = groupNetns(task) !== undefined;
+  const reserved = known.find((port) => (port.groupPort ?? port.hostPort) === hostPort);
+  const label = reserved?.label ?? `port-${hostPort}`;
+  if (isInGroup) {
+    return {
+      label,
+      hostIp,
+      hostPort: reserved?.hostPort ?? hostPort,
+      guestPort,
+      groupPort: hostPort,
+    };
+  }
   if (reserved === undefined && hostPort < firstUnprivileged) {
     report(
       `hostfwd: the port ${hostPort} is not the task's: reserve it, port "x" { static = ${hostPort} }`,
     );
   }
-  return { label: reserved?.label ?? `port-${hostPort}`, hostIp, hostPort, guestPort };
+  return { label, hostIp, hostPort, guestPort };
 }
 
 /** Each port once: a port is forwarded for TCP and UDP. */
