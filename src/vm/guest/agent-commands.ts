@@ -8,13 +8,17 @@ import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
+import { agentMissing } from './agent-missing.ts';
 import { type Piece, piecesOf } from './output.ts';
 import { plugPorts, unplugPorts } from './ports.ts';
+import { Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { type CommandWay, WayMissing } from './way.ts';
 
 const startMs = 10_000;
+/** An agent that has hung stays connected: it is found out before the command's own time is used up. */
+const answerMs = 5000;
 const unplugMs = 10_000;
 const endMs = 10_000;
 const recoverMs = 20_000;
@@ -42,6 +46,7 @@ export class AgentCommands implements CommandWay {
    * guest has not read the last thirty. And two that look for their terminals would disturb each other.
    */
   readonly #plugging = new KeyedQueue();
+  readonly #running = new Running();
   readonly #taken: Set<number>;
   #ready: Promise<void> = Promise.resolve();
 
@@ -57,9 +62,9 @@ export class AgentCommands implements CommandWay {
   }
 
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+    const qmp = await this.#answering(waiting);
+    await abortable(this.#ready, waiting);
     using limited = within(startMs, waiting);
-    await abortable(this.#ready, limited);
-    const qmp = await this.#agentConnected(limited);
     const slot = await this.#slots.take(limited).catch((cause: unknown) => {
       waiting.signal.throwIfAborted();
       throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
@@ -73,11 +78,30 @@ export class AgentCommands implements CommandWay {
     } catch (error) {
       void this.#abandon({ slot, session }, error);
       waiting.signal.throwIfAborted();
-      throw refused(error);
+      throw agentMissing(error, startMs);
     }
   }
 
-  async #agentConnected(waiting: Waiting): Promise<QmpClient> {
+  async end(waiting: Waiting): Promise<void> {
+    await this.#running.end(waiting);
+  }
+
+  async #answering(waiting: Waiting): Promise<QmpClient> {
+    using limited = within(answerMs, waiting);
+    try {
+      const qmp = await this.#connected(limited);
+      const { agent } = this.#options;
+      await agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
+      return qmp;
+    } catch (error) {
+      waiting.signal.throwIfAborted();
+      if (!limited.signal.aborted) throw agentMissing(error, startMs);
+      const message = 'the guest agent is connected, but does not answer';
+      throw new WayMissing(message, { cause: error, recoverable: true });
+    }
+  }
+
+  async #connected(waiting: Waiting): Promise<QmpClient> {
     const qmp = this.#options.qmp();
     if (qmp === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
     const ports = await qmp.execute('query-chardev', {}, waiting);
@@ -111,14 +135,13 @@ export class AgentCommands implements CommandWay {
       const begun = await beginningOf(pieces, waiting);
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
-      const onDispose = async (finished: Promise<void>): Promise<void> => {
+      const left = async (finished: Promise<void>): Promise<void> => {
         await finished.catch((error: unknown) =>
           log.warn('a command may be left in the guest', { session, error: messageOf(error) }),
         );
-        await this.#leave({ slot, session });
-        if (number !== undefined) this.#taken.delete(number);
+        await this.#leave({ slot, session }, number);
       };
-      return new AgentCommand({
+      const started: AgentCommand = new AgentCommand({
         session,
         pid,
         terminal: number,
@@ -126,8 +149,10 @@ export class AgentCommands implements CommandWay {
         pieces,
         agent,
         log,
-        onDispose,
+        onDispose: (finished) => this.#running.leave(started, left(finished)),
       });
+      this.#running.add(started);
+      return started;
     } catch (error) {
       for (const socket of sockets.values()) socket.destroy();
       throw error;
@@ -151,18 +176,23 @@ export class AgentCommands implements CommandWay {
   }
 
   /** Removes the ports of a command; never rejects. The slot is free afterwards. */
-  async #leave({ slot, session }: Place): Promise<void> {
+  async #leave(place: Place, terminal?: number): Promise<void> {
+    // The guest gives a console's number to the next one before this process knows that it is free.
+    const turn = terminal === undefined ? 'unplug' : 'plug';
+    await this.#plugging.run(turn, async () => {
+      await this.#unplug(place);
+      if (terminal !== undefined) this.#taken.delete(terminal);
+    });
+    this.#slots.give(place.slot);
+  }
+
+  async #unplug({ slot, session }: Place): Promise<void> {
     const { qmp, log } = this.#options;
     try {
       const client = qmp();
-      if (client === undefined) return;
-      await this.#plugging.run('unplug', () =>
-        unplugPorts({ slot, session }, client, within(unplugMs)),
-      );
+      if (client !== undefined) await unplugPorts({ slot, session }, client, within(unplugMs));
     } catch (error) {
       log.debug('ports not removed', { session, error: messageOf(error) });
-    } finally {
-      this.#slots.give(slot);
     }
   }
 
@@ -212,21 +242,4 @@ async function beginningOf(
     if (done === true) throw new VmError('host', 'the VM ended before the command began');
     if ('mark' in value && value.mark.kind === 'begun') return value.mark.terminal;
   }
-}
-
-/** What the guest lacks, where the agent does not do what it is asked for. */
-function refused(error: unknown): unknown {
-  if (error instanceof Error && error.name === 'TimeoutError') {
-    const needed = 'virtio_console in its kernel, and sh, sleep, setsid and stty';
-    const message = `no command began in the guest within ${startMs / 1000} s; it needs ${needed}`;
-    return new WayMissing(message, { cause: error });
-  }
-  if (!(error instanceof QmpError)) return error;
-  if (error.code !== 'command') {
-    return new WayMissing('the guest agent does not answer', { cause: error });
-  }
-  const remedy =
-    /disabled|not allowed|CommandNotFound|not found/i.test(error.message) &&
-    'allow guest-exec in the configuration of qemu-guest-agent in the guest';
-  return new WayMissing([error.message, remedy].filter(Boolean).join('; '), { cause: error });
 }

@@ -17,6 +17,10 @@ export class GuestCommands implements CommandWay {
     for (const [, way] of this.#ways) way.recover(waiting);
   }
 
+  async end(waiting: Waiting): Promise<void> {
+    await Promise.all(this.#ways.map(([, way]) => way.end(waiting)));
+  }
+
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
     const missing: VmError[] = [];
     for (const [name, way] of this.#ways) {

@@ -4,6 +4,7 @@ import { type CommandWay, WayMissing } from './way.ts';
 export function noSsh(reason: string): CommandWay {
   return {
     recover: () => {},
+    end: async () => {},
     start: () => Promise.reject(new WayMissing(reason)),
   };
 }

@@ -27,11 +27,13 @@ const terminals = [0, 1, 2, 3, 4, 5, 6, 7];
 const console = 0;
 
 // A subshell with exec: programs only, none of the shell's own functions and commands. The status comes last in each
-// stream, so that all output is before it.
+// stream, so that all output is before it. By -c the su of util-linux takes the terminal away from the command: it begins a
+// new session.
 const run = `
 unset NOMAD_EXEC_RUN
 if [ -n "$NOMAD_EXEC_USER" ]; then
-  set -- su -s /bin/sh -c 'unset NOMAD_EXEC_USER; exec "$@"' -- "$NOMAD_EXEC_USER" sh "$@"
+  case $(su --help 2>&1) in *--session-command*) option=--session-command;; *) option=-c;; esac
+  set -- su -s /bin/sh $option 'unset NOMAD_EXEC_USER; exec "$@"' -- "$NOMAD_EXEC_USER" sh "$@"
 else
   unset NOMAD_EXEC_USER
 fi
@@ -101,7 +103,9 @@ exit $code
 
 // What one session's leader started is found by the mark in its environment, and by the session where it was changed.
 // A process that was marked stays one when it has ended: others of its session may have neither mark nor leader then.
+// It goes on while the guest shuts down, which waits for those that ignore SIGTERM.
 const end = `
+trap '' HUP TERM
 marked=$NOMAD_ENDED_LEADER
 processes() {
   for file in $(grep -ls "NOMAD_EXEC=$NOMAD_ENDED" /proc/[0-9]*/environ); do

@@ -7,6 +7,7 @@ import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import { LastText } from './last-text.ts';
 import { type Piece, piecesOf } from './output.ts';
+import { Running } from './running.ts';
 import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { SshCommand } from './ssh-command.ts';
@@ -22,7 +23,8 @@ import { type CommandWay, WayMissing } from './way.ts';
 
 const startMs = 20_000;
 const endMs = 10_000;
-const recoverMs = 20_000;
+/** An sshd that does not answer ends it earlier. */
+const recoverMs = 60_000;
 
 export interface SshOptions {
   readonly host: SshHost;
@@ -39,6 +41,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   /** sshd takes ten sessions on a connection; what is left is for ending commands and for sizes. */
   readonly #slots = new Slots(execSlots);
   readonly #aside = new KeyedQueue();
+  readonly #running = new Running();
   #connection: Promise<SshConnection> | undefined;
   #ready: Promise<void> = Promise.resolve();
   #disposed = false;
@@ -54,8 +57,8 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   }
 
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+    await abortable(this.#ready, waiting);
     using limited = within(startMs, waiting);
-    await abortable(this.#ready, limited);
     await this.#slots.take(limited).catch((cause: unknown) => {
       waiting.signal.throwIfAborted();
       throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
@@ -70,8 +73,18 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     }
   }
 
+  /** A session that stays open may hold up the guest's shutdown. */
+  async end(waiting: Waiting): Promise<void> {
+    await this.#running.end(waiting);
+    await abortable(this.#close(), waiting);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
     await (await this.#connection?.catch(() => undefined))?.close();
   }
 
@@ -89,7 +102,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
       const number = await begun(pieces, terminal, waiting);
       log.debug('command started in the guest', { session, way: 'ssh' });
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
-      return new SshCommand({
+      const started: SshCommand = new SshCommand({
         process,
         terminal: terminal ? number : undefined,
         pieces,
@@ -97,10 +110,12 @@ export class SshCommands implements CommandWay, AsyncDisposable {
         run: (program, limited) => this.#run(program, limited),
         onDispose: (ended) => {
           void process.end().catch(() => {});
-          void this.#leave(session, !ended);
+          this.#running.leave(started, this.#leave(session, !ended));
         },
         log,
       });
+      this.#running.add(started);
+      return started;
     } catch (error) {
       closeStreams(process);
       await process.end();

@@ -8,6 +8,8 @@ export interface CommandWay {
   start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   /** Ends the commands that an earlier plugin process left in the guest. Those to be started wait for it. */
   recover(waiting: Waiting): void;
+  /** Ends the commands that run in the guest, and what they keep open there. Throws the signal's reason. */
+  end(waiting: Waiting): Promise<void>;
 }
 
 /** A way that this guest does not have at the moment: another one may be tried, for the command has not begun. */

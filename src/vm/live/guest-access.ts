@@ -1,5 +1,6 @@
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
 import { AgentCommands } from '../guest/agent-commands.ts';
 import { AgentLine } from '../guest/agent-line.ts';
 import { GuestCommands } from '../guest/guest-commands.ts';
@@ -9,7 +10,7 @@ import type { CommandWay } from '../guest/way.ts';
 import { lastResetMs } from '../logs/journal.ts';
 import { GuestProgress } from '../progress/guest-progress.ts';
 import { nicsOf, sshOf, type VmRecord } from '../store/record.ts';
-import type { ExecRequest, GuestAction, GuestCommand } from '../virtualizer.ts';
+import type { DomainState, ExecRequest, GuestAction, GuestCommand } from '../virtualizer.ts';
 import { act } from './act.ts';
 import { withGroupEnv } from './group-request.ts';
 import type { LiveVm } from './live-vm.ts';
@@ -23,10 +24,13 @@ export interface GuestAccess extends AsyncDisposable {
   act(action: GuestAction, waiting: Waiting): Promise<void>;
 }
 
-export function guestAccess(
-  vm: LiveVm,
-  { qmp, onFailed }: { readonly qmp: () => QmpClient | undefined; readonly onFailed: () => void },
-): GuestAccess {
+export interface VmAround {
+  readonly qmp: () => QmpClient | undefined;
+  readonly state: () => DomainState;
+  readonly onFailed: () => void;
+}
+
+export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): GuestAccess {
   const { record, paths, logs, log } = vm;
   const agent = new AgentLine(paths.agent);
   const { user, via } = record.exec ?? {};
@@ -43,7 +47,16 @@ export function guestAccess(
   return {
     agent,
     commands,
-    exec: (request, waiting) => commands.start(withGroupEnv(request, record), waiting),
+    async exec(request, waiting) {
+      refuseUnlessRunning(state());
+      const command = await commands.start(withGroupEnv(request, record), waiting);
+      using opened = new DisposableStack();
+      opened.use(command);
+      // A stop ends only the commands that it finds.
+      refuseUnlessRunning(state());
+      opened.move();
+      return command;
+    },
     progress: new GuestProgress({
       ...vm,
       path: paths.progress,
@@ -55,6 +68,11 @@ export function guestAccess(
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
+}
+
+function refuseUnlessRunning(state: DomainState): void {
+  if (state === 'running') return;
+  throw new VmError('host', `no command can be run in a VM that is ${state}`);
 }
 
 function waySsh({ record, paths, log }: LiveVm, opened: AsyncDisposableStack): CommandWay {

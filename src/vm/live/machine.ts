@@ -57,7 +57,8 @@ export class Machine implements Domain {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
     const qmp = (): QmpClient | undefined => this.#monitor.client;
-    this.#guest = guestAccess(vm, { qmp, onFailed: () => void this.stop(unreadyStop) });
+    const onFailed = (): void => void this.stop(unreadyStop);
+    this.#guest = guestAccess(vm, { qmp, state: () => this.state, onFailed });
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(qmp, log);
     const figures = new Figures({ ...vm, qmp });
@@ -135,9 +136,6 @@ export class Machine implements Domain {
   }
 
   async exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
-    if (this.state !== 'running') {
-      throw new VmError('host', `no command can be run in a VM that is ${this.state}`);
-    }
     return this.#guest.exec(request, waiting);
   }
 
@@ -207,6 +205,7 @@ export class Machine implements Domain {
     const stoppable = {
       qmp: () => this.#monitor.client,
       agent: this.#guest.agent,
+      endCommands: (waiting: Waiting) => this.#guest.commands.end(waiting),
       ended: this.#ended.promise,
       terminate: () => pidfdSignal(identity, SIGTERM),
       emit,

@@ -1,5 +1,6 @@
 import { endsWithin, within } from '#host';
 import type { QmpClient } from '#qmp';
+import type { Waiting } from '#spec';
 import type { AgentLine } from '../guest/agent-line.ts';
 import type { Emit } from '../task-event.ts';
 import { isPaused } from './monitor.ts';
@@ -31,6 +32,8 @@ export interface Stoppable {
   /** The current connection, which is replaced after it broke; undefined while there is none. */
   qmp(): QmpClient | undefined;
   readonly agent: AgentLine;
+  /** Ends the commands that run in the guest; throws the signal's reason. */
+  readonly endCommands: (waiting: Waiting) => Promise<void>;
   /** Settles when the VM has ended. */
   readonly ended: Promise<unknown>;
   terminate(): void;
@@ -38,6 +41,8 @@ export interface Stoppable {
 }
 
 const statusMs = 1000;
+/** One that runs in a terminal ignores SIGTERM: the guest would wait for it, 90 s with systemd. */
+const commandsMs = 2000;
 /** A working agent answers within milliseconds; one that hangs must not use up the power button's time. */
 const agentMs = 1500;
 /** How long a guest that the agent shuts down has before the power button is pressed as well. */
@@ -69,6 +74,7 @@ async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   // A paused guest would never receive the request, and only QEMU knows reliably whether it is paused.
   if (qmp !== undefined && (await isPaused(qmp, within(Math.min(statusMs, left())))))
     await send(qmp, 'cont', left());
+  await vm.endCommands(within(Math.min(commandsMs, left() / 4))).catch(() => {});
   if ((await mayAskAgent(qmp, left())) && (await askAgent(vm, left()))) {
     if (await endsWithin(vm.ended, Math.min(agentHeadStartMs, left() / 2))) return true;
   }

@@ -1,0 +1,24 @@
+import { QmpError } from '#qmp';
+import { WayMissing } from './way.ts';
+
+// The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4.
+const remedy =
+  'allow guest-exec and guest-exec-status in the configuration of qemu-guest-agent in the guest and restart it; ' +
+  'Red Hat and its kin: FILTER_RPC_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga; ' +
+  'others: allow-rpcs or block-rpcs in /etc/qemu/qemu-ga.conf';
+
+/** What the guest lacks, where its agent does not do what it is asked for; any other error as it is. */
+export function agentMissing(cause: unknown, startMs: number): unknown {
+  if (cause instanceof Error && cause.name === 'TimeoutError') {
+    const needed = 'virtio_console in its kernel, and sh, sleep, setsid and stty';
+    const message = `no command began in the guest within ${startMs / 1000} s; it needs ${needed}`;
+    return new WayMissing(message, { cause });
+  }
+  if (!(cause instanceof QmpError)) return cause;
+  if (cause.code !== 'command') {
+    return new WayMissing('the guest agent does not answer', { cause });
+  }
+  const isBlocked = /disabled|not allowed|CommandNotFound|not found/i.test(cause.message);
+  const message = isBlocked ? `${cause.message}; ${remedy}` : cause.message;
+  return new WayMissing(message, { cause });
+}

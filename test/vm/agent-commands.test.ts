@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { obedient, scriptedGuest } from '../support/scripted-guest.ts';
+import { eventually, soon } from '../support/vm.ts';
+
+const request = { command: ['sleep', '1000'], env: {}, terminal: false };
+
+test('P-33: what runs when the VM is stopped is ended in the guest, and its ports are gone, before the stop goes on', async (t) => {
+  const { commands, asked, ports } = await scriptedGuest(t, obedient);
+  const running = await Promise.all([
+    commands.start(request, soon()),
+    commands.start(request, soon()),
+  ]);
+  assert.equal(ports.size, 6);
+  await commands.end(soon());
+  assert.equal(ports.size, 0);
+  const ends = asked.filter(({ script }) => script.includes('NOMAD_ENDED='));
+  assert.equal(ends.length, 2);
+  for (const command of running) {
+    await assert.rejects(command.exit(soon()), { name: 'VmError', message: /was ended/ });
+  }
+});
+
+test('nothing that runs costs a stop nothing', async (t) => {
+  const { commands, asked } = await scriptedGuest(t, obedient);
+  await commands.end(soon());
+  assert.deepEqual(asked, []);
+});
+
+test('an agent that does not end a command costs a stop no more than its limit', async (t) => {
+  const { commands } = await scriptedGuest(t, (asked) =>
+    asked.script.includes('NOMAD_ENDED=') ? undefined : obedient(asked),
+  );
+  await commands.start(request, soon());
+  await assert.rejects(commands.end(soon(100)), { name: 'TimeoutError' });
+});
+
+const blocked: Readonly<Record<string, string>> = {
+  'of today': 'Command guest-exec has been disabled: the command is not allowed',
+  'of RHEL 8': 'The command guest-exec has been disabled for this instance',
+};
+
+for (const [which, desc] of Object.entries(blocked)) {
+  test(`an agent ${which} that may not run commands: the error names the settings, and no port stays`, async (t) => {
+    const { commands, ports } = await scriptedGuest(t, (asked) =>
+      asked.execute === 'guest-exec' ? JSON.stringify({ error: { desc } }) : obedient(asked),
+    );
+    await assert.rejects(commands.start(request, soon()), {
+      name: 'VmError',
+      message: new RegExp(
+        `${desc}; allow guest-exec and guest-exec-status .*FILTER_RPC_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga`,
+      ),
+    });
+    await eventually(() => ports.size === 0, 'no port');
+  });
+}
+
+const unusable: Readonly<Record<string, string>> = {
+  'gives a pid that is none': '{"return": {"pid": "7"}}',
+  'answers with garbage': 'hello',
+  'answers with a line without end': 'x'.repeat(100_000),
+};
+
+for (const [what, answer] of Object.entries(unusable)) {
+  test(`an agent that ${what} has no way to run commands, and another is tried at once`, async (t) => {
+    const { commands, ports } = await scriptedGuest(t, (asked) =>
+      asked.execute === 'guest-exec' ? answer : obedient(asked),
+    );
+    const begun = performance.now();
+    const message = 'the guest agent does not answer';
+    await assert.rejects(commands.start(request, soon()), { message });
+    assert.ok(performance.now() - begun < 5000);
+    await eventually(() => ports.size === 0, 'no port', 15_000);
+  });
+}
