@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
+import { streamThrough } from '../support/streamed.ts';
+import { Terminal, workAtTerminal } from '../support/terminal.ts';
 import { eventually, soon } from '../support/vm.ts';
 
-const MiB = 2 ** 20;
-const streamedMiB = 20;
+const addWorker = `#!/bin/sh
+echo "worker:x:1000:1000::/home/worker:/bin/sh" >> /etc/passwd
+echo "worker:x:1000:" >> /etc/group
+status.sh
+`;
 
 test('commands in a guest with an agent', async (t) => {
   const guest = await guestOrSkip(t, 'tiny');
@@ -66,33 +70,22 @@ test('commands in a guest with an agent', async (t) => {
     );
   });
 
-  await t.test(`${streamedMiB} MiB through stdin and back`, async () => {
-    const sent = createHash('sha256');
-    const got = createHash('sha256');
-    using cat = await execIn(domain, ['cat']);
-    const feed = async (): Promise<void> => {
-      for (let count = 0; count < streamedMiB; count += 1) {
-        const bytes = randomBytes(MiB);
-        sent.update(bytes);
-        await cat.write(bytes, soon(120_000));
-      }
-      cat.endInput();
-    };
-    const begun = performance.now();
-    const feeding = feed();
-    for await (const { data } of cat.output) got.update(data);
-    await feeding;
-    t.diagnostic(`${streamedMiB} MiB in ${Math.round(performance.now() - begun)} ms`);
-    assert.equal(got.digest('hex'), sent.digest('hex'));
-    assert.equal((await cat.exit(soon())).exitCode, 0);
-  });
+  await t.test(
+    '100 MiB through stdin and back, 8 MiB with a slow reader, and 500 commands in turn meanwhile',
+    async () => {
+      const inTurn = async (): Promise<void> => {
+        for (let count = 0; count < 500; count += 1) {
+          assert.equal((await run(['true'])).exitCode, 0);
+        }
+      };
+      const slowly = { pauseMs: 5 };
+      const all = [streamThrough(domain, 100), streamThrough(domain, 8, slowly), inTurn()] as const;
+      const [ms] = await Promise.all(all);
+      t.diagnostic(`100 MiB in ${Math.round(ms)} ms, beside others`);
+    },
+  );
 
-  await t.test('sequential and parallel commands', async () => {
-    const begun = performance.now();
-    for (let count = 0; count < 50; count += 1) {
-      assert.equal((await run(['true'])).exitCode, 0);
-    }
-    t.diagnostic(`true: ${Math.round((performance.now() - begun) / 50)} ms`);
+  await t.test('eight commands at once', async () => {
     const codes = await Promise.all(
       Array.from({ length: 8 }, (_, code) => run(sh(`exit ${code}`))),
     );
@@ -119,41 +112,24 @@ test('commands in a guest with an agent', async (t) => {
   );
 
   await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
-    using shell = await execIn(domain, ['sh'], { terminal: true });
-    shell.resize({ rows: 33, columns: 101 });
-    let screen = '';
-    const type = (text: string) => shell.write(Buffer.from(text), soon(10_000));
-    const reading = (async () => {
-      for await (const { stream, data } of shell.output) {
-        assert.equal(stream, 'stdout');
-        screen += Buffer.from(data).toString('latin1');
-      }
-    })();
-    const shows = (pattern: RegExp) =>
-      until(
-        async () => screen,
-        (text) => pattern.test(text),
-        20_000,
-      );
-    await type('stty size; tty; echo $TERM\n');
-    await shows(/\n33 101\r\n\/dev\/hvc\d\r\nxterm/);
-    shell.resize({ rows: 40, columns: 120 });
-    await until(
-      async () => {
-        await type('stty size\n');
-        return screen;
-      },
-      (text) => /\n40 120\r\n/.test(text),
-      20_000,
+    await workAtTerminal(domain, /\/dev\/hvc\d/);
+  });
+
+  await t.test('four terminals at once, each with a name and a size of its own', async () => {
+    using opened = new DisposableStack();
+    const names = await Promise.all(
+      [1, 2, 3, 4].map(async (number) => {
+        const size = { rows: 30 + number, columns: 100 + number };
+        const shell = opened.use(await Terminal.open(domain, size));
+        await shell.type('stty size; tty\n');
+        const shown = `${size.rows} ${size.columns}\\r\\n(\\S+)\\r\\n`;
+        const name = await shell.shows(new RegExp(shown));
+        await shell.type(`exit ${number}\n`);
+        assert.equal((await shell.exit()).exitCode, number);
+        return name;
+      }),
     );
-    await type('sleep 1000\n');
-    await shows(/sleep 1000\r\n/);
-    await type('\x03');
-    await type('echo after-$?\n');
-    await shows(/\nafter-130\r\n/);
-    await type('exit 7\n');
-    await reading;
-    assert.equal((await shell.exit(soon())).exitCode, 7);
+    assert.equal(new Set(names).size, 4);
   });
 
   await t.test('an exec in progress does not delay a stop', async () => {
@@ -168,13 +144,17 @@ test('commands in a guest with an agent', async (t) => {
   });
 });
 
-test('P-41: a plugin that was killed leaves no command in the guest, and the next can run some', async (t) => {
+test('P-41: a plugin that was killed leaves no command in the guest, and the next can run some, as the user of the job', async (t) => {
   const guest = await guestOrSkip(t, 'tiny');
   if (guest === undefined) return;
   await using ground = groundFor(guest);
   const pipes = ground.pipes();
   const log = ground.read(pipes.stdoutPath);
-  const spec = guestSpec(ground, guest, pipes);
+  const spec = guestSpec(ground, guest, {
+    ...pipes,
+    exec: { user: 'worker' },
+    guest: { ...ground.spec(0).guest, userData: { kind: 'inline', text: addWorker } },
+  });
   const starter = await ground.starter(spec);
   const known = await starter.create();
   await told(log, /TINY-READY/, 120_000);
@@ -193,4 +173,8 @@ test('P-41: a plugin that was killed leaves no command in the guest, and the nex
     (await Promise.all(codes)).map((it) => it.exitCode),
     [0, 1, 2, 3, 4, 5, 6, 7],
   );
+
+  const user = await runCommand(domain, sh('id -un; id -gn; echo $HOME; exit 3'));
+  assert.deepEqual([user.stdout, user.exitCode], ['worker\nworker\n/home/worker\n', 3]);
+  await workAtTerminal(domain, /\/dev\/hvc\d/);
 });
