@@ -473,6 +473,14 @@ test('spans of time are measured with a clock that nobody sets', () => {
   assert.deepEqual(wrong, []);
 });
 
+test('a deadline ends with its wait: each is held by `using`', () => {
+  const deadline = /(?<!using \w+ =[^;(]*|function )\bwithin\(.*|\bAbortSignal\.timeout\(.*/g;
+  const wrong = sources.flatMap(({ path, text }) =>
+    [...text.matchAll(deadline)].map(([found]) => `${path}: ${found}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
 test('doors list names one by one', () => {
   const wrong = sources
     .filter(({ path, text }) => path.endsWith('/index.ts') && /export \*/.test(text))

@@ -36,7 +36,8 @@ async function runOnce(program: string, waiting: Waiting): Promise<void> {
       const what = `${program} does not start with nothing but /usr`;
       throw new QemuError('unavailable', `${what} (${code ?? signal}): ${line}`);
     } finally {
-      await kill(qemu.identity, within(killMs));
+      using killing = within(killMs);
+      await kill(qemu.identity, killing);
     }
   } finally {
     closeFd(messages);

@@ -132,13 +132,13 @@ async function query(
   stdin = '',
 ): Promise<string> {
   const what = `running ${path} ${args.join(' ')}`;
-  const result = await runProgram(
-    { program: path, args, stdin },
-    within(runDeadlineMs, waiting),
-  ).catch((cause: unknown) => {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new QemuError('unavailable', `${what}: ${reason}`, { cause });
-  });
+  using limited = within(runDeadlineMs, waiting);
+  const result = await runProgram({ program: path, args, stdin }, limited).catch(
+    (cause: unknown) => {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new QemuError('unavailable', `${what}: ${reason}`, { cause });
+    },
+  );
   if (result.code === 0) return result.stdout;
   const message = result.stderr.trim().split('\n')[0] ?? '';
   throw new QemuError('unavailable', `${what}: exit ${result.code ?? result.signal}: ${message}`);

@@ -1,5 +1,5 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { bootId, findProgram, KeyedQueue, type Logger } from '#host';
+import { bootId, findProgram, KeyedQueue, type Logger, within } from '#host';
 import { ImageStore } from '#image';
 import { Networks } from '#net';
 import type { ManagedNetwork, StoragePools, VmSpec, Waiting } from '#spec';
@@ -112,8 +112,9 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   /** A failure does not stop the plugin: every fingerprint tries again. */
   async #initNetwork(): Promise<void> {
     const { networks, log } = this.#host;
+    using limited = within(networkInitMs);
     await networks
-      .init({ signal: AbortSignal.timeout(networkInitMs) })
+      .init(limited)
       .catch((error: unknown) => log.warn('network not ready', { error: messageOf(error) }));
   }
 

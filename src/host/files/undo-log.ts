@@ -2,6 +2,7 @@ import { constants, open, readFile, truncate } from 'node:fs/promises';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError, hostError } from '../error.ts';
 import type { Logger } from '../log.ts';
+import { within } from '../waiting.ts';
 
 /** Undoes one step; does nothing when it was undone before, or its action never happened. */
 export type Undo<Step> = (step: Step, waiting: Waiting) => Promise<void>;
@@ -128,7 +129,8 @@ export class UndoLog<Step> implements AsyncDisposable {
   /** Rolls back unless kept. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#kept) return;
-    await this.rollback({ signal: AbortSignal.timeout(disposeMs) });
+    using limited = within(disposeMs);
+    await this.rollback(limited);
   }
 
   async #unlessRefused(write: () => Promise<void>): Promise<void> {

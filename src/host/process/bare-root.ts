@@ -54,20 +54,20 @@ let current: BareRoot | undefined;
  * made once, and again when a file that it shows has been replaced. Throws HostError.
  */
 export function inBareRoot<T>(run: () => T): T {
-  return within(upToDate().fd, run);
+  return inRoot(upToDate().fd, run);
 }
 
 /** The same, with these files at its top, in a namespace that nothing else uses. */
 export function inBareRootWith<T>(extra: readonly BareFile[], run: () => T): T {
   const fd = make(extra);
   try {
-    return within(fd, run);
+    return inRoot(fd, run);
   } finally {
     closeFd(fd);
   }
 }
 
-function within<T>(fd: number, run: () => T): T {
+function inRoot<T>(fd: number, run: () => T): T {
   return elsewhere(
     ['mnt'],
     () => {

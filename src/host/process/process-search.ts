@@ -142,6 +142,7 @@ async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<read
   const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
   hanging.add(key);
   void reading.then(() => hanging.delete(key));
-  const text = await abortable(reading, within(argumentsMs)).catch(() => '');
+  using limited = within(argumentsMs);
+  const text = await abortable(reading, limited).catch(() => '');
   return text.split('\0');
 }

@@ -118,7 +118,7 @@ async function supervise(
     if (percent !== undefined) conversion.onProgress(percent);
   };
   const timer = setInterval(report, pollMs);
-  const stop = (): void => void kill(child.identity, within(killMs)).catch(() => {});
+  const stop = (): void => void end(child).catch(() => {});
   waiting.signal.addEventListener('abort', stop, { once: true });
   try {
     if (waiting.signal.aborted) stop();
@@ -132,8 +132,13 @@ async function supervise(
     clearInterval(timer);
     waiting.signal.removeEventListener('abort', stop);
     // Nothing writes to the target after this.
-    await kill(child.identity, within(killMs));
+    await end(child);
   }
+}
+
+async function end({ identity }: SpawnedProcess): Promise<void> {
+  using limited = within(killMs);
+  await kill(identity, limited);
 }
 
 /** What the host lacks may be there another time; what the image is stays as it is. */

@@ -97,8 +97,9 @@ export class ContainedProgram {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (new Int32Array(this.adopted)[0] === 0) closeFd(this.fd);
+    using limited = within(killMs);
     try {
-      await kill(this.#child.identity, within(killMs));
+      await kill(this.#child.identity, limited);
     } finally {
       closeFd(this.#output);
     }

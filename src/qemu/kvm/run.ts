@@ -65,7 +65,8 @@ export async function runGuest(
       boundCpuTime(qemu.identity.pid);
       return await watch(qemu, serial, messages, waiting);
     } finally {
-      await kill(qemu.identity, within(killMs));
+      using limited = within(killMs);
+      await kill(qemu.identity, limited);
     }
   } finally {
     for (const fd of [disk, serial, messages]) closeFd(fd);

@@ -122,9 +122,9 @@ export class AgentCommand implements GuestCommand {
     let size: TerminalSize | undefined;
     while (size !== this.#size && !this.#disposed.signal.aborted) {
       size = this.#size;
-      await this.#run(resizeProgram(`/dev/hvc${terminal}`, size), within(agentMs)).catch(
-        (error: unknown) =>
-          this.#command.log.debug('terminal not resized', { error: messageOf(error) }),
+      using limited = within(agentMs);
+      await this.#run(resizeProgram(`/dev/hvc${terminal}`, size), limited).catch((error: unknown) =>
+        this.#command.log.debug('terminal not resized', { error: messageOf(error) }),
       );
     }
     this.#resizing = undefined;

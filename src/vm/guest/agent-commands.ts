@@ -162,7 +162,8 @@ export class AgentCommands implements CommandWay {
   /** After a start that failed; the agent may have started the command nevertheless. */
   async #abandon(place: Place, error: unknown): Promise<void> {
     const isRefused = error instanceof QmpError && error.code === 'command';
-    if (!isRefused) await this.#end(place.session, within(endMs));
+    using limited = within(endMs);
+    if (!isRefused) await this.#end(place.session, limited);
     await this.#leave(place);
   }
 
@@ -190,7 +191,8 @@ export class AgentCommands implements CommandWay {
     const { qmp, log } = this.#options;
     try {
       const client = qmp();
-      if (client !== undefined) await unplugPorts({ slot, session }, client, within(unplugMs));
+      using limited = within(unplugMs);
+      if (client !== undefined) await unplugPorts({ slot, session }, client, limited);
     } catch (error) {
       log.debug('ports not removed', { session, error: messageOf(error) });
     }
@@ -210,7 +212,8 @@ export class AgentCommands implements CommandWay {
     for (const [session, slot] of left) {
       log.info('ending a command that an earlier process started', { session });
       await this.#end(session, limited);
-      await unplugPorts({ slot, session }, qmp, within(unplugMs, waiting));
+      using unplugging = within(unplugMs, waiting);
+      await unplugPorts({ slot, session }, qmp, unplugging);
     }
   }
 

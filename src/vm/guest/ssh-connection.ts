@@ -126,7 +126,11 @@ async function start(
   }
   const sockets = new Map(pairs.map(([name, [, ours]]) => [name, asSocket(ours)]));
   const { identity, exit } = child;
-  return { sockets, exit, end: () => kill(identity, within(killMs)) };
+  const end = async (): Promise<void> => {
+    using limited = within(killMs);
+    await kill(identity, limited);
+  };
+  return { sockets, exit, end };
 }
 
 function asSocket(fd: number): Socket {

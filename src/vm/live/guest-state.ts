@@ -46,8 +46,9 @@ export class GuestState {
 
   /** For a new connection: the guest may have been paused or resumed while there was none. */
   async resync(client: QmpClient): Promise<void> {
+    using limited = within(statusMs);
     try {
-      const { running } = await client.execute('query-status', {}, within(statusMs));
+      const { running } = await client.execute('query-status', {}, limited);
       this.#setRunning(running);
     } catch (error) {
       this.#log.debug('VM state could not be queried', { vm: this.#vm, error: messageOf(error) });

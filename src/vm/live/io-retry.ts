@@ -38,7 +38,7 @@ export class IoRetry implements Disposable {
     const client = this.#client();
     if (client === undefined) return this.stopped();
     try {
-      const waiting = within(answerMs);
+      using waiting = within(answerMs);
       const { status } = await client.execute('query-status', {}, waiting);
       if (status === 'io-error') await client.execute('cont', {}, waiting);
     } catch (error) {

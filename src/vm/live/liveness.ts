@@ -35,6 +35,7 @@ export async function whenGone(
     const { client } = monitor;
     if (client !== undefined) await client.closed;
     else await sleep(pollMs, undefined, { signal }).catch(() => {});
-    await waitGone(identity, within(dyingMs)).catch(() => {});
+    using dying = within(dyingMs);
+    await waitGone(identity, dying).catch(() => {});
   }
 }

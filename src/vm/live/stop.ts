@@ -72,13 +72,18 @@ async function askGuest(vm: Stoppable, politeMs: number): Promise<boolean> {
   const left = (): number => Math.max(0, until - performance.now());
   const qmp = await connection(vm, Math.min(reconnectMs, politeMs / 3));
   // A paused guest would never receive the request, and only QEMU knows reliably whether it is paused.
-  if (qmp !== undefined && (await isPaused(qmp, within(Math.min(statusMs, left())))))
-    await send(qmp, 'cont', left());
-  await vm.endCommands(within(Math.min(commandsMs, left() / 4))).catch(() => {});
+  if (qmp !== undefined && (await seemsPaused(qmp, left()))) await send(qmp, 'cont', left());
+  using ending = within(Math.min(commandsMs, left() / 4));
+  await vm.endCommands(ending).catch(() => {});
   if ((await mayAskAgent(qmp, left())) && (await askAgent(vm, left()))) {
     if (await endsWithin(vm.ended, Math.min(agentHeadStartMs, left() / 2))) return true;
   }
   return pressButton(vm, left);
+}
+
+async function seemsPaused(qmp: QmpClient, limitMs: number): Promise<boolean> {
+  using limited = within(Math.min(statusMs, limitMs));
+  return await isPaused(qmp, limited);
 }
 
 async function pressButton(vm: Stoppable, left: () => number): Promise<boolean> {
@@ -111,8 +116,9 @@ async function connection(vm: Stoppable, limitMs: number): Promise<QmpClient | u
  */
 async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise<boolean> {
   if (qmp === undefined) return true;
+  using limited = within(Math.min(statusMs, limitMs));
   try {
-    const ports = await qmp.execute('query-chardev', {}, within(Math.min(statusMs, limitMs)));
+    const ports = await qmp.execute('query-chardev', {}, limited);
     return ports.some((port) => port.label === 'agent' && port['frontend-open']);
   } catch {
     return false;
@@ -124,14 +130,14 @@ async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise
  * being done. Commands in the guest that want something of the agent wait meanwhile.
  */
 async function askAgent(vm: Stoppable, limitMs: number): Promise<boolean> {
-  const waiting = within(Math.min(agentMs, limitMs / 2));
+  using waiting = within(Math.min(agentMs, limitMs / 2));
   try {
     await vm.agent.use(
       async (agent) => {
         // The connection may be an old one, and the agent have stopped answering since.
         await agent.execute('guest-ping', {}, waiting);
         vm.emit('Guest agent was asked to shut down the guest');
-        const limited = within(Math.min(agentMs, limitMs));
+        using limited = within(Math.min(agentMs, limitMs));
         await agent.order('guest-shutdown', { mode: 'powerdown' }, limited);
       },
       { urgent: true },
@@ -149,8 +155,9 @@ async function send(
   command: 'cont' | 'quit' | 'system_powerdown',
   limitMs: number,
 ): Promise<void> {
+  using limited = within(limitMs);
   try {
-    await qmp?.execute(command, {}, within(limitMs));
+    await qmp?.execute(command, {}, limited);
   } catch {
     // Closed, hung or refused: the next step follows.
   }

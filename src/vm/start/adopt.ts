@@ -47,7 +47,8 @@ export async function adoptVm(
   const pipes = { stdoutPath, stderrPath, allocDir: record.allocDir };
   const interactive = alive && record.interactiveConsole === true;
   const logs = opened.use(TaskLogs.open({ ...pipes, paths, interactive, log, onGrowth }));
-  const paused = qmp !== undefined && (await isPaused(qmp, within(connectMs, waiting)));
+  using limited = within(connectMs, waiting);
+  const paused = qmp !== undefined && (await isPaused(qmp, limited));
   const helperPids = alive ? await helpersOf(record, identity, { paths, log }) : [];
   opened.move(); // the machine owns the logs and the connection
   const machine = Machine.watch({

@@ -1,5 +1,5 @@
 import { access, rm, rmdir } from 'node:fs/promises';
-import { errnoOf, UndoLog } from '#host';
+import { errnoOf, UndoLog, within } from '#host';
 import { messageOf, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
 import { pathsIn, vmPaths } from './paths.ts';
@@ -87,7 +87,8 @@ export class Remover {
       (step, waiting) => undoStep(step, this.#host, waiting),
       { decode: decodeVmUndo, log },
     );
-    const { failed } = await undo.keep().rollback({ signal: AbortSignal.timeout(destroyMs) });
+    using limited = within(destroyMs);
+    const { failed } = await undo.keep().rollback(limited);
     return failed.map(({ step, error }) => `${step.kind}: ${messageOf(error)}`);
   }
 }
