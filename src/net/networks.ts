@@ -114,14 +114,13 @@ export class Networks implements Net {
     undo: UndoWriter,
     waiting: Waiting,
   ): Promise<AttachedNic> {
-    const { plugged, ...nic } = await asNetError(failureOf(request), async () => {
-      const built = await this.#build(request, undo, waiting);
-      return this.#limits.bound(request, { built, undo }, waiting);
-    });
-    const settled = this.#settle(request, plugged, waiting);
-    // A caller that fails before it waits for this must not end the process.
-    settled.catch(() => {});
-    return { ...nic, settled };
+    const built = await asNetError(failureOf(request), () => this.#build(request, undo, waiting));
+    const { plug, ...nic } = this.#limits.bound(request, built, undo);
+    const settle = async (limited: Waiting): Promise<readonly string[]> => {
+      await asNetError(failureOf(request), async () => plug?.(limited));
+      return this.#notes(request, limited);
+    };
+    return { ...nic, settle };
   }
 
   async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {
@@ -222,12 +221,7 @@ export class Networks implements Net {
     return buildOnForeignBridge(request, { ...host, ...allowed, undo }, waiting);
   }
 
-  async #settle(
-    request: NicRequest,
-    plugged: Promise<void>,
-    waiting: Waiting,
-  ): Promise<readonly string[]> {
-    await asNetError(failureOf(request), () => plugged);
+  async #notes(request: NicRequest, waiting: Waiting): Promise<readonly string[]> {
     if (request.kind !== 'bridge') return [];
     const { bridge } = request;
     if (this.#managed.has(bridge)) return this.#firewall.notes(bridge, waiting);

@@ -11,12 +11,20 @@ import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts'
 class SlowHost implements Disposable {
   readonly #path = process.env.PATH;
   readonly go: string;
+  readonly #pid: string;
 
   constructor(root: string) {
     const dir = join(root, 'slow');
     mkdirSync(dir);
-    this.go = slowNft(dir).go;
+    const { go, pid } = slowNft(dir);
+    this.go = go;
+    this.#pid = pid;
     process.env.PATH = `${dir}:${this.#path}`;
+  }
+
+  /** Process id of nft, which waits. */
+  get nftPid(): number {
+    return existsSync(this.#pid) ? Number(readFileSync(this.#pid, 'utf8')) : 0;
   }
 
   [Symbol.dispose](): void {
@@ -31,17 +39,19 @@ const spec = (ground: VmGround) =>
   ground.spec(0, { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] });
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'qemu-system-x86_64'], () => {
-  test('QEMU is spawned while rules are applied, and the guest runs only after them', async (t) => {
+  test('QEMU is spawned before rules are applied, and the guest runs only after them', async (t) => {
     if (!canRunVms(t)) return;
     await using ground = VmGround.open({ managedNetworks: [virbr0] });
     using host = new SlowHost(ground.root);
     const started = ground.virtualizer().createDomain(spec(ground), soon());
     await eventually(spawned(ground), 'QEMU before the rules');
     const { console: history } = ground.paths();
+    await eventually(() => host.nftPid > 0, 'rules for a QEMU that was spawned');
     assert.deepEqual((await leftovers()).tables, []);
     assert.equal(existsSync(history) ? readFileSync(history, 'utf8') : '', '');
     writeFileSync(host.go, '');
     const domain = await started;
+    assert.ok(domain.record.pid < host.nftPid, 'QEMU came first');
     await booted(domain);
     await ground.virtualizers[0]?.destroyDomain(domain.name);
     assert.deepEqual(await leftovers(), nothing);

@@ -67,7 +67,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       hostname: 'web',
     } as const;
     const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
-    await assert.rejects(nic.settled, {
+    await assert.rejects(nic.settle(waiting()), {
       code: 'host',
       recoverable: true,
       message:

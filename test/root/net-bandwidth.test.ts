@@ -36,9 +36,12 @@ async function build(host: Host, spec: NicSpec, bandwidth?: Bandwidth) {
   const limits = bandwidth && { bandwidth };
   const request: NicRequest = { ...spec, ...limits, vm: 'web', index: 0, hostname: 'web' };
   const nic = await host.networks.vmStartedBuild(request, undo, waiting());
-  await nic.settled;
-  undo.keep();
   const { fd, name } = tapOf(nic);
+  await nic.settle(waiting()).catch((error: unknown) => {
+    closeFd(fd);
+    throw error;
+  });
+  undo.keep();
   return { ...nic, tapFd: fd, tap: name };
 }
 

@@ -67,7 +67,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
         return made;
       };
       const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
-      await assert.rejects(nic.settled, {
+      await assert.rejects(nic.settle(waiting()), {
         code: 'host',
         message:
           /^VM web: plugging tap qmp\w+ into bridge virbr0 failed: change link qmp\w+ \(master\): E/,

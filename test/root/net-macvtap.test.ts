@@ -22,7 +22,7 @@ async function build(host: Host, vm: string, changes: Partial<Macvtap> = {}) {
   const nic = { kind: 'macvtap', device: 'out0', mode: 'bridge', ports: [] } as const;
   const request = { ...nic, ...changes, vm, index: 0, hostname: vm };
   const attached = await host.networks.vmStartedBuild(request, undo, waiting());
-  await attached.settled;
+  await attached.settle(waiting());
   undo.keep();
   return { ...attached, ...tapOf(attached) };
 }

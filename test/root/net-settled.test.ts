@@ -34,7 +34,7 @@ const linkOf = async (name: string): Promise<string> =>
   (await command('ip', 'link', 'show', name)).output;
 
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
-  test('a build returns before the rules are there; its tap joins the bridge after them', async (t) => {
+  test('a build applies no rules; settling applies them, and then the tap joins the bridge', async (t) => {
     const { nft, go } = slowNft(tmpDir(t));
     await using host = await Host.open([virbr0], { nft });
     const undo = (await host.undoLog('web')).keep();
@@ -44,11 +44,12 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       undo.steps.map(({ kind }) => kind),
       ['net-bridge', 'net-claim', 'net-tap'],
     );
+    const settled = nic.settle(waiting());
     assert.doesNotMatch(await linkOf(tapOf(nic).name), /master/);
     assert.doesNotMatch(await linkOf(tapOf(nic).name), /state UP/);
     assert.deepEqual((await leftovers()).tables, []);
     writeFileSync(go, '');
-    assert.deepEqual(await nic.settled, []);
+    assert.deepEqual(await settled, []);
     assert.match(await linkOf(tapOf(nic).name), /master virbr0/);
     assert.equal((await leftovers()).tables.length, 3);
     closeFd(tapOf(nic).fd);
@@ -56,27 +57,42 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('a conflict over a port is found before the build returns, also while the other VM settles', async (t) => {
-    const { nft, go } = slowNft(tmpDir(t));
-    await using host = await Host.open([virbr0], { nft });
+  test('a conflict over a port is found when the NIC is built, also before the other VM has settled', async () => {
+    await using host = await Host.open();
     const undo = (await host.undoLog('first')).keep();
     const first = await host.networks.vmStartedBuild(request('first'), undo, waiting());
-    const second = host.networks.vmStartedBuild(
-      request('second'),
-      (await host.undoLog('second')).keep(),
-      waiting(),
+    await assert.rejects(
+      host.networks.vmStartedBuild(
+        request('second'),
+        (await host.undoLog('second')).keep(),
+        waiting(),
+      ),
+      /port web on \*:8080 is already mapped to VM first/,
     );
-    writeFileSync(go, '');
-    await assert.rejects(second, /port web on \*:8080 is already mapped to VM first/);
-    await first.settled;
+    await first.settle(waiting());
     closeFd(tapOf(first).fd);
     await host.detach('second');
     await host.detach('first');
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('rules that are refused reject `settled`, unobserved or not, and the undo steps clean up', async (t) => {
+  test('a NIC that is never settled holds up no other VM, and its undo steps clean up', async () => {
+    await using host = await Host.open();
+    const undo = (await host.undoLog('dead')).keep();
+    const dead = await host.networks.vmStartedBuild(request('dead'), undo, waiting());
+    const other = await host.attach('other');
+    // As when a start fails before QEMU is spawned.
+    closeFd(tapOf(dead).fd);
+    await host.detach('dead');
+    assert.match(await linkOf(other.tap), /master virbr0/);
+    closeFd(other.tapFd);
+    await host.detach('other');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('rules that are refused are an error of settling, and the undo steps clean up', async (t) => {
     const { nft, go } = slowNft(tmpDir(t));
+    writeFileSync(go, 'refuse');
     const dir = tmpDir(t);
     const real = await Host.open();
     await using _ = real;
@@ -87,17 +103,12 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       { decode: (json) => decodeNetUndo(json) as NetUndo, log: console },
     );
     const nic = await host.networks.vmStartedBuild(request('web'), undo.keep(), waiting());
-    const unhandled: unknown[] = [];
-    const note = (error: unknown): void => void unhandled.push(error);
-    process.on('unhandledRejection', note);
+    await assert.rejects(nic.settle(waiting()), {
+      code: 'host',
+      message: /nft refused the rules: no/,
+    });
     closeFd(tapOf(nic).fd);
-    // It waits for the lock, which is released only once the build has settled.
-    const teardown = undo.rollback(waiting());
-    writeFileSync(go, 'refuse');
-    assert.deepEqual((await teardown).failed, []);
-    process.off('unhandledRejection', note);
-    assert.deepEqual(unhandled, []);
-    await assert.rejects(nic.settled, { code: 'host', message: /nft refused the rules: no/ });
+    assert.deepEqual((await undo.rollback(waiting())).failed, []);
     assert.deepEqual(await leftovers(), nothing);
   });
 

@@ -36,5 +36,5 @@ async function crash(vm: string, step: number, when: string): Promise<void> {
   const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
   const request = { kind: 'bridge', vm, index: 0, bridge: 'virbr0', ports, hostname: vm } as const;
   const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
-  await nic.settled;
+  await nic.settle(waiting());
 }

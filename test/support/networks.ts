@@ -94,7 +94,7 @@ export class Host implements AsyncDisposable {
     const { fd } = tapOf(attached);
     let notes: readonly string[];
     try {
-      notes = await attached.settled;
+      notes = await attached.settle(waiting());
     } catch (error) {
       closeFd(fd);
       throw error;

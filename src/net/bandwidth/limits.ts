@@ -2,7 +2,7 @@ import { KeyedQueue, type Logger } from '#host';
 import { findLink, listShapers, NetlinkError, NetlinkSocket, setShaper } from '#netlink';
 import type { Waiting } from '#spec';
 import { whileThere } from '../group/namespace.ts';
-import { abandon, type BuiltNic } from '../links/tap.ts';
+import type { BuiltNic } from '../links/tap.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
 import type { KnownNic, NicRequest } from '../model/nic.ts';
@@ -28,26 +28,17 @@ export class Limits {
     this.#nft = nft;
   }
 
-  /**
-   * Bounds the link of a NIC that was built and carries nothing yet, and adds to its record by how much. After an error the
-   * NIC is not to be used, and the steps written to `undo` are to be torn down.
-   */
-  async bound(
-    { vm, bandwidth }: NicRequest,
-    { built, undo }: { readonly built: BuiltNic; readonly undo: UndoWriter },
-    waiting: Waiting,
-  ): Promise<BuiltNic> {
+  /** The NIC with its bounds in its record: its link gets them before it is plugged in. */
+  bound({ vm, bandwidth }: NicRequest, built: BuiltNic, undo: UndoWriter): BuiltNic {
     if (bandwidth === undefined) return built;
     const record = { ...built.record, bandwidth };
     const nic = decodeLimitedNic(vm, record);
     if (nic === undefined) return built;
-    try {
+    const plug = async (waiting: Waiting): Promise<void> => {
       await this.#build(nic, undo, waiting);
-      return { ...built, record };
-    } catch (error) {
-      abandon(built);
-      throw error;
-    }
+      await built.plug?.(waiting);
+    };
+    return { ...built, record, plug };
   }
 
   /** Takes over the link of a running VM, and bounds it again where that is missing. */

@@ -37,10 +37,6 @@ export async function buildOnForeignBridge(
   const opened = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
     openNicTap(netlink, plan, nic, waiting),
   );
-  const plug = async (): Promise<void> => {
-    await plugTap(netlink, { ...nic, plan, link: opened.link }, waiting);
-    log.info('tap joined bridge', { vm, tap, bridge });
-  };
   return {
     mac,
     mtu,
@@ -50,7 +46,10 @@ export async function buildOnForeignBridge(
       kind: 'nic',
       ...makeNicRecord(request, { tap, mac, ...(ip !== undefined && { ip }) }),
     },
-    plugged: plug(),
+    plug: async (limited) => {
+      await plugTap(netlink, { ...nic, plan, link: opened.link }, limited);
+      log.info('tap joined bridge', { vm, tap, bridge });
+    },
   };
 }
 

@@ -38,7 +38,6 @@ export async function buildMacvtap(
     mtu,
     backend: { kind: 'tap', fds, name },
     record: { kind: 'macvtap-nic', link: name, mac: link.address, device, mode },
-    plugged: Promise.resolve(),
   };
 }
 

@@ -39,8 +39,8 @@ interface OpenNic {
 }
 
 /**
- * Builds a NIC in a managed network, which is made when this is the first one in it. The lock is held until `plugged`
- * settles: no other build or teardown comes between a claim and its rules.
+ * Builds a NIC in a managed network, which is made when this is the first one in it. The lock is released in between:
+ * other builds see its claim and its tap, and rules that are made meanwhile include it.
  */
 export async function buildInManaged(
   request: BridgeRequest,
@@ -48,8 +48,7 @@ export async function buildInManaged(
   waiting: Waiting,
 ): Promise<BuiltNic> {
   const { host } = parts;
-  await using scope = new AsyncDisposableStack();
-  scope.use(await host.store.lock(waiting));
+  await using _ = await host.store.lock(waiting);
   const nic = await openNic(request, parts, waiting);
   const { network, bridge, plan, claim, mtu, fds } = nic;
   const { tap, mac } = plan;
@@ -61,7 +60,7 @@ export async function buildInManaged(
     backend: { kind: 'tap', fds, name: tap },
     address: { ip, prefix, gateway, ...resolverConfig({ ...network, owned: bridge.owned }) },
     record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
-    plugged: connectNic(nic, { host, lock: scope.move() }, waiting),
+    plug: (limited) => connectNic(nic, host, limited),
   };
 }
 
@@ -111,13 +110,13 @@ async function openNic(
   return { request, network, bridge, plan, claim, mtu, fds, link };
 }
 
-/** All that the guest needs beside: its rules come before its tap joins the bridge. Releases the lock. */
+/** All that the guest needs beside: its rules come before its tap joins the bridge. */
 async function connectNic(
   { request, network, bridge, plan, claim, link }: OpenNic,
-  { host, lock }: { readonly host: ManagedHost; readonly lock: AsyncDisposable },
+  host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  await using _ = lock;
+  await using _ = await host.store.lock(waiting);
   const { netlink, rules, log } = host;
   const { vm, index } = request;
   const { ip, tap } = claim;

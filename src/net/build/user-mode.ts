@@ -46,7 +46,6 @@ export async function buildUserMode(request: UserRequest, store: NetworkStore): 
     backend: { kind: 'user', ports },
     address,
     record: { kind: 'user-nic', mac, portMap: portMapOf(ports) },
-    plugged: Promise.resolve(),
   };
 }
 

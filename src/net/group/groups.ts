@@ -49,7 +49,6 @@ export class Groups implements AsyncDisposable {
         backend: { kind: 'tap', fds, name: tap },
         address: { ip: guest, prefix: pairPrefix, gateway, nameservers, searches },
         record: { kind: 'group-nic', ...record },
-        plugged: Promise.resolve(),
       };
     });
   }

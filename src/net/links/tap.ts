@@ -14,14 +14,10 @@ import type { AttachedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
 
-/** A NIC whose tap is open; it carries traffic once `plugged` resolves. */
-export type BuiltNic = Omit<AttachedNic, 'settled'> & { readonly plugged: Promise<void> };
-
-/** Closes what a caller will not get; what the NIC waits for ends by itself. */
-export function abandon({ backend, plugged }: Pick<BuiltNic, 'backend' | 'plugged'>): void {
-  if (backend.kind === 'tap') for (const fd of backend.fds) closeFd(fd);
-  plugged.catch(() => {});
-}
+/** A NIC whose tap is open; it carries traffic once it is plugged in. Without `plug` it does already. */
+export type BuiltNic = Omit<AttachedNic, 'settle'> & {
+  readonly plug?: (waiting: Waiting) => Promise<void>;
+};
 
 /** Whose tap it is and where it belongs. */
 interface TapOwner {

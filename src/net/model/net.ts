@@ -23,15 +23,12 @@ export interface Net extends AsyncDisposable {
   /**
    * Builds a VM's NIC. The Go driver does this once the VM runs; here it is called before QEMU is spawned, because the
    * guest's seed contains the address and QEMU inherits the tap. Returns as soon as both exist, and conflicts over ports
-   * are found by then; the rest goes on in `settled`. After an error or a rejected `settled` the steps written to `undo`
-   * are torn down.
+   * are found by then; the rest is left to `settle`. After an error of either, or when the VM does not come to the second
+   * one, the steps written to `undo` are torn down.
    */
   vmStartedBuild(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic>;
 
-  /**
-   * Takes back one step of a build. Idempotent, can be retried after an error, and needs nothing but what is on disk. A
-   * claim waits for a build of the same agent that has not settled.
-   */
+  /** Takes back one step of a build. Idempotent, can be retried after an error, and needs nothing but what is on disk. */
   vmTerminatedTeardown(step: NetUndo, waiting: Waiting): Promise<void>;
 
   /** Takes over a NIC on a bridge of a running VM after a restart of the plugin: repairs its host side and answers its DHCP. */

@@ -8,6 +8,7 @@ import type {
   NicSpec,
   PortSpec,
   UserNic,
+  Waiting,
 } from '#spec';
 import type { GroupNicRecord } from './group.ts';
 
@@ -68,11 +69,11 @@ export interface AttachedNic {
     | GroupNicRecord
   ) & { readonly bandwidth?: Bandwidth };
   /**
-   * Resolves when the NIC carries traffic: rules, port mappings and DHCP are in place and the tap is in its bridge. The
-   * guest must not run before. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
-   * It may be left unobserved.
+   * What QEMU does not need, to be called once, and the guest must not run before: rules, port mappings and DHCP are put
+   * in place, then the tap into its bridge. Gives notes for the operator in whole sentences, such as firewalls that drop
+   * its packets.
    */
-  readonly settled: Promise<readonly string[]>;
+  readonly settle: (waiting: Waiting) => Promise<readonly string[]>;
 }
 
 const nicRecord = v.object({

@@ -41,7 +41,7 @@ export async function prepareNics(
         waiting,
       ),
     );
-    const { mac, mtu, backend, record, settled } = attached;
+    const { mac, mtu, backend, record, settle } = attached;
     site.emit(...attachedEvent(spec, attached));
     prepared.push({
       part: nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) }),
@@ -52,7 +52,7 @@ export async function prepareNics(
       },
       // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
-        for (const note of await withVmError(() => settled)) site.emit(note);
+        for (const note of await withVmError(() => settle(waiting))) site.emit(note);
         return [];
       },
     });
