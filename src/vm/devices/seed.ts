@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { open, writeFile } from 'node:fs/promises';
 import {
   ignitionText,
   type SeedMount,
@@ -28,6 +28,8 @@ const maxQuotedBytes = 8;
 
 /** Everything in a seed that does not come from the job. */
 const otherBytes = 256 * 1024;
+
+const sectorBytes = 512;
 
 /** What a guest is given in its seed beside what its devices need: read and valid. */
 export interface CheckedSeed {
@@ -97,25 +99,36 @@ async function readUserData(
   return unpackBase64(Buffer.from(bytes).toString('latin1')) ?? bytes;
 }
 
-/** Writes the seed: what the job puts into the guest, and what the other devices need there. */
+/** The disk of the seed: what the job puts into the guest, and what the other devices need there. */
 export async function prepareSeed(
-  { request, guestBytes }: CheckedSeed,
+  seed: CheckedSeed,
   devices: readonly Prepared[],
-  { paths, files, emit }: Site,
+  { paths, files, emit }: Pick<Site, 'paths' | 'files' | 'emit'>,
   waiting: Waiting,
 ): Promise<Prepared> {
-  const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
-  const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
-  const env = Object.assign({}, request.env, ...devices.map(({ guest }) => guest?.env));
-  const ssh = devices.find(({ guest }) => guest?.ssh !== undefined)?.guest?.ssh;
-  const whole = { ...request, env, mounts, network, ssh };
-  const { iso, notes } = await seedImage(whole, guestBytes, waiting);
-  for (const note of notes) emit(note);
+  // QEMU reads the length when it starts. What the file is not filled with takes no memory.
+  const bytes = Math.ceil(seed.maxBytes / sectorBytes) * sectorBytes;
   // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.
-  await writeFile(paths.seed, iso, { mode: 0o600, flag: 'wx' });
+  await using file = await open(paths.seed, 'wx', 0o600);
+  await file.truncate(bytes);
   files.add('seed', openPath(paths.seed, constants.O_RDONLY | constants.O_NOFOLLOW));
   return {
     part: readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),
     record: { kind: 'seed', id: 'seed' },
+    finish: async () => {
+      const { iso, notes } = await seedImage(requestOf(seed, devices), seed.guestBytes, waiting);
+      if (iso.length > bytes) throw new Error(`a seed of ${iso.length} bytes for ${bytes}`);
+      for (const note of notes) emit(note);
+      await writeFile(paths.seed, iso, { flag: 'r+' });
+      return [];
+    },
   };
+}
+
+function requestOf({ request }: CheckedSeed, devices: readonly Prepared[]): SeedRequest {
+  const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
+  const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
+  const env = Object.assign({}, request.env, ...devices.map(({ guest }) => guest?.env));
+  const ssh = devices.find(({ guest }) => guest?.ssh !== undefined)?.guest?.ssh;
+  return { ...request, env, mounts, network, ssh };
 }

@@ -40,15 +40,19 @@ export async function prepareSsh(
   const own = newKeyPair(comment);
   const hostKey = newKeyPair(vm);
   const alias = uuidOf(paths.dir);
-  await undo.perform({ kind: 'process', mark: alias, program, uid }, () =>
-    writeSshFiles(paths, { uid, alias, privateKey: own.private, hostKey: hostKey.public }),
-  );
   const restricted = `restrict,pty${gateway === undefined ? '' : `,from="${gateway}"`}`;
   return [
     {
       part: heldFiles('ssh', []),
       record: { kind: 'ssh', id: 'ssh', uid, program, address },
       guest: { ssh: { hostKey, authorizedKey: `${restricted} ${own.public}` } },
+      finish: async () => {
+        const files = { uid, alias, privateKey: own.private, hostKey: hostKey.public };
+        await undo.perform({ kind: 'process', mark: alias, program, uid }, () =>
+          writeSshFiles(paths, files),
+        );
+        return [];
+      },
     },
   ];
 }

@@ -6,7 +6,6 @@ import {
   endsWithin,
   joinCgroup,
   oomKills,
-  type ProcessIdentity,
   planCgroup,
   type SpawnedProcess,
   setAffinity,
@@ -70,15 +69,10 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     const { identity } = qemu;
     log.info('QEMU spawned', { vm: spec.name, pid: identity.pid, uid });
     if (cgroup !== undefined) joinCgroup(cgroup, identity.pid);
-    const [qmp, helpers] = await together([
+    const [qmp, record] = await together([
       connect(paths, qemu, booting),
-      finishDevices(devices, cgroup),
+      finishDevices(devices, planned, paths),
     ]);
-    const record = {
-      ...planned,
-      helpers: helpers.map(({ pid, startTicks }) => ({ pid, startTicks })),
-    };
-    await writeRecord(paths.record, record);
     failed.use(qmp);
     // QEMU and its helpers have their own copies.
     files[Symbol.dispose]();
@@ -104,7 +98,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       status: qemu.exit,
       logs,
       containment,
-      helperPids: helpers.map(({ pid }) => pid),
+      helperPids: record.helpers.map(({ pid }) => pid),
       log,
       emit,
     });
@@ -118,13 +112,19 @@ function bootMs({ memoryMiB }: VmSpec): number {
   return bootBaseMs + Math.ceil(memoryMiB / 1024) * bootPerGiBMs;
 }
 
+/** Finishes what QEMU is not waited for, and writes the record. */
 async function finishDevices(
   devices: readonly Prepared[],
-  cgroup: CgroupPlan | undefined,
-): Promise<readonly ProcessIdentity[]> {
+  planned: VmRecord,
+  paths: VmPaths,
+): Promise<VmRecord & Required<Pick<VmRecord, 'helpers'>>> {
+  const { cgroup } = planned;
   const helpers = (await together(devices.map(({ finish }) => finish?.() ?? []))).flat();
   for (const { pid } of helpers) if (cgroup !== undefined) joinCgroup(cgroup, pid);
-  return helpers;
+  const known = helpers.map(({ pid, startTicks }) => ({ pid, startTicks }));
+  const record = { ...planned, helpers: known };
+  await writeRecord(paths.record, record);
+  return record;
 }
 
 function cgroupOf({ spec, platform }: Launch): CgroupPlan | undefined {
