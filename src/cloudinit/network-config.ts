@@ -26,7 +26,7 @@ function staticConfig(nics: readonly SeedNic[]): Plain {
       name: nicName(index),
       mac_address: nic.mac.toLowerCase(),
       ...mtu(nic),
-      subnets: [{ ...addressing(nic), ...subnetResolver(nic) }],
+      subnets: [{ ...addressing(nic), ...subnetResolver(nic) }, ...addressing6(nic)],
     })),
   };
 }
@@ -82,6 +82,12 @@ function addressing({ address, prefix, gateway, isDefaultRoute = true }: SeedNic
     address: `${address}/${prefix}`,
     ...(gateway !== undefined && isDefaultRoute && { gateway }),
   };
+}
+
+function addressing6({ six, isDefaultRoute = true }: SeedNic): readonly (Plain & object)[] {
+  if (six === undefined) return [];
+  const { ip, prefix, gateway } = six;
+  return [{ type: 'static6', address: `${ip}/${prefix}`, ...(isDefaultRoute && { gateway }) }];
 }
 
 function subnetResolver({ nameservers, searches = [] }: SeedNic): Plain & object {

@@ -1,16 +1,23 @@
 import type { Waiting } from '#spec';
-import { decodeAttributes, encodeAttributes, readMac, readU32 } from './attributes.ts';
+import {
+  type Attribute,
+  decodeAttributes,
+  encodeAttributes,
+  readMac,
+  readU32,
+} from './attributes.ts';
+import { addressBytes, addressText, family, familyOf } from './ip-bytes.ts';
 import { flag, messageType } from './message.ts';
 import type { NetlinkSocket } from './socket.ts';
 
-/** An IPv4 address of a link, with its subnet. */
+/** An IPv4 or IPv6 address of a link, with its subnet. */
 export interface LinkAddress {
   readonly linkIndex: number;
   readonly address: string;
   readonly prefix: number;
 }
 
-/** An IPv4 route of the main table to where packets are sent on. A default route has prefix 0. */
+/** An IPv4 or IPv6 route of the main table to where packets are sent on. A default route has prefix 0. */
 export interface Route {
   readonly destination: string;
   readonly prefix: number;
@@ -19,7 +26,7 @@ export interface Route {
   readonly metric: number;
 }
 
-/** The hardware address behind an IPv4 address on a link, where the kernel has learnt it. */
+/** The hardware address behind an IPv4 or IPv6 address on a link, where the kernel has learnt it. */
 export interface Neighbour {
   readonly linkIndex: number;
   readonly address: string;
@@ -27,7 +34,8 @@ export interface Neighbour {
   readonly mac: string;
 }
 
-const inet = 2;
+// IFA_F_NODAD: nothing else in the network may have the address, and it can be used at once.
+const withoutDetection = 2;
 const addressHeaderBytes = 8;
 const routeHeaderBytes = 12;
 const neighbourHeaderBytes = 12;
@@ -47,32 +55,32 @@ export async function listAddresses(
   const request = { what: 'list addresses', type: messageType.getAddress, flags: flag.dump, body };
   const answer = await socket.request(request, waiting);
   return answer.flatMap(({ type, body: bytes }) => {
-    if (type !== messageType.newAddress || bytes[0] !== inet) return [];
+    if (type !== messageType.newAddress) return [];
     const attributes = decodeAttributes(bytes.subarray(addressHeaderBytes));
     // On a point-to-point link IFA_ADDRESS is the peer; IFA_LOCAL is always the link's own.
     const address =
       attributes.get(addressAttribute.local) ?? attributes.get(addressAttribute.address);
-    if (address?.length !== 4) return [];
-    return [{ linkIndex: bytes.readUInt32LE(4), address: text(address), prefix: bytes[1] ?? 0 }];
+    const text = addressText(address);
+    if (text === undefined) return [];
+    return [{ linkIndex: bytes.readUInt32LE(4), address: text, prefix: bytes[1] ?? 0 }];
   });
 }
 
-/** Adds an IPv4 address to a link, with its subnet's broadcast address. EEXIST when it has that address. */
+/** Adds an address to a link; one of IPv4 with its subnet's broadcast address. EEXIST when it has that address. */
 export async function addAddress(
   socket: NetlinkSocket,
   { linkIndex, address, prefix }: LinkAddress,
   waiting: Waiting,
 ): Promise<void> {
-  const header = familyHeader(addressHeaderBytes);
+  const header = familyHeader(addressHeaderBytes, familyOf(address));
   header.writeUInt8(prefix, 1);
+  header.writeUInt8(familyOf(address) === family.inet6 ? withoutDetection : 0, 2);
   header.writeUInt32LE(linkIndex, 4);
-  const bytes = octets(address);
-  const broadcast = Buffer.alloc(4);
-  broadcast.writeUInt32BE((bytes.readUInt32BE() | (2 ** (32 - prefix) - 1)) >>> 0);
+  const bytes = addressBytes(address);
   const attributes = encodeAttributes([
     [addressAttribute.local, bytes],
     [addressAttribute.address, bytes],
-    [addressAttribute.broadcast, broadcast],
+    ...broadcast(bytes, prefix),
   ]);
   const what = `add address ${address}/${prefix} to link ${linkIndex}`;
   const flags = flag.create | flag.exclusive;
@@ -80,6 +88,14 @@ export async function addAddress(
   await socket.request({ what, type: messageType.newAddress, flags, body }, waiting);
 }
 
+function broadcast(address: Buffer, prefix: number): readonly Attribute[] {
+  if (address.length !== 4) return [];
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE((address.readUInt32BE() | (2 ** (32 - prefix) - 1)) >>> 0);
+  return [[addressAttribute.broadcast, bytes]];
+}
+
+/** Those of both families. */
 export async function listRoutes(
   socket: NetlinkSocket,
   waiting: Waiting,
@@ -88,12 +104,14 @@ export async function listRoutes(
   const request = { what: 'list routes', type: messageType.getRoute, flags: flag.dump, body };
   const answer = await socket.request(request, waiting);
   return answer.flatMap(({ type, body: bytes }) => {
-    if (type !== messageType.newRoute || bytes[0] !== inet || bytes[4] !== mainTable) return [];
+    if (type !== messageType.newRoute || bytes[4] !== mainTable) return [];
     if (bytes[7] !== unicastRoute) return [];
+    const size = bytes[0] === family.inet6 ? 16 : 4;
     const attributes = decodeAttributes(bytes.subarray(routeHeaderBytes));
     return [
       {
-        destination: text(attributes.get(routeAttribute.destination) ?? Buffer.alloc(4)),
+        destination:
+          addressText(attributes.get(routeAttribute.destination) ?? Buffer.alloc(size)) ?? '',
         prefix: bytes[1] ?? 0,
         linkIndex: readU32(attributes.get(routeAttribute.output)),
         metric: readU32(attributes.get(routeAttribute.priority)) ?? 0,
@@ -102,18 +120,18 @@ export async function listRoutes(
   });
 }
 
-/** The default route with the lowest metric, if there is one. */
+/** The IPv4 default route with the lowest metric, if there is one. */
 export async function defaultRoute(
   socket: NetlinkSocket,
   waiting: Waiting,
 ): Promise<Route | undefined> {
   const routes = await listRoutes(socket, waiting);
   return routes
-    .filter(({ prefix }) => prefix === 0)
+    .filter(({ destination, prefix }) => prefix === 0 && !destination.includes(':'))
     .toSorted((one, other) => one.metric - other.metric)[0];
 }
 
-/** IPv4 neighbours that have answered. */
+/** Neighbours that have answered. */
 export async function listNeighbours(
   socket: NetlinkSocket,
   waiting: Waiting,
@@ -122,13 +140,13 @@ export async function listNeighbours(
   const request = { what: 'list neighbours', type: messageType.getNeighbour, flags: flag.dump };
   const answer = await socket.request({ ...request, body }, waiting);
   return answer.flatMap(({ type, body: bytes }) => {
-    if (type !== messageType.newNeighbour || bytes[0] !== inet) return [];
+    if (type !== messageType.newNeighbour) return [];
     if ((bytes.readUInt16LE(8) & unanswered) !== 0) return [];
     const attributes = decodeAttributes(bytes.subarray(neighbourHeaderBytes));
-    const address = attributes.get(neighbourAttribute.address);
+    const address = addressText(attributes.get(neighbourAttribute.address));
     if (address === undefined) return [];
     const mac = readMac(attributes.get(neighbourAttribute.mac));
-    return [{ linkIndex: bytes.readInt32LE(4), address: text(address), mac }];
+    return [{ linkIndex: bytes.readInt32LE(4), address, mac }];
   });
 }
 
@@ -138,25 +156,17 @@ export async function deleteNeighbour(
   { linkIndex, address }: Pick<Neighbour, 'linkIndex' | 'address'>,
   waiting: Waiting,
 ): Promise<void> {
-  const header = familyHeader(neighbourHeaderBytes);
+  const header = familyHeader(neighbourHeaderBytes, familyOf(address));
   header.writeInt32LE(linkIndex, 4);
-  const target = encodeAttributes([[neighbourAttribute.address, octets(address)]]);
+  const target = encodeAttributes([[neighbourAttribute.address, addressBytes(address)]]);
   const what = `delete neighbour ${address} of link ${linkIndex}`;
   const body = Buffer.concat([header, target]);
   await socket.request({ what, type: messageType.deleteNeighbour, flags: 0, body }, waiting);
 }
 
 /** struct ifaddrmsg, rtmsg and ndmsg all begin with the family. */
-function familyHeader(bytes: number): Buffer {
+function familyHeader(bytes: number, which: number = family.unspecified): Buffer {
   const header = Buffer.alloc(bytes);
-  header.writeUInt8(inet, 0);
+  header.writeUInt8(which, 0);
   return header;
-}
-
-function text(address: Buffer): string {
-  return address.join('.');
-}
-
-function octets(address: string): Buffer {
-  return Buffer.from(address.split('.').map(Number));
 }

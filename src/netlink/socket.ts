@@ -19,6 +19,8 @@ export interface NetlinkRequest {
   readonly body: Uint8Array;
   /** Maximum messages of the answer that are kept; the rest is dropped. All of them when left out. */
   readonly maxMessages?: number;
+  /** Which of the messages those are. */
+  readonly keeps?: (message: Message) => boolean;
   /** Bodies of more such messages, which are sent ahead of this one. Whether they succeeded is not reported. */
   readonly ahead?: readonly Uint8Array[];
 }
@@ -45,6 +47,7 @@ interface Pending {
   readonly what: string;
   readonly messages: Message[];
   readonly maxMessages: number;
+  readonly keeps: (message: Message) => boolean;
   interrupted: boolean;
   readonly settle: (outcome: NetlinkError | undefined) => void;
 }
@@ -122,6 +125,7 @@ export class NetlinkSocket implements AsyncDisposable {
     flags,
     body,
     maxMessages,
+    keeps = () => true,
     ahead = [],
   }: NetlinkRequest): Promise<Pending> {
     const { promise, resolve, reject } = Promise.withResolvers<Pending>();
@@ -133,6 +137,7 @@ export class NetlinkSocket implements AsyncDisposable {
       what,
       messages: [],
       maxMessages: maxMessages ?? Number.POSITIVE_INFINITY,
+      keeps,
       interrupted: false,
       settle: (error) => {
         this.#pending = undefined;
@@ -163,7 +168,9 @@ export class NetlinkSocket implements AsyncDisposable {
       if (message.type === messageType.error || message.type === messageType.done) {
         const status = statusOf(message);
         pending.settle(status < 0 ? refusal(pending.what, status) : undefined);
-      } else if (pending.messages.length < pending.maxMessages) pending.messages.push(message);
+      } else if (pending.messages.length < pending.maxMessages && pending.keeps(message)) {
+        pending.messages.push(message);
+      }
     }
   }
 

@@ -27,6 +27,16 @@ export {
   type Subnet,
   subnetOf,
 } from './ipv4.ts';
+export {
+  formatAddress6,
+  formatIpv6,
+  isUniqueLocal,
+  linkLocalOf,
+  network6,
+  overlap6,
+  parseAddress6,
+  parseIpv6,
+} from './ipv6.ts';
 export { LineSearch, linePattern } from './line-pattern.ts';
 export { macProblem } from './mac.ts';
 export {
@@ -39,6 +49,7 @@ export {
   overlap,
   splitAddress,
 } from './network.ts';
+export { address6At } from './network6.ts';
 export type {
   Bandwidth,
   BridgeNic,

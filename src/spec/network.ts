@@ -1,5 +1,6 @@
 import { parseHostPorts } from './host-port.ts';
 import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
+import { checkAddress6, checkOverlap6 } from './network6.ts';
 import { quoted } from './quoted.ts';
 
 export type HostAccess = 'closed' | 'open';
@@ -11,6 +12,11 @@ export interface ManagedNetwork {
   readonly address: string;
   /** 8 to 29. */
   readonly prefix: number;
+  /**
+   * The host's IPv6 address with its prefix, `fd12:3456:789a::1/64`; `auto` for one in a private prefix made from the
+   * bridge's name. Without it the network has IPv4 only.
+   */
+  readonly address6?: string | undefined;
   /** Name servers of the guests; the host's own when absent. */
   readonly nameservers?: readonly string[];
   /** Whether guests find each other by name, over a name server on the host's address; true when absent. */
@@ -51,6 +57,8 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
     const problems = [
       ...checkBridge(network, earlier),
       ...checkAddress(network, earlier),
+      ...checkAddress6(network).map((text) => ['address6', text] as const),
+      ...checkOverlap6(network, earlier).map((text) => ['address6', text] as const),
       ...checkNameservers(network.nameservers ?? []),
       ...checkHostPorts(network.hostPorts ?? []),
       ...checkDomain(network.domain),

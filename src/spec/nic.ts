@@ -42,7 +42,9 @@ export interface BridgeNic extends NicCommon {
   readonly bridge: string;
   /** A fixed address; on a bridge that is not managed with `fixed`. */
   readonly ip?: string;
-  /** What goes with it there. */
+  /** A fixed IPv6 address in a managed network, in the form of RFC 5952. */
+  readonly ip6?: string;
+  /** What goes with `ip` there. */
   readonly fixed?: {
     readonly prefix: number;
     readonly gateway?: string;

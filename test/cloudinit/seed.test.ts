@@ -231,6 +231,19 @@ test('V-124: the default route is that of one interface, with and without addres
   assert.deepEqual(subnets(fixed), [{ type: 'static', address: '10.0.0.5/24' }, route]);
 });
 
+test('V-63 V-120: an IPv6 address is static beside that of IPv4, its gateway with the default route', () => {
+  const six = { ip: 'fd12::5', prefix: 64, gateway: 'fd12::1' };
+  const nic = { mac: '52:54:00:00:00:01', address: '10.0.0.5', prefix: 24, nameservers: [], six };
+  const subnetsOf = (isDefaultRoute: boolean): unknown[] => {
+    const seed = buildSeed({ ...smallest, network: [{ ...nic, isDefaultRoute }] });
+    return JSON.parse(String(seed.get('network-config'))).config[0].subnets;
+  };
+  const static4 = { type: 'static', address: '10.0.0.5/24' };
+  const static6 = { type: 'static6', address: 'fd12::5/64' };
+  assert.deepEqual(subnetsOf(true), [static4, { ...static6, gateway: 'fd12::1' }]);
+  assert.deepEqual(subnetsOf(false), [static4, static6]);
+});
+
 test('V-63: without interfaces there is no network-config', () => {
   assert.deepEqual([...buildSeed(smallest).keys()], ['meta-data', 'user-data', 'vendor-data']);
   assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);

@@ -152,11 +152,11 @@ export function isArpAnswer(frame: Buffer): boolean {
   return frame.readUInt16BE(12) === 0x0806 && frame.readUInt16BE(20) === 2;
 }
 
-function ethernet([from, to]: UdpFrame['mac'], type: number, body: Uint8Array): Buffer {
+export function ethernet([from, to]: UdpFrame['mac'], type: number, body: Uint8Array): Buffer {
   return Buffer.concat([macBytes(to), macBytes(from), Buffer.of(type >> 8, type & 0xff), body]);
 }
 
-function macBytes(mac: string): Buffer {
+export function macBytes(mac: string): Buffer {
   return Buffer.from(mac.replaceAll(':', ''), 'hex');
 }
 
@@ -164,7 +164,7 @@ function octets(address: string): Buffer {
   return Buffer.from(address.split('.').map(Number));
 }
 
-function checksum(header: Buffer): number {
+export function checksum(header: Buffer): number {
   let sum = 0;
   for (let at = 0; at < header.length; at += 2) sum += header.readUInt16BE(at);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);

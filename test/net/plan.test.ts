@@ -264,7 +264,9 @@ test('ports that can’t be mapped, or twice in one request, are refused', () =>
   const wrongInItself = { code: 'job', recoverable: false };
   assert.throws(() => checkPorts({ ...request, ports: twice }), wrongInItself);
   const ipv6 = [port('::1', 80)];
-  assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /::1:80: bridge virbr0 has IPv4/);
+  assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /\[::1\]:80: nothing is forwarded/);
+  const named = [port('localhost', 80)];
+  assert.throws(() => checkPorts({ ...request, ports: named }), /localhost:80: not an IP address/);
 });
 
 test('loopback ports are recognised', () => {

@@ -66,6 +66,18 @@ const cases = {
       claims: [claim, { ...claim, ip: '192.168.122.10', vm: 'b', tap: 'qmp1', ports: [] }],
     },
   ],
+  'a network with IPv6, and a VM with ports there': [
+    {
+      record: { ...record, address6: 'fd12:3456:789a::1/64' },
+      claims: [
+        {
+          ...claim,
+          ip6: 'fd12:3456:789a::9',
+          ports: [...claim.ports, port('2001:db8::1', 8082)],
+        },
+      ],
+    },
+  ],
   "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {

@@ -30,6 +30,8 @@ export class Machine implements AsyncDisposable {
     link: string;
     hostAddress: string;
     address: string;
+    /** The same for IPv6. */
+    six?: { hostAddress: string; address: string };
   }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
     const { pid } = machine.namespace;
@@ -39,6 +41,17 @@ export class Machine implements AsyncDisposable {
     await must('ip', 'addr', 'add', `${o.hostAddress}/24`, 'dev', o.link);
     await must('ip', 'link', 'set', o.link, 'up');
     await machine.namespace.ip('addr', 'add', `${o.address}/24`, 'dev', `${o.link}p`);
+    if (o.six !== undefined) {
+      await must('ip', 'addr', 'add', `${o.six.hostAddress}/64`, 'dev', o.link, 'nodad');
+      await machine.namespace.ip(
+        'addr',
+        'add',
+        `${o.six.address}/64`,
+        'dev',
+        `${o.link}p`,
+        'nodad',
+      );
+    }
     await machine.namespace.ip('link', 'set', `${o.link}p`, 'up');
     return machine;
   }
@@ -73,10 +86,22 @@ export class Machine implements AsyncDisposable {
 
   /** Configures eth0 as the seed would. */
   async configure(
-    address: { ip: string; prefix: number; gateway?: string } | undefined,
+    address:
+      | {
+          ip: string;
+          prefix: number;
+          gateway?: string;
+          six?: { ip: string; prefix: number; gateway: string };
+        }
+      | undefined,
   ): Promise<this> {
     assert.ok(address !== undefined, 'the NIC has no address');
     await this.namespace.ip('addr', 'add', `${address.ip}/${address.prefix}`, 'dev', 'eth0');
+    const { six } = address;
+    if (six !== undefined) {
+      await this.namespace.ip('addr', 'add', `${six.ip}/${six.prefix}`, 'dev', 'eth0', 'nodad');
+      await this.namespace.ip('-6', 'route', 'add', 'default', 'via', six.gateway);
+    }
     if (address.gateway === undefined) return this;
     await this.namespace.ip('route', 'add', 'default', 'via', address.gateway);
     return this;

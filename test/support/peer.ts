@@ -12,10 +12,14 @@ const [verb = '', ...words] = process.argv.slice(2);
 const withinMs = Number(words[3] ?? 5000);
 if (verb === 'serve') serve(Number(words[0]), words[1] ?? '', words[2]);
 else if (verb === 'pull') await pull(words[0] ?? '', Number(words[1]), Number(words[2]));
-else await ask(words[0] ?? '', words[1] ?? '', Number(words[2]));
+else {
+  await ask(words[0] ?? '', words[1] ?? '', Number(words[2]));
+  // A connection that was given up keeps the process for as long as undici tries to make it.
+  process.exit();
+}
 
 function serve(port: number, name: string, address = '0.0.0.0'): void {
-  const udp = createSocket('udp4');
+  const udp = createSocket(address.includes(':') ? 'udp6' : 'udp4');
   udp.on('message', (_, from) => udp.send(`${name} saw ${from.address}`, from.port, from.address));
   const http = createServer((request, response) => {
     const bytes = Number(request.url?.slice(1));
@@ -42,12 +46,13 @@ async function pull(host: string, port: number, bytes: number): Promise<void> {
 }
 
 async function askTcp(host: string, port: number): Promise<string> {
-  const answer = await fetch(`http://${host}:${port}/`, { signal: AbortSignal.timeout(withinMs) });
+  const name = host.includes(':') ? `[${host}]` : host;
+  const answer = await fetch(`http://${name}:${port}/`, { signal: AbortSignal.timeout(withinMs) });
   return await answer.text();
 }
 
 async function askUdp(host: string, port: number): Promise<string> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const timer = setTimeout(() => reject(new Error('no answer')), withinMs);
   socket.once('message', (answer) => resolve(answer.toString()));

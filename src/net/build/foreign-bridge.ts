@@ -89,7 +89,7 @@ function refuseUnusable(
   link: Link | undefined,
   managed: readonly string[],
 ): asserts link is Link {
-  const { vm, bridge, ip, fixed, ports } = request;
+  const { vm, bridge, ip, ip6, fixed, ports } = request;
   if (link === undefined) {
     throw new NetError(
       'host',
@@ -103,6 +103,12 @@ function refuseUnusable(
   if (ip !== undefined && fixed === undefined) {
     const what = `VM ${vm}: ip ${ip}: bridge ${bridge} is not a managed network`;
     throw new NetError('job', `${what}: add prefix, and gateway where there is one`);
+  }
+  if (ip6 !== undefined) {
+    throw new NetError(
+      'job',
+      `VM ${vm}: ip6 ${ip6}: bridge ${bridge} is not a managed network: leave the key out, and have the guest choose or ask for it`,
+    );
   }
   if (ports.length === 0) return;
   const labels = ports.map(({ label }) => label).join(', ');

@@ -7,13 +7,15 @@ import type { PortSpec } from '#spec';
  * no sockets, so other VMs' do not show here. A socket that sends from the port counts as well while it exists.
  */
 export async function isListenedOn(port: Pick<PortSpec, 'hostIp' | 'hostPort'>): Promise<boolean> {
-  const address = port.hostIp === '' ? '0.0.0.0' : port.hostIp;
-  const outcomes = await Promise.all([
-    tryTcp(address, port.hostPort),
-    tryUdp(address, port.hostPort),
-  ]);
+  const addresses = port.hostIp === '' ? ['0.0.0.0', '::'] : [port.hostIp];
+  const outcomes = await Promise.all(
+    addresses.flatMap((address) => [
+      tryTcp(address, port.hostPort),
+      tryUdp(address, port.hostPort),
+    ]),
+  );
   // Other errors do not concern the port. In particular EADDRNOTAVAIL: the host may only route the address to guests, or
-  // get it when it becomes the master of a pair.
+  // get it when it becomes the master of a pair. Nor does a host without IPv6.
   return outcomes.includes('EADDRINUSE');
 }
 
@@ -22,7 +24,7 @@ function tryTcp(address: string, port: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
   const server = createServer((client) => client.destroy());
   server.once('error', (error) => resolve(codeOf(error)));
-  server.listen({ host: address, port, exclusive: true }, () =>
+  server.listen({ host: address, port, exclusive: true, ipv6Only: true }, () =>
     server.close(() => resolve(undefined)),
   );
   return promise;
@@ -30,7 +32,8 @@ function tryTcp(address: string, port: number): Promise<string | undefined> {
 
 function tryUdp(address: string, port: number): Promise<string | undefined> {
   const { promise, resolve } = Promise.withResolvers<string | undefined>();
-  const socket = createSocket('udp4');
+  const type = address.includes(':') ? 'udp6' : 'udp4';
+  const socket = createSocket({ type, ipv6Only: type === 'udp6' });
   socket.once('error', (error) => socket.close(() => resolve(codeOf(error))));
   socket.bind({ address, port, exclusive: true }, () => socket.close(() => resolve(undefined)));
   return promise;

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type Link, listLinks } from '#netlink';
-import type { ManagedNetwork, Waiting } from '#spec';
+import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
 import {
@@ -11,11 +11,18 @@ import {
 } from '../links/managed-bridge.ts';
 import { type BridgedTapPlan, chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
-import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
+import {
+  type BridgeRequest,
+  makeNicRecord,
+  type NicAddress6,
+  type NicRecord,
+} from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import { type Claim, resolverConfig } from '../store/claim.ts';
 import { ensureServers, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 import { planAddress } from './plan-address.ts';
+import { gateway6, planAddress6 } from './plan-address6.ts';
+import { checkFamily } from './plan-ports.ts';
 import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
 
@@ -54,14 +61,23 @@ export async function buildInManaged(
   const { tap, mac } = plan;
   const { ip } = claim;
   const { address: gateway, prefix } = network;
+  const six = addressing6(bridge, claim);
+  const names = resolverConfig({ ...network, owned: bridge.owned });
   return {
     mac,
     mtu,
     backend: { kind: 'tap', fds, name: tap },
-    address: { ip, prefix, gateway, ...resolverConfig({ ...network, owned: bridge.owned }) },
+    address: { ip, prefix, gateway, ...names, ...(six && { six }) },
     record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
     plug: (limited) => connectNic(nic, host, limited),
   };
+}
+
+function addressing6({ address6 }: ReadyBridge, { ip6 }: Claim): NicAddress6 | undefined {
+  const gateway = gateway6({ address6 });
+  const prefix = parseAddress6(address6 ?? '')?.prefix;
+  if (gateway === undefined || prefix === undefined || ip6 === undefined) return undefined;
+  return { ip: ip6, prefix, gateway };
 }
 
 /** All that QEMU's command line and the guest's seed need. */
@@ -81,15 +97,19 @@ async function openNic(
     useBridge(network, host, waiting),
   );
   checkLoopback(request, bridge);
-  const ip = planAddress(request, network, {
-    claims: await store.claims(name),
-    avoid: await addressesInUse(netlink, { bridge: bridge.link, links }, waiting),
-  });
+  const { address6 } = bridge;
+  const place = { ...network, address6 };
+  const claims = await store.claims(name);
+  const avoid = await addressesInUse(netlink, { bridge: bridge.link, links }, waiting);
+  const ip = planAddress(request, place, { claims, avoid });
+  const ip6 = planAddress6(request, place, { ip, claims, avoid });
+  checkFamily(request, ip6);
   const plan = { ...planTap(request, links), bridge: name, managed: true };
   const mtu = chooseMtu(request, bridge.link);
   const { tap, mac } = plan;
   const claim: Claim = {
     ip,
+    ...(ip6 !== undefined && { ip6 }),
     vm,
     index,
     mac,

@@ -3,7 +3,8 @@ import { NetError } from '../model/error.ts';
 import { startingPoint } from '../model/names.ts';
 import type { BridgeRequest } from '../model/nic.ts';
 import type { Claim } from '../store/claim.ts';
-import { networkSubnet } from '../store/subnets.ts';
+import { address6Of, networkSubnet } from '../store/subnets.ts';
+import { gateway6 } from './plan-address6.ts';
 
 /**
  * An address for a NIC: the one it has, else the first free one after a place given by the VM's name, so that a VM tends
@@ -32,10 +33,15 @@ export function planAddress(
   const subnet = networkSubnet(network);
   const claimed = new Set(facts.claims.map(({ ip }) => ip));
   const count = subnet.broadcast - subnet.network - 1;
+  const taken6 = new Set([gateway6(network), ...facts.claims.map(({ ip6 }) => ip6)]);
   const start = startingPoint(vm, index, count);
   for (let step = 0; step < count; step++) {
     const ip = formatIpv4(subnet.network + 1 + ((start + step) % count));
-    if (ip !== network.address && !claimed.has(ip) && !facts.avoid.has(ip)) return ip;
+    if (ip === network.address) continue;
+    // Its place in the IPv6 network may be the gateway's there, or that of a VM whose job chose it.
+    const ip6 = address6Of(network, ip);
+    if (ip6 !== undefined && taken6.has(ip6)) continue;
+    if (!claimed.has(ip) && !facts.avoid.has(ip)) return ip;
   }
   throw new NetError(
     'host',

@@ -1,19 +1,34 @@
-import { isLoopback, type PortSpec, parseIpv4 } from '#spec';
+import { isLoopback, type PortSpec, parseIpv4, parseIpv6 } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 
 /** Refuses ports that can't be mapped on any host. */
-export function checkPorts({ vm, bridge, ports }: BridgeRequest): void {
+export function checkPorts({ vm, ports }: BridgeRequest): void {
   for (const [at, port] of ports.entries()) {
     const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
-    if (port.hostIp !== '' && parseIpv4(port.hostIp) === undefined) {
-      throw refusal(`${what}: bridge ${bridge} has IPv4 only`);
+    if (port.hostIp !== '' && !isIpv6(port) && parseIpv4(port.hostIp) === undefined) {
+      throw refusal(`${what}: not an IP address`);
+    }
+    if (port.hostIp === '::1') {
+      throw refusal(`${what}: nothing is forwarded from ::1, use 127.0.0.1`);
     }
     if (ports.slice(0, at).some((other) => overlaps(port, other))) {
       throw refusal(`${what}: requested twice`);
     }
   }
+}
+
+/** Refuses ports at IPv6 addresses of the host where the guest has none itself. */
+export function checkFamily({ vm, bridge, ports }: BridgeRequest, ip6: string | undefined): void {
+  const port = ip6 === undefined ? ports.find(isIpv6) : undefined;
+  if (port === undefined) return;
+  const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  throw refusal(`${what}: network ${bridge} has IPv4 only`);
+}
+
+function isIpv6({ hostIp }: PortSpec): boolean {
+  return parseIpv6(hostIp) !== undefined;
 }
 
 function refusal(message: string): NetError {
@@ -55,7 +70,8 @@ export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
 }
 
 export function where({ hostIp, hostPort }: PortSpec): string {
-  return `${hostIp === '' ? '*' : hostIp}:${hostPort}`;
+  const host = hostIp.includes(':') ? `[${hostIp}]` : hostIp;
+  return `${hostIp === '' ? '*' : host}:${hostPort}`;
 }
 
 /** Whether any of the ports is reachable at a loopback address only. */

@@ -1,10 +1,12 @@
 import { type Link, listAddresses, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
+import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { replugTap } from '../links/tap.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { ensureServers, type ManagedHost } from './managed-host.ts';
+import { gateway6 } from './plan-address6.ts';
 import { redirectFlows } from './ports.ts';
 
 /** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
@@ -48,7 +50,7 @@ async function completeNetwork(
   waiting: Waiting,
 ): Promise<void> {
   const { log } = host;
-  const { owned: _owned, ...network } = record;
+  const { owned: _owned, ...network } = asHostHas(record);
   const ready = await useBridge(network, host, waiting);
   await ensureServers(host, network, ready);
   await replugAll(ready, host, waiting);
@@ -75,8 +77,10 @@ async function incomplete(
     .map(({ record, claims }) => {
       const bridge = links.get(record.bridge);
       const unplugged = claims.filter(({ tap }) => isUnplugged(links.get(tap), bridge));
-      const addressed = addresses.some(
-        ({ linkIndex, address }) => linkIndex === bridge?.index && address === record.address,
+      const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
+      const wanted = [record.address, gateway6(asHostHas(record))];
+      const addressed = wanted.every(
+        (each) => each === undefined || own.some(({ address }) => address === each),
       );
       return { record, claims: unplugged, damage: damageOf(bridge, addressed) };
     })

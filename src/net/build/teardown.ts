@@ -4,6 +4,7 @@ import { forgetNeighbour } from '../links/addresses.ts';
 import { removeBridge } from '../links/bridge.ts';
 import type { NetUndo } from '../model/undo.ts';
 import { endFlowsOf } from '../rules/stale-flows.ts';
+import type { Claim } from '../store/claim.ts';
 import { forgetGuests, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 
 /**
@@ -27,26 +28,32 @@ export async function dropClaim(
     if (!(await removeIfUnused(bridge, host, waiting))) await host.rules.apply(waiting);
   }
   if (claim !== undefined && !isOwn) return;
-  await forgetAddress({ bridge, ip, mac: claim?.mac }, host, waiting);
+  await forgetAddress({ bridge, ip, ip6: claim?.ip6, mac: claim?.mac }, host, waiting);
 }
 
 /**
- * Removes what the kernel remembers about an address whose claim and rules are gone: its connections, and with its MAC
- * address its neighbour entry.
+ * Removes what the kernel remembers about addresses whose claim and rules are gone: their connections, and with their MAC
+ * address the neighbour entries.
  */
 export async function forgetAddress(
   {
     bridge,
     ip,
+    ip6,
     mac,
-  }: { readonly bridge: string; readonly ip: string; readonly mac: string | undefined },
+  }: Pick<Claim, 'ip'> & {
+    readonly bridge: string;
+    readonly ip6?: string | undefined;
+    readonly mac: string | undefined;
+  },
   { netlink, log }: Pick<ManagedHost, 'netlink' | 'log'>,
   waiting: Waiting,
 ): Promise<void> {
-  await endFlowsOf(ip, { log, ...waiting });
+  const addresses = ip6 === undefined ? [ip] : [ip, ip6];
+  await endFlowsOf(addresses, { log, ...waiting });
   const link = await findLink(netlink, bridge, waiting);
   if (link === undefined || mac === undefined) return;
-  await forgetNeighbour(netlink, { bridge: link, ip, mac }, waiting);
+  await forgetNeighbour(netlink, { bridge: link, addresses, mac }, waiting);
 }
 
 /** Removes a network from the host when it has no VM. */

@@ -36,23 +36,24 @@ export async function addressesInUse(
 }
 
 /**
- * Removes the neighbour entry of an address that is free again: the kernel keeps entries while there are few of them
- * (gc_thresh1), and the address would be avoided.
+ * Removes the neighbour entries of addresses that are free again: the kernel keeps entries while there are few of them
+ * (gc_thresh1), and the addresses would be avoided.
  */
 export async function forgetNeighbour(
   netlink: NetlinkSocket,
-  nic: { readonly bridge: Link; readonly ip: string; readonly mac: string },
+  nic: { readonly bridge: Link; readonly addresses: readonly string[]; readonly mac: string },
   waiting: Waiting,
 ): Promise<void> {
   const known = await listNeighbours(netlink, waiting);
-  const entry = known.find(
+  const entries = known.filter(
     ({ linkIndex, address, mac }) =>
-      linkIndex === nic.bridge.index && address === nic.ip && mac === nic.mac,
+      linkIndex === nic.bridge.index && nic.addresses.includes(address) && mac === nic.mac,
   );
-  if (entry === undefined) return;
-  try {
-    await deleteNeighbour(netlink, entry, waiting);
-  } catch (error) {
-    if (!(error instanceof NetlinkError && error.errno === 'ENOENT')) throw error;
+  for (const entry of entries) {
+    await deleteNeighbour(netlink, entry, waiting).catch(unlessGone);
   }
+}
+
+function unlessGone(error: unknown): void {
+  if (!(error instanceof NetlinkError && error.errno === 'ENOENT')) throw error;
 }

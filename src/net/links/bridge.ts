@@ -7,19 +7,29 @@ import {
   deleteLink,
   findLink,
   type Link,
+  type LinkAddress,
   listAddresses,
   listLinks,
   type NetlinkSocket,
 } from '#netlink';
-import type { ManagedNetwork, Waiting } from '#spec';
+import {
+  formatAddress6,
+  formatIpv6,
+  type ManagedNetwork,
+  parseAddress6,
+  type Waiting,
+} from '#spec';
 import { NetError } from '../model/error.ts';
 import { bridgeMac, ownAlias } from '../model/names.ts';
-import { readSysctl, writeSysctl } from '../model/sysctl.ts';
+import { writeSysctl } from '../model/sysctl.ts';
+import { forward, forward6 } from './forwarding.ts';
 import { type BridgePlan, ownsBridge, planBridge } from './plan-bridge.ts';
 
 /** A bridge that exists, and whether the driver made it. */
 export interface ReadyBridge {
   readonly link: Link;
+  /** The network's, where the bridge has it. */
+  readonly address6?: string;
   readonly owned: boolean;
   /** It was made just now: taps of running VMs are outside of it. */
   readonly made: boolean;
@@ -31,6 +41,9 @@ interface Inspection {
   readonly link: Link | undefined;
   /** Whether the bridge has the network's address. */
   readonly addressed: boolean;
+  readonly addressed6: boolean;
+  /** The network's, unless the bridge is one of others that has it not: nothing is added there. */
+  readonly address6?: string;
 }
 
 /** Finds out how the managed network gets its bridge; refuses one that is not what was configured. */
@@ -41,14 +54,19 @@ export async function inspectBridge(
 ): Promise<Inspection> {
   const link = await findLink(netlink, network.bridge, waiting);
   if (link === undefined) {
-    return { plan: planBridge(network, undefined), link, addressed: false };
+    const addresses = { addressed: false, addressed6: false, ...sixOf(network) };
+    return { plan: planBridge(network, undefined), link, ...addresses };
   }
   const all = await listAddresses(netlink, waiting);
   const addresses = all.filter(({ linkIndex }) => linkIndex === link.index);
   const { kind, alias, mtu } = link;
-  const found = { kind, alias, mac: link.address, mtu, addresses };
+  const own = addresses.filter(({ address }) => !address.includes(':'));
+  const found = { kind, alias, mac: link.address, mtu, addresses: own };
   const addressed = addresses.some(({ address }) => address === network.address);
-  return { plan: planBridge(network, found), link, addressed };
+  const addressed6 = addresses.some((each) => written(each) === sixOf(network).address6);
+  const plan = planBridge(network, found);
+  const six = plan === 'foreign' && !addressed6 ? {} : sixOf(network);
+  return { plan, link, addressed, addressed6, ...six };
 }
 
 /** Carries the plan out. Safe to repeat: what an interrupted start left half-made is completed. */
@@ -59,14 +77,16 @@ export async function applyBridge(
   { log, signal }: Waiting & { readonly log: Logger },
 ): Promise<ReadyBridge> {
   const waiting = { signal };
-  const { plan, addressed } = inspected;
+  const { plan, address6 } = inspected;
   const link = inspected.link ?? (await createBridge(netlink, network, { log, signal }));
-  if (plan !== 'foreign') await configureBridge(netlink, { network, link, addressed }, waiting);
+  if (plan !== 'foreign') await configureBridge(netlink, { network, link, inspected }, waiting);
   forward(log);
+  if (address6 !== undefined) forward6(log);
   return {
     link: { ...link, mtu: network.mtu ?? link.mtu },
     owned: plan !== 'foreign',
     made: plan === 'create',
+    ...(address6 !== undefined && { address6 }),
   };
 }
 
@@ -91,8 +111,8 @@ async function configureBridge(
   {
     network,
     link,
-    addressed,
-  }: { readonly network: ManagedNetwork; readonly link: Link; readonly addressed: boolean },
+    inspected,
+  }: { readonly network: ManagedNetwork; readonly link: Link; readonly inspected: Inspection },
   waiting: Waiting,
 ): Promise<void> {
   // The alias first: it marks the bridge as ours if the rest is interrupted. Frames to 01:80:c2:00:00:0X pass no
@@ -100,28 +120,37 @@ async function configureBridge(
   // receive that neighbour's traffic (br_handle_frame, __br_handle_local_finish).
   const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
   await changeLink(netlink, link, change, waiting);
-  setBridgeSysctls(link.name);
+  const six = parseAddress6(network.address6 ?? '');
+  setBridgeSysctls(link.name, six !== undefined);
   const { address, prefix, mtu } = network;
   if (mtu !== undefined && mtu !== link.mtu) await changeLink(netlink, link, { mtu }, waiting);
-  if (!addressed) await addAddress(netlink, { linkIndex: link.index, address, prefix }, waiting);
+  const linkIndex = link.index;
+  if (!inspected.addressed) await addAddress(netlink, { linkIndex, address, prefix }, waiting);
+  if (six !== undefined && !inspected.addressed6) {
+    const own = { linkIndex, address: formatIpv6(six.address), prefix: six.prefix };
+    await addAddress(netlink, own, waiting);
+  }
   if (!link.up) await changeLink(netlink, link, { up: true }, waiting);
 }
 
-function setBridgeSysctls(bridge: string): void {
+function setBridgeSysctls(bridge: string, hasIpv6: boolean): void {
   // Answers to what the host sent from 127.0.0.1 come back over the bridge; the ruleset drops everything else that
   // is addressed to 127.0.0.0/8 there.
   writeSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
-  // The network has IPv4 only; a link-local address of the host on it would be a way around the IPv4 rules.
+  // The host is the router here. In a network with IPv4 only it has no address of the link either. No guest can have the
+  // host's address, so the host does not ask whether one has, which would take until the first guest is there.
   writeSysctl(`net/ipv6/conf/${bridge}/accept_ra`, '0');
-  writeSysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, '1');
+  writeSysctl(`net/ipv6/conf/${bridge}/accept_dad`, '0');
+  writeSysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, hasIpv6 ? '0' : '1');
 }
 
-function forward(log: Logger): void {
-  const name = 'net/ipv4/ip_forward';
-  if (readSysctl(name) !== '0') return;
-  // Never reset: other programs of the host may rely on it by now.
-  writeSysctl(name, '1');
-  log.info('IPv4 forwarding turned on for the host', { sysctl: 'net.ipv4.ip_forward' });
+function written({ address, prefix }: Omit<LinkAddress, 'linkIndex'>): string {
+  return `${address}/${prefix}`;
+}
+
+function sixOf({ address6 }: ManagedNetwork): { readonly address6?: string } {
+  const six = parseAddress6(address6 ?? '');
+  return six === undefined ? {} : { address6: formatAddress6(six) };
 }
 
 /** Guests should not send more than the way out of the host can carry. */

@@ -9,10 +9,12 @@ import {
   type Waiting,
 } from '#spec';
 import { NetError } from '../model/error.ts';
+import { privateAddress6 } from '../model/names.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { networkSubnet, overlappingNetwork, overlappingRoute } from '../store/subnets.ts';
 import { applyBridge, inspectBridge, type ReadyBridge } from './bridge.ts';
+import { asHostHas, isIpv6Off } from './host-ipv6.ts';
 import { hostNameservers } from './resolver.ts';
 import { replugTap } from './tap.ts';
 
@@ -41,13 +43,19 @@ export async function resolveNetwork(
   const { bridge, hostAccess = 'closed', dns = true, domain = defaultDomain(bridge) } = wanted;
   const record = await store.record(bridge);
   const inUse = record !== undefined && (await store.claims(bridge)).length > 0;
-  const kept = keptOf(inUse ? record : wanted);
-  const gets = keptOf(wanted);
+  const asked = withPrivate(wanted);
+  const gets = keptOf(asHostHas(asked));
+  const kept = inUse ? keptOf(asHostHas(record)) : gets;
+  if (asked.address6 !== undefined && isIpv6Off()) {
+    const advice =
+      'set net.ipv6.conf.all.disable_ipv6=0, or address6 = "off" in its managed_network block';
+    warnOnce.warn('network has IPv4 only: this host has IPv6 disabled', { bridge, advice });
+  }
   if (!isDeepStrictEqual(kept, gets)) {
     const message = 'network keeps its address and MTU until its last VM is gone';
     warnOnce.warn(message, { bridge, has: formatKept(kept), gets: formatKept(gets) });
   }
-  const { mtu: _, ...rest } = wanted;
+  const { mtu: _, address6: __, ...rest } = wanted;
   return {
     ...rest,
     ...kept,
@@ -63,13 +71,25 @@ export async function resolveNetwork(
 function keptOf({
   address,
   prefix,
+  address6,
   mtu,
-}: ManagedNetwork): Pick<ManagedNetwork, 'address' | 'prefix' | 'mtu'> {
-  return { address, prefix, ...(mtu !== undefined && { mtu }) };
+}: ManagedNetwork): Pick<ManagedNetwork, 'address' | 'prefix' | 'address6' | 'mtu'> {
+  return {
+    address,
+    prefix,
+    ...(address6 !== undefined && { address6 }),
+    ...(mtu !== undefined && { mtu }),
+  };
 }
 
-function formatKept({ address, prefix, mtu }: ReturnType<typeof keptOf>): string {
-  return `${address}/${prefix}${mtu === undefined ? '' : `, MTU ${mtu}`}`;
+function withPrivate(network: ManagedNetwork): ManagedNetwork {
+  if (network.address6 !== 'auto') return network;
+  return { ...network, address6: privateAddress6(network.bridge) };
+}
+
+function formatKept({ address, prefix, address6, mtu }: ReturnType<typeof keptOf>): string {
+  const six = address6 === undefined ? '' : `, ${address6}`;
+  return `${address}/${prefix}${six}${mtu === undefined ? '' : `, MTU ${mtu}`}`;
 }
 
 async function nameserversOf(
@@ -102,7 +122,9 @@ export async function useBridge(
   if (inspected.plan === 'create') await refuseRouted(network, netlink, waiting);
   const owned = inspected.plan !== 'foreign';
   if (!owned) log.info('using a bridge that existed', { bridge, address: network.address });
-  const record = { ...network, owned };
+  const { address6: _, ...rest } = network;
+  const { address6 } = inspected;
+  const record = { ...rest, ...(address6 !== undefined && { address6 }), owned };
   if (!isDeepStrictEqual(record, await store.record(bridge))) await store.keepRecord(record);
   return applyBridge(netlink, network, inspected, { log, ...waiting });
 }

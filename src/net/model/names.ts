@@ -32,6 +32,11 @@ export function bridgeMac(bridge: string): string {
   return `52:54:00:${colons(hash(`bridge ${bridge}`, 3))}`;
 }
 
+/** The address of a network whose prefix is a private one (RFC 4193), made from the bridge's name. */
+export function privateAddress6(bridge: string): string {
+  return `fd${hash(`prefix ${bridge}`, 5).replace(/^(..)(....)(....)$/, '$1:$2:$3')}::1/64`;
+}
+
 /** The tap's name, 11 of the 15 bytes that a link name may have. Each attempt gives another name. */
 export function tapName(vm: string, index: number, attempt: number): string {
   return `${tapPrefix}${hash(attempt === 0 ? `tap ${vm} ${index}` : `tap ${vm} ${index} ${attempt}`, 4)}`;

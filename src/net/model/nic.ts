@@ -39,6 +39,15 @@ export interface NicAddress {
   readonly nameservers: readonly string[];
   /** Domains in which names without dots are looked for. */
   readonly searches: readonly string[];
+  /** In a network with IPv6. */
+  readonly six?: NicAddress6;
+}
+
+/** An IPv6 address of a guest. */
+export interface NicAddress6 {
+  readonly ip: string;
+  readonly prefix: number;
+  readonly gateway: string;
 }
 
 /** A tap or macvtap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */

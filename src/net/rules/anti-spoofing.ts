@@ -1,10 +1,11 @@
 import type { Claim, NetworkInUse } from '../store/claim.ts';
+import { guestAddresses6, neighbourRules, sixChains } from './anti-spoofing6.ts';
 import { set } from './nft-text.ts';
 
 /**
  * The table that filters frames from our taps in managed networks: a guest sends from its own MAC and IP address only,
- * does not act as a DHCP server, queries one for itself only, and sends IPv4 and ARP only, since its network has nothing
- * else. All other frames on these bridges and others pass.
+ * does not act as a DHCP server, queries one for itself only, and sends IPv4 and ARP only, and IPv6 where its network has
+ * that. All other frames on these bridges and others pass.
  */
 export function formatAntiSpoofing(table: string, networks: readonly NetworkInUse[]): string {
   const claims = networks.flatMap((network) => network.claims);
@@ -30,6 +31,12 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
     ),
     set('set addresses', 'ifname . ipv4_addr', addresses),
     set(
+      'set taps6',
+      'ifname',
+      ours.filter(({ ip6 }) => ip6 !== undefined).map(({ tap }) => `"${tap}"`),
+    ),
+    set('set addresses6', 'ifname . ipv6_addr', guestAddresses6(ours)),
+    set(
       'set same',
       'ifname . ifname',
       claims.map(({ tap }) => `"${tap}" . "${tap}"`),
@@ -51,6 +58,8 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
     ),
     ...chains,
     queries(ours),
+    ...sixChains,
+    neighbourRules(ours),
   ];
   return `table bridge ${table} {\n${parts.join('\n')}\n}\n`;
 }
@@ -90,6 +99,7 @@ const chains: readonly string[] = [
     ether type ip ip protocol udp ip frag-off & 0x1fff == 0 jump datagrams
     ether type ip ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
     ether type ip iifname . ip saddr @addresses accept
+    ether type ip6 iifname @taps6 jump six
     drop
   }`,
   `  chain questions {

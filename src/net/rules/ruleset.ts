@@ -4,8 +4,8 @@ import { type NetworkInUse, namesOf } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
 import { set } from './nft-text.ts';
+import { mappingsOf, maps6, metadata6, sets6, transports } from './ruleset6.ts';
 
-const protocols = ['tcp', 'udp'] as const;
 // Per guest: more than its programs ask, and little work for the process that answers.
 const questions = { rate: 200, burst: 400 };
 const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
@@ -63,6 +63,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
     set('set routed', 'ipv4_addr . inet_proto . inet_service', networks.flatMap(routedPorts)),
     set('set translated', 'ipv4_addr; flags interval', translated),
     set('set subnets', 'ipv4_addr; flags interval', subnets),
+    ...sets6(networks),
     set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(linkLocalResolvers)),
   ];
 }
@@ -77,7 +78,7 @@ function routedPorts({ record, claims }: NetworkInUse): readonly string[] {
   if (record.nat !== false) return [];
   const ports = claims.flatMap((claim) =>
     claim.ports.flatMap(({ guestPort }) =>
-      protocols.map((protocol) => `${claim.ip} . ${protocol} . ${guestPort}`),
+      transports.map((protocol) => `${claim.ip} . ${protocol} . ${guestPort}`),
     ),
   );
   return distinct(ports);
@@ -130,11 +131,7 @@ function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
 }
 
 function maps(networks: readonly NetworkInUse[]): string[] {
-  const mappings = networks.flatMap(({ claims }) =>
-    claims.flatMap((claim) =>
-      claim.ports.flatMap((port) => protocols.map((protocol) => ({ claim, port, protocol }))),
-    ),
-  );
+  const mappings = mappingsOf(networks);
   const target = 'inet_proto . inet_service : ipv4_addr . inet_service';
   const element = ({ claim, port, protocol }: (typeof mappings)[number]): string =>
     `${protocol} . ${port.hostPort} : ${claim.ip} . ${port.guestPort}`;
@@ -143,7 +140,7 @@ function maps(networks: readonly NetworkInUse[]): string[] {
       'map published',
       `ipv4_addr . ${target}`,
       mappings
-        .filter(({ port }) => port.hostIp !== '')
+        .filter(({ port: { hostIp } }) => hostIp !== '' && !hostIp.includes(':'))
         .map((mapping) => `${mapping.port.hostIp} . ${element(mapping)}`),
     ),
     set(
@@ -151,11 +148,15 @@ function maps(networks: readonly NetworkInUse[]): string[] {
       target,
       mappings.filter(({ port }) => port.hostIp === '').map(element),
     ),
+    ...maps6(networks),
   ];
 }
 
+// Nothing leaves the host from ::1 (IPv6 has no route_localnet): who asks there is refused at once, and tries 127.0.0.1.
 const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @published
-    fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere`;
+    fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
+    ip6 daddr != ::1 fib daddr type local dnat ip6 to meta l4proto . th dport map @published_everywhere6`;
 
 const chains: readonly string[] = [
   // Before connection tracking, where addresses are still as received. Packets of a guest arrive through the bridge, but
@@ -184,18 +185,25 @@ ${translate}
     ip saddr @translated oifname != @bridges oifname != "lo" masquerade
     oifname @bridges ct status dnat ip saddr 127.0.0.0/8 masquerade
     oifname @bridges ct status dnat ip saddr @subnets masquerade
+    ip6 saddr @translated6 oifname != @bridges oifname != "lo" masquerade
+    oifname @bridges ct status dnat ip6 saddr ::1 masquerade
+    oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade
   }`,
   // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
   // here, too, where br_netfilter is on. A packet routed to an address without a guest would make the host look for it,
-  // and all links of the host share one table of neighbours; broadcasts are not routed.
+  // and all links of the host share one table of neighbours; broadcasts are not routed, nor what is for a link-local address.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
+    iifname . oifname @same iifname . oifname != @isolated ip6 daddr fe80::/10 accept
     meta pkttype host oifname @owned ip daddr != @guests reject with icmpx host-unreachable
+    meta pkttype host oifname @owned ip6 daddr != @guests6 reject with icmpx host-unreachable
     iifname . ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
     iifname @bridges ip daddr 169.254.0.0/16 drop
+    iifname @bridges ip6 daddr { ${metadata6.join(', ')} } drop
     oifname @bridges ct state established,related accept
     oifname @bridges ct status dnat accept
     oifname @bridges ip daddr . meta l4proto . th dport @routed accept
+    oifname @bridges ip6 daddr . meta l4proto . th dport @routed6 accept
     iifname . oifname @isolated reject with icmpx admin-prohibited
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
@@ -214,6 +222,7 @@ ${translate}
     udp dport 67 accept
     meta l4proto { tcp, udp } ct original proto-dst 53 iifname . ct original ip daddr @host_resolvers accept
     icmp type echo-request accept
+    icmpv6 type { echo-request, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname . meta l4proto . th dport @host_ports accept
     reject with icmpx admin-prohibited
   }`,

@@ -31,12 +31,14 @@ interface Search {
 type AnySearch = Omit<Search, 'filter'> & { readonly filter?: FlowFilter };
 
 /**
- * Ends the connections of an address whose VM is gone. The kernel continues to translate a connection that it
+ * Ends the connections of addresses whose VM is gone. The kernel continues to translate a connection that it
  * tracks, independently of the rules; one that is never idle would reach the next VM with the address. Never fails.
  */
-export async function endFlowsOf(ip: string, logged: Logged): Promise<void> {
+export async function endFlowsOf(addresses: readonly string[], logged: Logged): Promise<void> {
   const sides = ['original', 'reply'] as const;
-  const searches = sides.map((side) => ({ filter: { side, source: ip }, isMeant: () => true }));
+  const searches = addresses.flatMap((source) =>
+    sides.map((side) => ({ filter: { side, source }, isMeant: () => true })),
+  );
   await end(searches, logged);
 }
 
@@ -50,13 +52,18 @@ export async function endStaleFlows(
   local: ReadonlySet<string>,
   logged: Logged,
 ): Promise<void> {
-  const searches = claims.flatMap(({ ip, ports }) =>
-    ports.map((port): Search => {
-      const target = { protocol: udp, port: port.hostPort };
-      const isMeant = (flow: Flow): boolean =>
-        isAddressed(flow, port, local) && flow.reply.source !== ip;
-      return { filter: { side: 'original', target }, isMeant };
-    }),
+  const searches = claims.flatMap(({ ip, ip6, ports }) =>
+    ports.flatMap((port) =>
+      [ip, ip6]
+        .filter((own) => own !== undefined)
+        .map((own): Search => {
+          const target = { protocol: udp, port: port.hostPort };
+          const isMeant = (flow: Flow): boolean =>
+            isAddressed(flow, port, local) && flow.reply.source !== own;
+          const isIpv6 = own.includes(':');
+          return { filter: { side: 'original', isIpv6, target }, isMeant };
+        }),
+    ),
   );
   if (searches.length > 0) await end(searches, logged);
 }
@@ -67,7 +74,7 @@ function isAddressed(
   local: ReadonlySet<string>,
 ): boolean {
   if (hostIp !== '') return destination === hostIp;
-  return local.has(destination) || isLoopback(parseIpv4(destination) ?? 0);
+  return local.has(destination) || destination === '::1' || isLoopback(parseIpv4(destination) ?? 0);
 }
 
 async function end(searches: readonly Search[], { log, signal }: Logged): Promise<void> {

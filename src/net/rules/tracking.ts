@@ -10,12 +10,12 @@ const closedSeconds = 10;
 /** A link that guests' packets come from, and the addresses of these guests. */
 interface TrackedNetwork {
   readonly record: { readonly bridge: string };
-  readonly claims: readonly { readonly ip: string }[];
+  readonly claims: readonly { readonly ip: string; readonly ip6?: string }[];
 }
 
 /**
  * The nftables script that limits what each guest makes the kernel track: the host has one table of connections for
- * all, and an entry that saw a handshake stays for five days and is never evicted. A table of its own that is modified
+ * all, and an entry that saw a handshake stays for five days and is never evicted. IPv4 and IPv6 are counted each for itself. A table of its own that is modified
  * and never replaced: its counts must survive a change of the rules. A new maximum starts new counts.
  */
 export function formatTracking(
@@ -26,7 +26,9 @@ export function formatTracking(
   const own = `inet ${trackingTable(table)}`;
   if (networks.length === 0) return `add table ${own}\ndelete table ${own}\n`;
   const bridges = networks.map(({ record }) => `"${record.bridge}"`);
-  const guests = networks.flatMap(({ claims }) => claims.map(({ ip }) => ip));
+  const claims = networks.flatMap((network) => network.claims);
+  const guests = claims.map(({ ip }) => ip);
+  const guests6 = claims.flatMap(({ ip6 }) => ip6 ?? []);
   return `table ${own} {
   ct timeout brief {
     protocol tcp
@@ -36,16 +38,7 @@ export function formatTracking(
   set bridges {
     type ifname
   }
-  set guests {
-    type ipv4_addr
-  }
-${directions.map((direction) => counters(direction, maxConnections)).join('\n')}
-  set neighbours {
-    type ipv4_addr . ipv4_addr; size 65535; flags dynamic,timeout; timeout 5m
-  }
-  set neighbours_rate {
-    type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m
-  }
+${families.map((family) => sets(family, maxConnections)).join('\n')}
   chain leaving { }
   chain entering { }
   chain finding { }
@@ -57,7 +50,7 @@ ${directions.map((direction) => counters(direction, maxConnections)).join('\n')}
   }
 }
 flush table ${own}
-${refill(`${own} bridges`, bridges)}${refill(`${own} guests`, guests)}table ${own} {
+${refill(`${own} bridges`, bridges)}${refill(`${own} guests`, guests)}${refill(`${own} guests6`, guests6)}table ${own} {
 ${rules(maxConnections)}
 }
 `;
@@ -71,40 +64,81 @@ function refill(name: string, elements: readonly string[]): string {
 const directions = ['leaving', 'entering'] as const;
 type Direction = (typeof directions)[number];
 
-/** Both are keyed by the guest's address. A VM without traffic has no entry. */
-function counters(direction: Direction, max: number): string {
-  return `  set ${direction}_rate_${max} {
-    type ipv4_addr; size 65535; flags dynamic,timeout; timeout 1m
+// The second set of each kind has the same name with a 6.
+const families = [
+  { keyword: 'ip', type: 'ipv4_addr', suffix: '' },
+  { keyword: 'ip6', type: 'ipv6_addr', suffix: '6' },
+] as const;
+type Family = (typeof families)[number];
+
+function sets(family: Family, max: number): string {
+  const { type, suffix } = family;
+  return `  set guests${suffix} {
+    type ${type}
   }
-  set ${direction}_open_${max} {
-    type ipv4_addr; size 65535; flags dynamic
+${directions.map((direction) => counters(direction, family, max)).join('\n')}
+  set neighbours${suffix} {
+    type ${type} . ${type}; size 65535; flags dynamic,timeout; timeout 5m
+  }
+  set neighbours_rate${suffix} {
+    type ${type}; size 65535; flags dynamic,timeout; timeout 1m
+  }`;
+}
+
+/** Both are keyed by the guest's address. A VM without traffic has no entry. */
+function counters(direction: Direction, { type, suffix }: Family, max: number): string {
+  return `  set ${direction}_rate${suffix}_${max} {
+    type ${type}; size 65535; flags dynamic,timeout; timeout 1m
+  }
+  set ${direction}_open${suffix}_${max} {
+    type ${type}; size 65535; flags dynamic
   }`;
 }
 
 /** Only packets that would begin a connection match: its entry is confirmed once it has passed all rules. */
 function rules(max: number): string {
-  return `${bound('leaving', 'ip saddr', max)}
-${bound('entering', 'ip daddr', max)}
+  const each = (text: (family: Family) => string): string => families.map(text).join('\n');
+  return `${bound('leaving', 'saddr', max)}
+${bound('entering', 'daddr', max)}
   chain finding {
-    update @neighbours_rate { ip saddr limit rate over ${neighbours.rate}/second burst ${neighbours.burst} packets } counter drop
-    add @neighbours { ip saddr . rt ip nexthop }
+${each(
+  ({
+    keyword,
+    suffix,
+  }) => `    update @neighbours_rate${suffix} { ${keyword} saddr limit rate over ${neighbours.rate}/second burst ${neighbours.burst} packets } counter drop
+    add @neighbours${suffix} { ${keyword} saddr . rt ${keyword} nexthop }`,
+)}
   }
   chain passing {
-    ct status & confirmed == 0 iifname @bridges ip saddr @guests jump leaving
-    ct status & confirmed == 0 iifname @bridges oifname != @bridges ip saddr . rt ip nexthop != @neighbours jump finding
-    ct status & confirmed == 0 ct status dnat oifname @bridges ip daddr @guests jump entering
+${each(
+  ({
+    keyword,
+    suffix,
+  }) => `    ct status & confirmed == 0 iifname @bridges ${keyword} saddr @guests${suffix} jump leaving
+    ct status & confirmed == 0 iifname @bridges oifname != @bridges ${keyword} saddr . rt ${keyword} nexthop != @neighbours${suffix} jump finding
+    ct status & confirmed == 0 ct status dnat oifname @bridges ${keyword} daddr @guests${suffix} jump entering`,
+)}
   }
   chain host {
-    ct status & confirmed == 0 iifname @bridges ip saddr @guests jump leaving
+${each(
+  ({ keyword, suffix }) =>
+    `    ct status & confirmed == 0 iifname @bridges ${keyword} saddr @guests${suffix} jump leaving`,
+)}
   }`;
 }
 
 /** The rate comes first: it limits closed connections, and how many entries the count has to collect. */
-function bound(direction: Direction, address: string, max: number): string {
+function bound(direction: Direction, side: 'saddr' | 'daddr', max: number): string {
   const rate = Math.max(1, Math.floor(max / closedSeconds));
+  const limits = families.map(
+    ({
+      keyword,
+      suffix,
+    }) => `    update @${direction}_rate${suffix}_${max} { ${keyword} ${side} limit rate over ${rate}/second burst ${max} packets } counter drop
+    add @${direction}_open${suffix}_${max} { ${keyword} ${side} ct count over ${max} } counter drop`,
+  );
   return `  chain ${direction} {
-    update @${direction}_rate_${max} { ${address} limit rate over ${rate}/second burst ${max} packets } counter drop
-    add @${direction}_open_${max} { ${address} ct count over ${max} } counter drop
+${limits.join('\n')}
     meta l4proto tcp ct timeout set "brief"
   }`;
 }

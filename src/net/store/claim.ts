@@ -7,6 +7,8 @@ import type { GuestDns, HostAccess, PortSpec } from '#spec';
  */
 export interface Claim {
   readonly ip: string;
+  /** In a network with IPv6. */
+  readonly ip6?: string;
   readonly vm: string;
   readonly index: number;
   readonly mac: string;
@@ -32,6 +34,7 @@ export interface NetworkRecord {
   /** Those that its guests get. */
   readonly nameservers: readonly string[];
   /** As configured; absent in records of plugins before 0.3, and where it is the default. */
+  readonly address6?: string | undefined;
   readonly hostPorts?: readonly string[];
   readonly isolate?: boolean;
   readonly nat?: boolean;
@@ -57,6 +60,7 @@ const portMapping = v.object({
   guestPort: v.number(),
 });
 const claim = v.object({
+  ip6: v.exactOptional(v.string()),
   vm: v.string(),
   index: v.number(),
   mac: v.string(),
@@ -74,6 +78,7 @@ const networkRecord = v.object({
   owned: v.boolean(),
   hostAccess: v.picklist(['closed', 'open']),
   nameservers: v.optional(v.array(v.string()), []),
+  address6: v.exactOptional(v.string()),
   hostPorts: v.exactOptional(v.array(v.string())),
   isolate: v.exactOptional(v.boolean()),
   nat: v.exactOptional(v.boolean()),

@@ -1,5 +1,16 @@
 import type { Route } from '#netlink';
-import { type ManagedNetwork, overlap, parseIpv4, type Subnet, subnetOf } from '#spec';
+import {
+  address6At,
+  formatIpv6,
+  type ManagedNetwork,
+  overlap,
+  overlap6,
+  parseAddress6,
+  parseIpv4,
+  parseIpv6,
+  type Subnet,
+  subnetOf,
+} from '#spec';
 import type { NetworkRecord } from './claim.ts';
 
 export function networkSubnet(network: { address: string; prefix: number }): Subnet {
@@ -12,9 +23,13 @@ export function overlappingNetwork(
   records: readonly NetworkRecord[],
 ): NetworkRecord | undefined {
   const subnet = networkSubnet(network);
-  return records.find(
-    (record) => record.bridge !== network.bridge && overlap(subnet, networkSubnet(record)),
-  );
+  const six = parseAddress6(network.address6 ?? '');
+  return records.find((record) => {
+    if (record.bridge === network.bridge) return false;
+    const theirs = parseAddress6(record.address6 ?? '');
+    const meets6 = six !== undefined && theirs !== undefined && overlap6(six, theirs);
+    return meets6 || overlap(subnet, networkSubnet(record));
+  });
 }
 
 // VPNs split the default route into halves and more; no network of the driver is as large.
@@ -26,9 +41,23 @@ export function overlappingRoute(
   routes: readonly Route[],
 ): Route | undefined {
   const subnet = networkSubnet(network);
-  return routes.find(
-    (route) =>
-      route.prefix >= minPrefix &&
-      overlap(subnet, networkSubnet({ address: route.destination, prefix: route.prefix })),
-  );
+  const six = parseAddress6(network.address6 ?? '');
+  return routes.find(({ destination, prefix }) => {
+    if (prefix < minPrefix) return false;
+    const address = parseIpv6(destination);
+    if (address === undefined)
+      return overlap(subnet, networkSubnet({ address: destination, prefix }));
+    return six !== undefined && overlap6(six, { address, prefix });
+  });
+}
+
+/** The IPv6 address that belongs to an IPv4 address of the network; undefined where it has no IPv6. */
+export function address6Of(
+  network: Pick<ManagedNetwork, 'address' | 'prefix' | 'address6'>,
+  ip: string,
+): string | undefined {
+  const six = parseAddress6(network.address6 ?? '');
+  if (six === undefined) return undefined;
+  const offset = (parseIpv4(ip) ?? 0) - networkSubnet(network).network;
+  return formatIpv6(address6At(six, offset));
 }

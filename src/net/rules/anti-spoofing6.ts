@@ -1,0 +1,128 @@
+import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
+import type { Claim } from '../store/claim.ts';
+
+/**
+ * The addresses that may be a tap's, as elements `"tap" . address`: its own, and the link-local one that its MAC address
+ * stands for; those of the VM's other NICs in the network as well, which Linux answers for on all of them.
+ */
+export function guestAddresses6(claims: readonly Claim[]): readonly string[] {
+  return claims.flatMap((claim) =>
+    ownAddresses(claim, claims).map((address) => `"${claim.tap}" . ${formatIpv6(address)}`),
+  );
+}
+
+function ownAddresses(claim: Claim, claims: readonly Claim[]): readonly bigint[] {
+  const own = claims.filter(({ vm, ip6 }) => vm === claim.vm && ip6 !== undefined);
+  return claim.ip6 === undefined ? [] : own.flatMap(addressesOf);
+}
+
+/** The IPv6 address of a NIC, and its link-local one. */
+function addressesOf({ ip6, mac }: Claim): readonly bigint[] {
+  const address = parseIpv6(ip6 ?? '');
+  return address === undefined ? [] : [address, linkLocalOf(mac)];
+}
+
+/**
+ * What a guest may send as IPv6. Its link-local address is the one made from its MAC address: of any other nothing shows
+ * whose it is. Extension headers are refused (but for hop-by-hop options before a report of multicast groups, which must
+ * have them, and fragments): they serve to hide what follows from filters. Neighbour discovery and DHCPv6 are refused in
+ * fragments, which the receiver puts together after these rules (RFC 6980).
+ *
+ * nft finds the transport header behind extension headers, and a rule whose bytes are not in the packet does not match.
+ */
+export const sixChains: readonly string[] = [
+  `  set talkers {
+    type ifname; size 65535; flags dynamic
+  }`,
+  // 143, 131 and 132 are reports of multicast groups. Redirects, router advertisements and queries of a router are not
+  // among what is accepted.
+  `  chain six {
+    ip6 saddr :: icmpv6 type nd-neighbor-solicit goto probes
+    iifname . ip6 saddr != @addresses6 ip6 saddr != :: drop
+    ip6 nexthdr hopopt icmpv6 type { 131, 132, 143 } goto talk
+    ip6 nexthdr { hopopt, ipv6-route, ipv6-opts, ah, 135, 139, 140 } drop
+    ip6 saddr :: icmpv6 type nd-router-solicit goto talk
+    iifname . ip6 saddr != @addresses6 drop
+    exthdr frag exists jump fragments
+    icmpv6 type nd-neighbor-solicit goto questions6
+    icmpv6 type nd-neighbor-advert goto answers6
+    icmpv6 type nd-router-solicit goto talk
+    icmpv6 type { 130, 131, 132, 134, 137, 141, 142, 143, 151, 152, 153 } drop
+    meta l4proto udp exthdr frag missing jump datagrams6
+    accept
+  }`,
+  // The first fragment has all headers (RFC 7112), and what its receiver does with it is decided by them.
+  `  chain fragments {
+    frag nexthdr { hopopt, ipv6-route, ipv6-frag, ipv6-opts, ah, 135, 139, 140 } drop
+    frag frag-off != 0 accept
+    frag nexthdr ipv6-icmp icmpv6 type { 1, 2, 3, 4, 128, 129 } accept
+    frag nexthdr udp jump datagrams6
+    frag nexthdr tcp tcp dport >= 0 accept
+    frag nexthdr { udp, tcp, ipv6-icmp } drop
+    accept
+  }`,
+  `  chain datagrams6 {
+    udp sport 547 drop
+    udp dport 546 drop
+    udp dport 547 exthdr frag exists drop
+    udp dport 547 goto talk
+    udp dport != 547 accept
+    drop
+  }`,
+  // At a limited rate: each of them is for the host, or for all guests.
+  `  chain talk {
+    update @talkers { iifname limit rate over 100/second burst 200 packets } drop
+    accept
+  }`,
+];
+
+/**
+ * Neighbour discovery: a guest answers for its own addresses, probes whether its own are free, and asks for others with
+ * an own address as sender. An option with a MAC address has its own. Older versions of nft have no sets of bytes at an
+ * offset, hence rules for each tap. The target is at byte 8, the first option at byte 24; 14 is the number that a host
+ * knows its own probe by (RFC 7527).
+ */
+export function neighbourRules(claims: readonly Claim[]): string {
+  const taps = claims.filter(({ ip6 }) => ip6 !== undefined);
+  const targets = taps.flatMap((claim) =>
+    ownAddresses(claim, claims).map(
+      (each) => `iifname "${claim.tap}" @th,64,128 0x${hex(each)} return`,
+    ),
+  );
+  const withMac = (option: string): string =>
+    lines(
+      taps.map(
+        ({ tap, mac }) =>
+          `iifname "${tap}" ip6 length 32 @th,192,64 0x${option}${mac.replaceAll(':', '')} goto talk`,
+      ),
+    );
+  return `  chain targets {
+${lines(targets)}    drop
+  }
+  chain probes {
+    ip6 nexthdr != ipv6-icmp drop
+    jump targets
+    ip6 length 24 goto talk
+    ip6 length 32 @th,192,8 14 goto talk
+    drop
+  }
+  chain questions6 {
+    ip6 nexthdr != ipv6-icmp drop
+    ip6 length 24 goto talk
+${withMac('0101')}    drop
+  }
+  chain answers6 {
+    ip6 nexthdr != ipv6-icmp drop
+    jump targets
+    ip6 length 24 goto talk
+${withMac('0201')}    drop
+  }`;
+}
+
+function hex(address: bigint): string {
+  return address.toString(16).padStart(32, '0');
+}
+
+function lines(rules: readonly string[]): string {
+  return rules.map((rule) => `    ${rule}\n`).join('');
+}

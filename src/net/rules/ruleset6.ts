@@ -1,0 +1,86 @@
+import { formatAddress6, isUniqueLocal, network6, type PortSpec, parseAddress6 } from '#spec';
+import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
+import { set } from './nft-text.ts';
+
+export const transports = ['tcp', 'udp'] as const;
+
+/** Where clouds have what only the host may read: Amazon's, Google's and Oracle's. Link-local addresses are not routed. */
+export const metadata6 = [
+  'fe80::/10',
+  'fd00:ec2::/32',
+  'fd20:ce::254',
+  'fd00:c1::a9fe:a9fe',
+] as const;
+
+/** One published port, over one protocol. */
+interface Mapping {
+  readonly claim: Claim;
+  readonly port: PortSpec;
+  readonly protocol: (typeof transports)[number];
+}
+
+export function mappingsOf(networks: readonly NetworkInUse[]): readonly Mapping[] {
+  return networks.flatMap(({ claims }) =>
+    claims.flatMap((claim) =>
+      claim.ports.flatMap((port) => transports.map((protocol) => ({ claim, port, protocol }))),
+    ),
+  );
+}
+
+/** The sets of the IPv6 side of networks that have one. */
+export function sets6(networks: readonly NetworkInUse[]): readonly string[] {
+  const claims = networks.flatMap((network) => network.claims);
+  const guests = claims.flatMap(({ ip6 }) => ip6 ?? []);
+  return [
+    set('set guests6', 'ipv6_addr', guests),
+    set('set subnets6', 'ipv6_addr; flags interval', networks.flatMap(prefixOf)),
+    set(
+      'set translated6',
+      'ipv6_addr; flags interval',
+      networks.filter(isTranslated).flatMap(prefixOf),
+    ),
+    set('set routed6', 'ipv6_addr . inet_proto . inet_service', networks.flatMap(routedPorts)),
+  ];
+}
+
+export function maps6(networks: readonly NetworkInUse[]): readonly string[] {
+  const target = 'inet_proto . inet_service : ipv6_addr . inet_service';
+  const mappings = mappingsOf(networks).flatMap(({ claim, port, protocol }) => {
+    if (claim.ip6 === undefined) return [];
+    const text = `${protocol} . ${port.hostPort} : ${claim.ip6} . ${port.guestPort}`;
+    return [{ hostIp: port.hostIp, text }];
+  });
+  const at = mappings.filter(({ hostIp }) => hostIp.includes(':'));
+  return [
+    set(
+      'map published6',
+      `ipv6_addr . ${target}`,
+      at.map(({ hostIp, text }) => `${hostIp} . ${text}`),
+    ),
+    set(
+      'map published_everywhere6',
+      target,
+      mappings.filter(({ hostIp }) => hostIp === '').map(({ text }) => text),
+    ),
+  ];
+}
+
+/** Global addresses are routed as they are: nobody has them to hide them. */
+function isTranslated({ record }: NetworkInUse): boolean {
+  const six = parseAddress6(record.address6 ?? '');
+  return record.nat !== false && six !== undefined && isUniqueLocal(six.address);
+}
+
+function prefixOf({ record }: { readonly record: NetworkRecord }): readonly string[] {
+  const six = parseAddress6(record.address6 ?? '');
+  return six === undefined ? [] : [formatAddress6({ ...six, address: network6(six) })];
+}
+
+/** Published ports where guests have addresses that are routed to them. */
+function routedPorts(network: NetworkInUse): readonly string[] {
+  if (isTranslated(network)) return [];
+  const ports = mappingsOf([network]).flatMap(({ claim, port, protocol }) =>
+    claim.ip6 === undefined ? [] : [`${claim.ip6} . ${protocol} . ${port.guestPort}`],
+  );
+  return [...new Set(ports)];
+}

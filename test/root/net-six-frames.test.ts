@@ -1,0 +1,345 @@
+import assert from 'node:assert/strict';
+import { writeSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { closeFd } from '#host';
+import { formatIpv6, linkLocalOf } from '#spec';
+import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { arpQuestion, received, send, tagged, withForgedChecksum } from '../net/frames.ts';
+import {
+  advertisement,
+  allNodes,
+  allServers,
+  behind,
+  type Content,
+  fragment,
+  frame6,
+  icmpMessage,
+  macOption,
+  portOf6,
+  routerAdvertisement,
+  senderOf6,
+  solicitation,
+  syn,
+  udp,
+} from '../net/frames6.ts';
+import { must } from '../support/guest.ts';
+import { inOwnNetns } from '../support/netns.ts';
+import { Host, leftovers, nothing, type TestNic, virbr0 } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
+
+const gateway = 'fd12:3456:789a::1';
+const network = { ...virbr0, address6: `${gateway}/64` };
+const multicastMac = '33:33:00:00:00:01';
+
+/** A guest, and the addresses that are its own. */
+interface Guest {
+  readonly nic: TestNic;
+  readonly mac: string;
+  readonly ip: string;
+  readonly linkLocal: string;
+}
+
+function guestOf(nic: TestNic): Guest {
+  const ip = nic.address?.six?.ip ?? assert.fail('the NIC has no IPv6 address');
+  return { nic, mac: nic.mac, ip, linkLocal: formatIpv6(linkLocalOf(nic.mac)) };
+}
+
+/** Two guests whose frames are written and read by the test itself. */
+async function inTwos(run: (web: Guest, peer: Guest) => Promise<void>, managed = network) {
+  // Otherwise the bridge itself puts fragments together.
+  const joins = 'net/bridge/bridge-nf-call-ip6tables';
+  const before = readSysctl(joins) ?? '0';
+  writeSysctl(joins, '0');
+  await using host = await Host.open([managed]);
+  const [web, peer] = [await host.attach('web'), await host.attach('peer')];
+  await run(guestOf(web), guestOf(peer));
+  for (const { tapFd } of [web, peer]) closeFd(tapFd);
+  for (const vm of ['web', 'peer']) await host.detach(vm);
+  writeSysctl(joins, before);
+  assert.deepEqual(await leftovers(), nothing);
+}
+
+/**
+ * What the peer receives of these frames: all that came before a last one that always arrives. The bridge forwards the
+ * frames of one tap in their order.
+ */
+async function seenBy(peer: Guest, web: Guest, frames: readonly Buffer[]) {
+  const last = frame6({ mac: [web.mac, peer.mac], ip: [web.ip, peer.ip] }, udp([9999, 9999]));
+  for (const frame of [...frames, last]) send(web.nic.tapFd, frame);
+  const seen: Buffer[] = [];
+  const deadline = performance.now() + patient(5000);
+  while (!seen.some((frame) => portOf6(frame) === 9999)) {
+    assert.ok(performance.now() < deadline, 'the last frame arrives');
+    await sleep(5);
+    seen.push(...received(peer.nic.tapFd));
+  }
+  const from = web.mac.replaceAll(':', '');
+  return seen.filter((frame) => portOf6(frame) !== 9999 && frame.toString('hex', 6, 12) === from);
+}
+
+/** From whom to whom a content is sent; the guest itself to its peer when left out. */
+interface Shot {
+  readonly content: Content;
+  readonly from?: string;
+  readonly to?: string;
+}
+
+const hello = udp([6767, 7777]);
+/** A server's answer, longer than one fragment. */
+const dhcpAnswer = udp([547, 546], Buffer.alloc(40, 2));
+
+/** Each is to reach no neighbour, and does where no rule is. */
+function attacksOf(web: Guest, peer: Guest): Readonly<Record<string, readonly Shot[]>> {
+  const routerLinkLocal = 'fe80::1';
+  const foreign = [
+    peer.ip,
+    peer.linkLocal,
+    gateway,
+    routerLinkLocal,
+    'fd12:3456:789a::77',
+    '2001:db8::1',
+  ];
+  const ra = routerAdvertisement();
+  const claim = advertisement(gateway, macOption('target', web.mac));
+  const hidden = (inner: Content): readonly Shot[] => [
+    ...(['hops', 'routing', 'options'] as const).map((kind) => ({ content: behind(kind, inner) })),
+    { content: behind('hops', behind('options', inner)) },
+    { content: behind('hops', fragment(inner, 0)) },
+    { content: fragment(inner, 0) },
+    { content: fragment(inner, 0, 8) },
+    { content: fragment(behind('options', inner), 0, 8) },
+    { content: fragment(behind('options', inner), 0, 16) },
+    { content: fragment(fragment(inner, 0), 0, 16) },
+  ];
+  const everywhere = (shots: readonly Shot[]): readonly Shot[] =>
+    shots.flatMap((shot) => [shot, { ...shot, from: web.linkLocal }, { ...shot, to: allNodes }]);
+  return {
+    'UDP from an address of others': foreign.map((from) => ({ content: hello, from })),
+    'TCP from an address of others': foreign.map((from) => ({ content: syn([6767, 7777]), from })),
+    'an echo from an address of others': foreign.map((from) => ({
+      content: icmpMessage(128),
+      from,
+    })),
+    'something from no address': [
+      { content: hello, from: '::' },
+      { content: syn([1, 2]), from: '::' },
+    ],
+    'a question with an address of others': foreign.map((from) => ({
+      content: solicitation(peer.ip, macOption('source', web.mac)),
+      from,
+    })),
+    'a question with the MAC address of others': [
+      { content: solicitation(peer.ip, macOption('source', peer.mac)) },
+      { content: solicitation(peer.ip, macOption('source', peer.mac)), from: web.linkLocal },
+    ],
+    'a question with several options': [
+      {
+        content: solicitation(
+          peer.ip,
+          Buffer.concat([macOption('source', web.mac), macOption('source', peer.mac)]),
+        ),
+      },
+    ],
+    'a probe for an address of others': foreign.map((target) => ({
+      content: solicitation(target),
+      from: '::',
+      to: allNodes,
+    })),
+    'an answer for an address of others': everywhere(
+      foreign.flatMap((target) => [
+        { content: advertisement(target, macOption('target', web.mac)) },
+        { content: advertisement(target) },
+      ]),
+    ),
+    'an answer with the MAC address of others': everywhere([
+      { content: advertisement(web.ip, macOption('target', peer.mac)) },
+    ]),
+    'a router advertisement': everywhere([{ content: ra }]),
+    'a redirect': everywhere([{ content: icmpMessage(137, Buffer.alloc(36)) }]),
+    "a router's question for groups": everywhere([{ content: icmpMessage(130, Buffer.alloc(20)) }]),
+    'other messages of routers': everywhere(
+      [141, 142, 151, 152, 153].map((type) => ({ content: icmpMessage(type, Buffer.alloc(20)) })),
+    ),
+    'an answer of a DHCP server': everywhere([
+      { content: dhcpAnswer },
+      { content: udp([6767, 546]) },
+      { content: udp([547, 7777]) },
+      { content: udp([546, 546]) },
+    ]),
+    'a router advertisement behind other headers': hidden(ra),
+    'an answer for an address of others behind other headers': hidden(claim),
+    'an answer of a DHCP server behind other headers': hidden(dhcpAnswer),
+    'a connection behind other headers': hidden(hello).slice(0, 5),
+  };
+}
+
+inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
+  test('what a guest sends over IPv6 is from itself, and of no router or server', async (t) => {
+    await inTwos(async (web, peer) => {
+      const framed = ({ content, from = web.ip, to = peer.ip }: Shot): Buffer => {
+        const mac = [web.mac, to === allNodes ? multicastMac : peer.mac] as const;
+        return frame6({ mac, ip: [from, to] }, content);
+      };
+      const attacks = Object.entries(attacksOf(web, peer));
+      for (const [name, shots] of attacks) {
+        await t.test(`not ${name}`, async () => {
+          for (const [at, frame] of shots.map(framed).entries()) {
+            const seen = await seenBy(peer, web, [frame]);
+            assert.deepEqual(
+              seen.map((it) => it.toString('hex')),
+              [],
+              `frame ${at}`,
+            );
+          }
+        });
+      }
+      await t.test('each of them arrives without the rules', async () => {
+        await must('nft', 'flush', 'ruleset');
+        for (const [name, shots] of attacks) {
+          const seen = await seenBy(peer, web, shots.map(framed));
+          assert.equal(seen.length, shots.length, name);
+        }
+      });
+    });
+  });
+
+  test('what a guest needs of IPv6 passes', async (t) => {
+    await inTwos(async (web, peer) => {
+      const report = behind('hops', icmpMessage(143, Buffer.alloc(24)));
+      const long = udp([6767, 7777], Buffer.alloc(64, 1));
+      const nonce = Buffer.from('0e01010203040506', 'hex');
+      const own = macOption('source', web.mac);
+      const shots: Readonly<Record<string, readonly Shot[]>> = {
+        'UDP and TCP': [{ content: hello }, { content: syn([6767, 7777]) }],
+        'UDP from its link-local address': [
+          { content: hello, from: web.linkLocal, to: peer.linkLocal },
+        ],
+        'an echo': [{ content: icmpMessage(128) }, { content: icmpMessage(129) }],
+        errors: [1, 2, 3, 4].map((type) => ({ content: icmpMessage(type, Buffer.alloc(52)) })),
+        questions: [
+          { content: solicitation(peer.ip, own) },
+          { content: solicitation(gateway, own), from: web.linkLocal, to: allNodes },
+          { content: solicitation(peer.ip) },
+        ],
+        'probes for its own addresses': [web.ip, web.linkLocal].flatMap((target) => [
+          { content: solicitation(target), from: '::', to: allNodes },
+          { content: solicitation(target, nonce), from: '::', to: allNodes },
+        ]),
+        'answers for its own addresses': [web.ip, web.linkLocal].flatMap((target) => [
+          { content: advertisement(target, macOption('target', web.mac)) },
+          { content: advertisement(target), to: allNodes },
+        ]),
+        'reports of its groups': [
+          { content: report, from: web.linkLocal, to: allNodes },
+          { content: report, from: '::', to: allNodes },
+        ],
+        'a datagram in fragments': [
+          { content: fragment(long, 0, 32) },
+          { content: fragment(long, 32) },
+        ],
+      };
+      for (const [name, each] of Object.entries(shots)) {
+        await t.test(name, async () => {
+          const frames = each.map(({ content, from = web.ip, to = peer.ip }) => {
+            const mac = [web.mac, to === allNodes ? multicastMac : peer.mac] as const;
+            return frame6({ mac, ip: [from, to] }, content);
+          });
+          assert.equal((await seenBy(peer, web, frames)).length, frames.length);
+        });
+      }
+    });
+  });
+
+  // Each is what the rules let through, and what the receiver is to see: two bytes at a place in the frame.
+  const forged = {
+    'its address': { at: 36, value: 0x0077 },
+    'the address that it answers for': { at: 76, value: 0x0001 },
+    'the port it sends from': { at: 54, value: 547 },
+  };
+  for (const [what, { at, value }] of Object.entries(forged)) {
+    test(`no checksum that is filled in late changes ${what} of IPv6`, async () => {
+      await inTwos(async (web, peer) => {
+        const ends = { mac: [web.mac, peer.mac], ip: [web.ip, peer.ip] } as const;
+        const isAnswer = what.includes('answers');
+        const content = isAnswer
+          ? advertisement(web.ip, macOption('target', web.mac))
+          : udp([6767, 7777], Buffer.alloc(20));
+        const plain = frame6(ends, content);
+        writeSync(web.nic.tapFd, withForgedChecksum(plain, at, value));
+        const seen = await seenBy(peer, web, [plain]);
+        assert.equal(seen.length, 1, 'only the frame without a header arrives');
+        assert.notEqual(seen[0]?.readUInt16BE(at), value);
+      });
+    });
+  }
+
+  test('an IPv6 frame with VLAN tags reaches no neighbour', async () => {
+    await inTwos(async (web, peer) => {
+      const ends = { mac: [web.mac, peer.mac], ip: [web.ip, peer.ip] } as const;
+      for (const types of [[0x8100], [0x88a8], [0x88a8, 0x8100]]) {
+        for (const content of [hello, routerAdvertisement()]) {
+          const seen = await seenBy(peer, web, [tagged(frame6(ends, content), ...types)]);
+          assert.equal(seen.length, 0);
+        }
+      }
+    });
+  });
+
+  test('a guest asks a DHCP server for itself, at a limited rate and in one piece', async () => {
+    await inTwos(async (web, peer) => {
+      const mac = [web.mac, multicastMac] as const;
+      const ask = (content: Content): Buffer =>
+        frame6({ mac, ip: [web.linkLocal, allServers] }, content);
+      const question = udp([546, 547], Buffer.alloc(40));
+      assert.equal((await seenBy(peer, web, [ask(question)])).length, 1);
+      assert.equal((await seenBy(peer, web, [ask(fragment(question, 0, 16))])).length, 0);
+      const flood = Array.from({ length: 1000 }, () => ask(question));
+      const since = performance.now();
+      const seen = await seenBy(peer, web, flood);
+      const most = 201 + (100 * (performance.now() - since)) / 1000;
+      assert.ok(seen.length <= most, `${seen.length} of ${flood.length}, not ${most}`);
+    });
+  });
+
+  test('in a network with IPv4 only nothing of IPv6 passes', async () => {
+    const { address6: _, ...only4 } = network;
+    await using host = await Host.open([only4]);
+    const [web, peer] = [await host.attach('web'), await host.attach('peer')];
+    assert.equal(web.address?.six, undefined);
+    const linkLocal = formatIpv6(linkLocalOf(web.mac));
+    const contents = [
+      solicitation(linkLocal),
+      icmpMessage(133),
+      behind('hops', icmpMessage(143, Buffer.alloc(24))),
+      hello,
+    ];
+    const mac = [web.mac, multicastMac] as const;
+    for (const content of contents) {
+      for (const from of ['::', linkLocal]) {
+        send(web.tapFd, frame6({ mac, ip: [from, allNodes] }, content));
+      }
+    }
+    send(
+      web.tapFd,
+      arpQuestion({
+        mac: [web.mac, peer.mac],
+        ip: [web.address?.ip ?? '', peer.address?.ip ?? ''],
+      }),
+    );
+    const seen: Buffer[] = [];
+    const deadline = performance.now() + patient(5000);
+    while (!seen.some((frame) => frame.readUInt16BE(12) === 0x0806)) {
+      assert.ok(performance.now() < deadline, 'the last frame arrives');
+      await sleep(5);
+      seen.push(...received(peer.tapFd));
+    }
+    assert.deepEqual(
+      seen.filter((frame) => senderOf6(frame) !== undefined),
+      [],
+    );
+    for (const { tapFd } of [web, peer]) closeFd(tapFd);
+    for (const vm of ['web', 'peer']) await host.detach(vm);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+});
