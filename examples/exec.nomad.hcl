@@ -1,7 +1,10 @@
-# Commands in the guest: a check and an action, and a template whose change runs a script. The image has qemu-guest-agent.
+# Commands in the guest: a script check, an action, and a template whose change runs a script. They run by qemu-guest-agent
+# where the guest has it, else by ssh (docs/guests.md). Nomad reports the results of script checks to Consul only.
 #
-#   nomad alloc exec -t ALLOC sh
-#   nomad action -job=commands -group=web -task=vm status
+#   nomad var put nomad/jobs/commands greeting=hello
+#   nomad job run exec.nomad.hcl
+#   nomad action -job=commands -group=web -task=vm greeting
+#   nomad alloc exec -t ALLOC bash
 job "commands" {
   group "web" {
     network {
@@ -11,37 +14,48 @@ job "commands" {
     }
 
     service {
-      provider = "nomad"
+      provider = "consul"
       name     = "web"
       port     = "http"
+      task     = "vm"
+
+      check {
+        type     = "script"
+        name     = "greeting"
+        command  = "cat"
+        args     = ["/etc/greeting"]
+        interval = "10s"
+        timeout  = "5s"
+      }
     }
 
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "30s"
 
-      action "status" {
-        command = "uptime"
+      action "greeting" {
+        command = "cat"
+        args    = ["/etc/greeting"]
       }
 
       template {
-        data        = "greeting = hello\n"
-        destination = "local/app.conf"
+        data        = "{{ with nomadVar \"nomad/jobs/commands\" }}{{ .greeting }}{{ end }}\n"
+        destination = "local/greeting"
         change_mode = "script"
         change_script {
-          command = "/bin/sh"
-          args    = ["-c", "kill -HUP $(cat /run/app.pid)"]
-          timeout = "10s"
+          command = "cp"
+          args    = ["/local/greeting", "/etc/greeting"]
+          timeout = "30s"
         }
       }
 
       config {
-        image             = "/var/lib/images/debian-with-agent.qcow2"
+        image             = "/var/lib/images/debian-12-genericcloud-amd64.qcow2"
         primary_disk_size = 4096
         use_thin_copy     = true
 
-        exec {
-          via = "agent"
-        }
+        # At the first boot.
+        cmds = ["cp /local/greeting /etc/greeting"]
 
         network_interface {
           bridge {

@@ -239,8 +239,10 @@ client {
 // imagePaths is where the guests of the tests are, as a list in HCL.
 func imagePaths(t testing.TB) string {
 	paths := fmt.Sprintf("%q", fromEnv(t, "QMP_SECTOR_IMAGES"))
-	if tiny := os.Getenv("QMP_TINY_IMAGE"); tiny != "" {
-		paths += fmt.Sprintf(", %q", filepath.Dir(tiny))
+	for _, guest := range []string{"QMP_TINY_IMAGE", "QMP_DEBIAN_IMAGE"} {
+		if image := os.Getenv(guest); image != "" {
+			paths += fmt.Sprintf(", %q", filepath.Dir(image))
+		}
 	}
 	return paths
 }
