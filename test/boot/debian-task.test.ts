@@ -36,6 +36,8 @@ runuser -l debian -c 'printf %s "\${TRICKY-nothing}"' | say others
 cat /run/cmds-ran | say cmds
 ip -4 -o address show | say addresses
 ip route | say routes
+ip -6 -o address show scope global | say addresses6
+ip -6 route show default | say routes6
 cat /run/systemd/resolve/resolv.conf | say resolver
 cat /local/page | say local
 (echo x > /alloc/new) 2>&1 | say write
@@ -150,6 +152,10 @@ inOwnNetns(
         () => {
           assert.match(found.get('addresses') ?? '', new RegExp(`inet ${domain.network?.ip}/24 `));
           assert.match(found.get('routes') ?? '', /^default via 192\.168\.122\.1 /m);
+          const place = Number(domain.network?.ip.split('.')[3]).toString(16);
+          const six = new RegExp(`inet6 fd12:3456:789a::${place}/64 `);
+          assert.match(found.get('addresses6') ?? '', six);
+          assert.match(found.get('routes6') ?? '', /^default via fd12:3456:789a::1 /m);
           assert.match(found.get('resolver') ?? '', /^nameserver 192\.0\.2\.53$/m);
           assert.match(found.get('resolver') ?? '', /^search example\.test$/m);
         },

@@ -39,7 +39,7 @@ async function answer(ask: () => Promise<string>, expected: RegExp): Promise<voi
 }
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () => {
-  test('V-108 V-110 V-113 V-115 V-122: a real guest serves at once where it was said to', async (t) => {
+  test('V-108 V-110 V-113 V-115 V-122: a real guest serves at once where it was said to, also over IPv6', async (t) => {
     const guest = await tinyGuest(t);
     if (guest === undefined) return;
     await must('ip', 'link', 'set', 'lo', 'up');
@@ -49,7 +49,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
       address: '192.0.2.9',
     });
     await using ground = VmGround.open({
-      managedNetworks: [virbr0],
+      managedNetworks: [{ ...virbr0, address6: 'fd12:3456:789a::1/64' }],
       imagePaths: [dirname(guest.path)],
     });
     const domain = await ground.virtualizer().createDomain(
@@ -66,6 +66,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () =
     await answer(() => askFromHost('tcp', ip, 80), /hello from guest/);
     await answer(() => outside.ask('tcp', '192.0.2.1', 8080), /hello from guest/);
     await answer(() => askFromHost('udp', '127.0.0.1', 7777), /\?/);
+    const place = Number(ip.split('.')[3]).toString(16);
+    await answer(() => askFromHost('tcp', `fd12:3456:789a::${place}`, 80), /hello from guest/);
     await ground.virtualizer().destroyDomain(domain.name);
     assert.deepEqual(await leftovers(), nothing);
   });

@@ -22,9 +22,11 @@ export async function guestOrSkip(t: TestContext, name: GuestName): Promise<Gues
   }
 }
 
-/** A client with the default network that may use the guest's image. */
+const network = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
+
+/** A client with the default network, of both families, that may use the guest's image. */
 export function groundFor(guest: Guest): VmGround {
-  return VmGround.open({ managedNetworks: [virbr0], imagePaths: [dirname(guest.path)] });
+  return VmGround.open({ managedNetworks: [network], imagePaths: [dirname(guest.path)] });
 }
 
 /** What a job that runs this guest comes to. */

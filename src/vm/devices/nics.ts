@@ -85,7 +85,8 @@ function attachedEvent(
   switch (spec.kind) {
     case 'bridge': {
       const joined = address === undefined ? 'Joined bridge' : `Address ${address.ip} on`;
-      return [`${joined} ${spec.bridge}`, facts];
+      const six = address?.six === undefined ? {} : { ip6: address.six.ip };
+      return [`${joined} ${spec.bridge}`, { ...facts, ...six }];
     }
     case 'macvtap':
       return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
@@ -110,6 +111,7 @@ function seedNic({ mac, mtu, address, record }: AttachedNic, dns: GuestSpec['dns
     address: address.ip,
     prefix: address.prefix,
     ...(address.gateway !== undefined && { gateway: address.gateway }),
+    ...(address.six && { six: address.six }),
     nameservers: replaces ? servers : address.nameservers,
     // A job's own servers know nothing of the network's names.
     searches: replaces ? searches : [...new Set([...searches, ...address.searches])],
