@@ -23,7 +23,7 @@ func TestV95_CommandsInTheSmallGuest(t *testing.T) {
 	guest.isReached(t, "first")
 }
 
-// V-95 V-133 P-32 P-33: the same commands reach a Debian without a guest agent by ssh, and by the agent from the moment that one runs; a shell at a terminal does not hold up a stop.
+// V-95 V-133 P-32 P-33: the same commands reach a Debian without a guest agent by ssh, and by the agent from the moment that one runs.
 func TestV95_CommandsInADebian(t *testing.T) {
 	image := os.Getenv("QMP_DEBIAN_IMAGE")
 	if image == "" {
@@ -37,7 +37,7 @@ bootcmd:
 runcmd:
   - echo "SSH-READY" > /dev/ttyS0
 DATA`)
-	eventually(t, 240*time.Second, "SSH-READY", func() error {
+	eventually(t, 400*time.Second, "SSH-READY", func() error {
 		if log := guest.logs("stdout"); !strings.Contains(log, "SSH-READY") {
 			return fmt.Errorf("the log ends with %q\n%s", tail(log, 300), guest.story())
 		}
@@ -56,16 +56,6 @@ DATA`)
 		return nil
 	})
 	guest.isReached(t, "second")
-	t.Run("a stop is not held up by a shell at a terminal", func(t *testing.T) {
-		// Shells that someone works with ignore SIGTERM, and systemd waits 90 s for them.
-		terminal := guest.terminal(t, "sh")
-		terminal.shows(t, "here-7", "echo here-$((3 + 4))\n")
-		guest.stop()
-		done := guest.becomes("complete", 90*time.Second)
-		must.False(t, done.TaskStates["vm"].Failed)
-		must.StrContains(t, guest.story(), "Guest powered off")
-		must.StrNotContains(t, guest.story(), "did not power off in time")
-	})
 }
 
 // reached is a job of examples/exec.nomad.hcl whose guest runs what Nomad asks it to.
