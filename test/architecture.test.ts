@@ -464,7 +464,7 @@ test('pure files touch neither the system nor the clock', () => {
   assert.deepEqual(wrong, []);
 });
 
-test('spans of time are measured with a clock that nobody sets', () => {
+test('spans of time are measured with a clock that is never set', () => {
   const wrong = sources
     .filter(
       ({ path, text }) => /\bDate\.now\b|new Date\(\)/.test(text) && !wallClock.includes(path),

@@ -135,12 +135,12 @@ inOwnNetns(
         is('password', 'True');
         is('keys', key);
       });
-      await t.test("V-58: where both say something, the user's data wins; lists have both", () => {
+      await t.test("V-58: where both set a key, the user's data wins; lists have both", () => {
         assert.match(found.get('expiry') ?? '', /password must be changed/);
         is('cmds', `cmds: ${tricky}\nit's: "a" #test\nthe user's own`);
       });
       await t.test(
-        'V-62 D8: the environment reaches root and nobody else, whatever is in it',
+        'V-62 D8: the environment reaches root and no other user, whatever is in it',
         () => {
           is('envfile', '600 root');
           is('roots', tricky);

@@ -48,7 +48,7 @@ test('P-1: it shares only the C and C++ libraries with the host', () => {
   );
 });
 
-test('P-2: started by a person, it says so on stderr and nothing on stdout', (t) => {
+test('P-2: started by a person, it reports that on stderr and nothing on stdout', (t) => {
   const outcome = spawnSync(executable, [], {
     cwd: tmpDir(t),
     env: { PATH: '/nonexistent' },
@@ -59,7 +59,7 @@ test('P-2: started by a person, it says so on stderr and nothing on stdout', (t)
   assert.match(outcome.stderr, /plugin/);
 });
 
-test('P-3: the handshake comes within two seconds, somebody listens, SIGTERM ends it without a trace', async (t) => {
+test('P-3: the handshake comes within two seconds, its socket accepts, SIGTERM ends it without a trace', async (t) => {
   const temporary = tmpDir(t);
   const begin = performance.now();
   const child = spawn(executable, [], {

@@ -96,7 +96,7 @@ test('commands in a guest with an agent', async (t) => {
   });
 
   await t.test(
-    'a command that nobody reads waits; nothing of it is left when the user goes away',
+    'a command without a reader waits; nothing of it is left when the user goes away',
     async () => {
       const flood = await execIn(domain, sh('(sleep 1000 & wait) & while :; do echo flood; done'));
       await eventually(() => process.memoryUsage().rss > 0, 'memory');

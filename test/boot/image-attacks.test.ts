@@ -113,7 +113,7 @@ test('V-34: attack 2: a qcow2 whose data lies in a host file', async (t) => {
   await assert.rejects(guestDisks(host), { code: 'refused', message: /data in another file/ });
 });
 
-test('V-34: attack 3: json references that act when somebody only asks for information', async (t) => {
+test('V-34: attack 3: json references that act at a mere query for information', async (t) => {
   const host = hostOf(t);
   if (host === undefined) return;
   const file = { driver: 'file', filename: host.secret };
@@ -197,7 +197,7 @@ test('V-34: attack 5: a guest turns its raw disk into a qcow2 that names a host 
   assert.doesNotMatch(again.overlay + again.copy, /CANARY/);
 });
 
-test('V-34 V-36: attack 5: the overlay says raw for a raw base, so that QEMU does not guess', async (t) => {
+test('V-34 V-36: attack 5: the overlay has the format raw for a raw base, so that QEMU does not guess', async (t) => {
   const host = hostOf(t);
   if (host === undefined) return;
   run('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', host.secret, '-F', 'raw', host.evil);

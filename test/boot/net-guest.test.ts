@@ -39,7 +39,7 @@ async function answer(ask: () => Promise<string>, expected: RegExp): Promise<voi
 }
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'qemu-system-x86_64'], () => {
-  test('V-108 V-110 V-113 V-115 V-122: a real guest serves at once where it was said to, also over IPv6', async (t) => {
+  test('V-108 V-110 V-113 V-115 V-122: a real guest serves at once at its published address, also over IPv6', async (t) => {
     const guest = await tinyGuest(t);
     if (guest === undefined) return;
     await must('ip', 'link', 'set', 'lo', 'up');

@@ -59,7 +59,7 @@ test('P-23 P-26 P-27 P-36: a task on the real QEMU from StartTask to DestroyTask
   await log.ended;
 });
 
-test('P-24 V-99: a start that fails says why, and nothing of it is left', async (t) => {
+test('P-24 V-99: a start that fails reports why, and nothing of it is left', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const { plugin, client } = await launch(ground);
@@ -117,7 +117,7 @@ async function recover(
   assert.ok(performance.now() - begun < patient(1000));
 }
 
-test('P-40: a VM that ended while no plugin ran is told as ended, not adopted', async (t) => {
+test('P-40: a VM that ended while no plugin ran is reported as ended, not adopted', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const first = await launch(ground);

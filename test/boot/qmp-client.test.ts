@@ -20,7 +20,7 @@ async function collect(events: AsyncIterable<QmpEvent>): Promise<string[]> {
   return seen;
 }
 
-test('QEMU: every query of the command table is answered as the table says', async (t) => {
+test('QEMU: every query of the command table is answered as in the table', async (t) => {
   const machine = await startQemu(t, [
     ...q35,
     ...['-device', '{"driver":"virtio-serial-pci"}', '-chardev', 'null,id=agent'],
@@ -54,7 +54,7 @@ test('QEMU: an answer of 200 KB in one line comes through', async (t) => {
   assert.deepEqual(nodes.map((node) => node['node-name']).toSorted(), disks.toSorted());
 });
 
-test('QEMU: balloon statistics that are not available are told from large ones', async (t) => {
+test('QEMU: balloon statistics that are not available are distinguished from large ones', async (t) => {
   const path = '/machine/peripheral/balloon0';
   const balloon = { driver: 'virtio-balloon-pci', id: 'balloon0' };
   const polled = { ...balloon, 'guest-stats-polling-interval': 1 };

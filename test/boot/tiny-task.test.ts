@@ -163,7 +163,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
       assert.match(log.text, /^TINY-CIDATA \/dev\/vdb\r?$/m);
     });
 
-    await t.test('V-142: the guest can tell its disks apart by serial number', async () => {
+    await t.test('V-142: the guest can distinguish its disks by serial number', async () => {
       assert.equal(
         await runIn(web, 'cat /sys/block/vda/serial; echo; cat /sys/block/vdb/serial'),
         'primary\ncidata',

@@ -126,7 +126,7 @@ test('what QEMU reports of a path in an image does not show whether it exists on
   assert.match([...inside].join(), /No such file/);
 });
 
-test('an emulator that needs more than /usr runs all the same, and the operator is told what it sees', async (t) => {
+test('an emulator that needs more than /usr runs all the same, and what it sees is reported to the operator', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const elsewhere = join(ground.root, 'programs');
@@ -174,7 +174,7 @@ test('design-3: QEMU can raise none of its limits, where this root may set those
   assert.equal(limit('Max file size'), String(Math.ceil(4 * GiB * (17 / 16)) + 64 * 2 ** 20));
 });
 
-test('V-101: statistics count QEMU and its virtiofsd, and nobody who names a share; none of them can be dumped', async (t) => {
+test('V-101: statistics count QEMU and its virtiofsd, and no other process that names a share; none of them can be dumped', async (t) => {
   if (!canRunVms(t)) return;
   if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
   await using ground = VmGround.open();

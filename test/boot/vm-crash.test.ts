@@ -106,7 +106,7 @@ test('V-91 D15: a VM is destroyed by a process that knows only its name, and aga
   assert.ok(!existsSync(ground.options.runDir), 'the last VM takes the common directory along');
 });
 
-test('V-91 V-86: a running VM is destroyed with everything it had, and its waiters are told', async (t) => {
+test('V-91 V-86: a running VM is destroyed with everything it had, and its waiters get the result', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();
@@ -119,7 +119,7 @@ test('V-91 V-86: a running VM is destroyed with everything it had, and its waite
   await eventually(() => identify(domain.record.pid) === undefined, 'the end of QEMU', 100);
 });
 
-test('V-91: an undo log that can not be read is said, and nothing is thrown away', async (t) => {
+test('V-91: an undo log that can not be read is reported, and nothing is thrown away', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();

@@ -52,7 +52,7 @@ for (const video of ['virtio', 'std'] as const) {
   });
 }
 
-test('V-83: with a password nobody is let in without it, at the port and at the socket', async (t) => {
+test('V-83: with a password no client is let in without it, at the port and at the socket', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const port = await freePort();

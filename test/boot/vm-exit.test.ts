@@ -41,7 +41,7 @@ const matrix: Readonly<Record<string, Case>> = {
     error: /^QEMU was killed from the host with SIGKILL$/,
     unseen: wordless,
   },
-  'V-89 D37: QEMU is told to end from outside': {
+  'V-89 D37: QEMU is ended from outside': {
     mode: 0,
     signal: 'SIGTERM',
     exit: { ...well, exitCode: 143, signal: 15, reason: 'host-signal' },
@@ -82,7 +82,7 @@ for (const { title, mode, signal, exit, error } of cases) {
   });
 }
 
-test('P-40 V-93 V-89: how a VM ended is known, although nobody was there to see it', async (t) => {
+test('P-40 V-93 V-89: how a VM ended is known, although no plugin was running then', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const starters = await Promise.all(
@@ -107,7 +107,7 @@ test('P-40 V-93 V-89: how a VM ended is known, although nobody was there to see 
   }
 });
 
-test('V-89 D37: somebody else tells QEMU to quit: not a success', async (t) => {
+test('V-89 D37: another process makes QEMU quit: not a success', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const spec = ground.spec(0);
@@ -126,7 +126,7 @@ test('V-89 D37: somebody else tells QEMU to quit: not a success', async (t) => {
   );
 });
 
-test('V-85 V-104: a guest that resets or breaks goes on, and that is told', async (t) => {
+test('V-85 V-104: a guest that resets or breaks goes on, and that is reported', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();

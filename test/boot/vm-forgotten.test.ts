@@ -79,7 +79,7 @@ test('V-98: the rest of a start that never got as far as a record is removed aft
   assert.ok(!existsSync(dir));
 });
 
-test('V-91 D15: what could not be removed is tried again, for nobody else will', async (t) => {
+test('V-91 D15: what could not be removed is tried again, because nothing else will remove it', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();

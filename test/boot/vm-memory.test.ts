@@ -101,7 +101,7 @@ for (const [who, recovered] of [
   ['the process that started the VM', false],
   ['the one that came after it', true],
 ] as const) {
-  test(`V-89 D37: an OOM kill is told from any other by ${who}`, async (t) => {
+  test(`V-89 D37: an OOM kill is distinguished from any other by ${who}`, async (t) => {
     if (!canLimit(t)) return;
     await using groups = new TaskGroups();
     await using ground = VmGround.open();

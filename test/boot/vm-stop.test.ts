@@ -108,7 +108,7 @@ test('V-87: a QEMU that hangs is ended within the grace', async (t) => {
   assert.equal(domain.exit?.signal, 9);
 });
 
-test('V-87 P-27: stops at the same time are one; a stop after the end and of nobody is fine', async (t) => {
+test('V-87 P-27: stops at the same time are one; a stop after the end and of an unknown VM is fine', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();

@@ -91,7 +91,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     }
   });
 
-  test('a namespace that is none is an error, and nobody moves', () => {
+  test('a namespace that is none is an error, and no thread moves', () => {
     const home = netns();
     assert.throws(() => withNetns('/proc/self/ns/missing', () => 1), HostError);
     assert.throws(() => withNetns('/dev/null', () => 1), { name: 'HostError', errno: 'EINVAL' });

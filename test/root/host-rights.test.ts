@@ -128,7 +128,7 @@ test('V-132: an addon is loaded although the first directory is mounted noexec',
   assert.deepEqual([readdirSync(noexec), readdirSync(good)], [[], []]);
 });
 
-test('what cannot be mounted says what and why, and leaves no half of it', async (t) => {
+test('an error of a mount names what and why, and no half of it is left', async (t) => {
   if (!requireOrSkip(t, isRoot, 'needs root to mount')) return;
   const dir = tmpDir(t);
   const missing = join(dir, 'missing');

@@ -26,7 +26,7 @@ const program = `
   console.log(JSON.stringify({ how, same, blocks: fstatSync(fd).blocks }));
 `;
 
-test('V-38: where the file system tells of no holes, the copy has them all the same', (t) => {
+test('V-38: where the file system reports no holes, the copy has them all the same', (t) => {
   const can = process.getuid?.() === 0 && findProgram('unshare') !== undefined;
   if (!requireOrSkip(t, can, 'needs root and unshare, for a mount of its own')) return;
   const dir = tmpDir(t);

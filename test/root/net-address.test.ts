@@ -91,7 +91,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('V-120: an address that somebody else on a bridge of ours answers for is avoided', async () => {
+  test('V-120: an address that another host on a bridge of ours answers for is avoided', async () => {
     await using host = await Host.open();
     const ip = await firstChoice(host);
     const other = await host.attach('other');
@@ -123,7 +123,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test("V-109: a tap leaves somebody else's bridge its own MAC address", async () => {
+  test('V-109: a tap leaves a foreign bridge its own MAC address', async () => {
     await using host = await Host.open([virbr0], { bridges: ['br0'] });
     await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
     await must('ip', 'link', 'add', 'out1', 'type', 'veth', 'peer', 'name', 'out2');

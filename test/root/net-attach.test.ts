@@ -62,7 +62,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.equal(seen.size, 1);
   });
 
-  test('V-144: two VMs of one hostname, and two NICs of one VM, are told apart', async () => {
+  test('V-144: two VMs of one hostname, and two NICs of one VM, are distinguished', async () => {
     await using host = await Host.open();
     const hostname = 'same';
     const nics = [
@@ -124,7 +124,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('a full network says so', async () => {
+  test('a full network is an error that names it', async () => {
     const tiny = { bridge: 'virbr7', address: '10.7.0.1', prefix: 29 };
     await using host = await Host.open([tiny]);
     const vms = ['one', 'two', 'three', 'four', 'five'];
@@ -280,7 +280,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('V-118: undoing twice, and undoing what somebody removed by hand, are fine', async () => {
+  test('V-118: undoing twice, and undoing what was removed by hand, are fine', async () => {
     await using host = await Host.open();
     const nic = await host.attach('web', { ports: [web] });
     const steps = (await host.undoLog('web')).steps;
@@ -325,7 +325,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('D25: rules that somebody flushed come back for every VM at the next attach', async () => {
+  test('D25: rules that were flushed come back for every VM at the next attach', async () => {
     await using host = await Host.open();
     const first = await host.attach('first', { ports: [web] });
     const mapping = new RegExp(`tcp \\. 8080 : ${first.address?.ip} \\. 80`);

@@ -225,7 +225,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await until(() => responder.replies() === 1);
   });
 
-  test('rubbish on the DHCP port harms nobody', async () => {
+  test('rubbish on the DHCP port does no harm', async () => {
     await using host = await Host.open();
     const nic = await host.attach('web');
     const everybody = { mac: [nic.mac, broadcastMac], ip: ['0.0.0.0', '255.255.255.255'] } as const;
@@ -248,7 +248,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await host.detach('web');
   });
 
-  test("where another server answers on somebody else's bridge, ours keeps out of it", async () => {
+  test('where another server answers on a foreign bridge, ours stays silent', async () => {
     await using host = await Host.open();
     await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
     await must('ip', 'addr', 'add', '192.168.122.1/24', 'dev', 'virbr0');

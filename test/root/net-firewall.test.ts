@@ -32,7 +32,7 @@ const forward = (policy: string): string =>
   `{ type filter hook forward priority 0; policy ${policy}; }`;
 
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
-  test('what stands in the way of guests is said of each VM and logged once, until it is put right', async () => {
+  test('what stands in the way of guests is reported for each VM and logged once, until it is put right', async () => {
     await using host = await Host.open();
     await chain('filter', 'FORWARD', forward('drop'));
     const expected = [
@@ -80,7 +80,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
 
   const broken = {
     'that fails': 'exit 1',
-    'that says too much': 'head -c 6000000 /dev/zero',
+    'with too much output': 'head -c 6000000 /dev/zero',
   };
   for (const [name, what] of Object.entries(broken)) {
     test(`V-117: an nft ${name} when asked for all rules fails no VM`, async () => {

@@ -78,7 +78,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     ['', true],
   ] as const) {
     const where = `${hostIp || 'every address'}${crowded ? ' of a busy host' : ''}`;
-    test(`V-112 V-115 V-118: whoever never stops sending to ${where} reaches the VM that has the port now`, async () => {
+    test(`V-112 V-115 V-118: a peer that never stops sending to ${where} reaches the VM that has the port now`, async () => {
       await using outside = await outsideMachine();
       await using host = await Host.open();
       await using neighbour = await Machine.guest(await host.attach('neighbour'));

@@ -158,7 +158,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
     'with two tags': [0x88a8, 0x8100],
   } as const;
   for (const [what, types] of Object.entries(tags)) {
-    test(`a frame ${what} reaches no neighbour, whoever it is said to be from`, async () => {
+    test(`a frame ${what} reaches no neighbour, whatever its sender address`, async () => {
       await inTwos(async (_, web, peer) => {
         const mac = [web.mac, peer.mac] as const;
         const plain = udpFrame({ mac, ip: [ipOf(web), ipOf(peer)], port: [6767, 7777] });

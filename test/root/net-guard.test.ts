@@ -95,7 +95,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('what listens on the host is closed to guests, unless the network says otherwise', async () => {
+  test('what listens on the host is closed to guests, unless the network opens it', async () => {
     await must('ip', 'link', 'set', 'lo', 'up');
     await using _api = await listen(4646, '0.0.0.0', 'the host saw you');
     for (const hostAccess of ['closed', 'open'] as const) {

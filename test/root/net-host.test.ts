@@ -87,7 +87,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
     await host.detach('web');
   });
 
-  test('a host without a name server for guests says so once, and what to do', async () => {
+  test('a host without a name server for guests reports it once, with the remedy', async () => {
     const { nameservers: _, ...rest } = virbr0;
     const open = { ...rest, dns: false };
     await using host = await Host.open([open]);

@@ -43,7 +43,7 @@ test('V-7: a mount that has another one on top of it is taken away whole, and no
   await undoMount(it.target);
 });
 
-test('V-7: a mount that somebody works in goes all the same', async (t) => {
+test('V-7: a mount that a process works in goes all the same', async (t) => {
   const it = ground(t);
   if (it === undefined) return;
   memory(it.target);

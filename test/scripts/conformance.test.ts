@@ -40,7 +40,7 @@ test('everything that the first driver could do is proven', () => {
   );
 });
 
-test('every defect is shown to be absent, or said to be impossible; so is every other item without a test', () => {
+test('every defect is shown to be absent, or stated to be impossible; so is every other item without a test', () => {
   const silent = unproven.filter(({ excuse }) => excuse === undefined);
   assert.deepEqual(
     silent.map(({ id }) => id),

@@ -24,7 +24,7 @@ function run(dir: string, ...options: readonly string[]) {
   return spawnSync(process.execPath, args, { env: { PATH: '/nowhere' }, encoding: 'utf8' });
 }
 
-test('a Node that is too old is told in one sentence, and nothing else is tried', (t) => {
+test('a Node that is too old is reported in one sentence, and nothing else is tried', (t) => {
   const pretend = `Object.defineProperty(process, 'versions', { value: { node: '18.20.4' } })`;
   const preload = `data:text/javascript,${encodeURIComponent(pretend)}`;
   const { status, stderr } = run(bareProject(t), '--import', preload);
@@ -32,7 +32,7 @@ test('a Node that is too old is told in one sentence, and nothing else is tried'
   assert.match(stderr, /^this needs Node 20 or newer[^\n]*\n$/);
 });
 
-test('without npm on PATH it says so', (t) => {
+test('without npm on PATH the error names npm', (t) => {
   const { status, stderr } = run(bareProject(t));
   assert.equal(status, 1);
   assert.match(stderr, /^npm ci cannot be started: ENOENT \(is npm on PATH\?\)$/m);
