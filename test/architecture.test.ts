@@ -414,6 +414,21 @@ test('the map of folders has every folder with sources, and its arrows lead down
   }
 });
 
+test('docs/architecture.md names every folder of the map', () => {
+  const text = readFileSync(join(root, 'docs/architecture.md'), 'utf8');
+  const [, begin = ''] = text.split('Four rooms consist of folders');
+  const [part = ''] = begin.split('\n## ');
+  for (const [room, rows] of Object.entries(folders)) {
+    const wanted = Object.keys(rows).filter((name) => !name.endsWith('.ts'));
+    const described = part.split('\n').find((line) => line.startsWith(`| \`${room}\``)) ?? part;
+    assert.deepEqual(
+      wanted.filter((name) => !described.includes(`\`${name}\``)),
+      [],
+      room,
+    );
+  }
+});
+
 test('every room of the map exists and there is no other', () => {
   const found = readdirSync(join(root, 'src'));
   assert.deepEqual(found.toSorted(), Object.keys(rooms).toSorted());
