@@ -16,6 +16,7 @@ export {
 } from './files/descriptor.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
 export {
+  copyRange,
   endOf,
   ficlone,
   punchHole,

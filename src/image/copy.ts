@@ -1,5 +1,5 @@
 import { type BigIntStats, fstatSync, ftruncateSync } from 'node:fs';
-import { errnoOf, ficlone, seekData, seekHole } from '#host';
+import { copyRange, errnoOf, ficlone, seekData, seekHole } from '#host';
 import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, step, stepSync } from './error.ts';
 import type { OpenImage } from './open-image.ts';
@@ -9,12 +9,14 @@ import { sniffBytes } from './sniff.ts';
 import { runsOfData } from './zero-runs.ts';
 
 const chunkBytes = 2 * 1024 * 1024;
+/** What the kernel copies between two looks at the signal. */
+const kernelBytes = 32 * 1024 * 1024;
 
 /**
  * Copies the image into the destination, which is open for reading and writing: by sharing its blocks where the file
- * system can, else by copying what is not a hole. The copy's header is checked again, because a task may have written
- * to the image since it was opened, and no other process can write to the copy. Throws ImageError `refused`, or `io`,
- * also when the signal aborts; the content of the destination is then undefined.
+ * system can, else by copying what is not a hole, inside of the kernel where it can. The copy's header is checked again,
+ * because a task may have written to the image since it was opened, and no other process can write to the copy. Throws
+ * ImageError `refused`, or `io`, also when the signal aborts; the content of the destination is then undefined.
  */
 export async function copyImage(
   source: OpenImage,
@@ -47,9 +49,42 @@ export function growRaw(fd: number, bytes: number): void {
   });
 }
 
-async function copySparse(source: OpenImage, destFd: number, { signal }: Waiting): Promise<void> {
+async function copySparse(source: OpenImage, destFd: number, waiting: Waiting): Promise<void> {
   // The file was empty: what is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
+  // A file without holes is as it was downloaded. It is read, since its zeros need not take space in the copy.
+  if (hasHoles(source.fd) && (await copyInKernel(source, destFd, waiting))) return;
+  await copyByReading(source, destFd, waiting);
+}
+
+function hasHoles(fd: number): boolean {
+  const { blocks, size } = fstatSync(fd);
+  return blocks * 512 < size;
+}
+
+/** False where the kernel can't do it, or the source has ended too early. */
+async function copyInKernel(
+  source: OpenImage,
+  destFd: number,
+  { signal }: Waiting,
+): Promise<boolean> {
+  for (const { start, end } of dataRanges(source)) {
+    for (let offset = start; offset < end; ) {
+      checkWaiting(`copying ${source.path}`, signal);
+      const range = { offset, length: Math.min(end - offset, kernelBytes) };
+      const bytes = (await copyRange(source.fd, destFd, range)) ?? 0;
+      if (bytes === 0) return false;
+      offset += bytes;
+    }
+  }
+  return true;
+}
+
+async function copyByReading(
+  source: OpenImage,
+  destFd: number,
+  { signal }: Waiting,
+): Promise<void> {
   let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
   let writing: Promise<void> = Promise.resolve();
   try {

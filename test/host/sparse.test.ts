@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { constants, fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { closeFd, ficlone, openPath, punchHole, seekData, seekHole } from '#host';
+import { closeFd, copyRange, ficlone, openPath, punchHole, seekData, seekHole } from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 const kibibyte = 1024;
@@ -45,6 +45,27 @@ test('a punched hole reads as zeros and gives its blocks back', (t) => {
   const bytes = Buffer.alloc(64 * kibibyte, 7);
   readSync(fd, bytes, 0, bytes.length, 256 * kibibyte);
   assert.ok(bytes.every((byte) => byte === 0));
+});
+
+test('a range is copied by the kernel to the same place, as far as the source goes', async (t) => {
+  const [source, dest] = [sparseFile(t), sparseFile(t)];
+  writeSync(source, Buffer.alloc(8 * kibibyte, 7), 0, 8 * kibibyte, 1020 * kibibyte);
+  const range = { offset: 1022 * kibibyte, length: 64 * kibibyte };
+  assert.equal(await copyRange(source, dest, range), 6 * kibibyte);
+  const bytes = Buffer.alloc(8 * kibibyte);
+  assert.equal(readSync(dest, bytes, 0, bytes.length, 1020 * kibibyte), bytes.length);
+  assert.deepEqual(bytes, Buffer.concat([Buffer.alloc(2048), Buffer.alloc(6144, 7)]));
+  assert.equal(await copyRange(source, dest, { offset: 2 ** 40, length: 1 }), 0);
+});
+
+test('copying by the kernel between other kinds of files is no error, and without the right to write it is one', async (t) => {
+  const range = { offset: 0, length: 4096 };
+  const device = openPath('/dev/zero', constants.O_RDONLY);
+  t.after(() => closeFd(device));
+  assert.equal(await copyRange(device, sparseFile(t), range), undefined);
+  const readOnly = openPath(join(tmpDir(t), 'dest'), constants.O_RDONLY | constants.O_CREAT);
+  t.after(() => closeFd(readOnly));
+  await assert.rejects(copyRange(sparseFile(t), readOnly, range), { errno: 'EBADF' });
 });
 
 test('cloning shares the content where the file system can, and says so where it cannot', async (t) => {

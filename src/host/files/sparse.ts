@@ -17,6 +17,9 @@ const fallocatePunchHole = 2;
 /** The errors of a file system that can't share blocks between these two files. */
 const cannotClone = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'ENOTTY', 'EINVAL', 'ENOSYS']);
 
+/** The errors of `copy_file_range` between two files of kinds or file systems that it does not support. */
+const cannotCopy = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EXDEV', 'EINVAL', 'ENOSYS', 'EPERM']);
+
 /** One at a time: each occupies one of the few threads that do all work on files. */
 const clones = new KeyedQueue();
 
@@ -73,6 +76,31 @@ export function seekHole(fd: number, offset: number): number {
  */
 export function reserveSpace(fd: number, offset: number, length: number): void {
   must(`reserving space in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
+}
+
+/**
+ * Copies a range of one file to the same place in another, inside of the kernel and in a pool thread. Returns the bytes that
+ * were copied, fewer where the source ends or the kernel pauses; undefined where it can't copy between these two. Both
+ * descriptors have to stay open until then. Throws HostError.
+ */
+export async function copyRange(
+  sourceFd: number,
+  destFd: number,
+  { offset, length }: { readonly offset: number; readonly length: number },
+): Promise<number | undefined> {
+  // The kernel writes the new place into each: they are two.
+  const [from, to] = [place(offset), place(offset)];
+  const call = ['copyFileRange', sourceFd, from, destFd, to, length, 0] as const;
+  const { value, errno } = await attemptAside(...call);
+  if (errno === undefined) return value;
+  if (cannotCopy.has(errno)) return undefined;
+  throw libcError(`copying descriptor ${sourceFd} into ${destFd}`, errno);
+}
+
+function place(offset: number): Uint8Array {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigInt64LE(BigInt(offset));
+  return bytes;
 }
 
 /** Returns the blocks of a range to the file system; it reads as zeros afterwards. Throws HostError. */

@@ -11,6 +11,11 @@ const prototypes = {
   chdir: 'int chdir(str path)',
   chroot: 'int chroot(str path)',
   connect: 'int connect(int fd, const void *address, uint32_t length)',
+  copyFileRange: [
+    'copy_file_range',
+    'long',
+    ['int', 'void *', 'int', 'void *', 'size_t', 'unsigned int'],
+  ],
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   fchdir: 'int fchdir(int fd)',
   fcntl: 'int fcntl(int fd, int command, long argument)',
