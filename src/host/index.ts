@@ -41,6 +41,7 @@ export {
 } from './process/cgroup.ts';
 export { limitProcess, setAffinity } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';
+export { lowNiceness } from './process/priority.ts';
 export {
   bootId,
   identify,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import {
   chmodSync,
   closeSync,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -9,6 +10,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { getPriority } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
@@ -54,6 +56,23 @@ test('a detached program has its own session and group, and none of our environm
     [],
   );
   assert.equal(await sayDetached(t, 'echo $MARK', { env: { MARK: 'set' } }), 'set');
+});
+
+test('a detached program that yields has a lower priority, as has the group of its session', async () => {
+  const child = await spawnDetached({
+    program: '/bin/sleep',
+    args: ['60'],
+    stdio: [],
+    yields: true,
+  });
+  try {
+    const { pid } = child.identity;
+    assert.equal(getPriority(pid), 10);
+    const group = `/proc/${pid}/autogroup`;
+    if (existsSync(group)) assert.match(readFileSync(group, 'utf8'), /nice 10$/m);
+  } finally {
+    await kill(child.identity, waiting());
+  }
 });
 
 test('a detached program has exactly the descriptors it was given', async (t) => {

@@ -4,6 +4,7 @@ import { errnoOf, HostError } from '../error.ts';
 import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces, inProcessNamespace, withNetns } from './netns.ts';
+import { yieldsToOthers } from './priority.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 
 export interface Exit {
@@ -41,6 +42,8 @@ export async function spawnDetached(
     readonly stdio: readonly (number | 'ignore')[];
     /** New, empty network and IPC namespaces; descriptors from outside keep working there. */
     readonly alone?: boolean;
+    /** Gets processor time after others, with all that it starts. */
+    readonly yields?: boolean;
     /** All that it starts ends with it. */
     readonly endsWhole?: boolean;
     /** Sees no file of the host but programs and libraries; a program that needs others fails. */
@@ -76,6 +79,7 @@ export async function spawnDetached(
   const exit = new Promise<Exit>((resolve) => {
     child.once('exit', (code, signal) => resolve({ code, signal }));
   });
+  if (options.yields === true && identity !== undefined) yieldsToOthers(identity.pid);
   await started(child, options.program);
   if (identity === undefined) {
     throw new HostError(`${options.program} was started, but its process was not found`);

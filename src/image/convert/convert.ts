@@ -69,6 +69,7 @@ export async function convert(
         gid: uid,
         stdio: ['ignore', output, output],
         alone: true,
+        yields: true,
         // What an image makes it start would still have the target open, and the image is another VM's base by then.
         endsWhole: true,
         bareFiles: [

@@ -75,6 +75,7 @@ export class ContainedProgram {
         gid: uid,
         stdio: [theirs, theirs, output],
         alone: true,
+        yields: true,
         bareRoot: true,
       });
       return new ContainedProgram(how, ours, { child, output });

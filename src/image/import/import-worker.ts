@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError } from '../error.ts';
 import { Budget } from './budget.ts';
@@ -10,8 +11,10 @@ import type { ImportAnswer, ImportData } from './unpack.ts';
 
 // Runs in a thread that unpack.ts starts: it reads and writes the two descriptors, and answers once.
 
-const { source, dest, member, maxBytes, allChecksums, progress, program } =
+const { source, dest, member, maxBytes, allChecksums, niceness, progress, program } =
   workerData as ImportData; // sent by unpack.ts
+// Of this thread: VMs that start meanwhile go first.
+setPriority(niceness);
 const stream = program === undefined ? undefined : adopt(program);
 const chunkBytes = 256 * 1024;
 const budget = new Budget({ maxBytes });

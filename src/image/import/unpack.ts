@@ -1,4 +1,4 @@
-import { askWorker, HostError, type WorkerProgram } from '#host';
+import { askWorker, HostError, lowNiceness, type WorkerProgram } from '#host';
 import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, type ImageErrorCode, step } from '../error.ts';
 import { readAt } from '../positional.ts';
@@ -52,6 +52,8 @@ export interface ImportData {
   readonly member: string | undefined;
   readonly maxBytes: number;
   readonly allChecksums: boolean;
+  /** Of the thread. */
+  readonly niceness: number;
   /** What decompresses the source: the thread owns the descriptor from where it sets the integer of 32 bits. */
   readonly program:
     | { readonly how: Compression; readonly fd: number; readonly adopted: SharedArrayBuffer }
@@ -119,7 +121,8 @@ async function ask(
   const by = program && { how: program.how, fd: program.fd, adopted: program.adopted };
   const timer = reportProgress(progress, onProgress);
   try {
-    const data = { source, dest, member, maxBytes, allChecksums, progress, program: by };
+    const sent = { source, dest, member, maxBytes, allChecksums, progress, program: by };
+    const data = { ...sent, niceness: lowNiceness };
     return (await askWorker(importer, data satisfies ImportData, limits, waiting)) as ImportAnswer; // sent by our own worker
   } catch (cause) {
     checkWaiting(`unpacking ${name}`, waiting.signal);

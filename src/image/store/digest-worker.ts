@@ -1,10 +1,14 @@
 import { createHash } from 'node:crypto';
 import { readSync, writeSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { DigestOrder } from './digest.ts';
 
 // Runs in a thread that digest.ts starts: reads a file, sends its checksums. The descriptors stay its caller's.
-const { source, fileBytes, ranges, target, algorithms, holes, counter }: DigestOrder = workerData;
+const { source, fileBytes, ranges, target, algorithms, holes, niceness, counter }: DigestOrder =
+  workerData;
+// Of this thread: VMs that start meanwhile go first.
+setPriority(niceness);
 const chunkBytes = 1024 * 1024;
 /** Aligned runs of zeros of this size are holes, whether the file has them as such or not. */
 const blockBytes = 64 * 1024;

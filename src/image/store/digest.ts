@@ -1,5 +1,5 @@
 import { fstatSync, ftruncateSync } from 'node:fs';
-import { askWorker, type WorkerProgram } from '#host';
+import { askWorker, lowNiceness, type WorkerProgram } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { dataRanges, type Range } from '../copy.ts';
 import { step } from '../error.ts';
@@ -29,6 +29,8 @@ export interface DigestOrder {
    * its place, which takes no longer for a large disk with little in it.
    */
   readonly holes: 'zeros' | 'skipped';
+  /** Of the thread. */
+  readonly niceness: number;
   /** Bytes read so far. */
   readonly counter: SharedArrayBuffer;
 }
@@ -57,7 +59,16 @@ export async function digest(
     const ranges = wholeBlocks(dataRanges({ fd: source, fileBytes }), fileBytes);
     if (target !== undefined) ftruncateSync(target, fileBytes);
     const counter = new SharedArrayBuffer(8);
-    const order = { source, fileBytes, ranges, target, algorithms, holes, counter };
+    const order = {
+      source,
+      fileBytes,
+      ranges,
+      target,
+      algorithms,
+      holes,
+      niceness: lowNiceness,
+      counter,
+    };
     const total = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
     const done = new BigInt64Array(counter);
     const timer = setInterval(() => {
