@@ -1,5 +1,5 @@
 /**
- * Compares the driver with a bare spawn of the same QEMU, pair by pair in one run: `npm run bench`. Times differ from
+ * Compares the driver with a bare spawn of the same QEMU, pair by pair in one run: `npm run bench:job`. Times differ from
  * machine to machine and from hour to hour; only the ratios are comparable. BENCH_ROUNDS sets the count (25).
  */
 import { BarePath } from './bare.ts';
@@ -25,7 +25,7 @@ interface Scene {
 
 if (process.env.QMP_ISOLATED !== '1') {
   throw new Error(
-    'the bench creates links and rules; run it with npm run bench, which isolates them from this host',
+    'the bench creates links and rules; run it with npm run bench:job, which isolates them from this host',
   );
 }
 await using driver = await DriverPath.open();

@@ -15,6 +15,13 @@ import { allocationDirectories, type JobKind, publishedPorts, taskConfig } from 
 const firstPort = 20_000;
 const maxConcurrentCalls = 1000;
 
+/** Keys of the job. */
+export interface Image {
+  readonly image: string;
+  /** In MiB. */
+  readonly primary_disk_size: number;
+}
+
 export interface StartedVm {
   readonly id: string;
   readonly pid: number;
@@ -79,8 +86,8 @@ export class DriverPath implements AsyncDisposable {
     return this.#startedVms;
   }
 
-  /** Starts a VM and waits for its first byte. */
-  async start(kind: JobKind): Promise<StartedVm> {
+  /** Starts a VM and waits for its first byte. Its image is the smallest one unless stated. */
+  async start(kind: JobKind, image?: Image): Promise<StartedVm> {
     const allocId = randomBytes(4).toString('hex');
     const id = `bench/vm/${allocId}`;
     const allocDir = join(this.#dir, kind);
@@ -99,7 +106,7 @@ export class DriverPath implements AsyncDisposable {
         allocDir,
         stdoutPath: console.path,
         stderrPath: '/dev/null',
-        msgpackDriverConfig: encode(taskConfig(kind)),
+        msgpackDriverConfig: encode({ ...taskConfig(kind), ...image }),
         resources: { allocatedResources: { memory: { memoryMb: 128n } }, ports },
       },
     });

@@ -2,13 +2,13 @@
  * Compares the import of a sparse image of 1 GiB in a `tar.xz` with `xz -d | tar x` of the same file, in turn:
  * `npm run bench:import`. BENCH_ROUNDS sets the count (5). Only the ratio is comparable.
  */
-import { execFileSync, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { unpack } from '../src/image/import/unpack.ts';
+import { archivedDisk } from './archive.ts';
 import { formatTable, pairedRatio, spread } from './figures.ts';
 
 const MiB = 1024 * 1024;
@@ -17,7 +17,7 @@ const uid = process.getuid?.() === 0 ? 70_323 : undefined;
 const rounds = Number(process.env.BENCH_ROUNDS ?? 5);
 const dir = mkdtempSync(join(tmpdir(), 'bench-import-'));
 try {
-  const archive = makeArchive();
+  const archive = archivedDisk(dir, { dataMiB: 50 });
   const [ours, theirs]: [number[], number[]] = [[], []];
   for (let round = 0; round < rounds; round += 1) {
     if (round % 2 === 0) ours.push(await timed(() => importOnce(archive)));
@@ -29,20 +29,6 @@ try {
   console.log(formatTable([heads, row]));
 } finally {
   rmSync(dir, { recursive: true, force: true });
-}
-
-/** An image of 1 GiB with 50 MiB of data, half of which can be compressed. */
-function makeArchive(): string {
-  const fd = openSync(join(dir, 'disk.raw'), 'w');
-  ftruncateSync(fd, 1024 * MiB);
-  for (let at = 0; at < 50; at += 1) {
-    const half = randomBytes(MiB / 2).toString('latin1', 0, MiB / 2);
-    writeSync(fd, Buffer.from(half, 'latin1'), 0, MiB / 2, at * 20 * MiB);
-    writeSync(fd, Buffer.alloc(MiB / 2, 'compressible '), 0, MiB / 2, at * 20 * MiB + MiB / 2);
-  }
-  closeSync(fd);
-  execFileSync('tar', ['-C', dir, '-cJSf', join(dir, 'archive'), 'disk.raw']);
-  return join(dir, 'archive');
 }
 
 async function importOnce(archive: string): Promise<void> {
