@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import {
   copyFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -65,7 +67,35 @@ const packings: Readonly<Record<string, (ground: VmGround) => string>> = {
     archive(ground, 'disk', ['guest.ovf', 'guest-disk1.vmdk']);
     return 'disk';
   },
+  'an OCI image layout': (ground) => {
+    const local = localOf(ground);
+    mkdirSync(join(local, 'blobs/sha256'), { recursive: true });
+    renameSync(containerLayer(ground), join(local, 'blobs/sha256/layer'));
+    compress(join(local, 'blobs/sha256/layer'), 'gzip');
+    writeFileSync(join(local, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+    writeFileSync(join(local, 'index.json'), '{"schemaVersion":2,"manifests":[]}');
+    archive(ground, 'disk.tar', ['blobs', 'index.json', 'oci-layout']);
+    renameSync(join(local, 'disk.tar'), join(local, 'image'));
+    return 'image';
+  },
+  'a docker archive': (ground) => {
+    const local = localOf(ground);
+    mkdirSync(join(local, 'a1b2'));
+    renameSync(containerLayer(ground), join(local, 'a1b2/layer.tar'));
+    writeFileSync(join(local, 'manifest.json'), '[{"Layers":["a1b2/layer.tar"]}]');
+    archive(ground, 'image', ['a1b2', 'manifest.json']);
+    return 'image';
+  },
 };
+
+/** A layer as KubeVirt's container disks have it: the disk, and other files beside its directory. */
+function containerLayer(ground: VmGround): string {
+  const local = localOf(ground);
+  for (const name of ['disk', 'etc']) mkdirSync(join(local, name));
+  guestImage(ground, 'disk/guest.qcow2', 'qcow2');
+  writeFileSync(join(local, 'etc/other.img'), Buffer.alloc(MiB));
+  return archive(ground, 'layer', ['./disk', './etc']);
+}
 
 for (const [name, make] of Object.entries(packings)) {
   test(`V-147: a VM boots from ${name}, which is imported once`, async (t) => {
@@ -76,7 +106,9 @@ for (const [name, make] of Object.entries(packings)) {
     await booted(await virtualizer.createDomain(ground.spec(0, { disks }), soon()));
     const steps = stepsOf(ground, 'vm-0');
     assert.match(steps.join(), /^(checking|unpacking)/);
-    assert.ok(ground.events.some(({ event }) => event.annotations?.image?.endsWith('/disk')));
+    assert.ok(
+      ground.events.some(({ event }) => event.annotations?.image?.match(/\/(disk|image)$/)),
+    );
     const stored = keysIn(storeOf(ground));
     assert.equal(stored.length, 1);
     const image = join(storeOf(ground), stored[0] ?? '', 'image');
@@ -118,6 +150,35 @@ test('V-147: of an archive with two disks the job chooses one by its name', asyn
     assert.deepEqual([...keysIn(storeOf(ground)), ...draftsIn(storeOf(ground))], []);
   }
   await booted(await create({ member: 'boot.qcow2' }));
+  await virtualizer.destroyDomain('vm-0');
+});
+
+test('V-147 V-42 V-44: a volume of a pool and a CD-ROM may be compressed', async (t) => {
+  if (!canImport(t)) return;
+  const pool = join(tmpDir(t), 'pool');
+  mkdirSync(pool);
+  const pools = [{ kind: 'directory', name: 'fast', path: pool }] as const;
+  await using ground = VmGround.open({ pools: { pools, default: 'fast' } });
+  const golden = guestImage(ground, 'golden', 'qcow2');
+  compress(golden, 'zstd');
+  renameSync(golden, join(pool, 'golden'));
+  const iso = join(localOf(ground), 'cd.iso');
+  writeFileSync(iso, Buffer.alloc(4 * MiB, 'content of the CD'));
+  compress(iso, 'xz');
+  const place = { kind: 'pool', pool: 'fast' } as const;
+  const disks = [
+    diskFrom({ image: '' }, { place, source: { kind: 'volume', volume: 'golden' } }),
+    diskFrom(
+      { image: 'local/cd.iso' },
+      { block: 2, name: 'sda', kind: 'cdrom', bus: 'ide', primary: false, readOnly: true },
+    ),
+  ];
+  const virtualizer = ground.virtualizer();
+  const domain = await virtualizer.createDomain(ground.spec(0, { disks }), soon());
+  await booted(domain);
+  assert.equal(keysIn(storeOf(ground)).length, 2);
+  const cd = readFileSync(domain.attributes['disk.sda.path'] ?? '');
+  assert.ok(cd.equals(Buffer.alloc(4 * MiB, 'content of the CD')));
   await virtualizer.destroyDomain('vm-0');
 });
 

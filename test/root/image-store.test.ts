@@ -1,7 +1,14 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -151,6 +158,30 @@ for (const [name, make] of [
     );
   });
 }
+
+test('an image that is too large for the disk when it is unpacked is an error that names it, and leaves the room free', async (t) => {
+  if (!canImport(t)) return;
+  const dir = tmpDir(t);
+  const path = join(dir, 'disk.gz');
+  writeFileSync(path, gzipSync(Buffer.alloc(32 * MiB, 'no hole in it'), { level: 1 }));
+  await using disk = await SmallDisk.mount('tmpfs', dir);
+  const store = join(disk.path, 'images');
+  const room = statfsSync(disk.path).bfree;
+  const one = importer(store, path, 'vm-1');
+  one.begin();
+  const { code, out } = await one.ended;
+  assert.notEqual(code, 0);
+  assert.match(out, /ImageError: unpacking .*disk\.gz: ENOSPC: no space left on device/);
+  assert.match(out, /code: 'io'/);
+  assert.deepEqual(
+    namesIn(store).filter((name) => isKey(name) || name.startsWith('.')),
+    [],
+  );
+  assert.ok(
+    room - statfsSync(disk.path).bfree < 16,
+    'a few pages for the directories of the store',
+  );
+});
 
 test('an import that fills the disk is an error that names it, and leaves the room free', async (t) => {
   if (!canImport(t)) return;
