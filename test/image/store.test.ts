@@ -87,7 +87,7 @@ async function obtain(
   return image.path;
 }
 
-test('an image is stored once for the same content, whatever the name of the file, and stays what it was', async (t) => {
+test('V-45: an image is stored once for the same content, whatever the name of the file, and stays what it was', async (t) => {
   const host = hostOf(t);
   const bytes = content('once ');
   const first = await obtain(host, await host.image('one.img', bytes));
@@ -146,7 +146,7 @@ test('a wrong checksum names both sums, and nothing is stored', async (t) => {
   }
 });
 
-test('a checksum is computed once while a file stays as it is, and again when it was written to', async (t) => {
+test('V-45: a checksum is computed once while a file stays as it is, and again when it was written to', async (t) => {
   const host = hostOf(t);
   const { file } = await host.image('one.img', content('cache '));
   const checksums = new Checksums(join(host.dir, 'checksums'));
@@ -169,7 +169,7 @@ test('a checksum is computed once while a file stays as it is, and again when it
   assert.equal(readdirSync(join(host.dir, 'checksums')).length, 10);
 });
 
-test('the most room is a high-water mark: least recently used first, never an image in use', async (t) => {
+test('V-45: the most room is a high-water mark: least recently used first, never an image in use', async (t) => {
   const host = hostOf(t, 2.5 * MiB);
   const names = ['a', 'b', 'c', 'd'];
   const paths: string[] = [];

@@ -103,6 +103,14 @@ const refused: Readonly<Record<string, readonly [MachineFamily, readonly DiskToP
   'a fortieth virtio disk': ['q35', many(40, 'virtio'), '39 bus_type the machine has no more'],
 };
 
+test('V-142: a lun is a SCSI disk that passes commands through to its device', () => {
+  const { slots } = plugDisks([disk('scsi', 'lun')], 'q35');
+  assert.deepEqual(
+    slots.map((slot) => slot?.driver),
+    ['scsi-block'],
+  );
+});
+
 for (const [title, [family, disks, expected]] of Object.entries(refused)) {
   test(`V-42: ${title} is a problem of the key`, () => {
     const { problems } = plugDisks(disks, family);
