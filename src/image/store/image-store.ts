@@ -135,8 +135,10 @@ export class ImageStore {
 
   /** Runs the action under the key's lock; false where another one has it. */
   async #ifFree(key: string, waiting: Waiting, action: () => Promise<void>): Promise<boolean> {
+    const path = await this.#lockPath(lockOf(key));
+    // Nothing is awaited in between: a process that is late tries at least once.
     using moment = within(tryMs, waiting);
-    const lock = await this.#lock(lockOf(key), moment).catch(() => undefined);
+    const lock = await lockFile(path, moment).catch(() => undefined);
     waiting.signal.throwIfAborted();
     if (lock === undefined) return false;
     await using _ = lock;
@@ -146,9 +148,13 @@ export class ImageStore {
 
   /** A fixed number of lock files, since one that was used can't be removed. The kernel unlocks that of a killed process. */
   async #lock(name: string, waiting: Waiting): Promise<AsyncDisposable> {
+    return lockFile(await this.#lockPath(name), waiting);
+  }
+
+  async #lockPath(name: string): Promise<string> {
     const dir = `${this.dir}/locks`;
     await mkdir(dir, { recursive: true, mode: 0o700 });
-    return lockFile(`${dir}/${name}`, waiting);
+    return `${dir}/${name}`;
   }
 }
 
