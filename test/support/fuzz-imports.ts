@@ -1,12 +1,14 @@
-/** Damages images and archives and imports them in memory: `npm run fuzz [INPUTS] [SEED]`. */
+/** Damages archives and imports them in memory, and headers of disks: `npm run fuzz [INPUTS] [SEED]`. */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { ImageError } from '#image';
+import { fuzzHeaders } from './fuzz-headers.ts';
 import { importBytes } from './memory-import.ts';
 import { patient } from './patience.ts';
+import { randomOf } from './random.ts';
 import { octal, withChecksum } from './tar-blocks.ts';
 
 export interface FuzzResult {
@@ -133,19 +135,9 @@ function mendChecksums(bytes: Buffer): void {
   }
 }
 
-/** mulberry32: the same numbers for the same seed. */
-function randomOf(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
-
 if (import.meta.main) {
   const [inputs = 1_000_000, seed = Date.now() % 2 ** 32] = process.argv.slice(2).map(Number);
   console.log(`${inputs} inputs of seed ${seed}`);
   console.log(await fuzzImports({ seed, inputs }));
+  console.log(await fuzzHeaders({ seed, inputs }));
 }
