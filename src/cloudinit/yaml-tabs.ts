@@ -86,7 +86,7 @@ function scanLine(line: string, before: State): Scanned {
 /** The last line of the block scalar whose header is on that line. */
 function lastOfBlock(lines: readonly string[], header: number): number {
   const line = lines[header] ?? '';
-  // On a line of its own the header says nothing of its parent's indentation.
+  // On a line of its own the header has nothing of its parent's indentation.
   const alone = /^ *[|>&!]/.test(line);
   const least = line.startsWith('---') ? 0 : alone ? 1 : indentOf(line) + 1;
   const first = firstLine(lines, header + 1, () => true);

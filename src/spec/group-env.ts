@@ -1,5 +1,5 @@
 /**
- * What a guest in the network of its group is told beside its environment: `VIRT_GROUP_IP`, where it reaches what the other
+ * What a guest in the network of its group is given beside its environment: `VIRT_GROUP_IP`, where it reaches what the other
  * tasks listen at, also at 127.0.0.1, which in the guest is the guest itself. Proxies of a mesh listen there for the
  * upstreams that Nomad names in the environment.
  */

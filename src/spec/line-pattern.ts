@@ -130,7 +130,7 @@ function automatonOf(steps: readonly Step[], start: number): LinePattern {
   return { start: first, found: 0, columnOf, columns: samples.length, table };
 }
 
-/** Bytes that no step tells apart share a column; `samples` has one of each. */
+/** Bytes that no step distinguishes share a column; `samples` has one of each. */
 function columnsOf(steps: readonly Step[]): {
   readonly columnOf: Uint8Array;
   readonly samples: readonly number[];

@@ -141,7 +141,7 @@ function checkHostPorts(ports: readonly string[]): readonly Problem[] {
   );
 }
 
-/** Below `internal`, which is nobody's on the Internet; a name of its own keeps other names there as they are. */
+/** Below `internal`, which has no owner on the Internet; a name of its own keeps other names there as they are. */
 export function defaultDomain(bridge: string): string {
   const label = bridge.toLowerCase().replace(/[^a-z0-9]+/g, '-');
   return `${label.replace(/^-|-$/g, '')}.internal`;

@@ -178,7 +178,7 @@ test('V-95: the host key, and a key for root that leaves every other line as it 
   }
 });
 
-test('V-58: a password does not expire, and without one nothing is said of passwords', () => {
+test('V-58: a password does not expire, and without one nothing is set of passwords', () => {
   assert.deepEqual(data({ ...smallest, password: 'x' }, 'vendor-data').chpasswd, { expire: false });
   const none = data(smallest, 'vendor-data');
   assert.deepEqual(Object.keys(none), ['merge_how', 'merge_type', 'bootcmd']);
@@ -300,7 +300,7 @@ test('V-61: a request that a seed is made of has no problems', () => {
   assert.deepEqual([seedProblems(smallest), seedProblems(fullest)], [[], []]);
 });
 
-test('V-62: variables that a shell cannot have are left out, and the reason is told', () => {
+test('V-62: variables that a shell cannot have are left out, and the reason is reported', () => {
   assert.deepEqual(seedNotes({ ...smallest, env: { 'a-b': '', OK: '1', UID: '0', NIL: '\0' } }), [
     'environment variable "NIL" left out: its value contains a NUL byte',
     'environment variable "UID" left out: shells reserve this name',

@@ -108,11 +108,11 @@ const wrong: Readonly<Record<string, readonly [string, RegExp]>> = {
   'an open quote': ['#cloud-config\na: "b\n', /^line 3: |^line 2: /],
   'an open list': ['#cloud-config\na: [1,\n', /^line [23]: /],
   'two documents': ['#cloud-config\na: 1\n---\nb: 2\n', /^line 2: expected a single document/],
-  'an anchor nobody set': [
+  'an anchor that is not set': [
     '#cloud-config\na: *nowhere\n',
     /^line 2: unidentified alias "nowhere"$/,
   ],
-  'a tag nobody knows': ['#cloud-config\na: !secret x\n', /^line 2: unknown tag !secret$/],
+  'an unknown tag': ['#cloud-config\na: !secret x\n', /^line 2: unknown tag !secret$/],
   'a list at the top': ['#cloud-config\n- a\n', /^line 2: cloud-config must be a mapping .* list$/],
   'a word at the top': ['#cloud-config\nhello\n', /^line 2: cloud-config must be a mapping/],
   'an archive that is no list': ['#cloud-config-archive\na: 1\n', /must be a list of parts/],

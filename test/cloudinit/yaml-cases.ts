@@ -73,7 +73,7 @@ export const yamlCases: Readonly<Record<string, readonly [verdict: Verdict, text
   'two colons': ['refused', 'a: b: c\n'],
   'a key of 1025 characters': ['let through', `${'é'.repeat(1025)}: 1\n`],
   'a key of two lines': ['refused', '"a\nb": c\n'],
-  'an anchor nobody set': ['refused', 'a: *x\n'],
+  'an anchor that is not set': ['refused', 'a: *x\n'],
   'an anchor set too late': ['refused', 'a: *x\nb: &x 1\n'],
   'an anchor set twice': ['let through', 'a: &x 1\nb: &x 2\n'],
   'a value that begins with *': ['refused', 'a: *.example.com\n'],

@@ -39,7 +39,7 @@ function inPython(t: TestContext, texts: readonly string[]): unknown {
   return undefined;
 }
 
-test('V-61: the table says what PyYAML says', (t) => {
+test('V-61: the table is that of PyYAML', (t) => {
   const cases = Object.entries(yamlCases);
   const found = inPython(
     t,

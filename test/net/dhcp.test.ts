@@ -76,7 +76,7 @@ function optionsOf(reply: Buffer): Readonly<Record<number, string>> {
   return found;
 }
 
-test('an offer says everything a guest needs, in the right places', () => {
+test('an offer has everything a guest needs, in the right places', () => {
   const reply = answer({ ...discover, clientId: Buffer.of(1, 2, 3) }, claim, network);
   assert.ok(reply);
   const bytes = encodeReply(reply);
@@ -140,9 +140,9 @@ const cases: Readonly<Record<string, readonly [Partial<DhcpQuery>, string | unde
     'nak 0.0.0.0',
   ],
   'a discovery from another address is not answered': [{ clientAddress: other }, undefined],
-  'a release is noted by nobody': [{ type: 'release', clientAddress: claim.ip }, undefined],
+  'a release changes nothing': [{ type: 'release', clientAddress: claim.ip }, undefined],
   'a decline neither': [{ type: 'decline', requestedAddress: claim.ip }, undefined],
-  'what only servers say is ignored': [{ type: 'offer' }, undefined],
+  'what only servers send is ignored': [{ type: 'offer' }, undefined],
   'a relayed question is not ours': [{ relayAddress: '10.0.0.1' }, undefined],
 };
 for (const [name, [change, expected]] of Object.entries(cases)) {
@@ -233,7 +233,7 @@ const queries: fc.Arbitrary<DhcpQuery> = fc.record({
   ),
 });
 
-test('DHCP: what a client says is what the decoder hears', () => {
+test('DHCP: the decoder reads what a client sends', () => {
   fc.assert(
     fc.property(queries, (query) =>
       assert.deepEqual(decodeQuery(encodeQuery(query)), { ...query }),

@@ -183,7 +183,7 @@ test('another server gets the question without what a guest added to it', () => 
   assert.equal(forwarded.id, 77);
 });
 
-test('a reply fits what the guest can receive, or says that there is more', () => {
+test('a reply fits what the guest can receive, or reports that there is more', () => {
   const large = encode({
     type: 'response',
     id: 9,

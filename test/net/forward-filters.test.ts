@@ -36,7 +36,7 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
       ),
     ['ip filter FORWARD'],
   ],
-  'Docker that was told of the bridge': [
+  'Docker that has a rule for the bridge': [
     table(
       'ip filter',
       chain('FORWARD', dropping, 'counter jump DOCKER-USER'),

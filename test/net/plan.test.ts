@@ -84,7 +84,7 @@ test('V-124: MAC addresses of a fleet on one LAN differ', () => {
   assert.match(tapMac(nicMac('web', 0)), /^fe(:[0-9a-f]{2}){5}$/);
 });
 
-test("a tap's alias says whose it is and its address, and is known with and without", () => {
+test("a tap's alias holds its owner and its address, and is known with and without", () => {
   const alias = tapAlias('web', 1, '192.168.122.7');
   assert.equal(alias, 'nomad-driver-qmp web/1 192.168.122.7');
   assert.equal(addressInAlias(alias), '192.168.122.7');
@@ -118,8 +118,8 @@ const bridges = {
   'ours as it should be': [{ ...own, addresses: has }, 'own'],
   'ours, interrupted before its address': [{ ...own, addresses: [] }, 'own'],
   'ours, interrupted before its alias': [{ ...own, alias: '', addresses: [] }, 'own'],
-  'somebody else’s of the same address': [{ ...theirs, addresses: has }, 'foreign'],
-  'somebody else’s with our MAC address and his own alias': [
+  'a foreign one of the same address': [{ ...theirs, addresses: has }, 'foreign'],
+  'a foreign one with our MAC address and an alias of its own': [
     { ...own, alias: 'mine', addresses: has },
     'foreign',
   ],
@@ -221,7 +221,7 @@ test('V-124: an MTU is the bridge’s or a smaller one', () => {
   });
 });
 
-test('an address that somebody uses is avoided', () => {
+test('an address that is in use is avoided', () => {
   const facts = { claims: [], avoid: new Map<string, string>() };
   const ip = planAddress(request, network, facts);
   assert.notEqual(
@@ -282,7 +282,7 @@ test('networks that share addresses are found, and a network is no neighbour of 
   assert.equal(overlappingNetwork({ ...network, address: '10.0.0.1' }, [record]), undefined);
 });
 
-test('V-117 D20: claims and undo steps survive JSON; what isn’t one is told', () => {
+test('V-117 D20: claims and undo steps survive JSON; what isn’t one is reported', () => {
   const one = claim('web', '192.168.122.9', [port('', 80)]);
   assert.deepEqual(decodeClaim(one.ip, encodeClaim(one)), one);
   for (const text of ['', '{', '[]', '{"vm":1}', encodeClaim(one).slice(0, -3)]) {

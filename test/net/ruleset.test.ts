@@ -78,7 +78,7 @@ const cases = {
       ],
     },
   ],
-  "somebody else's bridge": [{ record: { ...record, owned: false }, claims: [claim] }],
+  'a foreign bridge': [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {
   test(`V-112 V-116: rules: ${name}`, (t) => {

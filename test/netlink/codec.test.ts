@@ -18,7 +18,7 @@ import { decodeMessages, encodeMessage } from '../../src/netlink/message.ts';
 
 const message = (sequence: number, body: Uint8Array) => ({ type: 16, flags: 5, sequence, body });
 
-test('an attribute is laid out as linux/netlink.h says', () => {
+test('an attribute is laid out as in linux/netlink.h', () => {
   const bytes = encodeAttributes([
     [3, 'br0'],
     [4, 1500],

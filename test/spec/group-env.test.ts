@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { groupEnv } from '#spec';
 
-test('V-125: a guest is told where the other tasks of its group and the upstreams of a mesh are', () => {
+test('V-125: a guest is given the addresses of the other tasks of its group and of the upstreams of a mesh', () => {
   const env = {
     NOMAD_UPSTREAM_ADDR_db: '127.0.0.1:9191',
     NOMAD_UPSTREAM_IP_db: '127.0.0.1',

@@ -107,7 +107,7 @@ async function overTcp(
 ): Promise<Buffer> {
   const id = randomInt(ids);
   const socket = connect({ host: server, port: to, signal });
-  // Whoever reads or writes gets the error; there must be a listener all the same.
+  // What reads or writes gets the error; there must be a listener all the same.
   socket.on('error', () => {});
   try {
     await writeMessage(socket, encodeForwarded(question, id));

@@ -50,7 +50,7 @@ export function answerFrom(zone: Zone, question: DnsQuestion): DnsAnswer | undef
   const addresses = zone.addresses.get(host);
   if (addresses !== undefined) return answerHost(zone, question, addresses);
   if (name === zone.domain) return missing(zone.domain, rcode.ok);
-  // Never asked elsewhere: names of the network are nobody else's business.
+  // Never asked elsewhere: names of the network are private to it.
   return inDomain ? missing(zone.domain, rcode.unknownName) : undefined;
 }
 

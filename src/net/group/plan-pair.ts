@@ -20,7 +20,7 @@ const pairs = 16;
 const size = 2 ** (32 - pairPrefix);
 
 /**
- * The first pair of which no address is in use in the namespace: one that is told to the other tasks of a group stays the
+ * The first pair of which no address is in use in the namespace: one that is given to the other tasks of a group stays the
  * same when the task is started again.
  */
 export function planPair(vm: string, inUse: ReadonlySet<string>): Pair {

@@ -75,7 +75,7 @@ export function tableName(stateDir: string): string {
 }
 
 /**
- * Where the name server of a network listens; guests' questions to port 53 are led there, so that it is in nobody's way.
+ * Where the name server of a network listens; guests' questions to port 53 are led there, so that it is in no service's way.
  * Above the ports that Linux and Nomad choose by themselves; each agent has another one on a bridge that they share.
  */
 export function resolverPort(table: string, bridge: string): number {
