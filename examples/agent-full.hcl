@@ -53,6 +53,7 @@ plugin "nomad-driver-qmp" {
     managed_network {
       bridge      = "virbr1"
       address     = "10.20.0.1/22"
+      address6    = "fd12:3456:789a::1/64"
       nameservers = ["9.9.9.9", "149.112.112.112"]
 
       # VMs reach each other at published ports only, and of the host DHCP, DNS and these ports.

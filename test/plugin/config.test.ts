@@ -27,7 +27,7 @@ test('P-16: no bytes, nil, and an empty block are all the defaults', () => {
     imagePaths: [],
     logLevel: 'info',
     uidRange: { min: 1_900_000_000, max: 1_900_065_535 },
-    managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24 }],
+    managedNetworks: [{ bridge: 'virbr0', address: '192.168.122.1', prefix: 24, address6: 'auto' }],
     bridges: [],
     macvtapDevices: [],
     limits: { minMemoryMiB: 64, minDiskMiB: 1, maxDiskMiB: 2_097_152, maxConnections: 8192 },
@@ -58,11 +58,14 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     macvtap_devices: ['eno1.7'],
     uid_range: { min: 5000, max: 5001 },
     managed_network: [
-      { bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'], dns: false },
+      {
+        ...{ bridge: 'nq0', address: '10.0.0.1/16', nameservers: ['10.0.0.53'], dns: false },
+        address6: 'off',
+      },
       { bridge: 'nq1', address: '10.1.0.1/24', nameservers: null, domain: 'lan.internal' },
       {
         ...{ bridge: 'nq2', address: '10.2.0.1/24', isolate: true, nat: false, dhcp: false },
-        ...{ mtu: '9000', allow_host_ports: ['tcp/8500', '123'] },
+        ...{ mtu: '9000', allow_host_ports: ['tcp/8500', '123'], address6: 'fd00:1::1/64' },
       },
     ],
     provider: { libvirt: { uri: '', user: 'me', allow_insecure_readonly_mounts: true } },
@@ -78,9 +81,13 @@ test('V-2 V-4 V-5 V-20 P-16: every key, and unknown ones are ignored', () => {
     uidRange: { min: 5000, max: 5001 },
     managedNetworks: [
       { bridge: 'nq0', address: '10.0.0.1', prefix: 16, nameservers: ['10.0.0.53'], dns: false },
-      { bridge: 'nq1', address: '10.1.0.1', prefix: 24, domain: 'lan.internal' },
+      {
+        ...{ bridge: 'nq1', address: '10.1.0.1', prefix: 24, domain: 'lan.internal' },
+        address6: 'auto',
+      },
       {
         ...{ bridge: 'nq2', address: '10.2.0.1', prefix: 24, isolate: true, nat: false },
+        address6: 'fd00:1::1/64',
         ...{ dhcp: false, mtu: 9000, hostPorts: ['tcp/8500', '123'] },
       },
     ],

@@ -408,6 +408,22 @@ test('V-120: an address on a bridge that is not managed', () => {
   });
 });
 
+test('V-120: an IPv6 address is read in each of its forms', () => {
+  const one = (ip6: string): Change =>
+    config({ network_interface: [{ bridge: { name: 'a' }, ip6 }] });
+  for (const text of ['fd12::50', 'FD12:0:0::0050', 'fd12:0:0:0:0:0:0:50']) {
+    const [nic] = plan(one(text)).nics;
+    assert.deepEqual(nic, { kind: 'bridge', bridge: 'a', ports: [], ip6: 'fd12::50' });
+  }
+  refused({
+    'an address that is none': [one('fd12::50/64'), /ip6: "fd12::50\/64" is not an IPv6 address/],
+    'with macvtap': [
+      config({ network_interface: [{ macvtap: { device: 'eno1' }, ip6: 'fd12::50' }] }),
+      /\[0\]\.ip6: goes with a bridge only/,
+    ],
+  });
+});
+
 test('V-124: cards that can not be', () =>
   refused({
     'a MAC address that is none': [card('mac', '52:54:00'), /\[0\]\.mac: "52:54:00" is not a MAC/],

@@ -42,6 +42,13 @@ export const networkFields = {
         doc: 'IPv4 address of the host on it, with its prefix length (8 to 29). Networks must not overlap.',
         example: '"192.168.122.1/24"',
       },
+      address6: {
+        kind: 'attr',
+        type: 'string',
+        default: 'auto',
+        doc: 'IPv6 address of the host on it, with its prefix length (48 to 120): each VM gets an IPv6 address too, by default at the same place in the network as its IPv4 address. `"auto"` is one in a private prefix made from the name of the bridge, and is IPv4 only on a host with IPv6 disabled; `"off"` is IPv4 only. Private addresses (fd00::/8) are translated to those of the host like IPv4, unless `nat` is off; global ones are routed as they are. Turns IPv6 forwarding on for the host.',
+        example: '"fd12:3456:789a::1/64"',
+      },
       nameservers: {
         kind: 'attr',
         type: 'list(string)',
@@ -111,7 +118,12 @@ export interface NetworksConfig {
   readonly macvtapDevices: readonly string[];
 }
 
-const defaultNetwork: ManagedNetwork = { bridge: 'virbr0', address: '192.168.122.1', prefix: 24 };
+const defaultNetwork: ManagedNetwork = {
+  bridge: 'virbr0',
+  address: '192.168.122.1',
+  prefix: 24,
+  address6: 'auto',
+};
 
 export function readNetworks(raw: Decoded<typeof networkFields>, report: Report): NetworksConfig {
   const managedNetworks = readManaged(raw.managed_network, report);
@@ -145,11 +157,23 @@ function readManaged(
 
 /** Without what is the default: the network's record on disk remains readable for earlier versions. */
 function readOne(block: Decoded<typeof networkFields>['managed_network'][number]): ManagedNetwork {
-  const { bridge, address, nameservers, isolate, nat, dhcp, mtu, allow_host_ports, dns, domain } =
-    block;
+  const {
+    bridge,
+    address,
+    address6,
+    nameservers,
+    isolate,
+    nat,
+    dhcp,
+    mtu,
+    allow_host_ports,
+    dns,
+    domain,
+  } = block;
   return {
     bridge,
     ...splitAddress(address),
+    ...(address6 !== 'off' && { address6 }),
     ...(nameservers.length > 0 && { nameservers }),
     ...(allow_host_ports.length > 0 && { hostPorts: allow_host_ports }),
     ...(isolate && { isolate }),

@@ -1,4 +1,13 @@
-import { type BridgeNic, contains, listed, parseIpv4, quoted, subnetOf } from '#spec';
+import {
+  type BridgeNic,
+  contains,
+  formatIpv6,
+  listed,
+  parseIpv4,
+  parseIpv6,
+  quoted,
+  subnetOf,
+} from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 
@@ -9,6 +18,12 @@ export const addressFields = {
     type: 'string',
     doc: 'A fixed IPv4 address. In a managed network one that is taken is an error; left out, the driver chooses one, which tends to stay the same. On other bridges it goes with `prefix`.',
     example: '"192.168.122.50"',
+  },
+  ip6: {
+    kind: 'attr',
+    type: 'string',
+    doc: 'A fixed IPv6 address in a managed network with IPv6; one that is taken is an error. Left out, it is at the same place in the network as the IPv4 address.',
+    example: '"fd12:3456:789a::50"',
   },
   prefix: {
     kind: 'attr',
@@ -40,17 +55,29 @@ interface Place {
 }
 
 /** Of an interface on a bridge. */
-export function readAddress(address: Address, place: Place): Pick<BridgeNic, 'ip' | 'fixed'> {
+export function readAddress(
+  address: Address,
+  place: Place,
+): Pick<BridgeNic, 'ip' | 'ip6' | 'fixed'> {
   const { ip, prefix, gateway, nameservers } = address;
   checkAddress(address, place);
-  if (ip === undefined) return {};
-  if (prefix === undefined) return { ip };
-  return { ip, fixed: { prefix, nameservers, ...(gateway !== undefined && { gateway }) } };
+  const six = readAddress6(address, place);
+  if (ip === undefined) return six;
+  if (prefix === undefined) return { ...six, ip };
+  return { ...six, ip, fixed: { prefix, nameservers, ...(gateway !== undefined && { gateway }) } };
+}
+
+function readAddress6({ ip6 }: Address, { path, report }: Place): Pick<BridgeNic, 'ip6'> {
+  if (ip6 === undefined) return {};
+  const address = parseIpv6(ip6);
+  if (address !== undefined) return { ip6: formatIpv6(address) };
+  report(`${path}.ip6`, `${quoted(ip6)} is not an IPv6 address`);
+  return {};
 }
 
 /** Of an interface of another kind. */
 export function refuseAddress(address: Address, { path, report }: Place, text: string): void {
-  for (const key of ['ip', 'prefix', 'gateway'] as const) {
+  for (const key of ['ip', 'ip6', 'prefix', 'gateway'] as const) {
     if (address[key] !== undefined) report(`${path}.${key}`, text);
   }
   if (address.nameservers.length > 0) report(`${path}.nameservers`, text);

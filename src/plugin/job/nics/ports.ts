@@ -1,4 +1,4 @@
-import { listed, type PortSpec, quoted } from '#spec';
+import { formatIpv6, listed, type PortSpec, parseIpv6, quoted } from '#spec';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Report } from '../../hcl/problem.ts';
 
@@ -26,9 +26,15 @@ export function readerOfPorts({ resources }: TaskConfig, report: Report): ReadPo
         // No `to`, or -1: the guest listens on the host's port number.
         const guestPort = to > 0 ? to : value;
         if (!isPort(value) || !isPort(guestPort)) report(path, `${value} to ${to} are not ports`);
-        return { label, hostIp, hostPort: value, guestPort };
+        return { label, hostIp: normal(hostIp), hostPort: value, guestPort };
       });
     });
+}
+
+/** An IPv6 address in the form of RFC 5952, by which it is compared. */
+function normal(hostIp: string): string {
+  const six = parseIpv6(hostIp);
+  return six === undefined ? hostIp : formatIpv6(six);
 }
 
 function isPort(value: number): boolean {
