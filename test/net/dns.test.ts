@@ -34,6 +34,7 @@ const zone = makeZone(network, [
   claimOf('twin', 12),
   claimOf('wpad', 13),
   claimOf('localhost', 14),
+  { ...claimOf('six', 15), ip6: 'fd12::f' },
 ]);
 
 const query = (name: string, type: RecordType = 'A', more: Packet = {}): Buffer =>
@@ -73,6 +74,7 @@ const cases = {
   'a name below a guest': [['x.web.virbr0.internal'], 'NXDOMAIN'],
   'the domain itself': [['virbr0.internal'], 'NOERROR'],
   'no address of IPv6': [['web.virbr0.internal', 'AAAA'], 'NOERROR'],
+  'an address of IPv6': [['six.virbr0.internal', 'AAAA'], 'NOERROR fd12::f'],
   'no mail server': [['web', 'MX'], 'NOERROR'],
   'an address': [['9.122.168.192.in-addr.arpa', 'PTR'], 'NOERROR web.virbr0.internal'],
   'an address without a guest': [['77.122.168.192.in-addr.arpa', 'PTR'], 'NXDOMAIN'],

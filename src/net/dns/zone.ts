@@ -10,9 +10,15 @@ export interface Zone {
   /** The addresses of all guests: nothing else is answered. */
   readonly guests: ReadonlySet<string>;
   /** Host name in lower case → addresses. Guests of one job may have a name in common. */
-  readonly addresses: ReadonlyMap<string, readonly string[]>;
+  readonly addresses: ReadonlyMap<string, HostAddresses>;
   /** Address → host name. */
   readonly names: ReadonlyMap<string, string>;
+}
+
+/** By the type of their records. */
+interface HostAddresses {
+  readonly A: readonly string[];
+  readonly AAAA: readonly string[];
 }
 
 // A VM that is started again has the same address; one that is gone should not be waited for.
@@ -29,14 +35,19 @@ export function makeZone(
   claims: readonly Claim[],
 ): Zone {
   const named = claims
-    .map(({ hostname, ip }) => ({ name: hostname.toLowerCase(), ip }))
+    .map(({ hostname, ip, ip6 }) => ({ name: hostname.toLowerCase(), ip, ip6 }))
     .filter(({ name }) => name !== '' && !reserved.has(name));
   const groups = Map.groupBy(named, ({ name }) => name);
   return {
     domain: network.domain,
     subnet: networkSubnet(network),
     guests: new Set(claims.map(({ ip }) => ip)),
-    addresses: new Map([...groups].map(([name, of]) => [name, of.map(({ ip }) => ip)])),
+    addresses: new Map(
+      [...groups].map(([name, of]) => [
+        name,
+        { A: of.map(({ ip }) => ip), AAAA: of.flatMap(({ ip6 }) => ip6 ?? []) },
+      ]),
+    ),
     names: new Map(named.map(({ name, ip }) => [ip, name])),
   };
 }
@@ -56,17 +67,23 @@ export function answerFrom(zone: Zone, question: DnsQuestion): DnsAnswer | undef
 
 function answerHost(
   { domain }: Zone,
-  { name, type, id }: DnsQuestion,
-  addresses: readonly string[],
+  { name, type: asked, id }: DnsQuestion,
+  addresses: HostAddresses,
 ): DnsAnswer {
+  const answers = (['A', 'AAAA'] as const).flatMap((type) => {
+    const isAsked = asked === recordType.any || asked === recordType[type === 'A' ? 'a' : 'aaaa'];
+    const turned = isAsked ? turn(addresses[type], id).slice(0, maxAddresses) : [];
+    return turned.map((data) => ({ type, name, ttl: ttlSeconds, data }));
+  });
   // A name that is known but has no such record exists all the same: RFC 2308, 2.2.
-  if (type !== recordType.a && type !== recordType.any) return missing(domain, rcode.ok);
-  const first = id % addresses.length;
-  const turned = [...addresses.slice(first), ...addresses.slice(0, first)];
-  const answers = turned
-    .slice(0, maxAddresses)
-    .map((data) => ({ type: 'A', name, ttl: ttlSeconds, data }) as const);
-  return { code: rcode.ok, answers, authorities: [] };
+  return answers.length === 0
+    ? missing(domain, rcode.ok)
+    : { code: rcode.ok, answers, authorities: [] };
+}
+
+function turn(addresses: readonly string[], id: number): readonly string[] {
+  const first = id % Math.max(1, addresses.length);
+  return [...addresses.slice(first), ...addresses.slice(0, first)];
 }
 
 function answerReverse(zone: Zone, { name, type }: DnsQuestion): DnsAnswer | undefined {
