@@ -48,7 +48,7 @@ test('a link is replaced, not followed', async (t) => {
   assert.equal(readFileSync(join(dir, 'target'), 'utf8'), 'mine');
 });
 
-test('what cannot be written says so and leaves nothing', async (t) => {
+test('what cannot be written is an error and leaves nothing', async (t) => {
   const dir = tmpDir(t);
   mkdirSync(join(dir, 'taken/deep'), { recursive: true });
   await assert.rejects(writeAtomic(join(dir, 'taken'), 'x', { mode: 0o600 }), {

@@ -51,7 +51,7 @@ test('every descriptor opened here stays out of programs we start', (t) => {
   for (const fd of [root, beneath, memory]) assert.ok(flagsOf(fd) & cloexec, `descriptor ${fd}`);
 });
 
-test('a FIFO nobody reads opens at once for reading and writing', (t) => {
+test('a FIFO without a reader opens at once for reading and writing', (t) => {
   const fifo = join(tmpDir(t), 'fifo');
   execFileSync('mkfifo', ['-m', '600', fifo]);
   const flags = constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW;
@@ -59,7 +59,7 @@ test('a FIFO nobody reads opens at once for reading and writing', (t) => {
   assert.ok(fstatSync(fd).isFIFO());
 });
 
-test('opening what is not there says what, and why', (t) => {
+test('an error of opening names what is not there, and why', (t) => {
   const path = join(tmpDir(t), 'missing');
   assert.throws(
     () => openPath(path, constants.O_RDONLY),
@@ -130,7 +130,7 @@ test('V-33 D4: what is opened beneath a directory is inside it, however the name
     const fd = openFor(t, () => openBeneath(root, 'new', constants.O_RDWR | constants.O_CREAT));
     assert.equal(fstatSync(fd).mode & 0o777, 0o600);
   });
-  await t.test('says that it is missing', () => {
+  await t.test('reports that it is missing', () => {
     assert.throws(() => openBeneath(root, 'none', constants.O_RDONLY), { errno: 'ENOENT' });
   });
 });

@@ -39,7 +39,7 @@ test('a directory that will not do is passed over for the next one', (t) => {
   assert.deepEqual(readdirSync(dir).toSorted(), ['file', 'good']);
 });
 
-test('when no directory will do, the error says what was tried, and nothing stays', (t) => {
+test('when no directory will do, the error names what was tried, and nothing stays', (t) => {
   const dir = tmpDir(t);
   const load = () => loadBytes('koffi', Buffer.from('no addon'), [dir, join(dir, 'missing')]);
   assert.throws(

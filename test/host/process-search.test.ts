@@ -33,7 +33,7 @@ test('processes are found by a part of an argument, and none is left when they a
   assert.ok(isAlive(stranger.identity));
 });
 
-test('the searcher is never among the found by mark, and an empty mark finds nobody', async () => {
+test('the searcher is never among the found by mark, and an empty mark finds no process', async () => {
   const own = process.argv[1] ?? '';
   const found = await findByMark(own, [], waiting());
   assert.ok(!found.some(({ pid }) => pid === process.pid));

@@ -85,13 +85,13 @@ test('P-40: a pid that belongs to another process now, or to one before a reboot
   assert.ok(isAlive(identity), 'the process that has the pid lives on');
 });
 
-test('a pid nobody has is nobody', () => {
+test('a pid that is not in use is no process', () => {
   const free = { pid: 2 ** 22 + 1, startTicks: '1', bootId: '' };
   assert.equal(identify(free.pid), undefined);
   assert.equal(pidfdSignal(free, 0), false);
 });
 
-test('a signal arrives, and asking with 0 harms nobody', async (t) => {
+test('a signal arrives, and asking with 0 does no harm', async (t) => {
   const { identity, exit } = await sleeper(t);
   assert.equal(pidfdSignal(identity, 0), true);
   assert.equal(pidfdSignal(identity, 15), true);

@@ -68,7 +68,7 @@ test('copying by the kernel between other kinds of files is no error, and withou
   await assert.rejects(copyRange(sparseFile(t), readOnly, range), { errno: 'EBADF' });
 });
 
-test('cloning shares the content where the file system can, and says so where it cannot', async (t) => {
+test('cloning shares the content where the file system can, and reports that where it cannot', async (t) => {
   const source = sparseFile(t);
   const target = openPath(join(tmpDir(t), 'clone'), constants.O_RDWR | constants.O_CREAT);
   t.after(() => closeFd(target));

@@ -95,7 +95,7 @@ test('an action that fails is undone as well, and its error goes up', async (t) 
   assert.deepEqual(undone, ['b', 'a']);
 });
 
-test('a kept log undoes nothing until it is told to', async (t) => {
+test('a kept log undoes nothing until it is asked to', async (t) => {
   const { undone, open } = bench(t);
   const keep = async (): Promise<UndoLog<Step>> => {
     await using log = await open();
@@ -110,7 +110,7 @@ test('a kept log undoes nothing until it is told to', async (t) => {
   assert.deepEqual(log.steps, []);
 });
 
-test('what fails stays in the log, is reported, and stops nobody', async (t) => {
+test('what fails stays in the log, is reported, and stops no other step', async (t) => {
   const { undone, broken, log: lines, open } = bench(t);
   const log = await open();
   for (const name of ['a', 'b', 'c']) await log.note(step(name));
@@ -273,7 +273,7 @@ test('no step is taken when it cannot be written down', async (t) => {
   assert.deepEqual(log.steps, []);
 });
 
-test('whatever is done and undone, the file says what is left', async (t) => {
+test('whatever is done and undone, the file has what is left', async (t) => {
   const dir = tmpDir(t);
   const actions = fc.array(
     fc.oneof(

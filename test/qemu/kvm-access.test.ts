@@ -4,7 +4,7 @@ import { closedDevice, vmGid } from '../../src/qemu/kvm/access.ts';
 
 const cases = [
   ['no device: a group of its own', undefined, 7000],
-  ['root only: nobody else gets in', { mode: 0o20600, gid: 0 }, 7000],
+  ['root only: no other user gets in', { mode: 0o20600, gid: 0 }, 7000],
   ['root and its group: that group is not given away', { mode: 0o20660, gid: 0 }, 7000],
   ['a group of the distribution: the VM is in it', { mode: 0o20660, gid: 104 }, 104],
   ['everybody: no need of the group', { mode: 0o20666, gid: 104 }, 7000],

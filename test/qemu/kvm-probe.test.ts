@@ -39,7 +39,7 @@ const programs: Record<string, { prefix: string; as: readonly string[]; program:
   },
 };
 for (const [name, { prefix, as, program }] of Object.entries(programs)) {
-  test(`the ${name} machine code is what its assembly says`, async (t) => {
+  test(`the ${name} machine code is that of its assembly`, async (t) => {
     const [assembler, linker, copier] = ['as', 'ld', 'objcopy'].map((tool) =>
       findProgram(`${prefix}${tool}`),
     );
@@ -65,8 +65,8 @@ for (const [name, { prefix, as, program }] of Object.entries(programs)) {
 
 const nothing: GuestRun = { end: 'exit', code: 0, signal: null, serial: '', messages: '' };
 const verdicts: Record<string, [Partial<GuestRun>, boolean, RegExp]> = {
-  'the word was said': [{ serial: `\n${guestMessage}\n\0` }, true, /ran under KVM/],
-  'the word was said by a QEMU that did not end': [
+  'the message was printed': [{ serial: `\n${guestMessage}\n\0` }, true, /ran under KVM/],
+  'the message was printed by a QEMU that did not end': [
     { serial: guestMessage, end: 'deadline' },
     true,
     /ran under KVM/,

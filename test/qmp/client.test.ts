@@ -356,7 +356,7 @@ test('client: waiting for events ends at its deadline', async () => {
   assert.deepEqual(await qmp.execute('cont', {}, soon()), {});
 });
 
-test('client: a session cut at every byte says the same', async () => {
+test('client: a session cut at every byte gives the same', async () => {
   await using server = await QmpServer.start({ script: idle });
   // Ids are counted from 1, and negotiation took that one.
   const answers = [

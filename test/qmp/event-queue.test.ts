@@ -42,7 +42,7 @@ test('event queue: an error comes after what is held, once', async () => {
   assert.equal((await queue.next()).done, true);
 });
 
-test('event queue: a listener that falls behind is cut off, told so, and reported once', async () => {
+test('event queue: a listener that falls behind is cut off with an error, and reported once', async () => {
   let ended = 0;
   const queue = new EventQueue(() => {
     ended += 1;

@@ -32,7 +32,7 @@ test('an order that is not refused in time is taken for one that is being carrie
   assert.ok(performance.now() - begun < 1000);
 });
 
-test('an order that is refused says so in the agent’s words', async (t) => {
+test('an order that is refused fails with the agent’s message', async (t) => {
   const path = await listen(t, (line, socket) => {
     if (answerSync(line, socket)) return;
     socket.write('{"error": {"class": "GenericError", "desc": "not allowed"}}\n');
@@ -129,7 +129,7 @@ for (const [what, [answer, code]] of Object.entries(unusable)) {
 const hostile: Readonly<
   Record<string, { readonly agent: Agent; readonly codes: readonly QmpError['code'][] }>
 > = {
-  'says nothing': { agent: () => {}, codes: ['timeout'] },
+  'sends nothing': { agent: () => {}, codes: ['timeout'] },
   'gives another id': {
     agent: (_line, socket) => void socket.write('\xff{"return": 5}\n', 'latin1'),
     codes: ['timeout'],
@@ -178,7 +178,7 @@ for (const [what, { agent, codes }] of Object.entries(hostile)) {
   });
 }
 
-test('where nobody listens, that is said', async (t) => {
+test('where no process listens, that is reported', async (t) => {
   await assert.rejects(GuestAgent.connect(join(tmpDir(t), 'none'), within(500)), {
     code: 'connect',
   });

@@ -116,7 +116,7 @@ const ends: Readonly<Record<string, readonly [string, ReturnType<typeof endOf>]>
     line('WATCHDOG', { action: 'reset' }) + line('RESET', { guest: true }),
     undefined,
   ],
-  'a SHUTDOWN that does not say why': [
+  'a SHUTDOWN without a reason': [
     line('SHUTDOWN'),
     { reason: 'unknown', guest: false, panicked: false },
   ],

@@ -5,7 +5,7 @@ import { maxDepth, maxDigits, maxItems } from '../../src/qmp/json-limits.ts';
 import { figure, parseJson, parseMessage } from '../../src/qmp/message.ts';
 import { greeting } from '../support/qmp-server.ts';
 
-test('message: the four kinds are told apart', () => {
+test('message: the four kinds are distinguished', () => {
   assert.deepEqual(parseMessage(greeting), { kind: 'greeting' });
   assert.deepEqual(parseMessage('{"return": {}, "id": 3}'), { kind: 'reply', id: 3, value: {} });
   assert.deepEqual(parseMessage('{"return": null}'), { kind: 'reply', id: undefined, value: null });

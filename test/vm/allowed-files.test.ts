@@ -159,7 +159,7 @@ test('V-32 V-136: they mean the same in a job whose guest has none of them', asy
   assert.equal(await job.read('/alloc/data/shared.img'), 'nomad/alloc/A/alloc/data/shared.img');
 });
 
-test('V-32: a file that is not there is not found, and it is said where it was looked for', async (t) => {
+test('V-32: a file that is not there is not found, and the error names where it was looked for', async (t) => {
   const { at, message } = jobOn(t);
   assert.equal(
     await message('/local/none.img'),

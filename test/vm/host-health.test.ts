@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isOldKernel } from '../../src/vm/host-health.ts';
 
-test('V-17: a kernel that lacks what images are opened with is told from one that has it', () => {
+test('V-17: a kernel that lacks what images are opened with is distinguished from one that has it', () => {
   for (const release of ['4.19.0-27-amd64', '5.4.0-200-generic', '3.10.0-1160.el7.x86_64']) {
     assert.ok(isOldKernel(release), release);
   }

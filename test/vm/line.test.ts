@@ -311,7 +311,7 @@ function problemsOf(wanted: VmSpec): readonly string[] {
 }
 
 for (const [title, { spec: change, words }] of Object.entries(refusals)) {
-  test(`${title}: is told before anything is made`, () => {
+  test(`${title}: is reported before anything is made`, () => {
     const wanted = { ...spec, ...change };
     const problems = problemsOf(wanted);
     assert.equal(problems.length, words.length, problems.join('\n'));

@@ -20,7 +20,7 @@ test('P-36: a reader that waits for a first writer is let go', async (t) => {
   assert.deepEqual(await ended, [0, null]);
 });
 
-test('P-36: where nobody waits, or something else is, nothing happens', (t) => {
+test('P-36: where no reader waits, or something else is, nothing happens', (t) => {
   const folder = tmpDir(t);
   const [pipe, file, link] = ['pipe', 'file', 'link'].map((name) => join(folder, name));
   assert.ok(pipe && file && link);

@@ -133,7 +133,7 @@ test('V-105: a single byte comes out within moments', async (t) => {
   assert.ok(performance.now() - begin < 1000, `${performance.now() - begin} ms`);
 });
 
-test('P-36: with nobody reading the history waits, and is passed on when somebody does', async (t) => {
+test('P-36: without a reader the history waits, and is passed on when one comes', async (t) => {
   const bench = new Bench(t);
   await using _relay = bench.open();
   const whole = numbered(300_000);
@@ -212,7 +212,7 @@ test('without a pipe the history is only kept short', async (t) => {
   await eventually(() => bench.heldBytes <= 8192, 'an empty history', 2000);
 });
 
-test('a pipe that breaks is said once; the history stays short', async (t) => {
+test('a pipe that breaks is reported once; the history stays short', async (t) => {
   const bench = new Bench(t);
   const other = join(bench.pipe, '..', 'other');
   execFileSync('mkfifo', [other]);

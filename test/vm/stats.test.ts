@@ -48,7 +48,7 @@ const memoryOf = (answer: unknown, limit: number) =>
 
 const told = (stats: object, update = 1) => ({ stats, 'last-update': update });
 
-test('V-101: what the guest says of its memory stays within what it was given', () => {
+test('V-101: what the guest reports of its memory stays within what it was given', () => {
   const full = { 'stat-total-memory': 90 * MiB, 'stat-available-memory': 30 * MiB };
   assert.deepEqual(memoryOf(told(full), 128 * MiB), {
     totalBytes: 90 * MiB,
@@ -68,7 +68,7 @@ test('V-101: what the guest says of its memory stays within what it was given', 
   );
 });
 
-test('V-101: a guest that has said nothing, or nonsense, has no figures', () => {
+test('V-101: a guest that has reported nothing, or nonsense, has no figures', () => {
   const full = { 'stat-total-memory': 90 * MiB, 'stat-available-memory': 30 * MiB };
   for (const answer of [null, 7, 'x', {}, told(full, 0), { stats: null, 'last-update': 1 }]) {
     assert.equal(memoryOf(answer, 128 * MiB), undefined);

@@ -13,7 +13,7 @@ import { fileBytesOf, planDisk } from './plan.ts';
 import { openSource, type Source } from './source.ts';
 
 /**
- * Checks a disk that is a file in a Nomad volume: created at its first use from what the job says, kept from then on.
+ * Checks a disk that is a file in a Nomad volume: created at its first use as in the job, kept from then on.
  * Throws VmError naming the key that is wrong.
  */
 export async function checkKeptDisk(
@@ -52,7 +52,7 @@ export async function checkKeptDisk(
 }
 
 /**
- * The format is the job's, or what the file's name says: never what the file contains, because a guest can write any
+ * The format is the job's, or that of the file's name: never what the file contains, because a guest can write any
  * format's mark into a raw disk.
  */
 function formatOf({ format }: DiskSpec, { file = '' }: VolumePlace): DiskFormat {

@@ -4,7 +4,7 @@ import type { Waiting } from '#spec';
 
 /**
  * The connection to one VM's guest agent. QEMU accepts one at a time, and the agent serves one command after the other:
- * whoever wants something of it waits here for a turn, and a stop goes before all others.
+ * what wants something of it waits here for a turn, and a stop goes before all others.
  */
 export class AgentLine implements AsyncDisposable {
   readonly #path: string;

@@ -2,7 +2,7 @@ import { groupEnv } from '#spec';
 import type { VmRecord } from '../store/record.ts';
 import type { ExecRequest } from '../virtualizer.ts';
 
-/** The request with what a guest in the network of its group is told about that. */
+/** The request with what a guest in the network of its group is given of that. */
 export function withGroupEnv(
   request: ExecRequest,
   { devices }: Pick<VmRecord, 'devices'>,

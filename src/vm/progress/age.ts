@@ -5,8 +5,8 @@ import type { ProcessIdentity } from '#host';
 const ticksPerSecond = 100;
 
 /**
- * Gives the time since the process began, in ms, whichever process asks: from the host's time since boot, which nobody
- * sets.
+ * Gives the time since the process began, in ms, whichever process asks: from the host's time since boot, which is never
+ * set.
  */
 export function ageOf({ startTicks }: Pick<ProcessIdentity, 'startTicks'>): () => number {
   const beganMs = (Number(startTicks) / ticksPerSecond) * 1000;

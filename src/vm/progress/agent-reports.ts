@@ -79,7 +79,7 @@ const program = {
 } as const;
 
 /**
- * cloud-init's own report, when it has finished; the promise may say earlier that it is time to ask. Undefined where the
+ * cloud-init's own report, when it has finished; the promise may settle earlier, when it is time to ask. Undefined where the
  * guest has no cloud-init, the agent runs no commands, or the signal aborts.
  */
 export async function askCloudInit(
