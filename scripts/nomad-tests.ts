@@ -19,6 +19,8 @@ export interface NomadTests {
   readonly wrapper: readonly string[];
   /** Regular expression of the tests to run, in the form of go test. */
   readonly only: string;
+  /** The agent to run them with; undefined: the usual one. */
+  readonly agent?: string;
 }
 
 /** Runs the Go tests: Nomad's own client code and whole agents against the built plugin. */
@@ -29,7 +31,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
     await run('go', ['vet', '-mod=readonly', '.'], { cwd: module });
     await run('go', ['test', '-mod=readonly', '-c', '-o', binary, '.'], { cwd: module });
   });
-  const agent = await phase('build the Nomad agent', nomadAgent);
+  const agent = tests.agent ?? (await phase('build the Nomad agent', nomadAgent));
   const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';
   const [tiny, debian] = await phase('find or build the guests', async () => [
     await guest('tiny'),

@@ -1,10 +1,17 @@
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-const module = resolve(import.meta.dirname, '../../test/nomad');
+/** The module of the tests, which pins the version that they are run with. */
+const testModule = resolve(import.meta.dirname, '../../test/nomad');
+
+/** Modules that pin other versions, by these. */
+export function otherVersions(): ReadonlyMap<string, string> {
+  const folder = join(testModule, 'versions');
+  return new Map(readdirSync(folder).map((version) => [version, join(folder, version)]));
+}
 
 /** Whether there is a Go to build Nomad and its tests with. */
 export function hasGo(): boolean {
@@ -16,13 +23,17 @@ export function hasGo(): boolean {
   }
 }
 
+/** Path of the Nomad agent that tests are run with: $NOMAD_BIN when set, else the one of the tests' own module. */
+export function nomadAgent(): string {
+  return process.env.NOMAD_BIN ? resolve(process.env.NOMAD_BIN) : agentOf(testModule);
+}
+
 /**
- * Path of a Nomad agent: $NOMAD_BIN when set, else one built from the modules that test/nomad/go.sum pins. It is built once
+ * Path of an agent of the version that a module pins, with all modules that it is made from. It is built once
  * per user and version (6 minutes of CPU, 3 GB of memory) and kept; the file must not be removed while an agent runs,
  * because the agent starts it again for its log collectors.
  */
-export function nomadAgent(): string {
-  if (process.env.NOMAD_BIN) return resolve(process.env.NOMAD_BIN);
+export function agentOf(module: string): string {
   const pins = readFileSync(join(module, 'go.sum'));
   const version = /^\tgithub\.com\/hashicorp\/nomad v([\w.-]+)$/m.exec(
     readFileSync(join(module, 'go.mod'), 'utf8'),
