@@ -93,6 +93,7 @@ const often = {
 
 function typeOf(field: AttrField): string {
   if (field.type === 'list(map(number))') return 'block of numbers';
+  if (field.type === 'list(map(string))') return 'block of strings';
   return field.type === 'list(string)' ? 'list of strings' : field.type;
 }
 

@@ -1,4 +1,5 @@
 export { isQuickToCheck } from './check-cost.ts';
+export { checkSeedText, type SeedText } from './check-text.ts';
 export { ignitionText } from './ignition.ts';
 export { writeIso } from './iso9660.ts';
 export { makeSeedImage, type SeedImage } from './seed.ts';
@@ -9,5 +10,3 @@ export {
   type SeedSsh,
   seedProblems,
 } from './seed-request.ts';
-export { checkUserData } from './user-data.ts';
-export type { UserData } from './user-data-text.ts';

@@ -39,6 +39,10 @@ export interface SeedRequest {
   readonly hostname: string;
   /** Passed on byte for byte. */
   readonly userData?: UserData | undefined;
+  /** Beside, and in the place of, what the driver puts there. */
+  readonly metaData?: Readonly<Record<string, string>> | undefined;
+  /** Passed on as it is, in the place of `network`. */
+  readonly networkConfig?: string | undefined;
   /** Of the image's default user: clear text, or a hash of crypt(5). */
   readonly password?: string | undefined;
   /** One key a line, as in an authorized_keys file. */
@@ -51,6 +55,11 @@ export interface SeedRequest {
   readonly mounts: readonly SeedMount[];
   readonly network?: readonly SeedNic[] | undefined;
   readonly ssh?: SeedSsh | undefined;
+}
+
+/** Which instance cloud-init takes the VM for: another one begins anew. */
+export function instanceIdOf({ instanceId, metaData = {} }: SeedRequest): string {
+  return metaData['instance-id'] ?? instanceId;
 }
 
 /** The keys of the default user, one a line in the request. */

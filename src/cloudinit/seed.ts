@@ -3,7 +3,7 @@ import { CloudInitError } from './error.ts';
 import { writeIso } from './iso9660.ts';
 import { formatJsonYaml, type Plain } from './json-yaml.ts';
 import { networkConfig } from './network-config.ts';
-import { authorizedKeys, type SeedRequest, seedProblems } from './seed-request.ts';
+import { authorizedKeys, instanceIdOf, type SeedRequest, seedProblems } from './seed-request.ts';
 import { vendorData } from './vendor-data.ts';
 
 /**
@@ -22,7 +22,9 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
     ['user-data', userDataFile(request)],
     ['vendor-data', cloudConfig(vendorData(request))],
   ]);
-  if (request.network !== undefined && request.network.length > 0) {
+  if (request.networkConfig !== undefined) {
+    files.set('network-config', request.networkConfig);
+  } else if (request.network !== undefined && request.network.length > 0) {
     files.set('network-config', `${formatJsonYaml(networkConfig(request.network))}\n`);
   }
   return new Map([...files].map(([name, content]) => [name, Buffer.from(content)]));
@@ -32,8 +34,9 @@ export function buildSeed(request: SeedRequest): ReadonlyMap<string, Uint8Array>
 function metaData(request: SeedRequest): Plain {
   const keys = authorizedKeys(request);
   return {
-    'instance-id': request.instanceId,
+    'instance-id': instanceIdOf(request),
     'local-hostname': request.hostname,
+    ...request.metaData,
     ...(keys.length > 0 && { 'public-keys': keys }),
   };
 }

@@ -1,7 +1,13 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
 import { readPassword } from './password.ts';
-import { authorizedKeys, type SeedMount, type SeedRequest, type SeedSsh } from './seed-request.ts';
+import {
+  authorizedKeys,
+  instanceIdOf,
+  type SeedMount,
+  type SeedRequest,
+  type SeedSsh,
+} from './seed-request.ts';
 
 const envPath = '/etc/nomad/env';
 const sourceEnv = `if [ -r ${envPath} ]; then set -a; . ${envPath}; set +a; fi`;
@@ -26,7 +32,7 @@ export function vendorData(request: SeedRequest): Plain {
   const atEachBoot = request.commandsOn === 'boot' && request.commands.length > 0;
   const files = [
     ...(env.text === '' ? [] : envFiles(env.text)),
-    ...(atEachBoot ? [bootScript(request.instanceId, commands)] : []),
+    ...(atEachBoot ? [bootScript(instanceIdOf(request), commands)] : []),
   ];
   return {
     merge_how: merging,

@@ -73,6 +73,7 @@ export type {
   ReadySpec,
   ShareSpec,
   SmbiosTexts,
+  TextSource,
   UserData,
   VmIdentity,
   VmSpec,

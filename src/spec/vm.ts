@@ -44,12 +44,13 @@ export interface ShareSpec {
   readonly volume?: boolean;
 }
 
-/** With `check: false` it is passed on whatever it is, for guests that have another reader than cloud-init. */
-export type UserData = { readonly check?: false } & (
+/** A text of the job, or a file inside the task's directories or image_paths; opened by the same rules as images. */
+export type TextSource =
   | { readonly kind: 'inline'; readonly text: string }
-  /** A file inside the task's directories or image_paths; opened by the same rules as images. */
-  | { readonly kind: 'file'; readonly path: string }
-);
+  | { readonly kind: 'file'; readonly path: string };
+
+/** With `check: false` it is passed on whatever it is, for guests that have another reader than cloud-init. */
+export type UserData = { readonly check?: false } & TextSource;
 
 /** The group's name servers and the domains to try for names without dots. */
 export interface GuestDns {
@@ -60,6 +61,10 @@ export interface GuestDns {
 export interface GuestSpec {
   readonly hostname: string;
   readonly userData: UserData | undefined;
+  /** More of cloud-init's meta-data. */
+  readonly metaData?: Readonly<Record<string, string>>;
+  /** In the place of the one that follows from the NICs. */
+  readonly networkConfig?: TextSource;
   readonly password: string | undefined;
   readonly authorizedKey: string | undefined;
   readonly commands: readonly string[];

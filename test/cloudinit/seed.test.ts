@@ -78,6 +78,23 @@ test('commands of each boot are a script of this instance, with the environment'
   assert.ok(Array.isArray(atFirst.runcmd));
 });
 
+test('V-57: keys of one’s own in the meta-data, the instance’s among them', () => {
+  const metaData = { role: 'web: {#1}', 'instance-id': 'kept-1' };
+  const request: SeedRequest = { ...smallest, metaData, commands: ['true'], commandsOn: 'boot' };
+  assert.deepEqual(data(request, 'meta-data'), {
+    'instance-id': 'kept-1',
+    'local-hostname': 'nomad-web-1a2b3c4d',
+    role: 'web: {#1}',
+  });
+  assert.match(file(request, 'vendor-data'), /= 'kept-1' \]/);
+});
+
+test('V-63: a network configuration of the job replaces the driver’s', () => {
+  const networkConfig = 'version: 2\nethernets: {}\n';
+  assert.equal(file({ ...fullest, networkConfig }, 'network-config'), networkConfig);
+  assert.equal(file({ ...smallest, networkConfig }, 'network-config'), networkConfig);
+});
+
 test('V-60: user data goes into the seed byte for byte, and its absence is an empty cloud-config', () => {
   const kinds = ['#!/bin/sh\r\necho hi\n', '#cloud-config\na: é😀\n', '#include https://example/x'];
   for (const userData of kinds)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { checkUserData } from '#cloudinit';
+import { checkUserData } from '../../src/cloudinit/user-data.ts';
 import { text } from './request.ts';
 
 const mime = [

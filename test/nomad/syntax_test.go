@@ -117,6 +117,12 @@ func TestP18_JobSyntax(t *testing.T) {
 			map[string]any{"action": "pause"},
 			cty.ObjectVal(map[string]cty.Value{"action": cty.StringVal("pause")}),
 		},
+		"meta_data": {
+			[]string{`{ role = "web" }`, `= { role = "web" }`, `= [{ role = "web" }]`},
+			[]any{map[string]any{"role": "web"}},
+			cty.ListVal([]cty.Value{cty.MapVal(map[string]cty.Value{"role": cty.StringVal("web")})}),
+		},
+		"network_config":  word("local/network.yml"),
 		"user_data_check": {[]string{"= false", `= "false"`}, false, cty.False},
 		"exec": {
 			[]string{`{ user = "web" }`, `= { user = "web" }`, `= [{ user = "web" }]`},

@@ -114,4 +114,5 @@ const shapes = {
   bool: /^(true|false)$/,
   'list(string)': /^\[/,
   'list(map(number))': /^\{/,
+  'list(map(string))': /^\{/,
 } as const;

@@ -5,9 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { isQuickToCheck } from '#cloudinit';
+import type { Waiting } from '#spec';
 import { isMessage } from '../../src/cloudinit/mime.ts';
-import { userDataProblems } from '../../src/vm/devices/user-data.ts';
+import type { UserData } from '../../src/cloudinit/user-data-text.ts';
+import { textProblems } from '../../src/vm/devices/user-data.ts';
 
+const problemsOf = (data: UserData, waiting: Waiting) =>
+  textProblems({ key: 'user_data', data }, waiting);
 const waiting = (ms = 60_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 const repeat = (piece: string, bytes: number): string => piece.repeat(bytes / piece.length);
 
@@ -33,7 +37,7 @@ for (const [name, text] of Object.entries(heavy)) {
   test(`user data that takes minutes to read is given up after two seconds, beside the loop: ${name}`, async (t) => {
     const started = performance.now();
     const delayMs = await loopDelayOf(t, () =>
-      assert.rejects(userDataProblems(text, waiting()), {
+      assert.rejects(problemsOf(text, waiting()), {
         code: 'job',
         message:
           /^user_data: the check was aborted, because it takes more than (2000 ms|96 MiB).* aliases/,
@@ -47,32 +51,29 @@ for (const [name, text] of Object.entries(heavy)) {
 
 test('the same problems are found in a thread and without one', async () => {
   const wrong = '#cloud-config\n- a\n';
-  const [problem = ''] = await userDataProblems(wrong, waiting());
-  assert.match(problem, /^line 2: cloud-config must be a mapping/);
+  const [problem = ''] = await problemsOf(wrong, waiting());
+  assert.match(problem, /^user_data: line 2: cloud-config must be a mapping/);
   const large = `${wrong}${repeat('- b\n', 16_384)}`;
   assert.ok(!isQuickToCheck(large));
-  assert.deepEqual(await userDataProblems(large, waiting()), [problem]);
-  assert.deepEqual(await userDataProblems(gzipSync(wrong), waiting()), [problem]);
-  assert.deepEqual(
-    await userDataProblems(Buffer.from('#cloud-config\na: &a 1\nb: *a\n'), waiting()),
-    [],
-  );
+  assert.deepEqual(await problemsOf(large, waiting()), [problem]);
+  assert.deepEqual(await problemsOf(gzipSync(wrong), waiting()), [problem]);
+  assert.deepEqual(await problemsOf(Buffer.from('#cloud-config\na: &a 1\nb: *a\n'), waiting()), []);
 });
 
 test('one MiB of plain user data passes', async () => {
   const text = `#cloud-config\nwrite_files:\n${repeat('- {path: /a, content: "*"}\n', 1_000_000)}`;
-  assert.deepEqual(await userDataProblems(text, waiting()), []);
+  assert.deepEqual(await problemsOf(text, waiting()), []);
 });
 
 test('a check ends with its signal, whether it runs or waits for its turn', async () => {
   const text = heavy['a list in a set'] ?? '';
-  const first = userDataProblems(text, waiting());
-  const second = userDataProblems(text, { signal: AbortSignal.abort(new Error('enough')) });
-  const third = userDataProblems('#cloud-config\na: "*"\n', waiting());
+  const first = problemsOf(text, waiting());
+  const second = problemsOf(text, { signal: AbortSignal.abort(new Error('enough')) });
+  const third = problemsOf('#cloud-config\na: "*"\n', waiting());
   await assert.rejects(first, { code: 'job' });
   await assert.rejects(second, /enough/);
   assert.deepEqual(await third, []);
-  await assert.rejects(userDataProblems(text, waiting(50)), { name: 'TimeoutError' });
+  await assert.rejects(problemsOf(text, waiting(50)), { name: 'TimeoutError' });
 });
 
 test('what is checked without a thread has a bound: a script, or a small text without aliases', () => {

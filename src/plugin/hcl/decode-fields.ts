@@ -122,7 +122,9 @@ function decodeAttr(field: AttrField, value: CtyValue, place: Place): unknown {
     case 'list(string)':
       return decodeTexts(value, place);
     case 'list(map(number))':
-      return decodeNumbers(field, value, place);
+      return decodeMaps(value, place, (item, inner) => decodeNumber(field, item, inner));
+    case 'list(map(string))':
+      return decodeMaps(value, place, (item, inner) => decodeText(field, item, inner));
     default:
       return field.type satisfies never;
   }
@@ -134,6 +136,7 @@ const empty = {
   bool: false,
   'list(string)': [],
   'list(map(number))': [],
+  'list(map(string))': [],
 } as const;
 
 function decodeText(field: AttrField, value: CtyValue, place: Place): string {
@@ -183,18 +186,18 @@ function decodeTexts(value: CtyValue, place: Place): readonly string[] {
 }
 
 /** Blocks with names for keys: `port_map { http = 80 }`. */
-function decodeNumbers(
-  field: AttrField,
+function decodeMaps<T>(
   value: CtyValue,
   place: Place,
-): readonly Readonly<Record<string, number>>[] {
+  decode: (item: CtyValue, place: Place) => T,
+): readonly Readonly<Record<string, T>>[] {
   return (isList(value) ? value : [value]).map((item) => {
-    if (!isMap(item)) report(place, `must be a block of numbers, not ${kindOf(item)}`);
+    if (!isMap(item)) report(place, `must be a block of names and values, not ${kindOf(item)}`);
     const entries = isMap(item) ? Object.entries(item) : [];
     return Object.fromEntries(
       entries.map(([name, inner]) => [
         name,
-        decodeNumber(field, inner, { ...place, path: `${place.path}.${name}` }),
+        decode(inner, { ...place, path: `${place.path}.${name}` }),
       ]),
     );
   });

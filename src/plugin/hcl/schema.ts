@@ -2,7 +2,13 @@
 export type Fields = Readonly<Record<string, Field>>;
 export type Field = AttrField | BlockField | BlockListField | BlockMapField | InsteadField;
 
-export type AttrType = 'string' | 'number' | 'bool' | 'list(string)' | 'list(map(number))';
+export type AttrType =
+  | 'string'
+  | 'number'
+  | 'bool'
+  | 'list(string)'
+  | 'list(map(number))'
+  | 'list(map(string))';
 type Json = string | number | boolean | readonly string[];
 
 export interface AttrField {
@@ -63,6 +69,7 @@ interface Values {
   readonly bool: boolean;
   readonly 'list(string)': readonly string[];
   readonly 'list(map(number))': readonly Readonly<Record<string, number>>[];
+  readonly 'list(map(string))': readonly Readonly<Record<string, string>>[];
 }
 
 type AttrValue<F, T extends AttrType> = F extends {

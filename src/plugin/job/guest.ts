@@ -1,5 +1,6 @@
 import { type GuestSpec, quoted, type UserData, unpackBase64 } from '#spec';
 import type { Decoded, Fields } from '../hcl/schema.ts';
+import { readSeedFiles, seedFileFields } from './guest/seed-files.ts';
 import type { Job } from './job.ts';
 import { sshKeyProblem } from './ssh-key.ts';
 import { isTimeZone } from './time-zone.ts';
@@ -25,6 +26,7 @@ export const guestFields = {
     doc: 'Whether user data that cloud-init would ignore or misread is refused before the start. `false` gives the guest any data as it is, for other readers.',
     example: 'false',
   },
+  ...seedFileFields,
   default_user_authorized_ssh_key: {
     kind: 'attr',
     type: 'string',
@@ -76,6 +78,7 @@ export function readGuest(raw: Raw, job: Job): GuestSpec {
   return {
     hostname: readHostname(raw, job),
     userData: readUserData(raw),
+    ...readSeedFiles(raw, job),
     password: raw.default_user_password || undefined,
     authorizedKey: readAuthorizedKey(raw, job),
     commands: raw.cmds,

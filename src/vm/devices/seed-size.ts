@@ -16,6 +16,7 @@ export function guestBytes(guest: GuestSpec): Readonly<Record<string, number>> {
   return {
     env: sum(Object.entries(guest.env).flat()),
     cmds: sum(guest.commands),
+    meta_data: sum(Object.entries(guest.metaData ?? {}).flat()),
     default_user_authorized_ssh_key: sum([guest.authorizedKey ?? '']),
     default_user_password: sum([guest.password ?? '']),
   };
@@ -23,7 +24,11 @@ export function guestBytes(guest: GuestSpec): Readonly<Record<string, number>> {
 
 /** Problems with the size, in sentences that name the keys, the largest first; [] when it fits. */
 export function sizeProblems(guest: GuestSpec): readonly string[] {
-  const counts = { env: Object.keys(guest.env).length, cmds: guest.commands.length };
+  const counts = {
+    env: Object.keys(guest.env).length,
+    cmds: guest.commands.length,
+    meta_data: Object.keys(guest.metaData ?? {}).length,
+  };
   const tooMany = Object.entries(counts).filter(([, count]) => count > maxItems);
   if (tooMany.length > 0)
     return tooMany.map(

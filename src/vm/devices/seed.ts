@@ -10,12 +10,12 @@ import {
 import { openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
-import { type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
+import { type TextSource, type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
 import { combineErrors, VmError, withVmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 import { seedImage } from './seed-image.ts';
 import { guestBytes, sizeProblems } from './seed-size.ts';
-import { userDataProblems } from './user-data.ts';
+import { textProblems } from './user-data.ts';
 
 /** cloud-init reads user data as a whole; hand-written user data is smaller. */
 const maxUserDataBytes = 1024 * 1024;
@@ -51,6 +51,7 @@ export async function checkSeed(
   const tooLarge = sizeProblems(guest);
   if (tooLarge.length > 0) throw new VmError('job', tooLarge.join('; '));
   const userData = await readUserData(guest.userData, allowed, waiting);
+  const networkConfig = await readNetworkConfig(guest.networkConfig, allowed, waiting);
   const { hostname, password, authorizedKey, commands, commandsOn, timezone, env } = guest;
   const request: SeedRequest = {
     instanceId: name,
@@ -59,6 +60,8 @@ export async function checkSeed(
     commandsOn,
     env,
     ...(userData === undefined ? {} : { userData }),
+    metaData: guest.metaData,
+    networkConfig,
     ...(password === undefined ? {} : { password }),
     ...(authorizedKey === undefined ? {} : { authorizedKey }),
     ...(timezone === undefined ? {} : { timezone }),
@@ -66,9 +69,10 @@ export async function checkSeed(
   };
   const isChecked = userData !== undefined && guest.userData?.check !== false;
   const problems = [
-    ...(isChecked ? await userDataProblems(userData, waiting) : []).map(
-      (problem) => `user_data: ${problem}`,
-    ),
+    ...(isChecked ? await textProblems({ key: 'user_data', data: userData }, waiting) : []),
+    ...(networkConfig === undefined
+      ? []
+      : await textProblems({ key: 'network_config', data: networkConfig }, waiting)),
     ...seedProblems(request).map(({ field, text }) => `${field}: ${text}`),
   ];
   if (problems.length > 0) {
@@ -82,7 +86,11 @@ export async function checkSeed(
     ignition,
     guestBytes: ownBytes,
     maxBytes:
-      userDataBytes + Buffer.byteLength(ignition ?? '') + ownBytes * maxQuotedBytes + otherBytes,
+      userDataBytes +
+      Buffer.byteLength(ignition ?? '') +
+      Buffer.byteLength(networkConfig ?? '') +
+      ownBytes * maxQuotedBytes +
+      otherBytes,
   };
 }
 
@@ -97,6 +105,28 @@ async function readUserData(
   const limit = { maxBytes: maxUserDataBytes };
   const bytes = await withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
   return unpackBase64(Buffer.from(bytes).toString('latin1')) ?? bytes;
+}
+
+/** A network configuration for many interfaces has a few KiB. */
+const maxNetworkConfigBytes = 64 * 1024;
+
+async function readNetworkConfig(
+  source: TextSource | undefined,
+  allowed: ImageRoots,
+  waiting: Waiting,
+): Promise<string | undefined> {
+  if (source === undefined) return undefined;
+  const key = 'network_config';
+  const bytes =
+    source.kind === 'inline'
+      ? Buffer.from(source.text)
+      : await withVmError(
+          () => readBytes(source.path, allowed, { maxBytes: maxNetworkConfigBytes }, waiting),
+          key,
+        );
+  if (bytes.length <= maxNetworkConfigBytes) return Buffer.from(bytes).toString('utf8');
+  const problem = `${bytes.length} bytes, the maximum is ${maxNetworkConfigBytes}`;
+  throw new VmError('job', `${key}: ${problem}`);
 }
 
 /** The disk of the seed: what the job puts into the guest, and what the other devices need there. */

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { checkUserData } from '#cloudinit';
+import { checkSeedText } from '#cloudinit';
 
-// Runs in a thread that user-data.ts starts: receives user data, sends its problems.
-parentPort?.postMessage(checkUserData(workerData));
+// Runs in a thread that user-data.ts starts: receives a text, sends its problems.
+parentPort?.postMessage(checkSeedText(workerData));
