@@ -60,7 +60,7 @@ const jobText = `### Other parts of a job
 | \`env\` | The environment of root's login shells in the guest: only root can read the file. |
 | \`kill_timeout\` | How long the guest has to power off after a stop. The client's \`max_kill_timeout\` (30 s unless set) is its limit. |
 | \`kill_signal\` | \`SIGKILL\` skips powering off. Any other asks the guest to power off: its agent where one runs, else by the ACPI power button. |
-| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` kills the VM, \`SIGSTOP\` and \`SIGCONT\` pause and resume it, \`SIGQUIT\` resets it, \`SIGUSR1\` is a non-maskable interrupt (a guest with kdump dumps); others are refused. |
+| \`nomad alloc signal\` | \`SIGTERM\` and \`SIGINT\` ask the guest to power off, \`SIGKILL\` kills the VM, \`SIGSTOP\` and \`SIGCONT\` pause and resume it, \`SIGQUIT\` resets it, \`SIGUSR1\` is a non-maskable interrupt (a guest with kdump dumps), \`SIGHUP\` runs the command that \`exec { on_sighup }\` names; others are refused. |
 | \`volume_mount\` | A disk, when \`disk { volume }\` names its destination: the block device that the volume is, or a file in its directory. Others are directories that the guest mounts at the destination. \`propagation_mode\` other than \`private\` and \`selinux_label\` are refused for them. |
 | \`device\`, \`user\` | Refused: not supported. |`;
 

@@ -122,7 +122,12 @@ export interface VmSpec {
   /** Texts of the machine in SMBIOS type 1, in place of the driver's. Printable ASCII. */
   readonly smbios?: SmbiosTexts;
   /** How commands run in the guest: as root when no user is named, and the way that the guest has when none is. */
-  readonly exec?: { readonly user?: string; readonly via?: 'agent' | 'ssh' };
+  readonly exec?: {
+    readonly user?: string;
+    readonly via?: 'agent' | 'ssh';
+    /** Program and arguments of what SIGHUP means. */
+    readonly onHangUp?: readonly string[];
+  };
   readonly display?: DisplaySpec;
   readonly ready?: ReadySpec;
   readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };

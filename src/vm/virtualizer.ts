@@ -101,6 +101,8 @@ export interface Domain {
   readonly network: DomainNetwork | undefined;
   /** Labels of the ports of the host at which it is reached. */
   readonly publishedPorts: readonly string[];
+  /** The command in the guest that SIGHUP means, if it means any. */
+  readonly onHangUp: readonly string[] | undefined;
   /** Facts for InspectTask: pid, ip, mac, sockets, disk. */
   readonly attributes: Readonly<Record<string, string>>;
   /** What another process needs to adopt or remove this VM: plain JSON, no secrets. */

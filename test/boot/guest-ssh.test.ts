@@ -84,6 +84,7 @@ inOwnNetns(
         ...onBridge,
         vcpus: 2,
         memoryMiB: 768,
+        exec: { onHangUp: ['systemctl', 'reload', 'ssh'] },
         guest: {
           hostname: 'shop-7',
           userData: { kind: 'inline', text: userData },
@@ -104,6 +105,7 @@ inOwnNetns(
       const virtualizer = ground.virtualizer();
       const domain = await virtualizer.recoverDomain(known, spec, soon());
       assert.ok(domain !== undefined);
+      assert.deepEqual(domain.onHangUp, spec.exec?.onHangUp);
       const run = runCommand.bind(undefined, domain);
       const record = await readRecord(ground.paths(spec.name).record);
       const ssh = record && sshOf(record);

@@ -13,7 +13,7 @@ import {
   type ExecTaskStreamingResponseSchema,
 } from '../../src/plugin/gen/driver_pb.ts';
 import { failureOf, type PluginClient } from '../support/plugin-client.ts';
-import { freshId, shared, task } from './requests.ts';
+import { freshId, shared, smallest, task } from './requests.ts';
 
 const { method } = Driver;
 const { execTaskStreaming } = method;
@@ -63,11 +63,15 @@ class Exec {
   }
 }
 
-async function startTask(): Promise<{ readonly client: PluginClient; readonly taskId: string }> {
+async function startTask(
+  config?: Readonly<Record<string, unknown>>,
+): Promise<{ readonly client: PluginClient; readonly taskId: string }> {
   const { client } = await shared();
   const taskId = freshId();
   const env = { GREETING: 'hello' };
-  await client.call(method.startTask, { task: task({ id: taskId, env }) });
+  await client.call(method.startTask, {
+    task: task({ id: taskId, env, ...(config && { config }) }),
+  });
   return { client, taskId };
 }
 
@@ -158,4 +162,25 @@ test('P-32: a check’s command: exit code, the end of its output, its time', as
   const { details } = await failureOf(run('sleep 1000', 1));
   assert.match(details, /^the command did not end within 1 s and was ended/);
   await client.call(method.destroyTask, { taskId, force: true });
+});
+
+test('V-94: SIGHUP is the command that the job names, and its failure that of the signal', async () => {
+  const on = (on_sighup: readonly string[]) => ({ ...smallest, exec: { on_sighup } });
+  const hangUp = async (config?: Readonly<Record<string, unknown>>): Promise<string> => {
+    const { client, taskId } = await startTask(config);
+    const call = client.call(method.signalTask, { taskId, signal: 'SIGHUP' });
+    const answer = await call.then(
+      () => 'done',
+      (error: { readonly details: string }) => error.details,
+    );
+    await client.call(method.destroyTask, { taskId, force: true });
+    return answer;
+  };
+  assert.equal(await hangUp(on(sh('test "$GREETING" = hello'))), 'done');
+  assert.equal(
+    await hangUp(on(sh('echo one; printf "no\\033[1m such unit\\n" >&2; exit 5'))),
+    'exec.on_sighup: sh ended in the guest with exit code 5: no [1m such unit',
+  );
+  assert.match(await hangUp(on(['no-agent'])), /the guest agent is not connected/);
+  assert.match(await hangUp(), /^signal "SIGHUP" has no meaning for a VM unless .* on_sighup = \[/);
 });

@@ -122,10 +122,11 @@ test('V-94: a signal is a verb, and an unknown one is answered with the list', a
   assert.deepEqual(act('SIGCONT'), { kind: 'act', action: 'resume' });
   assert.deepEqual(act('SIGQUIT'), { kind: 'act', action: 'reset' });
   assert.deepEqual(act('SIGUSR1'), { kind: 'act', action: 'nmi' });
+  assert.deepEqual(act('SIGHUP'), { kind: 'command' });
   assert.equal(act('SIGINT').kind, 'stop');
   assert.throws(
     () => act('SIGWINCH'),
-    /"SIGWINCH" has no meaning for a VM; supported are SIGTERM, SIGINT, SIGKILL, SIGSTOP, SIGCONT, SIGQUIT, SIGUSR1$/,
+    /"SIGWINCH" has no meaning for a VM; supported are SIGTERM, SIGINT, SIGKILL, SIGSTOP, SIGCONT, SIGQUIT, SIGHUP, SIGUSR1$/,
   );
   const { client, id } = await start(slow);
   for (const signal of ['SIGSTOP', 'SIGCONT']) {

@@ -97,7 +97,8 @@ export class ProcessVirtualizer implements Virtualizer, DomainGetter {
     writeFileSync(this.#file(spec.name), JSON.stringify(record));
     this.#tell(spec.name, 'running');
     const ports = spec.nics.flatMap((nic) => nic.ports);
-    return this.#keep(new ProcessDomain({ record, child, ports }));
+    const onHangUp = spec.exec?.onHangUp;
+    return this.#keep(new ProcessDomain({ record, child, ports, onHangUp }));
   }
 
   async recoverDomain(record: DomainRecord): Promise<Domain | undefined> {
@@ -183,6 +184,7 @@ class ProcessDomain implements Domain {
   readonly record: DomainRecord;
   readonly startedAtMs = Date.now();
   readonly network;
+  readonly onHangUp;
   completedAtMs: number | undefined;
   exit: ExitResult | undefined;
   readonly #over: Promise<ExitResult>;
@@ -191,7 +193,9 @@ class ProcessDomain implements Domain {
     readonly record: DomainRecord;
     readonly child: SpawnedProcess | undefined;
     readonly ports: readonly { readonly label: string; readonly guestPort: number }[];
+    readonly onHangUp?: readonly string[] | undefined;
   }) {
+    this.onHangUp = o.onHangUp;
     this.name = o.record.name;
     this.record = o.record;
     this.network =

@@ -15,6 +15,13 @@ const fields = {
     doc: 'User of the guest that commands run as; root when left out.',
     example: '"www-data"',
   },
+  on_sighup: {
+    kind: 'attr',
+    type: 'list(string)',
+    default: [],
+    doc: 'Command that runs in the guest on SIGHUP (`nomad alloc signal -s SIGHUP`, or a template with `change_mode = "signal"`). It has 30 s; without one SIGHUP is refused.',
+    example: '["systemctl", "reload", "nginx"]',
+  },
 } as const;
 
 /** How `nomad alloc exec`, script checks and the like run commands in the guest. */
@@ -24,8 +31,9 @@ export const exec = {
     doc: 'How commands run in the guest, for `nomad alloc exec`, actions, script checks and `change_mode = "script"`. They work without the block as well.',
     fields,
   },
-  read: ({ user, via }: Decoded<typeof fields>) => ({
+  read: ({ user, via, on_sighup: onHangUp }: Decoded<typeof fields>) => ({
     ...(user ? { user } : {}),
     ...(via === 'agent' || via === 'ssh' ? { via } : {}),
+    ...(onHangUp.length > 0 ? { onHangUp } : {}),
   }),
 } as const;

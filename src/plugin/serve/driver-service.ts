@@ -28,6 +28,7 @@ import { taskStats } from '../tasks/stats.ts';
 import { decodeTaskState, encodeTaskState, handleVersion } from '../tasks/task-handle.ts';
 import type { Tasks } from '../tasks/tasks.ts';
 import { execStreaming, execTask } from './exec.ts';
+import { hangUp } from './hang-up.ts';
 import type { Call, Handlers } from './rpc.ts';
 
 export interface DriverServiceOptions {
@@ -145,6 +146,10 @@ export function driverService(options: DriverServiceOptions): Handlers<typeof Dr
       const task = tasks.get(taskId);
       const wanted = readSignal(signal);
       log.info('signalling task', { task: taskId, signal });
+      if (wanted.kind === 'command') {
+        await hangUp(task, waiting);
+        return {};
+      }
       if (wanted.kind === 'act') {
         await tasks.act(task.taskId, wanted.action, waiting);
         return {};

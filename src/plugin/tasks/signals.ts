@@ -9,7 +9,9 @@ const maxGraceMs = 24 * 3_600_000;
 
 export type SignalRequest =
   | { readonly kind: 'stop'; readonly request: StopRequest }
-  | { readonly kind: 'act'; readonly action: GuestAction };
+  | { readonly kind: 'act'; readonly action: GuestAction }
+  /** The job's own command in the guest. */
+  | { readonly kind: 'command' };
 
 const powerOff = { kind: 'stop', request: { graceMs: signalGraceMs, immediately: false } } as const;
 
@@ -21,6 +23,7 @@ const requests: Readonly<Record<string, SignalRequest>> = {
   SIGSTOP: { kind: 'act', action: 'pause' },
   SIGCONT: { kind: 'act', action: 'resume' },
   SIGQUIT: { kind: 'act', action: 'reset' },
+  SIGHUP: { kind: 'command' },
   SIGUSR1: { kind: 'act', action: 'nmi' },
 };
 

@@ -121,6 +121,10 @@ export class Machine implements Domain {
     return publishedPorts(this.#vm.record);
   }
 
+  get onHangUp(): readonly string[] | undefined {
+    return this.#vm.record.exec?.onHangUp;
+  }
+
   get record(): DomainRecord {
     const { pid, startTicks, bootId } = this.#vm.identity;
     return { name: this.name, dir: this.#vm.paths.dir, pid, startTicks, bootId };

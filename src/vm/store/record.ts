@@ -73,7 +73,11 @@ const schema = v.object({
   devices: v.exactOptional(v.array(v.unknown())),
   /** How commands are run in the guest, as the job configures it. Since the third release. */
   exec: v.exactOptional(
-    v.object({ user: v.exactOptional(text), via: v.exactOptional(v.picklist(['agent', 'ssh'])) }),
+    v.object({
+      user: v.exactOptional(text),
+      via: v.exactOptional(v.picklist(['agent', 'ssh'])),
+      onHangUp: v.exactOptional(v.pipe(v.array(text), v.readonly())),
+    }),
   ),
   /** When the guest counts as ready, as the job defines it. Since the fourth release. */
   ready: v.exactOptional(ready),
