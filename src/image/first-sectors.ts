@@ -19,7 +19,7 @@ export type BootKind = 'bios' | 'uefi' | 'unknown';
  * `uefi` where there is a GPT and no boot code before it, `bios` where there is boot code, `unknown` where there is
  * neither. An image for both kinds of firmware is a `bios` one. Throws ImageError `io`.
  */
-export async function bootKind(image: OpenImage): Promise<BootKind> {
+export async function bootKind(image: FirstSectors): Promise<BootKind> {
   const bytes = await step(`reading the first sectors of ${image.path}`, () => firstBytes(image));
   if (bytes.length < wantedBytes) return 'unknown';
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -28,6 +28,9 @@ export async function bootKind(image: OpenImage): Promise<BootKind> {
   if (hasCode) return 'bios';
   return view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART' ? 'uefi' : 'unknown';
 }
+
+/** What is read for it: an open image, or a device. */
+export type FirstSectors = Pick<OpenImage, 'fd' | 'path' | 'format' | 'fileBytes'>;
 
 /** What of a qcow2 image is needed to find its clusters. */
 interface Clusters {
@@ -38,7 +41,7 @@ interface Clusters {
 }
 
 /** Fewer than `wantedBytes` where the image is shorter, or broken. */
-async function firstBytes({ fd, format, fileBytes }: OpenImage): Promise<Uint8Array> {
+async function firstBytes({ fd, format, fileBytes }: FirstSectors): Promise<Uint8Array> {
   if (format === 'raw') return readAt(fd, new Uint8Array(wantedBytes), 0);
   const header = Buffer.from(await readAt(fd, new Uint8Array(112), 0));
   const zstd = header.length > 104 && header.readUInt32BE(4) === 3 && header[104] === 1;

@@ -1,7 +1,7 @@
 export { copyImage, growRaw } from './copy.ts';
 export { isBlank, writeToDevice } from './device.ts';
 export { ImageError } from './error.ts';
-export { bootKind } from './first-sectors.ts';
+export { bootKind, type FirstSectors } from './first-sectors.ts';
 export { imageHandler } from './image-handler.ts';
 export {
   checkDiskFile,

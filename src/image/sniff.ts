@@ -36,10 +36,10 @@ export function refusalOf(format: FileFormat): string | undefined {
     case 'xz':
     case 'zstd':
     case 'bzip2':
-      return `it is ${format}-compressed, which is not supported; unpack it first with: ${unpackers[format]}`;
+      return `it is ${format}-compressed, which no emulator reads; unpack it first with: ${unpackers[format]}`;
     case 'zip':
     case 'tar':
-      return `it is a ${format} archive, which is not supported; unpack it first with: ${unpackers[format]}`;
+      return `it is a ${format} archive, which no emulator reads; unpack it first with: ${unpackers[format]}`;
     case 'luks':
       return 'it is LUKS-encrypted, which is not supported; decrypt it into a raw or qcow2 image first';
     case 'vmdk':
@@ -48,7 +48,7 @@ export function refusalOf(format: FileFormat): string | undefined {
     case 'vdi':
     case 'qed':
     case 'parallels':
-      return `its format is ${format}, which may refer to other files and is not supported; convert it with: qemu-img convert -f ${format} -O qcow2 IMAGE IMAGE.qcow2`;
+      return `its format is ${format}, which may refer to other files, so that no emulator gets it; convert it with: qemu-img convert -f ${format} -O qcow2 IMAGE IMAGE.qcow2`;
     default:
       return format satisfies never;
   }

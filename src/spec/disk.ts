@@ -94,6 +94,8 @@ export interface DiskSpec {
   readonly readOnly: boolean;
   /** false: all of the disk's space is allocated at its creation. */
   readonly sparse: boolean;
+  /** The job states `sparse`. */
+  readonly statesSparse?: boolean;
   /** The disk that the guest boots from; one in a VM. */
   readonly primary: boolean;
   /** At most 20 bytes; undefined: `primary` for the primary disk, else the name. */

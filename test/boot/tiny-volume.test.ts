@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -9,6 +9,7 @@ import type { Domain } from '#vm';
 import type { Guest } from '../../scripts/guests/images.ts';
 import { sectorImage } from '../support/images.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
 
@@ -106,6 +107,30 @@ for (const [packing, pack] of [
   });
 }
 
+test('V-80: the firmware of a device is chosen by what was written to it, else by its image', async (t) => {
+  if (!canRunVms(t)) return;
+  if (!requireOrSkip(t, existsSync('/usr/share/OVMF/OVMF_VARS_4M.fd'), 'needs ovmf')) return;
+  await using ground = VmGround.open();
+  const [local, device] = [join(ground.taskDir, 'local'), loopDevice(t, 8)];
+  mkdirSync(local, { recursive: true });
+  const uefi = Buffer.alloc(MiB);
+  uefi.write('EFI PART', 512);
+  writeFileSync(join(local, 'uefi.img'), uefi);
+  const virtualizer = ground.virtualizer();
+  const hasVariables = async (image: string | undefined): Promise<boolean> => {
+    const source = image === undefined ? {} : { source: { kind: 'image', image } as const };
+    const disks = [inVolume(device, { block: 1, name: 'vda', primary: true, ...source })];
+    await virtualizer.createDomain(ground.spec(0, { disks, firmware: 'auto' }), soon());
+    const has = existsSync(ground.paths().firmwareVars);
+    await virtualizer.destroyDomain('vm-0');
+    return has;
+  };
+  assert.equal(await hasVariables(undefined), false, 'blank');
+  assert.equal(await hasVariables('local/uefi.img'), true, 'to be written');
+  assert.equal(await hasVariables(sectorImage(0)), true, 'written, whatever the job names');
+  assert.equal(await hasVariables(undefined), true, 'written');
+});
+
 async function problemsOf(ground: VmGround, disk: DiskSpec): Promise<readonly string[]> {
   const spec = ground.spec(0);
   return ground.virtualizer().problemsOf({ ...spec, disks: [...spec.disks, disk] }, soon());
@@ -162,8 +187,8 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
       /^disk\[2\]\.volume: \/dev\/null is neither a directory nor a block device/,
     ],
     [
-      inVolume(device, { sizeBytes: MiB, format: 'qcow2' }),
-      /^disk\[2\]\.size cannot be set when the Nomad volume is a block device; disk\[2\]\.format can only be raw/,
+      inVolume(device, { sizeBytes: MiB, format: 'qcow2', statesSparse: true }),
+      /^disk\[2\]\.size cannot be set when the Nomad volume is a block device; disk\[2\]\.sparse cannot be set when .*; disk\[2\]\.format can only be raw/,
     ],
   ];
   for (const [disk, expected] of cases) {

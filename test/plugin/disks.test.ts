@@ -111,6 +111,7 @@ test('V-39 V-53: every key of a disk', () => {
     chained: true,
     readOnly: true,
     sparse: false,
+    statesSparse: true,
     primary: false,
     serial: 'data-1',
     cache: 'none',

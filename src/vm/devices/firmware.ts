@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { chmod, copyFile } from 'node:fs/promises';
 import { openPath } from '#host';
-import { bootKind, type OpenImage } from '#image';
+import { bootKind, type FirstSectors } from '#image';
 import { type Emulator, flash, usableFirmware } from '#qemu';
 import type { VmSpec } from '#spec';
 import { VmError } from '../error.ts';
@@ -15,7 +15,7 @@ export type CheckedFirmware =
 export async function checkFirmware(
   { firmware, arch }: Pick<VmSpec, 'firmware' | 'arch'>,
   emulator: Emulator,
-  image: OpenImage | undefined,
+  image: FirstSectors | undefined,
 ): Promise<CheckedFirmware> {
   const wanted = firmware ?? 'auto';
   // An arm64 machine has no BIOS.

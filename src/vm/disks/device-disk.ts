@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
-import { endOf, openPath } from '#host';
-import { isBlank, type OpenImage, writeToDevice } from '#image';
+import { closeFd, endOf, openPath } from '#host';
+import { type FirstSectors, isBlank, type OpenImage, writeToDevice } from '#image';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
-import { VmError } from '../error.ts';
+import { VmError, withVmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { diskIo } from './io.ts';
@@ -24,15 +24,40 @@ export async function checkDeviceDisk(
   waiting: Waiting,
 ): Promise<CheckedDisk> {
   checkKeys(spec);
+  using opened = new DisposableStack();
+  const written = await openWritten(spec, place);
+  if (written !== undefined) opened.defer(() => closeFd(written.fd));
   const source = await openSource(spec, { pool: undefined, to: 'raw', host }, waiting);
+  if (source !== undefined) opened.use(source);
+  const owned = opened.move();
   return {
     spec,
     get image() {
-      return source?.image;
+      return written ?? source?.image;
     },
     prepare: (seat, site, waiting) => prepare({ spec, source, place, seat }, site, waiting),
-    [Symbol.dispose]: () => source?.[Symbol.dispose](),
+    [Symbol.dispose]: () => owned.dispose(),
   };
+}
+
+/** A device that was written before, for a look at how it boots; undefined for a blank one. */
+async function openWritten(
+  spec: DiskSpec,
+  { hostPath: path }: VolumePlace,
+): Promise<FirstSectors | undefined> {
+  return withVmError(
+    async () => {
+      const fd = openPath(path, constants.O_RDONLY);
+      let isKept = false;
+      try {
+        isKept = !(await isBlank(fd));
+        return isKept ? { fd, path, format: 'raw', fileBytes: endOf(fd) } : undefined;
+      } finally {
+        if (!isKept) closeFd(fd);
+      }
+    },
+    diskKey(spec, 'volume'),
+  );
 }
 
 function checkKeys(spec: DiskSpec): void {
@@ -40,6 +65,7 @@ function checkKeys(spec: DiskSpec): void {
   const wrong: string[] = unsupported
     .filter((key) => spec[key] !== undefined && spec[key] !== false)
     .map((key) => `${diskKey(spec, jobKeys[key])} ${text}`);
+  if (spec.statesSparse === true) wrong.push(`${diskKey(spec, 'sparse')} ${text}`);
   if (spec.format === 'qcow2')
     wrong.push(`${diskKey(spec, 'format')} can only be raw for a block device`);
   if (wrong.length > 0) throw new VmError('job', wrong.join('; '));

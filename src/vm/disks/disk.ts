@@ -1,4 +1,4 @@
-import type { ImageRoots, ImageStore, OpenImage } from '#image';
+import type { FirstSectors, ImageRoots, ImageStore } from '#image';
 import type { DiskSlot } from '#qemu';
 import type { DiskPlace, DiskSpec, StoragePools, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -30,6 +30,6 @@ export interface DiskSeat {
 export interface CheckedDisk extends Disposable {
   readonly spec: DiskSpec;
   /** Where a disk of unknown content is looked at before the VM boots from it; undefined: not possible, or not before it is prepared. */
-  readonly image: OpenImage | undefined;
+  readonly image: FirstSectors | undefined;
   prepare(seat: DiskSeat, site: Site, waiting: Waiting): Promise<Prepared>;
 }

@@ -51,6 +51,7 @@ export function readBlock(block: DiskBlock, { name, bus, primary }: Among, job: 
     chained: raw.chained,
     readOnly: raw.read_only || raw.kind === 'cdrom' || (place.kind === 'volume' && place.readOnly),
     sparse,
+    ...(raw.sparse !== undefined && { statesSparse: true }),
     primary,
     ...(raw.serial && { serial: raw.serial }),
     ...(raw.cache && { cache: raw.cache }),
