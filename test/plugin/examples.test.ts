@@ -53,6 +53,38 @@ test('V-133: the full agent example has every key of the plugin that has an effe
   assert.deepEqual(missing(effective, config), []);
 });
 
+for (const file of ['images.md', 'storage.md']) {
+  test(`V-133: every key in the jobs of docs/${file} exists and every value has its type`, () => {
+    const document = readFileSync(join(examples, '../docs', file), 'utf8');
+    const parts = [...document.matchAll(/^```hcl\n(.*?)^```$/gms)].flatMap(([, text = '']) =>
+      parseHcl(onSeveralLines(text)),
+    );
+    const bodyOf = (name: string) => parts.filter(named(name)).flatMap(({ body }) => body);
+    const disks = parts.filter(named('disk'));
+    // Shown without the block that it is in.
+    const throttle = parts.filter(named('throttle'));
+    const shown = [
+      ...bodyOf('config'),
+      ...disks,
+      ...throttle.map((it) => ({ ...it, name: 'disk', body: [it] })),
+    ];
+    assert.ok(shown.length > 0, 'there is no job');
+    assert.deepEqual(problems(taskSchema, shown), []);
+    assert.deepEqual(
+      problems(
+        pluginSchema,
+        bodyOf('plugin').flatMap(({ body }) => body),
+      ),
+      [],
+    );
+  });
+}
+
+/** HCL without comments behind values, and with a line for each part of a block. */
+function onSeveralLines(text: string): string {
+  return text.replaceAll(/ +#.*$/gm, '').replaceAll(/^(\s*[\w-]+ \{) ([^}]*) \}$/gm, '$1\n$2\n}');
+}
+
 test('the check itself finds what is wrong', () => {
   const wrong = parseHcl('imagee = "x"\nvcpus = "2"\nos {\n  arch = 3\n}\nhostname {\n}\n');
   assert.deepEqual(problems(taskSchema, wrong), [
