@@ -29,7 +29,7 @@ export async function writeToDevice(image: OpenImage, fd: number, waiting: Waiti
     if (isZero(first)) {
       throw new ImageError(
         'refused',
-        `${image.path} is refused: its first MiB is empty, by which a device that was written is told from a blank one`,
+        `${image.path} is refused: its first MiB is empty, as that of a device that was never written`,
       );
     }
     for (let at = 0; at < image.virtualBytes; at += zeroStepBytes) {

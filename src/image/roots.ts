@@ -229,7 +229,7 @@ function kindOf(stats: Stats): string {
 }
 
 function notRegular(path: string, kind: string): ImageError {
-  // An artifact is unpacked, or put under the name that its address ends with, into a directory unless it says otherwise.
+  // An artifact is unpacked, or put under the name that its address ends with, into a directory unless it sets otherwise.
   const remedy =
     kind === 'a directory'
       ? ': name the file in it, or write mode = "file" in the artifact that fetched it'

@@ -106,7 +106,7 @@ test('V-38: property: whatever is where, the copy is the same bytes', async (t) 
   );
 });
 
-test('V-38: a copy ends when its signal says so', async (t) => {
+test('V-38: a copy ends when its signal aborts', async (t) => {
   const dir = tmpDir(t);
   sourceWith(dir, 128 * MiB, [[0, 64 * MiB]]);
   using image = await open(dir);

@@ -445,7 +445,7 @@ test('V-59 D7 D41: user data is read by the same rules as images, whatever bytes
   await assert.rejects(bytes('none'), notFound);
 });
 
-test('V-33: what is said of a file elsewhere is the same whether it exists or not', async (t) => {
+test('V-33: the error for a file elsewhere is the same whether it exists or not', async (t) => {
   const { at, roots } = hostOf(t);
   const said = async (path: string): Promise<unknown> =>
     readBytes(path, roots, { maxBytes: 1 }, soon()).catch((error: Error) => ({

@@ -35,7 +35,7 @@ function addExtension(view: DataView, at: number, kind: number, bytes: number): 
 const accepted: Readonly<Record<string, (view: DataView) => void>> = {
   'as qemu-img writes it': () => {},
   'dirty refcounts': (view) => view.setBigUint64(72, 1n),
-  'zstd compression, and says so': (view) => {
+  'zstd compression, with its flag': (view) => {
     view.setBigUint64(72, 8n);
     view.setUint8(104, 1);
   },
@@ -44,7 +44,7 @@ const accepted: Readonly<Record<string, (view: DataView) => void>> = {
     view.setUint32(36, 4);
   },
   'a table of feature names': (view) => addExtension(view, 112, 0x6803f857, 384),
-  'an extension nobody knows': (view) => addExtension(view, 112, 0x12345678, 13),
+  'an unknown extension': (view) => addExtension(view, 112, 0x12345678, 13),
   'a header of 104 bytes': (view) => view.setUint32(100, 104),
   'an L1 table left over from a larger disk': (view) => view.setUint32(36, 8000),
 };
@@ -56,7 +56,7 @@ for (const [name, change] of Object.entries(accepted)) {
   });
 }
 
-test('qcow2 gate: passes version 2, and says the size the guest will see', () => {
+test('qcow2 gate: passes version 2, and gives the size the guest will see', () => {
   const result = inspectQcow2(new Uint8Array(goodHeader(2).buffer), fileBytes);
   assert.deepEqual(result, { virtualBytes: 1024 * MiB, problems: [] });
 });

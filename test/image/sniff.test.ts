@@ -60,7 +60,7 @@ const remedies: Readonly<Partial<Record<FileFormat, RegExp>>> = {
   luks: /decrypt it /,
 };
 for (const [format, remedy] of Object.entries(remedies)) {
-  test(`V-35: the refusal of ${format} says what to do, and promises nothing`, () => {
+  test(`V-35: the refusal of ${format} names the remedy, and promises nothing`, () => {
     const found = Object.values(cases).find(([it]) => it === format);
     assert.ok(found !== undefined);
     assert.match(refusalOf(found[0]) ?? '', remedy);
@@ -68,7 +68,7 @@ for (const [format, remedy] of Object.entries(remedies)) {
   });
 }
 
-test('sniff: property: no bytes make it throw, and the same bytes say the same', () => {
+test('sniff: property: no bytes make it throw, and the same bytes give the same', () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 512 }), (bytes) => {
       assert.equal(sniff(bytes), sniff(bytes.slice()));

@@ -239,7 +239,7 @@ for (const [line, expected] of cases) {
   });
 }
 
-test('V-136: every option is among the cases or has no effect, and says what becomes of it', () => {
+test('V-136: every option is among the cases or has no effect, and states what becomes of it', () => {
   const tested = new Set(cases.map(([line]) => line.split(' ')[0]?.replace(/^--?/, '')));
   for (const { names, becomes, value, read } of optionKinds) {
     assert.ok(becomes.length > 10, names[0]);

@@ -131,7 +131,7 @@ const port = (label: string, hostPort: number, guestPort: number, hostIp = '') =
   guestPort,
 });
 
-test('V-136: a guest has the network that QEMU gives it, unless the job says otherwise', () => {
+test('V-136: a guest has the network that QEMU gives it, unless the job has another', () => {
   assert.deepEqual(net(plan({ image_path }).spec), [{ kind: 'user', ports: [], model: 'e1000' }]);
   for (const args of [['-nodefaults'], ['-net', 'none'], ['-nic', 'none']]) {
     assert.deepEqual(net(plan({ image_path, args }).spec), [], args.join(' '));
@@ -277,7 +277,7 @@ test('V-136: a guest that must not restart ends its VM instead', () => {
   assert.equal(plan({ image_path }).spec.endsAtReset, undefined);
 });
 
-test('V-136: disks of args are as their drive and device say', () => {
+test('V-136: disks of args are as in their drive and device', () => {
   const { spec, problems } = plan({
     image_path,
     drive_interface: 'none',

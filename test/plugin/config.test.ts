@@ -340,7 +340,7 @@ test('P-16: bytes that are no configuration are an error', () => {
 });
 
 for (const [name, schema] of Object.entries({ plugin: pluginSchema, task: taskSchema })) {
-  test(`P-15: in the ${name} schema every part is named, typed and says what it is for`, () => {
+  test(`P-15: in the ${name} schema every part is named, typed and has its purpose`, () => {
     const types = ['string', 'number', 'bool', 'list(string)', 'list(map(string))', 'any'];
     const look = (spec: Spec | undefined): void => {
       const block = spec?.block;

@@ -45,7 +45,7 @@ test('P-15: a problem in a block with a label has the label in its path', () => 
   ]);
 });
 
-test('P-15: a list of blocks is numbered as its field says', () => {
+test('P-15: a list of blocks is numbered as in its field', () => {
   assert.deepEqual(decode({ item: [{ path: '/a' }, {}] }).problems, ['item[2].path: is required']);
 });
 

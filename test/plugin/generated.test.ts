@@ -9,7 +9,7 @@ import { tmpDir } from '../support/tmp.ts';
 const root = resolve(import.meta.dirname, '../..');
 const tools = join(root, 'node_modules/.bin');
 
-test('the generated code is what the .proto files say; npm run generate writes it', (t) => {
+test('the generated code is that of the .proto files; npm run generate writes it', (t) => {
   if (!requireOrSkip(t, existsSync(join(tools, 'buf')), 'needs @bufbuild/buf')) return;
   const proto = join(tmpDir(t), 'plugin/proto');
   mkdirSync(proto, { recursive: true });

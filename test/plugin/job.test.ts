@@ -201,14 +201,14 @@ const inline = [
   gzipSync('#cloud-config\nhostname: x\n').toString('base64'),
 ];
 const paths = ['I2Nsb3Vk', 'local/user-data', '/etc/x', 'user-data.yml', 'a b', 'C:\\x', 'x: y'];
-test('V-61: user data is not checked when the job says so', () => {
+test('V-61: user data is not checked when the job turns that off', () => {
   const given = { user_data: 'hello\nthere\n', user_data_check: false };
   assert.equal(plan(config(given)).guest.userData?.check, false);
   const { userData } = plan(config({ user_data: 'local/x', user_data_check: false })).guest;
   assert.deepEqual(userData, { kind: 'file', path: 'local/x', check: false });
 });
 
-test('V-60: user data is told from a path without guessing', () => {
+test('V-60: user data is distinguished from a path without guessing', () => {
   for (const text of inline) {
     assert.deepEqual(plan(config({ user_data: text })).guest.userData, { kind: 'inline', text });
   }
@@ -298,7 +298,7 @@ test('V-22: architectures and machines', () =>
     'a machine with options': [config({ os: { machine: 'pc,accel=tcg' } }), /os\.machine/],
   }));
 
-test('V-23: a task that reserves no cores has one CPU, unless it says otherwise', () => {
+test('V-23: a task that reserves no cores has one CPU, unless it sets another number', () => {
   const resources = { allocatedResources: { memory: { memoryMb: 512n } } };
   assert.equal(plan({ resources, config: { image: '/a' } }).vcpus, 1);
   assert.equal(plan({ resources, config: { image: '/a', vcpus: 2 } }).vcpus, 2);
@@ -557,7 +557,7 @@ test('every key of other drivers is answered with what to write, all at once, an
   assert.match(words, /emulator: [^;]*`os \{ arch = "x86_64" \}`/);
 });
 
-test('V-19: everything wrong is told at once, with the allocation', () => {
+test('V-19: everything wrong is reported at once, with the allocation', () => {
   const words = failureText({
     config: { hostname: '!', accelerator: 'warp', primary_disk_size: 1 },
     user: 'me',
@@ -572,7 +572,7 @@ test('V-19: everything wrong is told at once, with the allocation', () => {
   }
 });
 
-test('a value of the wrong type is told once', () => {
+test('a value of the wrong type is reported once', () => {
   const words = failureText(config({ image: 7 }));
   assert.equal(words.match(/image: /g)?.length, 1);
 });

@@ -66,7 +66,7 @@ test('P-3: a seventh field only for hosts that announce they know it', () => {
   assert.equal(handshakeLine('/a', { PLUGIN_MULTIPLEX_GRPC: 'true' }), '1|2|unix|/a|grpc||false\n');
 });
 
-test('P-4: a host that does not speak version 2 is told 2 all the same', async () => {
+test('P-4: a host that does not speak version 2 is answered 2 all the same', async () => {
   await using plugin = await PluginProcess.serve({ env: { PLUGIN_PROTOCOL_VERSIONS: '1,3' } });
   assert.match(plugin.stdout[0] ?? '', /^1\|2\|/);
 });

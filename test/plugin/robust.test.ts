@@ -189,7 +189,7 @@ test('P-13: lines stay below 64 KiB', () => {
   assert.ok(Buffer.byteLength(line) < 65_536);
 });
 
-test('P-13: lines of a process; --log-file has them when nobody reads stderr any more', async (t) => {
+test('P-13: lines of a process; --log-file has them when stderr is no longer read', async (t) => {
   const dataDir = dataDirOf(t);
   const logFile = join(dataDir, 'plugin.log');
   const { plugin, client } = await processPlugin({ dataDir, args: ['--log-file', logFile] });

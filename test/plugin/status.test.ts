@@ -20,7 +20,7 @@ function isRecoverable(error: unknown): boolean {
 
 const retry = { recoverable: true };
 
-test('P-24: exactly what says that trying again may help is recoverable', () => {
+test('P-24: exactly what is marked as worth another try is recoverable', () => {
   assert.equal(isRecoverable(new VmError('host', 'no room', retry)), true);
   assert.equal(isRecoverable(new VmError('host', 'no room')), false);
   assert.equal(isRecoverable(new PluginError('state', 'took too long', retry)), true);
@@ -40,12 +40,12 @@ const said: Readonly<Record<string, [error: unknown, words: string]>> = {
     new VmError('job', 'there is no file /x', { cause: new Error('there is no file /x') }),
     'there is no file /x',
   ],
-  'the longer of two that say the same': [
+  'the longer of two of the same content': [
     new Error('no space', { cause: new Error('no space left on device') }),
     'no space left on device',
   ],
   'the name of an error without words': [new TypeError('', { cause: 'x' }), 'TypeError: x'],
-  'one line, whatever QEMU said': [
+  'one line, whatever QEMU printed': [
     new VmError('host', 'QEMU did not start the VM; QEMU said: a: b\n  c\r\n\nd\n'),
     'QEMU did not start the VM; QEMU said: a: b; c; d',
   ],
@@ -70,7 +70,7 @@ const said: Readonly<Record<string, [error: unknown, words: string]>> = {
   'something, at least': [undefined, 'unknown error'],
 };
 for (const [name, [error, words]] of Object.entries(said)) {
-  test(`P-24 V-140: an error says ${name}`, () => {
+  test(`P-24 V-140: an error has ${name}`, () => {
     assert.equal(messageOf(error), words);
     assert.equal(toStatus(error).message, words);
   });

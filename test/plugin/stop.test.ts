@@ -29,7 +29,7 @@ async function start(cmds: readonly string[]) {
   return { client, id };
 }
 
-test('P-27 P-31 V-87: a stop that comes while a signal is heeded waits no longer than it was told', async () => {
+test('P-27 P-31 V-87: a stop that comes while a signal is heeded waits no longer than its timeout', async () => {
   const { client, id } = await start(deaf);
   const begun = performance.now();
   await client.call(method.signalTask, { taskId: id, signal: 'SIGTERM' });
@@ -101,7 +101,7 @@ test('P-24 V-99: a start that takes longer than it may is over, leaves nothing a
   await tasks.destroy(id, force);
 });
 
-test('V-139: a start that was called off says so first, and is not tried again', async () => {
+test('V-139: a start that was called off reports that first, and is not tried again', async () => {
   const { client } = await shared();
   for (const callOff of ['stopped', 'destroyed'] as const) {
     const id = freshId();

@@ -97,7 +97,7 @@ test('V-3 V-15 V-46: pools are attributes; what has no effect is one warning; no
   assert.doesNotMatch(plugin.stderr.join('\n'), /AQBSd|hush/);
 });
 
-test('P-20 V-17: what changes is told, what is gone is cleared, and it recovers when put right', async (t) => {
+test('P-20 V-17: what changes is reported, what is gone is cleared, and it recovers when put right', async (t) => {
   const { client, dataDir } = await setUp(t, { NOMAD_DRIVER_QMP_FINGERPRINT_MS: '60' });
   rmSync(join(dataDir, 'emulator'));
   const stream = client.stream(method.fingerprint, {});
@@ -180,7 +180,7 @@ test('P-20 P-43 V-17: an attribute that is gone is cleared once for every agent 
   next.cancel();
 });
 
-test('V-6 V-17: a host that is not ready is told by health, not by SetConfig, and recovers', async (t) => {
+test('V-6 V-17: a host that is not ready is reported by health, not by SetConfig, and recovers', async (t) => {
   const parent = dataDirOf(t);
   const blocker = join(parent, 'blocker');
   writeFileSync(blocker, '');

@@ -127,7 +127,7 @@ test('V-99: of two tasks of a group with one port label the second is refused fo
   await starting;
 });
 
-test('P-24 V-99: a start that may be tried again says so in the status detail, another does not', async () => {
+test('P-24 V-99: a start that may be tried again has that in the status detail, another has not', async () => {
   const { client, dataDir } = await shared();
   const busy = task({ id: freshId(), config: { ...smallest, image: '/busy' } });
   const retry = await failureOf(client.call(method.startTask, { task: busy }));
@@ -173,7 +173,7 @@ test('D27: problems of files are reported together with those of the configurati
   for (const key of [/image: /g, /resources\.memory: /g]) assert.equal(once.match(key)?.length, 1);
 });
 
-test('P-25: tasks with odd names start side by side and are told apart', async () => {
+test('P-25: tasks with odd names start side by side and are distinguished', async () => {
   const { client, dataDir } = await shared();
   const names = [
     'my task',
@@ -202,7 +202,7 @@ const ends = [
   { name: 'kill', cmds: ['kill -9 $$'], result: [137, 9], err: 'ended by SIGKILL' },
 ] as const;
 for (const { name, cmds, result, err } of ends) {
-  test(`P-26 V-90 D18: WaitTask tells every caller the same result: ${name}`, async () => {
+  test(`P-26 V-90 D18: WaitTask gives every caller the same result: ${name}`, async () => {
     const { client } = await shared();
     const { id } = await start(client, ['sleep 0.3', ...cmds]);
     const early = await Promise.all([
@@ -235,7 +235,7 @@ test('P-26: a WaitTask can be cancelled; the task does not mind', async () => {
   await client.call(method.destroyTask, { taskId: id, force });
 });
 
-test('P-27 V-87 V-88 D12 D13: StopTask asks politely, waits no longer than told, and WaitTask answers', async () => {
+test('P-27 V-87 V-88 D12 D13: StopTask asks politely, waits no longer than its timeout, and WaitTask answers', async () => {
   const { client } = await shared();
   const polite = await start(client);
   const waiting = client.call(method.waitTask, { taskId: polite.id });

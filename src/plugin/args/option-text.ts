@@ -44,7 +44,7 @@ export class OptionText {
     this.#pairs.splice(0, this.#pairs.length, ...others);
   }
 
-  /** The keys that nobody has taken. */
+  /** The keys that were not taken. */
   get rest(): readonly string[] {
     return this.#pairs.map(({ key }) => key);
   }

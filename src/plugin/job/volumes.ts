@@ -54,7 +54,7 @@ function optionProblem({ propagationMode, selinuxLabel }: Mount): string | undef
   return "can't have selinux_label: a guest does not see the labels of the host; leave it out";
 }
 
-/** `/srv/data` → `_srv_data`, as nomad-driver-virt has it; one that is too long or taken is told apart by a digest. */
+/** `/srv/data` → `_srv_data`, as nomad-driver-virt has it; one that is too long or taken gets a digest. */
 function tagOf(target: string, taken: ReadonlySet<string>): string {
   // One more than fits, whatever the length of the rest.
   const plain = target.slice(0, maxTagBytes + 1).replace(/[^A-Za-z0-9_.-]/g, '_');

@@ -121,7 +121,7 @@ function checkDrives(disks: readonly Plugged[], wishes: Wishes, report: Report):
   }
 }
 
-/** The disk that the guest boots from: that of the lowest boot index, or the CD-ROM where the job says so. */
+/** The disk that the guest boots from: that of the lowest boot index, or the CD-ROM where the job asks for that. */
 function findPrimary(disks: readonly Plugged[], wishes: Wishes): Plugged | undefined {
   const indexed = disks
     .filter(({ bootIndex }) => bootIndex !== undefined)

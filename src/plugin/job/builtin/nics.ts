@@ -22,7 +22,7 @@ type Card = PlacedWish & CardWish;
 
 /**
  * The networks of `args`, in the order of their cards, and the ports of `port_map`. Without any a guest has QEMU's
- * user-mode network, like every guest of QEMU that is not told otherwise.
+ * user-mode network, like every guest of QEMU without other options.
  */
 export function readArgNics(
   raw: Raw,
