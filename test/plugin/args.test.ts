@@ -48,6 +48,13 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-action watchdog=pause', [{ kind: 'watchdog', action: 'pause' }]],
   ['-action reboot=shutdown', [{ kind: 'no-reboot' }]],
   ['-action reboot=none', /^-action reboot=none is not supported: use reset or shutdown$/],
+  [
+    '-fw_cfg name=opt/com.coreos/config,file=local/config.ign',
+    [{ kind: 'ignition', userData: 'local/config.ign' }],
+  ],
+  ['-fw_cfg opt/com.coreos/config,string={}', [{ kind: 'ignition', userData: '{}' }]],
+  ['-fw_cfg name=opt/x,file=/etc/shadow', /^-fw_cfg "opt\/x" is not supported: only opt\/com/],
+  ['-fw_cfg name=opt/com.coreos/config', /^-fw_cfg has no file$/],
   ['-action panic=pause', /^-action "panic" is not supported/],
   ['-no-reboot', [{ kind: 'no-reboot' }]],
   [

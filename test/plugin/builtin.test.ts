@@ -272,6 +272,17 @@ test('V-136 V-125: in the network of a group the guest has its forwarded ports t
   assert.deepEqual(net(inGroup({ image_path, args: ['-nodefaults'] }).spec), []);
 });
 
+test('V-136 V-65: Ignition by fw_cfg is user data, without a seed', () => {
+  const args = ['-fw_cfg', 'name=opt/com.coreos/config,file=local/config.ign'];
+  const { spec, problems } = plan({ image_path, args });
+  assert.deepEqual(problems, []);
+  assert.equal(spec.seed, false);
+  assert.deepEqual(spec.guest.userData, { kind: 'file', path: 'local/config.ign' });
+  assert.deepEqual(plan({ image_path, args, user_data: '#cloud-config\n' }).problems, [
+    'args[0]: -fw_cfg can not be used together with user_data',
+  ]);
+});
+
 test('V-136: a guest that must not restart ends its VM instead', () => {
   assert.equal(plan({ image_path, args: ['-no-reboot'] }).spec.endsAtReset, true);
   assert.equal(plan({ image_path }).spec.endsAtReset, undefined);

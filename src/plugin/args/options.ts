@@ -1,6 +1,7 @@
 import { consoleOptions } from './console-options.ts';
 import { deviceOption } from './device-options.ts';
 import { driveOptions } from './drive-options.ts';
+import { ignitionOption } from './ignition-option.ts';
 import { machineOptions } from './machine-options.ts';
 import { networkOptions } from './network-options.ts';
 import { refusedOptions } from './refused-options.ts';
@@ -14,6 +15,7 @@ export const optionKinds: readonly OptionKind[] = [
   ...networkOptions,
   deviceOption,
   ...shareOptions,
+  ignitionOption,
   {
     names: ['nodefaults'],
     becomes:

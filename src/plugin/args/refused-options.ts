@@ -21,11 +21,6 @@ export const refusedOptions: readonly OptionKind[] = [
     'vmlinuz',
   ),
   refused(
-    ['fw_cfg'],
-    'use `user_data` for Ignition, and for other things the disk.',
-    'name=opt/x,file=y',
-  ),
-  refused(
     [
       'global',
       'set',

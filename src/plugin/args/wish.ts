@@ -17,6 +17,8 @@ export type Wish =
   /** A guest that restarts ends its task. */
   | { readonly kind: 'no-reboot' }
   | { readonly kind: 'snapshot' }
+  /** A configuration of Ignition: a path, or the text itself. */
+  | { readonly kind: 'ignition'; readonly userData: string }
   | { readonly kind: 'no-defaults' }
   | DriveWish
   | DriveDeviceWish

@@ -1,19 +1,22 @@
 import { type DisplaySpec, listed, quoted, type VmSpec } from '#spec';
 import { emulatorArch } from '../../agent/builtin-lists.ts';
 import type { Decoded } from '../../hcl/schema.ts';
+import type { guestFields } from '../guest.ts';
 import type { Job } from '../job.ts';
 import type { machineFields } from '../machine.ts';
-import type { Wishes } from './args.ts';
+import { argKey, type Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
+type GuestKeys = Pick<Decoded<typeof guestFields>, 'user_data'>;
 type MachineKeys = Pick<Decoded<typeof machineFields>, 'os' | 'accelerator' | 'vcpus' | 'firmware'>;
 type Raw = Omit<MachineKeys, 'accelerator'> &
+  GuestKeys &
   Pick<Decoded<typeof builtinFields>, 'accelerator' | 'emulator' | 'machine_type'>;
 
 const machines = { x86_64: 'pc', aarch64: 'virt' } as const;
 
 /** The machine in the keys of this driver; an option in `args` comes after the key, so it wins. */
-export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys {
+export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys & GuestKeys {
   const arch = readEmulator(raw, job);
   const machine =
     wishes.last('machine')?.machine || raw.machine_type || raw.os?.machine || machines[arch];
@@ -22,7 +25,19 @@ export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys
     accelerator: wishes.last('accelerator')?.accelerator ?? raw.accelerator ?? 'tcg',
     vcpus: wishes.last('vcpus')?.count ?? raw.vcpus,
     firmware: wishes.has('uefi') ? 'uefi' : raw.firmware,
+    user_data: readIgnition(raw, wishes, job),
   };
+}
+
+function readIgnition(
+  { user_data }: GuestKeys,
+  wishes: Wishes,
+  { report }: Job,
+): string | undefined {
+  const wish = wishes.last('ignition');
+  if (wish === undefined) return user_data;
+  if (user_data) report(argKey(wish.at), '-fw_cfg can not be used together with user_data');
+  return wish.userData;
 }
 
 function readEmulator({ emulator, os }: Raw, { builtin, report }: Job): VmSpec['arch'] {
