@@ -195,7 +195,7 @@ export class Networks implements Net {
       case 'bridge':
         return this.#buildOnBridge(request, undo, waiting);
       case 'user':
-        return buildUserMode(request, this.#host.store);
+        return buildUserMode(request, await this.#withNetlink(), waiting);
       case 'macvtap': {
         const host = await this.#withNetlink();
         return buildMacvtap(request, { ...host, undo, devices: this.#devices }, waiting);

@@ -1,4 +1,11 @@
-import { formatIpv4, type NicModel, type PortSpec, parseIpv4, userAddress } from '#spec';
+import {
+  formatIpv4,
+  type NicModel,
+  type PortSpec,
+  parseIpv4,
+  protocolsOf,
+  userAddress,
+} from '#spec';
 import type { Emulator } from './emulator.ts';
 import { device, type Json, option, type Part } from './part.ts';
 
@@ -18,7 +25,7 @@ type NicBackend =
   | { readonly kind: 'tap'; readonly queues?: number }
   | { readonly kind: 'user'; readonly ports: readonly Forward[] };
 
-type Forward = Pick<PortSpec, 'hostIp' | 'hostPort' | 'guestPort'>;
+type Forward = Omit<PortSpec, 'label'>;
 
 const drivers: Readonly<Record<NicModel, string>> = {
   virtio: 'virtio-net-pci',
@@ -37,8 +44,6 @@ export function missingModel(
   const known = Object.entries(drivers).filter(([, driver]) => devices.has(driver));
   return `"${model}" is not available in ${path}; there are: ${known.map(([name]) => name).join(', ')}`;
 }
-
-const protocols = ['tcp', 'udp'] as const;
 
 export function nic(description: NicDescription): Part {
   const { index, mac, model = 'virtio', backend } = description;
@@ -109,9 +114,10 @@ function hostMtu({ mtu, model = 'virtio' }: NicDescription): Json {
  * at 10.0.2.2 the host's own loopback. Nothing of it is text from a job.
  */
 function userMode(id: string, ports: readonly Forward[]): string {
-  const forwards = ports.flatMap(({ hostIp, hostPort, guestPort }) => {
+  const forwards = ports.flatMap((port) => {
+    const { hostIp, hostPort, guestPort } = port;
     const host = hostIp === '' ? '' : formatIpv4(parseIpv4(hostIp) ?? 0);
-    return protocols.map(
+    return protocolsOf(port).map(
       (protocol) => `hostfwd=${protocol}:${host}:${hostPort}-${userAddress}:${guestPort}`,
     );
   });

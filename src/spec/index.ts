@@ -59,9 +59,10 @@ export type {
   NicModel,
   NicSpec,
   PortSpec,
+  Protocol,
   UserNic,
 } from './nic.ts';
-export { macvtapModes, userAddress } from './nic.ts';
+export { macvtapModes, protocolsOf, userAddress } from './nic.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';

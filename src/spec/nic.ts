@@ -1,3 +1,5 @@
+export type Protocol = 'tcp' | 'udp';
+
 /** One mapped port. `hostIp` is '' for every local address. */
 export interface PortSpec {
   readonly label: string;
@@ -6,6 +8,12 @@ export interface PortSpec {
   readonly guestPort: number;
   /** In the network of a group: its number there, where that is not the guest's. */
   readonly groupPort?: number;
+  /** Both when left out: Nomad's ports have none. */
+  readonly protocol?: Protocol;
+}
+
+export function protocolsOf({ protocol }: Pick<PortSpec, 'protocol'>): readonly Protocol[] {
+  return protocol === undefined ? ['tcp', 'udp'] : [protocol];
 }
 
 /** The network card that the guest sees. */
@@ -50,7 +58,6 @@ export interface BridgeNic extends NicCommon {
     readonly gateway?: string;
     readonly nameservers: readonly string[];
   };
-  /** TCP and UDP both. */
   readonly ports: readonly PortSpec[];
 }
 

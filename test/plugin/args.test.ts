@@ -99,7 +99,13 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-snapshot', [{ kind: 'snapshot' }]],
   [
     '-netdev user,id=n0,hostfwd=tcp::2222-:22,hostfwd=udp:127.0.0.1:53-10.0.2.15:53',
-    [{ kind: 'netdev', id: 'n0', forwards: [forward('', 2222, 22), forward('127.0.0.1', 53, 53)] }],
+    [
+      {
+        kind: 'netdev',
+        id: 'n0',
+        forwards: [forward('', 2222, 22), forward('127.0.0.1', 53, 53, 'udp')],
+      },
+    ],
   ],
   ['-netdev tap,id=n0,ifname=tap0', /^-netdev "tap" is not supported: use "bridge,br=NAME"/],
   ['-netdev bridge,id=n0', [{ kind: 'netdev', id: 'n0', bridge: 'br0', forwards: [] }]],
@@ -225,8 +231,8 @@ function drive(change: Record<string, unknown>) {
   return { kind: 'drive', id: undefined, bus: undefined, cdrom: false, readOnly: false, ...change };
 }
 
-function forward(hostIp: string, hostPort: number, guestPort: number) {
-  return { hostIp, hostPort, guestPort };
+function forward(hostIp: string, hostPort: number, guestPort: number, protocol = 'tcp') {
+  return { hostIp, hostPort, guestPort, protocol };
 }
 
 for (const [line, expected] of cases) {

@@ -124,12 +124,13 @@ test('V-136: the attributes of the builtin driver are there under its name', asy
 });
 
 const net = (spec: VmSpec) => spec.nics.map((nic) => ({ ...nic }));
-const port = (label: string, hostPort: number, guestPort: number, hostIp = '') => ({
-  label,
-  hostIp,
-  hostPort,
-  guestPort,
-});
+const port = (
+  label: string,
+  hostPort: number,
+  guestPort: number,
+  more: { readonly hostIp?: string; readonly protocol?: 'tcp' | 'udp' } = {},
+) => ({ label, hostIp: '', hostPort, guestPort, ...more });
+const tcp = { protocol: 'tcp' } as const;
 
 test('V-136: a guest has the network that QEMU gives it, unless the job has another', () => {
   assert.deepEqual(net(plan({ image_path }).spec), [{ kind: 'user', ports: [], model: 'e1000' }]);
@@ -150,7 +151,7 @@ test('V-136: where the operator has a managed network, that is the guest’s', (
       bridge: 'virbr0',
       model: 'e1000',
       mac: '52:54:00:12:34:56',
-      ports: [port('port-2222', 2222, 22)],
+      ports: [port('port-2222', 2222, 22, tcp)],
     },
   ]);
 });
@@ -167,9 +168,9 @@ test('V-136: port_map and hostfwd forward the ports of the task to the guest', (
       kind: 'user',
       model: 'virtio',
       ports: [
-        port('http', 20_080, 8080, '192.0.2.1'),
-        port('port-2222', 2222, 22),
-        port('http', 20_080, 53, '127.0.0.1'),
+        port('http', 20_080, 8080, { hostIp: '192.0.2.1' }),
+        port('port-2222', 2222, 22, tcp),
+        port('http', 20_080, 53, { hostIp: '127.0.0.1', protocol: 'udp' }),
       ],
     },
   ]);
@@ -200,7 +201,7 @@ test('V-136: a network of args may be a bridge of the host, beside the user-mode
     {
       kind: 'user',
       model: 'e1000',
-      ports: [port('http', 20_080, 80, '192.0.2.1'), port('port-2222', 2222, 22)],
+      ports: [port('http', 20_080, 80, { hostIp: '192.0.2.1' }), port('port-2222', 2222, 22, tcp)],
     },
   ]);
   const old = plan({ image_path, args: ['-net', 'bridge,br=virbr0', '-net', 'nic,model=virtio'] });
@@ -260,7 +261,7 @@ test('V-136 V-125: in the network of a group the guest has its forwarded ports t
       netns,
       model: 'e1000',
       ports: [
-        { ...port('db', 20_033, 27_017, '192.0.2.1'), groupPort: 3306 },
+        { ...port('db', 20_033, 27_017, { hostIp: '192.0.2.1' }), groupPort: 3306 },
         { ...port('ssh', 20_022, 22), groupPort: 20_022 },
       ],
     },

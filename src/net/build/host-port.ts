@@ -1,23 +1,24 @@
 import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
-import type { PortSpec } from '#spec';
+import { type PortSpec, protocolsOf } from '#spec';
 
 /**
- * Whether a program of this host has the port, over TCP or UDP: publishing it would take it away. Published ports are
+ * Whether a program of this host has the port: publishing it would take it away. Published ports are
  * no sockets, so other VMs' do not show here. A socket that sends from the port counts as well while it exists.
  */
-export async function isListenedOn(port: Pick<PortSpec, 'hostIp' | 'hostPort'>): Promise<boolean> {
-  const addresses = port.hostIp === '' ? ['0.0.0.0', '::'] : [port.hostIp];
+export async function isListenedOn(
+  port: Pick<PortSpec, 'hostIp' | 'hostPort' | 'protocol'>,
+): Promise<boolean> {
+  const address = port.hostIp === '' ? '0.0.0.0' : port.hostIp;
   const outcomes = await Promise.all(
-    addresses.flatMap((address) => [
-      tryTcp(address, port.hostPort),
-      tryUdp(address, port.hostPort),
-    ]),
+    protocolsOf(port).map((protocol) => bind[protocol](address, port.hostPort)),
   );
   // Other errors do not concern the port. In particular EADDRNOTAVAIL: the host may only route the address to guests, or
   // get it when it becomes the master of a pair. Nor does a host without IPv6.
   return outcomes.includes('EADDRINUSE');
 }
+
+const bind = { tcp: tryTcp, udp: tryUdp } as const;
 
 /** The name of the error, or undefined when binding worked. */
 function tryTcp(address: string, port: number): Promise<string | undefined> {

@@ -1,6 +1,15 @@
-import { isLoopback, type PortSpec, parseIpv4, parseIpv6 } from '#spec';
+import {
+  contains,
+  isLoopback,
+  type PortSpec,
+  parseIpv4,
+  parseIpv6,
+  protocolsOf,
+  subnetOf,
+} from '#spec';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest, NicRequest } from '../model/nic.ts';
+import type { PublishedElsewhere } from '../rules/published-elsewhere.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 
 /** Refuses ports that can't be mapped on any host. */
@@ -69,6 +78,45 @@ export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   );
 }
 
+/** A rule of another program that would take a request's port away; `local` are the host's addresses. */
+export function findPublisher(
+  ports: readonly PortSpec[],
+  published: readonly PublishedElsewhere[],
+  local: readonly string[],
+): { readonly port: PortSpec; readonly chain: string } | undefined {
+  for (const port of ports) {
+    const other = published.find((each) => takes(each, port, local));
+    if (other !== undefined) return { port, chain: other.chain };
+  }
+  return undefined;
+}
+
+function takes(
+  { first, last, protocols, address }: PublishedElsewhere,
+  port: PortSpec,
+  local: readonly string[],
+): boolean {
+  const { hostIp, hostPort } = port;
+  if (hostPort < first || hostPort > last || hostIp.includes(':')) return false;
+  if (!protocolsOf(port).some((protocol) => protocols.includes(protocol))) return false;
+  if (address === undefined) return true;
+  const [from = '', prefix = '32'] = address.split('/');
+  const subnet = subnetOf(parseIpv4(from) ?? 0, Number(prefix));
+  // Addresses of services, as Kubernetes has them, are none of the host's.
+  return (hostIp === '' ? local : [hostIp]).some((own) => contains(subnet, parseIpv4(own) ?? 0));
+}
+
+export function portPublished(
+  { vm }: NicRequest,
+  { port, chain }: { readonly port: PortSpec; readonly chain: string },
+): NetError {
+  const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  return new NetError(
+    'host',
+    `${what} can't be mapped: chain ${chain} of nftables leads it elsewhere`,
+  );
+}
+
 export function where({ hostIp, hostPort }: PortSpec): string {
   const host = hostIp.includes(':') ? `[${hostIp}]` : hostIp;
   return `${hostIp === '' ? '*' : host}:${hostPort}`;
@@ -81,5 +129,6 @@ export function wantsLoopback(ports: readonly PortSpec[]): boolean {
 
 function overlaps(one: PortSpec, other: PortSpec): boolean {
   if (one.hostPort !== other.hostPort) return false;
+  if (!protocolsOf(one).some((protocol) => protocolsOf(other).includes(protocol))) return false;
   return one.hostIp === other.hostIp || one.hostIp === '' || other.hostIp === '';
 }

@@ -3,7 +3,7 @@ import { listAddresses, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import type { ReadyBridge } from '../links/bridge.ts';
 import { NetError } from '../model/error.ts';
-import type { BridgeRequest } from '../model/nic.ts';
+import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
@@ -12,8 +12,10 @@ import { forgetGuests, type ManagedHost } from './managed-host.ts';
 import {
   checkPorts,
   findConflicts,
+  findPublisher,
   type PortConflict,
   portListenedOn,
+  portPublished,
   portTaken,
   wantsLoopback,
 } from './plan-ports.ts';
@@ -32,12 +34,31 @@ export async function securePorts(
   const listened = await Promise.all(request.ports.map(isListenedOn));
   const busy = request.ports.find((_, index) => listened[index]);
   if (busy !== undefined) throw portListenedOn(request, busy);
+  await refusePublished(request, host, waiting);
   const conflicts = findConflicts(request, await host.store.networks());
   // A tap lives exactly as long as its VM, and while the lock is held every claim already has its tap. The undo steps
   // of the dead VM stay safe to run.
   const taken = conflicts.find(({ claim }) => links.has(claim.tap));
   if (taken !== undefined) throw portTaken(request, taken);
   if (conflicts.length > 0) await dropGone(conflicts, { host, vm: request.vm }, waiting);
+}
+
+/** Refuses a port that rules of another program or agent lead elsewhere: the first rule that translates a packet wins. */
+export async function refusePublished(
+  request: NicRequest,
+  { netlink, rules, warnOnce }: Pick<ManagedHost, 'netlink' | 'rules' | 'warnOnce'>,
+  waiting: Waiting,
+): Promise<void> {
+  if (request.ports.length === 0) return;
+  const published = await rules.publishedElsewhere(waiting).catch((error: unknown) => {
+    waiting.signal.throwIfAborted();
+    warnOnce.warn('ports that other programs publish could not be read', { error });
+    return [];
+  });
+  if (published.length === 0) return;
+  const local = (await listAddresses(netlink, waiting)).map(({ address }) => address);
+  const taken = findPublisher(request.ports, published, local);
+  if (taken !== undefined) throw portPublished(request, taken);
 }
 
 async function dropGone(

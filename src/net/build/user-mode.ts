@@ -1,12 +1,13 @@
-import { type PortSpec, parseIpv4, userAddress } from '#spec';
+import { type PortSpec, parseIpv4, userAddress, type Waiting } from '#spec';
 import type { BuiltNic } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import { nicMac } from '../model/names.ts';
 import { portMapOf, type UserRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
-import type { NetworkStore } from '../store/store.ts';
 import { isListenedOn } from './host-port.ts';
+import type { ManagedHost } from './managed-host.ts';
 import { findConflicts, portListenedOn, portTaken, where } from './plan-ports.ts';
+import { refusePublished } from './ports.ts';
 
 /** The addresses of QEMU's user-mode network: the same in every VM, and of no meaning outside of it. */
 const address = {
@@ -24,7 +25,11 @@ const maxMtu = 1500;
  * Builds a NIC in QEMU's user-mode network. There is nothing to make on the host, and so nothing to undo: QEMU itself
  * listens on the ports. Those that it could not get are reported here, before it starts.
  */
-export async function buildUserMode(request: UserRequest, store: NetworkStore): Promise<BuiltNic> {
+export async function buildUserMode(
+  request: UserRequest,
+  host: Pick<ManagedHost, 'store' | 'netlink' | 'rules' | 'warnOnce'>,
+  waiting: Waiting,
+): Promise<BuiltNic> {
   const { vm, index, ports } = request;
   if ((request.mtu ?? 0) > maxMtu) {
     throw new NetError(
@@ -37,8 +42,9 @@ export async function buildUserMode(request: UserRequest, store: NetworkStore): 
   const busy = ports.find((_, at) => listened[at]);
   if (busy !== undefined) throw portListenedOn(request, busy);
   // A published port is translated before any socket of the host can receive.
-  const [conflict] = findConflicts(request, await store.networks());
+  const [conflict] = findConflicts(request, await host.store.networks());
   if (conflict !== undefined) throw portTaken(request, conflict);
+  await refusePublished(request, host, waiting);
   const { mac = nicMac(vm, index), mtu = maxMtu } = request;
   return {
     mac,

@@ -1,3 +1,5 @@
+import { type ListedChain, parseChains } from './listed-chains.ts';
+
 /**
  * Output of `nft list ruleset` → chains of other tables, as `family table chain`, that may drop what is forwarded for a
  * bridge: with policy drop, with a rule that drops or rejects everything that reaches it, or with one that names the
@@ -5,7 +7,7 @@
  * bridge count.
  */
 export function findForwardFilters(text: string, bridge: string): readonly string[] {
-  const tables = Map.groupBy(parseChains(text), ({ table }) => table);
+  const tables = Map.groupBy(parseChains(text).map(withHooks), ({ table }) => table);
   return [...tables.values()].flatMap((chains) => {
     const passed = reachable(chains);
     const configured = passed.some(({ rules }) =>
@@ -20,30 +22,13 @@ export function findForwardFilters(text: string, bridge: string): readonly strin
   });
 }
 
-interface Chain {
-  /** Family and name. */
-  readonly table: string;
-  readonly name: string;
+interface Chain extends ListedChain {
   /** Whether packets come here first when they are forwarded. */
   readonly hooked: boolean;
-  readonly rules: readonly string[];
 }
 
-// Ours, and other agents': they accept guests' packets.
-const ours = /^nomad_driver_qmp_/;
-
-function parseChains(text: string): readonly Chain[] {
-  return text.split(/^table /m).flatMap((part) => {
-    const [, family = '', name = ''] = /^(\S+) (\S+)/.exec(part) ?? [];
-    if (!/^(ip|inet)$/.test(family) || ours.test(name)) return [];
-    return [...part.matchAll(/^\tchain (\S+) \{\n(.*?)^\t\}/gms)].map(
-      ([, chain = '', body = '']) => {
-        const rules = body.split('\n').map((line) => line.trim());
-        const hooked = /^type filter hook forward /.test(rules[0] ?? '');
-        return { table: `${family} ${name}`, name: chain, hooked, rules };
-      },
-    );
-  });
+function withHooks(chain: ListedChain): Chain {
+  return { ...chain, hooked: /^type filter hook forward /.test(chain.rules[0] ?? '') };
 }
 
 /** The chains that a forwarded packet may pass: those at the hook, and those they jump to. */

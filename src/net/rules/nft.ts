@@ -1,7 +1,9 @@
 import type { Waiting } from '#spec';
 import type { NetworkStore } from '../store/store.ts';
-import { formatRuleset } from './ruleset.ts';
-import { applyScript, list, missesAny } from './run-nft.ts';
+import { driverTable } from './listed-chains.ts';
+import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
+import { formatRuleset, publishedMaps } from './ruleset.ts';
+import { applyScript, list, listElements, missesAny } from './run-nft.ts';
 import { formatTracking, trackingTable } from './tracking.ts';
 
 /** The driver's rules on the host, made from the store alone. The caller of `apply` holds its lock. */
@@ -54,10 +56,29 @@ export class Rules {
     return list('the rules', ['ruleset'], { nft: this.#nft }, waiting);
   }
 
+  /** Ports that tables of other programs and other agents publish. */
+  async publishedElsewhere(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
+    const rules = await this.list(waiting);
+    const tables = [...rules.matchAll(/^table inet (\S+)/gm)].map(([, name = '']) => name);
+    const agents = tables.filter((name) => isPublishing(name) && name !== this.#table);
+    const maps = agents.flatMap((table) => publishedMaps.map((map) => ({ table, map })));
+    const lists = maps.map(async ({ table, map }) => {
+      const object = ['map', 'inet', table, map];
+      const text = await listElements(`map ${map}`, object, { nft: this.#nft }, waiting);
+      return readPublishedMap(text, `inet ${table} arriving`);
+    });
+    return [...findPublished(rules), ...(await Promise.all(lists)).flat()];
+  }
+
   async #script(without?: string): Promise<string> {
     const all = await this.#store.networks();
     const networks = all.filter(({ record }) => record.bridge !== without);
     const tracking = formatTracking(this.#table, networks, this.#maxConnections);
     return formatRuleset(this.#table, networks) + tracking;
   }
+}
+
+/** Of an agent; another table of it bounds the connections. */
+function isPublishing(table: string): boolean {
+  return driverTable.test(table) && table !== trackingTable(table.replace(/_tracked$/, ''));
 }

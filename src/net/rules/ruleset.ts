@@ -1,10 +1,10 @@
-import { contains, formatSubnet, parseHostPorts, parseIpv4, subnetOf } from '#spec';
+import { contains, formatSubnet, parseHostPorts, parseIpv4, protocolsOf, subnetOf } from '#spec';
 import { resolverPort, tapPrefix } from '../model/names.ts';
 import { type NetworkInUse, namesOf } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
 import { set } from './nft-text.ts';
-import { mappingsOf, maps6, metadata6, sets6, transports } from './ruleset6.ts';
+import { mappingsOf, maps6, metadata6, sets6 } from './ruleset6.ts';
 
 // Per guest: more than its programs ask, and little work for the process that answers.
 const questions = { rate: 200, burst: 400 };
@@ -77,8 +77,8 @@ function hostPorts({ record: { bridge, hostPorts: ports = [] } }: NetworkInUse):
 function routedPorts({ record, claims }: NetworkInUse): readonly string[] {
   if (record.nat !== false) return [];
   const ports = claims.flatMap((claim) =>
-    claim.ports.flatMap(({ guestPort }) =>
-      transports.map((protocol) => `${claim.ip} . ${protocol} . ${guestPort}`),
+    claim.ports.flatMap((port) =>
+      protocolsOf(port).map((protocol) => `${claim.ip} . ${protocol} . ${port.guestPort}`),
     ),
   );
   return distinct(ports);
@@ -129,6 +129,9 @@ function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
   );
   return [...new Set(given)].map((server) => `"${bridge}" . ${server}`);
 }
+
+/** The maps that ports are published with, at one address and at each. */
+export const publishedMaps = ['published', 'published_everywhere'] as const;
 
 function maps(networks: readonly NetworkInUse[]): string[] {
   const mappings = mappingsOf(networks);

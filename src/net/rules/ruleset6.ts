@@ -1,8 +1,14 @@
-import { formatAddress6, isUniqueLocal, network6, type PortSpec, parseAddress6 } from '#spec';
+import {
+  formatAddress6,
+  isUniqueLocal,
+  network6,
+  type PortSpec,
+  type Protocol,
+  parseAddress6,
+  protocolsOf,
+} from '#spec';
 import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
 import { set } from './nft-text.ts';
-
-export const transports = ['tcp', 'udp'] as const;
 
 /** Where clouds have what only the host may read: Amazon's, Google's and Oracle's. Link-local addresses are not routed. */
 export const metadata6 = [
@@ -16,13 +22,15 @@ export const metadata6 = [
 interface Mapping {
   readonly claim: Claim;
   readonly port: PortSpec;
-  readonly protocol: (typeof transports)[number];
+  readonly protocol: Protocol;
 }
 
 export function mappingsOf(networks: readonly NetworkInUse[]): readonly Mapping[] {
   return networks.flatMap(({ claims }) =>
     claims.flatMap((claim) =>
-      claim.ports.flatMap((port) => transports.map((protocol) => ({ claim, port, protocol }))),
+      claim.ports.flatMap((port) =>
+        protocolsOf(port).map((protocol) => ({ claim, port, protocol })),
+      ),
     ),
   );
 }

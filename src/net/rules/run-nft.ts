@@ -35,6 +35,18 @@ export async function list(
   throw new NetError('host', `nft refused to list ${what}: ${reason(code, stderr)}`);
 }
 
+/** What `nft list` prints of a set or map with its elements. Throws NetError. */
+export async function listElements(
+  what: string,
+  object: readonly string[],
+  nft: Nft,
+  waiting: Waiting,
+): Promise<string> {
+  const { code, stdout, stderr } = await run(['-s', 'list', ...object], nft, waiting);
+  if (code === 0) return stdout;
+  throw new NetError('host', `nft refused to list ${what}: ${reason(code, stderr)}`);
+}
+
 /** Whether one of the tables, such as `inet x`, was deleted, or a chain in it emptied, as `nft flush table` does. */
 export async function missesAny(
   tables: readonly string[],

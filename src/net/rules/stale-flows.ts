@@ -7,7 +7,7 @@ import {
   matchesFlow,
   NetlinkSocket,
 } from '#netlink';
-import { isLoopback, type PortSpec, parseIpv4, type Waiting } from '#spec';
+import { isLoopback, type PortSpec, parseIpv4, protocolsOf, type Waiting } from '#spec';
 import { readSysctl } from '../model/sysctl.ts';
 import type { Claim } from '../store/claim.ts';
 
@@ -53,17 +53,19 @@ export async function endStaleFlows(
   logged: Logged,
 ): Promise<void> {
   const searches = claims.flatMap(({ ip, ip6, ports }) =>
-    ports.flatMap((port) =>
-      [ip, ip6]
-        .filter((own) => own !== undefined)
-        .map((own): Search => {
-          const target = { protocol: udp, port: port.hostPort };
-          const isMeant = (flow: Flow): boolean =>
-            isAddressed(flow, port, local) && flow.reply.source !== own;
-          const isIpv6 = own.includes(':');
-          return { filter: { side: 'original', isIpv6, target }, isMeant };
-        }),
-    ),
+    ports
+      .filter((port) => protocolsOf(port).includes('udp'))
+      .flatMap((port) =>
+        [ip, ip6]
+          .filter((own) => own !== undefined)
+          .map((own): Search => {
+            const target = { protocol: udp, port: port.hostPort };
+            const isMeant = (flow: Flow): boolean =>
+              isAddressed(flow, port, local) && flow.reply.source !== own;
+            const isIpv6 = own.includes(':');
+            return { filter: { side: 'original', isIpv6, target }, isMeant };
+          }),
+      ),
   );
   if (searches.length > 0) await end(searches, logged);
 }

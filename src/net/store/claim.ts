@@ -58,6 +58,7 @@ const portMapping = v.object({
   hostIp: v.string(),
   hostPort: v.number(),
   guestPort: v.number(),
+  protocol: v.exactOptional(v.picklist(['tcp', 'udp'])),
 });
 const claim = v.object({
   ip6: v.exactOptional(v.string()),

@@ -15,7 +15,7 @@ export const networkOptions: readonly OptionKind[] = [
     names: ['netdev'],
     value: 'user,id=net0,hostfwd=tcp::2222-:22',
     becomes:
-      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap` with `br`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. Others are refused.",
+      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap` with `br`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. Others are refused.",
     read: (value) => readNetdev(new OptionText(value, 'type')),
   },
   {
@@ -114,16 +114,23 @@ function readUser(option: OptionText): readonly HostForward[] {
 function readForward(text: string): HostForward {
   const form =
     /^(?:(tcp|udp)?:)?(\[[^\]]*\]|[^:]*|[\da-fA-F:.]*:[\da-fA-F:.]*):(\d{1,5})-(?:\[[^\]]*\]|[^:]*):(\d{1,5})$/;
-  const [, , address = '', host, guest] = form.exec(text) ?? [];
+  const [, protocol, address = '', host, guest] = form.exec(text) ?? [];
   const hostIp = address.replace(/^\[(.*)\]$/, '$1');
-  return checkForward({ hostIp, hostPort: Number(host), guestPort: Number(guest) }, text);
+  const ports = { hostPort: Number(host), guestPort: Number(guest) };
+  return checkForward({ hostIp, ...ports, protocol: readProtocol(protocol) }, text);
 }
 
 /** The form before `hostfwd`: `tcp:2222::22`. */
 function readRedir(text: string): readonly Wish[] {
-  const [, host, guest] = /^(?:tcp|udp):(\d{1,5}):[\d.]*:(\d{1,5})$/.exec(text) ?? [];
-  const forward = { hostIp: '', hostPort: Number(host), guestPort: Number(guest) };
+  const [, protocol, host, guest] = /^(tcp|udp):(\d{1,5}):[\d.]*:(\d{1,5})$/.exec(text) ?? [];
+  const ports = { hostPort: Number(host), guestPort: Number(guest) };
+  const forward = { hostIp: '', ...ports, protocol: readProtocol(protocol) };
   return [{ kind: 'netdev', id: undefined, forwards: [checkForward(forward, text)] }];
+}
+
+/** QEMU's own default is TCP. */
+function readProtocol(text: string | undefined): HostForward['protocol'] {
+  return text === 'udp' ? 'udp' : 'tcp';
 }
 
 function checkForward(forward: HostForward, text: string): HostForward {

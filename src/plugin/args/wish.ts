@@ -60,6 +60,7 @@ export interface HostForward {
   readonly hostIp: string;
   readonly hostPort: number;
   readonly guestPort: number;
+  readonly protocol: 'tcp' | 'udp';
 }
 
 /** `-netdev`; `-nic` is one with a card of its own. */

@@ -1,4 +1,11 @@
-import { type NicModel, type NicSpec, type PortSpec, quoted, type VmSpec } from '#spec';
+import {
+  type NicModel,
+  type NicSpec,
+  type PortSpec,
+  protocolsOf,
+  quoted,
+  type VmSpec,
+} from '#spec';
 import type { PlacedWish } from '../../args/read-args.ts';
 import type { CardWish, HostForward, NetdevWish } from '../../args/wish.ts';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
@@ -178,7 +185,7 @@ const firstUnprivileged = 1024;
  * is one of that network.
  */
 function portOf(
-  { hostIp, hostPort, guestPort }: HostForward,
+  { hostIp, hostPort, guestPort, protocol }: HostForward,
   { task }: Job,
   report: (text: string) => void,
 ): PortSpec {
@@ -200,14 +207,16 @@ function portOf(
       `hostfwd: the port ${hostPort} is not the task's: reserve it, port "x" { static = ${hostPort} }`,
     );
   }
-  return { label, hostIp, hostPort, guestPort };
+  return { label, hostIp, hostPort, guestPort, protocol };
 }
 
-/** Each port once: a port is forwarded for TCP and UDP. */
+/** Each port once for each protocol: those of `port_map`, which come first, are for TCP and UDP. */
 function unique(ports: readonly PortSpec[]): readonly PortSpec[] {
   const seen = new Set<string>();
-  return ports.filter(({ hostIp, hostPort }) => {
-    const key = `${hostIp}:${hostPort}`;
-    return seen.has(key) ? false : seen.add(key);
+  return ports.filter((port) => {
+    const keys = protocolsOf(port).map((each) => `${each}:${port.hostIp}:${port.hostPort}`);
+    const isNew = keys.some((key) => !seen.has(key));
+    for (const key of keys) seen.add(key);
+    return isNew;
   });
 }

@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { findPublisher } from '../../src/net/build/plan-ports.ts';
+import { findPublished, readPublishedMap } from '../../src/net/rules/published-elsewhere.ts';
+
+const chain = (name: string, ...rules: readonly string[]): string =>
+  `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;
+const table = (name: string, ...chains: readonly string[]): string =>
+  `table ${name} {\n${chains.join('\n')}}\n`;
+const arriving = 'type nat hook prerouting priority dstnat; policy accept;';
+const local = ['192.0.2.1', '127.0.0.1', '192.168.122.1'];
+
+/** Which of some ports would be taken, as `protocol/address:port` → the chain. */
+function taken(rules: string): Readonly<Record<string, string>> {
+  const published = findPublished(rules);
+  const found: Record<string, string> = {};
+  for (const protocol of ['tcp', 'udp'] as const) {
+    for (const hostIp of ['', '192.0.2.1', '192.0.2.7']) {
+      for (const hostPort of [53, 80, 8080, 8081, 8090]) {
+        const port = { label: 'p', hostIp, hostPort, guestPort: 80, protocol };
+        const publisher = findPublisher([port], published, local);
+        if (publisher) found[`${protocol}/${hostIp}:${hostPort}`] = publisher.chain;
+      }
+    }
+  }
+  return found;
+}
+
+const everywhere = (protocol: string, port: number, where: string) =>
+  Object.fromEntries(
+    ['', '192.0.2.1', '192.0.2.7'].map((ip) => [`${protocol}/${ip}:${port}`, where]),
+  );
+
+const cases: Readonly<Record<string, readonly [string, Readonly<Record<string, string>>]>> = {
+  'no rules': ['', {}],
+  Docker: [
+    table(
+      'ip nat',
+      chain(
+        'DOCKER',
+        'iifname "docker0" counter packets 0 bytes 0 return',
+        'iifname != "docker0" tcp dport 8080 counter packets 3 bytes 180 dnat to 172.17.0.2:80',
+        'ip daddr 192.0.2.1 iifname != "docker0" udp dport 8081 counter dnat to 172.17.0.3:53',
+      ),
+      chain('PREROUTING', arriving, 'fib daddr type local counter packets 9 bytes 1 jump DOCKER'),
+    ),
+    {
+      ...everywhere('tcp', 8080, 'ip nat DOCKER'),
+      'udp/:8081': 'ip nat DOCKER',
+      'udp/192.0.2.1:8081': 'ip nat DOCKER',
+    },
+  ],
+  'a port range of CNI, as iptables writes it': [
+    table(
+      'ip nat',
+      chain(
+        'CNI-HOSTPORT-DNAT',
+        'meta l4proto tcp  tcp dport { 8080, 8081 } counter jump CNI-DN-a',
+      ),
+      chain(
+        'CNI-DN-a',
+        'ip saddr 10.88.0.0/24 tcp dport 8080 counter jump CNI-HOSTPORT-SETMARK',
+        'tcp dport 8080 counter dnat to 10.88.0.2:80',
+        'tcp dport 8081-8099 counter xt target "DNAT"',
+      ),
+      chain('PREROUTING', arriving, 'fib daddr type local counter jump CNI-HOSTPORT-DNAT'),
+    ),
+    {
+      ...everywhere('tcp', 8080, 'ip nat CNI-DN-a'),
+      ...everywhere('tcp', 8081, 'ip nat CNI-DN-a'),
+      ...everywhere('tcp', 8090, 'ip nat CNI-DN-a'),
+    },
+  ],
+  'kube-proxy: a node port, and the address of a service, which is none of the host': [
+    table(
+      'ip nat',
+      chain('SVC', 'meta l4proto tcp counter dnat to 10.244.0.3:8080'),
+      chain(
+        'SERVICES',
+        'ip daddr 10.96.0.10 udp dport 53 counter jump SVC',
+        'fib daddr type local counter jump NODEPORTS',
+      ),
+      chain('NODEPORTS', 'meta l4proto tcp  tcp dport 8090 counter jump SVC'),
+      chain('PREROUTING', arriving, 'counter jump SERVICES'),
+    ),
+    everywhere('tcp', 8090, 'ip nat SVC'),
+  ],
+  'a proxy for all, and maps': [
+    table(
+      'inet proxy',
+      chain(
+        'in',
+        arriving,
+        'tcp dport 80 redirect to :3128',
+        'dnat ip to tcp dport map { 8080 : 10.0.0.4, 8081 : 10.0.0.5 }',
+        'meta l4proto { tcp, udp } th dport 53 dnat ip to 10.0.0.3',
+      ),
+    ),
+    {
+      ...everywhere('tcp', 53, 'inet proxy in'),
+      ...everywhere('tcp', 80, 'inet proxy in'),
+      ...everywhere('tcp', 8080, 'inet proxy in'),
+      ...everywhere('tcp', 8081, 'inet proxy in'),
+      ...everywhere('udp', 53, 'inet proxy in'),
+    },
+  ],
+  'what does not hold for packets from anywhere, or not for those that arrive': [
+    table(
+      'ip nat',
+      chain('PREROUTING', arriving, 'iifname "wg0" tcp dport 80 counter dnat to 10.9.0.2'),
+      chain(
+        'OUTPUT',
+        'type nat hook output priority -100; policy accept;',
+        'tcp dport 80 redirect',
+      ),
+      chain('unused', 'tcp dport 8080 dnat to 10.0.0.9'),
+      chain('FILTER', 'type filter hook prerouting priority 0;', 'tcp dport 8081 accept'),
+    ),
+    {},
+  ],
+  'chains that lead in a circle, which no kernel takes': [
+    table('ip nat', chain('a', arriving, 'tcp dport 80 jump a'), chain('b', 'jump a')),
+    {},
+  ],
+};
+for (const [name, [rules, expected]] of Object.entries(cases)) {
+  test(`V-112: ports that other programs publish: ${name}`, () =>
+    assert.deepEqual(taken(rules), expected));
+}
+
+test('V-112: the ports of another agent are in its maps', () => {
+  const text = `table inet nomad_driver_qmp_01234567 {
+	map published {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { 192.0.2.1 . tcp . 8080 : 192.168.122.9 . 80,
+			     192.0.2.1 . udp . 8081 : 192.168.122.9 . 81 }
+	}
+}`;
+  const everyAddress = 'elements = { tcp . 9090 : 192.168.122.9 . 80 }';
+  assert.deepEqual(readPublishedMap(text, 'c'), [
+    { chain: 'c', protocols: ['tcp'], first: 8080, last: 8080, address: '192.0.2.1' },
+    { chain: 'c', protocols: ['udp'], first: 8081, last: 8081, address: '192.0.2.1' },
+  ]);
+  assert.deepEqual(readPublishedMap(everyAddress, 'c'), [
+    { chain: 'c', protocols: ['tcp'], first: 9090, last: 9090 },
+  ]);
+});
