@@ -152,7 +152,9 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   host: {
     process: ['files', 'native', 'waiting.ts', 'error.ts'],
     'socket.ts': ['files', 'native', 'error.ts'],
-    'listen-tcp.ts': ['files', 'native', 'error.ts'],
+    'listen-tcp.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
+    'bind-tried.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
+    'socket-address.ts': ['error.ts'],
     'descriptor-passing.ts': ['native', 'error.ts'],
     files: ['native', 'keyed-queue.ts', 'waiting.ts', 'log.ts', 'error.ts'],
     'spare-memory.ts': ['native'],

@@ -1,3 +1,4 @@
+export { tryBind } from './bind-tried.ts';
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
 export { sendWithDescriptor } from './descriptor-passing.ts';
 export { errnoOf, HostError } from './error.ts';

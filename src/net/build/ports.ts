@@ -31,8 +31,7 @@ export async function securePorts(
   waiting: Waiting,
 ): Promise<void> {
   checkPorts(request);
-  const listened = await Promise.all(request.ports.map(isListenedOn));
-  const busy = request.ports.find((_, index) => listened[index]);
+  const busy = request.ports.find(isListenedOn);
   if (busy !== undefined) throw portListenedOn(request, busy);
   await refusePublished(request, host, waiting);
   const conflicts = findConflicts(request, await host.store.networks());

@@ -38,8 +38,7 @@ export async function buildUserMode(
     );
   }
   for (const port of ports) refuseUnusable(request, port);
-  const listened = await Promise.all(ports.map(isListenedOn));
-  const busy = ports.find((_, at) => listened[at]);
+  const busy = ports.find(isListenedOn);
   if (busy !== undefined) throw portListenedOn(request, busy);
   // A published port is translated before any socket of the host can receive.
   const [conflict] = findConflicts(request, await host.store.networks());
