@@ -71,7 +71,7 @@ export class NicCosts implements AsyncDisposable {
       },
       waiting(),
     );
-    await nic.settled;
+    await nic.settle(waiting());
     return { nic, steps };
   }
 

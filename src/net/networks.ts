@@ -1,5 +1,4 @@
 import { type Logger, within } from '#host';
-import { listLinks } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
@@ -12,13 +11,15 @@ import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
+import { existingBridges } from './links/existing-bridges.ts';
+import { KnownMacvtaps } from './links/known-macvtaps.ts';
 import { LastingSocket } from './links/lasting-socket.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
-import type { Net } from './model/net.ts';
+import type { Net, OnRepair } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
 import {
   type AttachedNic,
@@ -48,6 +49,7 @@ export interface NetworksOptions {
   /** Path of the nft program. */
   readonly nft: string;
   readonly log: Logger;
+  readonly onRepair?: OnRepair;
 }
 
 const fingerprintMs = 10_000;
@@ -61,10 +63,11 @@ export class Networks implements Net {
   readonly #firewall: Firewall;
   readonly #groups: Groups;
   readonly #limits: Limits;
+  readonly #macvtaps = new KnownMacvtaps(() => this.#withNetlink());
   readonly #netlink = new LastingSocket();
 
   private constructor(options: NetworksOptions) {
-    const { stateDir, managed, bridges, nft, maxConnections, log } = options;
+    const { stateDir, managed, bridges, nft, maxConnections, log, onRepair = () => {} } = options;
     const store = new NetworkStore(stateDir);
     const table = tableName(stateDir);
     const rules = new Rules(store, { nft, table, maxConnections });
@@ -74,7 +77,7 @@ export class Networks implements Net {
     const warnOnce = new WarnOnce(log);
     const responders = new Responders(store, log);
     const resolvers = new Resolvers(store, { table, log });
-    this.#host = { store, rules, responders, resolvers, warnOnce, log };
+    this.#host = { store, rules, responders, resolvers, warnOnce, log, onRepair };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -94,10 +97,12 @@ export class Networks implements Net {
     const { log } = this.#host;
     using limited = within(fingerprintMs, waiting);
     await this.init(limited).catch((error: unknown) => log.warn('network not ready', { error }));
-    const bridges = await this.#foreignBridges(limited).catch((error: unknown) => {
-      log.warn('bridges could not be listed', { error });
-      return [];
-    });
+    const bridges = await this.#withNetlink()
+      .then(({ netlink }) => existingBridges(netlink, this.#bridges, limited))
+      .catch((error: unknown) => {
+        log.warn('bridges could not be listed', { error });
+        return [];
+      });
     return networkAttributes([...this.#managed.keys()], bridges);
   }
 
@@ -106,6 +111,7 @@ export class Networks implements Net {
       await restoreNetworks(await this.#withNetlink(), waiting);
       await this.#groups.restore(waiting);
       await this.#limits.restore(waiting);
+      await this.#macvtaps.restore(waiting);
     });
   }
 
@@ -116,6 +122,7 @@ export class Networks implements Net {
   ): Promise<AttachedNic> {
     const built = await asNetError(failureOf(request), () => this.#build(request, undo, waiting));
     const { plug, ...nic } = this.#limits.bound(request, built, undo);
+    this.#macvtaps.keep({ vm: request.vm, record: nic.record });
     const settle = async (limited: Waiting): Promise<readonly string[]> => {
       await asNetError(failureOf(request), async () => plug?.(limited));
       return this.#notes(request, limited);
@@ -125,6 +132,7 @@ export class Networks implements Net {
 
   async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {
     await this.#adopt(nic, waiting);
+    this.#macvtaps.keep(nic);
     await this.#limits.adopt(nic, waiting);
   }
 
@@ -158,6 +166,7 @@ export class Networks implements Net {
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       case 'net-macvtap':
+        this.#macvtaps.forget(step.link);
         return removeMacvtap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-group':
         return this.#groups.drop(step, waiting);
@@ -226,14 +235,6 @@ export class Networks implements Net {
     const { bridge } = request;
     if (this.#managed.has(bridge)) return this.#firewall.notes(bridge, waiting);
     return this.#firewall.notesOfBridged(bridge, waiting);
-  }
-
-  /** Those that exist and are allowed. */
-  async #foreignBridges(waiting: Waiting): Promise<readonly string[]> {
-    const links = await listLinks((await this.#withNetlink()).netlink, waiting);
-    return links
-      .filter(({ kind, name }) => kind === 'bridge' && this.#bridges.includes(name))
-      .map(({ name }) => name);
   }
 
   async #withNetlink(): Promise<ManagedHost> {

@@ -54,12 +54,13 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #domains = new Map<string, Machine>();
   /** One piece of work at a time for each VM. */
   readonly #queue = new KeyedQueue();
-  readonly #events = new EventFeed();
+  readonly #events: EventFeed;
   readonly #remover: Remover;
   readonly #sweeper: Sweeper;
 
-  private constructor(host: VmHost) {
+  private constructor(host: VmHost, events: EventFeed) {
     this.#host = host;
+    this.#events = events;
     this.#remover = new Remover(host);
     this.#sweeper = new Sweeper(host, {
       queue: this.#queue,
@@ -71,6 +72,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   static create(options: VirtualizerOptions): QemuVirtualizer {
     const { dataDir, runDir, imagePaths, uidRange, maxImageBytes, log } = options;
+    const events = new EventFeed();
     const networks = Networks.open({
       stateDir: `${dataDir}/networks`,
       managed: options.managedNetworks,
@@ -79,8 +81,9 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       maxConnections: options.maxConnections,
       nft: findProgram('nft') ?? '/usr/sbin/nft',
       log,
+      onRepair: (vm, sentence) => events.of(vm)(sentence),
     });
-    return new QemuVirtualizer({
+    const host = {
       dataDir,
       runDir,
       imagePaths,
@@ -94,7 +97,8 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       }),
       networks,
       log,
-    });
+    };
+    return new QemuVirtualizer(host, events);
   }
 
   async start(): Promise<void> {

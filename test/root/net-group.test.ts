@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { nicFigures } from '../../src/vm/figures/links.ts';
 import {
   Allocation,
   containerGateway,
@@ -135,6 +136,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
         await container.askInVain(protocol, address, 9001);
       });
     }
+
+    const record = { kind: 'group-nic', id: 'net0', ...web.nic } as const;
+    const [figures] = nicFigures([record]);
+    assert.ok(figures && figures.sent.packets > 20 && figures.received.packets > 20);
+    assert.deepEqual(nicFigures([{ ...record, netns: '/run/netns/none' }]), []);
 
     await guest.unplug();
     await plugin.detach('web');

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import type { NicSpec } from '#spec';
 import { nicMac } from '../../src/net/model/names.ts';
+import { nicFigures } from '../../src/vm/figures/links.ts';
 import { arpQuestion, broadcastMac } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
@@ -69,6 +70,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
       const own = /link\/ether (\S+)/.exec(await linkText('out0'))?.[1];
       assert.equal(nic.mac, mode === 'passthrough' ? own : nicMac('web', 0));
       assert.ok(await answers(nic), `no answer with mode ${mode}`);
+      const { record } = nic;
+      assert.ok(record.kind === 'macvtap-nic');
+      const [figures] = nicFigures([{ id: 'net0', ...record }]);
+      assert.ok(figures && figures.sent.bytes >= 42 && figures.received.bytes >= 28);
       closeFd(nic.fd);
       assert.match(await linkText(nic.name), /macvtap/, 'it outlives its process');
       await host.detach('web');
@@ -88,6 +93,13 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     for (const fd of nic.fds.slice(1)) closeFd(fd);
     assert.ok(await answers(nic));
     await assert.rejects(build(restarted, 'db'), /not among those that this agent allows/);
+    // Not only at adoption: whatever the host does to it while the plugin runs.
+    await must('ip', 'link', 'set', nic.name, 'down');
+    await restarted.networks.init(waiting());
+    assert.match(await linkText(nic.name), /<[^>]*\bUP\b/);
+    assert.deepEqual(restarted.repairs.slice(1), [
+      `web: Macvtap ${nic.name} was down and was taken up again`,
+    ]);
     closeFd(nic.fd);
     await host.detach('web');
     await host.detach('web');

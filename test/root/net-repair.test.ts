@@ -125,6 +125,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       assert.deepEqual(told(), [
         `bridge of running VMs was ${damage} and was put back {"bridge":"virbr0"}`,
       ]);
+      const event = `web: Bridge virbr0 was ${damage} and was put back`;
+      assert.ok(host.repairs.includes(event), host.repairs.join('\n'));
       await host.networks.init(waiting());
       assert.equal(told().length, 1);
       closeFd(nic.tapFd);

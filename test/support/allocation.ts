@@ -109,7 +109,8 @@ export class GroupNics implements AsyncDisposable {
     this.#netlink = NetlinkSocket.open();
     const nft = findProgram('nft') ?? 'nft';
     const log = collect(this.lines);
-    const open = async () => ({ netlink: await this.#netlink, log });
+    const onRepair = (): void => {};
+    const open = async () => ({ netlink: await this.#netlink, log, onRepair });
     this.groups = new Groups(open, { nft, maxConnections: 8192 });
   }
 

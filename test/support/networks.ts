@@ -35,6 +35,8 @@ export class Host implements AsyncDisposable {
   readonly networks: Networks;
   /** Every log line as `message {fields}`. */
   readonly lines: string[];
+  /** Events of VMs about what was put back. */
+  readonly repairs: string[] = [];
   readonly #own: boolean;
 
   private constructor(
@@ -55,6 +57,7 @@ export class Host implements AsyncDisposable {
       maxConnections: o.maxConnections ?? 8192,
       nft,
       log,
+      onRepair: (vm, sentence) => this.repairs.push(`${vm}: ${sentence}`),
     });
   }
 

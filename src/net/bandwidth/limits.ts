@@ -5,6 +5,7 @@ import { whileThere } from '../group/namespace.ts';
 import type { BuiltNic } from '../links/tap.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
+import type { OnRepair } from '../model/net.ts';
 import type { KnownNic, NicRequest } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, list, type Nft } from '../rules/run-nft.ts';
@@ -13,6 +14,7 @@ import { formatRemoval, keyOf, type LimitPlan, limitTable, planLimits } from './
 interface LimitsHost {
   readonly netlink: NetlinkSocket;
   readonly log: Logger;
+  readonly onRepair: OnRepair;
 }
 
 /** The bounds on the links that this process has built or adopted. */
@@ -81,13 +83,14 @@ export class Limits {
 
   async #restore(nic: LimitedNic, waiting: Waiting): Promise<void> {
     const { vm, tap, netns } = nic;
-    const { log } = await this.#host();
+    const { log, onRepair } = await this.#host();
     await asNetError(`VM ${vm}: the bandwidth of its link ${tap} could not be restored`, () =>
       inside(netns, async () => {
         const missing = await this.#missing(nic, waiting);
         if (missing === undefined) return;
         await this.#apply(nic, missing, waiting);
         log.warn('limits of bandwidth were gone and were put back', { vm, tap });
+        onRepair(vm, 'Limits of bandwidth were gone and were put back');
       }),
     );
   }

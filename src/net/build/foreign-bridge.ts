@@ -5,6 +5,7 @@ import { chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import { addressInAlias, ownerInAlias } from '../model/names.ts';
+import type { OnRepair } from '../model/net.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 
@@ -56,7 +57,7 @@ export async function buildOnForeignBridge(
 /** Puts the tap of a running VM back where it was taken out. */
 export async function adoptOnForeignBridge(
   { vm, record: { bridge, tap } }: { readonly vm: string; readonly record: NicRecord },
-  host: { readonly netlink: NetlinkSocket; readonly log: Logger },
+  host: { readonly netlink: NetlinkSocket; readonly log: Logger; readonly onRepair: OnRepair },
   waiting: Waiting,
 ): Promise<void> {
   const link = await findLink(host.netlink, bridge, waiting);

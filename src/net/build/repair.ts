@@ -3,7 +3,7 @@ import type { Waiting } from '#spec';
 import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { replugTap } from '../links/tap.ts';
-import type { NetworkInUse } from '../store/claim.ts';
+import type { Claim, NetworkInUse } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
@@ -35,12 +35,13 @@ export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Prom
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
 export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store, rules, log } = host;
+  const { store, rules, log, onRepair } = host;
   const gone = await rules.gone(waiting);
   await rules.apply(waiting);
   if (!gone) return;
   const claims = (await store.networks()).flatMap((network) => network.claims);
   log.warn('firewall rules of the VMs were gone and were put back', { nics: claims.length });
+  for (const vm of vmsOf(claims)) onRepair(vm, 'Firewall rules were gone and were put back');
   await redirectFlows(claims, host, waiting);
 }
 
@@ -49,7 +50,7 @@ async function completeNetwork(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { log } = host;
+  const { store, log, onRepair } = host;
   const { owned: _owned, ...network } = asHostHas(record);
   const ready = await useBridge(network, host, waiting);
   await ensureServers(host, network, ready);
@@ -59,6 +60,13 @@ async function completeNetwork(
   }
   if (damage === undefined) return;
   log.warn(`bridge of running VMs was ${damage} and was put back`, { bridge: record.bridge });
+  for (const vm of vmsOf(await store.claims(record.bridge))) {
+    onRepair(vm, `Bridge ${record.bridge} was ${damage} and was put back`);
+  }
+}
+
+function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
+  return new Set(claims.map(({ vm }) => vm));
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { Logger } from '#host';
 import type { NetlinkSocket } from '#netlink';
+import type { OnRepair } from '../model/net.ts';
 
 /** What work in the namespaces of allocations needs of the host. */
 export interface GroupHost {
@@ -10,4 +11,5 @@ export interface GroupHost {
   /** How many tracked connections a VM may have in each direction. */
   readonly maxConnections: number;
   readonly log: Logger;
+  readonly onRepair: OnRepair;
 }

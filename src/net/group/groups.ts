@@ -102,13 +102,14 @@ export class Groups implements AsyncDisposable {
 
   async #restore(nic: GroupNic, waiting: Waiting): Promise<void> {
     const { netns, tap, vm } = nic;
-    const { nft, maxConnections, log } = await this.#host();
+    const { nft, maxConnections, log, onRepair } = await this.#host();
     const there = { nft, netns };
     await whileThere(netns, async () => {
       setGroupSysctls(netns, tap);
       if (!(await missesAny(groupTables(nic), there, waiting))) return;
       await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
       log.warn('firewall rules in the network of the group were gone and were put back', { vm });
+      onRepair(vm, 'Firewall rules in the network of the group were gone and were put back');
     });
   }
 

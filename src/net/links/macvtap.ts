@@ -11,6 +11,7 @@ import {
 import type { MacvtapNic, Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { isAliasOf, tapAlias } from '../model/names.ts';
+import type { OnRepair } from '../model/net.ts';
 import { silenceHost } from './tap.ts';
 
 /** A macvtap to be made. */
@@ -95,14 +96,23 @@ function openQueues(link: Link, queues: number): readonly number[] | undefined {
 /** Takes a macvtap up again that something else on the host set down. */
 export async function restoreMacvtap(
   { vm, link: name }: { readonly vm: string; readonly link: string },
-  { netlink, log }: { readonly netlink: NetlinkSocket; readonly log: Logger },
+  {
+    netlink,
+    log,
+    onRepair,
+  }: {
+    readonly netlink: NetlinkSocket;
+    readonly log: Logger;
+    readonly onRepair: OnRepair;
+  },
   waiting: Waiting,
 ): Promise<void> {
-  return asNetError(`VM ${vm}: adopting its macvtap ${name} failed`, async () => {
+  return asNetError(`VM ${vm}: taking up its macvtap ${name} again failed`, async () => {
     const link = await findLink(netlink, name, waiting);
     if (link === undefined || link.up) return;
     await changeLink(netlink, link, { up: true }, waiting);
     log.warn('macvtap was down and was taken up again', { vm, link: name });
+    onRepair(vm, `Macvtap ${name} was down and was taken up again`);
   });
 }
 

@@ -10,6 +10,7 @@ import {
 } from '#spec';
 import { NetError } from '../model/error.ts';
 import { privateAddress6 } from '../model/names.ts';
+import type { OnRepair } from '../model/net.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { networkSubnet, overlappingNetwork, overlappingRoute } from '../store/subnets.ts';
@@ -33,6 +34,7 @@ export interface NetworkHost {
   readonly store: NetworkStore;
   readonly warnOnce: WarnOnce;
   readonly log: Logger;
+  readonly onRepair: OnRepair;
 }
 
 /** The configured network with its defaults; while it has VMs it keeps the address that their guests were given. */

@@ -10,6 +10,7 @@ import {
 import type { Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
+import type { OnRepair } from '../model/net.ts';
 import type { AttachedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
@@ -137,10 +138,15 @@ async function refuseShared(
 /** Puts a NIC's tap back into its bridge when it was taken out. */
 export async function replugTap(
   nic: { readonly vm: string; readonly tap: string; readonly managed: boolean },
-  host: { readonly netlink: NetlinkSocket; readonly bridge: Link; readonly log: Logger },
+  host: {
+    readonly netlink: NetlinkSocket;
+    readonly bridge: Link;
+    readonly log: Logger;
+    readonly onRepair: OnRepair;
+  },
   waiting: Waiting,
 ): Promise<void> {
-  const { netlink, bridge, log } = host;
+  const { netlink, bridge, log, onRepair } = host;
   const link = await findLink(netlink, nic.tap, waiting);
   if (link === undefined || (link.master === bridge.index && link.up)) return;
   const { vm, tap, managed } = nic;
@@ -148,6 +154,7 @@ export async function replugTap(
   await changeLink(netlink, link, { master: bridge.index, up: false }, waiting);
   await changeLink(netlink, link, { port: { hairpin: managed }, up: true }, waiting);
   log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
+  onRepair(vm, `Tap ${tap} had left bridge ${bridge.name} and was put back`);
 }
 
 /** Removes a tap that a process still holds open, if it belongs to that NIC. */

@@ -2,6 +2,9 @@ import type { Waiting } from '#spec';
 import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
 
+/** Called with a sentence for the events of a running VM when something of its network was gone and is there again. */
+export type OnRepair = (vm: string, sentence: string) => void;
+
 /**
  * The host's networking, and the only way the driver reaches it. The first four methods have the names and duties of
  * the Go driver's `Net`; the others serve what that one does not do: adopting running VMs and freeing forgotten claims.

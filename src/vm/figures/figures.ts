@@ -2,7 +2,7 @@ import { abortable, cpuThrottling, type ProcessIdentity, within } from '#host';
 import { figure, type QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import type { DiskFigures, DomainFigures, DomainUsage, GuestFigures } from '../domain-figures.ts';
-import { disksOf, nicsOf, type VmRecord } from '../store/record.ts';
+import { adoptedNicsOf, disksOf, type VmRecord } from '../store/record.ts';
 import { Asked } from './asked.ts';
 import { nicFigures } from './links.ts';
 import { guestMemory, measure, parseGuestStatistics } from './stats.ts';
@@ -57,7 +57,7 @@ export class Figures {
       usage: await this.usage(waiting),
       vcpus: this.#vcpus.figures(),
       disks,
-      nics: nicFigures(nicsOf(record)),
+      nics: nicFigures(adoptedNicsOf(record)),
       guest,
     };
   }

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { withNetns } from '#host';
 import type { NicFigures, NicTraffic } from '../domain-figures.ts';
-import type { RecordedNic } from '../store/device-record.ts';
+import type { AdoptedNic } from '../store/device-record.ts';
 
 /** One reading serves all VMs that are sampled at the same time. */
 const sharedMs = 100;
@@ -10,29 +11,41 @@ export interface LinkCounters {
   readonly sent: NicTraffic;
 }
 
-let last: { readonly atMs: number; readonly links: ReadonlyMap<string, LinkCounters> } | undefined;
+type Links = ReadonlyMap<string, LinkCounters>;
 
-/** The traffic of a VM's interfaces, of those whose taps are in this network namespace. */
-export function nicFigures(
-  nics: readonly Pick<RecordedNic, 'id' | 'tap'>[],
-): readonly NicFigures[] {
-  if (nics.length === 0) return [];
-  const links = hostLinks();
-  return nics.flatMap(({ id, tap }) => {
-    const counters = links.get(tap);
-    // What the host receives from a tap the guest has sent.
-    return counters === undefined
-      ? []
-      : [{ name: id, received: counters.sent, sent: counters.received }];
+let last: { readonly atMs: number; readonly links: Links } | undefined;
+
+/** The traffic of a VM's interfaces that have a link of the host's, or of the namespace of an allocation. */
+export function nicFigures(nics: readonly AdoptedNic[]): readonly NicFigures[] {
+  return nics.flatMap((nic) => {
+    const links = nic.kind === 'group-nic' ? linksIn(nic.netns) : hostLinks();
+    const isMacvtap = nic.kind === 'macvtap-nic';
+    const counters = links?.get(isMacvtap ? nic.link : nic.tap);
+    if (counters === undefined) return [];
+    // What the host receives from a tap the guest has sent; a macvtap is the guest's own.
+    const { received, sent } = counters;
+    return [{ name: nic.id, ...(isMacvtap ? counters : { received: sent, sent: received }) }];
   });
 }
 
-function hostLinks(): ReadonlyMap<string, LinkCounters> {
+function hostLinks(): Links {
   const nowMs = performance.now();
-  if (last === undefined || nowMs - last.atMs > sharedMs) {
-    last = { atMs: nowMs, links: parseLinks(readFileSync('/proc/self/net/dev', 'latin1')) };
-  }
+  if (last === undefined || nowMs - last.atMs > sharedMs)
+    last = { atMs: nowMs, links: readLinks() };
   return last.links;
+}
+
+/** Undefined where the namespace is gone. */
+function linksIn(netns: string): Links | undefined {
+  try {
+    return withNetns(netns, readLinks);
+  } catch {
+    return undefined;
+  }
+}
+
+function readLinks(): Links {
+  return parseLinks(readFileSync('/proc/thread-self/net/dev', 'latin1'));
 }
 
 /** Decodes /proc/net/dev: two lines of headings, then `name:` with eight figures of each direction. */
