@@ -20,6 +20,7 @@ import type {
 import { exitOf, whenQemuEnds } from './ending.ts';
 import { type GuestAccess, guestAccess } from './guest-access.ts';
 import { GuestState } from './guest-state.ts';
+import { Helpers } from './helpers.ts';
 import { attributesOf, networkOf, publishedPorts } from './inspect.ts';
 import { IoRetry } from './io-retry.ts';
 import type { LiveVm } from './live-vm.ts';
@@ -37,6 +38,9 @@ const logsMs = 2000;
 
 /** A live VM and, later, how it ended. */
 export class Machine implements Domain {
+  readonly name: string;
+  readonly nodeId: string;
+  readonly onHangUp: Domain['onHangUp'];
   readonly usage: Domain['usage'];
   readonly figures: Domain['figures'];
   readonly #vm: LiveVm;
@@ -44,6 +48,7 @@ export class Machine implements Domain {
   readonly #released = new AbortController();
   readonly #monitor: Monitor;
   readonly #guest: GuestAccess;
+  readonly #helpers: Helpers;
   readonly #journal: Journal;
   readonly #ioRetry: IoRetry;
   readonly #state: GuestState;
@@ -56,9 +61,13 @@ export class Machine implements Domain {
   private constructor(vm: LiveVm) {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
+    this.name = record.name;
+    this.nodeId = record.nodeId;
+    this.onHangUp = record.exec?.onHangUp;
     const qmp = (): QmpClient | undefined => this.#monitor.client;
     const onFailed = (): void => void this.stop(unreadyStop);
     this.#guest = guestAccess(vm, { qmp, state: () => this.state, onFailed });
+    this.#helpers = new Helpers(record, identity.bootId, log);
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(qmp, log);
     const figures = new Figures({ ...vm, qmp });
@@ -85,16 +94,9 @@ export class Machine implements Domain {
     machine.#state.enter('running');
     if (vm.paused) machine.#state.enter('paused');
     machine.#finished = machine.#watch();
+    void machine.#helpers.watch(machine.#ended.promise, vm.emit, machine.#released);
     if (vm.status === undefined) machine.#guest.commands.recover(machine.#released);
     return machine;
-  }
-
-  get name(): string {
-    return this.#vm.record.name;
-  }
-
-  get nodeId(): string {
-    return this.#vm.record.nodeId;
   }
 
   get state(): DomainState {
@@ -119,10 +121,6 @@ export class Machine implements Domain {
 
   get publishedPorts(): readonly string[] {
     return publishedPorts(this.#vm.record);
-  }
-
-  get onHangUp(): readonly string[] | undefined {
-    return this.#vm.record.exec?.onHangUp;
   }
 
   get record(): DomainRecord {
@@ -214,7 +212,7 @@ export class Machine implements Domain {
       terminate: () => pidfdSignal(identity, SIGTERM),
       emit,
     };
-    await stopInSteps(stoppable, stopTimes(graceMs)).catch((error: unknown) =>
+    await stopInSteps(stoppable, stopTimes(this.#helpers.limit(graceMs))).catch((error: unknown) =>
       log.warn('stop failed', { vm: this.name, error: messageOf(error) }),
     );
     this.#stopping = undefined;
