@@ -12,21 +12,34 @@ const offsetMask = 0x00fffffffffffe00n;
 const compressedFlag = 1n << 62n;
 const zeroFlag = 1n;
 
-/** Which firmware a disk needs, as far as its first two sectors show. */
-export type BootKind = 'bios' | 'uefi' | 'unknown';
+/** Which firmware a disk needs, as far as its first two sectors show; `none`: no firmware boots from it; `cd`: only from a CD drive. */
+export type BootKind = 'bios' | 'uefi' | 'cd' | 'none' | 'unknown';
+
+/** The table of partitions in the boot record: four entries, the type of each in its fifth byte. */
+const partitions = [446, 462, 478, 494];
+const efiPartition = 0xef;
 
 /**
- * `uefi` where there is a GPT and no boot code before it, `bios` where there is boot code, `unknown` where there is
- * neither. An image for both kinds of firmware is a `bios` one. Throws ImageError `io`.
+ * `bios` where there is boot code, `uefi` where there is none before a GPT or in a boot record with an EFI partition,
+ * `cd` or `none` where there is nothing of this, `unknown` where the sectors can't be found. An image for both kinds of firmware
+ * is a `bios` one. Throws ImageError `io`.
  */
 export async function bootKind(image: FirstSectors): Promise<BootKind> {
   const bytes = await step(`reading the first sectors of ${image.path}`, () => firstBytes(image));
   if (bytes.length < wantedBytes) return 'unknown';
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const hasCode =
-    view.readUInt16BE(510) === 0x55aa && view.subarray(0, 440).some((byte) => byte !== 0);
-  if (hasCode) return 'bios';
-  return view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART' ? 'uefi' : 'unknown';
+  const hasRecord = view.readUInt16BE(510) === 0x55aa;
+  if (hasRecord && view.subarray(0, 440).some((byte) => byte !== 0)) return 'bios';
+  if (view.toString('latin1', sectorBytes, sectorBytes + 8) === 'EFI PART') return 'uefi';
+  if (hasRecord && partitions.some((at) => view[at + 4] === efiPartition)) return 'uefi';
+  return (await isCd(image)) ? 'cd' : 'none';
+}
+
+/** The first descriptor of ISO 9660 is in the 17th sector of 2048 bytes. */
+async function isCd({ fd, format }: FirstSectors): Promise<boolean> {
+  if (format !== 'raw') return false;
+  const mark = await readAt(fd, new Uint8Array(6), 16 * 2048);
+  return Buffer.from(mark).toString('latin1') === '\x01CD001';
 }
 
 /** What is read for it: an open image, or a device. */

@@ -14,6 +14,8 @@ export interface Platform {
   readonly clock?: 'utc' | 'localtime';
   /** Instead of a restart QEMU ends. */
   readonly endsAtReset?: true;
+  /** Firmware writes to the serial port what it would show on a screen. */
+  readonly firmwareOnConsole?: boolean;
   readonly machine: MachinePlan;
   readonly vcpus: number;
   readonly memoryMiB: number;
@@ -29,11 +31,23 @@ const overheadShare = 0.02;
 
 /** The process, the machine, its processors and its memory. */
 export function platformOptions(
-  { name, uuid, serial, smbios, clock = 'utc', endsAtReset, machine, vcpus, memoryMiB }: Platform,
+  {
+    name,
+    uuid,
+    serial,
+    smbios,
+    clock = 'utc',
+    endsAtReset,
+    machine,
+    vcpus,
+    memoryMiB,
+    firmwareOnConsole = false,
+  }: Platform,
   { sharedMemory }: { readonly sharedMemory: boolean },
 ): readonly QemuOption[] {
   // The default interrupt controller of arm64 machines, the oldest one, supports eight CPUs only.
-  const flags = machine.family === 'virt' ? 'gic-version=max' : 'vmport=off';
+  const pc = firmwareOnConsole ? 'vmport=off,graphics=off' : 'vmport=off';
+  const flags = machine.family === 'virt' ? 'gic-version=max' : pc;
   const memory = 'memory-backend=ram0,mem-merge=off,dump-guest-core=off';
   return [
     ...['S', 'nodefaults', 'no-user-config'].map((flag) => option(flag, '')),

@@ -3,8 +3,9 @@ import { chmod, copyFile } from 'node:fs/promises';
 import { openPath } from '#host';
 import { bootKind, type FirstSectors } from '#image';
 import { type Emulator, flash, usableFirmware } from '#qemu';
-import type { VmSpec } from '#spec';
+import { type DiskSpec, diskKey, type VmSpec } from '#spec';
 import { VmError } from '../error.ts';
+import type { Emit } from '../task-event.ts';
 import type { Prepared, Site } from './device.ts';
 
 export type CheckedFirmware =
@@ -33,6 +34,32 @@ export async function checkFirmware(
     );
   }
   return { kind: 'uefi', codePath: uefi.code, varsTemplate: uefi.vars };
+}
+
+interface BootDisk {
+  readonly spec: DiskSpec;
+  readonly image: FirstSectors | undefined;
+}
+
+/** Why no firmware boots from the disk, where that is sure: a CD's image in a hard disk. */
+export async function bootDiskProblems(disk: BootDisk | undefined): Promise<readonly VmError[]> {
+  if (disk?.image === undefined || disk.spec.kind !== 'disk') return [];
+  if ((await bootKind(disk.image)) !== 'cd') return [];
+  const key = diskKey(disk.spec, 'source.image');
+  const text = `${disk.image.path} is a CD image (ISO 9660) that boots from a CD drive only: write a disk block with kind = "cdrom", or an image of a disk`;
+  return [new VmError('job', `${key}: ${text}`)];
+}
+
+/**
+ * Whether no firmware boots from the disk, as far as its first sectors show, which is reported. The guest may know better.
+ */
+export async function reportUnbootable(disk: BootDisk | undefined, emit: Emit): Promise<boolean> {
+  if (disk?.image === undefined || disk.spec.kind !== 'disk') return false;
+  if ((await bootKind(disk.image)) !== 'none') return false;
+  emit(`No boot sector and no EFI partition was found on the boot disk ${disk.spec.name}`, {
+    image: disk.image.path,
+  });
+  return true;
 }
 
 /** Creates the VM's own firmware variables; nothing for a BIOS, which QEMU includes. */

@@ -10,7 +10,7 @@ import {
 } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
-import { checkFirmware } from '../devices/firmware.ts';
+import { bootDiskProblems, checkFirmware } from '../devices/firmware.ts';
 import { nicProblems } from '../devices/nics.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
 import { volumeShareProblems } from '../devices/volume-shares.ts';
@@ -72,13 +72,13 @@ async function check(
   const { emulator, kvm } = accelerated;
   const errors = [
     ...machineErrors(spec, accelerated),
+    ...(await bootDiskProblems(primaryOf(disks))),
     ...nicProblems(spec.nics, emulator),
     ...(await volumeShareProblems(spec.shares, emulator, waiting)),
   ];
   if (seed instanceof VmError || problems.length > 0) return [...problems, ...errors];
   const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
-  const primary = checked.find((disk) => disk.spec.primary);
-  const firmware = await attempt(checkFirmware(spec, emulator, primary?.image));
+  const firmware = await attempt(checkFirmware(spec, emulator, primaryOf(checked)?.image));
   if (firmware instanceof VmError) return [firmware, ...errors];
   if (errors.length > 0) return [...errors];
   const machine = planMachine(spec, emulator, kvm);
@@ -92,6 +92,10 @@ async function check(
     seed,
     [Symbol.dispose]: () => owned.dispose(),
   };
+}
+
+function primaryOf(disks: readonly (CheckedDisk | VmError)[]): CheckedDisk | undefined {
+  return disks.find((disk): disk is CheckedDisk => !(disk instanceof VmError) && disk.spec.primary);
 }
 
 async function attempt<T>(result: Promise<T>): Promise<T | VmError> {

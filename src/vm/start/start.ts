@@ -3,7 +3,7 @@ import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
 import type { Prepared, Site } from '../devices/device.ts';
 import { prepareDisplay } from '../devices/display.ts';
-import { checkFirmware, prepareFirmware } from '../devices/firmware.ts';
+import { checkFirmware, prepareFirmware, reportUnbootable } from '../devices/firmware.ts';
 import { prepareIgnition } from '../devices/ignition.ts';
 import { prepareNics } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
@@ -45,7 +45,8 @@ export async function startVm(
     TaskLogs.open({ ...spec, paths: site.paths, interactive: true, log: host.log, onGrowth }),
   );
   const logPipes = openChannels(logs, site);
-  const platform = platformOf(spec, checked, site);
+  const firmwareOnConsole = await showsFirmware(spec, checked, emit);
+  const platform = { ...platformOf(spec, checked, site), firmwareOnConsole };
   const parts = devices.map(({ part }) => part);
   const line = lineOf(platform, parts, logPipes);
   const { path: program } = checked.emulator;
@@ -87,6 +88,20 @@ async function prepareDevices(
     ...(await prepareIgnition(seed.ignition, site)),
     // New devices are appended, so that the ones before them keep their slots.
   ];
+}
+
+/**
+ * SeaBIOS reports on the console that nothing boots, where there is no screen for that. Not for other disks: what it still
+ * has to write comes in between the lines that boot code writes to the port itself.
+ */
+async function showsFirmware(
+  { display }: VmSpec,
+  { disks }: CheckedVm,
+  emit: Emit,
+): Promise<boolean> {
+  const primary = disks.find((disk) => disk.spec.primary);
+  const hasScreen = display !== undefined && display.video !== 'none';
+  return (await reportUnbootable(primary, emit)) && !hasScreen;
 }
 
 function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Platform {
