@@ -11,6 +11,7 @@ import {
   withNetns,
 } from '#host';
 import { command, Namespace } from './netns.ts';
+import { patient } from './patience.ts';
 
 const peer = join(import.meta.dirname, 'peer.ts');
 
@@ -132,6 +133,20 @@ export class Machine implements AsyncDisposable {
   /** Asks where no answer should come from, and doesn't wait long for none. */
   async askInVain(protocol: 'tcp' | 'udp', host: string, port: number): Promise<void> {
     assert.doesNotMatch(await this.ask(protocol, host, port, 700), /saw/);
+  }
+
+  /** Asks until the answer is the expected one: a neighbour that did not answer before is unreachable for a while. */
+  async askUntil(
+    protocol: 'tcp' | 'udp',
+    host: string,
+    port: number,
+    expected: RegExp,
+  ): Promise<void> {
+    const end = performance.now() + patient(15_000);
+    let answer = await this.ask(protocol, host, port, 1500);
+    while (!expected.test(answer) && performance.now() < end)
+      answer = await this.ask(protocol, host, port, 1500);
+    assert.match(answer, expected);
   }
 
   /** How many seconds the bytes take from a server that `serve` started. */
