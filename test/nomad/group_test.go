@@ -325,6 +325,18 @@ func TestV125_NoneMode(t *testing.T) {
 	if strings.Contains(job.story(), lost) {
 		// No task of any driver runs then; the namespaces' own tests have this mode (test/root/net-group-guard.test.ts).
 		t.Log("this Nomad can not run any task in network mode none: " + lost)
+		job.stop()
+		eventually(t, 60*time.Second, "the end of each allocation", func() error {
+			for _, it := range job.allocs() {
+				if it.ClientStatus == "pending" || it.ClientStatus == "running" {
+					return fmt.Errorf("%s is %s", it.ID, it.ClientStatus)
+				}
+			}
+			return nil
+		})
+		for _, it := range job.allocs() {
+			gone(t, it.ID)
+		}
 		return
 	}
 	stub := job.becomes("running", 60*time.Second)

@@ -127,7 +127,9 @@ func TestP18_JobSyntax(t *testing.T) {
 		"exec": {
 			[]string{`{ user = "web" }`, `= { user = "web" }`, `= [{ user = "web" }]`},
 			map[string]any{"user": "web"},
-			cty.ObjectVal(map[string]cty.Value{"user": cty.StringVal("web"), "via": cty.StringVal("auto")}),
+			cty.ObjectVal(map[string]cty.Value{
+				"on_sighup": cty.NullVal(cty.List(cty.String)), "user": cty.StringVal("web"), "via": cty.StringVal("auto"),
+			}),
 		},
 		"network_interface": {
 			[]string{
