@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '#host';
+import { openFiles } from '../support/open-files.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 test('V-98 V-99 V-117: a process killed at any moment of a start leaves nothing that can not be removed', async (t) => {
@@ -68,20 +69,12 @@ test('P-11 V-97: a VM holds nothing of the process that started it, not even wha
   await using ground = VmGround.open();
   const starter = await ground.starter(ground.spec(0));
   const { pid } = await starter.create();
-  const links = (of: number): readonly string[] =>
-    readdirSync(`/proc/${of}/fd`).flatMap((fd) => {
-      try {
-        return [readlinkSync(`/proc/${of}/fd/${fd}`)];
-      } catch {
-        return [];
-      }
-    });
   // The starter was started with an open file that is not marked as its own only.
-  assert.ok(links(starter.pid).includes(starter.stray));
-  assert.ok(!links(pid).includes(starter.stray));
-  const ends = new Set(links(starter.pid).filter((it) => /^(pipe|socket):/.test(it)));
+  assert.ok(openFiles(starter.pid).includes(starter.stray));
+  assert.ok(!openFiles(pid).includes(starter.stray));
+  const ends = new Set(openFiles(starter.pid).filter((it) => /^(pipe|socket):/.test(it)));
   assert.deepEqual(
-    links(pid).filter((it) => ends.has(it)),
+    openFiles(pid).filter((it) => ends.has(it)),
     [],
   );
   await starter.kill();

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -9,6 +9,7 @@ import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { virbr0 } from '../support/networks.ts';
+import { openFiles } from '../support/open-files.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { sendCommand } from '../support/qmp-commands.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -107,8 +108,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const [, { record: overNine = assert.fail() } = assert.fail()] = domains;
     const { shares, qmp: socket } = ground.paths('vm-1');
     const held = (): readonly string[] =>
-      readdirSync(`/proc/${overNine.pid}/fd`)
-        .map((fd) => readlinkSync(`/proc/${overNine.pid}/fd/${fd}`))
+      openFiles(overNine.pid)
         .filter((path) => path.startsWith(shares))
         .toSorted();
     const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));

@@ -19,6 +19,7 @@ import { Worker } from 'node:worker_threads';
 import { findByUser, pause } from '#host';
 import { ContainedProgram } from '../../src/image/import/contained-program.ts';
 import { unpack } from '../../src/image/import/unpack.ts';
+import { openFiles } from '../support/open-files.ts';
 import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -77,11 +78,15 @@ for (const how of ['xz', 'bzip2'] as const) {
     const [found, ...others] = await findByUser(uid, soon());
     assert.ok(found && others.length === 0);
     const proc = `/proc/${found.pid}`;
-    // It is prlimit until it has its limits.
+    // It is prlimit until it has its limits, and opens its libraries first.
     const waiting = soon();
     while (readFileSync(`${proc}/comm`, 'utf8').trim() !== how) await pause(5, waiting);
+    let fds = openFiles(found.pid);
+    while (fds.some((path) => /\.so\b/.test(path))) {
+      await pause(5, waiting);
+      fds = openFiles(found.pid);
+    }
     // xz makes a pipe for itself.
-    const fds = readdirSync(`${proc}/fd`).map((fd) => readlinkSync(`${proc}/fd/${fd}`));
     assert.match(fds.join(' '), /^socket:\S+ socket:\S+ \/memfd:\S+ \(deleted\)( pipe:\S+)*$/);
     assert.equal(new Set(fds.slice(0, 2)).size, 1, 'one socket for both directions');
     for (const kind of ['net', 'ipc', 'mnt']) {
