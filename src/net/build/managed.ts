@@ -23,7 +23,7 @@ import { ensureServers, type ManagedHost, rulesFreshMs } from './managed-host.ts
 import { planAddress } from './plan-address.ts';
 import { gateway6, planAddress6 } from './plan-address6.ts';
 import { checkFamily } from './plan-ports.ts';
-import { checkLoopback, redirectFlows, securePorts } from './ports.ts';
+import { checkLoopback, redirectFlows, refusePublished, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
 
 /** What a NIC is built with. */
@@ -136,6 +136,8 @@ async function connectNic(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
+  // nft lists all rules of the host for it, and they are not ours: no other build has to wait.
+  await refusePublished(request, host, waiting);
   await using _ = await host.store.lock(waiting);
   const { netlink, rules, log } = host;
   const { vm, index } = request;

@@ -33,7 +33,6 @@ export async function securePorts(
   checkPorts(request);
   const busy = request.ports.find(isListenedOn);
   if (busy !== undefined) throw portListenedOn(request, busy);
-  await refusePublished(request, host, waiting);
   const conflicts = findConflicts(request, await host.store.networks());
   // A tap lives exactly as long as its VM, and while the lock is held every claim already has its tap. The undo steps
   // of the dead VM stay safe to run.

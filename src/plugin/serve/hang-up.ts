@@ -17,11 +17,11 @@ export async function hangUp(task: Task, call: Waiting): Promise<void> {
   const { stdout, result } = await execTask(task, { command, timeoutMs }, call);
   const exitCode = result?.exitCode ?? 0;
   if (exitCode === 0) return;
-  const said = lastLine(stdout);
+  const reason = lastLine(stdout);
   const name = command[0] ?? '';
   throw new PluginError(
     'state',
-    `exec.on_sighup: ${name} ended in the guest with exit code ${exitCode}${said === '' ? '' : `: ${said}`}`,
+    `exec.on_sighup: ${name} ended in the guest with exit code ${exitCode}${reason === '' ? '' : `: ${reason}`}`,
   );
 }
 
