@@ -89,10 +89,12 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   }
 
   async #begin(
-    { command, env, terminal }: ExecRequest,
+    request: ExecRequest,
     session: string,
     waiting: Waiting,
+    again = true,
   ): Promise<GuestCommand> {
+    const { command, env, terminal } = request;
     const { user, log, commandsDir } = this.#options;
     const connection = await this.#connected(waiting);
     await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
@@ -119,9 +121,10 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     } catch (error) {
       closeStreams(process);
       await process.end();
-      // Nor would the next command begin on it.
+      // Nor would the next command begin on it. It may have ended just now; nothing has run on it, so a new one is tried.
       await connection.close();
-      throw error;
+      if (!again || !(error instanceof WayMissing)) throw error;
+      return await this.#begin(request, session, waiting, false);
     }
   }
 

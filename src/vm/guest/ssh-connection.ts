@@ -89,6 +89,7 @@ export class SshConnection {
   }
 
   async close(): Promise<void> {
+    this.#open = false;
     await this.#master.end();
     closeStreams(this.#master);
   }
