@@ -228,6 +228,8 @@ test('V-44 V-46: format and allocation by pool', () => {
 test('V-44: a clone of a volume, and without storage_pools the pool of the driver', () => {
   const [clone] = disksOf({ source: { volume: 'focal.img' }, chained: true });
   assert.deepEqual(clone?.source, { kind: 'volume', volume: 'focal.img' });
+  const [ofSnapshot] = disksOf({ source: { volume: 'golden@v1' }, chained: true });
+  assert.deepEqual(ofSnapshot?.source, { kind: 'volume', volume: 'golden@v1' });
   const none = { pools: { pools: [], default: undefined } };
   assert.deepEqual(planned({ disk: [image] }, {}, none).disks[0]?.place, {
     kind: 'pool',
@@ -329,6 +331,10 @@ const problems: Readonly<Record<string, [blocks: readonly Block[], texts: readon
   'V-39 a volume that is a path': [
     [{ source: { volume: '../a' } }],
     ['disk[1].source.volume: "../a" is not the name of a volume'],
+  ],
+  'V-46 a snapshot without a name': [
+    [{ source: { volume: 'golden@' } }],
+    ['disk[1].source.volume: "golden@" is not the name of a volume'],
   ],
   'V-39 the format of a volume': [
     [{ source: { volume: 'a', format: 'raw' } }],

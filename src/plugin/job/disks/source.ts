@@ -31,7 +31,7 @@ export const sourceFields = {
   volume: {
     kind: 'attr',
     type: 'string',
-    doc: "A volume of the disk's storage pool.",
+    doc: "A volume of the disk's storage pool; in a Ceph pool also a snapshot of one, `volume@snapshot`.",
     example: '"debian-12.qcow2"',
   },
   nbd: {
@@ -58,7 +58,7 @@ export function readSource(source: RawSource | undefined, report: Report): DiskS
     if (source[key]) report(`source.${key}`, 'can only be set with source.image');
   }
   if (!volume) return undefined;
-  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$/.test(volume)) {
+  if (!/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}(@[A-Za-z0-9_][A-Za-z0-9_.-]{0,254})?$/.test(volume)) {
     report('source.volume', `${quoted(volume)} is not the name of a volume`);
   }
   return { kind: 'volume', volume };
