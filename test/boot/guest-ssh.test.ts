@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { findByUser } from '#host';
+import { execTask } from '../../src/plugin/serve/exec.ts';
 import { readRecord, sshOf } from '../../src/vm/store/record.ts';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { must } from '../support/guest.ts';
@@ -11,12 +12,16 @@ import { inOwnNetns } from '../support/netns.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { streamThrough } from '../support/streamed.ts';
+import { Terminal, workAtTerminal } from '../support/terminal.ts';
 import { soon } from '../support/vm.ts';
 
 const onBridge = { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] } as const;
 
 /** Of "hush", of a kind that cloud-init does not know. */
 const hash = '$y$j9T$abcdefghijklmnopqrstu.$dlcG.MorziVAEIbgVubYyuTJYjKfjOI9s.WbUq9YQe6';
+
+const ownKey =
+  'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bm5vdGFyZWFsa2V5bm90YXJlYWxrZXlub3RhcmVh own@example';
 
 /** No agent, as in Debian's own cloud images, keys of its own, and the line that comes once sshd may be asked. */
 const userData = `#cloud-config
@@ -89,7 +94,7 @@ inOwnNetns(
           hostname: 'shop-7',
           userData: { kind: 'inline', text: userData },
           password: hash,
-          authorizedKey: undefined,
+          authorizedKey: ownKey,
           commands: ['echo "$PLACE" >> /run/boots'],
           commandsOn: 'boot',
           timezone: undefined,
@@ -202,50 +207,38 @@ inOwnNetns(
         await until(async () => (await run(sh(count))).stdout.trim(), none, 20_000);
       });
 
-      await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
-        using shell = await execIn(domain, ['sh'], { terminal: true });
-        shell.resize({ rows: 33, columns: 101 });
-        let screen = '';
-        const type = (text: string) => shell.write(Buffer.from(text), soon(10_000));
-        await type('stty size; tty; echo $TERM\n');
-        const reading = (async () => {
-          for await (const { stream, data } of shell.output) {
-            assert.equal(stream, 'stdout');
-            screen += Buffer.from(data).toString('latin1');
-          }
-        })();
-        const shows = (pattern: RegExp) =>
-          until(
-            async () => screen,
-            (text) => pattern.test(text),
-            20_000,
-          );
-        await shows(/33 101\r\n\/dev\/pts\/\d\r\nxterm/);
-        shell.resize({ rows: 40, columns: 120 });
-        const asked = async (): Promise<string> => {
-          await type('stty size\n');
-          return screen;
-        };
-        await until(asked, (text) => /\n40 120\r\n/.test(text), 20_000);
-        await type('sleep 1000\n');
-        await shows(/sleep 1000\r\n/);
-        await type('\x03');
-        await type('echo after-$?\n');
-        await shows(/after-130\r\n/);
-        await type('exit 7\n');
-        await reading;
-        assert.equal((await shell.exit(soon())).exitCode, 7);
+      await t.test('P-32: a command whose time is up is ended in the guest', async () => {
+        const request = { command: sh('sleep 4321 & wait'), timeoutMs: 3000 };
+        await assert.rejects(execTask({ domain, env: {} }, request, soon(60_000)), {
+          message: 'the command did not end within 3 s and was ended',
+        });
+        const count = 'ps -eo args | grep -c "[s]leep 4321"';
+        const none = (it: string): boolean => it === '0';
+        await until(async () => (await run(sh(count))).stdout.trim(), none, 20_000);
       });
 
-      await t.test('the job’s user data is as it was, beside the key for root', async () => {
-        const { stdout } = await run(
-          sh(
-            'cat /run/umask; sed "s/.* //" ~worker/.ssh/authorized_keys /root/.ssh/authorized_keys',
-          ),
-        );
-        assert.match(stdout, /^0022\nme@example$/m);
-        assert.equal(stdout.trim().split('\n').at(-1), 'nomad-driver-qmp');
+      await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
+        await workAtTerminal(domain, /\/dev\/pts\/\d/);
       });
+
+      await t.test(
+        'the job’s user data and keys are as they were, beside the key for root',
+        async () => {
+          const { stdout } = await run(
+            sh(
+              'cat /run/umask; sed "s/.* //" ~worker/.ssh/authorized_keys ~debian/.ssh/authorized_keys',
+            ),
+          );
+          assert.equal(stdout, '0022\nme@example\nown@example\n');
+          const { stdout: keys } = await run(['cat', '/root/.ssh/authorized_keys']);
+          assert.match(
+            keys,
+            /^restrict,pty,from="192\.168\.122\.1" ssh-ed25519 \S+ nomad-driver-qmp$/m,
+          );
+          // By this one cloud-init only refuses.
+          assert.match(keys, /^no-port-forwarding,.*command=.* own@example$/m);
+        },
+      );
 
       await t.test(
         'ssh is a user of its own, alone with its files; the key is its own',
@@ -294,21 +287,43 @@ inOwnNetns(
         },
       );
 
+      await virtualizer[Symbol.asyncDispose]();
+      // As if the job had set the user from the start.
+      const { record: path } = ground.paths(spec.name);
+      const written = JSON.parse(readFileSync(path, 'utf8'));
+      writeFileSync(
+        path,
+        JSON.stringify({ ...written, exec: { ...written.exec, user: 'worker' } }),
+      );
+      const next = ground.virtualizer();
+      const adopted = await next.recoverDomain(known, spec, soon());
+      assert.ok(adopted !== undefined);
+
+      await t.test('the user of the job, with a terminal as well', async () => {
+        const { stdout, exitCode } = await runCommand(adopted, sh('id -un; echo $HOME; exit 3'));
+        assert.deepEqual([stdout, exitCode], ['worker\n/home/worker\n', 3]);
+        await workAtTerminal(adopted, /\/dev\/pts\/\d/);
+      });
+
       await t.test(
-        'an exec in progress does not delay a stop; nothing is left of ssh',
+        'commands in progress do not delay a stop, a shell and one that ignores SIGTERM included; nothing is left of ssh',
         async (t) => {
-          using sleeper = await execIn(domain, ['sleep', '1000']);
+          const trap = 'trap "" TERM; while :; do sleep 1; done';
+          using deaf = await execIn(adopted, sh(trap));
+          using shell = await Terminal.open(adopted, { rows: 33, columns: 101 });
+          await shell.type('echo here-$((3 + 4))\n');
+          await shell.shows(/here-7/);
           const begun = performance.now();
-          const exit = await powerOff(virtualizer, domain);
+          const exit = await powerOff(next, adopted);
           t.diagnostic(`stop: ${Math.round(performance.now() - begun)} ms`);
           assert.equal(exit?.reason, 'guest-shutdown');
-          for await (const _ of sleeper.output);
-          await assert.rejects(sleeper.exit(soon()), { name: 'VmError' });
+          for await (const _ of deaf.output);
+          await assert.rejects(deaf.exit(soon()), { name: 'VmError' });
           const users = (): Promise<readonly object[]> => findByUser(ssh.uid, soon());
           await until(users, (found) => found.length === 0, 10_000);
         },
       );
     });
   },
-  400_000,
+  900_000,
 );

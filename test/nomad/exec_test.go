@@ -23,7 +23,7 @@ func TestV95_CommandsInTheSmallGuest(t *testing.T) {
 	guest.isReached(t, "first")
 }
 
-// V-95 V-133 P-32 P-33: the same commands reach a Debian without a guest agent by ssh, and by the agent from the moment that one runs.
+// V-95 V-133 P-32 P-33: the same commands reach a Debian without a guest agent by ssh, and by the agent from the moment that one runs; a shell at a terminal does not hold up a stop.
 func TestV95_CommandsInADebian(t *testing.T) {
 	image := os.Getenv("QMP_DEBIAN_IMAGE")
 	if image == "" {
@@ -56,6 +56,16 @@ DATA`)
 		return nil
 	})
 	guest.isReached(t, "second")
+	t.Run("a stop is not held up by a shell at a terminal", func(t *testing.T) {
+		// A shell at a terminal ignores SIGTERM, and systemd would wait for it until kill_timeout is over.
+		terminal := guest.terminal(t, "sh")
+		terminal.shows(t, "here-7", "echo here-$((3 + 4))\n")
+		guest.stop()
+		done := guest.becomes("complete", 90*time.Second)
+		must.False(t, done.TaskStates["vm"].Failed)
+		must.StrContains(t, guest.story(), "Guest powered off")
+		must.StrNotContains(t, guest.story(), "did not power off in time")
+	})
 }
 
 // reached is a job of examples/exec.nomad.hcl whose guest runs what Nomad asks it to.

@@ -10,6 +10,8 @@ import type {
 } from '../gen/driver_pb.ts';
 import type { Task } from '../tasks/tasks.ts';
 
+/** Where a command runs, and with which environment. */
+type TaskToReach = Pick<Task, 'domain' | 'env'>;
 type Response = MessageInitShape<typeof ExecTaskStreamingResponseSchema>;
 
 /** As much of the end of a check's output is kept as Nomad's own executor keeps. */
@@ -17,7 +19,7 @@ const keptBytes = 4096;
 
 /** Runs a command to its end; what it prints comes together, as with Nomad's own drivers. */
 export async function execTask(
-  task: Task,
+  task: TaskToReach,
   { command, timeoutMs }: { readonly command: readonly string[]; readonly timeoutMs: number },
   call: Waiting,
 ): Promise<MessageInitShape<typeof ExecTaskResponseSchema>> {
@@ -48,7 +50,7 @@ export async function execTask(
  */
 export async function* execStreaming(
   requests: AsyncIterable<ExecTaskStreamingRequest>,
-  taskOf: (id: string) => Task,
+  taskOf: (id: string) => TaskToReach,
   call: Waiting,
 ): AsyncGenerator<Response> {
   const incoming = requests[Symbol.asyncIterator]();
@@ -68,7 +70,7 @@ export async function* execStreaming(
 }
 
 async function begin(
-  { domain, env }: Task,
+  { domain, env }: TaskToReach,
   { command, terminal }: { readonly command: readonly string[]; readonly terminal: boolean },
   waiting: Waiting,
 ): Promise<GuestCommand> {
