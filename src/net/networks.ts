@@ -1,4 +1,5 @@
 import { type Logger, within } from '#host';
+import { LastingSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
@@ -13,7 +14,6 @@ import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
 import { KnownMacvtaps } from './links/known-macvtaps.ts';
-import { LastingSocket } from './links/lasting-socket.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
@@ -196,6 +196,7 @@ export class Networks implements Net {
     await this.#groups[Symbol.asyncDispose]();
     await this.#host.responders[Symbol.asyncDispose]();
     await this.#host.resolvers[Symbol.asyncDispose]();
+    await this.#host.rules[Symbol.asyncDispose]();
     await this.#netlink[Symbol.asyncDispose]();
   }
 

@@ -16,6 +16,7 @@ export {
   matches as matchesFlow,
 } from './conntrack.ts';
 export { NetlinkError } from './error.ts';
+export { LastingSocket } from './lasting-socket.ts';
 export {
   changeLink,
   createLink,
@@ -25,5 +26,6 @@ export {
   listLinks,
 } from './link.ts';
 export type { MacvtapMode } from './linkinfo.ts';
+export { ruleGeneration } from './nftables.ts';
 export { listShapers, type Shaper, setShaper } from './shaper.ts';
 export { NetlinkSocket } from './socket.ts';

@@ -1,5 +1,7 @@
+import { LastingSocket, ruleGeneration } from '#netlink';
 import type { Waiting } from '#spec';
 import type { NetworkStore } from '../store/store.ts';
+import { changesOf } from './changes.ts';
 import { driverTable } from './listed-chains.ts';
 import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
 import { formatRuleset, publishedMaps } from './ruleset.ts';
@@ -12,7 +14,18 @@ export class Rules {
   readonly #table: string;
   readonly #store: NetworkStore;
   readonly #maxConnections: number;
-  #applied: { readonly script: string; readonly atMs: number } | undefined;
+  readonly #netfilter = new LastingSocket({ family: 'netfilter' });
+  #applied:
+    | {
+        readonly script: string;
+        readonly atMs: number;
+        /** Of the kernel's rules right after it; undefined where another program changed rules meanwhile. */
+        readonly generation: number | undefined;
+      }
+    | undefined;
+  #published:
+    | { readonly ports: readonly PublishedElsewhere[]; readonly generation: number }
+    | undefined;
 
   constructor(
     store: NetworkStore,
@@ -24,11 +37,41 @@ export class Rules {
     this.#maxConnections = options.maxConnections;
   }
 
-  /** One run of nft, and one transaction of the kernel; `without` is a network about to be removed. */
+  /**
+   * One transaction of the kernel at most; `without` is a network about to be removed. Where nothing but this process has
+   * changed rules since the last one, only what differs is loaded.
+   */
   async apply(waiting: Waiting, { without }: { readonly without?: string } = {}): Promise<void> {
     const script = await this.#script(without);
-    await applyScript(script, { nft: this.#nft }, waiting);
-    this.#applied = { script, atMs: performance.now() };
+    const before = await this.#generation(waiting);
+    const known = before !== undefined && this.#applied?.generation === before;
+    const changes = known ? changesOf(this.#applied?.script ?? '', script) : undefined;
+    const atMs = performance.now();
+    if (changes === '') {
+      this.#applied = { script, atMs, generation: before };
+      return;
+    }
+    this.#applied = undefined;
+    const changed = changes !== undefined && (await this.#try(changes, waiting));
+    if (!changed) await applyScript(script, { nft: this.#nft }, waiting);
+    const after = await this.#generation(waiting);
+    const alone = before !== undefined && after === next(before);
+    this.#applied = { script, atMs: performance.now(), generation: alone ? after : undefined };
+    // Rules of other programs are still those that were read.
+    if (alone && this.#published?.generation === before) {
+      this.#published = { ...this.#published, generation: next(before) };
+    }
+  }
+
+  /** Refused where a program has changed the driver's tables after their generation was read. */
+  async #try(changes: string, waiting: Waiting): Promise<boolean> {
+    try {
+      await applyScript(changes, { nft: this.#nft }, waiting);
+      return true;
+    } catch {
+      waiting.signal.throwIfAborted();
+      return false;
+    }
   }
 
   /** Whether this process applied rules within the last `freshMs`. */
@@ -43,6 +86,8 @@ export class Rules {
 
   /** Whether one of our tables was deleted, or a chain in it emptied, as `nft flush table` does. */
   async gone(waiting: Waiting): Promise<boolean> {
+    const generation = await this.#generation(waiting);
+    if (generation !== undefined && generation === this.#applied?.generation) return false;
     const tables = [
       `inet ${this.#table}`,
       `bridge ${this.#table}`,
@@ -58,6 +103,31 @@ export class Rules {
 
   /** Ports that tables of other programs and other agents publish. */
   async publishedElsewhere(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
+    const generation = await this.#generation(waiting);
+    if (generation !== undefined && this.#published?.generation === generation) {
+      return this.#published.ports;
+    }
+    const ports = await this.#readPublished(waiting);
+    const isStill = generation !== undefined && generation === (await this.#generation(waiting));
+    this.#published = isStill ? { ports, generation } : undefined;
+    return ports;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#netfilter[Symbol.asyncDispose]();
+  }
+
+  /** Undefined where the kernel does not report it: then everything is loaded and read again. */
+  async #generation(waiting: Waiting): Promise<number | undefined> {
+    try {
+      return await ruleGeneration(await this.#netfilter.get(), waiting);
+    } catch {
+      waiting.signal.throwIfAborted();
+      return undefined;
+    }
+  }
+
+  async #readPublished(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
     const rules = await this.list(waiting);
     const tables = [...rules.matchAll(/^table inet (\S+)/gm)].map(([, name = '']) => name);
     const agents = tables.filter((name) => isPublishing(name) && name !== this.#table);
@@ -76,6 +146,11 @@ export class Rules {
     const tracking = formatTracking(this.#table, networks, this.#maxConnections);
     return formatRuleset(this.#table, networks) + tracking;
   }
+}
+
+/** The generation after one transaction; 0 is none. */
+function next(generation: number): number {
+  return (generation + 1) >>> 0 || 1;
 }
 
 /** Of an agent; another table of it bounds the connections. */

@@ -1,12 +1,17 @@
-import { NetlinkSocket } from '#netlink';
+import { type NetlinkOptions, NetlinkSocket } from './socket.ts';
 
 /** A netlink socket that is opened on first use, and again after it failed. */
 export class LastingSocket implements AsyncDisposable {
+  readonly #options: NetlinkOptions;
   #opening: Promise<NetlinkSocket> | undefined;
+
+  constructor(options: NetlinkOptions = {}) {
+    this.#options = options;
+  }
 
   async get(): Promise<NetlinkSocket> {
     for (;;) {
-      this.#opening ??= NetlinkSocket.open();
+      this.#opening ??= NetlinkSocket.open(this.#options);
       const opening = this.#opening;
       const netlink = await opening.catch((error: unknown) => this.#forget(opening, error));
       if (!netlink.closed) return netlink;

@@ -1,0 +1,70 @@
+/** One script of rules, taken apart. */
+interface Parts {
+  /** All that is neither an element nor in a chain, with the names of the chains. */
+  readonly frame: string;
+  /** By the name of the set or map: family, table and name. */
+  readonly elements: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Rules, by the name of the chain: family, table and name. */
+  readonly chains: ReadonlyMap<string, string>;
+}
+
+/**
+ * The script that turns the tables of one script (as `formatRuleset` and `formatTracking` make them) into those of another:
+ * elements are added and deleted, chains filled anew. Empty where nothing differs; undefined where sets, chains or tables
+ * themselves differ, or the elements of a set of ranges, which the kernel may hold in other pieces.
+ */
+export function changesOf(before: string, after: string): string | undefined {
+  const [old, now] = [takeApart(before), takeApart(after)];
+  if (old.frame !== now.frame) return undefined;
+  const changes: string[] = [];
+  for (const [name, elements] of now.elements) {
+    const had = old.elements.get(name) ?? new Set<string>();
+    const gone = [...had].filter((element) => !elements.has(element));
+    const added = [...elements].filter((element) => !had.has(element));
+    if (gone.length > 0) changes.push(`delete element ${name} { ${gone.join(', ')} }\n`);
+    if (added.length > 0) changes.push(`add element ${name} { ${added.join(', ')} }\n`);
+  }
+  for (const [name, rules] of now.chains) {
+    if (rules === old.chains.get(name)) continue;
+    const [family, table, chain] = name.split(' ');
+    changes.push(`flush chain ${name}\n`);
+    changes.push(`table ${family} ${table} {\n  chain ${chain} {\n${rules}  }\n}\n`);
+  }
+  return changes.join('');
+}
+
+function takeApart(script: string): Parts {
+  const elements = new Map<string, Set<string>>();
+  const chains = new Map<string, string>();
+  const keep = (name: string, list: string): void => {
+    const all = elements.get(name) ?? new Set<string>();
+    for (const element of list.split(/,\s*/)) if (element !== '') all.add(element.trim());
+    elements.set(name, all);
+  };
+  const frame = script
+    .replaceAll(/^table (\S+ \S+) \{\n(.*?)^\}\n/gms, (_, table: string, body: string) => {
+      const rest = body
+        .replaceAll(
+          /^ {2}(?:set|map) (\S+) \{\n(.*?)^ {2}\}\n/gms,
+          (whole, name: string, inner: string) => {
+            const [type = '', list = ''] = inner.split('    elements = {\n');
+            if (/flags interval/.test(type)) return whole;
+            keep(`${table} ${name}`, list.replace(/\n {4}\}\n$/, ''));
+            return `  set ${name}\n${type}`;
+          },
+        )
+        .replaceAll(
+          /^ {2}chain (\S+) \{\n(.*?)^ {2}\}\n/gms,
+          (_chain, name: string, rules: string) => {
+            chains.set(`${table} ${name}`, rules);
+            return `  chain ${name}\n`;
+          },
+        );
+      return `table ${table}\n${rest}`;
+    })
+    .replaceAll(/^add element (\S+ \S+ \S+) \{ (.*) \}\n/gm, (_, name: string, list: string) => {
+      keep(name, list);
+      return '';
+    });
+  return { frame, elements, chains };
+}
