@@ -1,7 +1,7 @@
 import type { Waiting } from '#spec';
+import type { ImageRoots } from './allow-list.ts';
 import { type OpenImage, type OpenImageOptions, openImage } from './open-image.ts';
 import { createOverlay, type OverlayOptions } from './overlay.ts';
-import type { ImageRoots } from './roots.ts';
 
 /**
  * Disk images as a driver needs them, by the names that Nomad's own virt driver has for it. There both methods take

@@ -1,15 +1,18 @@
 import { fstatSync } from 'node:fs';
 import { closeFd } from '#host';
 import type { Waiting } from '#spec';
+import type { ImageRoots } from './allow-list.ts';
 import { ImageError, step } from './error.ts';
 import { otherFile } from './other-file.ts';
 import { readAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';
-import { type AllowedFile, type ImageRoots, openAllowed } from './roots.ts';
+import { type AllowedFile, openAllowed } from './roots.ts';
 import { refusalOf, sniff, sniffBytes } from './sniff.ts';
 
 /** The formats that are given to QEMU. */
 export type ImageFormat = 'raw' | 'qcow2';
+
+type LookedAtFile = Omit<AllowedFile, 'ofTask'>;
 
 export interface OpenImageOptions {
   /** Maximum size of the disk, as the guest would see it. */
@@ -34,7 +37,7 @@ export class OpenImage implements Disposable {
   readonly fileBytes: number;
   #open = true;
 
-  private constructor(file: AllowedFile, format: ImageFormat, virtualBytes: number) {
+  private constructor(file: LookedAtFile, format: ImageFormat, virtualBytes: number) {
     this.fd = file.fd;
     this.path = file.path;
     this.format = format;
@@ -43,7 +46,7 @@ export class OpenImage implements Disposable {
   }
 
   /** Checks the content of an allowed file; owns its descriptor from here on, also when this throws. */
-  static async check(file: AllowedFile, options: OpenImageOptions): Promise<OpenImage> {
+  static async check(file: LookedAtFile, options: OpenImageOptions): Promise<OpenImage> {
     try {
       const head = await step(`reading ${file.path}`, () =>
         readAt(file.fd, new Uint8Array(sniffBytes), 0),
@@ -110,7 +113,7 @@ export async function readBytes(
   }
 }
 
-async function recogniseFormat(file: AllowedFile, head: Uint8Array): Promise<ImageFormat> {
+async function recogniseFormat(file: LookedAtFile, head: Uint8Array): Promise<ImageFormat> {
   const format = sniff(head);
   // Every content is a raw disk, so what is known for something else must be refused by its kind.
   const refusal = format === 'raw' ? await otherFile(file, head) : refusalOf(format);
@@ -120,19 +123,19 @@ async function recogniseFormat(file: AllowedFile, head: Uint8Array): Promise<Ima
   return format === 'qcow2' ? format : 'raw';
 }
 
-function rawBytes({ path, stats }: AllowedFile): number {
+function rawBytes({ path, stats }: LookedAtFile): number {
   if (stats.size === 0) throw new ImageError('refused', `${path} is refused: it is empty`);
   // QEMU counts in sectors and reads zeros after the end of the file.
   return Math.ceil(stats.size / 512) * 512;
 }
 
-function qcow2Bytes({ path, stats }: AllowedFile, head: Uint8Array): number {
+function qcow2Bytes({ path, stats }: LookedAtFile, head: Uint8Array): number {
   const { virtualBytes, problems } = inspectQcow2(head, stats.size);
   if (problems.length === 0) return virtualBytes;
   throw new ImageError('refused', `${path} is refused: ${problems.join('; ')}`);
 }
 
-function checkSize({ path }: AllowedFile, virtualBytes: number, maxVirtualBytes: number): void {
+function checkSize({ path }: LookedAtFile, virtualBytes: number, maxVirtualBytes: number): void {
   if (virtualBytes <= maxVirtualBytes) return;
   const text = `${path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
   throw new ImageError('refused', text);

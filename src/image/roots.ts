@@ -4,37 +4,27 @@ import { isAbsolute, join, relative, resolve } from 'node:path';
 import { closeFd, errnoOf, openBeneath, openPath, pathOnly, reopen, setNonBlocking } from '#host';
 import type { Waiting } from '#spec';
 import { refuseAddress } from './address.ts';
+import {
+  allowing,
+  allowingByName,
+  checkInside,
+  findRoots,
+  type ImageRoots,
+  isInside,
+  notAllowed,
+  type Root,
+} from './allow-list.ts';
 import { checkWaiting, ImageError, stepSync } from './error.ts';
+import { checkKind } from './file-kind.ts';
 
-/** The allow-list: absolute directories, of which some may not exist. */
-export interface ImageRoots {
-  /** Directories that only the operator writes: `image_paths`, `data_dir`. */
-  readonly trusted: readonly string[];
-  /** Directories that the task or its neighbours write: there a file with a second name is refused. */
-  readonly task: readonly string[];
-  /** Directories inside the others from which no file is allowed: the disks and seeds of other VMs. */
-  readonly denied?: readonly string[];
-  /** Directories of all tasks: inside them a file is allowed only by a deeper directory of the lists above. */
-  readonly reserved?: readonly string[];
-  /** Where relative names are looked up, in this order. It does not allow a file. */
-  readonly relativeTo: readonly string[];
-  /** The paths at which a job sees its directories, where the host has nothing that is allowed. */
-  readonly seenAs?: readonly { readonly path: string; readonly dir: string }[];
-}
-
-/** A regular file inside the allow-list, open for reading. The caller closes it. */
+/** A regular file or a directory inside the allow-list, open for reading. The caller closes it. */
 export interface AllowedFile {
   readonly fd: number;
   /** The file's real path when it was opened. */
   readonly path: string;
   readonly stats: Stats;
-}
-
-/** A directory of the allow-list: as it was named, and its path without links where it exists. */
-interface Root {
-  readonly named: string;
-  readonly real: string | undefined;
-  readonly kind: 'trusted' | 'task' | 'reserved' | 'denied';
+  /** It is in a directory that tasks write to. */
+  readonly ofTask: boolean;
 }
 
 // O_NONBLOCK: a task that holds a lease on its file must not delay the open.
@@ -45,9 +35,26 @@ const readFlags = constants.O_RDONLY | constants.O_NONBLOCK;
  * opening has effects on a device; the name is not used again.
  * Links are followed as long as they end inside an allowed directory. Throws ImageError.
  */
-export async function openAllowed(
+export function openAllowed(
   name: string,
   roots: ImageRoots,
+  waiting: Waiting,
+): Promise<AllowedFile> {
+  return openNamed(name, { roots, wanted: 'file' }, waiting);
+}
+
+/** As `openAllowed`, for a directory in which nothing is forbidden. */
+export function openAllowedDirectory(
+  name: string,
+  roots: ImageRoots,
+  waiting: Waiting,
+): Promise<AllowedFile> {
+  return openNamed(name, { roots, wanted: 'directory' }, waiting);
+}
+
+async function openNamed(
+  name: string,
+  { roots, wanted }: { readonly roots: ImageRoots; readonly wanted: 'file' | 'directory' },
   { signal }: Waiting,
 ): Promise<AllowedFile> {
   checkWaiting(`opening ${name}`, signal);
@@ -58,9 +65,9 @@ export async function openAllowed(
   for (const path of paths) {
     const real = await findReal(path, dirs);
     checkWaiting(`opening ${name}`, signal);
-    if (real !== undefined) return openReal(path, real, dirs);
+    if (real !== undefined) return openReal(path, { real, wanted }, dirs);
   }
-  throw new ImageError('refused', `there is no file ${name}${whereOf(name, paths, roots)}`);
+  throw new ImageError('refused', `there is no ${wanted} ${name}${whereOf(name, paths, roots)}`);
 }
 
 /**
@@ -87,18 +94,6 @@ function whereOf(name: string, paths: readonly string[], { relativeTo }: ImageRo
   }
   const elsewhere = paths.filter((path) => path !== resolve(name));
   return elsewhere.length === 0 ? '' : ` (${elsewhere.join(', ')} on the host)`;
-}
-
-async function findRoots(roots: ImageRoots): Promise<readonly Root[]> {
-  const { denied = [], reserved = [], task, trusted } = roots;
-  const named = Object.entries({ denied, reserved, task, trusted } as const).flatMap(
-    ([kind, paths]) => paths.map((path) => ({ named: path, kind: kind as Root['kind'] })),
-  );
-  return Promise.all(
-    named
-      .filter((dir) => isAbsolute(dir.named))
-      .map(async (dir) => ({ ...dir, real: await realpath(dir.named).catch(() => undefined) })),
-  );
 }
 
 /**
@@ -130,12 +125,16 @@ function leavesRoot({ named, real }: Root, path: string): boolean {
   }
 }
 
-function openReal(path: string, real: string, dirs: readonly Root[]): AllowedFile {
+function openReal(
+  path: string,
+  { real, wanted }: { readonly real: string; readonly wanted: 'file' | 'directory' },
+  dirs: readonly Root[],
+): AllowedFile {
   const [root] = allowing(dirs, real).flatMap((dir) => dir.real ?? []);
   if (root === undefined) throw notAllowed(path, dirs);
   const found = find(path, relative(root, real), root, dirs);
   try {
-    const checked = check(path, found, dirs);
+    const checked = check(path, { fd: found, wanted }, dirs);
     const fd = stepSync(`opening ${path}`, () => reopen(found, readFlags));
     // io_uring fails with EAGAIN on a non-blocking descriptor where an ordinary read would wait for the disk.
     setNonBlocking(fd, false);
@@ -170,78 +169,26 @@ function findInRoot(root: string, inside: string): number {
 
 function check(
   path: string,
-  fd: number,
+  { fd, wanted }: { readonly fd: number; readonly wanted: 'file' | 'directory' },
   dirs: readonly Root[],
-): { readonly path: string; readonly stats: Stats } {
+): Omit<AllowedFile, 'fd'> {
   return stepSync(`examining ${path}`, () => {
     const stats = fstatSync(fd);
-    if (!stats.isFile()) throw notRegular(path, kindOf(stats));
+    checkKind(path, stats, wanted);
     const found = readlinkSync(`/proc/self/fd/${fd}`);
     const holders = allowing(dirs, found);
     if (holders.length === 0) throw notAllowed(path, dirs);
     // The stricter of two nested directories decides, as image_paths may well contain the allocation directories.
-    if (stats.nlink !== 1 && holders.some(({ kind }) => kind === 'task')) {
+    const ofTask = holders.some(({ kind }) => kind === 'task');
+    if (stats.isDirectory()) checkInside(path, found, dirs);
+    else if (stats.nlink !== 1 && ofTask) {
       const text = `${path} has ${stats.nlink} names (hard links): in a directory that tasks write to it may be any file of the host`;
       throw new ImageError('refused', text);
     }
-    return { path: found, stats };
+    return { path: found, stats, ofTask };
   });
-}
-
-/** The directories by which a path is allowed: none where a denied or a deeper reserved one contains it. */
-function allowing(
-  dirs: readonly Root[],
-  path: string,
-  contains: (dir: Root) => boolean = (dir) => holds(dir, path),
-): readonly Root[] {
-  const found = dirs.filter(contains);
-  if (found.some(({ kind }) => kind === 'denied')) return [];
-  // All contain the same path, so the longer one is the deeper one.
-  const depth = ({ real, named }: Root): number => (real ?? named).length;
-  const reserved = Math.max(0, ...found.filter(({ kind }) => kind === 'reserved').map(depth));
-  return found.filter((dir) => dir.kind !== 'reserved' && depth(dir) > reserved);
-}
-
-/** As `allowing`, by the path as it is written: for a file that may not exist. */
-function allowingByName(dirs: readonly Root[], path: string): readonly Root[] {
-  return allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
-}
-
-function holds({ real }: Root, path: string): boolean {
-  return real !== undefined && isInside(real, path);
-}
-
-function isInside(dir: string, path: string): boolean {
-  const inside = relative(dir, path);
-  return inside !== '..' && !inside.startsWith('../') && !isAbsolute(inside);
 }
 
 function isErrno(error: unknown, ...names: readonly string[]): boolean {
   return names.includes(errnoOf(error) ?? '');
-}
-
-function kindOf(stats: Stats): string {
-  if (stats.isDirectory()) return 'a directory';
-  if (stats.isFIFO()) return 'a FIFO';
-  if (stats.isSocket()) return 'a socket';
-  if (stats.isBlockDevice() || stats.isCharacterDevice()) return 'a device';
-  return 'a special file';
-}
-
-function notRegular(path: string, kind: string): ImageError {
-  // An artifact is unpacked, or put under the name that its address ends with, into a directory unless it sets otherwise.
-  const remedy =
-    kind === 'a directory'
-      ? ': name the file in it, or write mode = "file" in the artifact that fetched it'
-      : '';
-  return new ImageError('refused', `${path} is ${kind}, not a regular file${remedy}`);
-}
-
-function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
-  const places = dirs
-    .filter(({ kind }) => kind === 'task' || kind === 'trusted')
-    .map(({ named }) => named)
-    .join(', ');
-  const text = `${path} is not inside the allowed directories (${places}), or leads out of them`;
-  return new ImageError('refused', text, { cause });
 }

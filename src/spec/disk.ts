@@ -30,7 +30,14 @@ export type DiskSource =
       readonly member?: string;
     }
   /** A volume of the pool that the disk is created in. */
-  | { readonly kind: 'volume'; readonly volume: string };
+  | { readonly kind: 'volume'; readonly volume: string }
+  /** A FAT disk with the files that a directory has at the start; named and allowed like an image. */
+  | {
+      readonly kind: 'directory';
+      readonly directory: string;
+      /** Of the FAT file system: at most 11 characters. */
+      readonly label: string;
+    };
 
 /** Where the content of a disk is kept. */
 export type DiskPlace =

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { type DiskSpec, primaryDisk } from '#spec';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -43,6 +45,8 @@ cat /local/page | say local
 (echo x > /alloc/new) 2>&1 | say write
 grep -c virtiofs /etc/fstab | say fstab
 grep virtiofs /proc/mounts | say mounts
+mkdir /run/files && mount -t vfat -o ro LABEL=FILES /run/files 2>&1
+(cd /run/files && find . -type f -print0 | sort -z | xargs -0 sha256sum) | say files
 echo FACTS-END
 `;
 
@@ -63,6 +67,33 @@ runcmd:
   - [sh, -c, "/usr/local/sbin/facts > /dev/ttyS0 2>&1"]
 `;
 
+/** Files with names and sizes of several kinds, and the line that sha256sum has for each. */
+function filesIn(directory: string): string {
+  const contents = {
+    './EFI/BOOT/BOOTX64.EFI': Buffer.alloc(70_000, 'boot'),
+    './meta-data': Buffer.from('instance-id: one\n'),
+    './zwölf Namen.conf': Buffer.from('x'),
+  };
+  return Object.entries(contents)
+    .map(([name, content]) => {
+      const path = join(directory, name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, content);
+      return `${createHash('sha256').update(content).digest('hex')}  ${name}`;
+    })
+    .join('\n');
+}
+
+function directoryDisk(directory: string): DiskSpec {
+  return {
+    ...primaryDisk({ image: '', thin: false }),
+    name: 'vdb',
+    source: { kind: 'directory', directory, label: 'FILES' },
+    readOnly: true,
+    primary: false,
+  };
+}
+
 inOwnNetns(
   import.meta.url,
   ['ip', 'nft'],
@@ -81,7 +112,8 @@ inOwnNetns(
       const pipes = ground.pipes();
       const log = ground.read(pipes.stdoutPath);
       const virtualizer = ground.virtualizer();
-      const spec = guestSpec(ground, guest, {
+      const files = filesIn(join(localDir, 'files'));
+      const system = guestSpec(ground, guest, {
         ...pipes,
         vcpus: 2,
         memoryMiB: 768,
@@ -105,6 +137,7 @@ inOwnNetns(
           env: { TRICKY: tricky, NOMAD_TASK_NAME: 'task' },
         },
       });
+      const spec = { ...system, disks: [...system.disks, directoryDisk('local/files')] };
       const domain = await virtualizer.createDomain(spec, soon(60_000));
       const text = await told(log, /FACTS-END/, 240_000);
       const found = new Map(
@@ -166,6 +199,9 @@ inOwnNetns(
         assert.match(found.get('write') ?? '', /Read-only file system/);
         is('fstab', '0');
         assert.equal((found.get('mounts') ?? '').split('\n').length, 3);
+      });
+      await t.test('V-136: the disk of a directory has its files, as Linux reads FAT', () => {
+        is('files', files);
       });
       await t.test(
         'V-87 V-84: its agent is asked to shut down, and it does so in order',

@@ -137,6 +137,7 @@ func TestV136_ArgsAreRead(t *testing.T) {
           "-m", "160", "-smp", "cores=2,sockets=1", "-cpu", "qemu64", "-machine", "q35,usb=off",
           "-device", "virtio-blk-pci,drive=image0,serial=boot-disk",
           "-drive", "file=%s,if=none,id=extra,format=raw,readonly=on", "-device", "scsi-hd,drive=extra",
+          "-drive", "file=fat:${NOMAD_TASK_DIR},if=none,id=dir,format=raw", "-device", "scsi-hd,drive=dir,serial=dir",
           "-netdev", "user,id=net0,hostfwd=tcp:${NOMAD_HOST_IP_other}:${NOMAD_PORT_other}-:80",
           "-device", "virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56",
           "-smbios", "type=1,manufacturer=Example,,Inc,serial=ds=nocloud;h=${NOMAD_TASK_NAME}",
@@ -163,7 +164,9 @@ func TestV136_ArgsAreRead(t *testing.T) {
 	}
 	must.Eq(t, "2\n", inGuest("nproc"))
 	must.Eq(t, "boot-disk", strings.TrimSpace(inGuest("cat /sys/block/vda/serial")))
-	must.Eq(t, "sda\n", inGuest("cd /sys/block && ls -d sd*"))
+	// The disk of a directory has a partition, with the label that QEMU gives it.
+	must.Eq(t, "sda\nsdb\nsdb/sdb1\n", inGuest("cd /sys/block && ls -d sd* sd*/sd*"))
+	must.Eq(t, "QEMU VVFAT", inGuest("dd if=/dev/sdb bs=1 skip=$(( 63 * 512 + 43 )) count=10 2>/dev/null"))
 	must.Eq(t, "Example,Inc\nds=nocloud;h=vm\n", inGuest("cat /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/product_serial"))
 	// The device of type 9 is a directory by 9p.
 	must.Eq(t, "1\n", inGuest("cat /sys/bus/virtio/devices/*/device | grep -c 0x0009"))

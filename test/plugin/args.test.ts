@@ -80,7 +80,32 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
     ],
   ],
   ['-drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd', [{ kind: 'uefi' }]],
-  ['-drive file=fat:rw:/local/seed', /^-drive a directory as a disk is not supported/],
+  [
+    '-drive file=fat:/local/seed,if=virtio',
+    [drive({ file: '/local/seed', bus: 'virtio', readOnly: true, ...labelled('QEMU VVFAT') })],
+  ],
+  [
+    '-drive file=fat:16:rw:/local/seed,format=raw',
+    [drive({ file: '/local/seed', ...labelled('QEMU VVFAT') })],
+  ],
+  [
+    '-drive file=fat:rw:seed,readonly=on,file.label=cidata',
+    [drive({ file: 'seed', readOnly: true, ...labelled('cidata') })],
+  ],
+  [
+    '-drive driver=vvfat,dir=seed,rw=on,fat-type=32,label=CIDATA,if=none,id=s',
+    [drive({ id: 's', bus: 'none', file: 'seed', ...labelled('CIDATA') })],
+  ],
+  [
+    '-drive file.driver=vvfat,file.dir=seed,file.rw=off',
+    [drive({ file: 'seed', readOnly: true, ...labelled('QEMU VVFAT') })],
+  ],
+  ['-drive file=fat:floppy:seed', /^-drive guests have no floppy/],
+  ['-drive driver=vvfat,dir=seed,floppy=on', /^-drive guests have no floppy/],
+  ['-drive file=fat:', /^-drive names no directory$/],
+  ['-drive file=fat:seed,file.label=a/b', /^-drive label="a\/b" is no label of at most 11/],
+  ['-drive file=a,label=x', /^-drive "label" is not supported/],
+  ['-drive file.driver=http,file.url=http://a', /^-drive "file.url" is not supported/],
   ['-drive file=json:{"driver":"file"}', /^-drive use `disk`$/],
   ['-drive file=http://a/b', /^-drive "http:\/\/a\/b" is no file; use an artifact$/],
   ['-drive if=floppy,file=a', /^-drive if=floppy is not supported: use ide, scsi or virtio$/],
@@ -91,6 +116,10 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-cdrom a.iso', [drive({ file: 'a.iso', cdrom: true, readOnly: true })]],
   ['-hda a', [drive({ file: 'a', bus: 'ide' })]],
   ['-hdb a', [drive({ file: 'a', bus: 'ide' })]],
+  [
+    '-hdb fat:seed',
+    [drive({ file: 'seed', bus: 'ide', readOnly: true, ...labelled('QEMU VVFAT') })],
+  ],
   ['-hdc a', [drive({ file: 'a', bus: 'ide' })]],
   ['-hdd a', [drive({ file: 'a', bus: 'ide' })]],
   ['-boot d', [{ kind: 'cdrom-first' }]],
@@ -229,6 +258,10 @@ function accelerator(it: string) {
 
 function drive(change: Record<string, unknown>) {
   return { kind: 'drive', id: undefined, bus: undefined, cdrom: false, readOnly: false, ...change };
+}
+
+function labelled(label: string) {
+  return { directory: { label } };
 }
 
 function forward(hostIp: string, hostPort: number, guestPort: number, protocol = 'tcp') {

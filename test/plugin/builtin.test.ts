@@ -316,6 +316,33 @@ test('V-136: disks of args are as in their drive and device', () => {
   ]);
 });
 
+test('V-136: a directory is a disk that can be written to only where the job or its bus wants that', () => {
+  const accessOf = (...args: readonly string[]): readonly unknown[] => {
+    const { spec, problems } = plan({ image_path, args });
+    assert.deepEqual(problems, []);
+    const { source, kind, bus, readOnly, inPlace } = spec.disks[1] ?? {};
+    assert.deepEqual(source, { kind: 'directory', directory: 'local/seed', label: 'QEMU VVFAT' });
+    return [kind, bus, readOnly, inPlace];
+  };
+  const file = 'fat:local/seed';
+  assert.deepEqual(accessOf('-drive', `file=${file},if=virtio`), [
+    'disk',
+    'virtio',
+    true,
+    undefined,
+  ]);
+  assert.deepEqual(accessOf('-drive', 'file=fat:rw:local/seed,if=virtio,format=raw').slice(0, 3), [
+    'disk',
+    'virtio',
+    false,
+  ]);
+  assert.deepEqual(accessOf('-hdb', file).slice(0, 3), ['disk', 'ide', false]);
+  assert.deepEqual(
+    accessOf('-drive', `file=${file},if=none,id=s`, '-device', 'scsi-hd,drive=s').slice(0, 3),
+    ['disk', 'scsi', true],
+  );
+});
+
 test('V-136: the guest has at most the memory of its task', () => {
   assert.equal(plan({ image_path, args: ['-m', '256'] }).spec.memoryMiB, 256);
   const { spec, problems } = plan({ image_path, args: ['-m', '1G'] });

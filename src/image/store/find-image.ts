@@ -1,11 +1,12 @@
 import { closeFd } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
+import type { ImageRoots } from '../allow-list.ts';
 import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError, step } from '../error.ts';
 import { isPacked } from '../import/packing.ts';
 import { OpenImage } from '../open-image.ts';
 import { readAt } from '../positional.ts';
-import { type AllowedFile, type ImageRoots, openAllowed } from '../roots.ts';
+import { type AllowedFile, openAllowed } from '../roots.ts';
 import { sniff, sniffBytes } from '../sniff.ts';
 
 /** What an image that a job names is, by its header; nothing was changed for it. */

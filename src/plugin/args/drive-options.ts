@@ -1,4 +1,5 @@
 import { type DiskBus, type DiskCache, quoted } from '#spec';
+import { directoryOf, takeDirectory } from './directory-drive.ts';
 import { readFirmware, refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type DriveWish, type OptionKind, Refusal, type Wish } from './wish.ts';
@@ -7,7 +8,7 @@ const hardDisk = (name: string): OptionKind => ({
   names: [name],
   value: 'local/data.img',
   becomes: 'A further disk on IDE, by the rules of `-drive`.',
-  read: (file) => [{ ...plain(checkFile(file)), bus: 'ide' }],
+  read: (file) => [{ ...readHardDisk(file), bus: 'ide' }],
 });
 
 /** Disks and what the guest boots from. */
@@ -16,7 +17,7 @@ export const driveOptions: readonly OptionKind[] = [
     names: ['drive'],
     value: 'file=local/data.img,if=virtio',
     becomes:
-      'A further disk, on the bus of `if` or of the `-device` that has it. `file` is an image by the rules of `image`; the guest writes to it as it does to `image_path`. `media=cdrom`, `readonly`, `format`, `serial`, `cache`, `aio` and `snapshot` are kept. `if=pflash` with OVMF is UEFI. Directories (`fat:`), other protocols, `sd`, `mtd` and `floppy` are refused.',
+      'A further disk, on the bus of `if` or of the `-device` that has it. `file` is an image by the rules of `image`; the guest writes to it as it does to `image_path`. `media=cdrom`, `readonly`, `format`, `serial`, `cache`, `aio` and `snapshot` are kept. `if=pflash` with OVMF is UEFI. `fat:DIR`, or the driver `vvfat` with its `label`: a FAT disk with the files that the directory has at the start, by the rules of images for each of them; what the guest changes, with `rw` or on IDE, ends with the task. Other protocols, `sd`, `mtd` and `floppy` are refused.',
     read: readDrive,
   },
   {
@@ -61,6 +62,13 @@ function plain(file: string): DriveWish {
   };
 }
 
+function readHardDisk(file: string): DriveWish {
+  const found = directoryOf(file);
+  if (found === undefined) return plain(checkFile(file));
+  const { writable, ...drive } = found;
+  return { ...plain(found.file), ...drive, readOnly: !writable };
+}
+
 /** Keys of a drive that change nothing here. */
 const idleKeys = [
   'index',
@@ -88,6 +96,7 @@ function readDrive(value: string): readonly Wish[] {
   const cdrom = option.take('media') === 'cdrom';
   const readOnly = option.takeSwitch('readonly') ?? option.takeSwitch('read-only');
   const format = option.take('format') ?? option.take('driver');
+  const directory = takeDirectory(option, { file, format });
   const serial = option.take('serial');
   const cache = readCache(option.take('cache'));
   const aio = option.take('aio');
@@ -103,11 +112,12 @@ function readDrive(value: string): readonly Wish[] {
     {
       kind: 'drive',
       id,
-      file: checkFile(file),
+      ...(directory === undefined
+        ? { file: checkFile(file), ...readFormat(format) }
+        : { file: directory.file, directory: directory.directory }),
       bus: readInterface(wanted),
       cdrom,
-      readOnly: readOnly ?? cdrom,
-      ...readFormat(format),
+      readOnly: readOnly ?? (directory === undefined ? cdrom : !directory.writable),
       ...(serial === undefined ? {} : { serial }),
       ...(cache === undefined ? {} : { cache }),
       ...readAio(aio),
@@ -116,7 +126,7 @@ function readDrive(value: string): readonly Wish[] {
   ];
 }
 
-/** `fat:`, `http:`, `nbd:` and the like are programs of QEMU that read something else than a file. */
+/** `http:`, `nbd:` and the like are programs of QEMU that read something else than a file. */
 function checkFile(file: string): string {
   const [, protocol] = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(file) ?? [];
   if (file === '') throw new Refusal('has no file');
@@ -127,7 +137,6 @@ function checkFile(file: string): string {
 }
 
 const instead: Readonly<Record<string, string>> = {
-  fat: 'a directory as a disk is not supported, because QEMU would read it while tasks change it: use `user_data` for a seed, a `volume_mount` or `-virtfs` for files, or an image that an artifact brings',
   nbd: 'use `disk { source { nbd } }`',
   rbd: 'use a `disk` in a pool of `storage_pools`',
   json: 'use `disk`',

@@ -34,6 +34,8 @@ export interface DriveWish {
   readonly kind: 'drive';
   readonly id: string | undefined;
   readonly file: string;
+  /** The file is a directory, whose files the disk has. */
+  readonly directory?: { readonly label: string };
   /** undefined: the machine's usual bus. `none`: a device names the drive. */
   readonly bus: DiskBus | 'none' | undefined;
   readonly cdrom: boolean;

@@ -4,6 +4,7 @@ import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
+import { checkDirectoryDisk } from './directory-disk.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
 import { checkNbdDisk } from './nbd-disk.ts';
@@ -17,7 +18,8 @@ export async function checkDisk(
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  const { place } = spec;
+  const { place, source } = spec;
+  if (source?.kind === 'directory') return checkDirectoryDisk(spec, source, host, waiting);
   if (place.kind === 'volume') return checkVolumeDisk(spec, place, host, waiting);
   if (place.kind === 'nbd') return checkNbdDisk(spec, place, waiting);
   const pool = poolOf(spec, host);

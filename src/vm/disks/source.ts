@@ -136,6 +136,7 @@ function placeOf(
     const { image: name, format, member } = source;
     return { name, roots: host.files, format, member };
   }
+  if (source.kind === 'directory') throw new Error(`${source.directory} is no image`);
   const asItIs = { format: undefined, member: undefined };
   if (pool !== undefined) return { name: source.volume, roots: volumesOf(pool), ...asItIs };
   const text = `the driver's own pool has no volumes to use; name a pool of storage_pools`;

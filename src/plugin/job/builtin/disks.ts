@@ -53,26 +53,35 @@ function readDrive(
   drive: Drive,
   { arch, wishes }: { readonly arch: VmSpec['arch']; readonly wishes: Wishes },
 ): readonly Plugged[] {
-  const { bus, cdrom, file, format, readOnly, snapshot, serial, cache, aio } = drive;
+  const { bus, cdrom, file, directory, format, readOnly, snapshot, serial, cache, aio } = drive;
   const isUnplugged =
     bus === 'none' && wishes.all('drive-device').every((device) => device.drive !== drive.id);
   if (isUnplugged) return [];
   const usual = arch === 'x86_64' ? 'ide' : cdrom ? 'scsi' : 'virtio';
-  const isPrivate = snapshot === true || wishes.has('snapshot');
+  const isPrivate = directory !== undefined || snapshot === true || wishes.has('snapshot');
   const disk: DiskSpec = {
     ...primaryDisk({ image: file, thin: !readOnly }),
     key: argKey(drive.at),
     // QEMU has no CD-ROM on virtio: there it is a disk that can't be written.
     kind: cdrom && bus !== 'virtio' ? 'cdrom' : 'disk',
     bus: bus === undefined || bus === 'none' ? usual : bus,
-    source: { kind: 'image', image: file, ...(format && { format }) },
+    source:
+      directory === undefined
+        ? { kind: 'image', image: file, ...(format && { format }) }
+        : { kind: 'directory', directory: file, ...directory },
     readOnly,
     ...(readOnly || isPrivate ? {} : { inPlace: true }),
     ...(serial === undefined ? {} : { serial }),
     ...(cache === undefined ? {} : { cache }),
     ...(aio === undefined ? {} : { aio }),
   };
-  return [plugged(disk, drive.id, wishes)];
+  return [withAccess(plugged(disk, drive.id, wishes))];
+}
+
+/** A disk on IDE can't be read-only: that of a directory is the VM's own, so that its guest may as well write to it. */
+function withAccess(disk: Plugged): Plugged {
+  const isWritable = disk.kind === 'disk' && (disk.bus === 'ide' || disk.bus === 'sata');
+  return disk.source?.kind === 'directory' && isWritable ? { ...disk, readOnly: false } : disk;
 }
 
 /** The disk as the device that names its drive has it. */

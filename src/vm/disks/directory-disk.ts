@@ -1,0 +1,63 @@
+import { constants } from 'node:fs';
+import { closeFd, openPath } from '#host';
+import { FatDirectory } from '#image';
+import { type DiskSource, type DiskSpec, diskKey, type Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { withVmError } from '../error.ts';
+import { describe } from './describe.ts';
+import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
+import { diskIo } from './io.ts';
+import { createIn } from './pool.ts';
+
+/**
+ * Checks a disk with the files of a directory, which is made for the VM and goes with it: the directory is only read, and
+ * only before the guest runs. Throws VmError naming the key that is wrong.
+ */
+export async function checkDirectoryDisk(
+  spec: DiskSpec,
+  { directory, label }: Extract<DiskSource, { kind: 'directory' }>,
+  { files: roots }: DiskHost,
+  waiting: Waiting,
+): Promise<CheckedDisk> {
+  const files = await withVmError(
+    () => FatDirectory.open(directory, { roots, label }, waiting),
+    diskKey(spec, 'source.image'),
+  );
+  return {
+    spec,
+    image: undefined,
+    prepare: (seat, site, waiting) => prepare({ spec, files, seat }, site, waiting),
+    [Symbol.dispose]: () => files[Symbol.dispose](),
+  };
+}
+
+async function prepare(
+  {
+    spec,
+    files,
+    seat,
+  }: { readonly spec: DiskSpec; readonly files: FatDirectory; readonly seat: DiskSeat },
+  site: Site,
+  waiting: Waiting,
+): Promise<Prepared> {
+  const { virtualBytes } = files;
+  if (!spec.readOnly) {
+    site.emit('Changes to the disk end with the task: the directory is only read', {
+      directory: files.path,
+    });
+  }
+  const path = await createIn(undefined, spec, site, async (path) => {
+    const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
+    using opened = new DisposableStack();
+    const fd = opened.adopt(openPath(path, create, 0o600), closeFd);
+    await withVmError(() => files.write(fd, waiting), diskKey(spec, 'source.image'));
+  });
+  const read = site.files.add(`${seat.id}-read`, openPath(path, constants.O_RDONLY));
+  if (!spec.readOnly) site.files.add(seat.id, openPath(path, constants.O_RDWR));
+  const io = diskIo(spec, { durable: false, fd: read });
+  const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;
+  return describe({ spec, seat, image: undefined, plan }, path, {
+    io,
+    maxFileBytes: virtualBytes,
+  });
+}
