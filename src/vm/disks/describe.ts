@@ -59,11 +59,14 @@ export function describe(
       maxFileBytes,
       cache: io.cache,
       aio: io.aio,
+      ...(virtualBytes > 0 ? { virtualBytes } : {}),
     },
     ...(growBeforeBoot
       ? {
           beforeGuest: async (qmp, booting) => {
-            await qmp.execute('block_resize', { 'node-name': id, size: virtualBytes }, booting);
+            // The guest sees the size of the topmost node, which keeps it where one below it grows.
+            const node = spec.throttle === undefined ? id : `${id}-throttle`;
+            await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, booting);
           },
         }
       : {}),
