@@ -62,6 +62,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     disks: ['devices', 'store', 'error.ts'],
     devices: ['ssh', 'logs', 'store', 'vm-host.ts', 'task-event.ts', 'error.ts'],
     live: [
+      'control',
       'progress',
       'figures',
       'guest',
@@ -72,6 +73,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'task-event.ts',
       'error.ts',
     ],
+    control: ['guest', 'store', 'task-event.ts', 'error.ts'],
     figures: ['store', 'domain-figures.ts'],
     progress: ['guest', 'logs', 'store', 'task-event.ts', 'error.ts'],
     guest: ['ssh', 'store', 'virtualizer.ts', 'error.ts'],
@@ -359,8 +361,10 @@ test('a door lists only what other rooms use', () => {
       }
       if (path !== `src/${specifier.slice(1)}/index.ts`) uses.set(specifier, used);
     }
-    for (const [, specifier = ''] of text.matchAll(/import\('(#[a-z]+)'\)/g)) {
-      uses.set(specifier, (uses.get(specifier) ?? new Set()).add('QemuVirtualizer'));
+    for (const [, name = '', specifier = ''] of text.matchAll(
+      /const \{ (\w+) \} = await import\('(#[a-z]+)'\)/g,
+    )) {
+      uses.set(specifier, (uses.get(specifier) ?? new Set()).add(name));
     }
   }
   const idle = Object.keys(rooms).flatMap((room) => {

@@ -18,9 +18,11 @@ type RunState =
   | (string & {});
 
 /** One entry of query-named-block-nodes, as far as it is used. */
-interface BlockNode {
+export interface BlockNode {
   readonly 'node-name'?: string;
   readonly file: string;
+  readonly ro?: boolean;
+  readonly image?: { readonly 'virtual-size': number };
 }
 
 /** Integers beyond 2^53 are bigint. */
@@ -168,5 +170,12 @@ const answers: {
     }),
   ),
   block_resize: nothing,
-  'query-named-block-nodes': v.array(v.object({ 'node-name': v.exactOptional(text), file: text })),
+  'query-named-block-nodes': v.array(
+    v.object({
+      'node-name': v.exactOptional(text),
+      file: text,
+      ro: v.exactOptional(v.boolean()),
+      image: v.exactOptional(v.object({ 'virtual-size': v.number() })),
+    }),
+  ),
 };

@@ -1,3 +1,4 @@
+export { askVm } from './control/ask.ts';
 export type { DomainFigures, DomainUsage } from './domain-figures.ts';
 export { releaseLogPipes } from './logs/log-sink.ts';
 export { QemuVirtualizer } from './qemu-virtualizer.ts';

@@ -39,6 +39,14 @@ func (j *job) withDisks(image, blocks string) *job {
 	return j
 }
 
+// operator runs the executable as an operator does, for the VM of an allocation.
+func (c *client) operator(words ...string) string {
+	c.t.Helper()
+	output, err := exec.Command(pluginPath(c.t), append(words, "--data-dir", c.dir+"/data")...).CombinedOutput()
+	must.NoError(c.t, err, must.Sprint(string(output)))
+	return string(output)
+}
+
 // listDisks prints a line for each disk that the guest has a driver for: its name, sectors, whether it is read-only, and serial.
 const listDisks = `for disk in /sys/block/vd* /sys/block/sd* /sys/block/sr*; do
   [ -e $disk/size ] || continue
@@ -46,7 +54,7 @@ const listDisks = `for disk in /sys/block/vd* /sys/block/sd* /sys/block/sr*; do
   echo "${disk##*/} $(cat $disk/size) $(cat $disk/ro) $serial"
 done`
 
-// V-39 V-40 V-42 V-43 V-47 V-53: one job with a disk on every bus, CD-ROMs, limits, and a disk of an NBD server, under a real agent; the guest sees those that it has drivers for.
+// V-39 V-40 V-42 V-43 V-47 V-53 V-54: one job with a disk on every bus, CD-ROMs, limits, and a disk of an NBD server, under a real agent; the guest sees those that it has drivers for, and one that an operator makes larger.
 func TestV42_DisksOfEveryKind(t *testing.T) {
 	c := newClient(t)
 	image := tinyImage(t)
@@ -117,6 +125,14 @@ func TestV42_DisksOfEveryKind(t *testing.T) {
 	for _, device := range []string{"ide-hd", "on-sata", "on-ide", "usb-storage", "on-usb", "ide-cd", "scsi-cd"} {
 		must.StrContains(t, line, device)
 	}
+	must.Eq(t, "vdb has 11534336 bytes now\n", c.operator("disk", "resize", alloc.ID[:8]+"/vm", "vdb", "11MiB"))
+	must.StrContains(t, job.inGuest(alloc, listDisks), "22528 0 limited")
+	eventually(t, 20*time.Second, "the event of the resize", func() error {
+		if story := job.story(); !strings.Contains(story, "The disk was resized") {
+			return fmt.Errorf("there is\n%s", story)
+		}
+		return nil
+	})
 	job.stop()
 	job.becomes("complete", 60*time.Second)
 	must.SliceEmpty(t, emulators(c.dir))

@@ -21,6 +21,10 @@ Arguments, as args = ["…"] in that block or by hand:
   --log-file PATH     write the log to this file as well
   --version           print the version
   --help              print this text
+
+Commands of an operator, as root on the host where the VM runs:
+  disk resize ALLOC/TASK DISK SIZE    make a disk of a running VM larger, e.g. 1f6c2a10/vm vda 20GiB
+  --data-dir DIR                      data_dir of the plugin where that is not the usual one
 `;
 
 /** Names that jobs have for this driver; a plugin file of such a name answers to it. */

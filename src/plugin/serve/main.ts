@@ -3,6 +3,7 @@ import { shrinkAtRest } from '#host';
 import { messageOf } from '../error/message.ts';
 import { type CreateBackend, createQemu } from '../tasks/backend.ts';
 import { readArguments, usage } from './arguments.ts';
+import { runDiskCommand } from './disk-command.ts';
 import { handshakeLine, readLaunch } from './handshake.ts';
 import { createLog } from './log.ts';
 import { installHandlers, watchOrphan } from './process-signals.ts';
@@ -26,6 +27,11 @@ export async function main(
 ): Promise<void> {
   const launch = readLaunch(env);
   try {
+    if (launch.kind === 'by-hand' && argv[0] === 'disk') {
+      const answer = await runDiskCommand(argv.slice(1), (text) => writeSync(stderr, `${text}\n`));
+      writeSync(stdout, `${answer}\n`);
+      return;
+    }
     const { driverName, logFile, ...wants } = readArguments(argv, argv0);
     if (wants.help) {
       writeSync(stdout, usage);

@@ -85,11 +85,7 @@ async function openPresent(
       if (fd === undefined) return undefined;
       const { path } = file;
       const limits = { maxVirtualBytes: maxImageBytes, format: spec.format };
-      const image = await checkDiskFile({ fd, path }, limits);
-      if (spec.sizeBytes === undefined || spec.sizeBytes >= image.virtualBytes) return image;
-      image[Symbol.dispose]();
-      const text = `${path} has ${image.virtualBytes} bytes already; a disk can't become smaller`;
-      throw new VmError('job', `${diskKey(spec, 'size')}: ${text}`);
+      return await checkDiskFile({ fd, path }, limits);
     },
     diskKey(spec, 'volume'),
   );
@@ -123,7 +119,15 @@ async function prepare(
   using disk = present;
   const read = files.add(`${seat.id}-read`, reopen(disk.fd, constants.O_RDONLY));
   const { virtualBytes: now, fileBytes } = disk;
-  const virtualBytes = Math.max(now, Math.ceil((spec.sizeBytes ?? 0) / 512) * 512);
+  const wantedBytes = Math.ceil((spec.sizeBytes ?? 0) / 512) * 512;
+  const virtualBytes = Math.max(now, wantedBytes);
+  if (wantedBytes > 0 && wantedBytes < now) {
+    // An operator has made it larger, or the job has another size now.
+    emit("The disk in the volume keeps its size, which is larger than the job's", {
+      path: file.path,
+      bytes: String(now),
+    });
+  }
   if (!spec.readOnly) {
     const fd = files.add(seat.id, reopen(disk.fd, constants.O_RDWR));
     if (spec.format === 'raw') growRaw(fd, virtualBytes);

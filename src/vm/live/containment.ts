@@ -9,7 +9,7 @@ import { maxFileBytes, type QemuLimits } from './limits.ts';
  * is not limited.
  */
 export class Containment {
-  readonly #diskBytes: number;
+  #diskBytes: number;
   readonly #log: Logger;
   #identity: ProcessIdentity | undefined;
   #fileBytes = 0;
@@ -34,6 +34,12 @@ export class Containment {
     this.#identity = identity;
     this.#fileBytes = Math.max(this.#fileBytes, maxFileBytes(this.#diskBytes, appendedBytes));
     this.#set(identity, { fileSize: this.#fileBytes });
+  }
+
+  /** To be called before a disk grows, with the maximum length of its file from then on. */
+  diskGrows(diskBytes: number): void {
+    this.#diskBytes = Math.max(this.#diskBytes, diskBytes);
+    this.grown(0);
   }
 
   /** To be called with the current length of a file that QEMU appends to. */

@@ -1,5 +1,6 @@
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
+import { DiskControl } from '../control/disk-control.ts';
 import { VmError } from '../error.ts';
 import { AgentCommands } from '../guest/agent-commands.ts';
 import { AgentLine } from '../guest/agent-line.ts';
@@ -21,7 +22,10 @@ export interface GuestAccess extends AsyncDisposable {
   readonly commands: GuestCommands;
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   readonly progress: GuestProgress;
+  readonly disks: DiskControl;
   act(action: GuestAction, waiting: Waiting): Promise<void>;
+  /** Nothing more is asked of the guest, and of its disks: it stops, or has another manager. */
+  leave(): void;
 }
 
 export interface VmAround {
@@ -44,9 +48,24 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
     ['ssh', waySsh(vm, opened)],
   ] as const;
   const commands = new GuestCommands(ways.filter(([name]) => via === undefined || via === name));
+  const disks = new DiskControl({
+    ...vm,
+    qmp,
+    onDiskGrowth: (bytes) => vm.containment?.diskGrows(bytes),
+  });
+  const progress = new GuestProgress({
+    ...vm,
+    path: paths.progress,
+    agent,
+    console: logs.console,
+    onFailed,
+    resetAtMs: lastResetMs(paths.journal),
+  });
   return {
     agent,
     commands,
+    disks,
+    progress,
     async exec(request, waiting) {
       refuseUnlessRunning(state());
       const command = await commands.start(withGroupEnv(request, record), waiting);
@@ -57,15 +76,11 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
       opened.move();
       return command;
     },
-    progress: new GuestProgress({
-      ...vm,
-      path: paths.progress,
-      agent,
-      console: logs.console,
-      onFailed,
-      resetAtMs: lastResetMs(paths.journal),
-    }),
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
+    leave: () => {
+      progress[Symbol.dispose]();
+      disks[Symbol.dispose]();
+    },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };
 }

@@ -47,8 +47,10 @@ function diskAttributes({
   format,
   cache,
   aio,
+  virtualBytes,
 }: RecordedDisk): readonly (readonly [string, string])[] {
-  const facts = { path, format, cache, aio };
+  const size = virtualBytes?.toString();
+  const facts = { path, format, size, cache, aio };
   return Object.entries(facts).flatMap(([key, value]) =>
     value === undefined ? [] : [[`disk.${name}.${key}`, value] as const],
   );

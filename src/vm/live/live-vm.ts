@@ -21,6 +21,8 @@ export interface LiveVm {
   /** Undefined where an earlier release started the VM without limits. */
   readonly containment: Containment | undefined;
   readonly helperPids: readonly number[];
+  /** Maximum size of a disk that grows. */
+  readonly maxDiskBytes: number;
   readonly log: Logger;
   readonly emit: Emit;
 }

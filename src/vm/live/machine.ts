@@ -129,8 +129,9 @@ export class Machine implements Domain {
   }
 
   get attributes(): Readonly<Record<string, string>> {
-    const { record, paths, identity } = this.#vm;
-    return { ...attributesOf(record, paths, identity), ...this.#guest.progress.attributes };
+    const { paths, identity } = this.#vm;
+    const { disks, progress } = this.#guest;
+    return { ...attributesOf(disks.record, paths, identity), ...progress.attributes };
   }
 
   async wait(waiting: Waiting): Promise<ExitResult> {
@@ -191,14 +192,14 @@ export class Machine implements Domain {
     this.#released.abort();
     this.#ownership?.[Symbol.dispose]();
     this.#ioRetry[Symbol.dispose]();
-    this.#guest.progress[Symbol.dispose]();
+    this.#guest.leave();
   }
 
   /** Refused after a release: this process would neither see the VM's end nor know what to undo. */
   #enterStopping(): void {
     if (this.#released.signal.aborted) throw new OwnedElsewhereError(this.name);
     if (this.state !== 'stopping') this.#state.enter('stopping');
-    this.#guest.progress[Symbol.dispose]();
+    this.#guest.leave();
   }
 
   /** SIGKILL is left to the caller. Never rejects. */

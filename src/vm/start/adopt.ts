@@ -61,6 +61,7 @@ export async function adoptVm(
     logs,
     containment,
     helperPids,
+    maxDiskBytes: host.maxImageBytes,
     log,
     emit,
   });

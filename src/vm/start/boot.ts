@@ -47,6 +47,8 @@ export interface Launch {
   readonly devices: readonly Prepared[];
   readonly logs: TaskLogs;
   readonly containment: Containment;
+  /** Maximum size of a disk. */
+  readonly maxDiskBytes: number;
 }
 
 /**
@@ -99,6 +101,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       logs,
       containment,
       helperPids: record.helpers.map(({ pid }) => pid),
+      maxDiskBytes: launch.maxDiskBytes,
       log,
       emit,
     });

@@ -38,7 +38,7 @@ export async function startVm(
   using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
   for (const note of spec.notes ?? []) emit(note);
   const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
-  const containment = new Containment(maxDiskBytes(devices), host.log);
+  const containment = new Containment(longestFile(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
   await using opened = new AsyncDisposableStack();
   const logs = opened.use(
@@ -51,7 +51,8 @@ export async function startVm(
   const line = lineOf(platform, parts, logPipes);
   const { path: program } = checked.emulator;
   opened.move(); // boot owns the logs
-  return await boot({ spec, program, platform, line, devices, logs, containment }, site, waiting);
+  const limits = { containment, maxDiskBytes: host.maxImageBytes };
+  return await boot({ spec, program, platform, line, devices, logs, ...limits }, site, waiting);
 }
 
 /**
@@ -119,7 +120,7 @@ function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Plat
   };
 }
 
-function maxDiskBytes(devices: readonly Prepared[]): number {
+function longestFile(devices: readonly Prepared[]): number {
   const disks = disksOf({ devices: devices.map(({ record }) => record) });
   return Math.max(0, ...disks.map(({ maxFileBytes }) => maxFileBytes ?? 0));
 }

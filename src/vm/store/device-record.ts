@@ -21,6 +21,8 @@ const known = v.variant('kind', [
     name: v.exactOptional(text),
     cache: v.exactOptional(text),
     aio: v.exactOptional(text),
+    /** What the guest sees as its size, where the driver decides that. Since the fourth release. */
+    virtualBytes: v.exactOptional(count),
   }),
   v.object({
     kind: v.literal('nic'),

@@ -20,6 +20,8 @@ export interface VmPaths {
   /** How far the guest has come. */
   readonly progress: string;
   readonly qmp: string;
+  /** Where operators ask for changes to the VM. */
+  readonly control: string;
   readonly agent: string;
   /** Directory of the sockets that commands in the guest have their streams at. */
   readonly exec: string;
@@ -64,6 +66,7 @@ export function pathsIn(
     owner: `${run}/owner`,
     progress: `${run}/progress`,
     qmp: `${run}/qmp.sock`,
+    control: `${run}/control.sock`,
     agent: `${run}/agent.sock`,
     exec: `${run}/exec`,
     vnc: `${run}/vnc.sock`,

@@ -1,0 +1,85 @@
+import { rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { type Logger, listenUnix, within } from '#host';
+import type { Waiting } from '#spec';
+import { messageOf } from '../error.ts';
+import { type ControlAnswer, type ControlRequest, decodeRequest } from './request.ts';
+
+const requestMs = 5000;
+const maxConnections = 8;
+
+/** Does what a request asks for, reporting how far it has come. Returns a sentence about the result. Throws VmError. */
+export type Serve = (
+  request: ControlRequest,
+  report: (text: string) => void,
+  waiting: Waiting,
+) => Promise<string>;
+
+/**
+ * The socket at which root asks for changes to one VM while it runs: a request and its answers are lines of JSON. Who
+ * hangs up cancels what is not done yet.
+ */
+export class ControlSocket implements Disposable {
+  readonly #server: Server;
+  readonly #serve: Serve;
+  readonly #open = new Set<Socket>();
+
+  private constructor(fd: number, serve: Serve, log: Logger) {
+    this.#serve = serve;
+    this.#server = createServer((socket) => void this.#answer(socket));
+    this.#server.maxConnections = maxConnections;
+    this.#server.on('error', (error) => log.warn('no control of the VM', { error: error.message }));
+    this.#server.listen({ fd });
+    this.#server.unref();
+  }
+
+  /** Takes the place of another plugin process at the socket. Where it can't be served, the VM runs nevertheless. */
+  static open(path: string, serve: Serve, log: Logger): ControlSocket | undefined {
+    try {
+      rmSync(path, { force: true });
+      return new ControlSocket(listenUnix(path), serve, log);
+    } catch (error) {
+      log.debug('no control of the VM', { error: messageOf(error) });
+      return undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#server.close();
+    for (const socket of this.#open) socket.destroySoon();
+  }
+
+  async #answer(socket: Socket): Promise<void> {
+    this.#open.add(socket);
+    socket.on('error', () => {});
+    const hungUp = new AbortController();
+    socket.once('close', () => {
+      this.#open.delete(socket);
+      hungUp.abort();
+    });
+    const send = (answer: ControlAnswer): void => {
+      if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`);
+    };
+    const report = (text: string): void => send({ kind: 'progress', text });
+    try {
+      const request = decodeRequest(await firstLine(socket, hungUp));
+      // What is read goes nowhere, but shows that the other side hangs up.
+      socket.resume();
+      send({ kind: 'done', text: await this.#serve(request, report, hungUp) });
+    } catch (error) {
+      send({ kind: 'error', text: messageOf(error) });
+    }
+    socket.end();
+  }
+}
+
+/** Only root connects, so that a line may be of any length. */
+async function firstLine(socket: Socket, waiting: Waiting): Promise<string> {
+  using limited = within(requestMs, waiting);
+  const lines = createInterface({ input: socket, signal: limited.signal });
+  for await (const line of lines) {
+    return line;
+  }
+  throw new Error('the request did not arrive');
+}

@@ -1,0 +1,116 @@
+import { KeyedQueue, type Logger, within } from '#host';
+import { type QmpClient, QmpError } from '#qmp';
+import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
+import type { RecordedDisk } from '../store/device-record.ts';
+import type { VmPaths } from '../store/paths.ts';
+import { disksOf, type VmRecord, writeRecord } from '../store/record.ts';
+import type { Emit } from '../task-event.ts';
+import { ControlSocket } from './control-socket.ts';
+import { diskNamed, planGrowth } from './disk-growth.ts';
+import type { ControlRequest } from './request.ts';
+
+const resizeMs = 60_000;
+
+/** What of a live VM its disks are changed by. */
+export interface ControlledVm {
+  readonly record: VmRecord;
+  readonly paths: Pick<VmPaths, 'control' | 'record'>;
+  /** Maximum size of a disk. */
+  readonly maxDiskBytes: number;
+  /** Called with the maximum length of a disk's file before the file grows. */
+  readonly onDiskGrowth: (bytes: number) => void;
+  readonly qmp: () => QmpClient | undefined;
+  readonly emit: Emit;
+  readonly log: Logger;
+}
+
+/** What operators change about the disks of one VM while it runs. */
+export class DiskControl implements Disposable {
+  readonly #vm: ControlledVm;
+  readonly #socket: ControlSocket | undefined;
+  readonly #queue = new KeyedQueue();
+  readonly #over = new AbortController();
+  #record: VmRecord;
+
+  constructor(vm: ControlledVm) {
+    this.#vm = vm;
+    this.#record = vm.record;
+    this.#socket = ControlSocket.open(
+      vm.paths.control,
+      async (request, report, { signal }) => {
+        const until = { signal: AbortSignal.any([signal, this.#over.signal]) };
+        return this.#do(request, report, until);
+      },
+      vm.log,
+    );
+  }
+
+  /** With the disks as they are now. */
+  get record(): VmRecord {
+    return this.#record;
+  }
+
+  /** What is not done yet is cancelled: the VM stops, or another process takes it over. */
+  [Symbol.dispose](): void {
+    this.#over.abort(new VmError('host', 'the VM stops'));
+    this.#socket?.[Symbol.dispose]();
+  }
+
+  async #do(
+    request: ControlRequest,
+    _report: (text: string) => void,
+    waiting: Waiting,
+  ): Promise<string> {
+    switch (request.command) {
+      case 'resize':
+        return this.#queue.run('resize', () => this.#resize(request, waiting));
+      default:
+        return request.command satisfies never;
+    }
+  }
+
+  async #resize(
+    { disk: name, bytes }: Extract<ControlRequest, { command: 'resize' }>,
+    waiting: Waiting,
+  ): Promise<string> {
+    waiting.signal.throwIfAborted();
+    const { emit, maxDiskBytes, onDiskGrowth } = this.#vm;
+    using limited = within(resizeMs, waiting);
+    const qmp = this.#connected();
+    const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
+    const disk = diskNamed(disksOf(this.#record), name);
+    const growth = planGrowth(disk, nodes, { bytes, maxBytes: maxDiskBytes });
+    if (growth === undefined) return `${name} has ${bytes} bytes already`;
+    const { node, virtualBytes, maxFileBytes } = growth;
+    if (maxFileBytes !== undefined) {
+      // Written down first: the limit of a process that adopts the VM must let the grown file be.
+      await this.#change(disk.id, { maxFileBytes });
+      onDiskGrowth(maxFileBytes);
+    }
+    try {
+      await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, limited);
+    } catch (cause) {
+      if (!(cause instanceof QmpError)) throw cause;
+      throw new VmError('host', `QEMU did not resize ${name}: ${cause.message}`, { cause });
+    }
+    await this.#change(disk.id, { virtualBytes });
+    emit('The disk was resized', { disk: name, bytes: String(virtualBytes) });
+    return `${name} has ${virtualBytes} bytes now`;
+  }
+
+  #connected(): QmpClient {
+    const qmp = this.#vm.qmp();
+    if (qmp !== undefined) return qmp;
+    throw new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
+  }
+
+  async #change(id: string, change: Partial<RecordedDisk>): Promise<void> {
+    const devices = this.#record.devices.map((it) =>
+      it.kind === 'disk' && it.id === id ? { ...it, ...change } : it,
+    );
+    const record = { ...this.#record, devices };
+    await writeRecord(this.#vm.paths.record, record);
+    this.#record = record;
+  }
+}

@@ -1,0 +1,64 @@
+import type { BlockNode } from '#qmp';
+import { VmError } from '../error.ts';
+import type { RecordedDisk } from '../store/device-record.ts';
+
+export interface Growth {
+  /** The node whose size the guest sees. */
+  readonly node: string;
+  readonly virtualBytes: number;
+  /** Maximum length of the disk's file from now on; 0 where it is no file. */
+  readonly maxFileBytes: number | undefined;
+}
+
+/** The disk of this name. Throws VmError that names those there are. */
+export function diskNamed(disks: readonly RecordedDisk[], wanted: string): RecordedDisk {
+  const found = disks.find((it) => nameOf(it) === wanted);
+  if (found !== undefined) return found;
+  throw new VmError('host', `the VM has no disk ${wanted}; it has ${disks.map(nameOf).join(', ')}`);
+}
+
+function nameOf({ id, name = id }: RecordedDisk): string {
+  return name;
+}
+
+/** How a disk becomes larger; undefined where it has the size. Throws VmError where it can't have it. */
+export function planGrowth(
+  disk: RecordedDisk,
+  nodes: readonly BlockNode[],
+  { bytes, maxBytes }: { readonly bytes: number; readonly maxBytes: number },
+): Growth | undefined {
+  const { id } = disk;
+  const own = nodes.find((it) => it['node-name'] === id);
+  const now = own?.image?.['virtual-size'];
+  if (own === undefined || now === undefined) {
+    throw new VmError('host', `QEMU does not know the disk ${nameOf(disk)}`);
+  }
+  if (own.ro === true) throw new VmError('host', `the disk ${nameOf(disk)} is read-only`);
+  const virtualBytes = Math.ceil(bytes / 512) * 512;
+  if (virtualBytes < now) {
+    throw new VmError('host', `it has ${now} bytes already; a disk can't become smaller`);
+  }
+  if (virtualBytes > maxBytes) {
+    const text = `${virtualBytes} bytes are more than ${maxBytes}, the maximum of a disk: raise limits.max_disk_mb of the plugin`;
+    throw new VmError('host', text);
+  }
+  if (virtualBytes === now) return undefined;
+  // With limits of I/O the guest's device is on a node above the disk's own.
+  const throttled = nodes.some((it) => it['node-name'] === `${id}-throttle`);
+  return {
+    node: throttled ? `${id}-throttle` : id,
+    virtualBytes,
+    maxFileBytes: grownFile(disk, virtualBytes, virtualBytes - now),
+  };
+}
+
+/** A qcow2 file has up to 16 bytes of tables for each cluster, which has at least 512. */
+function grownFile(
+  { format, maxFileBytes }: RecordedDisk,
+  virtualBytes: number,
+  moreBytes: number,
+): number | undefined {
+  if (maxFileBytes === undefined || maxFileBytes === 0) return maxFileBytes;
+  if (format === 'raw') return Math.max(maxFileBytes, virtualBytes);
+  return maxFileBytes + moreBytes + Math.ceil(moreBytes / 16);
+}

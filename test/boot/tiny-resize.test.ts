@@ -1,0 +1,96 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type DiskSpec, primaryDisk } from '#spec';
+import { askVm } from '#vm';
+import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { soon, type VmGround } from '../support/vm.ts';
+
+const MiB = 1024 * 1024;
+const throttle = { iops: 5000, burstSeconds: 1 };
+
+/** The sizes of all disks in MiB, twice a second, and whether the last sector of the third can be written. */
+const script = `#!/bin/sh
+( while :; do
+    sizes=
+    for disk in vda vdb vdc vdd; do sizes="$sizes $(($(cat /sys/block/$disk/size) / 2048))"; done
+    last=$(($(cat /sys/block/vdc/size) - 1))
+    dd if=/dev/zero of=/dev/vdc bs=512 seek=$last count=1 conv=fsync 2> /dev/null || sizes="$sizes FAILED"
+    echo "SIZES$sizes." > /dev/console
+    sleep 0.5
+  done ) &
+`;
+
+function more(block: number, name: string, changes: Partial<DiskSpec>): DiskSpec {
+  const { source: _, ...disk } = primaryDisk({ image: '', thin: false });
+  return { ...disk, block, name, primary: false, ...changes };
+}
+
+function resize(ground: VmGround, disk: string, mib: number): Promise<string> {
+  const { dataDir } = ground.options;
+  const request = { command: 'resize', disk, bytes: mib * MiB } as const;
+  const task = { alloc: '6b8e3a5e', task: 'task' };
+  return askVm({ dataDir, task, request, onProgress: () => {} });
+}
+
+test('V-54: disks grow while the guest runs, for an adopted VM and the next start as well', async (t) => {
+  const guest = await guestOrSkip(t, 'tiny');
+  if (guest === undefined) return;
+  await using ground = groundFor(guest);
+  const pipes = ground.pipes();
+  const log = ground.read(pipes.stdoutPath);
+  const base = guestSpec(ground, guest, {});
+  mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
+  const small = join(ground.taskDir, 'local/small.qcow2');
+  execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', small, '4M']);
+  const inVolume = { kind: 'volume', hostPath: tmpDir(t), readOnly: false } as const;
+  const source = { kind: 'image', image: 'local/small.qcow2' } as const;
+  const kept = more(2, 'vdb', { place: inVolume, sizeBytes: 8 * MiB, throttle });
+  const spec = ground.spec(0, {
+    ...base,
+    ...pipes,
+    disks: [
+      ...base.disks,
+      kept,
+      more(3, 'vdc', { format: 'raw', sizeBytes: 8 * MiB }),
+      more(4, 'vdd', { source, chained: false, sizeBytes: 6 * MiB, throttle }),
+    ],
+    guest: { ...base.guest, userData: { kind: 'inline', text: script } },
+  });
+  const first = ground.virtualizer();
+  const { record } = await first.createDomain(spec, soon(60_000));
+  await told(log, /SIZES 1200 8 8 6\./, 120_000);
+
+  assert.equal(await resize(ground, 'vda', 1300), `vda has ${1300 * MiB} bytes now`);
+  assert.equal(await resize(ground, 'vdb', 16), `vdb has ${16 * MiB} bytes now`);
+  assert.equal(await resize(ground, 'vdc', 2048), `vdc has ${2048 * MiB} bytes now`);
+  assert.equal(await resize(ground, 'vdd', 9), `vdd has ${9 * MiB} bytes now`);
+  await told(log, /SIZES 1300 16 2048 9\./, 60_000);
+  assert.ok(ground.told().includes('The disk was resized'), ground.told().join('\n'));
+  assert.equal(await resize(ground, 'vdb', 16), `vdb has ${16 * MiB} bytes already`);
+  await assert.rejects(resize(ground, 'vdb', 8), /can't become smaller/);
+  await assert.rejects(resize(ground, 'vdz', 8), /no disk vdz; it has vda, vdb, vdc, vdd/);
+  await assert.rejects(resize(ground, 'vdb', 2 ** 31), /raise limits\.max_disk_mb of the plugin/);
+
+  await first[Symbol.asyncDispose]();
+  const second = ground.virtualizer();
+  const adopted = await second.recoverDomain(record, spec, soon());
+  assert.ok(adopted !== undefined);
+  assert.equal(adopted.attributes['disk.vdb.size'], String(16 * MiB));
+  await resize(ground, 'vdb', 20);
+  assert.equal(adopted.attributes['disk.vdb.size'], String(20 * MiB));
+  await resize(ground, 'vdc', 4096);
+  await told(log, /SIZES 1300 20 4096 9\./, 60_000);
+  assert.doesNotMatch(log.text, /FAILED/);
+  await powerOff(second, adopted);
+  await assert.rejects(resize(ground, 'vdb', 24), /no plugin manages the VM/);
+
+  await second.destroyDomain('vm-0');
+  await assert.rejects(resize(ground, 'vdb', 24), /there is no VM of 6b8e3a5e\/task/);
+  const again = await second.createDomain(spec, soon(60_000));
+  assert.equal(again.attributes['disk.vdb.size'], String(20 * MiB));
+  assert.match(ground.told().join('\n'), /The disk in the volume keeps its size/);
+});
