@@ -1,5 +1,5 @@
 #!/bin/bash
-# tiny.sh OUT KERNEL: the tiny guest, Debian's cloud kernel with busybox and the guest agent in an initramfs.
+# tiny.sh OUT KERNEL: the tiny guest, Debian's cloud kernel with busybox, the guest agent and an sshd in an initramfs.
 # Leaves OUT/vmlinuz, OUT/initrd, OUT/disk.raw and OUT/disk.qcow2 (one disk, booted by BIOS through syslinux).
 # KERNEL is the kernel's version (6.1.0-56-cloud-amd64). Needs neither root nor loop devices.
 set -euo pipefail
@@ -8,8 +8,9 @@ PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d "$out/work.XXXXXX")
 root=$work/root
 
-echo "fetching linux-image-$kernel and qemu-guest-agent"
-(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "linux-image-$kernel" qemu-guest-agent)
+packages=("linux-image-$kernel" qemu-guest-agent dropbear-bin libtomcrypt1 libtommath1)
+echo "fetching ${packages[*]}"
+(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "${packages[@]}")
 for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/tree"; done
 tree=$work/tree
 
@@ -43,13 +44,14 @@ modules virtio_pci virtio_mmio virtio_net virtio_blk virtio_console button evdev
   virtio_rng virtio_balloon pvpanic-pci > "$root/lib/modules/order"
 modules virtiofs > "$root/lib/modules/order.virtiofs"
 
-cp "$tree/usr/sbin/qemu-ga" "$root/usr/sbin/"
-libraries=$(ldd "$tree/usr/sbin/qemu-ga")
+programs=("$tree"/usr/sbin/{qemu-ga,dropbear} "$tree/usr/bin/dropbearconvert")
+cp "${programs[@]}" "$root/usr/sbin/"
+libraries=$(LD_LIBRARY_PATH=$tree/usr/lib/x86_64-linux-gnu ldd "${programs[@]}")
 if grep 'not found' <<< "$libraries"; then
-  echo "libraries of the guest agent are missing: install qemu-guest-agent's dependencies" >&2
+  echo "libraries are missing: install the dependencies of qemu-guest-agent and dropbear-bin" >&2
   exit 1
 fi
-awk '$2 == "=>" {print $3} $1 ~ /^\/lib64/ {print $1}' <<< "$libraries" | while read -r library; do
+awk '$2 == "=>" {print $3} $1 ~ /^\/lib64/ {print $1}' <<< "$libraries" | sort -u | while read -r library; do
   case $library in
     /lib64/*) cp -L "$library" "$root/lib64/" ;;
     *) cp -L "$library" "$root/lib/x86_64-linux-gnu/" ;;
