@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import type { Socket } from 'node:net';
 import { abortable, KeyedQueue, type Logger, pause, within } from '#host';
-import { type ExecStream, execChannels, execPortOf, execSlots } from '#qemu';
+import { type ExecStream, execChannels, execPortOf } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
@@ -9,7 +8,7 @@ import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
 import { agentMissing } from './agent-missing.ts';
-import { type Piece, piecesOf } from './output.ts';
+import { outputsOf, type Piece, piecesOf } from './output.ts';
 import { plugPorts, unplugPorts } from './ports.ts';
 import { Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
@@ -40,7 +39,7 @@ export interface AgentOptions {
 /** The commands in one VM's guest that its agent starts. */
 export class AgentCommands implements CommandWay {
   readonly #options: AgentOptions;
-  readonly #slots = new Slots(execSlots);
+  readonly #slots = new Slots();
   /**
    * Commands begin one after the other, and so do ports leave: QEMU drops messages to the guest about ports when the
    * guest has not read the last thirty. And two that look for their terminals would disturb each other.
@@ -65,10 +64,7 @@ export class AgentCommands implements CommandWay {
     const qmp = await this.#answering(waiting);
     await abortable(this.#ready, waiting);
     using limited = within(startMs, waiting);
-    const slot = await this.#slots.take(limited).catch((cause: unknown) => {
-      waiting.signal.throwIfAborted();
-      throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
-    });
+    const slot = await this.#slots.take(limited, waiting);
     const session = randomBytes(8).toString('hex');
     try {
       return await this.#plugging.run('plug', () => {
@@ -131,7 +127,7 @@ export class AgentCommands implements CommandWay {
         waiting,
       );
       log.debug('command started in the guest', { session, pid, way: 'agent' });
-      const pieces = piecesOf(terminal ? sockets : outputs(sockets), session);
+      const pieces = piecesOf(terminal ? sockets : outputsOf(sockets), session);
       const begun = await beginningOf(pieces, waiting);
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
@@ -229,10 +225,6 @@ export class AgentCommands implements CommandWay {
 interface Place {
   readonly session: string;
   readonly slot: number;
-}
-
-function outputs(sockets: ReadonlyMap<ExecStream, Socket>): ReadonlyMap<ExecStream, Socket> {
-  return new Map([...sockets].filter(([stream]) => stream !== 'in'));
 }
 
 /** Of the script in the guest: the number of the console that it has found. What came before is not the command's. */

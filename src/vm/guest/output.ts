@@ -6,6 +6,13 @@ export type Piece<N> =
   | { readonly stream: N; readonly data: Uint8Array }
   | { readonly stream: N; readonly mark: Mark };
 
+/** The streams of a command that it writes. */
+export function outputsOf<N extends string>(
+  sockets: ReadonlyMap<N | 'in', Socket>,
+): ReadonlyMap<N, Socket> {
+  return new Map([...sockets].filter((it): it is [N, Socket] => it[0] !== 'in'));
+}
+
 /**
  * Output and marks of several streams as they come; each stream ends with the command's mark, or with its socket. At most
  * one chunk of each is read ahead.

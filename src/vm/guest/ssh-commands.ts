@@ -1,23 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { abortable, errnoOf, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
-import { execSlots } from '#qemu';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import { LastText } from './last-text.ts';
-import { type Piece, piecesOf } from './output.ts';
+import { outputsOf, type Piece, piecesOf } from './output.ts';
 import { Running } from './running.ts';
 import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { SshCommand } from './ssh-command.ts';
-import {
-  closeStreams,
-  SshConnection,
-  type SshHost,
-  type SshProcess,
-  type SshStream,
-} from './ssh-connection.ts';
+import { closeStreams, SshConnection, type SshHost, type SshStream } from './ssh-connection.ts';
 import { loaded, loaderCommand } from './ssh-scripts.ts';
 import { type CommandWay, WayMissing } from './way.ts';
 
@@ -39,7 +32,7 @@ export interface SshOptions {
 export class SshCommands implements CommandWay, AsyncDisposable {
   readonly #options: SshOptions;
   /** sshd takes ten sessions on a connection; what is left is for ending commands and for sizes. */
-  readonly #slots = new Slots(execSlots);
+  readonly #slots = new Slots();
   readonly #aside = new KeyedQueue();
   readonly #running = new Running();
   #connection: Promise<SshConnection> | undefined;
@@ -59,10 +52,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
     await abortable(this.#ready, waiting);
     using limited = within(startMs, waiting);
-    await this.#slots.take(limited).catch((cause: unknown) => {
-      waiting.signal.throwIfAborted();
-      throw new VmError('host', `${execSlots} commands run in the guest already`, { cause });
-    });
+    await this.#slots.take(limited, waiting);
     const session = randomBytes(8).toString('hex');
     try {
       return await this.#begin(request, session, limited);
@@ -99,7 +89,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     const connection = await this.#connected(waiting);
     await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
     const process = await connection.run(loaderCommand(session), terminal);
-    const pieces = piecesOf(outputsOf(process), session);
+    const pieces = piecesOf(outputsOf(process.sockets), session);
     try {
       const number = await begun(pieces, terminal, waiting);
       log.debug('command started in the guest', { session, way: 'ssh' });
@@ -178,7 +168,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
       const connection = await this.#connected(waiting);
       const process = await connection.run(loaderCommand(session), false);
       try {
-        for (const stream of outputsOf(process).values()) stream.resume();
+        for (const stream of outputsOf(process.sockets).values()) stream.resume();
         process.sockets.get('in')?.end(loaded(session, program));
         const { code } = await abortable(process.exit, waiting);
         if (code !== 0) throw new VmError('host', `it ended with ${code} in the guest`);
@@ -198,10 +188,6 @@ export class SshCommands implements CommandWay, AsyncDisposable {
       await this.#end(session, limited);
     }
   }
-}
-
-function outputsOf({ sockets }: SshProcess) {
-  return new Map([...sockets].filter(([stream]) => stream !== 'in'));
 }
 
 /**
