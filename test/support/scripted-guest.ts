@@ -41,6 +41,7 @@ export function obedient({ execute }: AgentRequest): string | undefined {
 export async function scriptedGuest(
   t: TestContext,
   answer: (request: AgentRequest) => string | undefined,
+  { alone = true }: { readonly alone?: boolean } = {},
 ): Promise<ScriptedGuest> {
   const asked: AgentRequest[] = [];
   const ports = new Set<string>();
@@ -77,7 +78,9 @@ export async function scriptedGuest(
     for (const socket of outputs.values()) socket.destroy();
     await agent[Symbol.asyncDispose]();
   });
-  const options = { agent, dir, qmp: () => qmp, reserved: [], user: undefined, log };
+  const options = {
+    ...{ agent, dir, qmp: () => qmp, reserved: [], user: undefined, alone, log },
+  };
   return { commands: new AgentCommands(options), asked, ports };
 }
 

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
+import { noSsh } from '../../src/vm/guest/no-ssh.ts';
 import { obedient, scriptedGuest } from '../support/scripted-guest.ts';
 import { eventually, soon } from '../support/vm.ts';
 
@@ -73,3 +75,18 @@ for (const [what, answer] of Object.entries(unusable)) {
     await eventually(() => ports.size === 0, 'no port', 15_000);
   });
 }
+
+test('V-95: an agent that has hung is given up sooner from then on, so that a check with little time has the other way', async (t) => {
+  const { commands } = await scriptedGuest(t, () => undefined, { alone: false });
+  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  const missing = 'the guest agent is connected, but does not answer';
+  const ways = new GuestCommands([
+    ['agent', commands],
+    ['ssh', noSsh('no key')],
+  ]);
+  await assert.rejects(ways.start(request, soon(4000)), {
+    name: 'VmError',
+    message: `by agent: ${missing}; by ssh: no key`,
+    recoverable: true,
+  });
+});

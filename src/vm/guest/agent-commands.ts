@@ -18,6 +18,8 @@ import { type CommandWay, WayMissing } from './way.ts';
 const startMs = 10_000;
 /** An agent that has hung stays connected: it is found out before the command's own time is used up. */
 const answerMs = 5000;
+/** From then on until it answers, where there is another way: a check that has little time is to reach the guest, too. */
+const silentMs = 1000;
 const unplugMs = 10_000;
 const endMs = 10_000;
 const recoverMs = 20_000;
@@ -33,6 +35,8 @@ export interface AgentOptions {
   readonly reserved: readonly number[];
   /** As the job configures it. */
   readonly user: string | undefined;
+  /** Commands have no other way into the guest. */
+  readonly alone: boolean;
   readonly log: Logger;
 }
 
@@ -48,6 +52,8 @@ export class AgentCommands implements CommandWay {
   readonly #running = new Running();
   readonly #taken: Set<number>;
   #ready: Promise<void> = Promise.resolve();
+  /** It has not answered when it was asked last. */
+  #silent = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -83,13 +89,15 @@ export class AgentCommands implements CommandWay {
   }
 
   async #answering(waiting: Waiting): Promise<QmpClient> {
-    using limited = within(answerMs, waiting);
+    const { agent, alone } = this.#options;
+    using limited = within(this.#silent && !alone ? silentMs : answerMs, waiting);
     try {
       const qmp = await this.#connected(limited);
-      const { agent } = this.#options;
       await agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
+      this.#silent = false;
       return qmp;
     } catch (error) {
+      this.#silent = limited.signal.aborted;
       waiting.signal.throwIfAborted();
       if (!limited.signal.aborted) throw agentMissing(error, startMs);
       const message = 'the guest agent is connected, but does not answer';

@@ -42,7 +42,8 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
   opened.use(agent);
   // At the first console of such a VM people work.
   const reserved = record.interactiveConsole === true ? [0] : [];
-  const byAgent = new AgentCommands({ agent, dir: paths.exec, qmp, reserved, user, log });
+  const alone = via === 'agent' || sshOf(record) === undefined;
+  const byAgent = new AgentCommands({ agent, dir: paths.exec, qmp, reserved, user, alone, log });
   const ways = [
     ['agent', byAgent],
     ['ssh', waySsh(vm, opened)],
