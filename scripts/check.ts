@@ -4,11 +4,15 @@ import { PhaseError, phase, run, runNodeTests, type Selection, type Totals } fro
 
 const root = resolve(import.meta.dirname, '..');
 
-/** Tests that need neither root nor QEMU: those of the rooms, and those about the sources themselves. */
-export function fastTests(): string[] {
-  const slow = /^test\/(root|boot|nomad|support)\//;
+/**
+ * Tests that need neither root nor QEMU: those of the rooms, and those about the sources themselves. The slow ones take
+ * more than three seconds of processor time each, mostly for processes of the plugin and for images of their own.
+ */
+export function unprivilegedTests(speed: 'fast' | 'slow'): string[] {
+  const others = /^test\/(root|boot|nomad|support)\//;
   return globSync('test/**/*.test.ts', { cwd: root })
-    .filter((path) => !slow.test(path))
+    .filter((path) => !others.test(path) && path.endsWith('.slow.test.ts') === (speed === 'slow'))
+    .map((path) => join(root, path))
     .toSorted();
 }
 
@@ -23,8 +27,15 @@ export async function check(selection: Selection = {}): Promise<Totals> {
     runNodeTests({ files: [architecture], concurrency: 1, limitSeconds: { file: 20, all: 30 } }),
   );
   await phase('unused code', () => run('knip', [], { cwd: root }));
-  const files = fastTests().map((path) => join(root, path));
-  return await phase('fast tests', () =>
+  return await unprivileged('fast', selection);
+}
+
+export async function unprivileged(
+  speed: 'fast' | 'slow',
+  selection: Selection = {},
+): Promise<Totals> {
+  const files = unprivilegedTests(speed);
+  return await phase(`${speed} tests`, () =>
     runNodeTests({ files, concurrency: 3, limitSeconds, selection }),
   );
 }

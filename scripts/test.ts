@@ -2,7 +2,7 @@ import { globSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
-import { check } from './check.ts';
+import { check, unprivileged } from './check.ts';
 import { guestImage, guestNames } from './guests/images.ts';
 import { describeChange, hostState } from './host-state.ts';
 import { runNomadTests } from './nomad-tests.ts';
@@ -30,6 +30,7 @@ const wrapper = isRoot ? [join(root, 'scripts/isolated.sh')] : [];
 
 const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>> = {
   check,
+  slow: (selection) => unprivileged('slow', selection),
   guests,
   root: (selection) => isolatedTests('root', selection),
   boot: (selection) => isolatedTests('boot', selection),
