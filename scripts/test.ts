@@ -19,7 +19,7 @@ import {
 import { hasGo } from './setup/nomad-agent.ts';
 
 // npm test                                         everything
-// npm test -- root boot                            some of: check guests root boot nomad
+// npm test -- root boot                            some of: check slow guests root boot nomad
 // npm test -- --only Restart boot nomad            tests whose name matches
 // npm test -- test/vm/line.test.ts                 one file, or several
 // npm test -- --update test/vm/line.test.ts        with its snapshots written anew

@@ -536,6 +536,14 @@ test('files stay readable: at most 250 lines, generated code apart', () => {
   assert.deepEqual(long, []);
 });
 
+test('a time limit of a test grows with the load of the machine: patient(ms)', () => {
+  const limit = /assert\.ok\([^;]*?(?:\bms\b|Ms\b|performance\.now)[^;]*?<=? [1-9][\d_]{1,4}[),]/;
+  const bare = sourcesBelow('test')
+    .filter(({ path }) => !path.endsWith('/architecture.test.ts'))
+    .flatMap(({ path, text }) => (limit.exec(text) ?? []).map((line) => `${path}: ${line}`));
+  assert.deepEqual(bare, []);
+});
+
 test('a test is skipped through requireOrSkip alone, which fails in CI at the place', () => {
   const wrong = sourcesBelow('test')
     .filter(({ path }) => path !== 'test/support/require.ts')

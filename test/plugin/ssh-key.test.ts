@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
 import { planTask } from '../../src/plugin/job/task.ts';
+import { patient } from '../support/patience.ts';
 import { smallest, task } from './requests.ts';
 
 const context = {
@@ -61,7 +62,7 @@ test('a long text that is almost a key is refused in no time', () => {
   for (const text of ['ssh-rsa ', ' ', 'ecdsa-', 'ssh-rsa\t\t']) {
     const start = performance.now();
     assert.equal(problemsOf(text.repeat(100_000).concat('x')).length, 1);
-    assert.ok(performance.now() - start < 5_000);
+    assert.ok(performance.now() - start < patient(5_000));
   }
 });
 
