@@ -252,6 +252,13 @@ func TestP1_LoaderTakesThePlugin(t *testing.T) {
 	} {
 		_, err := load(change)
 		must.Error(t, err, must.Sprint(name))
+		// The loader leaves it to the plugin to end.
+		eventually(t, 10*time.Second, "the end of the plugin", func() error {
+			if left := processesWith(plugins); len(left) > 0 {
+				return fmt.Errorf("%v", left)
+			}
+			return nil
+		})
 	}
 }
 

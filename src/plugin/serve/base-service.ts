@@ -16,12 +16,9 @@ export interface BaseServiceOptions {
   readonly backend: BackendHolder;
   readonly log: PluginLog;
   readonly onCompute: (compute: Compute) => void;
-  /** Called when a configuration was refused and none was accepted for a while. */
+  /** Called when the first configuration was refused, once the agent has been answered. */
   readonly onRefused: () => void;
 }
-
-/** The agent gives a plugin up whose configuration is refused, but it does not end it. */
-const refusedMs = 2000;
 
 export function baseService({
   driverName,
@@ -30,7 +27,6 @@ export function baseService({
   onCompute,
   onRefused,
 }: BaseServiceOptions): Handlers<typeof BasePlugin> {
-  let refused: NodeJS.Timeout | undefined;
   let configured = false;
   return {
     pluginInfo: () => ({
@@ -41,19 +37,21 @@ export function baseService({
     }),
     configSchema: () => ({ spec: hclSpec(pluginSchema) }),
     /** Checks the configuration only, never the host: an error here keeps the whole agent from starting. */
-    setConfig: ({ msgpackConfig, nomadConfig, pluginApiVersion }) => {
+    setConfig: ({ msgpackConfig, nomadConfig, pluginApiVersion }, { signal }) => {
+      // The agent gives a plugin up whose first configuration is refused, but it does not end it. A call is over with its answer.
+      const onAnswered = (): void => {
+        if (!configured) onRefused();
+      };
+      signal.addEventListener('abort', onAnswered, { once: true });
       if (pluginApiVersion !== '' && pluginApiVersion !== apiVersion) {
         throw new PluginError(
           'invalid',
           `driver API ${pluginApiVersion} is not supported, only ${apiVersion}`,
         );
       }
-      clearTimeout(refused);
-      if (!configured) refused = setTimeout(onRefused, refusedMs);
       const config = decodePluginConfig(msgpackConfig, driverName);
       backend.configure(config);
       configured = true;
-      clearTimeout(refused);
       log.setLevel(config.logLevel);
       const compute = computeOf(nomadConfig?.driver?.topology);
       if (compute !== undefined) onCompute(compute);

@@ -13,8 +13,8 @@ import { version } from './version.ts';
 
 const stdout = 1;
 const stderr = 2;
-/** Long enough for the answer to Shutdown to be sent, short beside the two seconds Nomad waits. */
-const shutdownDelayMs = 50;
+/** Long enough for the last answer to be sent, short beside the two seconds that Nomad waits after Shutdown. */
+const lastAnswerMs = 50;
 
 /**
  * The plugin: serves Nomad when Nomad started this process, prints what it is otherwise. `argv` is without the
@@ -77,9 +77,11 @@ async function run({ driverName, logFile, env, createBackend }: RunOptions): Pro
     createBackend,
     fingerprintMs: readMs(env.NOMAD_DRIVER_QMP_FINGERPRINT_MS, 30_000),
     onShutdown: () => {
-      setTimeout(() => lifetime.end(0, 'shutdown'), shutdownDelayMs);
+      setTimeout(() => lifetime.end(0, 'shutdown'), lastAnswerMs);
     },
-    onRefused: () => lifetime.end(1, 'the configuration was refused'),
+    onRefused: () => {
+      setTimeout(() => lifetime.end(1, 'the configuration was refused'), lastAnswerMs);
+    },
   });
   server = listener;
   shrinkAtRest();

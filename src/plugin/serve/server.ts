@@ -25,7 +25,7 @@ export interface ServerOptions {
   readonly fingerprintMs: number;
   /** Nomad asked this process to end. */
   readonly onShutdown: () => void;
-  /** The configuration was refused, and no other one came. */
+  /** The first configuration was refused, and the agent has been answered. */
   readonly onRefused: () => void;
 }
 
