@@ -3,6 +3,7 @@ import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build } from './build.ts';
 import { check, unprivileged } from './check.ts';
+import { cloudInits } from './guests/cloud-init.ts';
 import { guestImage, guestNames } from './guests/images.ts';
 import { describeChange, hostState } from './host-state.ts';
 import { runNomadTests } from './nomad-tests.ts';
@@ -37,19 +38,27 @@ const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>
   nomad,
 };
 
-/** Guests are built before the tests that boot them, for those have no network to fetch packages from. */
+/** What tests need that is built from packages: it is there before them, for they have no network to fetch packages from. */
 async function guests(): Promise<Totals> {
   await phase('guest images', async () => {
-    for (const name of guestNames) {
-      try {
-        await guestImage(name, console.log);
-      } catch (error) {
-        if (process.env.CI) throw error;
-        console.log(`tests of the ${name} guest will be skipped: ${String(error)}`);
-      }
-    }
+    await Promise.all([orSkip('cloud-init', () => cloudInits(console.log)), guestImages()]);
   });
   return nothing;
+}
+
+async function guestImages(): Promise<void> {
+  for (const name of guestNames) {
+    await orSkip(`the ${name} guest`, () => guestImage(name, console.log));
+  }
+}
+
+async function orSkip(what: string, build: () => Promise<unknown>): Promise<void> {
+  try {
+    await build();
+  } catch (error) {
+    if (process.env.CI) throw error;
+    console.log(`tests of ${what} will be skipped: ${String(error)}`);
+  }
 }
 
 async function isolatedTests(kind: string, selection: Selection): Promise<Totals> {

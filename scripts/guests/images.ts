@@ -1,8 +1,7 @@
-import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { cacheFolder, hashOfFiles } from './cache.ts';
+import { buildCached, output } from './cached-build.ts';
 import { sectorImage } from './sector-image.ts';
 
 export const guestNames = ['sector', 'tiny', 'tiny-uefi', 'debian'] as const;
@@ -153,17 +152,8 @@ async function build(
     'tiny-uefi': async () => [join((await guestImage('tiny', log)).path, '..')],
     debian: async () => [],
   };
-  log(`guest ${name}: building into ${folder}`);
-  const recipe = [join(here, recipes[name].script)];
-  const lock = join(cacheFolder(), `.${name}.lock`);
-  const command = [join(here, 'cached.sh'), folder, ...recipe, ...(await args[name]())];
-  // --close: a process that the recipe leaves must not keep the lock.
-  const { code, lines } = await output('flock', ['--close', lock, ...command], (line) =>
-    log(`guest ${name}: ${line}`),
-  );
-  if (code !== 0) {
-    throw new Error(`guest ${name} could not be built:\n${lines.slice(-20).join('\n')}`);
-  }
+  const recipe = join(here, recipes[name].script);
+  await buildCached(`guest ${name}`, { folder, recipe, args: await args[name]() }, log);
 }
 
 /** The newest kernel for virtual machines that apt knows, without a network access. */
@@ -181,25 +171,4 @@ function newest(prefix: string): string | undefined {
     .filter((entry) => entry.startsWith(prefix))
     .map((entry) => join(cacheFolder(), entry))
     .toSorted((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs)[0];
-}
-
-/** Runs a program; passes each line of both its outputs to `log` as it comes. */
-async function output(
-  program: string,
-  args: readonly string[],
-  log: (line: string) => void = () => {},
-): Promise<{ code: number; lines: readonly string[] }> {
-  const lines: string[] = [];
-  const env = { ...process.env, LC_ALL: 'C', DEBIAN_FRONTEND: 'noninteractive' };
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
-  for (const input of [child.stdout, child.stderr]) {
-    createInterface({ input }).on('line', (line) => {
-      lines.push(line);
-      log(line);
-    });
-  }
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  child.on('error', reject);
-  child.on('close', (code) => resolve(code ?? 1));
-  return { code: await promise, lines };
 }
