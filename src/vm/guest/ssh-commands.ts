@@ -3,7 +3,7 @@ import { readdir, rm, writeFile } from 'node:fs/promises';
 import { abortable, errnoOf, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
-import type { ExecRequest, GuestCommand, TerminalSize } from '../virtualizer.ts';
+import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { LastText } from './last-text.ts';
 import { outputsOf, type Piece, piecesOf } from './output.ts';
 import { Running } from './running.ts';
@@ -96,9 +96,10 @@ export class SshCommands implements CommandWay, AsyncDisposable {
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const started: SshCommand = new SshCommand({
         process,
-        terminal: terminal ? number : undefined,
+        sockets: process.sockets,
+        terminal: terminal ? `/dev/pts/${number}` : undefined,
         pieces,
-        load: (size: TerminalSize) => loaded(session, sshCommandProgram(own, size)),
+        greeting: (size) => loaded(session, sshCommandProgram(own, size)),
         run: (program, limited) => this.#run(program, limited),
         onDispose: (ended) => {
           void process.end().catch(() => {});

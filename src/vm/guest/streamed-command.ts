@@ -1,0 +1,161 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { abortable, type Logger, within } from '#host';
+import type { Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
+import { exitOf } from './exit-code.ts';
+import type { Piece } from './output.ts';
+import { type Program, resizeProgram } from './scripts.ts';
+
+const resizeMs = 5000;
+/** Ctrl-D, the end of input at a terminal. */
+const endOfTerminal = '\x04';
+const defaultSize: TerminalSize = { rows: 24, columns: 80 };
+
+export interface CommandStreams<N extends string> {
+  readonly sockets: ReadonlyMap<N | 'in', Socket>;
+  readonly pieces: AsyncGenerator<Piece<N>, void, undefined>;
+  /** Its device in the guest, where the command has one. */
+  readonly terminal: string | undefined;
+  /** What the command waits for in the guest, before all input. */
+  readonly greeting: (size: TerminalSize) => string;
+  /** Runs a program without streams in the guest, to its end. */
+  readonly run: (program: Program, waiting: Waiting) => Promise<unknown>;
+  readonly log: Logger;
+}
+
+/** A command whose streams are sockets, and whose end is a mark in them. How it is ended otherwise depends on its way. */
+export abstract class StreamedCommand<N extends string> implements GuestCommand {
+  readonly #streams: CommandStreams<N>;
+  readonly #input: Socket;
+  readonly #exit = Promise.withResolvers<CommandExit>();
+  #size = defaultSize;
+  #begun = false;
+  #ended = false;
+  #disposed = false;
+  #resizing: Promise<void> | undefined;
+
+  protected constructor(streams: CommandStreams<N>) {
+    const input = streams.sockets.get('in');
+    if (input === undefined) throw new Error('a command has an input');
+    this.#streams = streams;
+    this.#input = input;
+    this.#exit.promise.catch(() => {});
+  }
+
+  get output(): GuestCommand['output'] {
+    return this.#read();
+  }
+
+  async exit(waiting: Waiting): Promise<CommandExit> {
+    return abortable(this.#exit.promise, waiting);
+  }
+
+  async write(data: Uint8Array, waiting: Waiting): Promise<void> {
+    this.begin();
+    await writeTo(this.#input, data, waiting);
+  }
+
+  endInput(): void {
+    this.begin();
+    endInputOf(this.#input, this.#streams.terminal !== undefined);
+  }
+
+  resize(size: TerminalSize): void {
+    this.#size = size;
+    const { terminal } = this.#streams;
+    if (terminal !== undefined && this.#begun) this.#resizing ??= this.#resize(terminal);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.lose(new VmError('host', 'the command was ended'));
+    this.leave();
+  }
+
+  /** Ends what of it still runs in the guest. Called once; the exit is settled, and the streams are closed. */
+  protected abstract leave(): void;
+
+  /** The streams have ended without a mark, and the exit may be settled already; this has to settle it. */
+  protected abstract endWithoutMark(): Promise<void>;
+
+  /** Its exit is known. */
+  protected get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Settles once no change of the size is on its way. */
+  protected get resized(): Promise<void> {
+    return this.#resizing ?? Promise.resolve();
+  }
+
+  /** The command begins, with the size known until then. */
+  protected begin(): void {
+    if (this.#begun) return;
+    this.#begun = true;
+    this.#input.write(this.#streams.greeting(this.#size));
+  }
+
+  protected settle(exit: CommandExit): void {
+    this.#ended = true;
+    this.#exit.resolve(exit);
+  }
+
+  protected lose(error: VmError): void {
+    this.#exit.reject(error);
+    this.closeStreams();
+  }
+
+  protected closeStreams(): void {
+    for (const socket of this.#streams.sockets.values()) socket.destroy();
+  }
+
+  async *#read(): AsyncGenerator<{
+    readonly stream: 'stdout' | 'stderr';
+    readonly data: Uint8Array;
+  }> {
+    this.begin();
+    for await (const piece of this.#streams.pieces) {
+      if ('data' in piece) {
+        yield { stream: piece.stream === 'err' ? 'stderr' : 'stdout', data: piece.data };
+      } else if (piece.mark.kind === 'ended') this.settle(exitOf(piece.mark.code));
+    }
+    // Input that comes from now on has no reader.
+    if (this.#ended) this.closeStreams();
+    else await this.endWithoutMark();
+  }
+
+  async #resize(terminal: string): Promise<void> {
+    const { run, log } = this.#streams;
+    let size: TerminalSize | undefined;
+    while (size !== this.#size && !this.#disposed) {
+      size = this.#size;
+      using limited = within(resizeMs);
+      await run(resizeProgram(terminal, size), limited).catch((error: unknown) =>
+        log.debug('terminal not resized', { error: messageOf(error) }),
+      );
+    }
+    this.#resizing = undefined;
+  }
+}
+
+/** Returns when the bytes are on their way and more may be written. What is no longer read is dropped. */
+async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Promise<void> {
+  if (data.length === 0 || socket.destroyed || !socket.writable) return;
+  if (socket.write(data)) return;
+  const written = new AbortController();
+  const over = { signal: AbortSignal.any([waiting.signal, written.signal]) };
+  try {
+    await Promise.race(['drain', 'close'].map((event) => once(socket, event, over)));
+  } finally {
+    written.abort();
+  }
+}
+
+function endInputOf(socket: Socket, terminal: boolean): void {
+  if (socket.destroyed) return;
+  if (terminal) socket.write(endOfTerminal);
+  else socket.end();
+}
