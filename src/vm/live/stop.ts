@@ -41,7 +41,7 @@ export interface Stoppable {
 }
 
 const statusMs = 1000;
-/** One that runs in a terminal ignores SIGTERM: the guest would wait for it, 90 s with systemd. */
+/** A shell at a terminal ignores SIGTERM: the guest would wait for it, with systemd DefaultTimeoutStopSec, which is 90 s. */
 const commandsMs = 2000;
 /** A working agent answers within milliseconds; one that hangs must not use up the power button's time. */
 const agentMs = 1500;
