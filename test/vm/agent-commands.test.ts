@@ -51,7 +51,7 @@ for (const [which, desc] of Object.entries(blocked)) {
     await assert.rejects(commands.start(request, soon()), {
       name: 'VmError',
       message: new RegExp(
-        `${desc}; allow guest-exec and guest-exec-status .*FILTER_RPC_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga`,
+        `${desc}; allow guest-exec and guest-exec-status .*FILTER_RPC_ARGS, QEMU_GA_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga`,
       ),
     });
     await eventually(() => ports.size === 0, 'no port');

@@ -1,10 +1,10 @@
 import { QmpError } from '#qmp';
 import { WayMissing } from './way.ts';
 
-// The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4.
+// The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4; Fedora has its own.
 const remedy =
   'allow guest-exec and guest-exec-status in the configuration of qemu-guest-agent in the guest and restart it; ' +
-  'Red Hat and its kin: FILTER_RPC_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga; ' +
+  'Red Hat and its kin: FILTER_RPC_ARGS, QEMU_GA_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga; ' +
   'others: allow-rpcs or block-rpcs in /etc/qemu/qemu-ga.conf';
 
 /** What the guest lacks, where its agent does not do what it is asked for; any other error as it is. */
