@@ -30,7 +30,7 @@ test('commands in a guest with an agent', async (t) => {
   });
   await told(log, /TINY-READY/, 120_000);
 
-  await t.test('P-33 V-95: by the agent as by ssh', async (t) => {
+  await t.test('P-32 P-33 V-95: by the agent as by ssh', async (t) => {
     await commandsWork(t, domain, { terminal: /\/dev\/hvc\d/ });
   });
 

@@ -45,7 +45,7 @@ inOwnNetns(
         assert.equal((await run(way)).stdout, `${name}\n`);
       };
 
-      await t.test('P-33 V-95: by ssh as by the agent', async (t) => {
+      await t.test('P-32 P-33 V-95: by ssh as by the agent', async (t) => {
         await wayIs('ssh');
         await commandsWork(t, domain, { terminal: /\/dev\/pts\/\d/ });
       });

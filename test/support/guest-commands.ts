@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { Domain } from '#vm';
+import { execTask } from '../../src/plugin/serve/exec.ts';
 import { execIn, runCommand, sh } from './exec.ts';
 import { until } from './live-vm.ts';
 import { streamThrough } from './streamed.ts';
 import { Terminal, workAtTerminal } from './terminal.ts';
+import { soon } from './vm.ts';
 
 /** What commands do, by each way that reaches a guest; `terminal` is what `tty` gives there. */
 export async function commandsWork(
@@ -79,6 +81,16 @@ export async function commandsWork(
       await until(async () => (await run(count)).stdout.trim(), none, 20_000);
     },
   );
+
+  await t.test('a command whose time is up is ended, with its children', async () => {
+    const request = { command: sh('sleep 4321 & wait'), timeoutMs: 2000 };
+    await assert.rejects(execTask({ domain, env: {} }, request, soon(60_000)), {
+      message: 'the command did not end within 2 s and was ended',
+    });
+    const count = sh('ps -o args | grep -c "[s]leep 4321"');
+    const none = (it: string): boolean => it === '0';
+    await until(async () => (await run(count)).stdout.trim(), none, 20_000);
+  });
 
   await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
     await workAtTerminal(domain, terminal);
