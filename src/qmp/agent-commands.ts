@@ -31,6 +31,9 @@ export interface AgentCommands {
       readonly 'out-data'?: string;
     };
   };
+  /** Keeps programs in the guest from writing to its file systems, of which it returns the number. */
+  'guest-fsfreeze-freeze': { arguments: Empty; return: number };
+  'guest-fsfreeze-thaw': { arguments: Empty; return: number };
   'guest-network-get-interfaces': {
     arguments: Empty;
     return: readonly {
@@ -68,6 +71,8 @@ const answers: {
     signal: v.exactOptional(count),
     'out-data': v.exactOptional(v.string()),
   }),
+  'guest-fsfreeze-freeze': count,
+  'guest-fsfreeze-thaw': count,
   'guest-network-get-interfaces': v.array(
     v.object({
       name: v.string(),

@@ -25,6 +25,15 @@ export interface BlockNode {
   readonly image?: { readonly 'virtual-size': number };
 }
 
+/** A long piece of work of QEMU's, in units of its own. */
+interface Job {
+  readonly id: string;
+  readonly status: 'concluded' | (string & {});
+  readonly 'current-progress': number;
+  readonly 'total-progress': number;
+  readonly error?: string;
+}
+
 /** Integers beyond 2^53 are bigint. */
 type BlockStats = Readonly<
   Record<
@@ -102,6 +111,25 @@ export interface Commands {
     arguments: { readonly 'node-name': string; readonly size: number };
     return: Empty;
   };
+  'blockdev-add': { arguments: Readonly<Record<string, unknown>>; return: Empty };
+  'blockdev-del': { arguments: { readonly 'node-name': string }; return: Empty };
+  /** Copies a disk as it is now; the guest goes on, what it overwrites is copied first. */
+  'blockdev-backup': {
+    arguments: {
+      readonly 'job-id': string;
+      readonly device: string;
+      readonly target: string;
+      readonly speed: number;
+      readonly sync: 'full';
+      readonly 'on-target-error': 'report';
+      readonly 'auto-dismiss': false;
+    };
+    return: Empty;
+  };
+  'query-jobs': { arguments: Empty; return: readonly Job[] };
+  'job-cancel': { arguments: { readonly id: string }; return: Empty };
+  /** Removes a job that has ended. */
+  'job-dismiss': { arguments: { readonly id: string }; return: Empty };
   'query-named-block-nodes': {
     arguments: { readonly flat: boolean };
     return: readonly BlockNode[];
@@ -170,6 +198,20 @@ const answers: {
     }),
   ),
   block_resize: nothing,
+  'blockdev-add': nothing,
+  'blockdev-del': nothing,
+  'blockdev-backup': nothing,
+  'query-jobs': v.array(
+    v.object({
+      id: text,
+      status: text,
+      'current-progress': v.number(),
+      'total-progress': v.number(),
+      error: v.exactOptional(text),
+    }),
+  ),
+  'job-cancel': nothing,
+  'job-dismiss': nothing,
   'query-named-block-nodes': v.array(
     v.object({
       'node-name': v.exactOptional(text),

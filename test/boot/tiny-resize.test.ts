@@ -33,7 +33,7 @@ function resize(ground: VmGround, disk: string, mib: number): Promise<string> {
   const { dataDir } = ground.options;
   const request = { command: 'resize', disk, bytes: mib * MiB } as const;
   const task = { alloc: '6b8e3a5e', task: 'task' };
-  return askVm({ dataDir, task, request, onProgress: () => {} });
+  return askVm({ dataDir, task, request, onProgress: () => {} }, soon());
 }
 
 test('V-54: disks grow while the guest runs, for an adopted VM and the next start as well', async (t) => {

@@ -88,7 +88,7 @@ func (it *cephCluster) block() string {
     `, it.Pool.Pool, strings.Join(hosts, ", "), it.Pool.Username, it.Pool.Secret)
 }
 
-// V-46 V-51 V-54: a guest boots from a clone in a Ceph cluster, beside a disk of its own there, under a real agent; the disk grows while the guest runs; both outlive a crash of the agent, and go with the allocation.
+// V-46 V-51 V-54 V-55: a guest boots from a clone in a Ceph cluster, beside a disk of its own there, under a real agent; the disk grows and is backed up while the guest runs; both outlive a crash of the agent, and go with the allocation.
 func TestV46_DisksInCeph(t *testing.T) {
 	cluster := newCephCluster(t)
 	image := tinyImage(t)
@@ -117,6 +117,11 @@ func TestV46_DisksInCeph(t *testing.T) {
 	job.inGuest(alloc, "printf written | dd of=/dev/vdb conv=fsync")
 	must.Eq(t, "vdb has 9437184 bytes now\n", c.operator("disk", "resize", alloc.ID, "vdb", "9MiB"))
 	must.StrContains(t, job.inGuest(alloc, listDisks), "18432 0 data")
+	backup := filepath.Join(cluster.dir, "vdb.qcow2")
+	must.StrContains(t, c.operator("disk", "backup", alloc.ID, "vdb", backup), "vdb was backed up to "+backup+", ")
+	raw := filepath.Join(cluster.dir, "vdb.raw")
+	must.NoError(t, exec.Command("qemu-img", "convert", "-f", "qcow2", "-O", "raw", backup, raw).Run())
+	must.StrHasPrefix(t, "written", readText(t, raw))
 	images := strings.Fields(cluster.rbd("ls", "vms"))
 	must.SliceLen(t, 3, images)
 	disk := images[2]

@@ -11,6 +11,11 @@ const wrong: Readonly<Record<string, readonly [readonly string[], RegExp]>> = {
   'one word too many': [['resize', 'abcd/vm', 'vda', '1', 'GiB'], /write nomad-driver-qmp/],
   'what is no size': [['resize', 'abcd/vm', 'vda', '1 elephant'], /"1 elephant" is not a size/],
   'a size of zero': [['resize', 'abcd/vm', 'vda', '0'], /"0" is not a size/],
+  'a limit of what has none': [
+    ['resize', 'abcd/vm', 'vda', '1GiB', '--limit', '1MiB'],
+    /write nomad-driver-qmp disk resize/,
+  ],
+  'a limit that is none': [['backup', 'abcd/vm', 'vda', '/f', '--limit', 'x'], /"x" is not a size/],
   'what is no allocation': [['resize', '../vm', 'vda', '1GiB'], /"\.\.\/vm" is not the id of an/],
   'an unknown option': [['resize', '--force'], /these arguments are not valid/],
 };

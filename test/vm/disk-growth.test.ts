@@ -56,6 +56,8 @@ test('V-54: what is no request is refused at the place', () => {
     ['{"command":"resize","disk":"vdb","bytes":0.5}', /bytes: /],
     ['{"command":"resize","disk":"vdb","bytes":0}', /bytes: /],
     ['{"command":"resize","disk":7,"bytes":1}', /disk: /],
+    ['{"command":"backup","disk":"vda"}', /path: /],
+    ['{"command":"backup","disk":"vda","path":"/f","speed":0}', /speed: /],
   ] as const) {
     assert.throws(() => decodeRequest(line), place, line);
   }

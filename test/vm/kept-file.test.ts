@@ -12,7 +12,7 @@ import {
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { lockFile } from '#host';
-import { KeptFile } from '../../src/vm/disks/kept-file.ts';
+import { KeptFile } from '../../src/vm/store/kept-file.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 5000) => ({ signal: AbortSignal.timeout(ms) });

@@ -24,6 +24,8 @@ Arguments, as args = ["…"] in that block or by hand:
 
 Commands of an operator, as root on the host where the VM runs:
   disk resize ALLOC/TASK DISK SIZE    make a disk of a running VM larger, e.g. 1f6c2a10/vm vda 20GiB
+  disk backup ALLOC/TASK DISK FILE    make a qcow2 file of a disk as it is now, while the guest goes on
+  --limit SIZE                        of a backup: bytes per second at most, e.g. 50MiB
   --data-dir DIR                      data_dir of the plugin where that is not the usual one
 `;
 

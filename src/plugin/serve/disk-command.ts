@@ -1,10 +1,13 @@
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { quoted } from '#spec';
+import type { askVm } from '#vm';
 import { pathFields } from '../agent/paths.ts';
 import { PluginError } from '../error/plugin-error.ts';
 import { parseSize, sizeForm } from '../hcl/size.ts';
 
-const forms = 'disk resize ALLOC/TASK DISK SIZE';
+const forms =
+  'disk resize ALLOC/TASK DISK SIZE, or nomad-driver-qmp disk backup ALLOC/TASK DISK FILE';
 
 /**
  * `nomad-driver-qmp disk …`, which an operator runs beside the plugin: asks the plugin for a change to a VM that runs.
@@ -14,18 +17,41 @@ export async function runDiskCommand(
   words: readonly string[],
   onProgress: (text: string) => void,
 ): Promise<string> {
-  const { positionals, dataDir } = parse(words);
-  const [verb, name = '', disk, last, ...more] = positionals;
-  if (verb !== 'resize' || disk === undefined || last === undefined || more.length > 0) {
-    throw new PluginError('invalid', `write nomad-driver-qmp ${forms}; --help has more`);
-  }
-  const bytes = parseSize(last);
-  if (!bytes || !Number.isSafeInteger(bytes)) {
-    throw new PluginError('invalid', `${quoted(last)} is not a size: ${sizeForm}`);
-  }
+  const { positionals, dataDir, limit } = parse(words);
+  const [verb = '', name = '', disk, last, ...more] = positionals;
+  if (disk === undefined || last === undefined || more.length > 0) throw misused();
+  const task = taskOf(name);
+  const request = requestOf(verb, { disk, last, limit });
   const { askVm } = await import('#vm');
-  const request = { command: verb, disk, bytes } as const;
-  return askVm({ dataDir, task: taskOf(name), request, onProgress });
+  // The end of this process cancels what is not done yet.
+  return askVm({ dataDir, task, request, onProgress }, new AbortController());
+}
+
+function misused(): PluginError {
+  return new PluginError('invalid', `write nomad-driver-qmp ${forms}; --help has more`);
+}
+
+function requestOf(
+  verb: string,
+  {
+    disk,
+    last,
+    limit,
+  }: { readonly disk: string; readonly last: string; readonly limit: string | undefined },
+): Parameters<typeof askVm>[0]['request'] {
+  if (verb === 'backup') {
+    const speed = limit === undefined ? {} : { speed: bytesOf(limit) };
+    // Of the directory that the operator is in.
+    return { command: verb, disk, path: resolve(last), ...speed };
+  }
+  if (verb !== 'resize' || limit !== undefined) throw misused();
+  return { command: verb, disk, bytes: bytesOf(last) };
+}
+
+function bytesOf(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes && Number.isSafeInteger(bytes)) return bytes;
+  throw new PluginError('invalid', `${quoted(text)} is not a size: ${sizeForm}`);
 }
 
 function parse(words: readonly string[]) {
@@ -33,9 +59,12 @@ function parse(words: readonly string[]) {
     const { values, positionals } = parseArgs({
       args: [...words],
       allowPositionals: true,
-      options: { 'data-dir': { type: 'string', default: pathFields.data_dir.default } },
+      options: {
+        'data-dir': { type: 'string', default: pathFields.data_dir.default },
+        limit: { type: 'string' },
+      },
     });
-    return { positionals, dataDir: values['data-dir'] };
+    return { positionals, dataDir: values['data-dir'], limit: values.limit };
   } catch (cause) {
     throw new PluginError('invalid', 'these arguments are not valid', { cause });
   }

@@ -1,9 +1,13 @@
 import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
+import { addAbortSignal } from 'node:stream';
 import { errnoOf } from '#host';
+import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import { findControl, type TaskOfVm } from './find.ts';
 import { type ControlRequest, decodeAnswer } from './request.ts';
+
+const ended = 'the plugin ended before it was done';
 
 export interface Asked {
   /** As the plugin's configuration has it. */
@@ -13,21 +17,33 @@ export interface Asked {
   readonly onProgress: (text: string) => void;
 }
 
-/** Asks the plugin that manages a task's VM, from another process. Returns its sentence. Throws VmError. */
-export async function askVm({ dataDir, task, request, onProgress }: Asked): Promise<string> {
-  const socket = connect(await findControl(dataDir, task));
+/**
+ * Asks the plugin that manages a task's VM, from another process. Returns its sentence. Throws VmError. An abort cancels
+ * what is not done yet.
+ */
+export async function askVm(
+  { dataDir, task, request, onProgress }: Asked,
+  { signal }: Waiting,
+): Promise<string> {
+  const socket = addAbortSignal(signal, connect(await findControl(dataDir, task)));
   socket.write(`${JSON.stringify(request)}\n`);
   const lines = createInterface({ input: socket });
   const failed = new Promise<never>((_, reject) => socket.once('error', reject));
   try {
     return await Promise.race([failed, lastOf(lines, onProgress)]);
   } catch (cause) {
-    if (cause instanceof VmError) throw cause;
-    const text = 'no plugin manages the VM at the moment; is the Nomad agent running?';
-    throw errnoOf(cause) === undefined ? cause : new VmError('host', text, { cause });
+    throw signal.aborted || cause instanceof VmError ? cause : lost(cause);
   } finally {
     socket.destroy();
   }
+}
+
+function lost(cause: unknown): VmError {
+  const isAbsent = ['ENOENT', 'ECONNREFUSED'].includes(errnoOf(cause) ?? '');
+  const text = isAbsent
+    ? 'no plugin manages the VM at the moment; is the Nomad agent running?'
+    : ended;
+  return new VmError('host', text, { cause });
 }
 
 async function lastOf(
@@ -40,5 +56,5 @@ async function lastOf(
     if (kind === 'done') return text;
     onProgress(text);
   }
-  throw new VmError('host', 'the plugin ended before it was done');
+  throw new VmError('host', ended);
 }

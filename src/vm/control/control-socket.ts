@@ -23,7 +23,6 @@ export type Serve = (
 export class ControlSocket implements Disposable {
   readonly #server: Server;
   readonly #serve: Serve;
-  readonly #open = new Set<Socket>();
 
   private constructor(fd: number, serve: Serve, log: Logger) {
     this.#serve = serve;
@@ -45,19 +44,15 @@ export class ControlSocket implements Disposable {
     }
   }
 
+  /** What was asked is still answered. */
   [Symbol.dispose](): void {
     this.#server.close();
-    for (const socket of this.#open) socket.destroySoon();
   }
 
   async #answer(socket: Socket): Promise<void> {
-    this.#open.add(socket);
     socket.on('error', () => {});
     const hungUp = new AbortController();
-    socket.once('close', () => {
-      this.#open.delete(socket);
-      hungUp.abort();
-    });
+    socket.once('close', () => hungUp.abort());
     const send = (answer: ControlAnswer): void => {
       if (socket.writable) socket.write(`${JSON.stringify(answer)}\n`);
     };

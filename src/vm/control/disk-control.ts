@@ -1,11 +1,14 @@
+import { readFile } from 'node:fs/promises';
 import { KeyedQueue, type Logger, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
+import type { AgentLine } from '../guest/agent-line.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { disksOf, type VmRecord, writeRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
+import { backUp, endForeignBackup } from './backup.ts';
 import { ControlSocket } from './control-socket.ts';
 import { diskNamed, planGrowth } from './disk-growth.ts';
 import type { ControlRequest } from './request.ts';
@@ -15,12 +18,13 @@ const resizeMs = 60_000;
 /** What of a live VM its disks are changed by. */
 export interface ControlledVm {
   readonly record: VmRecord;
-  readonly paths: Pick<VmPaths, 'control' | 'record'>;
+  readonly paths: Pick<VmPaths, 'control' | 'record' | 'undo' | 'backup'>;
   /** Maximum size of a disk. */
   readonly maxDiskBytes: number;
-  /** Called with the maximum length of a disk's file before the file grows. */
-  readonly onDiskGrowth: (bytes: number) => void;
+  /** Called with the maximum length of a file before QEMU makes it that long. */
+  readonly onFileGrowth: (bytes: number) => void;
   readonly qmp: () => QmpClient | undefined;
+  readonly agent: AgentLine;
   readonly emit: Emit;
   readonly log: Logger;
 }
@@ -59,15 +63,51 @@ export class DiskControl implements Disposable {
 
   async #do(
     request: ControlRequest,
-    _report: (text: string) => void,
+    report: (text: string) => void,
     waiting: Waiting,
   ): Promise<string> {
     switch (request.command) {
       case 'resize':
         return this.#queue.run('resize', () => this.#resize(request, waiting));
+      case 'backup':
+        return this.#queue.run('backup', () => this.#backUp(request, report, waiting));
       default:
-        return request.command satisfies never;
+        return request satisfies never;
     }
+  }
+
+  /** Ends a backup that an earlier process began. Never rejects. */
+  recover(): Promise<void> {
+    return this.#queue.run('backup', () => this.#endForeignBackup());
+  }
+
+  async #endForeignBackup(): Promise<void> {
+    const { paths, agent, log, qmp } = this.#vm;
+    const begun = await readFile(paths.backup, 'utf8').catch(() => undefined);
+    const client = qmp();
+    if (begun === undefined || client === undefined) return;
+    await endForeignBackup(begun, { qmp: client, agent, log }, paths);
+  }
+
+  async #backUp(
+    { disk: name, path, speed = 0 }: Extract<ControlRequest, { command: 'backup' }>,
+    report: (text: string) => void,
+    waiting: Waiting,
+  ): Promise<string> {
+    waiting.signal.throwIfAborted();
+    const disk = diskNamed(disksOf(this.#record), name);
+    const vm = {
+      ...this.#vm,
+      dataDir: this.#record.dataDir,
+      qmp: this.#connected(),
+      report,
+      emit: (message: string, percent: number) =>
+        this.#vm.emit(message, { disk: name, file: path, percent: String(percent) }),
+    };
+    await this.#endForeignBackup();
+    const consistency = await backUp({ disk, path, speed }, vm, waiting);
+    this.#vm.emit('The disk was backed up', { disk: name, file: path, consistency });
+    return `${name} was backed up to ${path}, ${consistency}`;
   }
 
   async #resize(
@@ -75,7 +115,7 @@ export class DiskControl implements Disposable {
     waiting: Waiting,
   ): Promise<string> {
     waiting.signal.throwIfAborted();
-    const { emit, maxDiskBytes, onDiskGrowth } = this.#vm;
+    const { emit, maxDiskBytes, onFileGrowth } = this.#vm;
     using limited = within(resizeMs, waiting);
     const qmp = this.#connected();
     const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
@@ -86,7 +126,7 @@ export class DiskControl implements Disposable {
     if (maxFileBytes !== undefined) {
       // Written down first: the limit of a process that adopts the VM must let the grown file be.
       await this.#change(disk.id, { maxFileBytes });
-      onDiskGrowth(maxFileBytes);
+      onFileGrowth(maxFileBytes);
     }
     try {
       await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, limited);

@@ -21,6 +21,19 @@ function nameOf({ id, name = id }: RecordedDisk): string {
   return name;
 }
 
+/** A disk as QEMU has it. Throws VmError where it has it no more. */
+export function shownNode(
+  disk: RecordedDisk,
+  nodes: readonly BlockNode[],
+): { readonly virtualBytes: number; readonly readOnly: boolean } {
+  const own = nodes.find((it) => it['node-name'] === disk.id);
+  const virtualBytes = own?.image?.['virtual-size'];
+  if (own !== undefined && virtualBytes !== undefined) {
+    return { virtualBytes, readOnly: own.ro === true };
+  }
+  throw new VmError('host', `QEMU does not know the disk ${nameOf(disk)}`);
+}
+
 /** How a disk becomes larger; undefined where it has the size. Throws VmError where it can't have it. */
 export function planGrowth(
   disk: RecordedDisk,
@@ -28,12 +41,8 @@ export function planGrowth(
   { bytes, maxBytes }: { readonly bytes: number; readonly maxBytes: number },
 ): Growth | undefined {
   const { id } = disk;
-  const own = nodes.find((it) => it['node-name'] === id);
-  const now = own?.image?.['virtual-size'];
-  if (own === undefined || now === undefined) {
-    throw new VmError('host', `QEMU does not know the disk ${nameOf(disk)}`);
-  }
-  if (own.ro === true) throw new VmError('host', `the disk ${nameOf(disk)} is read-only`);
+  const { virtualBytes: now, readOnly } = shownNode(disk, nodes);
+  if (readOnly) throw new VmError('host', `the disk ${nameOf(disk)} is read-only`);
   const virtualBytes = Math.ceil(bytes / 512) * 512;
   if (virtualBytes < now) {
     throw new VmError('host', `it has ${now} bytes already; a disk can't become smaller`);
@@ -52,7 +61,16 @@ export function planGrowth(
   };
 }
 
+/** Maximum length of a new qcow2 file of a disk of this size. */
+export function qcow2FileBytes(virtualBytes: number): number {
+  return virtualBytes + tablesOf(virtualBytes) + 64 * 1024 ** 2;
+}
+
 /** A qcow2 file has up to 16 bytes of tables for each cluster, which has at least 512. */
+function tablesOf(bytes: number): number {
+  return Math.ceil(bytes / 16);
+}
+
 function grownFile(
   { format, maxFileBytes }: RecordedDisk,
   virtualBytes: number,
@@ -60,5 +78,5 @@ function grownFile(
 ): number | undefined {
   if (maxFileBytes === undefined || maxFileBytes === 0) return maxFileBytes;
   if (format === 'raw') return Math.max(maxFileBytes, virtualBytes);
-  return maxFileBytes + moreBytes + Math.ceil(moreBytes / 16);
+  return maxFileBytes + moreBytes + tablesOf(moreBytes);
 }

@@ -9,6 +9,13 @@ const request = v.variant('command', [
     disk,
     bytes: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   }),
+  v.object({
+    command: v.literal('backup'),
+    disk,
+    path: v.pipe(v.string(), v.maxLength(4096)),
+    /** Bytes per second at most; without a limit when left out. */
+    speed: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+  }),
 ]);
 
 /** What an operator asks of a VM that runs, as one line of JSON. */

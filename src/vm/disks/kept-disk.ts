@@ -4,11 +4,11 @@ import { checkDiskFile, growRaw, type OpenImage } from '#image';
 import { type DiskFormat, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
+import { KeptFile } from '../store/kept-file.ts';
 import { writeContent } from './content.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { diskIo } from './io.ts';
-import { KeptFile } from './kept-file.ts';
 import { fileBytesOf, planDisk } from './plan.ts';
 import { openSource, type Source } from './source.ts';
 

@@ -26,6 +26,8 @@ export interface GuestAccess extends AsyncDisposable {
   act(action: GuestAction, waiting: Waiting): Promise<void>;
   /** Nothing more is asked of the guest, and of its disks: it stops, or has another manager. */
   leave(): void;
+  /** Ends what an earlier process began in the guest and did not end. */
+  recover(waiting: Waiting): void;
 }
 
 export interface VmAround {
@@ -52,7 +54,8 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
   const disks = new DiskControl({
     ...vm,
     qmp,
-    onDiskGrowth: (bytes) => vm.containment?.diskGrows(bytes),
+    agent,
+    onFileGrowth: (bytes) => vm.containment?.diskGrows(bytes),
   });
   const progress = new GuestProgress({
     ...vm,
@@ -78,6 +81,10 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
       return command;
     },
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
+    recover: (waiting) => {
+      commands.recover(waiting);
+      void disks.recover();
+    },
     leave: () => {
       progress[Symbol.dispose]();
       disks[Symbol.dispose]();

@@ -95,7 +95,7 @@ export class Machine implements Domain {
     if (vm.paused) machine.#state.enter('paused');
     machine.#finished = machine.#watch();
     void machine.#helpers.watch(machine.#ended.promise, vm.emit, machine.#released);
-    if (vm.status === undefined) machine.#guest.commands.recover(machine.#released);
+    if (vm.status === undefined) machine.#guest.recover(machine.#released);
     return machine;
   }
 

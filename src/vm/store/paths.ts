@@ -22,6 +22,8 @@ export interface VmPaths {
   readonly qmp: string;
   /** Where operators ask for changes to the VM. */
   readonly control: string;
+  /** Exists during a backup; has the path of the file that becomes it. */
+  readonly backup: string;
   readonly agent: string;
   /** Directory of the sockets that commands in the guest have their streams at. */
   readonly exec: string;
@@ -67,6 +69,7 @@ export function pathsIn(
     progress: `${run}/progress`,
     qmp: `${run}/qmp.sock`,
     control: `${run}/control.sock`,
+    backup: `${run}/backup`,
     agent: `${run}/agent.sock`,
     exec: `${run}/exec`,
     vnc: `${run}/vnc.sock`,

@@ -7,6 +7,7 @@ import {
   type Stats,
   unlinkSync,
 } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import {
   closeFd,
@@ -79,6 +80,16 @@ export class KeptFile implements Disposable {
       this.#removeTemporary();
       closeFd(fd);
     }
+  }
+
+  /** Whether there is anything of this name. */
+  get exists(): boolean {
+    return this.#exists();
+  }
+
+  /** Where the file is until it is complete. */
+  get temporaryPath(): string {
+    return join(dirname(this.path), this.#temporary);
   }
 
   get #temporary(): string {
