@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { durationFromMs } from '@bufbuild/protobuf/wkt';
 import { encode } from '@msgpack/msgpack';
 import { build } from '../scripts/build.ts';
 import { BasePlugin } from '../src/plugin/gen/base_pb.ts';
@@ -49,7 +50,8 @@ export class DriverPath implements AsyncDisposable {
     this.#end = end;
   }
 
-  static async open(): Promise<DriverPath> {
+  /** `block` has keys of the plugin block beside those that every bench needs. */
+  static async open(block: Readonly<Record<string, unknown>> = {}): Promise<DriverPath> {
     const program = await build();
     const dir = mkdtempSync(join(tmpdir(), 'bench-driver-'));
     const child = spawn(program, [], {
@@ -69,6 +71,7 @@ export class DriverPath implements AsyncDisposable {
         run_dir: join(dir, 'run'),
         image_paths: ['/'],
         limits: { min_memory_mb: 16, min_disk_mb: 1 },
+        ...block,
       }),
       pluginApiVersion: 'v0.1.0',
       nomadConfig: { driver: { topology: { cores: [{ baseSpeed: 2000n }] } } },
@@ -136,6 +139,16 @@ export class DriverPath implements AsyncDisposable {
     await this.#client.call(Driver.method.destroyTask, { taskId: id, force: true });
   }
 
+  /** Statistics of a VM as Nomad asks for them. */
+  sampled({ id }: StartedVm, intervalMs: number) {
+    const collectionInterval = durationFromMs(intervalMs);
+    return this.#client.stream(Driver.method.taskStats, { taskId: id, collectionInterval });
+  }
+
+  async signal({ id }: StartedVm, signal: string): Promise<void> {
+    await this.#client.call(Driver.method.signalTask, { taskId: id, signal });
+  }
+
   /** The time from the death of a QEMU (SIGKILL sent) to the answer of WaitTask. */
   async deathAnswered(): Promise<number> {
     const vm = await this.start('small');
@@ -161,6 +174,15 @@ export class DriverPath implements AsyncDisposable {
   memoryMiB(which: 'VmRSS' | 'RssAnon' = 'VmRSS'): number {
     const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
     return Number(new RegExp(`^${which}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
+  }
+
+  /** CPU time of the plugin's threads that there are, as the scheduler counts it. */
+  cpuMs(): number {
+    const tasks = `/proc/${this.pid}/task`;
+    const times = readdirSync(tasks).map((tid) =>
+      Number(readFileSync(`${tasks}/${tid}/schedstat`, 'latin1').split(' ')[0]),
+    );
+    return times.reduce((sum, ns) => sum + ns, 0) / 1e6;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

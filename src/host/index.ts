@@ -16,6 +16,7 @@ export {
   withBeneath,
 } from './files/descriptor.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
+export { readSmall } from './files/small-file.ts';
 export {
   copyRange,
   endOf,

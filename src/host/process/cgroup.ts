@@ -1,6 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf, HostError } from '../error.ts';
+import { readSmall } from '../files/small-file.ts';
 
 /** How a VM joins the control groups that Nomad made for its task. */
 export interface CgroupPlan {
@@ -169,7 +170,7 @@ export function cpuThrottling({ groups }: CgroupPlan): CpuThrottling | undefined
 
 function readOrEmpty(file: string): string {
   try {
-    return readFileSync(file, 'utf8').trim();
+    return readSmall(file).trim();
   } catch {
     return '';
   }

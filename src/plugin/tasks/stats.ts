@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import { type Logger, slept, within } from '#host';
+import type { Logger } from '#host';
 import type { Waiting } from '#spec';
 import type { DomainUsage } from '#vm';
 import {
@@ -8,17 +8,17 @@ import {
   CPUUsageSchema,
   MemoryUsage_Fields,
   MemoryUsageSchema,
-  type TaskResourceUsageSchema,
+  TaskResourceUsageSchema,
   type TaskStatsResponseSchema,
+  TaskStatsSchema,
 } from '../gen/driver_pb.ts';
+import { Beat } from './beat.ts';
 import type { Compute } from './node-compute.ts';
 import type { Task } from './tasks.ts';
 
 type Response = MessageInitShape<typeof TaskStatsResponseSchema>;
-type Usage = MessageInitShape<typeof TaskResourceUsageSchema>;
 
 const minIntervalMs = 100;
-const sampleMs = 5000;
 
 export interface StatsOptions {
   readonly intervalMs: number;
@@ -33,29 +33,27 @@ export async function* taskStats(
   { signal }: Waiting,
 ): AsyncGenerator<Response> {
   const end = AbortSignal.any([signal, task.over]);
-  const intervalMs = Math.max(wantedMs, minIntervalMs);
+  const beat = new Beat(Math.max(wantedMs, minIntervalMs), { signal: end });
   let before: DomainUsage | undefined;
-  let due = performance.now();
-  while (!end.aborted) {
+  do {
     const now = await sample(task, log, end);
     if (end.aborted) return;
     if (now !== undefined) {
       yield toResponse({ id: task.taskId, now, before, compute });
       before = now;
     }
-    // A slow sample does not delay the later ones; missed ones are left out.
-    const clock = performance.now();
-    due += Math.max(1, Math.ceil((clock - due) / intervalMs)) * intervalMs;
-    if (!(await slept(due - clock, { signal: end }))) return;
-  }
+  } while (await beat.next());
 }
 
-async function sample(task: Task, log: Logger, end: AbortSignal): Promise<DomainUsage | undefined> {
+async function sample(
+  task: Task,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<DomainUsage | undefined> {
   try {
-    using limited = within(sampleMs, { signal: end });
-    return await task.domain.usage(limited);
+    return await task.domain.usage({ signal });
   } catch (error) {
-    if (!end.aborted) log.debug('usage could not be sampled', { task: task.taskId, error });
+    if (!signal.aborted) log.debug('usage could not be sampled', { task: task.taskId, error });
     return undefined;
   }
 }
@@ -68,21 +66,26 @@ interface Measured {
 }
 
 /** Only measured figures are listed as measured; a rate needs two samples. */
-function toResponse(measured: Measured): Response {
-  const usage: Usage = { cpu: cpuUsage(measured), memory: memoryUsage(measured.now) };
+function toResponse({ id, ...measured }: Measured): Response {
+  const { now } = measured;
+  const usage = create(TaskResourceUsageSchema, {
+    cpu: cpuUsage(measured),
+    memory: memoryUsage(now),
+  });
+  const timestamp = timestampFromMs(now.atMs);
+  const stats = create(TaskStatsSchema, { id, timestamp, aggResourceUsage: usage });
   // The figures are the whole VM's: those of one process only when it has no helpers.
-  const [only, ...others] = measured.now.pids;
-  return {
-    stats: {
-      id: measured.id,
-      timestamp: timestampFromMs(measured.now.atMs),
-      aggResourceUsage: usage,
-      resourceUsageByPid: only === undefined || others.length > 0 ? {} : { [String(only)]: usage },
-    },
-  };
+  const [only, ...others] = now.pids;
+  // Set here, because an object with a number for a key costs kilobytes each time that it is copied.
+  if (only !== undefined && others.length === 0) stats.resourceUsageByPid[String(only)] = usage;
+  return { stats };
 }
 
-function cpuUsage({ now, before, compute }: Measured): MessageInitShape<typeof CPUUsageSchema> {
+function cpuUsage({
+  now,
+  before,
+  compute,
+}: Omit<Measured, 'id'>): MessageInitShape<typeof CPUUsageSchema> {
   const cpu = create(CPUUsageSchema);
   const wallNs = before === undefined ? 0 : (now.atMs - before.atMs) * 1e6;
   if (before !== undefined && wallNs > 0) {

@@ -4,18 +4,30 @@ export class Asked<T> {
   readonly #keptMs: number;
   #askedMs = Number.NEGATIVE_INFINITY;
   #answer: Promise<T> | undefined;
+  #known: T | undefined;
 
   constructor(ask: () => Promise<T>, keptMs: number) {
     this.#ask = ask;
     this.#keptMs = keptMs;
   }
 
+  /** The answer, where it is there and still kept: most samples wait for nothing. */
+  get known(): T | undefined {
+    return this.#isKept() ? this.#known : undefined;
+  }
+
   get(): Promise<T> {
-    const nowMs = performance.now();
-    if (this.#answer === undefined || nowMs - this.#askedMs >= this.#keptMs) {
-      this.#askedMs = nowMs;
-      this.#answer = this.#ask();
-    }
+    if (this.#answer !== undefined && this.#isKept()) return this.#answer;
+    this.#askedMs = performance.now();
+    this.#known = undefined;
+    this.#answer = this.#ask().then((answer) => {
+      this.#known = answer;
+      return answer;
+    });
     return this.#answer;
+  }
+
+  #isKept(): boolean {
+    return performance.now() - this.#askedMs < this.#keptMs;
   }
 }

@@ -41,9 +41,10 @@ export class Figures {
   async usage(waiting: Waiting): Promise<DomainUsage> {
     const { record, identity, helperPids } = this.#options;
     const { cgroup, memoryMiB } = record;
-    const guest = guestMemory(await abortable(this.#guest.get(), waiting), memoryMiB * MiB);
+    const guest = this.#guest.known ?? (await abortable(this.#guest.get(), waiting));
     const throttling = cgroup === undefined ? undefined : cpuThrottling(cgroup);
-    return measure([identity.pid, ...helperPids], guest, throttling);
+    const used = guestMemory(guest, memoryMiB * MiB);
+    return measure([identity.pid, ...helperPids], used, throttling);
   }
 
   async all(waiting: Waiting): Promise<DomainFigures> {

@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs';
-import type { CpuThrottling } from '#host';
+import { type CpuThrottling, readSmall } from '#host';
 import { figure } from '#qmp';
 import type { DomainUsage, GuestFigures } from '../domain-figures.ts';
 
@@ -25,14 +24,24 @@ export function measure(
   guest: GuestMemory | undefined,
   throttling?: CpuThrottling,
 ): DomainUsage {
-  const found = pids.map(processFigures).filter((entry) => entry !== undefined);
+  let [cpuUserNs, cpuSystemNs, rssBytes] = [0, 0, 0];
+  let [maxRssBytes, swapBytes]: (number | undefined)[] = [];
+  for (const pid of pids) {
+    const found = processFigures(pid);
+    if (found === undefined) continue;
+    cpuUserNs += found.userNs;
+    cpuSystemNs += found.systemNs;
+    rssBytes += found.rssBytes;
+    maxRssBytes = sumKnown(maxRssBytes, found.maxRssBytes);
+    swapBytes = sumKnown(swapBytes, found.swapBytes);
+  }
   return {
     atMs: Date.now(),
-    cpuUserNs: sum(found.map(({ userNs }) => userNs)),
-    cpuSystemNs: sum(found.map(({ systemNs }) => systemNs)),
-    rssBytes: sum(found.map(({ rssBytes }) => rssBytes)),
-    maxRssBytes: sumKnown(found.map(({ maxRssBytes }) => maxRssBytes)),
-    swapBytes: sumKnown(found.map(({ swapBytes }) => swapBytes)),
+    cpuUserNs,
+    cpuSystemNs,
+    rssBytes,
+    maxRssBytes,
+    swapBytes,
     guestUsedBytes: guest?.usedBytes,
     guestTotalBytes: guest?.totalBytes,
     throttling,
@@ -43,9 +52,9 @@ export function measure(
 /** One process's figures from /proc; undefined when it has ended. */
 export function processFigures(pid: number): ProcessFigures | undefined {
   try {
-    // The kernel has both at hand, and reads none of the process's memory for them: some 20 µs each.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    // The kernel has both at hand, and reads none of the process's memory for them: some 10 µs each.
+    const stat = readSmall(`/proc/${pid}/stat`);
+    const status = readSmall(`/proc/${pid}/status`);
     return { ...parseStat(stat), ...parseStatus(status) };
   } catch {
     return undefined;
@@ -57,19 +66,23 @@ export function processFigures(pid: number): ProcessFigures | undefined {
  * brackets.
  */
 export function parseStat(stat: string): Pick<ProcessFigures, 'userNs' | 'systemNs'> {
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 13);
   return { userNs: Number(fields[11] ?? 0) * tickNs, systemNs: Number(fields[12] ?? 0) * tickNs };
 }
+
+const rssLine = /^VmRSS:\s+(\d+) kB$/m;
+const maxRssLine = /^VmHWM:\s+(\d+) kB$/m;
+const swapLine = /^VmSwap:\s+(\d+) kB$/m;
 
 /** Memory lines of /proc/<pid>/status, which are in KiB. */
 export function parseStatus(
   status: string,
 ): Pick<ProcessFigures, 'rssBytes' | 'maxRssBytes' | 'swapBytes'> {
-  const kib = (key: string): number | undefined => {
-    const match = new RegExp(`^${key}:\\s+(\\d+) kB$`, 'm').exec(status);
-    return match?.[1] === undefined ? undefined : Number(match[1]) * 1024;
-  };
-  return { rssBytes: kib('VmRSS') ?? 0, maxRssBytes: kib('VmHWM'), swapBytes: kib('VmSwap') };
+  const [rssBytes = 0, maxRssBytes, swapBytes] = [rssLine, maxRssLine, swapLine].map((line) => {
+    const kib = line.exec(status)?.[1];
+    return kib === undefined ? undefined : Number(kib) * 1024;
+  });
+  return { rssBytes, maxRssBytes, swapBytes };
 }
 
 /** What the guest uses of its memory, limited to what it has; undefined where it does not report that. */
@@ -106,11 +119,6 @@ const guestFields = {
   minorFaults: 'stat-minor-faults',
 } as const satisfies Record<keyof GuestFigures, string>;
 
-function sum(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
-}
-
-function sumKnown(values: readonly (number | undefined)[]): number | undefined {
-  const known = values.filter((entry) => entry !== undefined);
-  return known.length === 0 ? undefined : sum(known);
+function sumKnown(total: number | undefined, value: number | undefined): number | undefined {
+  return value === undefined ? total : (total ?? 0) + value;
 }

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
+import { readSmall } from '#host';
 import type { VcpuFigures } from '../domain-figures.ts';
 
 interface VcpuThread {
@@ -23,7 +24,7 @@ export class Vcpus {
     try {
       if (this.#threads.length === 0) this.#threads = this.#find();
       return this.#threads.map(({ index, file }) => {
-        const [runNs = 0, stealNs = 0] = readFileSync(file, 'latin1').split(' ').map(Number);
+        const [runNs = 0, stealNs = 0] = readSmall(file).split(' ').map(Number);
         return { index, runNs, stealNs };
       });
     } catch {
@@ -35,7 +36,7 @@ export class Vcpus {
   #find(): readonly VcpuThread[] {
     const tasks = `/proc/${this.#pid}/task`;
     const found = readdirSync(tasks).flatMap((tid) => {
-      const name = readFileSync(`${tasks}/${tid}/comm`, 'latin1');
+      const name = readSmall(`${tasks}/${tid}/comm`);
       // `CPU 0/KVM`, `CPU 0/TCG`, and one thread for all processors where there is only one: `ALL CPUs/TCG`.
       const [, number] = /^(?:CPU (\d+)|ALL CPUs)\/\w+$/m.exec(name) ?? [];
       const named = /^(CPU \d+|ALL CPUs)\//.test(name);
