@@ -111,6 +111,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'zero-runs.ts',
       'error.ts',
     ],
+    'plain-file.ts': ['allow-list.ts', 'positional.ts', 'roots.ts', 'error.ts'],
     'first-sectors.ts': ['open-image.ts', 'positional.ts', 'error.ts'],
     'overlay.ts': ['open-image.ts', 'overlay-layout.ts', 'error.ts'],
     'open-image.ts': [

@@ -11,6 +11,7 @@ export {
   readBytes,
 } from './open-image.ts';
 export { createEmpty } from './overlay.ts';
+export { PlainFile } from './plain-file.ts';
 
 export { type FoundImage, findImage } from './store/find-image.ts';
 export { ImageStore, releaseImages } from './store/image-store.ts';

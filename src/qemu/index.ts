@@ -28,6 +28,7 @@ export {
 export { usableFirmware } from './firmware.ts';
 export { ignitionConfig } from './firmware-config.ts';
 export { flash } from './flash.ts';
+export { kernelOf } from './kernel.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';

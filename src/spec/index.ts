@@ -71,6 +71,7 @@ export type {
   Arch,
   GuestDns,
   GuestSpec,
+  KernelSpec,
   ReadySpec,
   ShareSpec,
   SmbiosTexts,

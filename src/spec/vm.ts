@@ -90,6 +90,13 @@ export interface ReadySpec {
   readonly fail: boolean;
 }
 
+/** A kernel that the guest is started from, in place of its disk. Files are named and allowed like images. */
+export interface KernelSpec {
+  readonly kernel: string;
+  readonly initrd?: string;
+  readonly commandLine: string;
+}
+
 export type SmbiosTexts = Readonly<
   Partial<Record<'manufacturer' | 'product' | 'version' | 'serial' | 'sku' | 'family', string>>
 >;
@@ -115,6 +122,7 @@ export interface VmSpec {
   readonly nics: readonly NicSpec[];
   readonly shares: readonly ShareSpec[];
   readonly guest: GuestSpec;
+  readonly kernel?: KernelSpec;
   /** false: the guest gets no seed, because the job has one of its own or its guest needs none. */
   readonly seed?: boolean;
   /** What the guest's clock begins with: `utc` when left out. */

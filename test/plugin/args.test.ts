@@ -123,6 +123,10 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-hdc a', [drive({ file: 'a', bus: 'ide' })]],
   ['-hdd a', [drive({ file: 'a', bus: 'ide' })]],
   ['-boot d', [{ kind: 'cdrom-first' }]],
+  ['-kernel local/vmlinuz', [{ kind: 'kernel', file: 'local/vmlinuz' }]],
+  ['-initrd local/initrd,x', [{ kind: 'initrd', file: 'local/initrd,x' }]],
+  ['-append console=ttyS0,115200', [{ kind: 'append', text: 'console=ttyS0,115200' }]],
+  [`-append ${'x'.repeat(4097)}`, /^-append has 4097 characters, the maximum is 4096$/],
   ['-boot once=d,menu=on', [{ kind: 'cdrom-first' }]],
   ['-boot order=cd', []],
   ['-snapshot', [{ kind: 'snapshot' }]],
@@ -304,12 +308,12 @@ test('V-136: every option is among the cases or has no effect, and states what b
 });
 
 test('V-136: all problems are reported, each with its place, and an option takes its value', () => {
-  const { problems } = readArgs(['-vnc', '-m', '-kernel', 'x', '-smp 2', '-m']);
+  const { problems } = readArgs(['-vnc', '-m', '-dtb', 'x', '-smp 2', '-m']);
   assert.deepEqual(
     problems.map(({ at, text }) => `${at} ${text.slice(0, 40)}`),
     [
       '0 -vnc "-m" is no display: write "127.0.0.',
-      '2 -kernel is not supported: use an image t',
+      '2 -dtb is not supported: there is no key f',
       '4 "-smp 2": an option and its value are tw',
       '5 -m has no value',
     ],

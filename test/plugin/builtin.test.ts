@@ -316,6 +316,21 @@ test('V-136: disks of args are as in their drive and device', () => {
   ]);
 });
 
+test('V-136: a kernel of args has its initrd and command line, which are nothing without it', () => {
+  const initrd = ['-initrd', 'local/initrd', '-append', 'console=ttyS0 quiet'];
+  const { spec, problems } = plan({ image_path, args: ['-kernel', '/local/vmlinuz', ...initrd] });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(spec.kernel, {
+    kernel: '/local/vmlinuz',
+    initrd: 'local/initrd',
+    commandLine: 'console=ttyS0 quiet',
+  });
+  assert.deepEqual(plan({ image_path, args: initrd }).problems, [
+    'args[0]: -initrd needs -kernel',
+    'args[2]: -append needs -kernel',
+  ]);
+});
+
 test('V-136: a directory is a disk that can be written to only where the job or its bus wants that', () => {
   const accessOf = (...args: readonly string[]): readonly unknown[] => {
     const { spec, problems } = plan({ image_path, args });

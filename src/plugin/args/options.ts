@@ -2,6 +2,7 @@ import { consoleOptions } from './console-options.ts';
 import { deviceOption } from './device-options.ts';
 import { driveOptions } from './drive-options.ts';
 import { ignitionOption } from './ignition-option.ts';
+import { kernelOptions } from './kernel-options.ts';
 import { machineOptions } from './machine-options.ts';
 import { networkOptions } from './network-options.ts';
 import { refusedOptions } from './refused-options.ts';
@@ -16,6 +17,7 @@ export const optionKinds: readonly OptionKind[] = [
   deviceOption,
   ...shareOptions,
   ignitionOption,
+  ...kernelOptions,
   {
     names: ['nodefaults'],
     becomes:

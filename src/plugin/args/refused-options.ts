@@ -15,11 +15,7 @@ export const refusedOptions: readonly OptionKind[] = [
     "use `nomad alloc signal`, `nomad alloc stop`, `nomad alloc exec`: the monitor is the driver's.",
     'unix:qmp.sock',
   ),
-  refused(
-    ['kernel', 'initrd', 'append', 'dtb', 'shim'],
-    'use an image that boots by itself: guests boot from their disk.',
-    'vmlinuz',
-  ),
+  refused(['dtb', 'shim'], 'there is no key for it; leave it out.', '…'),
   refused(
     [
       'global',

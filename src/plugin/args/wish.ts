@@ -19,6 +19,9 @@ export type Wish =
   | { readonly kind: 'snapshot' }
   /** A configuration of Ignition: a path, or the text itself. */
   | { readonly kind: 'ignition'; readonly userData: string }
+  | { readonly kind: 'kernel'; readonly file: string }
+  | { readonly kind: 'initrd'; readonly file: string }
+  | { readonly kind: 'append'; readonly text: string }
   | { readonly kind: 'no-defaults' }
   | DriveWish
   | DriveDeviceWish

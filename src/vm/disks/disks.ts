@@ -44,7 +44,7 @@ export function diskPlaceProblems(
  */
 export async function prepareDisks(
   disks: readonly CheckedDisk[],
-  { family }: Pick<MachinePlan, 'family'>,
+  { family, firstBootIndex }: Pick<MachinePlan, 'family'> & { readonly firstBootIndex: number },
   site: Site,
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
@@ -57,7 +57,8 @@ export async function prepareDisks(
     ordered.map((disk, index) => {
       const slot = slots[index];
       if (slot === undefined) throw new Error(`disk ${disk.spec.name} was not checked`);
-      return disk.prepare({ ...seatOf(index), slot }, site, waiting);
+      const bootIndex = firstBootIndex + index;
+      return disk.prepare({ ...seatOf(index), bootIndex, slot }, site, waiting);
     }),
   );
   return prepared.flatMap((disk, index) => [
@@ -83,11 +84,10 @@ function rank({ primary }: DiskSpec): number {
 }
 
 /** The first disk keeps the ids that it had when there was only one. */
-function seatOf(index: number): Omit<DiskSeat, 'slot'> {
+function seatOf(index: number): Omit<DiskSeat, 'slot' | 'bootIndex'> {
   return {
     id: index === 0 ? 'disk' : `disk-${index}`,
     device: `disk${index}`,
     base: index === 0 ? 'base' : `base-${index}`,
-    bootIndex: index,
   };
 }

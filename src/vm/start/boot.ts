@@ -66,6 +66,11 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     using booting = within(bootMs(spec), waiting);
     const limits = qemuLimits(spec.vcpus);
     const bareRoot = await fitsBareRoot(program, { hostFiles: line.hostFiles, log }, booting);
+    if (spec.kernel !== undefined && !bareRoot) {
+      const text =
+        'args: -kernel is not possible with directories by 9p, nor where QEMU can see the files of the host';
+      throw new VmError('host', text);
+    }
     const { machine } = platform;
     const qemu = await spawnQemu({ program, line, machine, limits, bareRoot }, site);
     const { identity } = qemu;

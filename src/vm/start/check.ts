@@ -18,6 +18,7 @@ import type { CheckedDisk } from '../disks/disk.ts';
 import { checkDisk, diskPlaceProblems } from '../disks/disks.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
+import { type CheckedKernel, checkKernel } from './kernel.ts';
 
 /** What the check of a job depends on beside the job. */
 export type CheckHost = Pick<
@@ -31,6 +32,8 @@ export interface CheckedVm extends Disposable {
   readonly machine: MachinePlan;
   readonly disks: readonly CheckedDisk[];
   readonly seed: CheckedSeed;
+  /** undefined: the guest boots from its disk. */
+  readonly kernel: CheckedKernel | undefined;
 }
 
 /** Checks everything that the job names. Throws one VmError with every problem. */
@@ -61,22 +64,26 @@ async function check(
   const files = allowedFiles(spec, host);
   const { maxImageBytes, pools, images } = host;
   const diskHost = { files, maxImageBytes, pools, images };
-  const [accelerated, disks, seed] = await Promise.all([
+  const [accelerated, disks, seed, kernel] = await Promise.all([
     attempt(findAccelerated(spec, host, waiting)),
     Promise.all(spec.disks.map((disk) => attempt(checkDisk(disk, diskHost, waiting)))),
     attempt(checkSeed(spec, files, waiting)),
+    spec.kernel === undefined ? undefined : attempt(checkKernel(spec.kernel, files, waiting)),
   ]);
   for (const disk of disks) if (!(disk instanceof VmError)) opened.use(disk);
-  const problems = [accelerated, ...disks, seed].filter((result) => result instanceof VmError);
+  if (kernel !== undefined && !(kernel instanceof VmError)) opened.use(kernel);
+  const found = [accelerated, ...disks, seed, kernel];
+  const problems = found.filter((result) => result instanceof VmError);
   if (accelerated instanceof VmError) return problems;
   const { emulator, kvm } = accelerated;
   const errors = [
     ...machineErrors(spec, accelerated),
-    ...(await bootDiskProblems(primaryOf(disks))),
+    ...(spec.kernel === undefined ? await bootDiskProblems(primaryOf(disks)) : []),
     ...nicProblems(spec.nics, emulator),
     ...(await volumeShareProblems(spec.shares, emulator, waiting)),
   ];
-  if (seed instanceof VmError || problems.length > 0) return [...problems, ...errors];
+  if (seed instanceof VmError || kernel instanceof VmError || problems.length > 0)
+    return [...problems, ...errors];
   const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
   const firmware = await attempt(checkFirmware(spec, emulator, primaryOf(checked)?.image));
   if (firmware instanceof VmError) return [firmware, ...errors];
@@ -90,6 +97,7 @@ async function check(
     machine,
     disks: checked,
     seed,
+    kernel,
     [Symbol.dispose]: () => owned.dispose(),
   };
 }

@@ -22,6 +22,7 @@ import type { Emit } from '../task-event.ts';
 import type { VmHost } from '../vm-host.ts';
 import { boot } from './boot.ts';
 import { type CheckedVm, checkVm } from './check.ts';
+import { prepareKernel } from './kernel.ts';
 import { lineOf } from './line.ts';
 import { openSite } from './site.ts';
 
@@ -61,13 +62,18 @@ export async function startVm(
  */
 async function prepareDevices(
   spec: VmSpec,
-  { disks, machine, seed, emulator }: CheckedVm,
+  { disks, machine, seed, kernel, emulator }: CheckedVm,
   { host, site }: { readonly host: VmHost; readonly site: Site },
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const { guest } = spec;
   const [ownDisks, nics, shares] = await together([
-    prepareDisks(disks, machine, site, waiting),
+    prepareDisks(
+      disks,
+      { ...machine, firstBootIndex: kernel === undefined ? 0 : 1 },
+      site,
+      waiting,
+    ),
     prepareNics(spec.nics, { networks: host.networks, guest }, site, waiting),
     prepareShares(spec.shares, emulator, site, waiting),
   ]);
@@ -87,6 +93,7 @@ async function prepareDevices(
     ...prepareDisplay(spec.display, machine, site),
     ...ssh,
     ...(await prepareIgnition(seed.ignition, site)),
+    ...(await prepareKernel(kernel, site, waiting)),
     // New devices are appended, so that the ones before them keep their slots.
   ];
 }
@@ -97,9 +104,10 @@ async function prepareDevices(
  */
 async function showsFirmware(
   { display }: VmSpec,
-  { disks }: CheckedVm,
+  { disks, kernel }: CheckedVm,
   emit: Emit,
 ): Promise<boolean> {
+  if (kernel !== undefined) return false;
   const primary = disks.find((disk) => disk.spec.primary);
   const hasScreen = display !== undefined && display.video !== 'none';
   return (await reportUnbootable(primary, emit)) && !hasScreen;

@@ -8,6 +8,9 @@ export interface VmPaths {
   readonly record: string;
   readonly disk: string;
   readonly firmwareVars: string;
+  /** What QEMU starts the guest from, where that is not its disk. */
+  readonly kernel: string;
+  readonly initrd: string;
   /**
    * A small tmpfs of its own: sockets, seed, console history, journal. It bounds the files that a guest can make grow.
    * Short, because a socket's path has at most 107 bytes.
@@ -63,6 +66,8 @@ export function pathsIn(
     record: `${dir}/vm.json`,
     disk: `${dir}/${name}.img`,
     firmwareVars: `${dir}/firmware-vars.fd`,
+    kernel: `${dir}/kernel`,
+    initrd: `${dir}/initrd`,
     run,
     journal: `${run}/journal.jsonl`,
     owner: `${run}/owner`,

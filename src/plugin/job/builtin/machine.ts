@@ -1,4 +1,4 @@
-import { type DisplaySpec, listed, quoted, type VmSpec } from '#spec';
+import { type DisplaySpec, type KernelSpec, listed, quoted, type VmSpec } from '#spec';
 import { emulatorArch } from '../../agent/builtin-lists.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { guestFields } from '../guest.ts';
@@ -53,7 +53,10 @@ function readEmulator({ emulator, os }: Raw, { builtin, report }: Job): VmSpec['
 }
 
 type Settings = Partial<
-  Pick<VmSpec, 'memoryMiB' | 'clock' | 'smbios' | 'watchdog' | 'display' | 'endsAtReset' | 'notes'>
+  Pick<
+    VmSpec,
+    'memoryMiB' | 'clock' | 'smbios' | 'kernel' | 'watchdog' | 'display' | 'endsAtReset' | 'notes'
+  >
 >;
 
 /** What of the machine is no key of this driver's own jobs, or may stand in `args` as well. */
@@ -66,14 +69,29 @@ export function readSettings(wishes: Wishes, job: Job): Settings {
   // An action alone is no watchdog.
   const watchdog = watchdogs.some((wish) => wish.action === undefined) ? { action } : undefined;
   const display = readScreen(wishes, job);
+  const kernel = readKernel(wishes, job);
   return {
     ...(display === undefined ? {} : { display }),
     ...memory,
     ...(wishes.has('no-reboot') ? { endsAtReset: true } : {}),
     ...(clock === undefined ? {} : { clock }),
     ...(smbios === undefined ? {} : { smbios }),
+    ...(kernel === undefined ? {} : { kernel }),
     ...(watchdog === undefined ? {} : { watchdog }),
   };
+}
+
+function readKernel(wishes: Wishes, { report }: Job): KernelSpec | undefined {
+  const kernel = wishes.last('kernel')?.file;
+  const initrd = wishes.last('initrd');
+  const append = wishes.last('append');
+  if (kernel !== undefined) {
+    return { kernel, ...(initrd && { initrd: initrd.file }), commandLine: append?.text ?? '' };
+  }
+  for (const wish of [initrd, append]) {
+    if (wish !== undefined) report(argKey(wish.at), `-${wish.kind} needs -kernel`);
+  }
+  return undefined;
 }
 
 /** A guest with more memory than its task has would take it from others. */

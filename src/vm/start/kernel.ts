@@ -1,0 +1,72 @@
+import { constants, fchownSync } from 'node:fs';
+import { closeFd, openPath } from '#host';
+import { type ImageRoots, PlainFile } from '#image';
+import { kernelOf } from '#qemu';
+import type { KernelSpec, Waiting } from '#spec';
+import type { Prepared, Site } from '../devices/device.ts';
+import { withVmError } from '../error.ts';
+
+/** Linux with everything built in has 20 MiB, an initramfs with all modules 200. */
+const maxBytes = { kernel: 64 * 1024 ** 2, initrd: 512 * 1024 ** 2 } as const;
+
+/** A kernel that the guest is started from, open. */
+export interface CheckedKernel extends Disposable {
+  readonly commandLine: string;
+  readonly kernel: PlainFile;
+  readonly initrd: PlainFile | undefined;
+}
+
+/** Opens the files that the job names. Throws VmError naming the option. */
+export async function checkKernel(
+  { kernel, initrd, commandLine }: KernelSpec,
+  roots: ImageRoots,
+  waiting: Waiting,
+): Promise<CheckedKernel> {
+  using opened = new DisposableStack();
+  const open = async (name: string, role: keyof typeof maxBytes): Promise<PlainFile> => {
+    const limited = { roots, maxBytes: maxBytes[role] };
+    return opened.use(
+      await withVmError(() => PlainFile.open(name, limited, waiting), `args: -${role}`),
+    );
+  };
+  const files = {
+    kernel: await open(kernel, 'kernel'),
+    initrd: initrd === undefined ? undefined : await open(initrd, 'initrd'),
+  };
+  const owned = opened.move();
+  return { commandLine, ...files, [Symbol.dispose]: () => owned.dispose() };
+}
+
+/**
+ * QEMU takes a kernel only from a file that it opens by its name, and as the VM's user. So it gets copies in the VM's
+ * directory, which it sees in its bare root.
+ */
+export async function prepareKernel(
+  checked: CheckedKernel | undefined,
+  { paths, uid }: Pick<Site, 'paths' | 'uid'>,
+  waiting: Waiting,
+): Promise<readonly Prepared[]> {
+  if (checked === undefined) return [];
+  const copy = async (file: PlainFile, path: string): Promise<string> => {
+    const create = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+    const fd = openPath(path, create, 0o400);
+    try {
+      fchownSync(fd, uid, 0);
+      await withVmError(() => file.copyTo(fd, waiting), 'args');
+      return path;
+    } finally {
+      closeFd(fd);
+    }
+  };
+  const { kernel, initrd, commandLine } = checked;
+  const files = {
+    kernel: await copy(kernel, paths.kernel),
+    ...(initrd && { initrd: await copy(initrd, paths.initrd) }),
+  };
+  return [
+    {
+      part: kernelOf({ ...files, commandLine }),
+      record: { kind: 'emulated', id: 'kernel', model: 'kernel' },
+    },
+  ];
+}
