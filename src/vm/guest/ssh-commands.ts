@@ -219,8 +219,8 @@ function refused(reported: string): WayMissing {
 }
 
 function tooLate(cause: unknown): WayMissing {
-  const text = `no command began in the guest within ${startMs / 1000} s: it needs sh, and stty for a terminal`;
-  return new WayMissing(text, { cause });
+  const text = `no command began in the guest within ${startMs / 1000} s: its sshd does not answer, or it has no sh, or no stty for a terminal`;
+  return new WayMissing(text, { cause, recoverable: true });
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
