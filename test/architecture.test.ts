@@ -159,7 +159,8 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   },
   host: {
     process: ['files', 'native', 'waiting.ts', 'error.ts'],
-    'socket.ts': ['files', 'native', 'error.ts'],
+    'icmp6-socket.ts': ['socket.ts', 'files', 'native', 'error.ts'],
+    'socket.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'listen-tcp.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'bind-tried.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'socket-address.ts': ['error.ts'],

@@ -35,6 +35,8 @@ const testPackages = [
   ],
   ['tzdata', '/usr/share/zoneinfo/Europe/Berlin', 'the time zones that jobs may name'],
   ['openssh-client', 'ssh', 'to log in to a guest'],
+  ['isc-dhcp-client', 'dhclient', 'a client of DHCPv6'],
+  ['dhcpcd-base', 'dhcpcd', 'another one, which heeds router advertisements'],
   ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],
   ['ceph-osd', 'ceph-osd', 'the same'],
   ['ceph-common', 'rbd', 'the same'],

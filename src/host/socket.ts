@@ -3,9 +3,9 @@ import { isIPv4 } from 'node:net';
 import { errnoOf, HostError } from './error.ts';
 import { closeFd, openPath } from './files/descriptor.ts';
 import { must } from './native/libc.ts';
+import { socketAddress } from './socket-address.ts';
 
 const familyUnix = 1;
-const familyInet = 2;
 const typeStream = 1;
 const typeDatagram = 2;
 const typeCloexec = 0o2000000;
@@ -15,6 +15,8 @@ const soReuseAddress = 2;
 const soBroadcast = 6;
 const soReusePort = 15;
 const soBindToDevice = 25;
+const levelIpv6 = 41;
+const ipv6Only = 26;
 const maxUnixPathBytes = 107; // sun_path is 108 bytes with its NUL
 const backlog = 16;
 
@@ -88,7 +90,7 @@ function unixAddress(path: string): Buffer {
 export interface BoundSocketOptions {
   /** Restricts the socket to packets of this link. */
   readonly device?: string;
-  /** IPv4 address to bind to, '0.0.0.0' for any. */
+  /** The address to bind to, '0.0.0.0' for any of IPv4, '::' for any of IPv6. */
   readonly address: string;
   readonly port: number;
 }
@@ -100,14 +102,14 @@ export interface UdpSocketOptions extends BoundSocketOptions {
   readonly spread?: boolean;
 }
 
-/** A bound IPv4 datagram socket, ready for `dgram.Socket.bind({ fd })`, which then owns it. Throws HostError. */
+/** A bound datagram socket of the address's family alone, ready for `dgram.Socket.bind({ fd })`, which then owns it. Throws HostError. */
 export function udpSocket({ broadcast, spread = false, ...where }: UdpSocketOptions): number {
   const also = [...(broadcast ? [soBroadcast] : []), ...(spread ? [soReusePort] : [])];
   return boundSocket(typeDatagram, where, also);
 }
 
 /**
- * A bound IPv4 stream socket, ready for `net.Server.listen({ fd })`, which then owns it. Each connection goes to one of
+ * A bound stream socket, ready for `net.Server.listen({ fd })`, which then owns it. Each connection goes to one of
  * the sockets that share the port. Throws HostError.
  */
 export function tcpSocket(where: BoundSocketOptions): number {
@@ -119,21 +121,16 @@ function boundSocket(
   { device, address, port }: BoundSocketOptions,
   options: readonly number[],
 ): number {
-  if (!isIPv4(address)) throw new HostError(`not an IPv4 address: ${address}`);
+  const target = socketAddress(address, port);
   const where = `${address}:${port}${device === undefined ? '' : ` on ${device}`}`;
   const flags = typeCloexec | typeNonBlocking;
-  const fd = must('making a socket', 'socket', familyInet, type | flags, 0);
+  const fd = must('making a socket', 'socket', target.readUInt16LE(0), type | flags, 0);
   try {
-    for (const option of [soReuseAddress, ...options]) setOption(fd, option, `sharing ${where}`);
-    if (device !== undefined) {
-      const name = Buffer.from(`${device}\0`);
-      const what = `tying a socket to the link ${device}`;
-      must(what, 'setsockopt', fd, solSocket, soBindToDevice, name, name.length);
+    for (const option of [soReuseAddress, ...options]) {
+      setOption(fd, { level: solSocket, option }, `sharing ${where}`);
     }
-    const target = Buffer.alloc(16); // struct sockaddr_in: family, then port and address in network order
-    target.writeUInt16LE(familyInet, 0);
-    target.writeUInt16BE(port, 2);
-    target.set(address.split('.').map(Number), 4);
+    if (!isIPv4(address)) setOption(fd, { level: levelIpv6, option: ipv6Only }, `binding ${where}`);
+    if (device !== undefined) tieToDevice(fd, device);
     must(`binding a socket to ${where}`, 'bind', fd, target, target.length);
     return fd;
   } catch (error) {
@@ -142,10 +139,21 @@ function boundSocket(
   }
 }
 
-function setOption(fd: number, option: number, what: string): void {
+/** The socket gets packets of this link alone, and sends over it. */
+export function tieToDevice(fd: number, device: string): void {
+  const name = Buffer.from(`${device}\0`);
+  const what = `tying a socket to the link ${device}`;
+  must(what, 'setsockopt', fd, solSocket, soBindToDevice, name, name.length);
+}
+
+function setOption(
+  fd: number,
+  { level, option }: { readonly level: number; readonly option: number },
+  what: string,
+): void {
   const on = Buffer.alloc(4);
   on.writeInt32LE(1);
-  must(what, 'setsockopt', fd, solSocket, option, on, on.length);
+  must(what, 'setsockopt', fd, level, option, on, on.length);
 }
 
 /**

@@ -10,6 +10,7 @@ import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import { Responders } from './dhcp/responders.ts';
+import { Responders6 } from './dhcp/responders6.ts';
 import { Resolvers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
@@ -76,8 +77,9 @@ export class Networks implements Net {
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const warnOnce = new WarnOnce(log);
     const responders = new Responders(store, log);
+    const responders6 = new Responders6(store, log);
     const resolvers = new Resolvers(store, { table, log });
-    this.#host = { store, rules, responders, resolvers, warnOnce, log, onRepair };
+    this.#host = { store, rules, responders, responders6, resolvers, warnOnce, log, onRepair };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -195,6 +197,7 @@ export class Networks implements Net {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#groups[Symbol.asyncDispose]();
     await this.#host.responders[Symbol.asyncDispose]();
+    await this.#host.responders6[Symbol.asyncDispose]();
     await this.#host.resolvers[Symbol.asyncDispose]();
     await this.#host.rules[Symbol.asyncDispose]();
     await this.#netlink[Symbol.asyncDispose]();

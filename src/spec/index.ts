@@ -28,6 +28,7 @@ export {
   subnetOf,
 } from './ipv4.ts';
 export {
+  type Address6,
   formatAddress6,
   formatIpv6,
   isUniqueLocal,

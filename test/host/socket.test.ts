@@ -70,7 +70,7 @@ test('a datagram socket is bound, and Node takes it over', async () => {
 
 test('a datagram socket refuses what it cannot have', () => {
   const options = { address: '127.0.0.1', port: 0, broadcast: false };
-  assert.throws(() => udpSocket({ ...options, address: '::1' }), { name: 'HostError' });
+  assert.throws(() => udpSocket({ ...options, address: 'host' }), { name: 'HostError' });
   assert.throws(() => udpSocket({ ...options, address: '203.0.113.1' }), {
     name: 'HostError',
     errno: 'EADDRNOTAVAIL',

@@ -16,6 +16,7 @@ const prototypes = {
     'long',
     ['int', 'void *', 'int', 'void *', 'size_t', 'unsigned int'],
   ],
+  dup3: 'int dup3(int former, int wanted, int flags)',
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   fchdir: 'int fchdir(int fd)',
   fcntl: 'int fcntl(int fd, int command, long argument)',

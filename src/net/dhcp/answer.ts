@@ -1,6 +1,7 @@
 import { formatIpv4, parseIpv4 } from '#spec';
 import type { Claim } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
+import { leaseSeconds } from './lease.ts';
 import type { DhcpLease, DhcpQuery, DhcpReply } from './message.ts';
 
 /** The configuration that all guests of a network share. */
@@ -15,8 +16,6 @@ export interface DhcpNetwork {
 }
 
 const none = '0.0.0.0';
-// Ten years: a guest never has to renew, so it is not affected while no plugin runs.
-const leaseSeconds = 10 * 365 * 24 * 3600;
 
 /**
  * The reply to a client whose MAC address has that claim; undefined for none. It depends on nothing but the arguments, so

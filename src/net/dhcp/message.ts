@@ -1,3 +1,5 @@
+import { encodeDomains } from './domains.ts';
+
 /** DHCP for IPv4 as bytes (RFC 2131, options RFC 2132): messages of clients and replies of a server. */
 
 export type DhcpType =
@@ -168,22 +170,10 @@ function encodeLease(lease: DhcpLease): Buffer[] {
     encodeOption(option.hostname, Buffer.from(hostname ?? '').subarray(0, 255)),
     // For clients that do not know the list (RFC 3397), Windows for one.
     encodeOption(option.domain, Buffer.from(lease.searches[0] ?? '').subarray(0, maxOptionBytes)),
-    encodeOption(option.searches, encodeDomains(lease.searches)),
+    // In one option (RFC 3397).
+    encodeOption(option.searches, encodeDomains(lease.searches, maxOptionBytes)),
     encodeOption(option.mtu, mtu === undefined ? undefined : u32(mtu).subarray(2)),
   ];
-}
-
-/** As many as one option holds, uncompressed (RFC 3397). What is no domain name is left out. */
-function encodeDomains(domains: readonly string[]): Buffer {
-  let bytes = Buffer.alloc(0);
-  for (const domain of domains) {
-    const labels = domain.replace(/\.$/, '').split('.');
-    if (!labels.every((label) => /^[\w-]{1,63}$/.test(label))) continue;
-    const name = labels.map((label) => Buffer.from(`${String.fromCharCode(label.length)}${label}`));
-    const longer = Buffer.concat([bytes, ...name, Buffer.of(0)]);
-    if (longer.length <= maxOptionBytes) bytes = longer;
-  }
-  return bytes;
 }
 
 function encodeOption(code: number, value: Uint8Array | undefined): Buffer {

@@ -5,8 +5,8 @@ import type { ResolvedNetwork } from '../links/managed-bridge.ts';
 import { hostResolvers } from '../links/resolver.ts';
 import { resolverPort } from '../model/names.ts';
 import { namesOf } from '../store/claim.ts';
+import { KnownGuests } from '../store/known-guests.ts';
 import type { NetworkStore } from '../store/store.ts';
-import { KnownGuests } from './known-guests.ts';
 import { DnsServer } from './server.ts';
 import { makeZone } from './zone.ts';
 

@@ -2,8 +2,8 @@ import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dg
 import { createServer, type Server, type Socket } from 'node:net';
 import { closeFd, type Logger, tcpSocket, udpSocket } from '#host';
 import { netError } from '../model/error.ts';
+import type { KnownGuests } from '../store/known-guests.ts';
 import { Forwarder, type Transport } from './forwarder.ts';
-import type { KnownGuests } from './known-guests.ts';
 import { Limits } from './limits.ts';
 import {
   asReplyTo,

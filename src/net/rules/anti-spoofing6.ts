@@ -41,12 +41,12 @@ export const sixChains: readonly string[] = [
     iifname . ip6 saddr != @addresses6 ip6 saddr != :: drop
     ip6 nexthdr hopopt icmpv6 type { 131, 132, 143 } goto talk
     ip6 nexthdr { hopopt, ipv6-route, ipv6-opts, ah, 135, 139, 140 } drop
-    ip6 saddr :: icmpv6 type nd-router-solicit goto talk
+    ip6 saddr :: icmpv6 type nd-router-solicit goto queries6
     iifname . ip6 saddr != @addresses6 drop
     exthdr frag exists jump fragments
     icmpv6 type nd-neighbor-solicit goto questions6
     icmpv6 type nd-neighbor-advert goto answers6
-    icmpv6 type nd-router-solicit goto talk
+    icmpv6 type nd-router-solicit goto queries6
     icmpv6 type { 130, 131, 132, 134, 137, 141, 142, 143, 151, 152, 153 } drop
     meta l4proto udp exthdr frag missing jump datagrams6
     accept
@@ -65,9 +65,17 @@ export const sixChains: readonly string[] = [
     udp sport 547 drop
     udp dport 546 drop
     udp dport 547 exthdr frag exists drop
-    udp dport 547 goto talk
+    udp dport 547 goto queries6
     udp dport != 547 accept
     drop
+  }`,
+  // What the driver answers, so that no query of another guest is lost.
+  `  set askers6 {
+    type ifname; size 65535; flags dynamic
+  }
+  chain queries6 {
+    update @askers6 { iifname limit rate over 20/second burst 40 packets } drop
+    accept
   }`,
   // At a limited rate: each of them is for the host, or for all guests.
   `  chain talk {

@@ -223,6 +223,7 @@ ${translate}
     iifname != @closed accept
     ct state established,related accept
     udp dport 67 accept
+    ip6 daddr ff02::1:2 udp dport 547 accept
     meta l4proto { tcp, udp } ct original proto-dst 53 iifname . ct original ip daddr @host_resolvers accept
     icmp type echo-request accept
     icmpv6 type { echo-request, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept

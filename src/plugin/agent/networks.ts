@@ -74,7 +74,7 @@ export const networkFields = {
         kind: 'attr',
         type: 'bool',
         default: true,
-        doc: 'Whether the driver answers DHCP. With `false` only guests that read their cloud-init seed get an address, unless you run a DHCP server on the bridge.',
+        doc: 'Whether the driver answers DHCP and DHCPv6 and sends router advertisements. With `false` only guests that read their cloud-init seed get an address, unless you run a DHCP server on the bridge.',
         example: 'false',
       },
       mtu: {

@@ -1,5 +1,5 @@
-import type { Claim } from '../store/claim.ts';
-import type { NetworkStore } from '../store/store.ts';
+import type { Claim } from './claim.ts';
+import type { NetworkStore } from './store.ts';
 
 const freshMs = 1000;
 
