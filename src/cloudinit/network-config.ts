@@ -26,6 +26,7 @@ function staticConfig(nics: readonly SeedNic[]): Plain {
       name: nicName(index),
       mac_address: nic.mac.toLowerCase(),
       ...mtu(nic),
+      ...withoutAdvertisements(nic),
       subnets: [{ ...addressing(nic), ...subnetResolver(nic) }, ...addressing6(nic)],
     })),
   };
@@ -82,6 +83,14 @@ function addressing({ address, prefix, gateway, isDefaultRoute = true }: SeedNic
     address: `${address}/${prefix}`,
     ...(gateway !== undefined && isDefaultRoute && { gateway }),
   };
+}
+
+/**
+ * Its router is announced on the network as well, by its link-local address: one route is enough. Releases before 23 do not
+ * pass this on to networkd, which then has one route over both addresses of the same router.
+ */
+function withoutAdvertisements({ six }: SeedNic): Plain & object {
+  return six === undefined ? {} : { 'accept-ra': false };
 }
 
 function addressing6({ six, isDefaultRoute = true }: SeedNic): readonly (Plain & object)[] {

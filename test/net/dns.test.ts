@@ -17,7 +17,12 @@ import {
 import { answerFrom, makeZone } from '../../src/net/dns/zone.ts';
 import type { Claim } from '../../src/net/store/claim.ts';
 
-const network = { domain: 'virbr0.internal', address: '192.168.122.1', prefix: 24 };
+const network = {
+  domain: 'virbr0.internal',
+  address: '192.168.122.1',
+  prefix: 24,
+  address6: 'fd12::1/64',
+};
 const claimOf = (hostname: string, last: number): Claim => ({
   ip: `192.168.122.${last}`,
   vm: `vm${last}`,
@@ -44,6 +49,13 @@ function question(message: Buffer): DnsQuestion {
   const received = decodeQuestion(message);
   assert.equal(received.kind, 'question');
   return received.kind === 'question' ? received.question : assert.fail();
+}
+
+/** The name of an address of a prefix fdXX::/64. */
+function reverse6(host: string, second = '12'): string {
+  const groups = [`fd${second}`, '0', '0', '0', ...host.split(':')];
+  const digits = groups.map((group) => group.padStart(4, '0')).join('');
+  return `${[...digits].toReversed().join('.')}.ip6.arpa`;
 }
 
 /** The answer as text: its code, and each record's data. */
@@ -79,6 +91,15 @@ const cases = {
   'an address': [['9.122.168.192.in-addr.arpa', 'PTR'], 'NOERROR web.virbr0.internal'],
   'an address without a guest': [['77.122.168.192.in-addr.arpa', 'PTR'], 'NXDOMAIN'],
   'an address of another network': [['9.123.168.192.in-addr.arpa', 'PTR'], 'asked elsewhere'],
+  'an address of IPv6 backwards': [[reverse6('0:0:0:f'), 'PTR'], 'NOERROR six.virbr0.internal'],
+  'one of IPv6 without a guest': [[reverse6('0:0:0:e'), 'PTR'], 'NXDOMAIN'],
+  'one of IPv6 that is no name': [[reverse6('0:0:0:f'), 'AAAA'], 'NOERROR'],
+  'one of another network of IPv6': [[reverse6('1:0:0:f', '13'), 'PTR'], 'asked elsewhere'],
+  'half an address of IPv6': [['0.0.2.1.d.f.ip6.arpa', 'PTR'], 'asked elsewhere'],
+  'an address of IPv6 in other digits': [
+    [`g${reverse6('0:0:0:f').slice(1)}`, 'PTR'],
+    'asked elsewhere',
+  ],
   'half an address': [['122.168.192.in-addr.arpa', 'NS'], 'asked elsewhere'],
   'a name of the Internet': [['example.org'], 'asked elsewhere'],
   'a name that only ends alike': [['xvirbr0.internal'], 'asked elsewhere'],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
+import { parseIpv6 } from '#spec';
 import { Machine, must } from '../support/guest.ts';
 import { nameServer } from '../support/name-server.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
@@ -81,6 +82,40 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     closeFd(late.tapFd);
     await host.detach('late');
     assert.deepEqual(await ask(web, ['late.virbr0.internal']), ['NXDOMAIN']);
+    for (const one of [web, db]) await one.unplug();
+    for (const vm of ['web', 'db']) await host.detach(vm);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-144: over IPv6 names are answered as over IPv4, to guests alone', async () => {
+    await listens();
+    await using _other = await nameServer('127.0.0.53');
+    const six = { ...atLoopback, address6: 'fd12:3456:789a::1/64' };
+    await using host = await Host.open([six]);
+    const nics = [await host.attach('web'), await host.attach('db')] as const;
+    await using web = await guestOf(nics[0]);
+    await using db = await guestOf(nics[1]);
+    const [webIp, dbIp] = nics.map((nic) => nic.address?.six?.ip ?? assert.fail());
+    const digits = (parseIpv6(webIp ?? '') ?? 0n).toString(16).padStart(32, '0');
+    const reverse = `${[...digits].toReversed().join('.')}.ip6.arpa/PTR`;
+    const server = 'fd12:3456:789a::1';
+    for (const transport of ['udp', 'tcp']) {
+      const questions = ['db/AAAA', reverse, 'a.example.org'];
+      assert.deepEqual(await ask(web, questions, { transport, server }), [
+        `NOERROR ${dbIp}`,
+        'NOERROR web.virbr0.internal',
+        'NOERROR 198.51.100.7',
+      ]);
+      // From an address of the link that no VM has.
+      const [ms, stranger] = [700, 'fd12:3456:789a::fffe'];
+      await db.namespace.ip('addr', 'add', `${stranger}/64`, 'dev', 'eth0', 'nodad');
+      await db.namespace.ip('addr', 'del', `${dbIp}/64`, 'dev', 'eth0');
+      const [unknown = ''] = await ask(db, ['web/AAAA'], { transport, server, ms });
+      assert.doesNotMatch(unknown, /NOERROR/);
+      await db.namespace.ip('addr', 'del', `${stranger}/64`, 'dev', 'eth0');
+      await db.namespace.ip('addr', 'add', `${dbIp}/64`, 'dev', 'eth0', 'nodad');
+    }
+    await web.namespace.run('busybox', 'nslookup', 'db.virbr0.internal', server);
     for (const one of [web, db]) await one.unplug();
     for (const vm of ['web', 'db']) await host.detach(vm);
     assert.deepEqual(await leftovers(), nothing);
@@ -166,10 +201,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       link: 'out0',
       hostAddress: '192.0.2.1',
       address: '192.0.2.9',
+      six: { hostAddress: '2001:db8:2::1', address: '2001:db8:2::9' },
     });
     await outside.namespace.ip('route', 'add', 'default', 'via', '192.0.2.1');
-    const second = { ...atLoopback, bridge: 'nq1', address: '10.9.0.1' };
-    await using host = await Host.open([{ ...atLoopback, hostAccess: 'open' }, second]);
+    await outside.namespace.ip('-6', 'route', 'add', 'default', 'via', '2001:db8:2::1');
+    const gateway6 = 'fd12:3456:789a::1';
+    const first = { ...atLoopback, address6: `${gateway6}/64`, hostAccess: 'open' } as const;
+    const second = { ...atLoopback, bridge: 'nq1', address: '10.9.0.1', address6: 'fd77::1/64' };
+    await using host = await Host.open([first, second]);
     await using guest = await guestOf(await host.attach('web'));
     await using foreign = await guestOf(await host.attach('far', { bridge: 'nq1' }));
     assert.deepEqual(await ask(guest, ['web', 'far']), [
@@ -183,15 +222,19 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       assert.doesNotMatch(answers.join(' '), /NOERROR|NXDOMAIN/);
     };
     const quick = { ms: 300 };
-    for (const server of [gateway, '192.0.2.1']) {
+    assert.match((await ask(guest, ['web/AAAA'], { server: gateway6 })).join(), /^NOERROR fd12:/);
+    for (const server of [gateway, '192.0.2.1', gateway6, '2001:db8:2::1']) {
       isRefused(await ask(outside, questions, { ...quick, server }));
     }
-    isRefused(await ask(foreign, questions, quick));
-    const onHost = await command(process.execPath, client, 'udp', gateway, '300', ...questions);
-    isRefused([onHost.output]);
-    // By its real port.
-    for (const machine of [outside, foreign]) {
-      isRefused(await ask(machine, questions, { ...quick, server: `${gateway}:${port}` }));
+    for (const server of [gateway, gateway6]) {
+      isRefused(await ask(foreign, questions, { ...quick, server }));
+      const onHost = await command(process.execPath, client, 'udp', server, '300', ...questions);
+      isRefused([onHost.output]);
+      // By its real port.
+      const direct = server === gateway6 ? `[${gateway6}]:${port}` : `${gateway}:${port}`;
+      for (const machine of [outside, foreign]) {
+        isRefused(await ask(machine, questions, { ...quick, server: direct }));
+      }
     }
     assert.equal(other.asked.length, before);
     for (const one of [guest, foreign]) await one.unplug();

@@ -174,6 +174,16 @@ inOwnNetns(
         [given?.new_dhcp6_name_servers, given?.new_dhcp6_domain_search],
         ['2001:db8::53', 'lan.example.'],
       );
+      // Those of a guest whose job has none are the network's own.
+      const other = await host.attach('other');
+      await using otherGuest = await Machine.guest(other);
+      const plain = await dhclient(otherGuest);
+      assert.deepEqual(
+        [plain?.new_dhcp6_name_servers, plain?.new_dhcp6_domain_search],
+        [gateway, 'virbr0.internal.'],
+      );
+      await otherGuest.unplug();
+      await host.detach('other');
       await guest.unplug();
       await host.detach('own');
     });

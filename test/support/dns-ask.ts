@@ -3,7 +3,7 @@
  * code and data, `cut` where the rest is to be had over TCP, or what went wrong.
  */
 import { createSocket } from 'node:dgram';
-import { connect } from 'node:net';
+import { connect, isIPv6 } from 'node:net';
 import {
   type DecodedPacket,
   decode,
@@ -15,7 +15,9 @@ import {
 } from 'dns-packet';
 
 const [transport = '', where = '', ms = '', ...questions] = process.argv.slice(2);
-const [server = '', port = '53'] = where.split(':');
+const [, server = where, port = '53'] = isIPv6(where)
+  ? []
+  : (/^\[?([^\]]+?)\]?:(\d+)$/.exec(where) ?? []);
 const isType = (text: string): text is RecordType => /^[A-Z]+$/.test(text);
 for (const [at, text] of questions.entries()) {
   const [name = '', type = 'A'] = text.split('/');
@@ -37,7 +39,7 @@ function shown(reply: Packet | DecodedPacket): string {
 }
 
 async function askUdp(query: Buffer): Promise<Buffer> {
-  const socket = createSocket('udp4');
+  const socket = createSocket(isIPv6(server) ? 'udp6' : 'udp4');
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const timer = setTimeout(() => reject(new Error('no reply')), Number(ms));
   socket.once('message', resolve);

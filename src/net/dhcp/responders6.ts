@@ -82,7 +82,11 @@ function wantedFor(
     address,
     mac: link.address,
     serverId: serverIdOf(link.address),
-    nameservers: nameservers.flatMap((server) => parseIpv6(server) ?? []),
+    // Ours comes first; it is reached at either address.
+    nameservers: [
+      ...(searches.length > 0 ? [address.address] : []),
+      ...nameservers.flatMap((server) => parseIpv6(server) ?? []),
+    ],
     searches,
     mtu: link.mtu,
   };

@@ -1,5 +1,5 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, isIPv6, type Server, type Socket } from 'node:net';
 import { closeFd, type Logger, tcpSocket, udpSocket } from '#host';
 import { netError } from '../model/error.ts';
 import type { KnownGuests } from '../store/known-guests.ts';
@@ -19,7 +19,7 @@ import { answerFrom, type Zone } from './zone.ts';
 
 export interface DnsServerOptions {
   readonly bridge: string;
-  /** The network's gateway. */
+  /** The network's gateway, by one of its addresses. */
   readonly address: string;
   readonly port: number;
   readonly guests: KnownGuests<Zone>;
@@ -36,7 +36,7 @@ const idleMs = 10_000;
 const maxQuestionBytes = 1024;
 
 /**
- * The name server of one bridge: it answers its own guests only, with the names of the network, and asks other servers
+ * The name server of one bridge at one of its addresses: it answers its own guests only, with the names of the network, and asks other servers
  * about the rest. It remembers no answers, so that no guest can plant one for another.
  */
 export class DnsServer implements AsyncDisposable {
@@ -53,7 +53,7 @@ export class DnsServer implements AsyncDisposable {
   private constructor(options: DnsServerOptions) {
     this.#options = options;
     this.#forwarder = options.forwarder ?? new Forwarder();
-    this.#udp = createSocket('udp4');
+    this.#udp = createSocket(isIPv6(options.address) ? 'udp6' : 'udp4');
     this.#tcp = createServer({ noDelay: true });
     this.#udp.on('message', (message, from) => void this.#receive(message, from));
     this.#tcp.on('connection', (socket) => void this.#serve(socket));

@@ -4,7 +4,7 @@ import { type NetworkInUse, namesOf } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
 import { set } from './nft-text.ts';
-import { mappingsOf, maps6, metadata6, sets6 } from './ruleset6.ts';
+import { mappingsOf, maps6, metadata6, resolvers6, sets6 } from './ruleset6.ts';
 
 // Per guest: more than its programs ask, and little work for the process that answers.
 const questions = { rate: 200, burst: 400 };
@@ -117,6 +117,7 @@ function resolvers(table: string, networks: readonly NetworkInUse[]): string[] {
     type ipv4_addr; size 65535; flags dynamic
   }`,
     set('set host_resolvers', 'ifname . ipv4_addr', networks.flatMap(givenResolvers)),
+    ...resolvers6(table, networks),
   ];
 }
 
@@ -174,6 +175,7 @@ const chains: readonly string[] = [
   `  chain arriving {
     type nat hook prerouting priority dstnat; policy accept;
     ip saddr @guests meta l4proto { tcp, udp } th dport 53 dnat ip to iifname . ip daddr map @resolver
+    ip6 saddr @guests6 meta l4proto { tcp, udp } th dport 53 dnat ip6 to iifname . ip6 daddr map @resolver6
 ${translate}
   }`,
   // Packets that the host itself sends do not pass prerouting.
@@ -214,17 +216,23 @@ ${translate}
   `  chain asked {
     update @questions { ip saddr limit rate over ${questions.rate}/second burst ${questions.burst} packets } drop
     accept
+  }
+  chain asked6 {
+    update @questions6 { ip6 saddr limit rate over ${questions.rate}/second burst ${questions.burst} packets } drop
+    accept
   }`,
   // Guests must not reach the agent's API, ssh and other services of the host; of name servers only those that they were
   // given, by the address that they ask: another agent on the bridge leads its guests' questions to a port of its own.
   `  chain host {
     type filter hook input priority filter; policy accept;
     ct status dnat meta l4proto { tcp, udp } iifname . ip daddr . th dport @resolver_ports goto asked
+    ct status dnat meta l4proto { tcp, udp } iifname . ip6 daddr . th dport @resolver_ports6 goto asked6
     iifname != @closed accept
     ct state established,related accept
     udp dport 67 accept
     ip6 daddr ff02::1:2 udp dport 547 accept
     meta l4proto { tcp, udp } ct original proto-dst 53 iifname . ct original ip daddr @host_resolvers accept
+    meta l4proto { tcp, udp } ct original proto-dst 53 iifname . ct original ip6 daddr @host_resolvers6 accept
     icmp type echo-request accept
     icmpv6 type { echo-request, nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname . meta l4proto . th dport @host_ports accept

@@ -1,13 +1,16 @@
 import {
   formatAddress6,
+  formatIpv6,
   isUniqueLocal,
   network6,
   type PortSpec,
   type Protocol,
   parseAddress6,
+  parseIpv6,
   protocolsOf,
 } from '#spec';
-import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
+import { resolverPort } from '../model/names.ts';
+import { type Claim, type NetworkInUse, type NetworkRecord, namesOf } from '../store/claim.ts';
 import { set } from './nft-text.ts';
 
 /** Where clouds have what only the host may read: Amazon's, Google's and Oracle's. Link-local addresses are not routed. */
@@ -71,6 +74,48 @@ export function maps6(networks: readonly NetworkInUse[]): readonly string[] {
       mappings.filter(({ hostIp }) => hostIp === '').map(({ text }) => text),
     ),
   ];
+}
+
+/** The name servers of ours at the gateways' IPv6 addresses, in the same way as for IPv4. */
+export function resolvers6(table: string, networks: readonly NetworkInUse[]): readonly string[] {
+  const own = networks.flatMap(({ record }) => {
+    const address = gatewayOf(record);
+    if (address === undefined || namesOf(record) === undefined) return [];
+    const at = `"${record.bridge}" . ${address}`;
+    return [{ at, address, port: resolverPort(table, record.bridge) }];
+  });
+  return [
+    set(
+      'map resolver6',
+      'ifname . ipv6_addr : ipv6_addr . inet_service',
+      own.map(({ at, address, port }) => `${at} : ${address} . ${port}`),
+    ),
+    set(
+      'set resolver_ports6',
+      'ifname . ipv6_addr . inet_service',
+      own.map(({ at, port }) => `${at} . ${port}`),
+    ),
+    `  set questions6 {
+    type ipv6_addr; size 65535; flags dynamic
+  }`,
+    set('set host_resolvers6', 'ifname . ipv6_addr', networks.flatMap(givenResolvers)),
+  ];
+}
+
+/** Name servers that guests were given, which the host itself may be, and its address in the network. */
+function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
+  const gateway = gatewayOf(record);
+  if (gateway === undefined) return [];
+  const given = [...record.nameservers, ...claims.flatMap(({ dns }) => dns?.servers ?? [])]
+    .map(parseIpv6)
+    .filter((server) => server !== undefined)
+    .map(formatIpv6);
+  return [...new Set([gateway, ...given])].map((server) => `"${record.bridge}" . ${server}`);
+}
+
+function gatewayOf({ address6 = '' }: NetworkRecord): string | undefined {
+  const six = parseAddress6(address6);
+  return six && formatIpv6(six.address);
 }
 
 /** Global addresses are routed as they are: nobody has them to hide them. */
