@@ -4,12 +4,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { type DiskSpec, primaryDisk } from '#spec';
+import { askVm } from '#vm';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
+import { tmpDir } from '../support/tmp.ts';
 import { eventually, soon } from '../support/vm.ts';
 
 // A whole Debian with systemd and cloud-init, booted once: what the seed says must come out as it was meant there, not
@@ -209,6 +211,22 @@ inOwnNetns(
       });
       await t.test('V-136: the disk of a directory has its files, as Linux reads FAT', () => {
         is('files', files);
+      });
+      await t.test('V-55: its disk is backed up while its file systems are frozen', async (t) => {
+        await eventually(
+          () => ground.told().includes('Guest agent is connected'),
+          'the guest agent',
+          patient(60_000),
+        );
+        const path = join(tmpDir(t), 'vda.qcow2');
+        const request = { command: 'backup', disk: 'vda', path } as const;
+        const task = { alloc: spec.identity.allocId, task: 'task' };
+        const { dataDir } = ground.options;
+        const asked = { dataDir, task, request, onProgress: () => {} };
+        const answer = await askVm(asked, soon(patient(120_000)));
+        assert.match(answer, /, consistent: [1-9]\d* file systems? (was|were) frozen$/);
+        const check = await must('qemu-img', 'check', path);
+        assert.match(check, /No errors were found/);
       });
       await t.test(
         'V-87 V-84: its agent is asked to shut down, and it does so in order',
