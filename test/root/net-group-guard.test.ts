@@ -166,6 +166,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     assert.equal(await inside(allocation.namespace), 'lo eth0 |');
   });
 
+  test('a build in a group applies no rules; its tap comes up after them, when it is plugged in', async () => {
+    await using allocation = await Allocation.open(address);
+    await using plugin = await GroupNics.open();
+    const { namespace, path } = allocation;
+    const { backend, plug } = await plugin.open('web', path);
+    assert.ok(backend.kind === 'tap');
+    // A repair has nothing to do with it yet.
+    await plugin.groups.restore(waiting());
+    assert.equal(await namespace.run('nft', 'list', 'ruleset'), '');
+    const tap = () => namespace.run('ip', 'link', 'show', backend.name);
+    assert.doesNotMatch(await tap(), /[<,]UP[,>]/);
+    await plug?.(waiting());
+    assert.match(await namespace.run('nft', 'list', 'ruleset'), /table/);
+    assert.match(await tap(), /[<,]UP[,>]/);
+    for (const fd of backend.fds) closeFd(fd);
+    await plugin.detach('web');
+    assert.equal(await namespace.run('nft', 'list', 'ruleset'), '');
+  });
+
   test('V-118: rules that were flushed in the namespace are put back, also by the next process', async () => {
     await using allocation = await Allocation.open(address);
     await using container = await Allocation.open(other);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { findProgram, UndoLog } from '#host';
 import { NetlinkSocket } from '#netlink';
 import { Groups } from '../../src/net/group/groups.ts';
+import type { BuiltNic } from '../../src/net/links/tap.ts';
 import { decodeGroupNic, type GroupNic } from '../../src/net/model/group.ts';
 import { Machine, must } from './guest.ts';
 import { command, Namespace } from './netns.ts';
@@ -118,6 +119,14 @@ export class GroupNics implements AsyncDisposable {
     return new GroupNics(await mkdtemp(join(tmpdir(), 'nq-group-')));
   }
 
+  /** As while QEMU initialises, which has the tap already. */
+  async open(vm: string, netns: string): Promise<BuiltNic> {
+    const undo = (await this.#undoLog(vm)).keep();
+    const dns = { servers: [], searches: [] };
+    const request = { kind: 'group', vm, netns, index: 0, hostname: vm, dns, ports: [] } as const;
+    return this.groups.build(request, undo, waiting());
+  }
+
   /** Another process on the same state, as after a restart. */
   again(): GroupNics {
     return new GroupNics(this.#dir);
@@ -133,7 +142,7 @@ export class GroupNics implements AsyncDisposable {
     const { vm, netns, ports = [], servers = ['192.0.2.53'] } = request;
     const undo = await this.#undoLog(vm);
     await using _ = undo;
-    const { backend, record } = await this.groups.build(
+    const { backend, record, plug } = await this.groups.build(
       {
         kind: 'group',
         vm,
@@ -156,6 +165,7 @@ export class GroupNics implements AsyncDisposable {
       undo,
       waiting(),
     );
+    await plug?.(waiting());
     undo.keep();
     const nic = decodeGroupNic({ vm, index: 0, record });
     assert.ok(nic !== undefined && backend.kind === 'tap');

@@ -24,11 +24,12 @@ import { formatGroupRules } from './group-rules.ts';
 import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
 import { pairPrefix, planPair } from './plan-pair.ts';
 
-/** A NIC whose tap is in the namespace and carries traffic. */
+/** A NIC whose tap is in the namespace, with its address, and carries no traffic yet. */
 interface BuiltGroupNic {
   readonly nic: GroupNic;
   /** One for each queue. */
   readonly fds: readonly number[];
+  readonly link: Link;
 }
 
 /** What the namespace has before the NIC comes. */
@@ -51,10 +52,22 @@ export async function buildInGroup(
   const found = await look(there, waiting);
   const nic = await planNic(request, found, host, waiting);
   const { queues = 1 } = request;
-  const fds = await undo.perform({ kind: 'net-group', netns, tap: nic.tap, vm, index }, () =>
-    connect(nic, { host, there, queues }, waiting),
-  );
-  return { nic, fds };
+  const step = { kind: 'net-group', netns, tap: nic.tap, vm, index } as const;
+  const opened = await undo.perform(step, () => open(nic, { host, there, queues }, waiting));
+  return { nic, ...opened };
+}
+
+/** The rest, which QEMU's start does not need: the rules come before the tap is up. */
+export async function plugInGroup(
+  { nic, link }: Pick<BuiltGroupNic, 'nic' | 'link'>,
+  { nft, maxConnections, log }: GroupHost,
+  waiting: Waiting,
+): Promise<void> {
+  const { vm, netns, tap, gateway } = nic;
+  await applyScript(formatGroupRules(nic, maxConnections), { nft, netns }, waiting);
+  await using there = await NetlinkSocket.open({ netns });
+  await changeLink(there, link, { up: true }, waiting);
+  log.info('tap joined the network of the group', { vm, tap, netns, gateway });
 }
 
 async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {
@@ -127,8 +140,8 @@ function freeTapName(vm: string, index: number, taken: ReadonlySet<string>): str
   throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
 }
 
-/** Gives the tap's descriptors. The rules come before the tap is up. */
-async function connect(
+/** The address shows the next build in the namespace that it is taken. */
+async function open(
   nic: GroupNic,
   {
     host,
@@ -136,20 +149,17 @@ async function connect(
     queues,
   }: { readonly host: GroupHost; readonly there: NetlinkSocket; readonly queues: number },
   waiting: Waiting,
-): Promise<readonly number[]> {
+): Promise<Pick<BuiltGroupNic, 'fds' | 'link'>> {
   const { netns, tap, gateway } = nic;
-  const { netlink, nft, maxConnections, log } = host;
+  const { netlink } = host;
   const fds = openQueues({ tap, managed: true, queues });
   try {
     const made = await configure(nic, netlink, waiting);
     const link = await moveLink(made, netns, { here: netlink, there }, waiting);
     setGroupSysctls(netns, tap);
-    await applyScript(formatGroupRules(nic, maxConnections), { nft, netns }, waiting);
     const address = { linkIndex: link.index, address: gateway, prefix: pairPrefix };
     await addAddress(there, address, waiting);
-    await changeLink(there, link, { up: true }, waiting);
-    log.info('tap made in the network of the group', { vm: nic.vm, tap, netns, gateway });
-    return fds;
+    return { fds, link };
   } catch (error) {
     for (const fd of fds) closeFd(fd);
     throw error;

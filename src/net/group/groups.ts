@@ -7,7 +7,7 @@ import { type GroupNic, portsInGroup } from '../model/group.ts';
 import type { GroupRequest } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, missesAny } from '../rules/run-nft.ts';
-import { buildInGroup } from './build.ts';
+import { buildInGroup, plugInGroup } from './build.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules, groupTables } from './group-rules.ts';
 import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
@@ -16,9 +16,11 @@ import { dropGroupNic } from './teardown.ts';
 
 interface Known {
   readonly nic: GroupNic;
-  /** Absent where it could not be opened. */
-  readonly server: DhcpServer | undefined;
+  /** Absent before the NIC is plugged in, and where it could not be opened. */
+  readonly server?: DhcpServer | undefined;
   readonly watch: Disposable;
+  /** Has its rules. */
+  readonly plugged: boolean;
 }
 
 type Settings = Pick<GroupHost, 'nft' | 'maxConnections'>;
@@ -39,8 +41,10 @@ export class Groups implements AsyncDisposable {
   build(request: GroupRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
     return this.#queue.run(request.netns, async () => {
       this.#refuseTaken(request);
-      const { nic, fds } = await buildInGroup(request, { host: await this.#host(), undo }, waiting);
-      await this.#keep(nic);
+      const host = await this.#host();
+      const built = await buildInGroup(request, { host, undo }, waiting);
+      const { nic, fds } = built;
+      await this.#keep(nic, { plugged: false });
       const { vm: _vm, index: _index, ...record } = nic;
       const { tap, mac, mtu, guest, gateway, nameservers, searches } = nic;
       return {
@@ -49,6 +53,11 @@ export class Groups implements AsyncDisposable {
         backend: { kind: 'tap', fds, name: tap },
         address: { ip: guest, prefix: pairPrefix, gateway, nameservers, searches },
         record: { kind: 'group-nic', ...record },
+        plug: (limited) =>
+          this.#queue.run(request.netns, async () => {
+            await plugInGroup(built, host, limited);
+            await this.#keep(nic, { plugged: true });
+          }),
       };
     });
   }
@@ -59,7 +68,7 @@ export class Groups implements AsyncDisposable {
     const work = () =>
       asNetError(what, async () => {
         await this.#restore(nic, waiting);
-        await this.#keep(nic);
+        await this.#keep(nic, { plugged: true });
       });
     return this.#queue.run(nic.netns, work);
   }
@@ -68,7 +77,7 @@ export class Groups implements AsyncDisposable {
   async restore(waiting: Waiting): Promise<void> {
     for (const { nic } of [...this.#known.values()]) {
       await this.#queue.run(nic.netns, async () => {
-        if (this.#known.has(nic.tap)) await this.#restore(nic, waiting);
+        if (this.#known.get(nic.tap)?.plugged) await this.#restore(nic, waiting);
       });
     }
   }
@@ -113,13 +122,13 @@ export class Groups implements AsyncDisposable {
     });
   }
 
-  async #keep(nic: GroupNic): Promise<void> {
+  async #keep(nic: GroupNic, { plugged }: Pick<Known, 'plugged'>): Promise<void> {
     await this.#forget(nic.tap);
     if (!isNamespace(nic.netns)) return;
-    const server = await this.#serve(nic);
+    const server = plugged ? await this.#serve(nic) : undefined;
     // The server's socket would keep a namespace alive that was removed.
     const watch = watchNamespace(nic.netns, () => void this.#forget(nic.tap));
-    this.#known.set(nic.tap, { nic, server, watch });
+    this.#known.set(nic.tap, { nic, server, watch, plugged });
   }
 
   /** A failure is only logged, since guests have their address from the seed, too. */
