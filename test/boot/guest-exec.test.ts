@@ -30,9 +30,12 @@ test('commands in a guest with an agent', async (t) => {
   });
   await told(log, /TINY-READY/, 120_000);
 
-  await t.test('P-32 P-33 V-95: by the agent as by ssh', async (t) => {
-    await commandsWork(t, domain, { terminal: /\/dev\/hvc\d/ });
-  });
+  await t.test(
+    'P-32 P-33 V-95: by the agent as by ssh: streams, exit codes, 100 MiB and back, 500 in turn, eight at once, a time limit, four terminals',
+    async (t) => {
+      await commandsWork(t, domain, { terminal: /\/dev\/hvc\d/ });
+    },
+  );
 
   await t.test('an exec in progress does not delay a stop', async () => {
     using sleeper = await execIn(domain, ['sleep', '1000']);

@@ -45,10 +45,13 @@ inOwnNetns(
         assert.equal((await run(way)).stdout, `${name}\n`);
       };
 
-      await t.test('P-32 P-33 V-95: by ssh as by the agent', async (t) => {
-        await wayIs('ssh');
-        await commandsWork(t, domain, { terminal: /\/dev\/pts\/\d/ });
-      });
+      await t.test(
+        'P-32 P-33 V-95: by ssh as by the agent: streams, exit codes, 100 MiB and back, 500 in turn, eight at once, a time limit, four terminals',
+        async (t) => {
+          await wayIs('ssh');
+          await commandsWork(t, domain, { terminal: /\/dev\/pts\/\d/ });
+        },
+      );
 
       await t.test('V-95: by the agent as soon as it runs', async () => {
         assert.equal((await run(sh(startAgent))).exitCode, 0);
