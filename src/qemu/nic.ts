@@ -33,6 +33,14 @@ const drivers: Readonly<Record<NicModel, string>> = {
   e1000e: 'e1000e',
   rtl8139: 'rtl8139',
   vmxnet3: 'vmxnet3',
+  'e1000-82544gc': 'e1000-82544gc',
+  'e1000-82545em': 'e1000-82545em',
+  i82551: 'i82551',
+  i82557b: 'i82557b',
+  i82559er: 'i82559er',
+  ne2k_pci: 'ne2k_pci',
+  pcnet: 'pcnet',
+  tulip: 'tulip',
 };
 
 /** Why an emulator does not have a card; undefined when it has. */

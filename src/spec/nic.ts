@@ -16,8 +16,17 @@ export function protocolsOf({ protocol }: Pick<PortSpec, 'protocol'>): readonly 
   return protocol === undefined ? ['tcp', 'udp'] : [protocol];
 }
 
-/** The network card that the guest sees. */
-export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3';
+/** The network card that the guest sees; those of older systems are for jobs of the builtin driver. */
+export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3' | OldNicModel;
+type OldNicModel =
+  | 'e1000-82544gc'
+  | 'e1000-82545em'
+  | 'i82551'
+  | 'i82557b'
+  | 'i82559er'
+  | 'ne2k_pci'
+  | 'pcnet'
+  | 'tulip';
 
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
 export type NicSpec = BridgeNic | UserNic | MacvtapNic | GroupNic;

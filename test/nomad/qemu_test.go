@@ -192,7 +192,7 @@ func TestV136_RefusedArgs(t *testing.T) {
 	c := newQemuClient(t)
 	job := c.qemuJob("refused", "", "", fmt.Sprintf(`
         image_path = %q
-        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0", "-device", "vfio-pci,host=00:02.0"]`,
+        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0,script=no", "-device", "vfio-pci,host=00:02.0"]`,
 		sectorImage(t, obedient)), 128).run()
 	job.becomes("failed", 60*time.Second)
 	for _, text := range []string{

@@ -140,7 +140,12 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
       },
     ],
   ],
-  ['-netdev tap,id=n0,ifname=tap0', /^-netdev "tap" is not supported: use "bridge,br=NAME"/],
+  ['-netdev tap,id=n0,ifname=tap0', [{ kind: 'netdev', id: 'n0', bridge: 'br0', forwards: [] }]],
+  ['-netdev tap,id=n0,ifname=tap0,script=no,downscript=no', /^-netdev the host has no tap for/],
+  ['-netdev tap,id=n0,fd=3', /^-netdev "fd" is not supported/],
+  ['-netdev socket,id=n0,listen=:1', /^-netdev "socket" is not supported: use "bridge,br=NAME"/],
+  ['-device pcnet,netdev=n0', [{ kind: 'card', netdev: 'n0', model: 'pcnet' }]],
+  ['-net nic,model=ne2k_pci', [{ kind: 'card', netdev: undefined, model: 'ne2k_pci' }]],
   ['-netdev bridge,id=n0', [{ kind: 'netdev', id: 'n0', bridge: 'br0', forwards: [] }]],
   [
     '-netdev tap,id=n0,br=virbr0,helper=/usr/lib/qemu/qemu-bridge-helper,vhost=on',

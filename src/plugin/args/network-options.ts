@@ -6,6 +6,9 @@ import { type CardWish, type HostForward, type OptionKind, Refusal, type Wish } 
 
 const instead = 'use "bridge,br=NAME", or `network_interface` of this driver';
 
+const ownTap =
+  'the host has no tap for the guest to take: write br=NAME, the bridge that yours is on, and leave script out';
+
 /** The bridge that QEMU takes when none is named. */
 const usualBridge = 'br0';
 
@@ -15,7 +18,7 @@ export const networkOptions: readonly OptionKind[] = [
     names: ['netdev'],
     value: 'user,id=net0,hostfwd=tcp::2222-:22',
     becomes:
-      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap` with `br`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. Others are refused.",
+      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. A tap of the host's own (`ifname` with `script=no`, `fd`) and other types are refused.",
     read: (value) => readNetdev(new OptionText(value, 'type')),
   },
   {
@@ -52,6 +55,14 @@ export const cardModels: Readonly<Record<string, NicModel>> = {
   e1000e: 'e1000e',
   rtl8139: 'rtl8139',
   vmxnet3: 'vmxnet3',
+  'e1000-82544gc': 'e1000-82544gc',
+  'e1000-82545em': 'e1000-82545em',
+  i82551: 'i82551',
+  i82557b: 'i82557b',
+  i82559er: 'i82559er',
+  ne2k_pci: 'ne2k_pci',
+  pcnet: 'pcnet',
+  tulip: 'tulip',
 };
 
 function readNetdev(option: OptionText): readonly Wish[] {
@@ -64,8 +75,10 @@ function readNetdev(option: OptionText): readonly Wish[] {
 function readNetwork(option: OptionText, type: string, id: string | undefined): Wish {
   if (type === 'user') return { kind: 'netdev', id, forwards: readUser(option) };
   const bridge = option.take('br');
-  if (type === 'bridge' || (type === 'tap' && bridge !== undefined)) {
-    option.ignore('helper', 'ifname', 'script', 'downscript', 'vhost', 'queues', 'sndbuf');
+  if (type === 'bridge' || type === 'tap') {
+    const script = option.take('script');
+    if (bridge === undefined && script === 'no') throw new Refusal(ownTap);
+    option.ignore('helper', 'ifname', 'downscript', 'vhost', 'queues', 'sndbuf');
     refuseRest(option);
     const name = bridge ?? usualBridge;
     if (!/^[^\s/]{1,15}$/.test(name)) throw new Refusal(`${quoted(name)} is no bridge's name`);
@@ -153,9 +166,8 @@ function readModel(text: string | undefined): NicModel | undefined {
   if (text === undefined) return undefined;
   const model = Object.hasOwn(cardModels, text) ? cardModels[text] : undefined;
   if (model !== undefined) return model;
-  throw new Refusal(
-    `model=${text} is not supported: use virtio, e1000, e1000e, rtl8139 or vmxnet3`,
-  );
+  const known = [...new Set(Object.values(cardModels))].join(', ');
+  throw new Refusal(`model=${text} is not supported: use one of ${known}`);
 }
 
 /** A card's address: one of a single card, so that no bridge takes it for many. */
