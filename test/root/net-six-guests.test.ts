@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
+import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
 import { received, send } from '../net/frames.ts';
 import {
   allServers,
@@ -31,13 +32,17 @@ const router = async (): Promise<string> => linkLocal(await macOf('virbr0'));
 const routes = ['-6', 'route', 'show', 'default'] as const;
 const addresses = ['-6', '-o', 'addr', 'show', 'dev', 'eth0', 'scope', 'global'] as const;
 
-async function reached<T>(look: () => Promise<T> | T, isReached: (seen: T) => boolean): Promise<T> {
+async function reached<T>(
+  look: () => Promise<T> | T,
+  isReached: (seen: T) => boolean,
+  eachMs = 20,
+): Promise<T> {
   const deadline = performance.now() + patient(15_000);
   for (;;) {
     const seen = await look();
     if (isReached(seen)) return seen;
     assert.ok(performance.now() < deadline, `not reached: ${isReached}, but ${seen}`);
-    await sleep(20);
+    await sleep(eachMs);
   }
 }
 
@@ -99,6 +104,8 @@ async function begin(nic: TestNic): Promise<void> {
       return replies(nic);
     },
     (them) => them.length > 0,
+    // Less often than the rules limit it.
+    100,
   );
 }
 
@@ -285,6 +292,20 @@ inOwnNetns(
       assert.ok(answered > 0 && answered <= most, `${answered}, not ${most}`);
       for (const { tapFd } of [web, peer]) closeFd(tapFd);
       for (const vm of ['web', 'peer']) await host.detach(vm);
+    });
+
+    test('the router announces itself also where links of this host make no link-local addresses', async () => {
+      const none = '1';
+      const mode = 'net/ipv6/conf/default/addr_gen_mode';
+      const before = readSysctl(mode) ?? '0';
+      writeSysctl(mode, none);
+      await using host = await Host.open([six]);
+      const nic = await host.attach('web');
+      writeSysctl(mode, before);
+      await using guest = await Machine.guest(nic);
+      await routed(guest);
+      await guest.unplug();
+      await host.detach('web');
     });
 
     const silent = {

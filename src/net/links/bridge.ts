@@ -141,6 +141,8 @@ function setBridgeSysctls(bridge: string, hasIpv6: boolean): void {
   // host's address, so the host does not ask whether one has, which would take until the first guest is there.
   writeSysctl(`net/ipv6/conf/${bridge}/accept_ra`, '0');
   writeSysctl(`net/ipv6/conf/${bridge}/accept_dad`, '0');
+  // A router is known by its link-local address (RFC 4861, 4.2), which other links of the host may do without.
+  writeSysctl(`net/ipv6/conf/${bridge}/addr_gen_mode`, '0');
   writeSysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, hasIpv6 ? '0' : '1');
 }
 
