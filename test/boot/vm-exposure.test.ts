@@ -1,15 +1,23 @@
 import assert from 'node:assert/strict';
-import { chmodSync, chownSync, mkdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { bindDirectory } from '#host';
 import { QmpClient } from '#qmp';
 import type { VmSpec } from '#spec';
 import { readRecord } from '../../src/vm/store/record.ts';
 import { everythingIn, reachOf } from '../support/foreign-user.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { virbr0 } from '../support/networks.ts';
-import { openFiles } from '../support/open-files.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { sendCommand } from '../support/qmp-commands.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -45,8 +53,6 @@ function taskWithSecrets(ground: VmGround, name: string): Partial<VmSpec> {
 async function exposed(ground: VmGround, names: readonly string[]): Promise<readonly string[]> {
   const { dataDir, runDir } = ground.options;
   const paths = [dataDir, runDir].flatMap(everythingIn);
-  const tokens = paths.filter((path) => path.endsWith('/nomad_token'));
-  assert.equal(tokens.length, names.length * 3, 'root finds the files of all shares');
   const records = await Promise.all(names.map((name) => readRecord(ground.paths(name).record)));
   const users = [nobody, ...records.map((it) => it?.uid ?? assert.fail('no record'))];
   const runs = names.map((name) => ground.paths(name).run);
@@ -103,15 +109,17 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const noted = everythingIn(join(ground.options.dataDir, 'networks', 'virbr0'));
     assert.ok(noted.length > 1, 'what is noted of networks is among what is looked at');
     assert.deepEqual(await exposed(ground, ['vm-0', 'vm-1']), []);
+    const runs = ['vm-0', 'vm-1'].map((name) => ground.paths(name).run);
+    assert.deepEqual(ground.mounts().toSorted(), runs.toSorted(), 'the shares are out of sight');
 
     // QEMU looks below the directories that it opened at its start, also after its guest began anew.
     const [, { record: overNine = assert.fail() } = assert.fail()] = domains;
-    const { shares, qmp: socket } = ground.paths('vm-1');
-    const held = (): readonly string[] =>
-      openFiles(overNine.pid)
-        .filter((path) => path.startsWith(shares))
-        .toSorted();
-    const directories = ['allocDir', 'localDir', 'secretsDir'].map((tag) => join(shares, tag));
+    const { qmp: socket } = ground.paths('vm-1');
+    const directories = second.shares.map(({ source }) => source);
+    const held = (): readonly string[] => {
+      const open = openDirectories(overNine.pid);
+      return directories.filter((path) => open.has(identityOf(path)));
+    };
     assert.deepEqual(held(), directories);
     await virtualizer[Symbol.asyncDispose]();
     await sendCommand(socket, 'system_reset', {}, soon());
@@ -129,6 +137,9 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await starter.kill();
     const { dataDir, runDir } = ground.options;
     const { run, shares } = ground.paths();
+    for (const { tag, source } of spec.shares) {
+      bindDirectory(source, join(shares, tag), { writable: false });
+    }
     for (const path of [dataDir, join(dataDir, 'vms'), runDir, run, shares]) {
       chownSync(path, 0, 0);
       chmodSync(path, 0o711);
@@ -139,5 +150,17 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const domain = await virtualizer.recoverDomain(record, spec, soon());
     assert.equal(domain?.record.pid, record.pid);
     assert.deepEqual(await exposed(ground, ['vm-0']), []);
+    assert.deepEqual(ground.mounts(), [run]);
   });
 });
+
+function identityOf(path: string): string {
+  const { dev, ino } = statSync(path);
+  return `${dev}:${ino}`;
+}
+
+/** Of what a process has open: the path of what is mounted nowhere any more begins at its own top. */
+function openDirectories(pid: number): ReadonlySet<string> {
+  const files = readdirSync(`/proc/${pid}/fd`).map((fd) => `/proc/${pid}/fd/${fd}`);
+  return new Set(files.filter((path) => existsSync(path)).map(identityOf));
+}

@@ -165,13 +165,17 @@ export class VmGround implements AsyncDisposable {
     return (await processFigures(pid)) ?? assert.fail(`process ${pid} is gone`);
   }
 
-  /** What VMs of this ground have on the host, in words; nothing after all are destroyed. */
-  async leftovers(): Promise<readonly string[]> {
-    const { dataDir, runDir } = this.options;
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
+  /** What is mounted for VMs of this ground. */
+  mounts(): readonly string[] {
+    return readFileSync('/proc/self/mountinfo', 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
       .filter((path) => path.startsWith(`${this.root}/`));
+  }
+
+  /** What VMs of this ground have on the host, in words; nothing after all are destroyed. */
+  async leftovers(): Promise<readonly string[]> {
+    const { dataDir, runDir } = this.options;
     const users = Array.from({ length: 100 }, (_, index) => uidRange.min + index);
     const waiting = { signal: AbortSignal.timeout(10_000) };
     const processes: string[] = [];
@@ -180,7 +184,7 @@ export class VmGround implements AsyncDisposable {
       processes.push(...found.map((it) => `process ${it.pid} of ${name}`));
     }
     return [
-      ...mounts.map((it) => `mount ${it}`),
+      ...this.mounts().map((it) => `mount ${it}`),
       ...processes,
       ...list(join(dataDir, 'vms')).map((it) => `directory ${it}`),
       ...list(join(dataDir, 'uids')).map((it) => `user id ${it}`),

@@ -1,5 +1,6 @@
 import { constants, existsSync, statSync } from 'node:fs';
-import { chmod, chown, mkdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import {
   bindDirectory,
   closeFd,
@@ -12,6 +13,7 @@ import {
   pathOnly,
   type SpawnedProcess,
   spawnDetached,
+  unmount,
   withBeneath,
 } from '#host';
 import { type Emulator, ninePShare, virtiofsShare } from '#qemu';
@@ -21,6 +23,9 @@ import type { VmPaths } from '../store/paths.ts';
 import type { Prepared, Site } from './device.ts';
 import { type ShareTools, shareTools, virtiofsdArguments } from './share-tools.ts';
 import { idMapOf } from './volume-shares.ts';
+
+/** In the VM's run directory, the directory with the mount of one that a virtiofsd serves which is not root. */
+const volumePlace = 'volume';
 
 /** Prepares directories of the host for the guest. One that can't be shared is reported; the VM starts without it. */
 export async function prepareShares(
@@ -58,14 +63,27 @@ async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<
 }
 
 /**
- * Restricts the shares to root. QEMU opens a 9p directory when it starts and then works relative to it; by the time
- * the guest runs it needs no path any more.
+ * Takes the mounts of the shares out of the host's sight, once each has a reader: QEMU opens a 9p directory when it starts and
+ * then works relative to it, a virtiofsd has its own namespace of mounts before it answers QEMU. The mounts live on with them,
+ * and Nomad does not count them among the node's disks.
  */
 export async function closeShares({ run, shares }: VmPaths): Promise<void> {
   await chmod(run, 0o700);
+  for (const path of await placesOf(run, shares)) unmount(path);
   if (!existsSync(shares)) return;
   await chown(shares, 0, 0);
   await chmod(shares, 0o700);
+}
+
+async function placesOf(run: string, shares: string): Promise<readonly string[]> {
+  const names = await readdir(run);
+  const parents = names.filter(
+    (name) => name.startsWith(volumePlace) || join(run, name) === shares,
+  );
+  const places = parents.map(async (parent) =>
+    (await readdir(join(run, parent))).map((name) => join(run, parent, name)),
+  );
+  return (await Promise.all(places)).flat();
 }
 
 /**
@@ -115,7 +133,7 @@ async function placeOf(
   { run, shares }: VmPaths,
 ): Promise<string> {
   if (ownerId === undefined) return `${shares}/${tag}`;
-  const parent = `${run}/volume${index}`;
+  const parent = join(run, `${volumePlace}${index}`);
   await mkdir(parent, { mode: 0o700 });
   await chown(parent, ownerId, ownerId);
   await chmod(run, 0o711);
