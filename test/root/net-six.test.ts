@@ -262,7 +262,7 @@ inOwnNetns(
       const bridge = await macOf('virbr0');
       const shoot = (from: TestNic, to: string, port: number): void => {
         const ends = { mac: [from.mac, bridge], ip: [ip6Of(from), to] } as const;
-        send(from.tapFd, frame6(ends, udp([port, 53])));
+        send(from.tapFd, frame6(ends, udp([port, 9])));
         received(from.tapFd);
       };
       for (let port = 1024; port < 1024 + 3 * max; port++) shoot(web, gateway, port);
