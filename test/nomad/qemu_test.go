@@ -165,7 +165,13 @@ func TestV136_ArgsAreRead(t *testing.T) {
 	must.Eq(t, "2\n", inGuest("nproc"))
 	must.Eq(t, "boot-disk", strings.TrimSpace(inGuest("cat /sys/block/vda/serial")))
 	// The disk of a directory has a partition, with the label that QEMU gives it.
-	must.Eq(t, "sda\nsdb\nsdb/sdb1\n", inGuest("cd /sys/block && ls -d sd* sd*/sd*"))
+	// Linux looks at SCSI disks while it goes on with the boot.
+	eventually(t, 60*time.Second, "both disks on SCSI", func() error {
+		if found := inGuest("cd /sys/block && echo sd* sd*/sd*"); found != "sda sdb sdb/sdb1\n" {
+			return fmt.Errorf("%s", found)
+		}
+		return nil
+	})
 	must.Eq(t, "QEMU VVFAT", inGuest("dd if=/dev/sdb bs=1 skip=$(( 63 * 512 + 43 )) count=10 2>/dev/null"))
 	must.Eq(t, "Example,Inc\nds=nocloud;h=vm\n", inGuest("cat /sys/class/dmi/id/sys_vendor /sys/class/dmi/id/product_serial"))
 	// The device of type 9 is a directory by 9p.
