@@ -12,11 +12,12 @@ import { soon, type VmGround } from '../support/vm.ts';
 const MiB = 1024 * 1024;
 const throttle = { iops: 5000, burstSeconds: 1 };
 
-/** The sizes of all disks in MiB, twice a second, and whether the last sector of the third can be written. */
+/** The sizes of all disks in MiB, twice a second, that of the SCSI disk after a rescan, and whether the last sector of the third can be written. */
 const script = `#!/bin/sh
 ( while :; do
     sizes=
-    for disk in vda vdb vdc vdd; do sizes="$sizes $(($(cat /sys/block/$disk/size) / 2048))"; done
+    echo 1 > /sys/block/sda/device/rescan
+    for disk in vda vdb vdc vdd sda; do sizes="$sizes $(($(cat /sys/block/$disk/size) / 2048))"; done
     last=$(($(cat /sys/block/vdc/size) - 1))
     dd if=/dev/zero of=/dev/vdc bs=512 seek=$last count=1 conv=fsync 2> /dev/null || sizes="$sizes FAILED"
     echo "SIZES$sizes." > /dev/console
@@ -57,22 +58,24 @@ test('V-54: disks grow while the guest runs, for an adopted VM and the next star
       kept,
       more(3, 'vdc', { format: 'raw', sizeBytes: 8 * MiB }),
       more(4, 'vdd', { source, chained: false, sizeBytes: 6 * MiB, throttle }),
+      more(5, 'sda', { bus: 'scsi', sizeBytes: 7 * MiB }),
     ],
     guest: { ...base.guest, userData: { kind: 'inline', text: script } },
   });
   const first = ground.virtualizer();
   const { record } = await first.createDomain(spec, soon(60_000));
-  await told(log, /SIZES 1200 8 8 6\./, 120_000);
+  await told(log, /SIZES 1200 8 8 6 7\./, 120_000);
 
   assert.equal(await resize(ground, 'vda', 1300), `vda has ${1300 * MiB} bytes now`);
   assert.equal(await resize(ground, 'vdb', 16), `vdb has ${16 * MiB} bytes now`);
   assert.equal(await resize(ground, 'vdc', 2048), `vdc has ${2048 * MiB} bytes now`);
   assert.equal(await resize(ground, 'vdd', 9), `vdd has ${9 * MiB} bytes now`);
-  await told(log, /SIZES 1300 16 2048 9\./, 60_000);
+  assert.equal(await resize(ground, 'sda', 10), `sda has ${10 * MiB} bytes now`);
+  await told(log, /SIZES 1300 16 2048 9 10\./, 60_000);
   assert.ok(ground.told().includes('The disk was resized'), ground.told().join('\n'));
   assert.equal(await resize(ground, 'vdb', 16), `vdb has ${16 * MiB} bytes already`);
   await assert.rejects(resize(ground, 'vdb', 8), /can't become smaller/);
-  await assert.rejects(resize(ground, 'vdz', 8), /no disk vdz; it has vda, vdb, vdc, vdd/);
+  await assert.rejects(resize(ground, 'vdz', 8), /no disk vdz; it has vda, vdb, vdc, vdd, sda/);
   await assert.rejects(resize(ground, 'vdb', 2 ** 31), /raise limits\.max_disk_mb of the plugin/);
 
   await first[Symbol.asyncDispose]();
@@ -83,7 +86,7 @@ test('V-54: disks grow while the guest runs, for an adopted VM and the next star
   await resize(ground, 'vdb', 20);
   assert.equal(adopted.attributes['disk.vdb.size'], String(20 * MiB));
   await resize(ground, 'vdc', 4096);
-  await told(log, /SIZES 1300 20 4096 9\./, 60_000);
+  await told(log, /SIZES 1300 20 4096 9 10\./, 60_000);
   assert.doesNotMatch(log.text, /FAILED/);
   await powerOff(second, adopted);
   await assert.rejects(resize(ground, 'vdb', 24), /no plugin manages the VM/);
