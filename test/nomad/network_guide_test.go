@@ -1,7 +1,6 @@
 package nomadtest
 
 import (
-	"fmt"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -32,15 +31,6 @@ func makeLinks(t testing.TB, kinds map[string]string) {
 		must.NoError(t, err, must.Sprint(string(output)))
 		t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", name).Run() })
 	}
-}
-
-// eventDetails are all that the events of the newest allocation's task have.
-func (j *job) eventDetails() string {
-	var text strings.Builder
-	for _, event := range j.allocs()[0].TaskStates["vm"].Events {
-		fmt.Fprintln(&text, event.Details)
-	}
-	return text.String()
 }
 
 // V-108 V-109 V-128: the interfaces and networks of docs/networking.md run as they stand there, one job for each; that of a group is TestV125_BridgeMode's.
@@ -82,7 +72,7 @@ plugin "nomad-driver-qmp" {
 			for _, key := range []string{"ip ", "ip6"} {
 				fixed := regexp.MustCompile(`(?m)^ *` + key + ` *= "(.*)"`).FindStringSubmatch(block)
 				if fixed != nil {
-					must.StrContains(t, job.eventDetails()+job.logs("stdout"), fixed[1])
+					must.StrContains(t, job.story()+job.logs("stdout"), fixed[1])
 				}
 			}
 			job.stop()

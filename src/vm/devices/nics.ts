@@ -84,9 +84,10 @@ function attachedEvent(
   const facts = { mac, ...tap };
   switch (spec.kind) {
     case 'bridge': {
-      const joined = address === undefined ? 'Joined bridge' : `Address ${address.ip} on`;
-      const six = address?.six === undefined ? {} : { ip6: address.six.ip };
-      return [`${joined} ${spec.bridge}`, { ...facts, ...six }];
+      if (address === undefined) return [`Joined bridge ${spec.bridge}`, facts];
+      const { ip, six } = address;
+      const both = six === undefined ? ip : `${ip} and ${six.ip}`;
+      return [`Address ${both} on ${spec.bridge}`, { ...facts, ...(six && { ip6: six.ip }) }];
     }
     case 'macvtap':
       return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
