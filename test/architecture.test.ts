@@ -173,6 +173,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'per-file.ts': ['shared-answers.ts'],
     'shared-answers.ts': ['waiting.ts'],
     'keyed-queue.ts': [],
+    'beat.ts': [],
     'waiting.ts': [],
     'log.ts': [],
     'error.ts': [],

@@ -1,3 +1,4 @@
+export { Beat } from './beat.ts';
 export { tryBind } from './bind-tried.ts';
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
 export { sendWithDescriptor } from './descriptor-passing.ts';

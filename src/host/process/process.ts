@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError } from '../error.ts';
 import { closeFd } from '../files/descriptor.ts';
+import { readSmall } from '../files/small-file.ts';
 import { attempt, libcError } from '../native/libc.ts';
 import { pause } from '../waiting.ts';
 
@@ -52,7 +53,7 @@ function identityOf(pid: number, { startTicks }: ProcessStat): ProcessIdentity {
 
 function readStat(pid: number): ProcessStat | undefined {
   try {
-    return parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+    return parseStat(readSmall(`/proc/${pid}/stat`));
   } catch (error) {
     // ESRCH: it ended between open and read.
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined;

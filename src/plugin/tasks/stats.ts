@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
-import type { Logger } from '#host';
+import { Beat, type Logger } from '#host';
 import type { Waiting } from '#spec';
 import type { DomainUsage } from '#vm';
 import {
@@ -12,7 +12,6 @@ import {
   type TaskStatsResponseSchema,
   TaskStatsSchema,
 } from '../gen/driver_pb.ts';
-import { Beat } from './beat.ts';
 import type { Compute } from './node-compute.ts';
 import type { Task } from './tasks.ts';
 

@@ -1,4 +1,4 @@
-import { endsWithin, type Logger, type ProcessIdentity, slept } from '#host';
+import { Beat, endsWithin, type Logger, type ProcessIdentity } from '#host';
 import type { Waiting } from '#spec';
 import type { VmRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
@@ -33,8 +33,9 @@ export class Helpers {
   /** Reports the first one that ends before QEMU does. */
   async watch(ended: Promise<unknown>, emit: Emit, released: Waiting): Promise<void> {
     if (this.#identities.length === 0) return;
+    const beat = new Beat(lookMs, released);
     do {
-      if (!(await slept(lookMs, released))) return;
+      if (!(await beat.next())) return;
     } while (!this.lost);
     if ((await endsWithin(ended, qemuEndMs)) || released.signal.aborted) return;
     emit(

@@ -9,8 +9,8 @@ interface Moment {
 const moments = new Map<number, Moment>();
 
 /**
- * The beat of a stream of samples. Streams of one interval have their beats at the same moments: this process wakes up once
- * for all of them, and what they send leaves in one piece.
+ * The beat of what is done again and again. All of one interval have their beats at the same moments: this process wakes up
+ * once for all of them, and what they send leaves in one piece.
  */
 export class Beat {
   readonly #intervalMs: number;

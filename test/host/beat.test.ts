@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Beat, nextBeat } from '../../src/plugin/tasks/beat.ts';
+import { Beat, nextBeat } from '../../src/host/beat.ts';
 
 test('P-30: streams of one interval have the same beats, whenever they began', () => {
   const time = fc.integer({ min: 0, max: 10_000_000 });
