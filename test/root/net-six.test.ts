@@ -3,10 +3,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import { type ManagedNetwork, parseIpv6 } from '#spec';
+import { formatIpv6, linkLocalOf, type ManagedNetwork, parseIpv6 } from '#spec';
 import { readSysctl } from '../../src/net/model/sysctl.ts';
 import { received, send } from '../net/frames.ts';
-import { frame6, udp } from '../net/frames6.ts';
+import { frame6, icmpMessage, udp } from '../net/frames6.ts';
 import { macOf } from '../support/accomplice.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -268,6 +268,16 @@ inOwnNetns(
       for (let port = 1024; port < 1024 + 3 * max; port++) shoot(web, gateway, port);
       const open = tracked(ip6Of(web));
       assert.ok(open > max / 2 && open <= max, `${open} connections of one guest`);
+      // From its other address, to the host's own of the link: pings, each with another number.
+      const linkLocal = (mac: string): string => formatIpv6(linkLocalOf(mac));
+      const ends = { mac: [web.mac, bridge], ip: [linkLocal(web.mac), linkLocal(bridge)] } as const;
+      for (let id = 0; id < 3 * max; id++) {
+        send(web.tapFd, frame6(ends, icmpMessage(128, Buffer.of(id >> 8, id & 0xff, 0, 0))));
+        received(web.tapFd);
+      }
+      const pinged = tracked(ends.ip[0]);
+      // What the host itself sends to that address is tracked as well.
+      assert.ok(pinged > max / 2 && pinged < 1.1 * max, `${pinged} pings of one guest`);
       const found = async (link: string): Promise<readonly string[]> =>
         (await must('ip', '-6', 'neigh', 'show', 'dev', link)).split('\n').filter(Boolean);
       // In its own network the host looks for no neighbour that is not there.

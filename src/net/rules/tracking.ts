@@ -1,3 +1,5 @@
+import { formatIpv6, linkLocalOf } from '#spec';
+
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
 
@@ -10,7 +12,11 @@ const closedSeconds = 10;
 /** A link that guests' packets come from, and the addresses of these guests. */
 interface TrackedNetwork {
   readonly record: { readonly bridge: string };
-  readonly claims: readonly { readonly ip: string; readonly ip6?: string }[];
+  readonly claims: readonly {
+    readonly ip: string;
+    readonly ip6?: string;
+    readonly mac?: string;
+  }[];
 }
 
 /**
@@ -28,7 +34,7 @@ export function formatTracking(
   const bridges = networks.map(({ record }) => `"${record.bridge}"`);
   const claims = networks.flatMap((network) => network.claims);
   const guests = claims.map(({ ip }) => ip);
-  const guests6 = claims.flatMap(({ ip6 }) => ip6 ?? []);
+  const guests6 = [...new Set(claims.flatMap(addresses6))];
   return `table ${own} {
   ct timeout brief {
     protocol tcp
@@ -54,6 +60,12 @@ ${refill(`${own} bridges`, bridges)}${refill(`${own} guests`, guests)}${refill(`
 ${rules(maxConnections)}
 }
 `;
+}
+
+/** Its own, and the link-local one that it reaches the host with. Each is counted for itself. */
+function addresses6({ ip6, mac }: TrackedNetwork['claims'][number]): readonly string[] {
+  if (ip6 === undefined) return [];
+  return mac === undefined ? [ip6] : [ip6, formatIpv6(linkLocalOf(mac))];
 }
 
 function refill(name: string, elements: readonly string[]): string {
