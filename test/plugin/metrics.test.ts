@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { DomainFigures } from '#vm';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { formatMetrics } from '../../src/plugin/metrics/exposition.ts';
+import { figureAttributes } from '../../src/plugin/tasks/figure-attributes.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { freshId, installEmulator, processPlugin, task } from './requests.ts';
 
@@ -81,6 +82,40 @@ test('V-103: the figures as OpenMetrics, with the labels of the task and what is
   for (const line of text.trimEnd().split('\n')) {
     assert.match(line, /^(# (TYPE|HELP|EOF)|nomad_vm_[a-z_]+\{.*\} [\d.e+-]+$)/);
   }
+});
+
+test('V-103: what InspectTask has of it, throttling by the CPU quota included where it is counted', () => {
+  const attributes = figureAttributes(figures);
+  assert.deepEqual(attributes, {
+    'vcpu.1.run_ns': '2000000000',
+    'vcpu.1.steal_ns': '500000000',
+    'disk.vda.read_bytes': '512',
+    'disk.vda.written_bytes': '0',
+    'disk.vda.reads': '1',
+    'disk.vda.writes': '0',
+    'disk.vda.flushes': '2',
+    'disk.vda.read_errors': '0',
+    'disk.vda.write_errors': '9',
+    'net0.received.bytes': '5',
+    'net0.received.packets': '6',
+    'net0.received.errors': '7',
+    'net0.received.drops': '8',
+    'net0.sent.bytes': '50',
+    'net0.sent.packets': '6',
+    'net0.sent.errors': '7',
+    'net0.sent.drops': '8',
+    'guest.total_bytes': '1024',
+    'guest.major_faults': '3',
+    'throttling.periods': '8',
+    'throttling.throttled_periods': '3',
+    'throttling.throttled_ns': '250000000',
+  });
+  const usage = { ...figures.usage, throttling: undefined };
+  const without = Object.keys(figureAttributes({ ...figures, usage }));
+  assert.deepEqual(
+    without.filter((name) => name.startsWith('throttling')),
+    [],
+  );
 });
 
 async function scrape(socketPath: string, path = '/metrics'): Promise<[number, string]> {

@@ -1,11 +1,12 @@
 import type { DomainFigures } from '#vm';
 
-/** The figures of a VM for which Nomad's statistics have no field, as attributes of InspectTask. */
+/** The figures of a VM that `nomad alloc status -stats` does not show, as attributes of InspectTask. */
 export function figureAttributes({
   vcpus,
   disks,
   nics,
   guest,
+  usage,
 }: DomainFigures): Readonly<Record<string, string>> {
   const figures = [
     ...vcpus.flatMap(({ index, ...own }) => named(`vcpu.${index}`, own)),
@@ -15,6 +16,7 @@ export function figureAttributes({
       ...named(`${name}.sent`, sent),
     ]),
     ...named('guest', guest),
+    ...named('throttling', usage.throttling ?? {}),
   ];
   return Object.fromEntries(figures.map(([name, value]) => [name, String(value)]));
 }
