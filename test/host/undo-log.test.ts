@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { HostError, kill, type Logger, readUndoLog, spawnDetached, UndoLog } from '#host';
+import { openedOf } from '../support/opens.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 interface Step {
@@ -66,6 +67,23 @@ test('the step is on disk before its action runs', async (t) => {
   const answer = await log.perform(step('a'), () => readFileSync(path, 'utf8'));
   assert.equal(answer, '{"do":{"kind":"file","path":"a"}}\n');
   assert.equal(statSync(path).mode & 0o777, 0o600);
+});
+
+test('a held log is opened once for many steps, each of which is on disk before its action runs', async (t) => {
+  const { path, open } = bench(t);
+  const log = (await open()).keep();
+  const seen: number[] = [];
+  const held = await log.hold();
+  const opened = await openedOf([path], async () => {
+    for (const name of ['a', 'b', 'c']) {
+      await log.perform(step(name), () => seen.push(statSync(path).size));
+    }
+  });
+  held[Symbol.dispose]();
+  assert.deepEqual(opened, []);
+  assert.deepEqual(seen, [34, 68, 102]);
+  await log.note(step('d'));
+  assert.equal((await readUndoLog(path, decode)).length, 4);
 });
 
 test('the end of the scope undoes, newest first, and leaves an empty log', async (t) => {

@@ -1,8 +1,9 @@
-import { constants, open, readFile, truncate } from 'node:fs/promises';
+import { constants, type FileHandle, open, readFile, truncate } from 'node:fs/promises';
 import type { Waiting } from '#spec';
-import { errnoOf, HostError, hostError } from '../error.ts';
+import { errnoOf, hostError } from '../error.ts';
 import type { Logger } from '../log.ts';
 import { within } from '../waiting.ts';
+import { type Content, parseLog } from './undo-entries.ts';
 
 /** Undoes one step; does nothing when it was undone before, or its action never happened. */
 export type Undo<Step> = (step: Step, waiting: Waiting) => Promise<void>;
@@ -36,6 +37,7 @@ export class UndoLog<Step> implements AsyncDisposable {
   #bytes: number;
   /** Whether an incomplete line follows them, which has to be cut off before the next one. */
   #torn: boolean;
+  #held: FileHandle | undefined;
   #tail: Promise<unknown> = Promise.resolve();
   #kept = false;
 
@@ -73,6 +75,19 @@ export class UndoLog<Step> implements AsyncDisposable {
     { decode, log }: UndoLogOptions<Step>,
   ): Promise<UndoLog<Step>> {
     return new UndoLog(path, undo, log, await readLog(path, decode));
+  }
+
+  /** Keeps the file open until disposed of, for many steps in a short time. Throws HostError. */
+  async hold(): Promise<Disposable> {
+    const file = await this.#open().catch((error: unknown) => {
+      throw hostError(`opening the undo log ${this.#path}`, error);
+    });
+    this.#held = file;
+    const release = async (): Promise<void> => {
+      this.#held = undefined;
+      await this.#unlessRefused(() => file.close());
+    };
+    return { [Symbol.dispose]: () => void this.#inTurn(release) };
   }
 
   /** The steps not undone yet, oldest first. */
@@ -152,17 +167,28 @@ export class UndoLog<Step> implements AsyncDisposable {
     // Not created again: undoing a step may have removed the directory and the log with it, which completes it as well.
     const line = Buffer.from(`${JSON.stringify(entry)}\n`);
     try {
-      await using file = await open(this.#path, constants.O_WRONLY | constants.O_APPEND);
-      if (this.#torn) await file.truncate(this.#bytes);
-      // A full disk may accept half a line.
-      this.#torn = true;
-      await file.writeFile(line);
+      await this.#withFile(async (file) => {
+        if (this.#torn) await file.truncate(this.#bytes);
+        // A full disk may accept half a line.
+        this.#torn = true;
+        await file.writeFile(line);
+      });
       this.#torn = false;
       this.#bytes += line.length;
     } catch (error) {
       if ('done' in entry && errnoOf(error) === 'ENOENT') return;
       throw hostError(`writing to the undo log ${this.#path}`, error);
     }
+  }
+
+  async #withFile(write: (file: FileHandle) => Promise<void>): Promise<void> {
+    if (this.#held !== undefined) return await write(this.#held);
+    await using file = await this.#open();
+    await write(file);
+  }
+
+  async #open(): Promise<FileHandle> {
+    return await open(this.#path, constants.O_WRONLY | constants.O_APPEND);
   }
 
   async #empty(): Promise<void> {
@@ -192,47 +218,5 @@ async function readLog<Step>(
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return parseLog(Buffer.alloc(0), decode);
     throw hostError(`reading the undo log ${path}`, error);
-  }
-}
-
-interface Content<Step> {
-  readonly pending: Map<number, Step>;
-  readonly nextNumber: number;
-  /** Length of the complete lines. */
-  readonly bytes: number;
-  readonly torn: boolean;
-}
-
-/** Decodes a log. A killed writer leaves a broken last line; anywhere else a broken line is an error. */
-function parseLog<Step>(bytes: Buffer, decode: (json: unknown) => Step): Content<Step> {
-  const pending = new Map<number, Step>();
-  let nextNumber = 0;
-  let at = 0;
-  for (let line = 1; at < bytes.length; line += 1) {
-    const end = bytes.indexOf('\n', at);
-    if (end === -1) break;
-    const entry = parseEntry(bytes.toString('utf8', at, end));
-    if (entry === undefined) {
-      if (end === bytes.length - 1) break;
-      throw new HostError(`line ${line} is broken`);
-    }
-    if ('done' in entry) pending.delete(Number(entry.done));
-    else {
-      pending.set(nextNumber, decode(entry.do));
-      nextNumber += 1;
-    }
-    at = end + 1;
-  }
-  return { pending, nextNumber, bytes: at, torn: at < bytes.length };
-}
-
-function parseEntry(line: string): { do: unknown } | { done: unknown } | undefined {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value !== 'object' || value === null) return undefined;
-    if ('do' in value) return value;
-    return 'done' in value ? value : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -1,6 +1,6 @@
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, lockFile, writeAtomic } from '#host';
+import { lockFile, writeAtomic } from '#host';
 import { parseIpv4, type Waiting } from '#spec';
 import { NetError } from '../model/error.ts';
 import {
@@ -11,6 +11,7 @@ import {
   type NetworkInUse,
   type NetworkRecord,
 } from './claim.ts';
+import { FileTexts, isMissing } from './file-texts.ts';
 
 const recordFile = 'network.json';
 
@@ -20,6 +21,7 @@ const recordFile = 'network.json';
  */
 export class NetworkStore {
   readonly #dir: string;
+  readonly #texts = new FileTexts();
   /** Claims that were given up and whose files a read-only disk keeps. */
   readonly #dropped = new Set<string>();
 
@@ -45,7 +47,7 @@ export class NetworkStore {
   }
 
   async record(bridge: string): Promise<NetworkRecord | undefined> {
-    const text = await textOf(join(this.#dir, bridge, recordFile));
+    const text = await this.#texts.read(join(this.#dir, bridge, recordFile));
     return text === undefined ? undefined : decodeNetwork(text);
   }
 
@@ -74,7 +76,7 @@ export class NetworkStore {
   }
 
   async claim(bridge: string, ip: string): Promise<Claim | undefined> {
-    const text = await textOf(join(this.#dir, bridge, ip));
+    const text = await this.#texts.read(join(this.#dir, bridge, ip));
     return text === undefined ? undefined : decodeClaim(ip, text);
   }
 
@@ -120,17 +122,4 @@ async function namesIn(dir: string): Promise<readonly string[]> {
     if (isMissing(error)) return [];
     throw error;
   }
-}
-
-async function textOf(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (isMissing(error)) return undefined;
-    throw error;
-  }
-}
-
-function isMissing(error: unknown): boolean {
-  return /^(ENOENT|ENOTDIR)$/.test(errnoOf(error) ?? '');
 }

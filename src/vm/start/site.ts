@@ -41,6 +41,8 @@ export async function openSite(
       { decode: decodeVmUndo, log: host.log },
     );
     const undo = log.keep();
+    using opened = new DisposableStack();
+    opened.use(await undo.hold());
     await undo.perform({ kind: 'mount', target: paths.run }, () => mountRun(paths, seedBytes));
     const uid = await claimUid(
       vm,
@@ -48,8 +50,9 @@ export async function openSite(
       (file, make) => undo.perform({ kind: 'uid', file, name: vm }, make),
       waiting,
     );
-    const files = new OpenFiles();
-    const close = { [Symbol.dispose]: () => files[Symbol.dispose]() };
+    const files = opened.use(new OpenFiles());
+    const all = opened.move();
+    const close = { [Symbol.dispose]: () => all.dispose() };
     return { vm, paths, allocDir, uid, undo, files, emit, log: host.log, ...close };
   });
 }
