@@ -76,6 +76,24 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('a bridge that another agent removes meanwhile is made again', async () => {
+    await using own = await Host.open();
+    await using agent = await Host.open();
+    const other = await agent.attach('other');
+    const undo = (await own.undoLog('web')).keep();
+    const nic = await own.networks.vmStartedBuild(request('web'), undo, waiting());
+    closeFd(other.tapFd);
+    await agent.detach('other');
+    assert.match(await linkOf('virbr0'), /does not exist/);
+    await nic.settle(waiting());
+    assert.match(await linkOf(tapOf(nic).name), /master virbr0/);
+    const { output } = await command('nft', 'list', 'ruleset');
+    assert.match(output, /set owned \{\n\s+type ifname\n\s+elements = \{ "virbr0" \}/);
+    closeFd(tapOf(nic).fd);
+    await own.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('a NIC that is never settled holds up no other VM, and its undo steps clean up', async () => {
     await using host = await Host.open();
     const undo = (await host.undoLog('dead')).keep();

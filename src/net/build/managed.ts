@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Link, listLinks } from '#netlink';
+import { findLink, type Link, listLinks } from '#netlink';
 import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
@@ -131,23 +131,40 @@ async function openNic(
 }
 
 /** All that the guest needs beside: its rules come before its tap joins the bridge. */
-async function connectNic(
-  { request, network, bridge, plan, claim, link }: OpenNic,
-  host: ManagedHost,
-  waiting: Waiting,
-): Promise<void> {
+async function connectNic(nic: OpenNic, host: ManagedHost, waiting: Waiting): Promise<void> {
+  const { request, bridge, claim } = nic;
   // nft lists all rules of the host for it, and they are not ours: no other build has to wait.
   await refusePublished(request, host, waiting);
   await using _ = await host.store.lock(waiting);
-  const { netlink, rules, log } = host;
+  await host.rules.apply(waiting);
+  await redirectFlows([claim], host, waiting);
+  const { link } = bridge;
+  try {
+    await join(nic, bridge, host, waiting);
+  } catch (error) {
+    // Another agent that shares the bridge removes it with its last VM: it sees no tap of this NIC in there yet.
+    if ((await findLink(host.netlink, link.name, waiting))?.index === link.index) throw error;
+    const made = await useBridge(nic.network, host, waiting);
+    // The bridge is the driver's own now, and was perhaps not before.
+    await host.rules.apply(waiting);
+    await join(nic, made, host, waiting);
+  }
+  const { vm } = request;
+  const { ip, tap } = claim;
+  host.log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
+}
+
+async function join(
+  { request, network, plan, claim, link }: OpenNic,
+  bridge: ReadyBridge,
+  host: ManagedHost,
+  waiting: Waiting,
+): Promise<void> {
   const { vm, index } = request;
   const { ip, tap } = claim;
-  await rules.apply(waiting);
-  await redirectFlows([claim], host, waiting);
   await ensureServers(host, network, bridge);
   await replugAll(bridge, { ...host, except: tap }, waiting);
-  await plugTap(netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
-  log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
+  await plugTap(host.netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
 }
 
 /** Restores what a NIC needs, after a restart of the plugin or of another firewall. */
