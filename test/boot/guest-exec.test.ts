@@ -33,7 +33,7 @@ test('commands in a guest with an agent', async (t) => {
   await t.test(
     'P-32 P-33 V-95: by the agent as by ssh: streams, exit codes, 100 MiB and back, 500 in turn, eight at once, a time limit, four terminals',
     async (t) => {
-      await commandsWork(t, domain, { terminal: /\/dev\/hvc\d/ });
+      await commandsWork(t, domain, { terminal: /\/dev\/hvc\d/, together: true });
     },
   );
 
