@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { closeFd } from '#host';
-import type { NetUndo } from '#net';
 import { DhcpServer } from '../../src/net/dhcp/server.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -61,12 +60,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
     await using host = await Host.open();
     {
       await using undo = await host.undoLog('web');
-      const perform = async <T>(step: NetUndo, action: () => T | Promise<T>): Promise<T> => {
-        const made = await undo.perform(step, action);
-        if (step.kind === 'net-tap') await must('ip', 'link', 'del', 'virbr0');
-        return made;
-      };
-      const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
+      const nic = await host.networks.vmStartedBuild(request, undo, waiting());
+      await must('ip', 'link', 'del', tapOf(nic).name);
       await assert.rejects(nic.settle(waiting()), {
         code: 'host',
         message:
