@@ -1,6 +1,7 @@
 import type { Socket } from 'node:dgram';
 import { icmp6Port, icmp6Socket, type Logger } from '#host';
 import { formatIpv6 } from '#spec';
+import { closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import type { KnownGuests } from '../store/known-guests.ts';
@@ -105,8 +106,6 @@ export class Advertiser implements AsyncDisposable {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#socket.close(() => resolve());
-    await promise;
+    await closeSocket(this.#socket);
   }
 }

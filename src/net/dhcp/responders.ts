@@ -1,16 +1,16 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from '#host';
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { ResolvedNetwork } from '../links/managed-bridge.ts';
+import { type BridgeServer, PerBridge } from '../links/per-bridge.ts';
 import { resolverConfig } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import type { DhcpNetwork } from './answer.ts';
 import { DhcpServer, dhcpSockets } from './server.ts';
 
-interface Responder {
-  readonly server: DhcpServer;
+interface Wanted {
   /** A bridge that was made again is another link: a socket bound to the old one receives nothing. */
   readonly linkIndex: number;
+  readonly owned: boolean;
   readonly network: DhcpNetwork;
 }
 
@@ -18,7 +18,7 @@ interface Responder {
 export class Responders implements AsyncDisposable {
   readonly #store: NetworkStore;
   readonly #log: Logger;
-  readonly #running = new Map<string, Responder>();
+  readonly #servers = new PerBridge<Wanted>((bridge, wanted) => this.#open(bridge, wanted));
 
   constructor(store: NetworkStore, log: Logger) {
     this.#store = store;
@@ -29,54 +29,41 @@ export class Responders implements AsyncDisposable {
    * Ensures that one runs for the bridge if the network has DHCP, with the network's settings as they are now. A failure
    * is only logged, since guests have their address from the seed, too.
    */
-  async ensure(resolved: ResolvedNetwork, { link, owned }: ReadyBridge): Promise<void> {
-    const { bridge, address, prefix, dhcp = true } = resolved;
-    const names = resolverConfig({ ...resolved, owned });
-    const network = { address, prefix, ...names, mtu: link.mtu };
-    const wanted = { linkIndex: link.index, network };
-    const running = this.#running.get(bridge);
-    if (dhcp && running !== undefined && isOf(running, wanted)) {
-      running.server.forget();
-      return;
-    }
-    await this.stop(bridge);
-    if (!dhcp) return;
-    if (!owned && dhcpSockets() > this.#running.size) {
-      const message = 'no DHCP responder: another server has the port, and the bridge is not ours';
-      this.#log.info(message, { bridge });
-      return;
-    }
+  async ensure(resolved: ResolvedNetwork, ready: ReadyBridge): Promise<void> {
+    const { bridge } = resolved;
     try {
-      const server = await DhcpServer.open({
-        bridge,
-        network,
-        claims: () => this.#store.claims(bridge),
-        log: this.#log,
-      });
-      this.#running.set(bridge, { server, ...wanted });
+      await this.#servers.ensure(bridge, wantedFor(resolved, ready));
     } catch (error) {
       this.#log.warn('no DHCP responder', { bridge, error });
     }
   }
 
   forget(bridge: string): void {
-    this.#running.get(bridge)?.server.forget();
+    this.#servers.forget(bridge);
   }
 
   async stop(bridge: string): Promise<void> {
-    const running = this.#running.get(bridge);
-    this.#running.delete(bridge);
-    await running?.server[Symbol.asyncDispose]();
+    await this.#servers.stop(bridge);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const bridge of [...this.#running.keys()]) await this.stop(bridge);
+    await this.#servers[Symbol.asyncDispose]();
+  }
+
+  async #open(bridge: string, { owned, network }: Wanted): Promise<BridgeServer | undefined> {
+    if (!owned && dhcpSockets() > this.#servers.size) {
+      const message = 'no DHCP responder: another server has the port, and the bridge is not ours';
+      this.#log.info(message, { bridge });
+      return undefined;
+    }
+    const claims = () => this.#store.claims(bridge);
+    return await DhcpServer.open({ bridge, network, claims, log: this.#log });
   }
 }
 
-function isOf(
-  { server, linkIndex, network }: Responder,
-  wanted: Pick<Responder, 'linkIndex' | 'network'>,
-): boolean {
-  return !server.failed && isDeepStrictEqual({ linkIndex, network }, wanted);
+function wantedFor(resolved: ResolvedNetwork, { link, owned }: ReadyBridge): Wanted | undefined {
+  const { address, prefix, dhcp = true } = resolved;
+  if (!dhcp) return undefined;
+  const names = resolverConfig({ ...resolved, owned });
+  return { linkIndex: link.index, owned, network: { address, prefix, ...names, mtu: link.mtu } };
 }

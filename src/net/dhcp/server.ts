@@ -1,6 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
-import { closeFd, type Logger, udpSocket, withNetns } from '#host';
+import { type Logger, udpSocket, withNetns } from '#host';
+import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import { answer, type DhcpNetwork } from './answer.ts';
@@ -128,9 +129,7 @@ export class DhcpServer implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#socket.close(() => resolve());
-    await promise;
+    await closeSocket(this.#socket);
   }
 }
 
@@ -138,17 +137,7 @@ async function bind(socket: Socket, bridge: string, netns?: string): Promise<voi
   const address = { address: '0.0.0.0', port: serverPort };
   const open = (): number => udpSocket({ ...address, device: bridge, broadcast: true });
   const fd = netns === undefined ? open() : withNetns(netns, open);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  socket.once('error', reject);
-  try {
-    socket.bind({ fd, exclusive: true }, resolve);
-    await promise;
-  } catch (error) {
-    closeFd(fd);
-    throw error;
-  } finally {
-    socket.off('error', reject);
-  }
+  await adoptDatagrams(socket, fd);
 }
 
 /** How many sockets of any process in this network namespace have the DHCP port, dnsmasq's for example. */

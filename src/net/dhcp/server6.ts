@@ -1,5 +1,6 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { closeFd, type Logger, udpSocket } from '#host';
+import { type Logger, udpSocket } from '#host';
+import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import type { KnownGuests } from '../store/known-guests.ts';
@@ -92,24 +93,12 @@ export class Dhcp6Server implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#socket.close(() => resolve());
-    await promise;
+    await closeSocket(this.#socket);
   }
 }
 
 async function bind(socket: Socket, bridge: string): Promise<void> {
   const fd = udpSocket({ device: bridge, address: '::', port: serverPort, broadcast: false });
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  socket.once('error', reject);
-  try {
-    socket.bind({ fd, exclusive: true }, resolve);
-    await promise;
-  } catch (error) {
-    closeFd(fd);
-    throw error;
-  } finally {
-    socket.off('error', reject);
-  }
+  await adoptDatagrams(socket, fd);
   socket.addMembership(allServers, `::%${bridge}`);
 }

@@ -1,6 +1,7 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
-import { closeFd, type Logger, tcpSocket, udpSocket } from '#host';
+import { type Logger, tcpSocket, udpSocket } from '#host';
+import { adoptDatagrams, adoptSocket, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { KnownGuests } from '../store/known-guests.ts';
 import { Forwarder, type Transport } from './forwarder.ts';
@@ -98,10 +99,8 @@ export class DnsServer implements AsyncDisposable {
   async #bind(): Promise<void> {
     const { bridge, address, port } = this.#options;
     const where = { device: bridge, address, port };
-    await adopted(this.#udp, udpSocket({ ...where, broadcast: false, spread: true }), (fd, done) =>
-      this.#udp.bind({ fd, exclusive: true }, done),
-    );
-    await adopted(this.#tcp, tcpSocket(where), (fd, done) =>
+    await adoptDatagrams(this.#udp, udpSocket({ ...where, broadcast: false, spread: true }));
+    await adoptSocket(this.#tcp, tcpSocket(where), (fd, done) =>
       this.#tcp.listen({ fd, exclusive: true }, done),
     );
   }
@@ -189,36 +188,11 @@ export class DnsServer implements AsyncDisposable {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort(new DOMException('the name server is closed', 'AbortError'));
     for (const socket of this.#open) socket.destroy();
-    await Promise.all([closed(this.#udp), closed(this.#tcp)]);
+    await Promise.all([closeSocket(this.#udp), closeSocket(this.#tcp)]);
   }
 }
 
 interface From {
   readonly guest: string;
   readonly transport: Transport;
-}
-
-/** Makes Node's socket out of a descriptor. */
-async function adopted(
-  socket: UdpSocket | Server,
-  fd: number,
-  start: (fd: number, done: () => void) => void,
-): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  socket.once('error', reject);
-  try {
-    start(fd, resolve);
-    await promise;
-  } catch (error) {
-    closeFd(fd);
-    throw error;
-  } finally {
-    socket.off('error', reject);
-  }
-}
-
-async function closed(socket: UdpSocket | Server): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  socket.close(() => resolve());
-  await promise;
 }

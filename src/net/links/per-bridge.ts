@@ -11,10 +11,16 @@ export interface BridgeServer extends AsyncDisposable {
 /** This process's servers of one kind, one for each bridge, with what each was opened for. */
 export class PerBridge<Wanted> implements AsyncDisposable {
   readonly #running = new Map<string, { readonly server: BridgeServer; readonly wanted: Wanted }>();
-  readonly #open: (bridge: string, wanted: Wanted) => Promise<BridgeServer>;
+  readonly #open: (bridge: string, wanted: Wanted) => Promise<BridgeServer | undefined>;
 
-  constructor(open: (bridge: string, wanted: Wanted) => Promise<BridgeServer>) {
+  /** `open` gives none where there is to be none. */
+  constructor(open: (bridge: string, wanted: Wanted) => Promise<BridgeServer | undefined>) {
     this.#open = open;
+  }
+
+  /** How many run. */
+  get size(): number {
+    return this.#running.size;
   }
 
   /** Ensures that one runs as wanted, or none. Throws what opening throws. */
@@ -25,7 +31,8 @@ export class PerBridge<Wanted> implements AsyncDisposable {
     }
     await this.stop(bridge);
     if (wanted === undefined) return;
-    this.#running.set(bridge, { server: await this.#open(bridge, wanted), wanted });
+    const server = await this.#open(bridge, wanted);
+    if (server !== undefined) this.#running.set(bridge, { server, wanted });
   }
 
   forget(bridge: string): void {
