@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type DiskSpec, primaryDisk } from '#spec';
@@ -106,8 +106,12 @@ inOwnNetns(import.meta.url, ['mount', 'qemu-img'], () => {
       assert.match(await backUp(ground, path), /^vdb was backed up to .*vdb\.qcow2, /);
       assertContent(path);
       await assert.rejects(backUp(ground, path), /vdb\.qcow2 exists already/);
-      const own = join(ground.options.dataDir, 'x.qcow2');
-      await assert.rejects(backUp(ground, own), /which is the driver's own: write it elsewhere/);
+      const link = join(tmpDir(t), 'link');
+      symlinkSync(ground.options.dataDir, link);
+      for (const own of [ground.options.dataDir, join(ground.options.dataDir, 'vms'), link]) {
+        const inside = backUp(ground, join(own, 'x.qcow2'));
+        await assert.rejects(inside, /which is the driver's own: write it elsewhere/);
+      }
       await assert.rejects(backUp(ground, join(dir, 'none/x')), /ENOENT/);
     });
 

@@ -1,14 +1,23 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { UndoLog } from '#host';
-import { readBytes } from '../../src/image/index.ts';
+import { FatDirectory, PlainFile, readBytes } from '../../src/image/index.ts';
 import { openImage } from '../../src/image/open-image.ts';
 import { OpenFiles } from '../../src/vm/devices/files.ts';
 import { prepareShare } from '../../src/vm/devices/shares.ts';
 import { openLogSink, releaseLogPipes } from '../../src/vm/logs/log-sink.ts';
+import { KeptFile } from '../../src/vm/store/kept-file.ts';
 import { pathsIn } from '../../src/vm/store/paths.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import { openedOf } from '../support/opens.ts';
@@ -77,6 +86,55 @@ test('a device in the place of an image or of user data is never opened', async 
       });
     }
   });
+  assert.deepEqual(opened, []);
+});
+
+test('a device in the place of a kernel, or in a directory that becomes a disk, is never opened', async (t) => {
+  const allocation = allocationOf(t);
+  if (allocation === undefined) return;
+  const { allocDir, local } = allocation;
+  const roots = { trusted: [], task: [allocDir], relativeTo: [local] };
+  const kernels = allocation.plant(local, 'vmlinuz');
+  const directories = allocation.plant(tmpDir(t), 'entry').map((path) => {
+    const dir = join(local, basename(path));
+    mkdirSync(dir);
+    renameSync(path, join(dir, 'meta-data'));
+    return dir;
+  });
+  const all = [...kernels, ...directories.map((dir) => join(dir, 'meta-data'))];
+  const opened = await openedOf(all, async () => {
+    const refused = { code: 'refused', message: /is a device/ };
+    for (const path of kernels) {
+      await assert.rejects(PlainFile.open(path, { roots, maxBytes: 100 }, soon()), refused);
+    }
+    for (const path of directories) {
+      await assert.rejects(FatDirectory.open(path, { roots, label: 'x' }, soon()), refused);
+    }
+  });
+  assert.deepEqual(opened, []);
+});
+
+test('a device in the place of a disk or a backup that is about to be created is never opened', async (t) => {
+  const allocation = allocationOf(t);
+  if (allocation === undefined) return;
+  const dir = tmpDir(t);
+  const names = allocation.plant(tmpDir(t), 'disk').map((path) => {
+    const name = basename(path);
+    renameSync(path, join(dir, `.${name}.new`));
+    return name;
+  });
+  const opened = await openedOf(
+    names.map((name) => join(dir, `.${name}.new`)),
+    async () => {
+      for (const name of names) {
+        using file = new KeptFile(dir, name);
+        await assert.rejects(
+          file.create(async () => {}, soon()),
+          { message: /is not a regular file/ },
+        );
+      }
+    },
+  );
   assert.deepEqual(opened, []);
 });
 

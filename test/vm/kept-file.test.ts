@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import {
+  chmodSync,
+  chownSync,
   closeSync,
   existsSync,
   linkSync,
+  openSync,
   readdirSync,
   readFileSync,
+  statSync,
   symlinkSync,
   writeFileSync,
   writeSync,
@@ -87,6 +91,41 @@ test('V-52: a creation that goes on elsewhere is waited for, up to the deadline'
   await assert.rejects(file.create(write('whole'), waiting(100)), { name: 'TimeoutError' });
   assert.equal(content(file), undefined);
 });
+
+/** What a task with the same directory may put in the place of a file that is about to be created. */
+const planted: Readonly<Record<string, (temporary: string, other: string) => void>> = {
+  'a file that every user may read and write': (temporary) => {
+    writeFileSync(temporary, '');
+    chmodSync(temporary, 0o666);
+  },
+  'a file of its own': (temporary) => {
+    writeFileSync(temporary, '');
+    if (process.getuid?.() === 0) chownSync(temporary, 1000, 1000);
+    else chmodSync(temporary, 0o644);
+  },
+  'another name of a file': (temporary, other) => linkSync(other, temporary),
+};
+
+for (const [title, plant] of Object.entries(planted)) {
+  test(`V-33: ${title}, planted under the temporary name, is not written to`, async (t) => {
+    const dir = tmpDir(t);
+    const other = join(dir, 'other');
+    writeFileSync(other, 'of another', { mode: 0o600 });
+    const temporary = join(dir, '.data.raw.new');
+    plant(temporary, other);
+    const opened = openSync(temporary, 'r');
+    t.after(() => closeSync(opened));
+    const before = readFileSync(opened, 'utf8');
+    using file = new KeptFile(dir, 'data.raw');
+    await file.create(write('secret'), waiting());
+    assert.equal(content(file), 'secret');
+    assert.equal(readFileSync(other, 'utf8'), 'of another');
+    const { mode, uid } = statSync(join(dir, 'data.raw'));
+    assert.deepEqual({ mode: mode & 0o777, uid }, { mode: 0o600, uid: process.getuid?.() });
+    assert.equal(readFileSync(`/proc/self/fd/${opened}`, 'utf8'), before);
+    assert.deepEqual(readdirSync(dir).toSorted(), ['data.raw', 'other']);
+  });
+}
 
 test('V-33: neither the name nor the temporary name leads out of the volume', async (t) => {
   const outside = join(tmpDir(t), 'secret');

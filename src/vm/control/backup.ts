@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
+import { realpath, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, normalize } from 'node:path';
 import { reopen, UndoLog, within } from '#host';
 import { checkDiskFile, createEmpty } from '#image';
@@ -45,7 +45,7 @@ export async function backUp(
   using limited = within(lookMs, waiting);
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
   const { virtualBytes } = shownNode(disk, nodes);
-  using file = newFile(path, vm);
+  using file = await newFile(path, vm);
   let consistency: string | undefined;
   await noted(file, vm);
   try {
@@ -62,17 +62,18 @@ export async function backUp(
   return consistency;
 }
 
-function newFile(path: string, { dataDir }: BackupOf): KeptFile {
+async function newFile(path: string, { dataDir }: BackupOf): Promise<KeptFile> {
   if (!isAbsolute(path) || normalize(path) !== path) {
     throw new VmError('host', `${path} is not the absolute path of a file`);
   }
-  if (path.startsWith(`${dataDir}/`)) {
+  const directory = await realpath(dirname(path));
+  if (`${directory}/`.startsWith(`${await realpath(dataDir)}/`)) {
     throw new VmError(
       'host',
       `${path} is in ${dataDir}, which is the driver's own: write it elsewhere`,
     );
   }
-  const file = new KeptFile(dirname(path), basename(path));
+  const file = new KeptFile(directory, basename(path));
   if (!file.exists) return file;
   file[Symbol.dispose]();
   throw new VmError('host', `${path} exists already`);

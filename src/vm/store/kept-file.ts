@@ -1,12 +1,4 @@
-import {
-  constants,
-  fstatSync,
-  fsync,
-  ftruncateSync,
-  linkSync,
-  type Stats,
-  unlinkSync,
-} from 'node:fs';
+import { constants, fstatSync, fsync, linkSync, type Stats, unlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import {
@@ -24,6 +16,8 @@ import { VmError } from '../error.ts';
 
 const sync = promisify(fsync);
 const creationMs = 30_000;
+/** Of other creations that come between, and of another task that goes on replacing the file. */
+const maxTries = 16;
 
 /**
  * A file in a directory that other tasks, and other hosts, may write to as well: it is never reached through a link,
@@ -62,20 +56,13 @@ export class KeptFile implements Disposable {
 
   /** Creates the file by `fill`, unless another VM has created it meanwhile. Throws what `fill` throws. */
   async create(fill: (fd: number) => Promise<void>, waiting: Waiting): Promise<void> {
-    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_NONBLOCK;
-    const fd = this.#openNamed(this.#temporary, flags);
-    if (fd === undefined) throw new VmError('host', `${this.path} can't be created`);
+    const fd = await this.#newTemporary(waiting);
+    if (fd === undefined) return;
     try {
-      // A killed creation leaves the temporary file without a lock.
-      this.#checkRegular(fstatSync(fd));
-      await this.#lock(fd, waiting);
-      if (this.#exists()) return;
-      this.#checkOwn(fd);
-      ftruncateSync(fd, 0);
       await fill(fd);
       await sync(fd);
       linkSync(this.#at(this.#temporary), this.#at(this.#name));
-      this.#checkOwn(fd);
+      if (!this.#isTemporary(fd)) throw this.#replaced();
     } finally {
       this.#removeTemporary();
       closeFd(fd);
@@ -96,6 +83,50 @@ export class KeptFile implements Disposable {
     return `.${this.#name}.new`;
   }
 
+  /**
+   * A new file of the temporary name, locked; undefined once the file exists. What has the name already is of a creation
+   * that goes on or was killed, or of another task, which may have it open: it is removed, and never written to.
+   */
+  async #newTemporary(waiting: Waiting): Promise<number | undefined> {
+    for (let tries = 0; tries < maxTries; tries += 1) {
+      using opened = new DisposableStack();
+      const made = this.#openNew();
+      const fd = made ?? this.#openTemporary();
+      if (fd === undefined) continue;
+      opened.adopt(fd, closeFd);
+      await this.#lock(fd, waiting);
+      const isNamed = this.#isTemporary(fd);
+      if (isNamed && fd === made && !this.#exists()) {
+        opened.move();
+        return fd;
+      }
+      if (isNamed) this.#removeTemporary();
+      if (this.#exists()) return undefined;
+    }
+    throw this.#replaced();
+  }
+
+  #openNew(): number | undefined {
+    const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
+    try {
+      return openBeneath(this.#directory, this.#temporary, flags);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return undefined;
+      throw error;
+    }
+  }
+
+  #openTemporary(): number | undefined {
+    const found = this.#openNamed(this.#temporary, pathOnly);
+    if (found === undefined) return undefined;
+    try {
+      this.#checkRegular(fstatSync(found));
+      return reopen(found, constants.O_RDWR);
+    } finally {
+      closeFd(found);
+    }
+  }
+
   async #lock(fd: number, waiting: Waiting): Promise<void> {
     using limited = within(creationMs, waiting);
     try {
@@ -107,13 +138,17 @@ export class KeptFile implements Disposable {
     }
   }
 
-  /** Other tasks may have put another file in the place of the temporary one. */
-  #checkOwn(fd: number): void {
+  /** Other tasks may have put another file in its place. */
+  #isTemporary(fd: number): boolean {
     const named = this.#openNamed(this.#temporary, pathOnly);
-    if (named === undefined) throw new VmError('host', `${this.path} can't be created`);
+    if (named === undefined) return false;
     const same = sameFile(fstatSync(named), fstatSync(fd));
     closeFd(named);
-    if (!same) throw new VmError('host', `${this.path} was replaced while it was being created`);
+    return same;
+  }
+
+  #replaced(): VmError {
+    return new VmError('host', `${this.path} was replaced while it was being created`);
   }
 
   #checkRegular(stats: Stats): void {
@@ -129,11 +164,7 @@ export class KeptFile implements Disposable {
   /** A creation that was killed at its end leaves both names. */
   #withoutTemporary(fd: number, stats: Stats): Stats {
     if (stats.nlink !== 2) return stats;
-    const other = this.#openNamed(this.#temporary, pathOnly);
-    if (other === undefined) return stats;
-    const same = sameFile(fstatSync(other), stats);
-    closeFd(other);
-    if (same) this.#removeTemporary();
+    if (this.#isTemporary(fd)) this.#removeTemporary();
     return fstatSync(fd);
   }
 
