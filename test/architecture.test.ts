@@ -284,7 +284,7 @@ const wallClock: readonly string[] = [
   'src/vm/live/machine.ts',
   'src/vm/live/act.ts',
   'src/vm/sweeper.ts',
-  'src/vm/figures/stats.ts',
+  'src/vm/figures/figures.ts',
   'src/vm/live/task-events.ts',
 ];
 

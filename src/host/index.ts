@@ -17,7 +17,7 @@ export {
   withBeneath,
 } from './files/descriptor.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
-export { readSmall } from './files/small-file.ts';
+export { readSmall, SmallFile } from './files/small-file.ts';
 export {
   copyRange,
   endOf,
@@ -38,10 +38,11 @@ export type { BareFile } from './process/bare-root.ts';
 export {
   type CgroupPlan,
   type CpuThrottling,
-  cpuThrottling,
   joinCgroup,
   oomKills,
+  parseThrottling,
   planCgroup,
+  throttlingFile,
 } from './process/cgroup.ts';
 export { limitProcess, setAffinity } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';

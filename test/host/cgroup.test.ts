@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { cpuThrottling, joinCgroup, oomKills, planCgroup } from '#host';
+import { joinCgroup, oomKills, parseThrottling, planCgroup, throttlingFile } from '#host';
 import { type CgroupRequest, weightOfShares } from '../../src/host/process/cgroup.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -182,13 +182,11 @@ test('V-103: throttling is in nanoseconds in both versions, and unknown where no
     'one/cpu.stat': 'nr_periods 8\nnr_throttled 3\nthrottled_time 250000\n',
     'none/cgroup.procs': '',
   });
-  const of = (...groups: string[]) =>
-    cpuThrottling({
-      version: 1,
-      groups: groups.map((it) => join(root, it)),
-      writes: [],
-      oomFile: undefined,
-    });
+  const of = (...names: string[]) => {
+    const groups = names.map((it) => join(root, it));
+    const file = throttlingFile({ version: 1, groups, writes: [], oomFile: undefined });
+    return file && parseThrottling(readFileSync(file, 'utf8'));
+  };
   const expected = { periods: 8, throttledPeriods: 3, throttledNs: 250_000 };
   assert.deepEqual(of('two'), expected);
   assert.deepEqual(of('none', 'one'), expected);

@@ -20,7 +20,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findByMark, type Logger } from '#host';
 import type { VmSpec } from '#spec';
 import { type Domain, type DomainEvent, type DomainRecord, QemuVirtualizer } from '#vm';
-import { type ProcessFigures, processFigures } from '../../src/vm/figures/stats.ts';
+import { type CpuFigures, parseStat } from '../../src/vm/figures/stats.ts';
 import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
 import { diskOn, imageOf } from './disks.ts';
@@ -160,9 +160,9 @@ export class VmGround implements AsyncDisposable {
     return this.events.filter((it) => it.name === name).map((it) => it.event.message);
   }
 
-  /** What the kernel says of a process, whoever started it. */
-  async usageOf(pid: number): Promise<ProcessFigures> {
-    return (await processFigures(pid)) ?? assert.fail(`process ${pid} is gone`);
+  /** What the kernel counts of a process, whoever started it. */
+  cpuOf(pid: number): CpuFigures {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, 'latin1'));
   }
 
   /** What is mounted for VMs of this ground. */

@@ -4,11 +4,9 @@ import fc from 'fast-check';
 import { parseLinks } from '../../src/vm/figures/links.ts';
 import {
   guestMemory,
-  measure,
   parseGuestStatistics,
   parseStat,
   parseStatus,
-  processFigures,
 } from '../../src/vm/figures/stats.ts';
 
 const MiB = 2 ** 20;
@@ -32,15 +30,6 @@ test('V-101: memory lines are KiB, and one that is missing is unknown, not zero'
     maxRssBytes: undefined,
     swapBytes: undefined,
   });
-});
-
-test('V-101: figures of several processes are added up, and one that is gone counts nothing', async () => {
-  const own = processFigures(process.pid);
-  assert.ok(own && own.rssBytes > MiB && own.userNs > 0);
-  assert.equal(processFigures(2 ** 22 + 1), undefined);
-  const both = measure([process.pid, process.pid, 2 ** 22 + 1], undefined);
-  assert.ok(both.rssBytes > 1.5 * own.rssBytes, `${both.rssBytes} of two, ${own.rssBytes} of one`);
-  assert.equal(both.guestUsedBytes, undefined);
 });
 
 const memoryOf = (answer: unknown, limit: number) =>

@@ -150,22 +150,27 @@ export interface CpuThrottling {
   readonly throttledNs: number;
 }
 
-/** undefined where no group of the plan counts it. */
-export function cpuThrottling({ groups }: CgroupPlan): CpuThrottling | undefined {
-  for (const group of groups) {
-    const text = readOrEmpty(join(group, 'cpu.stat'));
-    const field = (name: string): number | undefined => {
-      const found = new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1];
-      return found === undefined ? undefined : Number(found);
-    };
-    const periods = field('nr_periods');
-    // Nanoseconds in version 1, microseconds in version 2.
-    const throttledNs = field('throttled_time') ?? (field('throttled_usec') ?? 0) * 1000;
-    if (periods !== undefined) {
-      return { periods, throttledPeriods: field('nr_throttled') ?? 0, throttledNs };
-    }
-  }
-  return undefined;
+/** The file that counts it; undefined where no group of the plan does. */
+export function throttlingFile({ groups }: CgroupPlan): string | undefined {
+  return groups
+    .map((group) => join(group, 'cpu.stat'))
+    .find((file) => parseThrottling(readOrEmpty(file)) !== undefined);
+}
+
+/** Decodes a `cpu.stat`; undefined where it has no count of periods. */
+export function parseThrottling(text: string): CpuThrottling | undefined {
+  const periods = field(text, /^nr_periods (\d+)$/m);
+  if (periods === undefined) return undefined;
+  const throttledPeriods = field(text, /^nr_throttled (\d+)$/m) ?? 0;
+  // Nanoseconds in version 1, microseconds in version 2.
+  const throttledNs =
+    field(text, /^throttled_time (\d+)$/m) ?? (field(text, /^throttled_usec (\d+)$/m) ?? 0) * 1000;
+  return { periods, throttledPeriods, throttledNs };
+}
+
+function field(text: string, line: RegExp): number | undefined {
+  const found = line.exec(text)?.[1];
+  return found === undefined ? undefined : Number(found);
 }
 
 function readOrEmpty(file: string): string {

@@ -1,11 +1,13 @@
-import { abortable, cpuThrottling, type ProcessIdentity, within } from '#host';
+import { abortable, type ProcessIdentity, within } from '#host';
 import { figure, type QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import type { DiskFigures, DomainFigures, DomainUsage, GuestFigures } from '../domain-figures.ts';
 import { adoptedNicsOf, disksOf, type VmRecord } from '../store/record.ts';
 import { Asked } from './asked.ts';
 import { nicFigures } from './links.ts';
-import { guestMemory, measure, parseGuestStatistics } from './stats.ts';
+import { Processes } from './processes.ts';
+import { guestMemory, parseGuestStatistics } from './stats.ts';
+import { Throttling } from './throttling.ts';
 import { Vcpus } from './vcpus.ts';
 
 const MiB = 1024 * 1024;
@@ -16,7 +18,7 @@ const keptMs = 2000;
 export interface FiguresOptions {
   readonly record: VmRecord;
   readonly identity: ProcessIdentity;
-  readonly helperPids: readonly number[];
+  readonly helpers: readonly ProcessIdentity[];
   /** undefined while there is no connection. */
   readonly qmp: () => QmpClient | undefined;
 }
@@ -27,24 +29,37 @@ export interface FiguresOptions {
  */
 export class Figures {
   readonly #options: FiguresOptions;
+  readonly #pids: readonly number[];
+  readonly #processes: Processes;
+  readonly #throttling: Throttling;
   readonly #vcpus: Vcpus;
   readonly #guest: Asked<GuestFigures>;
   readonly #disks: Asked<readonly DiskFigures[]>;
 
-  constructor(options: FiguresOptions) {
+  /** Keeps files of the kernel open until the signal aborts; afterwards there are no figures of them. */
+  constructor(options: FiguresOptions, { signal }: Waiting) {
+    const { record, identity, helpers } = options;
     this.#options = options;
-    this.#vcpus = new Vcpus(options.identity.pid, options.record.vcpus);
+    this.#pids = [identity, ...helpers].map(({ pid }) => pid);
+    this.#processes = new Processes(identity, helpers);
+    this.#throttling = new Throttling(record.cgroup);
+    this.#vcpus = new Vcpus(identity.pid, record.vcpus);
     this.#guest = new Asked(() => askGuest(options.qmp()), keptMs);
-    this.#disks = new Asked(() => askDisks(options.qmp(), options.record), keptMs);
+    this.#disks = new Asked(() => askDisks(options.qmp(), record), keptMs);
+    signal.addEventListener('abort', () => this.#close(), { once: true });
   }
 
   async usage(waiting: Waiting): Promise<DomainUsage> {
-    const { record, identity, helperPids } = this.#options;
-    const { cgroup, memoryMiB } = record;
     const guest = this.#guest.known ?? (await abortable(this.#guest.get(), waiting));
-    const throttling = cgroup === undefined ? undefined : cpuThrottling(cgroup);
-    const used = guestMemory(guest, memoryMiB * MiB);
-    return measure([identity.pid, ...helperPids], used, throttling);
+    const used = guestMemory(guest, this.#options.record.memoryMiB * MiB);
+    return {
+      atMs: Date.now(),
+      ...this.#processes.usage(),
+      guestUsedBytes: used?.usedBytes,
+      guestTotalBytes: used?.totalBytes,
+      throttling: this.#throttling.read(),
+      pids: this.#pids,
+    };
   }
 
   async all(waiting: Waiting): Promise<DomainFigures> {
@@ -61,6 +76,12 @@ export class Figures {
       nics: nicFigures(adoptedNicsOf(record)),
       guest,
     };
+  }
+
+  #close(): void {
+    this.#processes[Symbol.dispose]();
+    this.#throttling[Symbol.dispose]();
+    this.#vcpus[Symbol.dispose]();
   }
 }
 

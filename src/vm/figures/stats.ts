@@ -1,13 +1,15 @@
-import { type CpuThrottling, readSmall } from '#host';
 import { figure } from '#qmp';
-import type { DomainUsage, GuestFigures } from '../domain-figures.ts';
+import type { GuestFigures } from '../domain-figures.ts';
 
 /** Linux counts CPU time for /proc in 1/100 s on every architecture we run on (USER_HZ). */
 const tickNs = 10_000_000;
 
-export interface ProcessFigures {
+export interface CpuFigures {
   readonly userNs: number;
   readonly systemNs: number;
+}
+
+export interface MemoryFigures {
   readonly rssBytes: number;
   readonly maxRssBytes: number | undefined;
   readonly swapBytes: number | undefined;
@@ -18,54 +20,11 @@ export interface GuestMemory {
   readonly totalBytes: number;
 }
 
-/** The sum of the figures of a VM's processes; processes that have ended are left out. */
-export function measure(
-  pids: readonly number[],
-  guest: GuestMemory | undefined,
-  throttling?: CpuThrottling,
-): DomainUsage {
-  let [cpuUserNs, cpuSystemNs, rssBytes] = [0, 0, 0];
-  let [maxRssBytes, swapBytes]: (number | undefined)[] = [];
-  for (const pid of pids) {
-    const found = processFigures(pid);
-    if (found === undefined) continue;
-    cpuUserNs += found.userNs;
-    cpuSystemNs += found.systemNs;
-    rssBytes += found.rssBytes;
-    maxRssBytes = sumKnown(maxRssBytes, found.maxRssBytes);
-    swapBytes = sumKnown(swapBytes, found.swapBytes);
-  }
-  return {
-    atMs: Date.now(),
-    cpuUserNs,
-    cpuSystemNs,
-    rssBytes,
-    maxRssBytes,
-    swapBytes,
-    guestUsedBytes: guest?.usedBytes,
-    guestTotalBytes: guest?.totalBytes,
-    throttling,
-    pids,
-  };
-}
-
-/** One process's figures from /proc; undefined when it has ended. */
-export function processFigures(pid: number): ProcessFigures | undefined {
-  try {
-    // The kernel has both at hand, and reads none of the process's memory for them: some 10 µs each.
-    const stat = readSmall(`/proc/${pid}/stat`);
-    const status = readSmall(`/proc/${pid}/status`);
-    return { ...parseStat(stat), ...parseStatus(status) };
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * utime and stime: fields 14 and 15, counted after the last `)`, because a thread's name may contain blanks and
  * brackets.
  */
-export function parseStat(stat: string): Pick<ProcessFigures, 'userNs' | 'systemNs'> {
+export function parseStat(stat: string): CpuFigures {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ', 13);
   return { userNs: Number(fields[11] ?? 0) * tickNs, systemNs: Number(fields[12] ?? 0) * tickNs };
 }
@@ -75,9 +34,7 @@ const maxRssLine = /^VmHWM:\s+(\d+) kB$/m;
 const swapLine = /^VmSwap:\s+(\d+) kB$/m;
 
 /** Memory lines of /proc/<pid>/status, which are in KiB. */
-export function parseStatus(
-  status: string,
-): Pick<ProcessFigures, 'rssBytes' | 'maxRssBytes' | 'swapBytes'> {
+export function parseStatus(status: string): MemoryFigures {
   const [rssBytes = 0, maxRssBytes, swapBytes] = [rssLine, maxRssLine, swapLine].map((line) => {
     const kib = line.exec(status)?.[1];
     return kib === undefined ? undefined : Number(kib) * 1024;
@@ -118,7 +75,3 @@ const guestFields = {
   majorFaults: 'stat-major-faults',
   minorFaults: 'stat-minor-faults',
 } as const satisfies Record<keyof GuestFigures, string>;
-
-function sumKnown(total: number | undefined, value: number | undefined): number | undefined {
-  return value === undefined ? total : (total ?? 0) + value;
-}

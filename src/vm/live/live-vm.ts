@@ -20,7 +20,8 @@ export interface LiveVm {
   readonly logs: TaskLogs;
   /** Undefined where an earlier release started the VM without limits. */
   readonly containment: Containment | undefined;
-  readonly helperPids: readonly number[];
+  /** The processes that serve its devices. */
+  readonly helpers: readonly ProcessIdentity[];
   /** Maximum size of a disk that grows. */
   readonly maxDiskBytes: number;
   readonly log: Logger;

@@ -70,7 +70,7 @@ export class Machine implements Domain {
     this.#helpers = new Helpers(record, identity.bootId, log);
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(qmp, log);
-    const figures = new Figures({ ...vm, qmp });
+    const figures = new Figures({ ...vm, qmp }, this.#released);
     this.usage = (waiting) => figures.usage(waiting);
     this.figures = (waiting) => figures.all(waiting);
     this.#state = new GuestState(record.name, { log, onPaused: () => this.#ioRetry.stopped() });

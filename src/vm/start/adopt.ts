@@ -49,7 +49,7 @@ export async function adoptVm(
   const logs = opened.use(TaskLogs.open({ ...pipes, paths, interactive, log, onGrowth }));
   using limited = within(connectMs, waiting);
   const paused = qmp !== undefined && (await isPaused(qmp, limited));
-  const helperPids = alive ? await helpersOf(record, identity, { paths, log }) : [];
+  const helpers = alive ? await helpersOf(record, identity, { paths, log }) : [];
   opened.move(); // the machine owns the logs and the connection
   const machine = Machine.watch({
     record,
@@ -60,7 +60,7 @@ export async function adoptVm(
     status: undefined,
     logs,
     containment,
-    helperPids,
+    helpers,
     maxDiskBytes: host.maxImageBytes,
     log,
     emit,
@@ -86,14 +86,16 @@ async function helpersOf(
   { helpers }: VmRecord,
   { pid: qemuPid, bootId }: ProcessIdentity,
   { paths, log }: { readonly paths: VmPaths; readonly log: Logger },
-): Promise<readonly number[]> {
+): Promise<readonly ProcessIdentity[]> {
   if (helpers !== undefined) {
-    return helpers.filter((helper) => seemsAlive({ ...helper, bootId }, log)).map(({ pid }) => pid);
+    return helpers
+      .map((helper) => ({ ...helper, bootId }))
+      .filter((helper) => seemsAlive(helper, log));
   }
   // The first release did not record them, and a search takes long on a busy host.
   using limited = within(helpersMs);
   const found = await processesIn(paths.undo, limited).catch(() => []);
-  return found.map(({ pid }) => pid).filter((pid) => pid !== qemuPid);
+  return found.filter(({ pid }) => pid !== qemuPid);
 }
 
 async function adoptDevices(

@@ -105,7 +105,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       status: qemu.exit,
       logs,
       containment,
-      helperPids: record.helpers.map(({ pid }) => pid),
+      helpers: record.helpers.map((helper) => ({ ...helper, bootId: identity.bootId })),
       maxDiskBytes: launch.maxDiskBytes,
       log,
       emit,
