@@ -57,7 +57,8 @@ const figures: DomainFigures = {
 };
 
 test('V-103: the figures as OpenMetrics, with the labels of the task and what is measured alone', () => {
-  const text = formatMetrics([figures, { ...figures, disks: [], nics: [], guest: {}, vcpus: [] }]);
+  const bare = { ...figures, disks: [], nics: [], guest: {}, vcpus: [] };
+  const text = formatMetrics([figures, bare]).toString();
   const own = 'namespace="default",job="shop \\"x\\"\\\\\\n",group="g",task="web",alloc="a1b2"';
   for (const line of [
     '# TYPE nomad_vm_disk_bytes counter',

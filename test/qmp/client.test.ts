@@ -69,6 +69,25 @@ test('client: answers find their calls in whatever order they come', async () =>
   );
 });
 
+test('client: commands that are begun together leave in one piece, in their order', async (t) => {
+  await using server = await QmpServer.start({
+    script: ({ id }, peer) => peer.answer(id, {}),
+  });
+  await using qmp = await QmpClient.connect(server.path, soon());
+  const pieces: number[] = [];
+  server.peer.socket.on('data', (chunk: Buffer) => pieces.push(chunk.length));
+  const ask = () =>
+    qmp.together(() =>
+      Promise.all([qmp.execute('stop', {}, soon()), qmp.execute('cont', {}, soon())]),
+    );
+  for (let times = 0; times < 5; times += 1) await ask();
+  assert.equal(pieces.length, 5);
+  const commands = server.peer.received.map(({ execute }) => execute);
+  assert.deepEqual(commands.slice(1, 5), ['stop', 'cont', 'stop', 'cont']);
+  assert.throws(() => qmp.together(() => t.assert.fail('of what begins them')), /of what begins/);
+  await qmp.execute('cont', {}, soon());
+});
+
 test('client: a refusal is a command error with its reason', async () => {
   await using server = await QmpServer.start({
     script: (command, peer) => peer.refuse(command.id, 'DeviceNotFound', 'no such device'),

@@ -76,21 +76,28 @@ const families: readonly Family[] = [
   ),
 ];
 
-/** The figures of all VMs as OpenMetrics text, version 1.0. */
-export function formatMetrics(all: readonly DomainFigures[]): string {
+/** The figures of all VMs as OpenMetrics text, version 1.0, in UTF-8. */
+export function formatMetrics(all: readonly DomainFigures[]): Buffer {
   const labelled = all.map((figures) => ({ figures, own: labelsOf(figures) }));
-  // Appended piece by piece: with 200 VMs there are seven thousand lines.
-  let text = '';
-  for (const { name, type, help, samples } of families) {
-    text += `# TYPE nomad_vm_${name} ${type}\n# HELP nomad_vm_${name} ${help}\n`;
-    const sampleName = `nomad_vm_${name}${type === 'counter' ? '_total' : ''}`;
-    for (const { figures, own } of labelled) {
-      for (const [labels, value] of samples(figures)) {
-        if (value !== undefined) text += `${sampleName}{${own}${format(labels)}} ${value}\n`;
-      }
+  // With 200 VMs there are seven thousand lines: collecting the garbage of one long text took longer than making it.
+  const parts = families.map((family) => Buffer.from(formatFamily(family, labelled)));
+  return Buffer.concat([...parts, Buffer.from('# EOF\n')]);
+}
+
+interface Labelled {
+  readonly figures: DomainFigures;
+  readonly own: string;
+}
+
+function formatFamily({ name, type, help, samples }: Family, all: readonly Labelled[]): string {
+  let text = `# TYPE nomad_vm_${name} ${type}\n# HELP nomad_vm_${name} ${help}\n`;
+  const sampleName = `nomad_vm_${name}${type === 'counter' ? '_total' : ''}`;
+  for (const { figures, own } of all) {
+    for (const [labels, value] of samples(figures)) {
+      if (value !== undefined) text += `${sampleName}{${own}${format(labels)}} ${value}\n`;
     }
   }
-  return `${text}# EOF\n`;
+  return text;
 }
 
 function labelsOf({ identity }: DomainFigures): string {

@@ -23,6 +23,9 @@ export interface FiguresOptions {
   readonly qmp: () => QmpClient | undefined;
 }
 
+/** What QEMU answers. */
+type Answers = readonly [guest: GuestFigures, disks: readonly DiskFigures[]];
+
 /**
  * What is measured of one VM. The kernel's counters are read at each call; QEMU is asked only for what the kernel does not
  * know, at most every two seconds, and a QEMU that does not answer leaves it out. Never fails.
@@ -64,10 +67,7 @@ export class Figures {
 
   async all(waiting: Waiting): Promise<DomainFigures> {
     const { record } = this.#options;
-    const [guest, disks] = await abortable(
-      Promise.all([this.#guest.get(), this.#disks.get()]),
-      waiting,
-    );
+    const [guest, disks] = this.#known ?? (await abortable(this.#ask(), waiting));
     return {
       identity: record,
       usage: await this.usage(waiting),
@@ -76,6 +76,16 @@ export class Figures {
       nics: nicFigures(adoptedNicsOf(record)),
       guest,
     };
+  }
+
+  get #known(): Answers | undefined {
+    const [guest, disks] = [this.#guest.known, this.#disks.known];
+    return guest && disks && [guest, disks];
+  }
+
+  #ask(): Promise<Answers> {
+    const ask = (): Promise<Answers> => Promise.all([this.#guest.get(), this.#disks.get()]);
+    return this.#options.qmp()?.together(ask) ?? ask();
   }
 
   #close(): void {
