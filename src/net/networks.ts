@@ -79,7 +79,9 @@ export class Networks implements Net {
     const responders = new Responders(store, log);
     const responders6 = new Responders6(store, log);
     const resolvers = new Resolvers(store, { table, log });
-    this.#host = { store, rules, responders, responders6, resolvers, warnOnce, log, onRepair };
+    const servers = { responders, responders6, resolvers };
+    const unplugged = new Set<string>();
+    this.#host = { store, rules, ...servers, unplugged, warnOnce, log, onRepair };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -162,6 +164,7 @@ export class Networks implements Net {
   async vmTerminatedTeardown(step: NetUndo, waiting: Waiting): Promise<void> {
     switch (step.kind) {
       case 'net-tap':
+        this.#host.unplugged.delete(step.tap);
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
         return dropClaim(step, await this.#withNetlink(), waiting);

@@ -94,6 +94,46 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('a tap that has not joined its bridge yet joins it by its own start alone, and is no repair', async () => {
+    await using host = await Host.open();
+    const first = await host.networks.vmStartedBuild(
+      request('first'),
+      (await host.undoLog('first')).keep(),
+      waiting(),
+    );
+    const second = await host.networks.vmStartedBuild(
+      { ...request('second'), ports: [] },
+      (await host.undoLog('second')).keep(),
+      waiting(),
+    );
+    const joined = async (): Promise<readonly boolean[]> => {
+      const links = await Promise.all([first, second].map((nic) => linkOf(tapOf(nic).name)));
+      return links.map((link) => /master virbr0/.test(link));
+    };
+    await host.networks.init(waiting());
+    assert.deepEqual(await joined(), [false, false]);
+    await first.settle(waiting());
+    await host.networks.init(waiting());
+    assert.deepEqual(await joined(), [true, false]);
+    await command('ip', 'link', 'del', 'virbr0');
+    await host.networks.init(waiting());
+    assert.deepEqual(await joined(), [true, false]);
+    assert.deepEqual(
+      host.repairs.filter((repair) => !repair.startsWith('first: ')),
+      [],
+    );
+    await second.settle(waiting());
+    assert.deepEqual(await joined(), [true, true]);
+    await command('ip', 'link', 'set', tapOf(second).name, 'nomaster');
+    await host.networks.init(waiting());
+    assert.deepEqual(await joined(), [true, true]);
+    for (const [vm, nic] of Object.entries({ first, second })) {
+      closeFd(tapOf(nic).fd);
+      await host.detach(vm);
+    }
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('a NIC that is never settled holds up no other VM, and its undo steps clean up', async () => {
     await using host = await Host.open();
     const undo = (await host.undoLog('dead')).keep();

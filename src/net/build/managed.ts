@@ -127,6 +127,7 @@ async function openNic(
   const { fds, link } = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
     openNicTap(netlink, plan, owner, waiting),
   );
+  host.unplugged.add(tap);
   return { request, network, bridge, plan, claim, mtu, fds, link };
 }
 
@@ -151,6 +152,7 @@ async function connectNic(nic: OpenNic, host: ManagedHost, waiting: Waiting): Pr
   }
   const { vm } = request;
   const { ip, tap } = claim;
+  host.unplugged.delete(tap);
   host.log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
 }
 
@@ -161,9 +163,9 @@ async function join(
   waiting: Waiting,
 ): Promise<void> {
   const { vm, index } = request;
-  const { ip, tap } = claim;
+  const { ip } = claim;
   await ensureServers(host, network, bridge);
-  await replugAll(bridge, { ...host, except: tap }, waiting);
+  await replugAll(bridge, host, waiting);
   await plugTap(host.netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
 }
 

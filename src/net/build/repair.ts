@@ -39,7 +39,10 @@ export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<v
   const gone = await rules.gone(waiting);
   await rules.apply(waiting);
   if (!gone) return;
-  const claims = (await store.networks()).flatMap((network) => network.claims);
+  const all = (await store.networks()).flatMap((network) => network.claims);
+  const claims = joined(all, host);
+  // Those of the first VM are not missed before it has joined its bridge.
+  if (claims.length === 0) return;
   log.warn('firewall rules of the VMs were gone and were put back', { nics: claims.length });
   for (const vm of vmsOf(claims)) onRepair(vm, 'Firewall rules were gone and were put back');
   await redirectFlows(claims, host, waiting);
@@ -60,9 +63,17 @@ async function completeNetwork(
   }
   if (damage === undefined) return;
   log.warn(`bridge of running VMs was ${damage} and was put back`, { bridge: record.bridge });
-  for (const vm of vmsOf(await store.claims(record.bridge))) {
+  for (const vm of vmsOf(joined(await store.claims(record.bridge), host))) {
     onRepair(vm, `Bridge ${record.bridge} was ${damage} and was put back`);
   }
+}
+
+/** Without those of NICs that are being built. */
+function joined(
+  claims: readonly Claim[],
+  { unplugged }: Pick<ManagedHost, 'unplugged'>,
+): readonly Claim[] {
+  return claims.filter(({ tap }) => !unplugged.has(tap));
 }
 
 function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
@@ -74,9 +85,10 @@ function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
  * link that they do not know, and an interrupted repair leaves taps outside.
  */
 async function incomplete(
-  { netlink, store }: ManagedHost,
+  host: ManagedHost,
   waiting: Waiting,
 ): Promise<readonly IncompleteNetwork[]> {
+  const { netlink, store } = host;
   const networks = await networksWithVms(store);
   const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
   const addresses = await listAddresses(netlink, waiting);
@@ -84,13 +96,13 @@ async function incomplete(
     .filter(({ record }) => record.owned)
     .map(({ record, claims }) => {
       const bridge = links.get(record.bridge);
-      const unplugged = claims.filter(({ tap }) => isUnplugged(links.get(tap), bridge));
+      const outside = joined(claims, host).filter(({ tap }) => isOutside(links.get(tap), bridge));
       const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
       const wanted = [record.address, gateway6(asHostHas(record))];
       const addressed = wanted.every(
         (each) => each === undefined || own.some(({ address }) => address === each),
       );
-      return { record, claims: unplugged, damage: damageOf(bridge, addressed) };
+      return { record, claims: outside, damage: damageOf(bridge, addressed) };
     })
     .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
 }
@@ -102,7 +114,7 @@ function damageOf(bridge: Link | undefined, addressed: boolean): IncompleteNetwo
 }
 
 /** A tap that is in another bridge was moved there on purpose. */
-function isUnplugged(tap: Link | undefined, bridge: Link | undefined): boolean {
+function isOutside(tap: Link | undefined, bridge: Link | undefined): boolean {
   if (tap === undefined) return false;
   return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
 }

@@ -35,6 +35,8 @@ export interface NetworkHost {
   readonly warnOnce: WarnOnce;
   readonly log: Logger;
   readonly onRepair: OnRepair;
+  /** Taps of NICs that are being built: they join their bridge last, and no repair puts them into it before. */
+  readonly unplugged: Set<string>;
 }
 
 /** The configured network with its defaults; while it has VMs it keeps the address that their guests were given. */
@@ -132,16 +134,16 @@ export async function useBridge(
 }
 
 /**
- * Puts the taps of running VMs into a bridge that had to be made again, but for one that is not ready yet. The rules come
- * before that: they may have been removed together with the bridge.
+ * Puts the taps of running VMs into a bridge that had to be made again, but for those that are not ready yet. The rules
+ * come before that: they may have been removed together with the bridge.
  */
 export async function replugAll(
   { link, made }: ReadyBridge,
-  host: NetworkHost & { readonly except?: string },
+  host: NetworkHost,
   waiting: Waiting,
 ): Promise<void> {
   const claims = made ? await host.store.claims(link.name) : [];
-  for (const claim of claims.filter(({ tap }) => tap !== host.except)) {
+  for (const claim of claims.filter(({ tap }) => !host.unplugged.has(tap))) {
     await replugTap({ ...claim, managed: true }, { ...host, bridge: link }, waiting);
   }
 }
