@@ -1,6 +1,8 @@
 #!/bin/bash
-# debian.sh OUT: a full Debian guest with systemd, cloud-init, networkd, sshd and the guest agent, trimmed to boot fast under
-# emulation. Leaves OUT/disk.qcow2 (MBR; a FAT boot partition with syslinux, an ext4 root), OUT/vmlinuz and OUT/initrd.
+# debian.sh OUT [SUITE]: a full Debian guest with systemd, cloud-init, sshd and the guest agent, trimmed to boot fast under
+# emulation; of the host's release, or of another one. Leaves OUT/disk.qcow2 (MBR; a FAT boot partition with syslinux, an ext4
+# root), OUT/vmlinuz and OUT/initrd. networkd and systemd-resolved serve its network, and what else can is installed for a
+# kernel's command line to start (test/support/network-ways.ts); bullseye has ifupdown alone, as its release had.
 # Packages come from where this host's apt takes Debian's. Needs root: the tree has its owners.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")") out=$1
@@ -14,8 +16,13 @@ format='$(ORIGIN)|$(CODENAME)|$(SIGNED_BY)|$(REPO_URI) $(RELEASE) $(COMPONENT)'
 apt-get indextargets 'Created-By: Packages' --format "$format" | awk -F'|' '$1 == "Debian"' > "$work/indexes"
 # An apt before 2.7 leaves a field it does not know as it stands; then Debian's own keys are what it checked with.
 awk -F'|' '{key = $3 ~ /^\// ? "[signed-by=" $3 "] " : ""; print "deb " key $4}' "$work/indexes" | sort -u > "$work/sources.list"
-suite=$(awk -F'|' '{print $2}' "$work/indexes" | sed 's/-.*//' | sort | uniq -c | sort -rn | awk 'NR == 1 {print $2}')
-[ -n "$suite" ] || { echo "apt knows no Debian packages here: run apt-get update" >&2; exit 1; }
+own=$(awk -F'|' '{print $2}' "$work/indexes" | sed 's/-.*//' | sort | uniq -c | sort -rn | awk 'NR == 1 {print $2}')
+[ -n "$own" ] || { echo "apt knows no Debian packages here: run apt-get update" >&2; exit 1; }
+suite=${2:-$own}
+if [ "$suite" != "$own" ]; then
+  mirror=$(awk -F'|' '$2 !~ /-/ {split($4, field, " "); print field[1]; exit}' "$work/indexes")
+  echo "deb $mirror $suite main" > "$work/sources.list"
+fi
 
 echo "installing Debian $suite into a folder (a minute or two)"
 cat > "$work/setup.sh" << 'SETUP'
@@ -27,14 +34,21 @@ chroot . update-initramfs -u -k all
 echo 'LABEL=root / ext4 defaults,noatime 0 0' > etc/fstab
 echo debian > etc/hostname
 : > etc/machine-id
-ln -sf ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf
 cp "$2" etc/cloud/cloud.cfg.d/99_guest.cfg
-chroot . systemctl enable systemd-networkd systemd-resolved serial-getty@ttyS0
+chroot . systemctl enable serial-getty@ttyS0
+if [ -d etc/netplan ]; then
+  ln -sf ../run/systemd/resolve/stub-resolv.conf etc/resolv.conf
+  chroot . systemctl enable systemd-networkd systemd-resolved
+  chroot . systemctl disable networking NetworkManager NetworkManager-wait-online
+else
+  : > etc/resolv.conf
+fi
 for unit in $(cat "$3"); do ln -sf /dev/null "etc/systemd/system/$unit"; done
 rm -rf var/lib/apt/lists/* var/cache/apt/* var/log/*.log etc/ssh/ssh_host_*
 SETUP
-include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,systemd-resolved,cloud-init,qemu-guest-agent,openssh-server
-include=$include,iproute2,netbase,ca-certificates,initramfs-tools,zstd,tzdata,sudo
+include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,cloud-init,qemu-guest-agent,openssh-server
+include=$include,iproute2,netbase,ca-certificates,initramfs-tools,zstd,tzdata,sudo,ifupdown,isc-dhcp-client
+[ "$suite" = bullseye ] || include=$include,systemd-resolved,netplan.io,network-manager
 nodocs=()
 for place in man doc locale info; do nodocs+=("--dpkgopt=path-exclude=/usr/share/$place/*"); done
 mmdebstrap --quiet --keyring=/usr/share/keyrings --variant=minbase --include="$include" "${nodocs[@]}" \

@@ -4,7 +4,7 @@ import { cacheFolder, hashOfFiles } from './cache.ts';
 import { buildCached, output } from './cached-build.ts';
 import { sectorImage } from './sector-image.ts';
 
-export const guestNames = ['sector', 'tiny', 'tiny-uefi', 'debian'] as const;
+export const guestNames = ['sector', 'tiny', 'tiny-uefi', 'debian', 'debian-11'] as const;
 export type GuestName = (typeof guestNames)[number];
 
 /** A disk that boots. It is shared between runs: open it read-only, or create an overlay or a copy. */
@@ -53,19 +53,28 @@ const recipes: Readonly<Record<Built, Recipe>> = {
     firmware: 'bios',
     memoryMiB: 512,
   },
+  'debian-11': {
+    script: 'debian.sh',
+    parts: ['debian-cloud.cfg', 'debian-masked.txt', 'debian.cmdline'],
+    firmware: 'bios',
+    memoryMiB: 512,
+  },
 };
 
 const tinyPackages = ['busybox-static', 'cpio', 'kmod', 'mtools', 'qemu-utils', 'syslinux', 'zstd'];
+
+const debianPackages = [
+  ...['e2fsprogs', 'fdisk', 'mmdebstrap', 'mtools', 'qemu-utils'],
+  ...['syslinux', 'syslinux-common'],
+];
 
 /** Debian packages that must be installed to build each guest, beside what every Debian has. */
 export const guestPackages: Readonly<Record<GuestName, readonly string[]>> = {
   sector: [],
   tiny: tinyPackages,
   'tiny-uefi': [...tinyPackages, 'fdisk'],
-  debian: [
-    ...['e2fsprogs', 'fdisk', 'mmdebstrap', 'mtools', 'qemu-utils'],
-    ...['syslinux', 'syslinux-common'],
-  ],
+  debian: debianPackages,
+  'debian-11': debianPackages,
 };
 
 // One file of each package, to check whether it is installed.
@@ -151,6 +160,7 @@ async function build(
     tiny: async () => [kernel],
     'tiny-uefi': async () => [join((await guestImage('tiny', log)).path, '..')],
     debian: async () => [],
+    'debian-11': async () => ['bullseye'],
   };
   const recipe = join(here, recipes[name].script);
   await buildCached(`guest ${name}`, { folder, recipe, args: await args[name]() }, log);

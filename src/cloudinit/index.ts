@@ -1,5 +1,4 @@
-export { isQuickToCheck } from './check-cost.ts';
-export { checkSeedText, type SeedText } from './check-text.ts';
+export { checkSeedText, isQuickToCheck, type SeedText } from './check-text.ts';
 export { ignitionText } from './ignition.ts';
 export { writeIso } from './iso9660.ts';
 export { makeSeedImage, type SeedImage } from './seed.ts';

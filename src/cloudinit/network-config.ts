@@ -57,7 +57,8 @@ function dhcpConfig(nics: readonly SeedNic[]): Plain {
   };
 }
 
-function nicName(index: number): string {
+/** What the guest's interface is called. */
+export function nicName(index: number): string {
   return `eth${index}`;
 }
 

@@ -1,5 +1,6 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
+import { nameServerCommand } from './name-servers.ts';
 import { readPassword } from './password.ts';
 import {
   authorizedKeys,
@@ -41,11 +42,21 @@ export function vendorData(request: SeedRequest): Plain {
     ...(keys.length > 0 && { ssh_authorized_keys: keys }),
     ...(request.timezone !== undefined && { timezone: request.timezone }),
     ...(files.length > 0 && { write_files: files }),
-    bootcmd: [...request.mounts.map(mountCommand), startLogin, ...(ssh ? [letIn(ssh)] : [])],
+    bootcmd: bootCommands(request),
     ...(ssh !== undefined && { ssh_keys: hostKeys(ssh) }),
     // cloud-init makes one sh script of all entries, so the exports of the first one reach the others.
     ...(request.commands.length > 0 && !atEachBoot && { runcmd: commands }),
   };
+}
+
+function bootCommands({ mounts, network = [], networkConfig, ssh }: SeedRequest): string[] {
+  const nameServers = networkConfig === undefined ? nameServerCommand(network) : undefined;
+  return [
+    ...mounts.map(mountCommand),
+    ...(nameServers === undefined ? [] : [nameServers]),
+    startLogin,
+    ...(ssh ? [letIn(ssh)] : []),
+  ];
 }
 
 // The password does not expire: a VM is made anew at every restart of its task, so a password that must be changed

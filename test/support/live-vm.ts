@@ -22,7 +22,8 @@ export async function guestOrSkip(t: TestContext, name: GuestName): Promise<Gues
   }
 }
 
-const network = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
+/** Of both families. */
+export const network = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
 
 /** A client with the default network, of both families, that may use the guest's image. */
 export function groundFor(guest: Guest): VmGround {
