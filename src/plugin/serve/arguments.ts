@@ -63,6 +63,7 @@ function parse(argv: readonly string[]) {
       },
     });
   } catch (cause) {
-    throw new PluginError('invalid', 'these arguments are not valid', { cause });
+    const known = '--driver-name NAME, --log-file PATH, --version and --help';
+    throw new PluginError('invalid', `the arguments are ${known}`, { cause });
   }
 }
