@@ -5,6 +5,17 @@
 data_dir   = "/opt/nomad/data"
 plugin_dir = "/opt/nomad/plugins"
 
+# Reached from this machine only: without ACLs, each peer of an agent can run jobs on it. The ports of VMs are on the address of the
+# default route all the same.
+bind_addr = "127.0.0.1"
+
+# Where Nomad finds no private address, it has to be given them.
+advertise {
+  http = "127.0.0.1"
+  rpc  = "127.0.0.1"
+  serf = "127.0.0.1"
+}
+
 server {
   enabled          = true
   bootstrap_expect = 1

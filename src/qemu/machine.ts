@@ -85,11 +85,20 @@ function machineType({ machine }: MachineRequest, emulator: MachineFacts): strin
   if (machine === undefined || machine === family) return emulator.defaultMachine;
   const versioned = newestOf(machine, emulator.machines);
   if (versioned !== undefined && isSupported(versioned)) return versioned;
-  const supported = emulator.machines.filter(isSupported);
+  const supported = rangesOf(emulator.machines.filter(isSupported));
   throw new QemuError(
     'unsupported',
     `os.machine "${machine}" is not available in ${emulator.path}; supported: ${supported.join(', ')}`,
   );
+}
+
+/** QEMU lists the versions of a type one after the other, the newest first, and there are dozens. */
+function rangesOf(machines: readonly string[]): readonly string[] {
+  const types = Map.groupBy(machines, (machine) => machine.replace(/-[\d.]+$/, ''));
+  return [...types.values()].flatMap((versions) => {
+    const [newest = '', ...older] = versions;
+    return older.length < 2 ? versions : [`${newest} to ${older.at(-1)}`];
+  });
 }
 
 /** Of a machine that is not available there is no maximum either. */

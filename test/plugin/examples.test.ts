@@ -40,6 +40,13 @@ for (const file of agents) {
   });
 }
 
+test('V-133: the agent to try everything with is reached from its own machine only', () => {
+  const agent = read('one-machine.hcl');
+  const advertised = agent.find(named('advertise'))?.body ?? [];
+  const addresses = [agent.find(named('bind_addr')), ...advertised].map((it) => it?.value);
+  assert.deepEqual(addresses, Array(4).fill('"127.0.0.1"'));
+});
+
 test('V-133: the full agent example has every key of the plugin that has an effect', () => {
   const [plugin] = read('agent-full.hcl').filter(named('plugin'));
   const config = plugin?.body.find(named('config'))?.body ?? [];

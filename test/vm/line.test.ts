@@ -41,13 +41,14 @@ const x86: MachineFacts = {
   defaultMachine: 'pc-q35-7.2',
   machines: [
     'microvm',
-    'none',
     'pc',
-    'pc-i440fx-2.12',
     'pc-i440fx-7.2',
-    'pc-q35-7.1',
-    'pc-q35-7.2',
+    'pc-i440fx-2.12',
     'q35',
+    'pc-q35-7.2',
+    'pc-q35-7.1',
+    'pc-q35-7.0',
+    'none',
   ],
   maxVcpus: new Map([
     ['pc-q35-7.2', 288],
@@ -278,7 +279,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   'V-22: a machine that QEMU does not have': {
     spec: { machine: 'pc-q35-99.0' },
     words: [
-      /^os\.machine "pc-q35-99\.0" is not available in .*; supported: pc, pc-i440fx-2\.12, .*, q35$/,
+      /^os\.machine "pc-q35-99\.0" is not available in .*; supported: pc, pc-i440fx-7\.2, pc-i440fx-2\.12, q35, pc-q35-7\.2 to pc-q35-7\.0$/,
     ],
   },
   'V-22: a machine that QEMU has and the driver does not support': {

@@ -55,6 +55,13 @@ test('V-19 D27: every problem of a file begins with the key that names it, and a
     'image: there is no file local/none.img in /alloc/task',
     'user_data: there is no file local/none in /alloc/task',
   ]);
+  assert.deepEqual(await problems('local/disk.img', file('packages: [nginx]')), [
+    'user_data (one line that does not begin with "#" is the path of a file): there is no file packages: [nginx] in /alloc/task',
+  ]);
+  const network = { guest: { ...smallestSpec('', '').guest, networkConfig: file('version: 2') } };
+  assert.deepEqual(await problems('local/disk.img', undefined, network), [
+    'network_config (one line that does not begin with "{" is the path of a file): there is no file version: 2 in /alloc/task',
+  ]);
   assert.deepEqual(await problems('local/empty.img'), [
     'image: /alloc/task/local/empty.img is refused: it is empty',
   ]);

@@ -103,8 +103,15 @@ async function readUserData(
   if (userData.kind === 'inline') return unpackBase64(userData.text) ?? userData.text;
   const { path } = userData;
   const limit = { maxBytes: maxUserDataBytes };
-  const bytes = await withVmError(() => readBytes(path, allowed, limit, waiting), 'user_data');
+  const key = keyOfFile('user_data', path, '#');
+  const bytes = await withVmError(() => readBytes(path, allowed, limit, waiting), key);
   return unpackBase64(Buffer.from(bytes).toString('latin1')) ?? bytes;
+}
+
+/** What looks like one line of YAML was meant as the text itself. */
+function keyOfFile(key: string, path: string, begin: string): string {
+  if (!/:\s/.test(path)) return key;
+  return `${key} (one line that does not begin with "${begin}" is the path of a file)`;
 }
 
 /** A network configuration for many interfaces has a few KiB. */
@@ -122,7 +129,7 @@ async function readNetworkConfig(
       ? Buffer.from(source.text)
       : await withVmError(
           () => readBytes(source.path, allowed, { maxBytes: maxNetworkConfigBytes }, waiting),
-          key,
+          keyOfFile(key, source.path, '{'),
         );
   if (bytes.length <= maxNetworkConfigBytes) return Buffer.from(bytes).toString('utf8');
   const problem = `${bytes.length} bytes, the maximum is ${maxNetworkConfigBytes}`;
