@@ -18,7 +18,10 @@ import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { findByUser, pause } from '#host';
 import { ContainedProgram } from '../../src/image/import/contained-program.ts';
+import { FedProgram } from '../../src/image/import/fed-program.ts';
 import { unpack } from '../../src/image/import/unpack.ts';
+import { fuzzImports } from '../support/fuzz-imports.ts';
+import { hostileArchives } from '../support/hostile-archives.ts';
 import { openFiles } from '../support/open-files.ts';
 import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
@@ -61,10 +64,10 @@ async function unpackFile(path: string, { maxBytes = 64 * MiB } = {}): Promise<B
   }
 }
 
-const openSockets = (): number =>
+const openPipes = (): number =>
   readdirSync('/proc/self/fd').filter((fd) => {
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:');
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith('pipe:');
     } catch {
       return false; // the one that lists them
     }
@@ -87,8 +90,8 @@ for (const how of ['xz', 'bzip2'] as const) {
       fds = openFiles(found.pid);
     }
     // xz makes a pipe for itself.
-    assert.match(fds.join(' '), /^socket:\S+ socket:\S+ \/memfd:\S+ \(deleted\)( pipe:\S+)*$/);
-    assert.equal(new Set(fds.slice(0, 2)).size, 1, 'one socket for both directions');
+    assert.match(fds.join(' '), /^pipe:\S+ pipe:\S+ \/memfd:\S+ \(deleted\)( pipe:\S+)*$/);
+    assert.equal(new Set(fds.slice(0, 2)).size, 2, 'one pipe for each direction');
     for (const kind of ['net', 'ipc', 'mnt']) {
       assert.notEqual(readlinkSync(`${proc}/ns/${kind}`), readlinkSync(`/proc/self/ns/${kind}`));
     }
@@ -109,7 +112,7 @@ for (const how of ['xz', 'bzip2'] as const) {
 
   test(`${how} of the host: the same bytes, its reason where it is damaged, and nothing stays`, async (t) => {
     if (!canContain(t, how)) return;
-    const before = openSockets();
+    const before = openPipes();
     const dir = tmpDir(t);
     const disk = makeDisk(dir, 16 * MiB);
     const packed = join(dir, 'packed');
@@ -133,9 +136,49 @@ for (const how of ['xz', 'bzip2'] as const) {
     writeFileSync(packed, bytes);
     await assert.rejects(unpackFile(packed), { code: 'refused' });
     assert.deepEqual(await findByUser(uid, soon()), []);
-    assert.equal(openSockets(), before);
+    assert.equal(openPipes(), before);
   });
 }
+
+async function* inPieces(bytes: Buffer): AsyncGenerator<Uint8Array, void, undefined> {
+  for (let at = 0; at < bytes.length; at += MiB / 4) yield bytes.subarray(at, at + MiB / 4);
+}
+
+test('what a program of the host writes is moved in large pieces, not as it writes them', async (t) => {
+  if (!canContain(t, 'xz')) return;
+  const disk = makeDisk(tmpDir(t), 4 * MiB);
+  const bytes = execFileSync('xz', ['-c', disk], { maxBuffer: 64 * MiB });
+  await using program = await ContainedProgram.start('xz', { uid, maxBytes: 4 * MiB });
+  assert.ok(program, 'it was started');
+  const pieces: number[] = [];
+  for await (const piece of new FedProgram(program.pipes).through(inPieces(bytes))) {
+    pieces.push(piece.length);
+  }
+  assert.equal(
+    pieces.reduce((sum, length) => sum + length, 0),
+    4 * MiB,
+  );
+  assert.ok(pieces.slice(0, -1).every((length) => length >= MiB / 4));
+});
+
+test('hostile archives are refused for the same reasons when xz of the host decompresses them', async (t) => {
+  if (!canContain(t, 'xz')) return;
+  const path = join(tmpDir(t), 'packed');
+  for (const { name, bytes, message } of hostileArchives) {
+    writeFileSync(path, execFileSync('xz', ['-0', '-c'], { input: bytes }));
+    await assert.rejects(unpackFile(path), { code: 'refused', message }, name);
+  }
+});
+
+test('damaged files for programs of the host: no crash, no hang, nothing that stays', async (t) => {
+  if (!canContain(t, 'xz', 'bzip2')) return;
+  const before = openPipes();
+  const { imported, refused } = await fuzzImports({ seed: 1, inputs: 100, uid });
+  assert.equal(imported + refused, 100);
+  assert.ok(imported > 0 && refused > 0, `${imported} imported, ${refused} refused`);
+  assert.deepEqual(await findByUser(uid, soon()), []);
+  assert.equal(openPipes(), before);
+});
 
 /** A thread that does nothing but measure how late it is, as this one does. */
 const bystander = `

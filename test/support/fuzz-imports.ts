@@ -5,6 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { ImageError } from '#image';
+import { ContainedProgram } from '../../src/image/import/contained-program.ts';
+import { FedProgram } from '../../src/image/import/fed-program.ts';
+import { headBytes, packingOf } from '../../src/image/import/packing.ts';
 import { fuzzHeaders } from './fuzz-headers.ts';
 import { importBytes } from './memory-import.ts';
 import { patient } from './patience.ts';
@@ -24,8 +27,10 @@ const maxMsAnInput = 5000;
 export async function fuzzImports(options: {
   readonly seed: number;
   readonly inputs: number;
+  /** Only files for programs of the host, each by one as this user. */
+  readonly uid?: number;
 }): Promise<FuzzResult> {
-  const corpus = makeCorpus();
+  const corpus = makeCorpus().filter((it) => options.uid === undefined || programOf(it));
   const random = randomOf(options.seed);
   let [imported, refused, atFirst] = [0, 0, 0];
   for (let input = 0; input < options.inputs; input += 1) {
@@ -36,7 +41,7 @@ export async function fuzzImports(options: {
       timeout.onabort = () => reject(new Error(`input ${input} does not end`));
     });
     try {
-      await Promise.race([importBytes(bytes, { pieceBytes: 256 + random(8192) }), hangs]);
+      await Promise.race([importOne(bytes, 256 + random(8192), options.uid), hangs]);
       imported += 1;
     } catch (cause) {
       if (!(cause instanceof ImageError && cause.code === 'refused')) {
@@ -49,6 +54,20 @@ export async function fuzzImports(options: {
   }
   const growthMiB = Math.round((process.memoryUsage.rss() - atFirst) / 2 ** 20);
   return { imported, refused, growthMiB };
+}
+
+async function importOne(bytes: Buffer, pieceBytes: number, uid?: number): Promise<unknown> {
+  const how = uid === undefined ? undefined : programOf(bytes);
+  if (uid === undefined || how === undefined) return importBytes(bytes, { pieceBytes });
+  await using contained = await ContainedProgram.start(how, { uid, maxBytes: 2 ** 24 });
+  if (contained === undefined) throw new Error(`${how} cannot be started`);
+  return await importBytes(bytes, { pieceBytes, program: new FedProgram(contained.pipes) });
+}
+
+/** Which program of the host decompresses the file. */
+function programOf(bytes: Buffer): 'xz' | 'bzip2' | undefined {
+  const packing = packingOf(bytes.subarray(0, headBytes));
+  return packing === 'xz' || packing === 'bzip2' ? packing : undefined;
 }
 
 /** Small files of every kind that is imported. */
@@ -140,4 +159,7 @@ if (import.meta.main) {
   console.log(`${inputs} inputs of seed ${seed}`);
   console.log(await fuzzImports({ seed, inputs }));
   console.log(await fuzzHeaders({ seed, inputs }));
+  // Each input starts a process.
+  const contained = { seed, inputs: Math.ceil(inputs / 100), uid: 70_324 };
+  if (process.getuid?.() === 0) console.log(await fuzzImports(contained));
 }

@@ -1,5 +1,6 @@
 import { Budget } from '../../src/image/import/budget.ts';
 import { checkDiskSize, type Sink } from '../../src/image/import/disk-sink.ts';
+import type { FedProgram } from '../../src/image/import/fed-program.ts';
 import { findDisk } from '../../src/image/import/find-disk.ts';
 
 export interface MemoryImport {
@@ -15,9 +16,11 @@ export async function importBytes(
     readonly maxBytes?: number;
     readonly member?: string;
     readonly pieceBytes?: number;
+    /** What decompresses the file itself. */
+    readonly program?: FedProgram;
   } = {},
 ): Promise<MemoryImport> {
-  const { maxBytes = 2 ** 24, member, pieceBytes = 4096 } = options;
+  const { maxBytes = 2 ** 24, member, pieceBytes = 4096, program } = options;
   const budget = new Budget({ maxBytes });
   const writes: [number, Buffer][] = [];
   let [end, size] = [0, 0];
@@ -45,6 +48,6 @@ export async function importBytes(
       yield piece;
     }
   }
-  const found = await findDisk(pieces(), { sink, budget, maxBytes, member });
+  const found = await findDisk(pieces(), { sink, budget, maxBytes, member, program });
   return { member: found, fileBytes: size, writes };
 }

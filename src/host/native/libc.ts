@@ -28,6 +28,7 @@ const prototypes = {
   mallocTrim: ['malloc_trim', 'int', ['size_t']],
   memfdCreate: ['memfd_create', 'int', ['str', 'unsigned int']],
   mount: 'int mount(str source, str target, str type, unsigned long flags, str data)',
+  pipe2: 'int pipe2(void *ends, int flags)',
   prlimit: 'int prlimit(int pid, int resource, const void *wanted, void *former)',
   sendmsg: 'long sendmsg(int fd, const msghdr *message, int flags)',
   schedSetaffinity: ['sched_setaffinity', 'int', ['int', 'size_t', 'const void *']],

@@ -7,10 +7,11 @@ import {
   kill,
   memfd,
   type SpawnedProcess,
-  socketPair,
   spawnDetached,
+  widePipe,
   within,
 } from '#host';
+import type { ProgramPipes } from './fed-program.ts';
 import type { Compression } from './packing.ts';
 
 const MiB = 1024 * 1024;
@@ -30,27 +31,22 @@ const programs: Partial<Readonly<Record<Compression, readonly [string, ...string
 };
 
 /**
- * A program of the host that decompresses what comes from a socket back to it: as a user of its own, without network, files
- * or further processes, with limits on memory and CPU time. It ends when the socket's other end is closed.
+ * A program of the host that decompresses from one pipe into another: as a user of its own, without network, files or further
+ * processes, with limits on memory and CPU time. It ends when the other ends of its pipes are closed.
  */
 export class ContainedProgram {
-  readonly how: Compression;
-  /** The socket's other end. */
-  readonly fd: number;
-  /** One integer of 32 bits: not 0 when another owner of the descriptor closes it. */
-  readonly adopted = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  /** For the thread that feeds it, which has ended when this is disposed of. */
+  readonly pipes: ProgramPipes;
   readonly #child: SpawnedProcess;
-  readonly #output: number;
+  readonly #messages: number;
 
   private constructor(
-    how: Compression,
-    fd: number,
-    { child, output }: { readonly child: SpawnedProcess; readonly output: number },
+    pipes: ProgramPipes,
+    { child, messages }: { readonly child: SpawnedProcess; readonly messages: number },
   ) {
-    this.how = how;
-    this.fd = fd;
+    this.pipes = pipes;
     this.#child = child;
-    this.#output = output;
+    this.#messages = messages;
   }
 
   /** undefined where the host has no such program, or does not permit to contain it. */
@@ -62,8 +58,16 @@ export class ContainedProgram {
     // Programs of other directories are not to be seen from where it runs.
     const [program, prlimit] = [name, 'prlimit'].map((it) => findProgram(it, [], ''));
     if (name === '' || program === undefined || prlimit === undefined) return undefined;
-    const [ours, theirs] = socketPair();
-    const output = memfd(name, new Uint8Array());
+    using ours = new DisposableStack();
+    using theirs = new DisposableStack();
+    const input = widePipe('write');
+    theirs.adopt(input.read, closeFd);
+    ours.adopt(input.write, closeFd);
+    const output = widePipe('read');
+    theirs.adopt(output.write, closeFd);
+    ours.adopt(output.read, closeFd);
+    const messages = ours.adopt(memfd(name, new Uint8Array()), closeFd);
+    const inputClosed = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     try {
       const child = await spawnDetached({
         // It limits itself and becomes the other program: the limits are there before the first byte, and can't be raised.
@@ -73,36 +77,38 @@ export class ContainedProgram {
         cwd: '/',
         uid,
         gid: uid,
-        stdio: [theirs, theirs, output],
+        stdio: [input.read, output.write, messages],
         alone: true,
         yields: true,
         bareRoot: true,
       });
-      return new ContainedProgram(how, ours, { child, output });
+      ours.move();
+      const pipes = { how, input: input.write, output: output.read, inputClosed };
+      return new ContainedProgram(pipes, { child, messages });
     } catch (error) {
-      for (const fd of [ours, output]) closeFd(fd);
       if (error instanceof HostError) return undefined;
       throw error;
-    } finally {
-      closeFd(theirs);
     }
   }
 
   /** Why it failed, after it has closed its end; undefined where it did all that it should. */
   async fault(): Promise<string | undefined> {
     const what = 'it cannot be decompressed';
-    if (!(await endsWithin(this.#child.exit, endMs))) return `${what}: ${this.how} does not end`;
+    const { how } = this.pipes;
+    if (!(await endsWithin(this.#child.exit, endMs))) return `${what}: ${how} does not end`;
     const { code, signal } = await this.#child.exit;
-    return code === 0 ? undefined : `${what}: ${signal ?? messages(this.#output)} (${this.how})`;
+    return code === 0 ? undefined : `${what}: ${signal ?? textOf(this.#messages)} (${how})`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (new Int32Array(this.adopted)[0] === 0) closeFd(this.fd);
+    const { input, output, inputClosed } = this.pipes;
+    if (new Int32Array(inputClosed)[0] === 0) closeFd(input);
+    closeFd(output);
     using limited = within(killMs);
     try {
       await kill(this.#child.identity, limited);
     } finally {
-      closeFd(this.#output);
+      closeFd(this.#messages);
     }
   }
 }
@@ -119,9 +125,9 @@ function limitsFor(maxBytes: number): readonly string[] {
 }
 
 /** The text may contain what the image contains. */
-function messages(output: number): string {
-  const bytes = Buffer.alloc(Math.min(fstatSync(output).size, maxMessageBytes));
-  const text = bytes.toString('utf8', 0, readSync(output, bytes, 0, bytes.length, 0));
+function textOf(messages: number): string {
+  const bytes = Buffer.alloc(Math.min(fstatSync(messages).size, maxMessageBytes));
+  const text = bytes.toString('utf8', 0, readSync(messages, bytes, 0, bytes.length, 0));
   return (
     text
       .trim()

@@ -35,8 +35,7 @@ async function* unzstd(reader: ByteReader): AsyncGenerator<Uint8Array, void, und
   }
 }
 
-/** The same by a stream that takes what is compressed and gives what it is. */
-export async function* through(
+async function* through(
   decoder: Duplex,
   bytes: Bytes,
   how: Compression,

@@ -1,10 +1,10 @@
-import type { Duplex } from 'node:stream';
 import { ImageError } from '../error.ts';
 import { sniff } from '../sniff.ts';
 import type { Budget } from './budget.ts';
 import { ByteReader, type Bytes } from './byte-reader.ts';
-import { decompress, through } from './decompress.ts';
+import { decompress } from './decompress.ts';
 import { checkDiskSize, type Sink } from './disk-sink.ts';
+import type { FedProgram } from './fed-program.ts';
 import { isOvf, maxOvfBytes, ovfDisks } from './ovf.ts';
 import { type Compression, headBytes, packingOf } from './packing.ts';
 import { type TarFile, tarFiles } from './tar.ts';
@@ -18,7 +18,7 @@ export interface Search {
   /** The file of the archive that is wanted; undefined: the only disk. */
   readonly member: string | undefined;
   /** What decompresses the file itself, if that is compressed so. */
-  readonly program?: { readonly how: Compression; readonly stream: Duplex } | undefined;
+  readonly program?: FedProgram | undefined;
 }
 
 /** Files of the archive that are named in an error. */
@@ -49,7 +49,7 @@ async function unpackStream(
     const { program, budget } = search;
     const bytes =
       depth === 0 && packing === program?.how
-        ? through(program.stream, reader.rest(), packing)
+        ? program.through(reader.rest())
         : decompress(packing, reader.rest());
     const inner = new ByteReader(budget.counted(bytes));
     try {

@@ -1,33 +1,25 @@
 import { createHash } from 'node:crypto';
 import { readSync } from 'node:fs';
-import { Socket } from 'node:net';
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { ImageError } from '../error.ts';
 import { Budget } from './budget.ts';
 import { DiskSink } from './disk-sink.ts';
+import { FedProgram } from './fed-program.ts';
 import { findDisk } from './find-disk.ts';
 import type { ImportAnswer, ImportData } from './unpack.ts';
 
 // Runs in a thread that unpack.ts starts: it reads and writes the two descriptors, and answers once.
 
-const { source, dest, member, maxBytes, allChecksums, niceness, progress, program } =
+const { source, dest, member, maxBytes, allChecksums, niceness, progress, pipes } =
   workerData as ImportData; // sent by unpack.ts
 // Of this thread: VMs that start meanwhile go first.
 setPriority(niceness);
-const stream = program === undefined ? undefined : adopt(program);
+const program = pipes && new FedProgram(pipes);
 const chunkBytes = 256 * 1024;
 const budget = new Budget({ maxBytes });
 const sha256 = createHash('sha256');
 const sha512 = allChecksums ? createHash('sha512') : undefined;
-
-function adopt({ fd, adopted }: NonNullable<ImportData['program']>): Socket {
-  const socket = new Socket({ fd, allowHalfOpen: true });
-  // An error reaches what reads or writes.
-  socket.on('error', () => {});
-  new Int32Array(adopted)[0] = 1;
-  return socket;
-}
 
 async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
   const counter = new BigInt64Array(progress);
@@ -47,9 +39,7 @@ async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
 
 async function unpackAll(): Promise<ImportAnswer> {
   const sink = new DiskSink(dest, { maxBytes, hashed: allChecksums });
-  const by = program && stream && { how: program.how, stream };
-  const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member, program: by });
-  stream?.destroy();
+  const found = await findDisk(sourceBytes(), { sink, budget, maxBytes, member, program });
   const disk = sink.sha256();
   return {
     unpacked: {
@@ -72,13 +62,7 @@ unpackAll().then(
 
 function failureOf(error: unknown): ImportAnswer {
   if (error instanceof ImageError && error.code !== 'io') {
-    return { refused: error.message, code: error.code, programEnded: programEnded() };
+    return { refused: error.message, code: error.code, programEnded: program?.hasEnded === true };
   }
   return { failed: error instanceof Error ? error.message : String(error) };
-}
-
-/** Whether it closed its end of the socket; not when we closed ours, which is an error without a system call. */
-function programEnded(): boolean {
-  if (stream === undefined) return false;
-  return stream.readableEnded || (stream.errored !== null && 'syscall' in stream.errored);
 }

@@ -3,7 +3,8 @@ import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, type ImageErrorCode, step } from '../error.ts';
 import { readAt } from '../positional.ts';
 import { ContainedProgram } from './contained-program.ts';
-import { type Compression, headBytes, packingOf } from './packing.ts';
+import type { ProgramPipes } from './fed-program.ts';
+import { headBytes, packingOf } from './packing.ts';
 
 const importer: WorkerProgram = {
   url: () => new URL('./import-worker.ts', import.meta.url),
@@ -54,10 +55,8 @@ export interface ImportData {
   readonly allChecksums: boolean;
   /** Of the thread. */
   readonly niceness: number;
-  /** What decompresses the source: the thread owns the descriptor from where it sets the integer of 32 bits. */
-  readonly program:
-    | { readonly how: Compression; readonly fd: number; readonly adopted: SharedArrayBuffer }
-    | undefined;
+  /** Of what decompresses the source. */
+  readonly pipes: ProgramPipes | undefined;
   /** One integer of 64 bits, the bytes read. */
   readonly progress: SharedArrayBuffer;
 }
@@ -118,10 +117,9 @@ async function ask(
   const { source, dest, name, member, allChecksums = false, onProgress } = request;
   const { maxBytes } = request.limits;
   const progress = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT);
-  const by = program && { how: program.how, fd: program.fd, adopted: program.adopted };
   const timer = reportProgress(progress, onProgress);
   try {
-    const sent = { source, dest, member, maxBytes, allChecksums, progress, program: by };
+    const sent = { source, dest, member, maxBytes, allChecksums, progress, pipes: program?.pipes };
     const data = { ...sent, niceness: lowNiceness };
     return (await askWorker(importer, data satisfies ImportData, limits, waiting)) as ImportAnswer; // sent by our own worker
   } catch (cause) {

@@ -1,0 +1,31 @@
+import { closeFd, setNonBlocking } from './files/descriptor.ts';
+import { attempt, must } from './native/libc.ts';
+
+const oCloexec = 0o2000000;
+const setPipeSize = 1031; // F_SETPIPE_SZ
+/** What any process may ask for (fs.pipe-max-size). */
+const pipeBytes = 1024 * 1024;
+
+export interface PipeEnds {
+  readonly read: number;
+  readonly write: number;
+}
+
+/**
+ * A pipe that holds a MiB, where the kernel permits that, with this process's end in non-blocking mode and the other one, for
+ * a child, in blocking mode. Throws HostError.
+ */
+export function widePipe(ours: keyof PipeEnds): PipeEnds {
+  const numbers = Buffer.alloc(8); // int[2]
+  must('making a pipe', 'pipe2', numbers, oCloexec);
+  const ends = { read: numbers.readInt32LE(0), write: numbers.readInt32LE(4) };
+  try {
+    // A user who has very many pipes gets no more than 64 KiB, which is slower.
+    attempt('fcntl', ends.write, setPipeSize, pipeBytes);
+    setNonBlocking(ends[ours], true);
+    return ends;
+  } catch (error) {
+    for (const fd of [ends.read, ends.write]) closeFd(fd);
+    throw error;
+  }
+}
