@@ -34,7 +34,7 @@ export { KeyedQueue } from './keyed-queue.ts';
 export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
 export { PerFile } from './per-file.ts';
-export { widePipe } from './pipe.ts';
+export { pipeBytes, widePipe } from './pipe.ts';
 export type { BareFile } from './process/bare-root.ts';
 export {
   type CgroupPlan,

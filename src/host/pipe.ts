@@ -3,8 +3,8 @@ import { attempt, must } from './native/libc.ts';
 
 const oCloexec = 0o2000000;
 const setPipeSize = 1031; // F_SETPIPE_SZ
-/** What any process may ask for (fs.pipe-max-size). */
-const pipeBytes = 1024 * 1024;
+/** What a wide pipe holds: any process may ask for it (fs.pipe-max-size). */
+export const pipeBytes = 1024 * 1024;
 
 export interface PipeEnds {
   readonly read: number;
@@ -12,7 +12,7 @@ export interface PipeEnds {
 }
 
 /**
- * A pipe that holds a MiB, where the kernel permits that, with this process's end in non-blocking mode and the other one, for
+ * A pipe that holds `pipeBytes`, where the kernel permits that, with this process's end in non-blocking mode and the other one, for
  * a child, in blocking mode. Throws HostError.
  */
 export function widePipe(ours: keyof PipeEnds): PipeEnds {

@@ -59,7 +59,11 @@ export async function fuzzImports(options: {
 async function importOne(bytes: Buffer, pieceBytes: number, uid?: number): Promise<unknown> {
   const how = uid === undefined ? undefined : programOf(bytes);
   if (uid === undefined || how === undefined) return importBytes(bytes, { pieceBytes });
-  await using contained = await ContainedProgram.start(how, { uid, maxBytes: 2 ** 24 });
+  await using contained = await ContainedProgram.start(how, {
+    uid,
+    maxBytes: 2 ** 24,
+    begin: bytes.subarray(0, pieceBytes),
+  });
   if (contained === undefined) throw new Error(`${how} cannot be started`);
   return await importBytes(bytes, { pieceBytes, program: new FedProgram(contained.pipes) });
 }

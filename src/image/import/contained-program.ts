@@ -1,4 +1,4 @@
-import { fstatSync, readSync } from 'node:fs';
+import { fstatSync, readSync, writeSync } from 'node:fs';
 import {
   closeFd,
   endsWithin,
@@ -30,6 +30,15 @@ const programs: Partial<Readonly<Record<Compression, readonly [string, ...string
   bzip2: ['bzip2', '-dc'],
 };
 
+export interface ProgramOptions {
+  /** Nothing else has this user. */
+  readonly uid: number;
+  /** Maximum of what it decompresses, which limits its CPU time. */
+  readonly maxBytes: number;
+  /** How its input begins: as much of it as the pipe holds is there at once. */
+  readonly begin: Uint8Array;
+}
+
 /**
  * A program of the host that decompresses from one pipe into another: as a user of its own, without network, files or further
  * processes, with limits on memory and CPU time. It ends when the other ends of its pipes are closed.
@@ -52,7 +61,7 @@ export class ContainedProgram {
   /** undefined where the host has no such program, or does not permit to contain it. */
   static async start(
     how: Compression,
-    { uid, maxBytes }: { readonly uid: number; readonly maxBytes: number },
+    { uid, maxBytes, begin }: ProgramOptions,
   ): Promise<ContainedProgram | undefined> {
     const [name = '', ...args] = programs[how] ?? [];
     // Programs of other directories are not to be seen from where it runs.
@@ -66,6 +75,7 @@ export class ContainedProgram {
     const output = widePipe('read');
     theirs.adopt(output.write, closeFd);
     ours.adopt(output.read, closeFd);
+    const begun = begin.subarray(0, writeSync(input.write, begin));
     const messages = ours.adopt(memfd(name, new Uint8Array()), closeFd);
     const inputClosed = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     try {
@@ -83,7 +93,7 @@ export class ContainedProgram {
         bareRoot: true,
       });
       ours.move();
-      const pipes = { how, input: input.write, output: output.read, inputClosed };
+      const pipes = { how, input: input.write, begun, output: output.read, inputClosed };
       return new ContainedProgram(pipes, { child, messages });
     } catch (error) {
       if (error instanceof HostError) return undefined;

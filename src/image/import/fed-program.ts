@@ -7,8 +7,9 @@ import type { Compression } from './packing.ts';
 /** Our ends of a program's pipes, in non-blocking mode. Whoever started the program closes them. */
 export interface ProgramPipes {
   readonly how: Compression;
-  /** It reads what is written here. */
+  /** It reads what is written here; the beginning has been written. */
   readonly input: number;
+  readonly begun: Uint8Array;
   /** What it has written is read here. */
   readonly output: number;
   /** One integer of 32 bits: 1 as soon as `input` is closed here. */
@@ -28,15 +29,17 @@ export class FedProgram {
   readonly #never = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   #unfed: Uint8Array = new Uint8Array();
   #isFed = false;
+  #begunBytes: number;
   /** It closed one of its ends. */
   hasEnded = false;
 
   constructor(pipes: ProgramPipes) {
     this.how = pipes.how;
     this.#pipes = pipes;
+    this.#begunBytes = pipes.begun.length;
   }
 
-  /** The bytes, decompressed. Throws ImageError where the program ends before them. */
+  /** All bytes, those included that it has been given, decompressed. Throws ImageError where the program ends before them. */
   async *through(bytes: Bytes): AsyncGenerator<Uint8Array, void, undefined> {
     const source = bytes[Symbol.asyncIterator]();
     for (let ended = false; !ended; ) {
@@ -62,7 +65,10 @@ export class FedProgram {
       if (this.#unfed.length === 0) {
         const { done, value } = await source.next();
         if (done === true) return this.#endInput();
-        this.#unfed = value;
+        const begun = Math.min(this.#begunBytes, value.length);
+        this.#begunBytes -= begun;
+        this.#unfed = value.subarray(begun);
+        continue;
       }
       const written = this.#write(this.#unfed);
       if (written === undefined) return;

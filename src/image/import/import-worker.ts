@@ -23,18 +23,19 @@ const sha512 = allChecksums ? createHash('sha512') : undefined;
 
 async function* sourceBytes(): AsyncGenerator<Uint8Array, void, undefined> {
   const counter = new BigInt64Array(progress);
-  for (;;) {
-    // A new one: decompressors hold it for longer than until the next read.
-    const buffer = Buffer.allocUnsafeSlow(chunkBytes);
-    const length = readSync(source, buffer, 0, chunkBytes, budget.readBytes);
-    if (length === 0) return;
-    const bytes = buffer.subarray(0, length);
+  for (let bytes = pipes?.begun ?? readChunk(); bytes.length > 0; bytes = readChunk()) {
     sha256.update(bytes);
     sha512?.update(bytes);
-    budget.readBytes += length;
+    budget.readBytes += bytes.length;
     Atomics.store(counter, 0, BigInt(budget.readBytes));
     yield bytes;
   }
+}
+
+function readChunk(): Uint8Array {
+  // A new one: decompressors hold it for longer than until the next read.
+  const buffer = Buffer.allocUnsafeSlow(chunkBytes);
+  return buffer.subarray(0, readSync(source, buffer, 0, chunkBytes, budget.readBytes));
 }
 
 async function unpackAll(): Promise<ImportAnswer> {

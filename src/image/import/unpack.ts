@@ -1,4 +1,4 @@
-import { askWorker, HostError, lowNiceness, type WorkerProgram } from '#host';
+import { askWorker, HostError, lowNiceness, pipeBytes, type WorkerProgram } from '#host';
 import type { Waiting } from '#spec';
 import { checkWaiting, ImageError, type ImageErrorCode, step } from '../error.ts';
 import { readAt } from '../positional.ts';
@@ -102,11 +102,10 @@ async function programFor({
   limits: { maxBytes },
 }: UnpackRequest): Promise<ContainedProgram | undefined> {
   if (uid === undefined) return undefined;
-  const packing = await step(`reading ${name}`, async () =>
-    packingOf(await readAt(source, Buffer.alloc(headBytes), 0)),
-  );
+  const begin = await step(`reading ${name}`, () => readAt(source, Buffer.alloc(pipeBytes), 0));
+  const packing = packingOf(begin.subarray(0, headBytes));
   if (packing === 'none' || packing === 'tar') return undefined;
-  return ContainedProgram.start(packing, { uid, maxBytes });
+  return ContainedProgram.start(packing, { uid, maxBytes, begin });
 }
 
 async function ask(
