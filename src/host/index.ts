@@ -17,6 +17,7 @@ export {
   withBeneath,
 } from './files/descriptor.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
+export { pipeBytes, widePipe } from './files/pipe.ts';
 export { readSmall, SmallFile } from './files/small-file.ts';
 export {
   copyRange,
@@ -34,7 +35,6 @@ export { KeyedQueue } from './keyed-queue.ts';
 export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
 export { PerFile } from './per-file.ts';
-export { pipeBytes, widePipe } from './pipe.ts';
 export type { BareFile } from './process/bare-root.ts';
 export {
   type CgroupPlan,

@@ -1,5 +1,5 @@
-import { closeFd, setNonBlocking } from './files/descriptor.ts';
-import { attempt, must } from './native/libc.ts';
+import { attempt, must } from '../native/libc.ts';
+import { closeFd, setNonBlocking } from './descriptor.ts';
 
 const oCloexec = 0o2000000;
 const setPipeSize = 1031; // F_SETPIPE_SZ
