@@ -1,7 +1,8 @@
-import { type Logger, within } from '#host';
+import { within } from '#host';
 import { LastingSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
+import { admitLinkLocal } from './build/admit-link-local.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
@@ -9,6 +10,7 @@ import type { ManagedHost } from './build/managed-host.ts';
 import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
+import type { Admit } from './dhcp/guests6.ts';
 import { Responders } from './dhcp/responders.ts';
 import { Responders6 } from './dhcp/responders6.ts';
 import { Resolvers } from './dns/resolvers.ts';
@@ -20,7 +22,7 @@ import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
-import type { Net, OnRepair } from './model/net.ts';
+import type { Net, NetworksOptions } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
 import {
   type AttachedNic,
@@ -36,22 +38,6 @@ import { WarnOnce } from './model/warn-once.ts';
 import { Firewall } from './rules/firewall.ts';
 import { Rules } from './rules/nft.ts';
 import { NetworkStore } from './store/store.ts';
-
-export interface NetworksOptions {
-  /** Directory of networks and claims; all processes with the same directory work on the same networks. */
-  readonly stateDir: string;
-  readonly managed: readonly ManagedNetwork[];
-  /** Bridges that the driver does not manage and that VMs may be plugged into. */
-  readonly bridges: readonly string[];
-  /** Devices that VMs may have a macvtap on. */
-  readonly macvtapDevices?: readonly string[];
-  /** How many tracked connections a VM may have in each direction. */
-  readonly maxConnections: number;
-  /** Path of the nft program. */
-  readonly nft: string;
-  readonly log: Logger;
-  readonly onRepair?: OnRepair;
-}
 
 const fingerprintMs = 10_000;
 
@@ -77,7 +63,9 @@ export class Networks implements Net {
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const warnOnce = new WarnOnce(log);
     const responders = new Responders(store, log);
-    const responders6 = new Responders6(store, log);
+    const admit: Admit = async (newcomer, waiting) =>
+      admitLinkLocal(newcomer, await this.#withNetlink(), waiting);
+    const responders6 = new Responders6(store, { admit, log });
     const resolvers = new Resolvers(store, { table, log });
     const servers = { responders, responders6, resolvers };
     const unplugged = new Set<string>();

@@ -213,11 +213,15 @@ test('V-124: a NIC beside that of the default route gets no router, one with an 
   assert.equal(optionsOf(encodeAdvertisement({ ...claim, mtu: 1000 }, network))[5], undefined);
 });
 
-test('a guest is known by the link-local address of its MAC address', () => {
-  const { ip6: _, ...without } = { ...claim, mac: '52:54:00:00:00:01' };
-  const guests = byLinkLocal([claim, without]);
-  assert.equal(guests.size, 1);
+test('a guest is known by the link-local address of its MAC address, and by those that it chose', () => {
+  const { ip6: _, ...without } = { ...claim, mac: '52:54:00:00:00:01', linkLocals: ['fe80::6'] };
+  const chooser = { ...claim, mac: '52:54:00:00:00:02', linkLocals: ['fe80::7', 'fe80::8'] };
+  const guests = byLinkLocal([claim, without, chooser]);
+  assert.equal(guests.size, 4);
   assert.equal(guests.get(senderOf('fe80::5054:ff:fe01:203%virbr0')), claim);
+  for (const text of ['fe80::5054:ff:fe00:2', 'fe80::7', 'fe80::8']) {
+    assert.equal(guests.get(senderOf(`${text}%virbr0`)), chooser);
+  }
   for (const text of ['::', 'fe80::1%virbr0', 'rubbish']) {
     assert.equal(guests.get(senderOf(text)), undefined);
   }

@@ -78,6 +78,12 @@ const cases = {
       ],
     },
   ],
+  'a guest with a link-local address that it chose': [
+    {
+      record: { ...record, address6: 'fd12:3456:789a::1/64' },
+      claims: [{ ...claim, ip6: 'fd12:3456:789a::9', linkLocals: ['fe80::1234'], ports: [] }],
+    },
+  ],
   'a foreign bridge': [{ record: { ...record, owned: false }, claims: [claim] }],
 };
 for (const [name, networks] of Object.entries(cases)) {

@@ -66,10 +66,19 @@ export class Machine implements AsyncDisposable {
     mac: string;
     /** Whether its frames have a header of virtio, as those of a macvtap do. */
     offload?: boolean;
+    /** How it chooses its link-local address: from its MAC address, where it is left out. */
+    linkLocal?: 'random' | 'stable-privacy';
   }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
     const { offload = false } = nic;
     const inner = withNetns(machine.namespace.path, () => openTap('eth0', { offload })).fd;
+    const own = '/proc/sys/net/ipv6/conf/eth0';
+    const choices = {
+      random: `echo 3 >${own}/addr_gen_mode`,
+      'stable-privacy': `echo 2001:db8::5ec >${own}/stable_secret`,
+    } as const;
+    const choice = nic.linkLocal === undefined ? ':' : choices[nic.linkLocal];
+    await machine.namespace.run('sh', '-c', choice);
     // Up before the first frame: writing to a tap that is down is an error, and cat would end.
     await machine.namespace.ip('link', 'set', 'eth0', 'address', nic.mac);
     await machine.namespace.ip('link', 'set', 'eth0', 'up');

@@ -4,15 +4,14 @@ import { formatIpv6 } from '#spec';
 import { closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
-import type { KnownGuests } from '../store/known-guests.ts';
 import { encodeAdvertisement, routerSolicitation } from './advertisement.ts';
+import type { Guests6 } from './guests6.ts';
 import { type Network6, senderOf } from './network6.ts';
 
 export interface AdvertiserOptions {
   readonly bridge: string;
   readonly network: Network6;
-  /** The network's NICs by their link-local addresses. */
-  readonly guests: KnownGuests<ReadonlyMap<bigint, Claim>>;
+  readonly guests: Guests6;
   readonly log: Logger;
 }
 
@@ -86,12 +85,12 @@ export class Advertiser implements AsyncDisposable {
 
   /** To the guest with that address. One that has none yet is any of them. */
   async #advertise(asker: bigint): Promise<void> {
-    const guests = await this.#options.guests.get();
-    const claim = guests.get(asker);
+    const { guests } = this.#options;
+    const claim = await guests.of(asker);
     if (claim !== undefined) return this.#send(asker, claim);
     if (asker !== 0n || performance.now() - this.#sentToAllMs < pauseMs) return;
     this.#sentToAllMs = performance.now();
-    for (const [guest, each] of guests) this.#send(guest, each);
+    for (const [guest, each] of await guests.all()) this.#send(guest, each);
   }
 
   #send(guest: bigint, claim: Claim): void {

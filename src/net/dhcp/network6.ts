@@ -1,5 +1,5 @@
-import { type Address6, linkLocalOf, parseIpv6 } from '#spec';
-import type { Claim } from '../store/claim.ts';
+import { type Address6, parseIpv6 } from '#spec';
+import { type Claim, linkLocalsOf } from '../store/claim.ts';
 
 /** What all guests of a network with IPv6 share. */
 export interface Network6 {
@@ -38,10 +38,11 @@ export function namesFor(
   return { nameservers, searches: [...searches, ...ofNetwork] };
 }
 
-/** A network's guests by their link-local addresses: the rules let each guest send with that of its own MAC address alone. */
+/** A network's guests by their link-local addresses: the rules let each guest send with its own ones alone. */
 export function byLinkLocal(claims: readonly Claim[]): ReadonlyMap<bigint, Claim> {
-  const own = claims.filter(({ ip6 }) => ip6 !== undefined);
-  return new Map(own.map((claim) => [linkLocalOf(claim.mac), claim]));
+  return new Map(
+    claims.flatMap((claim) => linkLocalsOf(claim).map((address) => [address, claim] as const)),
+  );
 }
 
 /** The link-local address in the text of a sender, which names its link as well: `fe80::1%virbr0`. */

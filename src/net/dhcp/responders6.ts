@@ -7,6 +7,7 @@ import { resolverConfig } from '../store/claim.ts';
 import { KnownGuests } from '../store/known-guests.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { Advertiser } from './advertiser.ts';
+import { type Admit, Guests6 } from './guests6.ts';
 import { byLinkLocal, type Network6, serverIdOf } from './network6.ts';
 import { Dhcp6Server } from './server6.ts';
 
@@ -19,11 +20,16 @@ interface Wanted {
 /** This process's router advertisements and DHCPv6 responders, one of each for each managed bridge in use. */
 export class Responders6 implements AsyncDisposable {
   readonly #store: NetworkStore;
+  readonly #admit: Admit;
   readonly #log: Logger;
   readonly #servers = new PerBridge<Wanted>((bridge, wanted) => this.#open(bridge, wanted));
 
-  constructor(store: NetworkStore, log: Logger) {
+  constructor(
+    store: NetworkStore,
+    { admit, log }: { readonly admit: Admit; readonly log: Logger },
+  ) {
     this.#store = store;
+    this.#admit = admit;
     this.#log = log;
   }
 
@@ -54,9 +60,10 @@ export class Responders6 implements AsyncDisposable {
   }
 
   async #open(bridge: string, { network }: Wanted): Promise<BridgeServer> {
-    const guests = new KnownGuests(this.#store, bridge, byLinkLocal);
-    const options = { bridge, network, guests, log: this.#log };
+    const known = new KnownGuests(this.#store, bridge, byLinkLocal);
     await using stack = new AsyncDisposableStack();
+    const guests = stack.use(new Guests6({ bridge, known, admit: this.#admit }));
+    const options = { bridge, network, guests, log: this.#log };
     const server = stack.use(await Dhcp6Server.open(options));
     const advertiser = stack.use(await Advertiser.open(options));
     const opened = stack.move();
@@ -65,7 +72,7 @@ export class Responders6 implements AsyncDisposable {
       get failed() {
         return server.failed || advertiser.failed;
       },
-      forget: () => guests.forget(),
+      forget: () => known.forget(),
       [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
     };
   }

@@ -2,9 +2,8 @@ import { createSocket, type Socket } from 'node:dgram';
 import { type Logger, udpSocket } from '#host';
 import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
-import type { Claim } from '../store/claim.ts';
-import type { KnownGuests } from '../store/known-guests.ts';
 import { answer6 } from './answer6.ts';
+import type { Guests6 } from './guests6.ts';
 import { decodeQuery6, encodeReply6 } from './message6.ts';
 import { type Network6, senderOf } from './network6.ts';
 
@@ -12,8 +11,7 @@ export interface Server6Options {
   /** The link that queries come from. */
   readonly bridge: string;
   readonly network: Network6;
-  /** The network's NICs by their link-local addresses. */
-  readonly guests: KnownGuests<ReadonlyMap<bigint, Claim>>;
+  readonly guests: Guests6;
   readonly log: Logger;
 }
 
@@ -81,7 +79,7 @@ export class Dhcp6Server implements AsyncDisposable {
     const { guests, network, bridge, log } = this.#options;
     const query = decodeQuery6(datagram);
     if (query === undefined) return;
-    const claim = (await guests.get()).get(senderOf(from));
+    const claim = await guests.of(senderOf(from));
     if (claim === undefined) return;
     const reply = answer6(query, claim, network);
     if (reply === undefined || this.#closed) return;

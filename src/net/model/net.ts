@@ -1,4 +1,5 @@
-import type { Waiting } from '#spec';
+import type { Logger } from '#host';
+import type { ManagedNetwork, Waiting } from '#spec';
 import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
 
@@ -42,4 +43,20 @@ export interface Net extends AsyncDisposable {
 
   /** Gives up every address of a VM. */
   release(vm: string, waiting: Waiting): Promise<void>;
+}
+
+export interface NetworksOptions {
+  /** Directory of networks and claims; all processes with the same directory work on the same networks. */
+  readonly stateDir: string;
+  readonly managed: readonly ManagedNetwork[];
+  /** Bridges that the driver does not manage and that VMs may be plugged into. */
+  readonly bridges: readonly string[];
+  /** Devices that VMs may have a macvtap on. */
+  readonly macvtapDevices?: readonly string[];
+  /** How many tracked connections a VM may have in each direction. */
+  readonly maxConnections: number;
+  /** Path of the nft program. */
+  readonly nft: string;
+  readonly log: Logger;
+  readonly onRepair?: OnRepair;
 }

@@ -1,5 +1,11 @@
 import type { Claim, NetworkInUse } from '../store/claim.ts';
-import { guestAddresses6, neighbourRules, sixChains } from './anti-spoofing6.ts';
+import {
+  guestAddresses6,
+  neighbourRules,
+  newcomerRules,
+  ownedLinkLocals,
+  sixChains,
+} from './anti-spoofing6.ts';
 import { set } from './nft-text.ts';
 
 /**
@@ -36,6 +42,7 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
       ours.filter(({ ip6 }) => ip6 !== undefined).map(({ tap }) => `"${tap}"`),
     ),
     set('set addresses6', 'ifname . ipv6_addr', guestAddresses6(ours)),
+    set('set link_locals', 'ipv6_addr', ownedLinkLocals(networks)),
     set(
       'set same',
       'ifname . ifname',
@@ -58,6 +65,7 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
     ),
     ...chains,
     queries(ours),
+    newcomerRules(ours),
     ...sixChains,
     neighbourRules(ours),
   ];
@@ -120,6 +128,7 @@ const chains: readonly string[] = [
   `  chain passing {
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same meta pkttype { broadcast, multicast } drop
+    iifname @taps6 ip6 saddr fe80::/10 iifname . ip6 saddr != @addresses6 drop
     iifname @isolated oifname @isolated oifname . ether daddr != @isolated_guests drop
   }`,
 ];

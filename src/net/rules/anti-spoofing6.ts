@@ -1,9 +1,10 @@
 import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
-import type { Claim } from '../store/claim.ts';
+import { bridgeMac } from '../model/names.ts';
+import { type Claim, linkLocalsOf, type NetworkInUse } from '../store/claim.ts';
 
 /**
- * The addresses that may be a tap's, as elements `"tap" . address`: its own, and the link-local one that its MAC address
- * stands for; those of the VM's other NICs in the network as well, which Linux answers for on all of them.
+ * The addresses that may be a tap's, as elements `"tap" . address`: its own, and its link-local ones; those of the VM's
+ * other NICs in the network as well, which Linux answers for on all of them.
  */
 export function guestAddresses6(claims: readonly Claim[]): readonly string[] {
   return claims.flatMap((claim) =>
@@ -16,15 +17,27 @@ function ownAddresses(claim: Claim, claims: readonly Claim[]): readonly bigint[]
   return claim.ip6 === undefined ? [] : own.flatMap(addressesOf);
 }
 
-/** The IPv6 address of a NIC, and its link-local one. */
-function addressesOf({ ip6, mac }: Claim): readonly bigint[] {
-  const address = parseIpv6(ip6 ?? '');
-  return address === undefined ? [] : [address, linkLocalOf(mac)];
+/** The IPv6 address of a NIC, and its link-local ones. */
+function addressesOf(claim: Claim): readonly bigint[] {
+  const address = parseIpv6(claim.ip6 ?? '');
+  return address === undefined ? [] : [address, ...linkLocalsOf(claim)];
+}
+
+/** The set of what guests ask with that is none of their addresses yet. */
+export const strangers = 'strangers';
+
+/** The link-local addresses that have an owner: those of the guests, and those of the bridges. */
+export function ownedLinkLocals(networks: readonly NetworkInUse[]): readonly string[] {
+  const owned = networks.flatMap(({ record, claims }) => [
+    linkLocalOf(bridgeMac(record.bridge)),
+    ...claims.flatMap(linkLocalsOf),
+  ]);
+  return [...new Set(owned)].map(formatIpv6);
 }
 
 /**
- * What a guest may send as IPv6. Its link-local address is the one made from its MAC address: of any other nothing shows
- * whose it is. Extension headers are refused (but for hop-by-hop options before a report of multicast groups, which must
+ * What a guest may send as IPv6. Link-local addresses are those made from its MAC address and those that were admitted; see
+ * `newcomerRules`. Extension headers are refused (but for hop-by-hop options before a report of multicast groups, which must
  * have them, and fragments): they serve to hide what follows from filters. Neighbour discovery and DHCPv6 are refused in
  * fragments, which the receiver puts together after these rules (RFC 6980).
  *
@@ -38,6 +51,7 @@ export const sixChains: readonly string[] = [
   // among what is accepted.
   `  chain six {
     ip6 saddr :: icmpv6 type nd-neighbor-solicit goto probes
+    iifname . ip6 saddr != @addresses6 ip6 saddr fe80::/64 jump newcomers
     iifname . ip6 saddr != @addresses6 ip6 saddr != :: drop
     ip6 nexthdr hopopt icmpv6 type { 131, 132, 143 } goto talk
     ip6 nexthdr { hopopt, ipv6-route, ipv6-opts, ah, 135, 139, 140 } drop
@@ -83,6 +97,45 @@ export const sixChains: readonly string[] = [
     accept
   }`,
 ];
+
+/**
+ * Many systems choose a random link-local address (RFC 7217). With one that nobody has, a guest may ask for the router and
+ * for its address, and the host alone sees it (chain `passing`): the driver finds in `strangers` which tap an address came
+ * from, and admits it. The rate is of addresses that a guest tries, each of which the host may keep as a neighbour. A MAC
+ * address in the question is its own.
+ */
+export function newcomerRules(claims: readonly Claim[]): string {
+  const taps = claims.filter(({ ip6 }) => ip6 !== undefined);
+  const withMac = taps.map(
+    ({ tap, mac }) =>
+      `iifname "${tap}" ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 16 @th,64,64 0x0101${mac.replaceAll(':', '')} goto strangers`,
+  );
+  return `  set ${strangers} {
+    type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 1m
+  }
+  set trying {
+    type ifname; size 65535; flags dynamic
+  }
+  chain newcomers {
+    ip6 saddr @link_locals drop
+    ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 8 goto strangers
+${lines(withMac)}    ip6 daddr ff02::1:2 ip6 nexthdr udp udp sport 546 udp dport 547 goto strangers
+    drop
+  }
+  chain strangers {
+    update @trying { iifname limit rate over 6/minute burst 6 packets } drop
+    update @${strangers} { iifname . ip6 saddr } accept
+    drop
+  }`;
+}
+
+/** The taps that such an address came from, in what nft lists of the set. */
+export function tapsOf(linkLocal: bigint, listed: string): readonly string[] {
+  const elements = listed.matchAll(/"(\S+)" \. ([0-9a-f:]+)/g);
+  return [...elements].flatMap(([, tap = '', address = '']) =>
+    parseIpv6(address) === linkLocal ? [tap] : [],
+  );
+}
 
 /**
  * Neighbour discovery: a guest answers for its own addresses, probes whether its own are free, and asks for others with

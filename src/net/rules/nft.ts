@@ -1,6 +1,7 @@
 import { LastingSocket, ruleGeneration } from '#netlink';
 import type { Waiting } from '#spec';
 import type { NetworkStore } from '../store/store.ts';
+import { strangers, tapsOf } from './anti-spoofing6.ts';
 import { changesOf } from './changes.ts';
 import { driverTable } from './listed-chains.ts';
 import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
@@ -111,6 +112,12 @@ export class Rules {
     const isStill = generation !== undefined && generation === (await this.#generation(waiting));
     this.#published = isStill ? { ports, generation } : undefined;
     return ports;
+  }
+
+  /** The taps from which guests asked with a link-local address that is none of theirs yet, within the last minute. */
+  async strangers(linkLocal: bigint, waiting: Waiting): Promise<readonly string[]> {
+    const object = ['set', 'bridge', this.#table, strangers];
+    return tapsOf(linkLocal, await listElements('a set', object, { nft: this.#nft }, waiting));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

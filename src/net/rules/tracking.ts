@@ -1,4 +1,5 @@
-import { formatIpv6, linkLocalOf } from '#spec';
+import { formatIpv6 } from '#spec';
+import { linkLocalsOf } from '../store/claim.ts';
 
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
@@ -16,6 +17,7 @@ interface TrackedNetwork {
     readonly ip: string;
     readonly ip6?: string;
     readonly mac?: string;
+    readonly linkLocals?: readonly string[];
   }[];
 }
 
@@ -62,10 +64,11 @@ ${rules(maxConnections)}
 `;
 }
 
-/** Its own, and the link-local one that it reaches the host with. Each is counted for itself. */
-function addresses6({ ip6, mac }: TrackedNetwork['claims'][number]): readonly string[] {
+/** Its own, and the link-local ones that it reaches the host with. Each is counted for itself. */
+function addresses6(claim: TrackedNetwork['claims'][number]): readonly string[] {
+  const { ip6, mac } = claim;
   if (ip6 === undefined) return [];
-  return mac === undefined ? [ip6] : [ip6, formatIpv6(linkLocalOf(mac))];
+  return mac === undefined ? [ip6] : [ip6, ...linkLocalsOf({ ...claim, mac }).map(formatIpv6)];
 }
 
 function refill(name: string, elements: readonly string[]): string {

@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import type { GuestDns, HostAccess, PortSpec } from '#spec';
+import { type GuestDns, type HostAccess, linkLocalOf, type PortSpec, parseIpv6 } from '#spec';
 
 /**
  * One NIC's place in a managed network. Its file is named by the address, so that only one process can claim it. Rules
@@ -9,6 +9,8 @@ export interface Claim {
   readonly ip: string;
   /** In a network with IPv6. */
   readonly ip6?: string;
+  /** Link-local addresses that the guest chose itself, the oldest first. */
+  readonly linkLocals?: readonly string[];
   readonly vm: string;
   readonly index: number;
   readonly mac: string;
@@ -62,6 +64,7 @@ const portMapping = v.object({
 });
 const claim = v.object({
   ip6: v.exactOptional(v.string()),
+  linkLocals: v.exactOptional(v.array(v.string())),
   vm: v.string(),
   index: v.number(),
   mac: v.string(),
@@ -111,6 +114,19 @@ export function resolverConfig(
   const domain = namesOf(network);
   if (domain === undefined) return { nameservers, searches: [] };
   return { nameservers: [...new Set([address, ...nameservers])], searches: [domain] };
+}
+
+/**
+ * The link-local addresses of a NIC: the one that its MAC address stands for, and those that were admitted. None in a
+ * network with IPv4 only.
+ */
+export function linkLocalsOf({
+  ip6,
+  mac,
+  linkLocals = [],
+}: Pick<Claim, 'ip6' | 'mac' | 'linkLocals'>): readonly bigint[] {
+  if (ip6 === undefined) return [];
+  return [linkLocalOf(mac), ...linkLocals.flatMap((text) => parseIpv6(text) ?? [])];
 }
 
 /** undefined for a file that is torn or not ours. */
