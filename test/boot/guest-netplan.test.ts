@@ -1,7 +1,14 @@
-import { testNetworkWays } from '../support/network-ways.ts';
+import { test } from 'node:test';
+import { inOwnNetns } from '../support/netns.ts';
+import { networkComesUp } from '../support/network-ways.ts';
 
-// systemd-networkd without netplan is in debian-task.test.ts.
-
-testNetworkWays(import.meta.url, {
-  'Debian 12 with netplan': { guest: 'debian', renderer: 'netplan' },
-});
+inOwnNetns(
+  import.meta.url,
+  ['ip', 'nft'],
+  () => {
+    test('V-63 V-120 V-124 V-126: Debian 12 with netplan has addresses, routes and name servers, and is reached', async (t) => {
+      await networkComesUp(t, { guest: 'debian', renderer: 'netplan' });
+    });
+  },
+  280_000,
+);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { copyFileSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import type { KernelSpec } from '#spec';
 import type { Domain } from '#vm';
 import type { Guest, GuestName } from '../../scripts/guests/images.ts';
@@ -10,7 +10,6 @@ import { diskOn } from './disks.ts';
 import { runCommand, sh } from './exec.ts';
 import { must } from './guest.ts';
 import { guestOrSkip, network, powerOff, until } from './live-vm.ts';
-import { inOwnNetns } from './netns.ts';
 import { patient } from './patience.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
@@ -24,25 +23,6 @@ export interface NetworkWay {
   /** Units that start, and that do not, other than as the image has it. */
   readonly started?: readonly string[];
   readonly masked?: readonly string[];
-}
-
-/**
- * Declares a test for each way, of a Debian guest with two interfaces: what the seed says must come out in its kernel and
- * resolver, and it must be reached over IPv4 and IPv6.
- */
-export function testNetworkWays(fileUrl: string, ways: Readonly<Record<string, NetworkWay>>): void {
-  inOwnNetns(
-    fileUrl,
-    ['ip', 'nft'],
-    () => {
-      for (const [name, way] of Object.entries(ways)) {
-        test(`V-63 V-120 V-124 V-126: ${name} has addresses, routes and name servers, and is reached`, async (t) => {
-          await bootAndAsk(t, way);
-        });
-      }
-    },
-    290_000,
-  );
 }
 
 const storage = { bridge: 'storage0', address: '10.20.0.1', prefix: 24, nameservers: [] } as const;
@@ -72,7 +52,11 @@ ip -6 route | sed 's/^default/default6/'
 cat /etc/resolv.conf
 ! cd /run/systemd/resolve 2>/dev/null || cat resolv.conf`;
 
-async function bootAndAsk(t: TestContext, way: NetworkWay): Promise<void> {
+/**
+ * Boots a Debian guest with two interfaces: what the seed says must come out in its kernel and resolver, and it must be reached
+ * over IPv4 and IPv6.
+ */
+export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<void> {
   if (!requireOrSkip(t, findProgram('ssh') !== undefined, 'needs ssh')) return;
   const guest = await guestOrSkip(t, way.guest);
   if (guest === undefined) return;
