@@ -31,12 +31,14 @@ export {
   type Address6,
   formatAddress6,
   formatIpv6,
+  isLinkLocal6,
   isUniqueLocal,
   linkLocalOf,
   network6,
   overlap6,
   parseAddress6,
   parseIpv6,
+  smallestMtu6,
 } from './ipv6.ts';
 export { LineSearch, linePattern } from './line-pattern.ts';
 export { macProblem } from './mac.ts';

@@ -68,6 +68,14 @@ export function isGlobal(address: bigint): boolean {
   return address >> 125n === 1n;
 }
 
+/** fe80::/10: addresses that lead to the neighbours on one link only. */
+export function isLinkLocal6(address: bigint): boolean {
+  return address >> 118n === 0xfe80n >> 6n;
+}
+
+/** A link that carries less than this has no IPv6 (RFC 8200, 5). */
+export const smallestMtu6 = 1280;
+
 /** The link-local address that a MAC address stands for (RFC 4291, appendix A). */
 export function linkLocalOf(mac: string): bigint {
   const bytes = mac.split(':').map((byte) => Number.parseInt(byte, 16));

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
 import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { attacksOf, type Ends6, hello, neededBy, type Shot } from '../net/attacks6.ts';
 import { arpQuestion, received, send, tagged, withForgedChecksum } from '../net/frames.ts';
 import {
   advertisement,
@@ -20,7 +21,6 @@ import {
   routerAdvertisement,
   senderOf6,
   solicitation,
-  syn,
   udp,
 } from '../net/frames6.ts';
 import { must } from '../support/guest.ts';
@@ -33,11 +33,8 @@ const network = { ...virbr0, address6: `${gateway}/64` };
 const multicastMac = '33:33:00:00:00:01';
 
 /** A guest, and the addresses that are its own. */
-interface Guest {
+interface Guest extends Ends6 {
   readonly nic: TestNic;
-  readonly mac: string;
-  readonly ip: string;
-  readonly linkLocal: string;
 }
 
 function guestOf(nic: TestNic): Guest {
@@ -78,102 +75,6 @@ async function seenBy(peer: Guest, web: Guest, frames: readonly Buffer[]) {
   return seen.filter((frame) => portOf6(frame) !== 9999 && frame.toString('hex', 6, 12) === from);
 }
 
-/** From whom to whom a content is sent; the guest itself to its peer when left out. */
-interface Shot {
-  readonly content: Content;
-  readonly from?: string;
-  readonly to?: string;
-}
-
-const hello = udp([6767, 7777]);
-/** A server's answer, longer than one fragment. */
-const dhcpAnswer = udp([547, 546], Buffer.alloc(40, 2));
-
-/** Each is to reach no neighbour, and does where no rule is. */
-function attacksOf(web: Guest, peer: Guest): Readonly<Record<string, readonly Shot[]>> {
-  const routerLinkLocal = 'fe80::1';
-  const foreign = [
-    peer.ip,
-    peer.linkLocal,
-    gateway,
-    routerLinkLocal,
-    'fd12:3456:789a::77',
-    '2001:db8::1',
-  ];
-  const ra = routerAdvertisement();
-  const claim = advertisement(gateway, macOption('target', web.mac));
-  const hidden = (inner: Content): readonly Shot[] => [
-    ...(['hops', 'routing', 'options'] as const).map((kind) => ({ content: behind(kind, inner) })),
-    { content: behind('hops', behind('options', inner)) },
-    { content: behind('hops', fragment(inner, 0)) },
-    { content: fragment(inner, 0) },
-    { content: fragment(inner, 0, 8) },
-    { content: fragment(behind('options', inner), 0, 8) },
-    { content: fragment(behind('options', inner), 0, 16) },
-    { content: fragment(fragment(inner, 0), 0, 16) },
-  ];
-  const everywhere = (shots: readonly Shot[]): readonly Shot[] =>
-    shots.flatMap((shot) => [shot, { ...shot, from: web.linkLocal }, { ...shot, to: allNodes }]);
-  return {
-    'UDP from an address of others': foreign.map((from) => ({ content: hello, from })),
-    'TCP from an address of others': foreign.map((from) => ({ content: syn([6767, 7777]), from })),
-    'an echo from an address of others': foreign.map((from) => ({
-      content: icmpMessage(128),
-      from,
-    })),
-    'something from no address': [
-      { content: hello, from: '::' },
-      { content: syn([1, 2]), from: '::' },
-    ],
-    'a question with an address of others': foreign.map((from) => ({
-      content: solicitation(peer.ip, macOption('source', web.mac)),
-      from,
-    })),
-    'a question with the MAC address of others': [
-      { content: solicitation(peer.ip, macOption('source', peer.mac)) },
-      { content: solicitation(peer.ip, macOption('source', peer.mac)), from: web.linkLocal },
-    ],
-    'a question with several options': [
-      {
-        content: solicitation(
-          peer.ip,
-          Buffer.concat([macOption('source', web.mac), macOption('source', peer.mac)]),
-        ),
-      },
-    ],
-    'a probe for an address of others': foreign.map((target) => ({
-      content: solicitation(target),
-      from: '::',
-      to: allNodes,
-    })),
-    'an answer for an address of others': everywhere(
-      foreign.flatMap((target) => [
-        { content: advertisement(target, macOption('target', web.mac)) },
-        { content: advertisement(target) },
-      ]),
-    ),
-    'an answer with the MAC address of others': everywhere([
-      { content: advertisement(web.ip, macOption('target', peer.mac)) },
-    ]),
-    'a router advertisement': everywhere([{ content: ra }]),
-    'a redirect': everywhere([{ content: icmpMessage(137, Buffer.alloc(36)) }]),
-    "a router's question for groups": everywhere([{ content: icmpMessage(130, Buffer.alloc(20)) }]),
-    'other messages of routers': everywhere(
-      [141, 142, 151, 152, 153].map((type) => ({ content: icmpMessage(type, Buffer.alloc(20)) })),
-    ),
-    'an answer of a DHCP server': everywhere([
-      { content: dhcpAnswer },
-      { content: udp([6767, 546]) },
-      { content: udp([547, 7777]) },
-      { content: udp([546, 546]) },
-    ]),
-    'a router advertisement behind other headers': hidden(ra),
-    'an answer for an address of others behind other headers': hidden(claim),
-    'an answer of a DHCP server behind other headers': hidden(dhcpAnswer),
-    'a connection behind other headers': hidden(hello).slice(0, 5),
-  };
-}
-
 inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
   test('what a guest sends over IPv6 is from itself, and of no router or server', async (t) => {
     await inTwos(async (web, peer) => {
@@ -181,7 +82,9 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
         const mac = [web.mac, to === allNodes ? multicastMac : peer.mac] as const;
         return frame6({ mac, ip: [from, to] }, content);
       };
-      const attacks = Object.entries(attacksOf(web, peer));
+      const others = ['fe80::1', 'fd12:3456:789a::77', '2001:db8::1'];
+      const foreign = [gateway, peer.ip, peer.linkLocal, ...others];
+      const attacks = Object.entries(attacksOf(web, peer, foreign));
       for (const [name, shots] of attacks) {
         await t.test(`not ${name}`, async () => {
           for (const [at, frame] of shots.map(framed).entries()) {
@@ -206,39 +109,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
 
   test('what a guest needs of IPv6 passes', async (t) => {
     await inTwos(async (web, peer) => {
-      const report = behind('hops', icmpMessage(143, Buffer.alloc(24)));
-      const long = udp([6767, 7777], Buffer.alloc(64, 1));
-      const nonce = Buffer.from('0e01010203040506', 'hex');
-      const own = macOption('source', web.mac);
-      const shots: Readonly<Record<string, readonly Shot[]>> = {
-        'UDP and TCP': [{ content: hello }, { content: syn([6767, 7777]) }],
-        'UDP from its link-local address': [
-          { content: hello, from: web.linkLocal, to: peer.linkLocal },
-        ],
-        'an echo': [{ content: icmpMessage(128) }, { content: icmpMessage(129) }],
-        errors: [1, 2, 3, 4].map((type) => ({ content: icmpMessage(type, Buffer.alloc(52)) })),
-        questions: [
-          { content: solicitation(peer.ip, own) },
-          { content: solicitation(gateway, own), from: web.linkLocal, to: allNodes },
-          { content: solicitation(peer.ip) },
-        ],
-        'probes for its own addresses': [web.ip, web.linkLocal].flatMap((target) => [
-          { content: solicitation(target), from: '::', to: allNodes },
-          { content: solicitation(target, nonce), from: '::', to: allNodes },
-        ]),
-        'answers for its own addresses': [web.ip, web.linkLocal].flatMap((target) => [
-          { content: advertisement(target, macOption('target', web.mac)) },
-          { content: advertisement(target), to: allNodes },
-        ]),
-        'reports of its groups': [
-          { content: report, from: web.linkLocal, to: allNodes },
-          { content: report, from: '::', to: allNodes },
-        ],
-        'a datagram in fragments': [
-          { content: fragment(long, 0, 32) },
-          { content: fragment(long, 32) },
-        ],
-      };
+      const shots = neededBy(web, peer, gateway);
       for (const [name, each] of Object.entries(shots)) {
         await t.test(name, async () => {
           const frames = each.map(({ content, from = web.ip, to = peer.ip }) => {

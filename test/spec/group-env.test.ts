@@ -10,10 +10,16 @@ test('V-125: a guest is given the addresses of the other tasks of its group and 
     NOMAD_UPSTREAM_ADDR_far: '192.0.2.7:9191',
     NOMAD_IP_http: '127.0.0.1',
   };
-  assert.deepEqual(groupEnv(env, '192.0.0.65'), {
+  const given = groupEnv(env, { gateway: '192.0.0.65' });
+  assert.deepEqual(given, {
     NOMAD_UPSTREAM_ADDR_db: '192.0.0.65:9191',
     NOMAD_UPSTREAM_IP_db: '192.0.0.65',
     NOMAD_UPSTREAM_ADDR_far: '192.0.2.7:9191',
     VIRT_GROUP_IP: '192.0.0.65',
+  });
+  const six = { gateway: 'fd00::1' };
+  assert.deepEqual(groupEnv(env, { gateway: '192.0.0.65', six }), {
+    ...given,
+    VIRT_GROUP_IP6: 'fd00::1',
   });
 });

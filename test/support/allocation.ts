@@ -13,11 +13,17 @@ import { collect, decode, waiting } from './networks.ts';
 
 const bridge = 'nqcni';
 export const containerGateway = '10.88.0.1';
+export const containerGateway6 = 'fd88::1';
 
-/** The bridge of a CNI network on this host, its way out, and one port of the host that leads to a container. */
+/**
+ * The bridge of a CNI network on this host, its way out, and one port of the host that leads to a container. With
+ * `six` it has IPv6 as well.
+ */
 export async function containerNetwork(published: {
   readonly port: number;
   readonly to: string;
+  /** The same as `to`, for IPv6. */
+  readonly six?: string;
 }): Promise<void> {
   await must('ip', 'link', 'add', bridge, 'type', 'bridge');
   await must('ip', 'addr', 'add', `${containerGateway}/24`, 'dev', bridge);
@@ -38,6 +44,26 @@ export async function containerNetwork(published: {
     ),
     'add rule ip cni out ip saddr 127.0.0.0/8 oifname "nqcni" masquerade',
     'add rule ip cni out ip saddr 10.88.0.0/24 oifname != "nqcni" masquerade',
+  ];
+  await must('nft', rules.join('; '));
+  if (published.six !== undefined) await containerNetwork6(published.port, published.six);
+}
+
+async function containerNetwork6(port: number, to: string): Promise<void> {
+  await must('ip', 'addr', 'add', `${containerGateway6}/64`, 'dev', bridge, 'nodad');
+  await writeFile('/proc/sys/net/ipv6/conf/all/forwarding', '1');
+  const rules = [
+    'add table ip6 cni',
+    'add chain ip6 cni in { type nat hook prerouting priority dstnat; }',
+    'add chain ip6 cni local { type nat hook output priority -100; }',
+    'add chain ip6 cni out { type nat hook postrouting priority srcnat; }',
+    ...['in', 'local'].flatMap((chain) =>
+      ['tcp', 'udp'].map(
+        (protocol) =>
+          `add rule ip6 cni ${chain} fib daddr type local ${protocol} dport ${port} dnat to ${to}`,
+      ),
+    ),
+    'add rule ip6 cni out ip6 saddr fd88::/64 oifname != "nqcni" masquerade',
   ];
   await must('nft', rules.join('; '));
 }
@@ -66,7 +92,7 @@ export class Allocation extends Machine {
     return new Allocation(keeper, path, dir);
   }
 
-  static async open(address: string): Promise<Allocation> {
+  static async open(address: string, six?: string): Promise<Allocation> {
     const allocation = await Allocation.isolated();
     const { pid } = allocation.namespace;
     const outer = allocation.outerLink;
@@ -77,6 +103,10 @@ export class Allocation extends Machine {
     await namespace.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
     await namespace.ip('link', 'set', 'eth0', 'up');
     await namespace.ip('route', 'add', 'default', 'via', containerGateway);
+    if (six !== undefined) {
+      await namespace.ip('addr', 'add', `${six}/64`, 'dev', 'eth0', 'nodad');
+      await namespace.ip('-6', 'route', 'add', 'default', 'via', containerGateway6);
+    }
     return allocation;
   }
 
@@ -105,18 +135,18 @@ export class GroupNics implements AsyncDisposable {
   readonly #dir: string;
   readonly #netlink: Promise<NetlinkSocket>;
 
-  private constructor(dir: string) {
+  private constructor(dir: string, maxConnections = 8192) {
     this.#dir = dir;
     this.#netlink = NetlinkSocket.open();
     const nft = findProgram('nft') ?? 'nft';
     const log = collect(this.lines);
     const onRepair = (): void => {};
     const open = async () => ({ netlink: await this.#netlink, log, onRepair });
-    this.groups = new Groups(open, { nft, maxConnections: 8192 });
+    this.groups = new Groups(open, { nft, maxConnections });
   }
 
-  static async open(): Promise<GroupNics> {
-    return new GroupNics(await mkdtemp(join(tmpdir(), 'nq-group-')));
+  static async open(options: { readonly maxConnections?: number } = {}): Promise<GroupNics> {
+    return new GroupNics(await mkdtemp(join(tmpdir(), 'nq-group-')), options.maxConnections);
   }
 
   /** As while QEMU initialises, which has the tap already. */
@@ -205,7 +235,13 @@ export async function guestOf({
   readonly tapFd: number;
 }): Promise<Machine> {
   const guest = await Machine.guest({ tapFd, mac: nic.mac });
-  return guest.configure({ ip: nic.guest, prefix: 30, gateway: nic.gateway });
+  const { six } = nic;
+  return guest.configure({
+    ip: nic.guest,
+    prefix: 30,
+    gateway: nic.gateway,
+    ...(six && { six: { ip: six.guest, prefix: 126, gateway: six.gateway } }),
+  });
 }
 
 /** The names of links and tables in a namespace. */

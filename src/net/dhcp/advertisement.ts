@@ -1,4 +1,4 @@
-import { network6 } from '#spec';
+import { network6, smallestMtu6 } from '#spec';
 import type { Claim } from '../store/claim.ts';
 import { encodeDomains } from './domains.ts';
 import { macBytes, type Network6, namesFor } from './network6.ts';
@@ -13,7 +13,6 @@ const routerSeconds = 65_535;
 const infinite = 0xffffffff;
 /** The prefix is on the link, and no address is to be made from it. */
 const onLink = 0x80;
-const smallestMtu = 1280;
 const maxNameservers = 8;
 const maxDomainBytes = 512;
 
@@ -43,7 +42,7 @@ export function encodeAdvertisement(claim: Claim, network: Network6): Buffer {
 }
 
 function encodeMtu(mtu: number): Buffer {
-  return mtu < smallestMtu ? Buffer.alloc(0) : encodeOption(option.mtu, u16(0), u32(mtu));
+  return mtu < smallestMtu6 ? Buffer.alloc(0) : encodeOption(option.mtu, u16(0), u32(mtu));
 }
 
 function encodePrefix({ address }: Network6): Buffer {

@@ -6,12 +6,15 @@ import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import { encodeAdvertisement, routerSolicitation } from './advertisement.ts';
 import type { Guests6 } from './guests6.ts';
-import { type Network6, senderOf } from './network6.ts';
+import { inNetns } from './netns.ts';
+import { linkLocalFor, type Network6, senderOf } from './network6.ts';
 
 export interface AdvertiserOptions {
   readonly bridge: string;
+  /** Path of the link's network namespace; this process's own when left out. */
+  readonly netns?: string;
   readonly network: Network6;
-  readonly guests: Guests6;
+  readonly guests: Pick<Guests6, 'of' | 'all'>;
   readonly log: Logger;
 }
 
@@ -44,10 +47,10 @@ export class Advertiser implements AsyncDisposable {
 
   /** One that has advertised to all guests that there are. */
   static async open(options: AdvertiserOptions): Promise<Advertiser> {
-    const { bridge, log } = options;
+    const { bridge, netns, log } = options;
     let socket: Socket;
     try {
-      socket = icmp6Socket({ device: bridge, type: routerSolicitation });
+      socket = inNetns(netns, () => icmp6Socket({ device: bridge, type: routerSolicitation }));
     } catch (cause) {
       throw netError(`opening a socket for router advertisements on ${bridge} failed`, cause);
     }
@@ -60,7 +63,7 @@ export class Advertiser implements AsyncDisposable {
     // Neither keeps the plugin alive.
     socket.unref();
     advertiser.#timer.unref();
-    socket.addMembership(allRouters, `::%${bridge}`);
+    inNetns(netns, () => socket.addMembership(allRouters, `::%${bridge}`));
     await advertiser.#receive('::');
     return advertiser;
   }
@@ -87,17 +90,17 @@ export class Advertiser implements AsyncDisposable {
   async #advertise(asker: bigint): Promise<void> {
     const { guests } = this.#options;
     const claim = await guests.of(asker);
-    if (claim !== undefined) return this.#send(asker, claim);
+    if (claim !== undefined) return this.#send(linkLocalFor(asker, claim), claim);
     if (asker !== 0n || performance.now() - this.#sentToAllMs < pauseMs) return;
     this.#sentToAllMs = performance.now();
     for (const [guest, each] of await guests.all()) this.#send(guest, each);
   }
 
   #send(guest: bigint, claim: Claim): void {
-    const { bridge, network } = this.#options;
+    const { network } = this.#options;
     if (this.#closed) return;
-    // A guest that is not there yet, or no longer, is no error: it asks once it is.
-    const to = `${formatIpv6(guest)}%${bridge}`;
+    // A guest that is not there yet, or no longer, is no error: it asks once it is. The socket is tied to the address's link.
+    const to = formatIpv6(guest);
     this.#socket.send(encodeAdvertisement(claim, network), icmp6Port, to, () => {});
   }
 

@@ -1,4 +1,4 @@
-import { type Address6, parseIpv6 } from '#spec';
+import { type Address6, isLinkLocal6, linkLocalOf, parseIpv6 } from '#spec';
 import { type Claim, linkLocalsOf } from '../store/claim.ts';
 
 /** What all guests of a network with IPv6 share. */
@@ -48,4 +48,9 @@ export function byLinkLocal(claims: readonly Claim[]): ReadonlyMap<bigint, Claim
 /** The link-local address in the text of a sender, which names its link as well: `fe80::1%virbr0`. */
 export function senderOf(text: string): bigint {
   return parseIpv6(text.replace(/%.*$/, '')) ?? 0n;
+}
+
+/** Where a guest is answered: in an allocation's namespace the sender of its queries has been replaced. */
+export function linkLocalFor(asker: bigint, { mac }: Claim): bigint {
+  return isLinkLocal6(asker) ? asker : linkLocalOf(mac);
 }

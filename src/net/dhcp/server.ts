@@ -1,11 +1,12 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
-import { type Logger, udpSocket, withNetns } from '#host';
+import { type Logger, udpSocket } from '#host';
 import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
 import { answer, type DhcpNetwork } from './answer.ts';
 import { decodeQuery, encodeReply } from './message.ts';
+import { inNetns } from './netns.ts';
 
 export interface DhcpServerOptions {
   /** The link that queries come from. */
@@ -134,10 +135,11 @@ export class DhcpServer implements AsyncDisposable {
 }
 
 async function bind(socket: Socket, bridge: string, netns?: string): Promise<void> {
-  const address = { address: '0.0.0.0', port: serverPort };
-  const open = (): number => udpSocket({ ...address, device: bridge, broadcast: true });
-  const fd = netns === undefined ? open() : withNetns(netns, open);
-  await adoptDatagrams(socket, fd);
+  const options = { address: '0.0.0.0', port: serverPort, device: bridge, broadcast: true };
+  await adoptDatagrams(
+    socket,
+    inNetns(netns, () => udpSocket(options)),
+  );
 }
 
 /** How many sockets of any process in this network namespace have the DHCP port, dnsmasq's for example. */

@@ -1,17 +1,21 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { type Logger, udpSocket } from '#host';
+import { formatIpv6 } from '#spec';
 import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import { answer6 } from './answer6.ts';
 import type { Guests6 } from './guests6.ts';
 import { decodeQuery6, encodeReply6 } from './message6.ts';
-import { type Network6, senderOf } from './network6.ts';
+import { inNetns } from './netns.ts';
+import { linkLocalFor, type Network6, senderOf } from './network6.ts';
 
 export interface Server6Options {
   /** The link that queries come from. */
   readonly bridge: string;
+  /** Path of the link's network namespace; this process's own when left out. */
+  readonly netns?: string;
   readonly network: Network6;
-  readonly guests: Guests6;
+  readonly guests: Pick<Guests6, 'of'>;
   readonly log: Logger;
 }
 
@@ -38,12 +42,12 @@ export class Dhcp6Server implements AsyncDisposable {
   }
 
   static async open(options: Server6Options): Promise<Dhcp6Server> {
-    const { bridge, log } = options;
+    const { bridge, netns, log } = options;
     const socket = createSocket('udp6');
     const server = new Dhcp6Server(socket, options);
     socket.on('message', (datagram, { address }) => void server.#receive(datagram, address));
     try {
-      await bind(socket, bridge);
+      await bind(socket, bridge, netns);
     } catch (cause) {
       await server[Symbol.asyncDispose]();
       throw netError(`opening the DHCPv6 port on bridge ${bridge} failed`, cause);
@@ -79,12 +83,14 @@ export class Dhcp6Server implements AsyncDisposable {
     const { guests, network, bridge, log } = this.#options;
     const query = decodeQuery6(datagram);
     if (query === undefined) return;
-    const claim = await guests.of(senderOf(from));
+    const asker = senderOf(from);
+    const claim = await guests.of(asker);
     if (claim === undefined) return;
     const reply = answer6(query, claim, network);
     if (reply === undefined || this.#closed) return;
-    // A guest that is gone by now is no error of ours.
-    this.#socket.send(encodeReply6(reply), clientPort, from, () => {});
+    // A guest that is gone by now is no error of ours. The socket is tied to the link of the address.
+    const to = formatIpv6(linkLocalFor(asker, claim));
+    this.#socket.send(encodeReply6(reply), clientPort, to, () => {});
     log.debug('DHCPv6 reply', { bridge, vm: claim.vm, query: query.type, reply: reply.type });
   }
 
@@ -95,8 +101,11 @@ export class Dhcp6Server implements AsyncDisposable {
   }
 }
 
-async function bind(socket: Socket, bridge: string): Promise<void> {
-  const fd = udpSocket({ device: bridge, address: '::', port: serverPort, broadcast: false });
-  await adoptDatagrams(socket, fd);
-  socket.addMembership(allServers, `::%${bridge}`);
+async function bind(socket: Socket, bridge: string, netns?: string): Promise<void> {
+  const options = { device: bridge, address: '::', port: serverPort, broadcast: false };
+  await adoptDatagrams(
+    socket,
+    inNetns(netns, () => udpSocket(options)),
+  );
+  inNetns(netns, () => socket.addMembership(allServers, `::%${bridge}`));
 }

@@ -10,7 +10,15 @@ import {
   listLinks,
   NetlinkSocket,
 } from '#netlink';
-import { isLoopback, type PortSpec, parseIpv4, type Waiting } from '#spec';
+import {
+  isLinkLocal6,
+  isLoopback,
+  type PortSpec,
+  parseIpv4,
+  parseIpv6,
+  smallestMtu6,
+  type Waiting,
+} from '#spec';
 import { hostNameservers } from '../links/resolver.ts';
 import { openQueues } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
@@ -22,7 +30,7 @@ import { applyScript } from '../rules/run-nft.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules } from './group-rules.ts';
 import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
-import { pairPrefix, planPair } from './plan-pair.ts';
+import { pairPrefix, pairPrefix6, planPair } from './plan-pair.ts';
 
 /** A NIC whose tap is in the namespace, with its address, and carries no traffic yet. */
 interface BuiltGroupNic {
@@ -38,6 +46,9 @@ interface Found {
   readonly addresses: readonly LinkAddress[];
   /** The link that leads out of it. */
   readonly uplink: Link | undefined;
+  /** The addresses that its network gave it. */
+  readonly ip: string | undefined;
+  readonly ip6: string | undefined;
 }
 
 /** Builds a NIC in the allocation's namespace. The caller lets no other build there come between. */
@@ -79,32 +90,46 @@ async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {
     ({ index, name }) =>
       name !== 'lo' &&
       !name.startsWith(tapPrefix) &&
-      addresses.some(({ linkIndex }) => linkIndex === index),
+      addresses.some(({ linkIndex, address }) => linkIndex === index && isRouted(address)),
   );
   const uplink = links.find(({ index }) => index === route?.linkIndex) ?? outside;
-  return { links, addresses, uplink };
+  const given = addresses
+    .filter(({ linkIndex }) => linkIndex === uplink?.index)
+    .map(({ address }) => address)
+    .filter(isRouted);
+  const ip = given.find((address) => parseIpv4(address) !== undefined);
+  const ip6 = given.find((address) => parseIpv6(address) !== undefined);
+  return { links, addresses, uplink, ip, ip6 };
+}
+
+/** Every link has an IPv6 address of its own that leads to its neighbours only. */
+function isRouted(address: string): boolean {
+  return !isLinkLocal6(parseIpv6(address) ?? 0n);
 }
 
 async function planNic(
   request: GroupRequest,
-  { links, addresses, uplink }: Found,
+  { links, addresses, uplink, ip, ip6 }: Found,
   { netlink }: GroupHost,
   waiting: Waiting,
 ): Promise<GroupNic> {
   const { vm, index, netns, ports, hostname, dns, mac = nicMac(vm, index) } = request;
-  const own = addresses.find(({ linkIndex }) => linkIndex === uplink?.index);
-  const pair = planPair(vm, new Set(addresses.map(({ address }) => address)));
+  const { six, ...pair } = planPair(vm, new Set(addresses.map(({ address }) => address)));
   const taken = [...links, ...(await listLinks(netlink, waiting))].map(({ name }) => name);
   const servers = dns?.servers.length ? dns.servers : await hostNameservers();
+  const mtu = mtuOf(request, uplink?.mtu ?? 1500);
+  const hasSix = ip6 !== undefined && mtu >= smallestMtu6;
+  const own = ip ?? ip6;
   return {
     vm,
     index,
     netns,
     tap: freeTapName(vm, index, new Set(taken)),
     mac,
-    ...(own === undefined ? {} : { ip: own.address }),
+    ...(own === undefined ? {} : { ip: own }),
     ...pair,
-    mtu: mtuOf(request, uplink?.mtu ?? 1500),
+    ...(hasSix && { six: { ip: ip6, ...six } }),
+    mtu,
     hostname,
     // A server of the group's own at 127.0.0.1 is reached at the gateway address.
     nameservers: servers.map((server) =>
@@ -150,15 +175,18 @@ async function open(
   }: { readonly host: GroupHost; readonly there: NetlinkSocket; readonly queues: number },
   waiting: Waiting,
 ): Promise<Pick<BuiltGroupNic, 'fds' | 'link'>> {
-  const { netns, tap, gateway } = nic;
+  const { netns, tap, gateway, six } = nic;
   const { netlink } = host;
   const fds = openQueues({ tap, managed: true, queues });
   try {
     const made = await configure(nic, netlink, waiting);
     const link = await moveLink(made, netns, { here: netlink, there }, waiting);
-    setGroupSysctls(netns, tap);
-    const address = { linkIndex: link.index, address: gateway, prefix: pairPrefix };
-    await addAddress(there, address, waiting);
+    setGroupSysctls(nic);
+    const linkIndex = link.index;
+    await addAddress(there, { linkIndex, address: gateway, prefix: pairPrefix }, waiting);
+    if (six !== undefined) {
+      await addAddress(there, { linkIndex, address: six.gateway, prefix: pairPrefix6 }, waiting);
+    }
     return { fds, link };
   } catch (error) {
     for (const fd of fds) closeFd(fd);

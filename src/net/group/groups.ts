@@ -1,6 +1,5 @@
 import { KeyedQueue } from '#host';
 import type { Waiting } from '#spec';
-import { DhcpServer } from '../dhcp/server.ts';
 import type { BuiltNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
@@ -11,13 +10,14 @@ import { buildInGroup, plugInGroup } from './build.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules, groupTables } from './group-rules.ts';
 import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
-import { pairPrefix } from './plan-pair.ts';
+import { pairPrefix, pairPrefix6 } from './plan-pair.ts';
+import { serveGroup } from './responders.ts';
 import { dropGroupNic } from './teardown.ts';
 
 interface Known {
   readonly nic: GroupNic;
   /** Absent before the NIC is plugged in, and where it could not be opened. */
-  readonly server?: DhcpServer | undefined;
+  readonly server?: AsyncDisposable | undefined;
   readonly watch: Disposable;
   /** Has its rules. */
   readonly plugged: boolean;
@@ -46,12 +46,20 @@ export class Groups implements AsyncDisposable {
       const { nic, fds } = built;
       await this.#keep(nic, { plugged: false });
       const { vm: _vm, index: _index, ...record } = nic;
-      const { tap, mac, mtu, guest, gateway, nameservers, searches } = nic;
+      const { tap, mac, mtu, guest, gateway, six, nameservers, searches } = nic;
+      const ip6 = six && { ip: six.guest, prefix: pairPrefix6, gateway: six.gateway };
       return {
         mac,
         mtu,
         backend: { kind: 'tap', fds, name: tap },
-        address: { ip: guest, prefix: pairPrefix, gateway, nameservers, searches },
+        address: {
+          ip: guest,
+          prefix: pairPrefix,
+          gateway,
+          nameservers,
+          searches,
+          ...(ip6 && { six: ip6 }),
+        },
         record: { kind: 'group-nic', ...record },
         plug: (limited) =>
           this.#queue.run(request.netns, async () => {
@@ -110,11 +118,11 @@ export class Groups implements AsyncDisposable {
   }
 
   async #restore(nic: GroupNic, waiting: Waiting): Promise<void> {
-    const { netns, tap, vm } = nic;
+    const { netns, vm } = nic;
     const { nft, maxConnections, log, onRepair } = await this.#host();
     const there = { nft, netns };
     await whileThere(netns, async () => {
-      setGroupSysctls(netns, tap);
+      setGroupSysctls(nic);
       if (!(await missesAny(groupTables(nic), there, waiting))) return;
       await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
       log.warn('firewall rules in the network of the group were gone and were put back', { vm });
@@ -131,21 +139,13 @@ export class Groups implements AsyncDisposable {
     this.#known.set(nic.tap, { nic, server, watch, plugged });
   }
 
-  /** A failure is only logged, since guests have their address from the seed, too. */
-  async #serve(nic: GroupNic): Promise<DhcpServer | undefined> {
-    const { netns, tap, vm, gateway, guest, nameservers, searches, mtu } = nic;
+  /** A failure is only logged, since guests have their addresses from the seed, too. */
+  async #serve(nic: GroupNic): Promise<AsyncDisposable | undefined> {
     const { log } = await this.#host();
-    const claim = { ...nic, ip: guest, ports: [], dns: { servers: nameservers, searches } };
     try {
-      return await DhcpServer.open({
-        bridge: tap,
-        netns,
-        network: { address: gateway, prefix: pairPrefix, nameservers, searches: [], mtu },
-        claims: async () => [claim],
-        log,
-      });
+      return await serveGroup(nic, log);
     } catch (error) {
-      log.warn('no DHCP responder in the network of the group', { vm, error });
+      log.warn('no DHCP responder in the network of the group', { vm: nic.vm, error });
       return undefined;
     }
   }

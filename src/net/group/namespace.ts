@@ -3,7 +3,9 @@ import { dirname } from 'node:path';
 import { closeFd, openPath, withNetns } from '#host';
 import { changeLink, findLink, type Link, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
+import { route6 } from '../links/forwarding.ts';
 import { NetError, netError } from '../model/error.ts';
+import type { GroupNic } from '../model/group.ts';
 import { writeSysctl } from '../model/sysctl.ts';
 
 /** Whether there is a network namespace at the path, other than the one that this process is in. */
@@ -59,8 +61,12 @@ export async function moveLink(
 }
 
 /** Lets the namespace route between the tap and its other links, and 127.0.0.1 be reached through translated addresses. */
-export function setGroupSysctls(path: string, tap: string): void {
-  withNetns(path, () => {
+export function setGroupSysctls({
+  netns,
+  tap,
+  six,
+}: Pick<GroupNic, 'netns' | 'tap' | 'six'>): void {
+  withNetns(netns, () => {
     writeSysctl('net/ipv4/ip_forward', '1');
     writeSysctl(`net/ipv4/conf/${tap}/route_localnet`, '1');
     // Answers to ARP for the address of this link only, and only to the guest's.
@@ -68,7 +74,12 @@ export function setGroupSysctls(path: string, tap: string): void {
     // A guest whose packet goes back to itself is not sent another way.
     writeSysctl(`net/ipv4/conf/${tap}/send_redirects`, '0');
     writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
-    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, '1');
+    // No guest can have the namespace's addresses, and one that claims to is not listened to.
+    writeSysctl(`net/ipv6/conf/${tap}/accept_dad`, '0');
+    // A router is known by its link-local address (RFC 4861, 4.2), which other links may do without.
+    writeSysctl(`net/ipv6/conf/${tap}/addr_gen_mode`, '0');
+    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, six === undefined ? '1' : '0');
+    if (six !== undefined) route6();
   });
 }
 

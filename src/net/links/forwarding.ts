@@ -10,20 +10,28 @@ export function forward(log: Logger): void {
   log.info('IPv4 forwarding turned on for the host', { sysctl: 'net.ipv4.ip_forward' });
 }
 
-/**
- * Has the host route IPv6. A host that routes ignores router advertisements and forgets the routes that it has from
- * them, unless accept_ra is 2: so each link that accepts them, and the default of later ones, gets that value first.
- */
+/** Has the host route IPv6. */
 export function forward6(log: Logger): void {
+  const links = route6();
+  if (links === undefined) return;
+  const sysctl = 'net.ipv6.conf.all.forwarding';
+  log.info('IPv6 forwarding turned on for the host', { sysctl, stillAcceptAdvertisements: links });
+}
+
+/**
+ * Has this thread's network namespace route IPv6. One that routes ignores router advertisements and forgets the routes that
+ * it has from them, unless accept_ra is 2: so each link that accepts them, and the default of later ones, gets that value
+ * first. Gives these; undefined where it routes already.
+ */
+export function route6(): readonly string[] | undefined {
   const name = 'net/ipv6/conf/all/forwarding';
-  if (readSysctl(name) !== '0') return;
+  if (readSysctl(name) !== '0') return undefined;
   const links = readdirSync('/proc/sys/net/ipv6/conf').filter(
     (link) => link !== 'all' && readSysctl(acceptance(link)) === '1',
   );
   for (const link of links) writeSysctl(acceptance(link), '2');
   writeSysctl(name, '1');
-  const sysctl = 'net.ipv6.conf.all.forwarding';
-  log.info('IPv6 forwarding turned on for the host', { sysctl, stillAcceptAdvertisements: links });
+  return links;
 }
 
 function acceptance(link: string): string {

@@ -3,8 +3,10 @@ import * as v from 'valibot';
 const groupRecord = v.object({
   tap: v.string(),
   mac: v.string(),
-  /** The allocation's address, at which the ports are reached; absent where its network gives it none. */
+  /** The allocation's address, at which the ports are reached; IPv6 where it has no other, absent where it has none. */
   ip: v.exactOptional(v.string()),
+  /** The same three addresses for IPv6, in a namespace that has one. */
+  six: v.exactOptional(v.object({ ip: v.string(), gateway: v.string(), guest: v.string() })),
   /** Port label → port of the guest. */
   portMap: v.record(v.string(), v.number()),
   /** Port label → port of the namespace, where it is not the guest's. */

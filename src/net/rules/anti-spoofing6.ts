@@ -2,23 +2,26 @@ import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
 import { bridgeMac } from '../model/names.ts';
 import { type Claim, linkLocalsOf, type NetworkInUse } from '../store/claim.ts';
 
+/** A guest's NIC, and whose it is. */
+type Owner = Pick<Claim, 'vm' | 'tap' | 'mac' | 'ip6' | 'linkLocals'>;
+
 /**
  * The addresses that may be a tap's, as elements `"tap" . address`: its own, and its link-local ones; those of the VM's
  * other NICs in the network as well, which Linux answers for on all of them.
  */
-export function guestAddresses6(claims: readonly Claim[]): readonly string[] {
+export function guestAddresses6(claims: readonly Owner[]): readonly string[] {
   return claims.flatMap((claim) =>
     ownAddresses(claim, claims).map((address) => `"${claim.tap}" . ${formatIpv6(address)}`),
   );
 }
 
-function ownAddresses(claim: Claim, claims: readonly Claim[]): readonly bigint[] {
+function ownAddresses(claim: Owner, claims: readonly Owner[]): readonly bigint[] {
   const own = claims.filter(({ vm, ip6 }) => vm === claim.vm && ip6 !== undefined);
   return claim.ip6 === undefined ? [] : own.flatMap(addressesOf);
 }
 
 /** The IPv6 address of a NIC, and its link-local ones. */
-function addressesOf(claim: Claim): readonly bigint[] {
+function addressesOf(claim: Owner): readonly bigint[] {
   const address = parseIpv6(claim.ip6 ?? '');
   return address === undefined ? [] : [address, ...linkLocalsOf(claim)];
 }
@@ -143,7 +146,7 @@ export function tapsOf(linkLocal: bigint, listed: string): readonly string[] {
  * offset, hence rules for each tap. The target is at byte 8, the first option at byte 24; 14 is the number that a host
  * knows its own probe by (RFC 7527).
  */
-export function neighbourRules(claims: readonly Claim[]): string {
+export function neighbourRules(claims: readonly Owner[]): string {
   const taps = claims.filter(({ ip6 }) => ip6 !== undefined);
   const targets = taps.flatMap((claim) =>
     ownAddresses(claim, claims).map(

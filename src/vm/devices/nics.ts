@@ -1,5 +1,5 @@
 import type { SeedNic } from '#cloudinit';
-import type { AttachedNic, Net } from '#net';
+import type { AttachedNic, Net, NicAddress } from '#net';
 import { type Emulator, missingModel, type NicDescription, nic, tapRoles } from '#qemu';
 import { type GuestSpec, groupEnv, type NicSpec, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
@@ -48,7 +48,7 @@ export async function prepareNics(
       record: { id: `net${index}`, ...record },
       guest: {
         nics: [{ ...seedNic(attached, dns), isDefaultRoute }],
-        ...(record.kind === 'group-nic' && { env: groupEnv(env, record.gateway) }),
+        ...(record.kind === 'group-nic' && { env: groupEnv(env, record) }),
       },
       // The guest must not run before the rules that filter its traffic are in place.
       finish: async () => {
@@ -85,19 +85,28 @@ function attachedEvent(
   switch (spec.kind) {
     case 'bridge': {
       if (address === undefined) return [`Joined bridge ${spec.bridge}`, facts];
-      const { ip, six } = address;
-      const both = six === undefined ? ip : `${ip} and ${six.ip}`;
-      return [`Address ${both} on ${spec.bridge}`, { ...facts, ...(six && { ip6: six.ip }) }];
+      return [`Address ${written(address)} on ${spec.bridge}`, { ...facts, ...ip6Of(address) }];
     }
     case 'macvtap':
       return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
-    case 'group':
-      return [`Address ${address?.ip} in the network of the group`, facts];
+    case 'group': {
+      if (address === undefined) return ['Joined the network of the group', facts];
+      const text = `Address ${written(address)} in the network of the group`;
+      return [text, { ...facts, ...ip6Of(address) }];
+    }
     case 'user':
       return ['Joined a user-mode network: only its ports are open, in both directions', facts];
     default:
       return spec satisfies never;
   }
+}
+
+function written({ ip, six }: NicAddress): string {
+  return six === undefined ? ip : `${ip} and ${six.ip}`;
+}
+
+function ip6Of({ six }: NicAddress): Readonly<Record<string, string>> {
+  return six === undefined ? {} : { ip6: six.ip };
 }
 
 /** Without an address that the driver knows, the guest requests one by DHCP. */

@@ -10,5 +10,5 @@ export function withGroupEnv(
   const nic = devices.find((device) => device.kind === 'group-nic');
   if (nic === undefined) return request;
   const { env } = request;
-  return { ...request, env: { ...env, ...groupEnv(env, nic.gateway) } };
+  return { ...request, env: { ...env, ...groupEnv(env, nic) } };
 }

@@ -53,6 +53,7 @@ const known = v.variant('kind', [
     tap: text,
     mac: text,
     ip: v.exactOptional(text),
+    six: v.exactOptional(v.object({ ip: text, gateway: text, guest: text })),
     portMap: v.record(text, count),
     groupPorts: v.exactOptional(v.record(text, count)),
     netns: text,
