@@ -251,6 +251,7 @@ const pure: readonly string[] = [
   'src/net/rules/changes.ts',
   'src/net/rules/forward-filters.ts',
   'src/net/group/group-rules.ts',
+  'src/net/group/group-rules6.ts',
   'src/net/group/plan-pair.ts',
   'src/net/bandwidth/plan-limits.ts',
   'src/net/build/plan-address.ts',
