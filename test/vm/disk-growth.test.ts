@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { diskNamed, planGrowth } from '../../src/vm/control/disk-growth.ts';
+import { diskNamed, growthRemedy, planGrowth } from '../../src/vm/control/disk-growth.ts';
 import { decodeRequest } from '../../src/vm/control/request.ts';
 import type { RecordedDisk } from '../../src/vm/store/device-record.ts';
 
@@ -45,6 +45,15 @@ test('V-54: a disk that can not grow is named, with the reason', () => {
   const { name: _, ...unnamed } = raw;
   assert.equal(diskNamed([unnamed], 'disk-1'), unnamed);
   assert.throws(() => diskNamed([raw], 'vda'), /the VM has no disk vda; it has vdb$/);
+});
+
+test('V-54: what QEMU can not make larger is to be grown elsewhere first', () => {
+  const elsewhere = (path: string) => growthRemedy({ ...raw, path, maxFileBytes: 0 }).join();
+  assert.match(elsewhere('/dev/loop0'), /make the device larger on the host/);
+  assert.match(elsewhere('nbd://host:10809/data'), /restart its server/);
+  assert.match(elsewhere('nbd+unix:///data?socket=/run/nbd'), /restart its server/);
+  assert.equal(elsewhere('rbd:pool/vm_vdb'), '');
+  assert.deepEqual(growthRemedy(raw), []);
 });
 
 test('V-54: what is no request is refused at the place', () => {

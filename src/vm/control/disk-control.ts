@@ -10,7 +10,7 @@ import { disksOf, type VmRecord, writeRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
 import { backUp, endForeignBackup } from './backup.ts';
 import { ControlSocket } from './control-socket.ts';
-import { diskNamed, planGrowth } from './disk-growth.ts';
+import { diskNamed, growthRemedy, planGrowth, shownNode } from './disk-growth.ts';
 import type { ControlRequest } from './request.ts';
 
 const resizeMs = 60_000;
@@ -118,9 +118,9 @@ export class DiskControl implements Disposable {
     const { emit, maxDiskBytes, onFileGrowth } = this.#vm;
     using limited = within(resizeMs, waiting);
     const qmp = this.#connected();
-    const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
+    const look = () => qmp.execute('query-named-block-nodes', { flat: true }, limited);
     const disk = diskNamed(disksOf(this.#record), name);
-    const growth = planGrowth(disk, nodes, { bytes, maxBytes: maxDiskBytes });
+    const growth = planGrowth(disk, await look(), { bytes, maxBytes: maxDiskBytes });
     if (growth === undefined) return `${name} has ${bytes} bytes already`;
     const { node, virtualBytes, maxFileBytes } = growth;
     if (maxFileBytes !== undefined) {
@@ -132,11 +132,14 @@ export class DiskControl implements Disposable {
       await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, limited);
     } catch (cause) {
       if (!(cause instanceof QmpError)) throw cause;
-      throw new VmError('host', `QEMU did not resize ${name}: ${cause.message}`, { cause });
+      const reason = [cause.message, ...growthRemedy(disk)].join('; ');
+      throw new VmError('host', `QEMU did not resize ${name}: ${reason}`, { cause });
     }
-    await this.#change(disk.id, { virtualBytes });
-    emit('The disk was resized', { disk: name, bytes: String(virtualBytes) });
-    return `${name} has ${virtualBytes} bytes now`;
+    // A device or an export that is larger than was asked for is shown to the guest as it is.
+    const { virtualBytes: shown } = shownNode(disk, await look());
+    await this.#change(disk.id, { virtualBytes: shown });
+    emit('The disk was resized', { disk: name, bytes: String(shown) });
+    return `${name} has ${shown} bytes now`;
   }
 
   #connected(): QmpClient {

@@ -61,6 +61,17 @@ export function planGrowth(
   };
 }
 
+/** What has to be done first where QEMU itself can't make a disk larger. */
+export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly string[] {
+  if (path.startsWith('nbd')) {
+    return [
+      'QEMU knows the size that the export had when it connected: make the export larger, restart its server, and repeat this once the guest has used the disk again',
+    ];
+  }
+  const isDevice = maxFileBytes === 0 && path.startsWith('/dev/');
+  return isDevice ? ['make the device larger on the host, and repeat this'] : [];
+}
+
 /** Maximum length of a new qcow2 file of a disk of this size. */
 export function qcow2FileBytes(virtualBytes: number): number {
   return virtualBytes + tablesOf(virtualBytes) + 64 * 1024 ** 2;
