@@ -22,7 +22,7 @@ job "desktop" {
       }
 
       config {
-        image             = "/var/lib/images/desktop.qcow2"
+        image             = "/var/local/images/desktop.qcow2"
         primary_disk_size = 20480
         use_thin_copy     = true
 

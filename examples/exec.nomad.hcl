@@ -50,7 +50,7 @@ job "commands" {
       }
 
       config {
-        image             = "/var/lib/images/debian-12-genericcloud-amd64.qcow2"
+        image             = "/var/local/images/debian-12-genericcloud-amd64.qcow2"
         primary_disk_size = 4096
         use_thin_copy     = true
 

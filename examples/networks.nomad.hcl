@@ -1,6 +1,10 @@
 # A guest on two networks of the host, and in QEMU's user-mode network for a port that only this host reaches. docs/networking.md
-# has each kind with its limits. The agent needs a second managed network:
-#   managed_network { bridge = "storage0"  address = "10.77.0.1/24" }
+# has each kind with its limits. The plugin's configuration needs a second managed network:
+#
+#   managed_network {
+#     bridge  = "storage0"
+#     address = "10.77.0.1/24"
+#   }
 
 job "networks" {
   group "vm" {

@@ -23,7 +23,7 @@ func TestDisplayExample(t *testing.T) {
 	job := &job{c: c, id: c.name + "-desktop", text: strings.NewReplacer(
 		`job "desktop" {`, fmt.Sprintf("job %q {\n  datacenters = [%q]", c.name+"-desktop", c.name),
 		"nomad/jobs/desktop", "nomad/jobs/"+c.name+"-desktop",
-		`"/var/lib/images/desktop.qcow2"`, fmt.Sprintf("%q\naccelerator = \"tcg\"", sectorImage(t, obedient)),
+		`"/var/local/images/desktop.qcow2"`, fmt.Sprintf("%q\naccelerator = \"tcg\"", sectorImage(t, obedient)),
 		"20480", "64",
 		"2048", "64",
 		"2000", "50",

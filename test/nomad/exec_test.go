@@ -85,7 +85,7 @@ func newReached(c *client, consul *consul, image, diskMiB, memoryMiB string, con
 	it := &reached{consul: consul, job: &job{c: c, id: id, text: strings.NewReplacer(
 		`job "commands" {`, fmt.Sprintf("job %q {\n  datacenters = [%q]", id, c.name),
 		"nomad/jobs/commands", "nomad/jobs/"+id,
-		`"/var/lib/images/debian-12-genericcloud-amd64.qcow2"`, strings.Join(parts, "\n        "),
+		`"/var/local/images/debian-12-genericcloud-amd64.qcow2"`, strings.Join(parts, "\n        "),
 		`"virbr0"`, fmt.Sprintf("%q", c.bridge),
 		`= "10s"`, `= "1s"`,
 		`= "5s"`, `= "20s"`,

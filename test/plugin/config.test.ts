@@ -177,6 +177,10 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   'two blocks for one': [{ limits: [{}, {}] }, /limits: may be specified only once/],
   'text for a number': [{ limits: { min_disk_mb: 'x' } }, /limits\.min_disk_mb: must be a number/],
   'a fraction': [{ limits: { min_disk_mb: 1.5 } }, /min_disk_mb: must be a whole number, not 1\.5/],
+  'more than is counted exactly': [
+    { limits: { min_disk_mb: 2 ** 53 } },
+    /min_disk_mb: must be at most \d+, not 9007199254740992$/,
+  ],
   'a fraction as text': [{ limits: { min_disk_mb: '0.1' } }, /must be a whole number, not 0\.1/],
   'a number too small': [{ limits: { min_memory_mb: 0 } }, /min_memory_mb: must be at least 1/],
   'a number too large': [{ limits: { min_memory_mb: 1e9 } }, /min_memory_mb: must be at most/],

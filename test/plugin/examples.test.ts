@@ -40,6 +40,21 @@ for (const file of agents) {
   });
 }
 
+test('V-133: images of jobs that no artifact brings are in image_paths of the agents', () => {
+  for (const file of agents.filter((name) => name !== 'agent-full.hcl')) {
+    assert.match(
+      readFileSync(join(examples, file), 'utf8'),
+      /image_paths = \["\/var\/local\/images"\]/,
+    );
+  }
+  for (const file of jobs) {
+    const images = readFileSync(join(examples, file), 'utf8').matchAll(
+      /"(\/[^"]*\.(?:qcow2|img))"/g,
+    );
+    for (const [, path = ''] of images) assert.match(path, /^\/var\/local\/images\//, file);
+  }
+});
+
 test('V-133: the agent to try everything with is reached from its own machine only', () => {
   const agent = read('one-machine.hcl');
   const advertised = agent.find(named('advertise'))?.body ?? [];

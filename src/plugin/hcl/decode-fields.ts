@@ -151,15 +151,16 @@ function decodeText(field: AttrField, value: CtyValue, place: Place): string {
   return value;
 }
 
+/** Of JavaScript's numbers, which are exact up to there. */
+const maxInteger = Number.MAX_SAFE_INTEGER;
+
 function decodeNumber(field: AttrField, value: CtyValue, place: Place): number {
+  const { min = -maxInteger, max = maxInteger } = field;
   const number = toNumber(value);
   if (number === undefined) report(place, `must be a number, not ${kindOf(value)}`);
-  else if (!Number.isSafeInteger(number)) report(place, `must be a whole number, not ${number}`);
-  else if (field.min !== undefined && number < field.min) {
-    report(place, `must be at least ${field.min}, not ${number}`);
-  } else if (field.max !== undefined && number > field.max) {
-    report(place, `must be at most ${field.max}, not ${number}`);
-  }
+  else if (!Number.isInteger(number)) report(place, `must be a whole number, not ${number}`);
+  else if (number < min) report(place, `must be at least ${min}, not ${number}`);
+  else if (number > max) report(place, `must be at most ${max}, not ${number}`);
   return number ?? 0;
 }
 
