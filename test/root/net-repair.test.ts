@@ -17,6 +17,7 @@ import {
   waiting,
 } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
+import { tmpDir } from '../support/tmp.ts';
 
 const web = { label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 };
 
@@ -26,6 +27,15 @@ async function refusing(dir: string): Promise<string> {
   const script = '#!/bin/sh\n[ "$1" = -f ] && exit 1\nexec nft "$@"\n';
   await writeFile(program, script, { mode: 0o755 });
   return program;
+}
+
+/** An nft before whose next transaction another program empties all chains of the driver. */
+async function interrupted(dir: string): Promise<{ readonly nft: string; readonly next: string }> {
+  const [nft, next] = [join(dir, 'nft'), join(dir, 'next')];
+  const flush = `nft list tables | grep _driver_qmp_ | sed 's/^/flush /' | nft -f -`;
+  const script = `#!/bin/sh\n[ "$1" = -f ] && [ -e ${next} ] && rm ${next} && ${flush}\nexec nft "$@"\n`;
+  await writeFile(nft, script, { mode: 0o755 });
+  return { nft, next };
 }
 
 /** The kernel's notices about links, as it wrote each of them. */
@@ -67,6 +77,23 @@ class Monitor implements AsyncDisposable {
 const knownAs = (vm: string, { record }: TestNic) => ({ vm, index: 0, record });
 
 inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+  test('rules that another program flushes while a VM starts are whole once it runs', async (t) => {
+    const { nft, next } = await interrupted(tmpDir(t));
+    await using host = await Host.open([virbr0], { nft });
+    const first = await host.attach('first');
+    const chains = async (): Promise<readonly string[]> =>
+      (await rules()).match(/^\tchain \S+ \{\n(\t\ttype .*\n)?\t\}$/gm) ?? [];
+    assert.deepEqual(await chains(), []);
+    await writeFile(next, '');
+    const second = await host.attach('second');
+    assert.deepEqual(await chains(), []);
+    for (const [vm, nic] of Object.entries({ first, second })) {
+      closeFd(nic.tapFd);
+      await host.detach(vm);
+    }
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('D25 V-111: flushed rules come back while VMs run, at the next look at the host', async () => {
     await using host = await Host.open();
     const nic = await host.attach('web', { ports: [web] });

@@ -53,26 +53,45 @@ export class Rules {
       return;
     }
     this.#applied = undefined;
-    const changed = changes !== undefined && (await this.#try(changes, waiting));
-    if (!changed) await applyScript(script, { nft: this.#nft }, waiting);
-    const after = await this.#generation(waiting);
-    const alone = before !== undefined && after === next(before);
-    this.#applied = { script, atMs: performance.now(), generation: alone ? after : undefined };
-    // Rules of other programs are still those that were read.
-    if (alone && this.#published?.generation === before) {
-      this.#published = { ...this.#published, generation: next(before) };
-    }
+    const changed = changes === undefined ? undefined : await this.#try(changes, before, waiting);
+    const generation = changed ?? (await this.#load(script, waiting));
+    this.#applied = { script, atMs: performance.now(), generation };
   }
 
-  /** Refused where a program has changed the driver's tables after their generation was read. */
-  async #try(changes: string, waiting: Waiting): Promise<boolean> {
+  /**
+   * Returns the generation then; undefined where another program has changed rules after the one before was read: what was
+   * changed may not be the driver's rules by now.
+   */
+  async #try(
+    changes: string,
+    before: number | undefined,
+    waiting: Waiting,
+  ): Promise<number | undefined> {
     try {
       await applyScript(changes, { nft: this.#nft }, waiting);
-      return true;
     } catch {
       waiting.signal.throwIfAborted();
-      return false;
+      return undefined;
     }
+    return this.#after(before, waiting);
+  }
+
+  /** Replaces all rules. Returns their generation; undefined where another program changed rules meanwhile. */
+  async #load(script: string, waiting: Waiting): Promise<number | undefined> {
+    const before = await this.#generation(waiting);
+    await applyScript(script, { nft: this.#nft }, waiting);
+    return this.#after(before, waiting);
+  }
+
+  /** The generation now, if nothing but one transaction of this process has changed rules since that one. */
+  async #after(before: number | undefined, waiting: Waiting): Promise<number | undefined> {
+    const after = await this.#generation(waiting);
+    if (before === undefined || after !== next(before)) return undefined;
+    // Rules of other programs are still those that were read.
+    if (this.#published?.generation === before) {
+      this.#published = { ...this.#published, generation: after };
+    }
+    return after;
   }
 
   /** Whether this process applied rules within the last `freshMs`. */
