@@ -61,7 +61,7 @@ export class NicCosts implements AsyncDisposable {
       hostPort: 20_000 + at,
       guestPort: 20_000 + at,
     }));
-    const nic = await this.#networks.vmStartedBuild(
+    const attached = await this.#networks.vmStartedBuild(
       { kind: 'bridge', bridge, vm, index: 0, hostname: vm, ports },
       {
         perform: async (step, action) => {
@@ -71,6 +71,7 @@ export class NicCosts implements AsyncDisposable {
       },
       waiting(),
     );
+    const nic = { ...attached, ...(await attached.claim(waiting())) };
     await nic.settle(waiting());
     return { nic, steps };
   }

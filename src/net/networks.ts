@@ -18,7 +18,7 @@ import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
 import { KnownMacvtaps } from './links/known-macvtaps.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
-import { type BuiltNic, removeTap } from './links/tap.ts';
+import { type AddressedNic, type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
@@ -27,6 +27,7 @@ import { networkAttributes } from './model/network-attributes.ts';
 import {
   type AttachedNic,
   type BridgeRequest,
+  type ClaimedNic,
   decodeMacvtapNicRecord,
   decodeNicRecord,
   failureOf,
@@ -112,14 +113,32 @@ export class Networks implements Net {
     undo: UndoWriter,
     waiting: Waiting,
   ): Promise<AttachedNic> {
-    const built = await asNetError(failureOf(request), () => this.#build(request, undo, waiting));
-    const { plug, ...nic } = this.#limits.bound(request, built, undo);
-    this.#macvtaps.keep({ vm: request.vm, record: nic.record });
-    const settle = async (limited: Waiting): Promise<readonly string[]> => {
-      await asNetError(failureOf(request), async () => plug?.(limited));
-      return this.#notes(request, limited);
+    const failure = failureOf(request);
+    const built = await asNetError(failure, () => this.#build(request, undo, waiting));
+    const { mac, mtu, backend } = built;
+    const addressed = (limited: Waiting): Promise<AddressedNic> =>
+      asNetError(failure, () => ('claim' in built ? built.claim(limited) : built));
+    const claim = async (limited: Waiting) =>
+      this.#claimed(request, await addressed(limited), undo);
+    return { mac, mtu, backend, claim };
+  }
+
+  #claimed(
+    request: NicRequest,
+    { address, record: own, plug }: AddressedNic,
+    undo: UndoWriter,
+  ): ClaimedNic {
+    const { vm, bandwidth } = request;
+    const record = { ...own, ...(bandwidth !== undefined && { bandwidth }) };
+    this.#macvtaps.keep({ vm, record });
+    const settle = async (waiting: Waiting): Promise<readonly string[]> => {
+      await asNetError(failureOf(request), async () => {
+        await this.#limits.build({ vm, record }, undo, waiting);
+        await plug?.(waiting);
+      });
+      return this.#notes(request, waiting);
     };
-    return { ...nic, settle };
+    return { ...(address !== undefined && { address }), record, settle };
   }
 
   async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {

@@ -5,6 +5,7 @@ import type { NetUndo } from '#net';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import {
+  built,
   Host,
   leftovers,
   nothing,
@@ -50,11 +51,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using host = await Host.open();
     await using undo = await host.undoLog('web');
     const perform = async <T>(step: NetUndo, action: () => T | Promise<T>): Promise<T> => {
-      if (step.kind === 'net-tap') {
-        const ip = /"ip":"([^"]+)"/.exec(JSON.stringify(undo.steps))?.[1];
+      if (step.kind === 'net-claim') {
         await must('ip', 'link', 'add', 'out1', 'type', 'veth', 'peer', 'name', 'out2');
         await must('ip', 'link', 'set', 'out1', 'master', 'virbr0');
-        await must('ip', 'link', 'set', 'out1', 'alias', `nomad-driver-qmp other/0 ${ip}`);
+        await must('ip', 'link', 'set', 'out1', 'alias', `nomad-driver-qmp other/0 ${step.ip}`);
       }
       return undo.perform(step, action);
     };
@@ -66,7 +66,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       ports: [],
       hostname: 'web',
     } as const;
-    const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
+    const nic = await built(host.networks, request, { perform });
     await assert.rejects(nic.settle(waiting()), {
       code: 'host',
       recoverable: true,

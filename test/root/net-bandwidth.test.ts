@@ -8,7 +8,7 @@ import type { NicRequest } from '../../src/net/model/nic.ts';
 import { Allocation } from '../support/allocation.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
+import { built, Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -35,7 +35,7 @@ async function build(host: Host, spec: NicSpec, bandwidth?: Bandwidth) {
   await using undo = await host.undoLog('web');
   const limits = bandwidth && { bandwidth };
   const request: NicRequest = { ...spec, ...limits, vm: 'web', index: 0, hostname: 'web' };
-  const nic = await host.networks.vmStartedBuild(request, undo, waiting());
+  const nic = await built(host.networks, request, undo);
   const { fd, name } = tapOf(nic);
   await nic.settle(waiting()).catch((error: unknown) => {
     closeFd(fd);

@@ -4,7 +4,7 @@ import { closeFd } from '#host';
 import { DhcpServer } from '../../src/net/dhcp/server.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
+import { built, Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
 
 const request = {
   kind: 'bridge',
@@ -60,7 +60,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
     await using host = await Host.open();
     {
       await using undo = await host.undoLog('web');
-      const nic = await host.networks.vmStartedBuild(request, undo, waiting());
+      const nic = await built(host.networks, request, undo);
       await must('ip', 'link', 'del', tapOf(nic).name);
       await assert.rejects(nic.settle(waiting()), {
         code: 'host',

@@ -9,7 +9,7 @@ import { nicFigures } from '../../src/vm/figures/links.ts';
 import { arpQuestion, broadcastMac } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, tapOf, waiting } from '../support/networks.ts';
+import { built, Host, leftovers, nothing, tapOf, waiting } from '../support/networks.ts';
 
 type Macvtap = Extract<NicSpec, { kind: 'macvtap' }>;
 
@@ -22,7 +22,7 @@ async function build(host: Host, vm: string, changes: Partial<Macvtap> = {}) {
   await using undo = await host.undoLog(vm);
   const nic = { kind: 'macvtap', device: 'out0', mode: 'bridge', ports: [] } as const;
   const request = { ...nic, ...changes, vm, index: 0, hostname: vm };
-  const attached = await host.networks.vmStartedBuild(request, undo, waiting());
+  const attached = await built(host.networks, request, undo);
   await attached.settle(waiting());
   undo.keep();
   return { ...attached, ...tapOf(attached) };

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { closeFd, findProgram, UndoLog } from '#host';
 import { decodeNetUndo, type NetUndo } from '#net';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
+import { built, Host, leftovers, nothing, tapOf, virbr0, waiting } from '../support/networks.ts';
 import { slowNft } from '../support/slow-nft.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -38,11 +38,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const { nft, go } = slowNft(tmpDir(t));
     await using host = await Host.open([virbr0], { nft });
     const undo = (await host.undoLog('web')).keep();
-    const nic = await host.networks.vmStartedBuild(request('web'), undo, waiting());
+    const nic = await built(host.networks, request('web'), undo);
     assert.match(nic.address?.ip ?? '', /^192\.168\.122\./);
     assert.deepEqual(
       undo.steps.map(({ kind }) => kind),
-      ['net-bridge', 'net-claim', 'net-tap'],
+      ['net-bridge', 'net-tap', 'net-claim', 'net-tap'],
     );
     const settled = nic.settle(waiting());
     assert.doesNotMatch(await linkOf(tapOf(nic).name), /master/);
@@ -57,16 +57,12 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
-  test('a conflict over a port is found when the NIC is built, also before the other VM has settled', async () => {
+  test('a conflict over a port is found with the address, also before the other VM has settled', async () => {
     await using host = await Host.open();
     const undo = (await host.undoLog('first')).keep();
-    const first = await host.networks.vmStartedBuild(request('first'), undo, waiting());
+    const first = await built(host.networks, request('first'), undo);
     await assert.rejects(
-      host.networks.vmStartedBuild(
-        request('second'),
-        (await host.undoLog('second')).keep(),
-        waiting(),
-      ),
+      built(host.networks, request('second'), (await host.undoLog('second')).keep()),
       /port web on \*:8080 is already mapped to VM first/,
     );
     await first.settle(waiting());
@@ -81,7 +77,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await using agent = await Host.open();
     const other = await agent.attach('other');
     const undo = (await own.undoLog('web')).keep();
-    const nic = await own.networks.vmStartedBuild(request('web'), undo, waiting());
+    const nic = await built(own.networks, request('web'), undo);
     closeFd(other.tapFd);
     await agent.detach('other');
     assert.match(await linkOf('virbr0'), /does not exist/);
@@ -96,16 +92,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
 
   test('a tap that has not joined its bridge yet joins it by its own start alone, and is no repair', async () => {
     await using host = await Host.open();
-    const first = await host.networks.vmStartedBuild(
-      request('first'),
-      (await host.undoLog('first')).keep(),
-      waiting(),
-    );
-    const second = await host.networks.vmStartedBuild(
-      { ...request('second'), ports: [] },
-      (await host.undoLog('second')).keep(),
-      waiting(),
-    );
+    const undoOf = async (vm: string) => (await host.undoLog(vm)).keep();
+    const first = await built(host.networks, request('first'), await undoOf('first'));
+    const other = { ...request('second'), ports: [] };
+    const second = await built(host.networks, other, await undoOf('second'));
     const joined = async (): Promise<readonly boolean[]> => {
       const links = await Promise.all([first, second].map((nic) => linkOf(tapOf(nic).name)));
       return links.map((link) => /master virbr0/.test(link));
@@ -137,7 +127,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
   test('a NIC that is never settled holds up no other VM, and its undo steps clean up', async () => {
     await using host = await Host.open();
     const undo = (await host.undoLog('dead')).keep();
-    const dead = await host.networks.vmStartedBuild(request('dead'), undo, waiting());
+    const dead = await built(host.networks, request('dead'), undo);
     const other = await host.attach('other');
     // As when a start fails before QEMU is spawned.
     closeFd(tapOf(dead).fd);
@@ -160,7 +150,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       (step, limited) => real.networks.vmTerminatedTeardown(step, limited),
       { decode: (json) => decodeNetUndo(json) as NetUndo, log: console },
     );
-    const nic = await host.networks.vmStartedBuild(request('web'), undo.keep(), waiting());
+    const nic = await built(host.networks, request('web'), undo.keep());
     await assert.rejects(nic.settle(waiting()), {
       code: 'host',
       message: /nft refused the rules: no/,

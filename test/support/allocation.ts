@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { findProgram, UndoLog } from '#host';
 import { NetlinkSocket } from '#netlink';
 import { Groups } from '../../src/net/group/groups.ts';
-import type { BuiltNic } from '../../src/net/links/tap.ts';
+import type { ReadyNic } from '../../src/net/links/tap.ts';
 import { decodeGroupNic, type GroupNic } from '../../src/net/model/group.ts';
 import { Machine, must } from './guest.ts';
 import { command, Namespace } from './netns.ts';
@@ -150,7 +150,7 @@ export class GroupNics implements AsyncDisposable {
   }
 
   /** As while QEMU initialises, which has the tap already. */
-  async open(vm: string, netns: string): Promise<BuiltNic> {
+  async open(vm: string, netns: string): Promise<ReadyNic> {
     const undo = (await this.#undoLog(vm)).keep();
     const dns = { servers: [], searches: [] };
     const request = { kind: 'group', vm, netns, index: 0, hostname: vm, dns, ports: [] } as const;

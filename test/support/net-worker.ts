@@ -4,7 +4,7 @@
  */
 import { closeFd } from '#host';
 import type { NetUndo } from '#net';
-import { Host, waiting } from './networks.ts';
+import { built, Host, waiting } from './networks.ts';
 
 const [dir = '', verb = '', name = '', number = '0', moment = ''] = process.argv.slice(2);
 const host = Host.at(dir);
@@ -35,6 +35,6 @@ async function crash(vm: string, step: number, when: string): Promise<void> {
   };
   const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
   const request = { kind: 'bridge', vm, index: 0, bridge: 'virbr0', ports, hostname: vm } as const;
-  const nic = await host.networks.vmStartedBuild(request, { perform }, waiting());
+  const nic = await built(host.networks, request, { perform });
   await nic.settle(waiting());
 }

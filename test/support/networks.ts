@@ -3,9 +3,17 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closeFd, findProgram, type Logger, UndoLog } from '#host';
-import { type AttachedNic, decodeNetUndo, type NetUndo, Networks } from '#net';
+import {
+  type AttachedNic,
+  type ClaimedNic,
+  decodeNetUndo,
+  type Net,
+  type NetUndo,
+  Networks,
+} from '#net';
 import type { ManagedNetwork } from '#spec';
-import type { BridgeRequest, NicRecord, TapBackend } from '../../src/net/model/nic.ts';
+import type { BridgeRequest, NicRecord, NicRequest, TapBackend } from '../../src/net/model/nic.ts';
+import type { UndoWriter } from '../../src/net/model/undo.ts';
 import { command } from './netns.ts';
 
 export const virbr0: ManagedNetwork = {
@@ -17,8 +25,11 @@ export const virbr0: ManagedNetwork = {
 
 export const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
 
+/** A NIC with its address, which carries no traffic yet. */
+export type BuiltNic = AttachedNic & ClaimedNic;
+
 /** A NIC that carries traffic. */
-export type TestNic = AttachedNic &
+export type TestNic = BuiltNic &
   NicRecord & { readonly tapFd: number; readonly notes: readonly string[] };
 
 interface HostOptions {
@@ -91,7 +102,7 @@ export class Host implements AsyncDisposable {
   async attach(vm: string, request: Partial<BridgeRequest> = {}): Promise<TestNic> {
     await using undo = await this.undoLog(vm);
     const nic = { ...bridgeRequest(vm), ...request };
-    const attached = await this.networks.vmStartedBuild(nic, undo, waiting());
+    const attached = await built(this.networks, nic, undo);
     const { record } = attached;
     assert.ok(record.kind === 'nic');
     const { fd } = tapOf(attached);
@@ -115,6 +126,21 @@ export class Host implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.networks[Symbol.asyncDispose]();
     if (this.#own) await rm(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Builds a NIC as far as its address. */
+export async function built(
+  networks: Net,
+  request: NicRequest,
+  undo: UndoWriter,
+): Promise<BuiltNic> {
+  const nic = await networks.vmStartedBuild(request, undo, waiting());
+  try {
+    return { ...nic, ...(await nic.claim(waiting())) };
+  } catch (error) {
+    if (nic.backend.kind === 'tap') for (const fd of nic.backend.fds) closeFd(fd);
+    throw error;
   }
 }
 

@@ -2,11 +2,10 @@ import { KeyedQueue, type Logger } from '#host';
 import { findLink, listShapers, NetlinkError, NetlinkSocket, setShaper } from '#netlink';
 import type { Waiting } from '#spec';
 import { whileThere } from '../group/namespace.ts';
-import type { BuiltNic } from '../links/tap.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
 import type { OnRepair } from '../model/net.ts';
-import type { KnownNic, NicRequest } from '../model/nic.ts';
+import type { KnownNic } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, list, type Nft } from '../rules/run-nft.ts';
 import { formatRemoval, keyOf, type LimitPlan, limitTable, planLimits } from './plan-limits.ts';
@@ -30,17 +29,22 @@ export class Limits {
     this.#nft = nft;
   }
 
-  /** The NIC with its bounds in its record: its link gets them before it is plugged in. */
-  bound({ vm, bandwidth }: NicRequest, built: BuiltNic, undo: UndoWriter): BuiltNic {
-    if (bandwidth === undefined) return built;
-    const record = { ...built.record, bandwidth };
+  /** Bounds the link of a NIC as its record says, before it is plugged in. */
+  async build(
+    { vm, record }: Pick<KnownNic, 'vm' | 'record'>,
+    undo: UndoWriter,
+    waiting: Waiting,
+  ): Promise<void> {
     const nic = decodeLimitedNic(vm, record);
-    if (nic === undefined) return built;
-    const plug = async (waiting: Waiting): Promise<void> => {
-      await this.#build(nic, undo, waiting);
-      await built.plug?.(waiting);
-    };
-    return { ...built, record, plug };
+    if (nic === undefined) return;
+    const { tap, netns } = nic;
+    const step = { kind: 'net-limit', tap, ...(netns !== undefined && { netns }) } as const;
+    await this.#queue.run(tap, () =>
+      undo.perform(step, async () => {
+        await this.#apply(nic, planLimits(nic), waiting);
+        this.#known.set(tap, nic);
+      }),
+    );
   }
 
   /** Takes over the link of a running VM, and bounds it again where that is missing. */
@@ -68,17 +72,6 @@ export class Limits {
       this.#known.delete(tap);
       await inside(netns, () => applyScript(formatRemoval(tap), this.#nftOf({ netns }), waiting));
     });
-  }
-
-  #build(nic: LimitedNic, undo: UndoWriter, waiting: Waiting): Promise<void> {
-    const { tap, netns } = nic;
-    const step = { kind: 'net-limit', tap, ...(netns !== undefined && { netns }) } as const;
-    return this.#queue.run(tap, () =>
-      undo.perform(step, async () => {
-        await this.#apply(nic, planLimits(nic), waiting);
-        this.#known.set(tap, nic);
-      }),
-    );
   }
 
   async #restore(nic: LimitedNic, waiting: Waiting): Promise<void> {

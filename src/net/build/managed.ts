@@ -2,15 +2,23 @@ import { isDeepStrictEqual } from 'node:util';
 import { findLink, type Link, listLinks } from '#netlink';
 import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
-import type { ReadyBridge } from '../links/bridge.ts';
+import { type ReadyBridge, uplinkMtu } from '../links/bridge.ts';
 import {
   type ResolvedNetwork,
   replugAll,
   resolveNetwork,
   useBridge,
 } from '../links/managed-bridge.ts';
-import { type BridgedTapPlan, chooseMtu, planTap } from '../links/plan-tap.ts';
-import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
+import { type BridgedTapPlan, chooseMtu, planTap, refuseTakenMac } from '../links/plan-tap.ts';
+import {
+  type AddressedNic,
+  type BuiltNic,
+  configureTap,
+  openTapOf,
+  plugTap,
+  replugTap,
+} from '../links/tap.ts';
+import { NetError } from '../model/error.ts';
 import {
   type BridgeRequest,
   makeNicRecord,
@@ -33,43 +41,75 @@ interface NicParts {
   readonly undo: UndoWriter;
 }
 
-/** A NIC that has its address and its open tap, and is not yet connected. */
+/** A NIC that QEMU can be started with: its tap is open and nothing else is done. */
 interface OpenNic {
+  readonly request: BridgeRequest;
+  readonly plan: BridgedTapPlan;
+  readonly mtu: number;
+}
+
+/** A NIC that has its address, and is not yet connected. */
+interface AddressedTap {
   readonly request: BridgeRequest;
   readonly network: ResolvedNetwork;
   readonly bridge: ReadyBridge;
   readonly plan: BridgedTapPlan;
   readonly claim: Claim;
-  readonly mtu: number;
-  readonly fds: readonly number[];
   readonly link: Link;
 }
 
 /**
- * Builds a NIC in a managed network, which is made when this is the first one in it. The lock is released in between:
- * other builds see its claim and its tap, and rules that are made meanwhile include it.
+ * Builds a NIC in a managed network, which is made when this is the first one in it. Only the tap exists when this returns.
+ * The lock is released between the address and the rest: other builds see the claim and the tap, and rules that are made
+ * meanwhile include it.
  */
 export async function buildInManaged(
   request: BridgeRequest,
   parts: NicParts,
   waiting: Waiting,
 ): Promise<BuiltNic> {
+  const { host, configured, undo } = parts;
+  const { vm, index, bridge } = request;
+  const links = await listLinks(host.netlink, waiting);
+  const plan = { ...planTap(request, links), bridge, managed: true };
+  const { tap, mac } = plan;
+  const mtu = chooseMtu(request, await bridgeToBe(configured, { host, links }, waiting));
+  // Undone last: the bridge goes with its last tap.
+  await undo.perform({ kind: 'net-bridge', bridge }, async () => {});
+  const fds = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
+    openTapOf(request, plan),
+  );
+  const claim = (limited: Waiting): Promise<AddressedNic> =>
+    addressNic({ request, plan, mtu }, parts, limited);
+  return { mac, mtu, backend: { kind: 'tap', fds, name: tap }, claim };
+}
+
+/** The bridge with the MTU that it is going to have. */
+async function bridgeToBe(
+  configured: ManagedNetwork,
+  { host, links }: { readonly host: ManagedHost; readonly links: readonly Link[] },
+  waiting: Waiting,
+): Promise<Pick<Link, 'name' | 'mtu'>> {
+  const { bridge: name } = configured;
+  const { mtu } = await resolveNetwork(configured, host);
+  const link = links.find((each) => each.name === name);
+  return { name, mtu: mtu ?? link?.mtu ?? (await uplinkMtu(host.netlink, waiting)) };
+}
+
+/** All that the guest's seed needs. */
+async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Promise<AddressedNic> {
   const { host } = parts;
   await using _ = await host.store.lock(waiting);
-  const nic = await openNic(request, parts, waiting);
-  const { network, bridge, plan, claim, mtu, fds } = nic;
-  const { tap, mac } = plan;
+  const addressed = await claimAddress(nic, parts, waiting);
+  const { network, bridge, claim } = addressed;
   const { ip } = claim;
   const { address: gateway, prefix } = network;
   const six = addressing6(bridge, claim);
   const names = resolverConfig({ ...network, owned: bridge.owned });
   return {
-    mac,
-    mtu,
-    backend: { kind: 'tap', fds, name: tap },
     address: { ip, prefix, gateway, ...names, ...(six && { six }) },
-    record: { kind: 'nic', ...makeNicRecord(request, { tap, mac, ip }) },
-    plug: (limited) => connectNic(nic, host, limited),
+    record: { kind: 'nic', ...makeNicRecord(nic.request, { ...nic.plan, ip }) },
+    plug: (limited) => connectNic(addressed, host, limited),
   };
 }
 
@@ -80,22 +120,21 @@ function addressing6({ address6 }: ReadyBridge, { ip6 }: Claim): NicAddress6 | u
   return { ip: ip6, prefix, gateway };
 }
 
-/** All that QEMU's command line and the guest's seed need. */
-async function openNic(
-  request: BridgeRequest,
-  parts: NicParts,
+async function claimAddress(
+  { request, plan, mtu }: OpenNic,
+  { host, configured, undo }: NicParts,
   waiting: Waiting,
-): Promise<OpenNic> {
+): Promise<AddressedTap> {
   const { vm, index, bridge: name, ports, hostname, dns, isDefaultRoute = true } = request;
-  const { host, configured, undo } = parts;
   const { netlink, store } = host;
+  const { tap, mac } = plan;
   const links = await listLinks(netlink, waiting);
-  const taken = new Set(links.map((link) => link.name));
-  await securePorts(request, { host, links: taken }, waiting);
+  // Another VM may have come since the tap was opened.
+  refuseTakenMac({ vm, index, mac }, links);
+  await securePorts(request, { host, links: new Set(links.map((link) => link.name)) }, waiting);
   const network = await resolveNetwork(configured, host);
-  const bridge = await undo.perform({ kind: 'net-bridge', bridge: name }, () =>
-    useBridge(network, host, waiting),
-  );
+  const bridge = await useBridge(network, host, waiting);
+  refuseSmallerMtu(request, { bridge: bridge.link, mtu });
   checkLoopback(request, bridge);
   const { address6 } = bridge;
   const place = { ...network, address6 };
@@ -104,9 +143,6 @@ async function openNic(
   const ip = planAddress(request, place, { claims, avoid });
   const ip6 = planAddress6(request, place, { ip, claims, avoid });
   checkFamily(request, ip6);
-  const plan = { ...planTap(request, links), bridge: name, managed: true };
-  const mtu = chooseMtu(request, bridge.link);
-  const { tap, mac } = plan;
   const claim: Claim = {
     ip,
     ...(ip6 !== undefined && { ip6 }),
@@ -124,15 +160,26 @@ async function openNic(
     store.keepClaim(name, claim),
   );
   const owner = { vm, index, bridge: bridge.link, ip };
-  const { fds, link } = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
-    openNicTap(netlink, plan, owner, waiting),
+  // Once more, to be undone before the claim: the last one of a network takes along the bridge that the tap is in.
+  const link = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
+    configureTap(netlink, plan, owner, waiting),
   );
   host.unplugged.add(tap);
-  return { request, network, bridge, plan, claim, mtu, fds, link };
+  return { request, network, bridge, plan, claim, link };
+}
+
+/** QEMU was started with an MTU that another agent's bridge, made meanwhile, may not carry. */
+function refuseSmallerMtu(
+  { vm }: BridgeRequest,
+  { bridge, mtu }: { readonly bridge: Link; readonly mtu: number },
+): void {
+  if (mtu <= bridge.mtu) return;
+  const what = `VM ${vm}: the MTU of bridge ${bridge.name} became ${bridge.mtu} during the start`;
+  throw new NetError('host', `${what}, the guest has ${mtu}`);
 }
 
 /** All that the guest needs beside: its rules come before its tap joins the bridge. */
-async function connectNic(nic: OpenNic, host: ManagedHost, waiting: Waiting): Promise<void> {
+async function connectNic(nic: AddressedTap, host: ManagedHost, waiting: Waiting): Promise<void> {
   const { request, bridge, claim } = nic;
   // nft lists all rules of the host for it, and they are not ours: no other build has to wait.
   await refusePublished(request, host, waiting);
@@ -157,7 +204,7 @@ async function connectNic(nic: OpenNic, host: ManagedHost, waiting: Waiting): Pr
 }
 
 async function join(
-  { request, network, plan, claim, link }: OpenNic,
+  { request, network, plan, claim, link }: AddressedTap,
   bridge: ReadyBridge,
   host: ManagedHost,
   waiting: Waiting,

@@ -1,6 +1,6 @@
 import { KeyedQueue } from '#host';
 import type { Waiting } from '#spec';
-import type { BuiltNic } from '../links/tap.ts';
+import type { ReadyNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
 import type { GroupRequest } from '../model/nic.ts';
@@ -38,7 +38,7 @@ export class Groups implements AsyncDisposable {
   }
 
   /** After an error the steps written to `undo` are to be torn down. */
-  build(request: GroupRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
+  build(request: GroupRequest, undo: UndoWriter, waiting: Waiting): Promise<ReadyNic> {
     return this.#queue.run(request.netns, async () => {
       this.#refuseTaken(request);
       const host = await this.#host();

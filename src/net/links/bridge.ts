@@ -155,8 +155,8 @@ function sixOf({ address6 }: ManagedNetwork): { readonly address6?: string } {
   return six === undefined ? {} : { address6: formatAddress6(six) };
 }
 
-/** Guests should not send more than the way out of the host can carry. */
-async function uplinkMtu(netlink: NetlinkSocket, waiting: Waiting): Promise<number> {
+/** MTU of a bridge that is made without one: guests should not send more than the way out of the host can carry. */
+export async function uplinkMtu(netlink: NetlinkSocket, waiting: Waiting): Promise<number> {
   const route = await defaultRoute(netlink, waiting);
   const links = route === undefined ? [] : await listLinks(netlink, waiting);
   const uplink = links.find(({ index }) => index === route?.linkIndex);

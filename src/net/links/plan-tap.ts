@@ -30,7 +30,8 @@ export function planTap(
   throw new NetError('host', `VM ${vm}: every name for the tap of NIC ${index} is taken`);
 }
 
-function refuseTakenMac(
+/** Refuses an address that another VM's link has. */
+export function refuseTakenMac(
   { vm, index, mac }: { readonly vm: string; readonly index: number; readonly mac: string },
   links: readonly Pick<Link, 'address' | 'alias'>[],
 ): void {

@@ -11,14 +11,24 @@ import type { Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { OnRepair } from '../model/net.ts';
-import type { AttachedNic } from '../model/nic.ts';
+import type { AttachedNic, ClaimedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
 
-/** A NIC whose tap is open; it carries traffic once it is plugged in. Without `plug` it does already. */
-export type BuiltNic = Omit<AttachedNic, 'settle'> & {
+/** A NIC that carries traffic once it is plugged in. Without `plug` it does already. */
+export type AddressedNic = Omit<ClaimedNic, 'settle'> & {
   readonly plug?: (waiting: Waiting) => Promise<void>;
 };
+
+type OpenNic = Omit<AttachedNic, 'claim'>;
+
+/** A NIC whose tap is open and whose address is known. */
+export type ReadyNic = OpenNic & AddressedNic;
+
+/** A NIC whose tap is open; its address may be claimed later. */
+export type BuiltNic =
+  | ReadyNic
+  | (OpenNic & { readonly claim: (waiting: Waiting) => Promise<AddressedNic> });
 
 /** Whose tap it is and where it belongs. */
 interface TapOwner {
@@ -39,18 +49,21 @@ export async function openNicTap(
   owner: TapOwner,
   waiting: Waiting,
 ): Promise<{ readonly fds: readonly number[]; readonly link: Link }> {
-  const { vm } = owner;
-  const { tap } = plan;
-  const fds = await asNetError(`VM ${vm}: opening tap ${tap} failed`, () => openQueues(plan));
+  const fds = await openTapOf(owner, plan);
   try {
-    const link = await asNetError(`VM ${vm}: configuring tap ${tap} failed`, () =>
-      configureTap(netlink, plan, owner, waiting),
-    );
-    return { fds, link };
+    return { fds, link: await configureTap(netlink, plan, owner, waiting) };
   } catch (error) {
     for (const fd of fds) closeFd(fd);
     throw error;
   }
+}
+
+/** Opens the planned tap of that VM: a descriptor for each queue. */
+export async function openTapOf(
+  { vm }: { readonly vm: string },
+  plan: BridgedTapPlan,
+): Promise<readonly number[]> {
+  return asNetError(`VM ${vm}: opening tap ${plan.tap} failed`, () => openQueues(plan));
 }
 
 /** One descriptor a queue. */
@@ -71,25 +84,28 @@ export function openQueues({
   }
 }
 
-async function configureTap(
+/** Marks an open tap as that NIC's, for other processes, and keeps the host's own traffic off it. */
+export async function configureTap(
   netlink: NetlinkSocket,
   { tap, mac }: BridgedTapPlan,
   { vm, index, bridge, ip }: TapOwner,
   waiting: Waiting,
 ): Promise<Link> {
-  const link = await findLink(netlink, tap, waiting);
-  if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
-  silenceHost(tap);
-  // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
-  // from there, or guests could fill the host's neighbour table.
-  writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
-  const change = {
-    alias: tapAlias(vm, index, ip),
-    mtu: bridge.mtu,
-    address: tapMac(mac),
-  };
-  await changeLink(netlink, link, change, waiting);
-  return link;
+  return asNetError(`VM ${vm}: configuring tap ${tap} failed`, async () => {
+    const link = await findLink(netlink, tap, waiting);
+    if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
+    silenceHost(tap);
+    // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
+    // from there, or guests could fill the host's neighbour table.
+    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
+    const change = {
+      alias: tapAlias(vm, index, ip),
+      mtu: bridge.mtu,
+      address: tapMac(mac),
+    };
+    await changeLink(netlink, link, change, waiting);
+    return link;
+  });
 }
 
 /** The host has no IPv6 address of its own on a guest's link and takes no advertisements there. */

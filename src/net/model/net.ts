@@ -25,9 +25,9 @@ export interface Net extends AsyncDisposable {
   init(waiting: Waiting): Promise<void>;
 
   /**
-   * Builds a VM's NIC. The Go driver does this once the VM runs; here it is called before QEMU is spawned, because the
-   * guest's seed contains the address and QEMU inherits the tap. Returns as soon as both exist, and conflicts over ports
-   * are found by then; the rest is left to `settle`. After an error of either, or when the VM does not come to the second
+   * Builds a VM's NIC. The Go driver does this once the VM runs; here it is called before QEMU is spawned, because QEMU
+   * inherits the tap. Returns as soon as that exists; the rest is done while QEMU initialises, in two steps: the address
+   * by `claim`, everything else by its `settle`. After an error of any of them, or when the VM does not come to the last
    * one, the steps written to `undo` are torn down.
    */
   vmStartedBuild(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<AttachedNic>;

@@ -68,6 +68,12 @@ export interface AttachedNic {
   readonly mac: string;
   readonly mtu: number;
   readonly backend: TapBackend | UserBackend;
+  /** Claims the guest's address, which QEMU does not need; to be called once. Finds conflicts over addresses and ports. */
+  readonly claim: (waiting: Waiting) => Promise<ClaimedNic>;
+}
+
+/** A NIC whose guest can be configured. */
+export interface ClaimedNic {
   /** Undefined where the guest has to ask for its address, as on a bridge that is not managed. */
   readonly address?: NicAddress;
   /** What `adopt` needs after a restart of the plugin; kept in the VM's record. */
@@ -78,9 +84,8 @@ export interface AttachedNic {
     | GroupNicRecord
   ) & { readonly bandwidth?: Bandwidth };
   /**
-   * What QEMU does not need, to be called once, and the guest must not run before: rules, port mappings and DHCP are put
-   * in place, then the tap into its bridge. Gives notes for the operator in whole sentences, such as firewalls that drop
-   * its packets.
+   * To be called once, and the guest must not run before: rules, port mappings and DHCP are put in place, then the tap
+   * into its bridge. Gives notes for the operator in whole sentences, such as firewalls that drop its packets.
    */
   readonly settle: (waiting: Waiting) => Promise<readonly string[]>;
 }

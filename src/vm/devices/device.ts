@@ -8,6 +8,7 @@ import type { VmPaths } from '../store/paths.ts';
 import type { VmUndo } from '../store/undo.ts';
 import type { Emit } from '../task-event.ts';
 import type { OpenFiles } from './files.ts';
+import { together } from './together.ts';
 
 /** Where a VM is being created. */
 export interface Site {
@@ -23,9 +24,8 @@ export interface Site {
   readonly log: Logger;
 }
 
-/** A device whose host side exists. Everything after the preparation works with this, whatever the device is. */
-export interface Prepared {
-  readonly part: Part;
+/** What others have to know of a device. */
+export interface Facts {
   /** For another process to adopt the device, and for InspectTask. */
   readonly record: DeviceRecord;
   /** What the guest must be given in its seed. */
@@ -36,6 +36,18 @@ export interface Prepared {
     /** Variables that are added to the task's environment, or replace those of their names. */
     readonly env?: Readonly<Record<string, string>>;
   };
+}
+
+/** Facts that are found out while QEMU initialises: at the first call, and for every caller. undefined: there are none. */
+export interface LateFacts {
+  readonly facts: () => Promise<Facts | undefined>;
+}
+
+/** A device whose host side exists. Everything after the preparation works with this, whatever the device is. */
+export type Prepared = PreparedPart & (Facts | LateFacts);
+
+interface PreparedPart {
+  readonly part: Part;
   /**
    * Work that must be finished before the guest runs but not before QEMU starts: done while QEMU initialises. Returns
    * the processes that serve the device: they are added to the task's cgroup and statistics.
@@ -43,4 +55,12 @@ export interface Prepared {
   readonly finish?: () => Promise<readonly ProcessIdentity[]>;
   /** Commands for the paused QEMU before the guest runs. */
   readonly beforeGuest?: (qmp: QmpClient, waiting: Waiting) => Promise<void>;
+}
+
+/** The facts of devices in their order; they are found out at the same time. */
+export async function factsOf(devices: readonly Prepared[]): Promise<readonly Facts[]> {
+  const all = await together(
+    devices.map((device) => ('facts' in device ? device.facts() : device)),
+  );
+  return all.filter((facts) => facts !== undefined);
 }

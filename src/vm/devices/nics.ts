@@ -1,9 +1,10 @@
 import type { SeedNic } from '#cloudinit';
-import type { AttachedNic, Net, NicAddress } from '#net';
+import type { AttachedNic, ClaimedNic, Net, NicAddress } from '#net';
 import { type Emulator, missingModel, type NicDescription, nic, tapRoles } from '#qemu';
 import { type GuestSpec, groupEnv, type NicSpec, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
-import type { Prepared, Site } from './device.ts';
+import type { LateFacts, Prepared, Site } from './device.ts';
+import { once } from './together.ts';
 
 /** Cards that the emulator does not have. */
 export function nicProblems(
@@ -18,46 +19,83 @@ export function nicProblems(
   });
 }
 
-/** Connects the VM's NICs, one after the other: two of them may compete for one address. */
+/** What a NIC is connected with. */
+interface NicParts {
+  readonly networks: Net;
+  readonly guest: GuestSpec;
+  readonly site: Site;
+}
+
+/**
+ * Opens the VM's NICs. Their addresses are claimed while QEMU initialises, one after the other: two of them may compete
+ * for one.
+ */
 export async function prepareNics(
   specs: readonly NicSpec[],
-  { networks, guest }: { readonly networks: Net; readonly guest: GuestSpec },
+  { networks, guest }: Omit<NicParts, 'site'>,
   site: Site,
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const prepared: Prepared[] = [];
-  const { hostname, dns, env } = guest;
   const route = Math.max(
     0,
     specs.findIndex(({ defaultRoute }) => defaultRoute === true),
   );
+  let former = async (): Promise<unknown> => undefined;
   for (const [index, spec] of specs.entries()) {
-    const isDefaultRoute = index === route;
-    const request = { ...spec, vm: site.vm, index, hostname, dns, isDefaultRoute };
-    const attached = await withVmError(() =>
-      networks.vmStartedBuild(
-        request,
-        { perform: (step, action) => site.undo.perform({ kind: 'net', step }, action) },
-        waiting,
-      ),
-    );
-    const { mac, mtu, backend, record, settle } = attached;
-    site.emit(...attachedEvent(spec, attached));
-    prepared.push({
-      part: nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) }),
-      record: { id: `net${index}`, ...record },
-      guest: {
-        nics: [{ ...seedNic(attached, dns), isDefaultRoute }],
-        ...(record.kind === 'group-nic' && { env: groupEnv(env, record) }),
-      },
-      // The guest must not run before the rules that filter its traffic are in place.
-      finish: async () => {
-        for (const note of await withVmError(() => settle(waiting))) site.emit(note);
-        return [];
-      },
-    });
+    const request = { ...spec, index, isDefaultRoute: index === route };
+    const after = former;
+    const nic = await prepareNic(request, { networks, guest, site }, after, waiting);
+    former = nic.facts;
+    prepared.push(nic);
   }
   return prepared;
+}
+
+async function prepareNic(
+  spec: NicSpec & { readonly index: number; readonly isDefaultRoute: boolean },
+  { networks, guest, site }: NicParts,
+  former: () => Promise<unknown>,
+  waiting: Waiting,
+): Promise<Extract<Prepared, LateFacts>> {
+  const { index, isDefaultRoute } = spec;
+  const { hostname, dns, env } = guest;
+  const request = { ...spec, vm: site.vm, hostname, dns };
+  const attached = await withVmError(() =>
+    networks.vmStartedBuild(
+      request,
+      { perform: (step, action) => site.undo.perform({ kind: 'net', step }, action) },
+      waiting,
+    ),
+  );
+  const { mac, mtu, backend } = attached;
+  const part = nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) });
+  const claim = once(async () => {
+    await former();
+    const claimed = await withVmError(() => attached.claim(waiting));
+    site.emit(...attachedEvent(spec, { ...attached, ...claimed }));
+    return claimed;
+  });
+  return {
+    part,
+    facts: once(async () => {
+      const claimed = await claim();
+      const { record } = claimed;
+      return {
+        record: { id: `net${index}`, ...record },
+        guest: {
+          nics: [{ ...seedNic({ ...attached, ...claimed }, dns), isDefaultRoute }],
+          ...(record.kind === 'group-nic' && { env: groupEnv(env, record) }),
+        },
+      };
+    }),
+    // The guest must not run before the rules that filter its traffic are in place.
+    finish: async () => {
+      const { settle } = await claim();
+      for (const note of await withVmError(() => settle(waiting))) site.emit(note);
+      return [];
+    },
+  };
 }
 
 /** The backend for QEMU: a tap has a file for each queue. */
@@ -78,7 +116,7 @@ function modelOf({ model }: NicSpec): Pick<NicSpec, 'model'> {
 
 function attachedEvent(
   spec: NicSpec,
-  { mac, backend, address }: AttachedNic,
+  { mac, backend, address }: AttachedNic & ClaimedNic,
 ): readonly [string, Readonly<Record<string, string>>] {
   const tap = backend.kind === 'tap' ? { tap: backend.name } : {};
   const facts = { mac, ...tap };
@@ -110,7 +148,10 @@ function ip6Of({ six }: NicAddress): Readonly<Record<string, string>> {
 }
 
 /** Without an address that the driver knows, the guest requests one by DHCP. */
-function seedNic({ mac, mtu, address, record }: AttachedNic, dns: GuestSpec['dns']): SeedNic {
+function seedNic(
+  { mac, mtu, address, record }: AttachedNic & Pick<ClaimedNic, 'address' | 'record'>,
+  dns: GuestSpec['dns'],
+): SeedNic {
   const { servers, searches } = dns ?? { servers: [], searches: [] };
   if (address === undefined) return { mac, nameservers: servers, searches };
   // In the network of a group the address contains those of the job, as the guest reaches them.

@@ -12,7 +12,7 @@ import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
 import { type TextSource, type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
 import { combineErrors, VmError, withVmError } from '../error.ts';
-import type { Prepared, Site } from './device.ts';
+import { type Facts, factsOf, type Prepared, type Site } from './device.ts';
 import { seedImage } from './seed-image.ts';
 import { guestBytes, sizeProblems } from './seed-size.ts';
 import { textProblems } from './user-data.ts';
@@ -153,7 +153,8 @@ export async function prepareSeed(
     part: readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),
     record: { kind: 'seed', id: 'seed' },
     finish: async () => {
-      const { iso, notes } = await seedImage(requestOf(seed, devices), seed.guestBytes, waiting);
+      const request = requestOf(seed, await factsOf(devices));
+      const { iso, notes } = await seedImage(request, seed.guestBytes, waiting);
       if (iso.length > bytes) throw new Error(`a seed of ${iso.length} bytes for ${bytes}`);
       for (const note of notes) emit(note);
       await writeFile(paths.seed, iso, { flag: 'r+' });
@@ -162,7 +163,7 @@ export async function prepareSeed(
   };
 }
 
-function requestOf({ request }: CheckedSeed, devices: readonly Prepared[]): SeedRequest {
+function requestOf({ request }: CheckedSeed, devices: readonly Facts[]): SeedRequest {
   const mounts: readonly SeedMount[] = devices.flatMap(({ guest }) => guest?.mounts ?? []);
   const network: readonly SeedNic[] = devices.flatMap(({ guest }) => guest?.nics ?? []);
   const env = Object.assign({}, request.env, ...devices.map(({ guest }) => guest?.env));

@@ -1,36 +1,89 @@
+import type { SeedSsh } from '#cloudinit';
 import { findProgram } from '#host';
 import { heldFiles } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { VmError, withVmError } from '../error.ts';
 import { newKeyPair } from '../ssh/key-pair.ts';
 import { writeSshFiles } from '../ssh/ssh-files.ts';
 import { uuidOf } from '../store/paths.ts';
 import { claimUid } from '../store/uid.ts';
 import type { VmHost } from '../vm-host.ts';
-import type { Prepared, Site } from './device.ts';
+import { type Facts, factsOf, type Prepared, type Site } from './device.ts';
+import { once } from './together.ts';
 
 /** At its end a line of root's authorized keys in the guest is known as the driver's. */
 const comment = 'nomad-driver-qmp';
 
 /**
  * What the host's ssh needs to run commands in the guest: a key of the VM, and the guest's host key, which is known
- * because it is made here. Nothing where ssh can't be used; with `exec.via` it then throws VmError.
+ * because it is made here. Nothing where ssh can't be used; with `exec.via` it then throws VmError, or its facts do.
  */
-export async function prepareSsh(
+export function prepareSsh(
   { exec, seed }: Pick<VmSpec, 'exec' | 'seed'>,
   nics: readonly Prepared[],
   { host, site }: { readonly host: Pick<VmHost, 'dataDir' | 'uidRange'>; readonly site: Site },
   waiting: Waiting,
-): Promise<readonly Prepared[]> {
+): readonly Prepared[] {
   if (exec?.via === 'agent') return [];
+  const wanted = exec?.via === 'ssh';
   const program = findProgram('ssh');
-  const reached = seed === false ? undefined : addressOf(nics);
-  if (program === undefined || reached === undefined) {
-    if (exec?.via !== 'ssh') return [];
+  if (program === undefined || seed === false) {
+    if (!wanted) return [];
     throw program === undefined ? noProgram() : noAddress();
   }
-  const { address, gateway } = reached;
-  const { vm, paths, undo } = site;
+  const alias = uuidOf(site.paths.dir);
+  const access = once(async () => {
+    const reached = addressOf(await factsOf(nics));
+    if (reached !== undefined) return withVmError(() => accessAt(reached, { host, site }, waiting));
+    if (wanted) throw noAddress();
+    return undefined;
+  });
+  return [
+    {
+      part: heldFiles('ssh', []),
+      facts: once(async () => {
+        const made = await access();
+        if (made === undefined) return undefined;
+        const { uid, address, hostKey, authorizedKey } = made;
+        return {
+          record: { kind: 'ssh', id: 'ssh', uid, program, address },
+          guest: { ssh: { hostKey, authorizedKey } },
+        };
+      }),
+      finish: async () => {
+        const made = await access();
+        if (made === undefined) return [];
+        const { uid, privateKey, hostKey } = made;
+        const files = { uid, alias, privateKey, hostKey: hostKey.public };
+        await site.undo.perform({ kind: 'process', mark: alias, program, uid }, () =>
+          writeSshFiles(site.paths, files),
+        );
+        return [];
+      },
+    },
+  ];
+}
+
+interface Reached {
+  readonly address: string;
+  readonly gateway: string | undefined;
+}
+
+interface Access {
+  /** User that ssh runs as on the host. */
+  readonly uid: number;
+  readonly address: string;
+  readonly privateKey: string;
+  readonly hostKey: SeedSsh['hostKey'];
+  readonly authorizedKey: string;
+}
+
+async function accessAt(
+  { address, gateway }: Reached,
+  { host, site }: { readonly host: Pick<VmHost, 'dataDir' | 'uidRange'>; readonly site: Site },
+  waiting: Waiting,
+): Promise<Access> {
+  const { vm, undo } = site;
   const uid = await claimUid(
     vm,
     { dir: `${host.dataDir}/uids`, range: host.uidRange },
@@ -39,28 +92,13 @@ export async function prepareSsh(
   );
   const own = newKeyPair(comment);
   const hostKey = newKeyPair(vm);
-  const alias = uuidOf(paths.dir);
   const restricted = `restrict,pty${gateway === undefined ? '' : `,from="${gateway}"`}`;
-  return [
-    {
-      part: heldFiles('ssh', []),
-      record: { kind: 'ssh', id: 'ssh', uid, program, address },
-      guest: { ssh: { hostKey, authorizedKey: `${restricted} ${own.public}` } },
-      finish: async () => {
-        const files = { uid, alias, privateKey: own.private, hostKey: hostKey.public };
-        await undo.perform({ kind: 'process', mark: alias, program, uid }, () =>
-          writeSshFiles(paths, files),
-        );
-        return [];
-      },
-    },
-  ];
+  const authorizedKey = `${restricted} ${own.public}`;
+  return { uid, address, privateKey: own.private, hostKey, authorizedKey };
 }
 
 /** The first that the host knows, and has a route to: in a managed network, where it is the gateway. */
-function addressOf(
-  nics: readonly Prepared[],
-): { readonly address: string; readonly gateway: string | undefined } | undefined {
+function addressOf(nics: readonly Facts[]): Reached | undefined {
   for (const { record, guest } of nics) {
     if (record.kind !== 'nic' || record.ip === undefined) continue;
     return { address: record.ip, gateway: guest?.nics?.[0]?.gateway };

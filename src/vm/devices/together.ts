@@ -8,3 +8,12 @@ export async function together<const T extends readonly unknown[]>(
   await Promise.allSettled(parts);
   return Promise.all(parts);
 }
+
+/** `action`, called at the first call; every caller gets its outcome. */
+export function once<T>(action: () => Promise<T>): () => Promise<T> {
+  let outcome: Promise<T> | undefined;
+  return () => {
+    outcome ??= action();
+    return outcome;
+  };
+}

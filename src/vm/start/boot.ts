@@ -14,7 +14,7 @@ import {
 import { type CommandLine, memoryLimit, type Platform } from '#qemu';
 import { QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
-import type { Prepared, Site } from '../devices/device.ts';
+import { factsOf, type Prepared, type Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares.ts';
 import { together } from '../devices/together.ts';
 import { asVmError, isBug, messageOf, VmError } from '../error.ts';
@@ -78,7 +78,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     if (cgroup !== undefined) joinCgroup(cgroup, identity.pid);
     const [qmp, record] = await together([
       connect(paths, qemu, booting),
-      finishDevices(devices, planned, paths),
+      finishDevices(launch, planned, paths),
     ]);
     failed.use(qmp);
     // QEMU and its helpers have their own copies.
@@ -120,17 +120,29 @@ function bootMs({ memoryMiB }: VmSpec): number {
   return bootBaseMs + Math.ceil(memoryMiB / 1024) * bootPerGiBMs;
 }
 
+/** All that is known before QEMU is spawned. */
+type PlannedRecord = Omit<VmRecord, 'devices' | 'ready'>;
+
 /** Finishes what QEMU is not waited for, and writes the record. */
 async function finishDevices(
-  devices: readonly Prepared[],
-  planned: VmRecord,
+  { spec, devices }: Launch,
+  planned: PlannedRecord,
   paths: VmPaths,
 ): Promise<VmRecord & Required<Pick<VmRecord, 'helpers'>>> {
   const { cgroup } = planned;
-  const helpers = (await together(devices.map(({ finish }) => finish?.() ?? []))).flat();
+  const [facts, ...finished] = await together([
+    factsOf(devices),
+    ...devices.map(({ finish }) => finish?.() ?? []),
+  ]);
+  const helpers = finished.flat();
   for (const { pid } of helpers) if (cgroup !== undefined) joinCgroup(cgroup, pid);
   const known = helpers.map(({ pid, startTicks }) => ({ pid, startTicks }));
-  const record = { ...planned, helpers: known };
+  const record = {
+    ...planned,
+    devices: facts.map((each) => each.record),
+    ...recordReady(spec, facts),
+    helpers: known,
+  };
   await writeRecord(paths.record, record);
   return record;
 }
@@ -148,10 +160,10 @@ function cgroupOf({ spec, platform }: Launch): CgroupPlan | undefined {
 }
 
 function recordOf(
-  { spec, platform, devices }: Launch,
+  { spec, platform }: Launch,
   { paths, uid }: Site,
   cgroup: CgroupPlan | undefined,
-): VmRecord {
+): PlannedRecord {
   const { name, allocDir, vcpus, memoryMiB } = spec;
   return {
     name,
@@ -168,10 +180,8 @@ function recordOf(
     startedAtMs: Date.now(),
     oomKillsBefore: cgroup === undefined ? 0 : oomKills(cgroup),
     ...(cgroup === undefined ? {} : { cgroup }),
-    devices: devices.map(({ record }) => record),
     interactiveConsole: true,
     ...(spec.exec === undefined ? {} : { exec: spec.exec }),
-    ...recordReady(spec, devices),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { VmSpec } from '#spec';
-import type { Prepared } from '../devices/device.ts';
+import type { Facts } from '../devices/device.ts';
 import { VmError } from '../error.ts';
 import { nicsOf, type RecordedReady } from '../store/record.ts';
 
@@ -9,7 +9,7 @@ import { nicsOf, type RecordedReady } from '../store/record.ts';
  */
 export function recordReady(
   { ready }: Pick<VmSpec, 'ready'>,
-  devices: readonly Pick<Prepared, 'record'>[],
+  devices: readonly Facts[],
 ): { readonly ready?: RecordedReady } {
   if (ready === undefined) return {};
   const { port, ...rest } = ready;

@@ -80,7 +80,7 @@ async function prepareDevices(
   // An image that had to be imported shows its first sectors only now.
   const primary = disks.find((disk) => disk.spec.primary);
   const flash = await prepareFirmware(await checkFirmware(spec, emulator, primary?.image), site);
-  const ssh = await prepareSsh(spec, nics, { host, site }, waiting);
+  const ssh = prepareSsh(spec, nics, { host, site }, waiting);
   const inSeed = [...nics, ...shares, ...ssh];
   const ownSeed = spec.seed === false ? [] : [await prepareSeed(seed, inSeed, site, waiting)];
   return [
@@ -129,6 +129,7 @@ function platformOf(spec: VmSpec, { machine }: CheckedVm, { paths }: Site): Plat
 }
 
 function longestFile(devices: readonly Prepared[]): number {
-  const disks = disksOf({ devices: devices.map(({ record }) => record) });
+  const known = devices.flatMap((device) => ('record' in device ? [device.record] : []));
+  const disks = disksOf({ devices: known });
   return Math.max(0, ...disks.map(({ maxFileBytes }) => maxFileBytes ?? 0));
 }
