@@ -134,7 +134,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   async createDomain(spec: VmSpec, waiting: Waiting): Promise<Domain> {
     return this.#queue.run(spec.name, async () => {
       if (this.#domains.has(spec.name)) throw new VmError('host', `VM ${spec.name} exists already`);
-      await this.start();
+      if (!this.#sweeper.isScheduled) await this.start();
       // A plugin that was killed during an earlier start of this VM may have left parts of it.
       await this.#destroy(spec.name);
       const machine = await this.#startOrUndo(spec, waiting);

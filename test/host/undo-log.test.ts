@@ -48,6 +48,7 @@ interface Bench {
   readonly broken: Set<string>;
   readonly log: ReturnType<typeof recorder>;
   open(): Promise<UndoLog<Step>>;
+  make(): ReturnType<typeof UndoLog.make<Step>>;
 }
 
 function bench(t: TestContext): Bench {
@@ -58,7 +59,12 @@ function bench(t: TestContext): Bench {
     if (broken.has(it.path)) throw new Error(`cannot undo ${it.path}`);
     undone.push(it.path);
   };
-  return { dir, path, undone, broken, log, open: () => UndoLog.open(path, undo, { decode, log }) };
+  const options = { decode, log };
+  return {
+    ...{ dir, path, undone, broken, log },
+    open: () => UndoLog.open(path, undo, options),
+    make: () => UndoLog.make(path, undo, options),
+  };
 }
 
 test('the step is on disk before its action runs', async (t) => {
@@ -69,11 +75,11 @@ test('the step is on disk before its action runs', async (t) => {
   assert.equal(statSync(path).mode & 0o777, 0o600);
 });
 
-test('a held log is opened once for many steps, each of which is on disk before its action runs', async (t) => {
-  const { path, open } = bench(t);
-  const log = (await open()).keep();
+test('a log that is made is opened once for many steps, each of which is on disk before its action runs', async (t) => {
+  const { path, make } = bench(t);
+  const { log, held } = await make();
+  log.keep();
   const seen: number[] = [];
-  const held = await log.hold();
   const opened = await openedOf([path], async () => {
     for (const name of ['a', 'b', 'c']) {
       await log.perform(step(name), () => seen.push(statSync(path).size));
@@ -84,6 +90,8 @@ test('a held log is opened once for many steps, each of which is on disk before 
   assert.deepEqual(seen, [34, 68, 102]);
   await log.note(step('d'));
   assert.equal((await readUndoLog(path, decode)).length, 4);
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  await assert.rejects(make(), /^HostError: making the undo log \S+: EEXIST/);
 });
 
 test('the end of the scope undoes, newest first, and leaves an empty log', async (t) => {

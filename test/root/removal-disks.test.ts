@@ -31,7 +31,7 @@ import { claimUid } from '../../src/vm/store/uid.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import type { VmHost } from '../../src/vm/vm-host.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
-import { leftovers, tapOf, virbr0, waiting } from '../support/networks.ts';
+import { built, leftovers, tapOf, virbr0, waiting } from '../support/networks.ts';
 import { type DiskKind, diskKinds, SmallDisk } from '../support/small-disk.ts';
 import { collect, uidRange } from '../support/vm.ts';
 
@@ -90,10 +90,10 @@ class Place implements AsyncDisposable {
       waiting(),
     );
     const ports = [{ label: 'web', hostIp: '', hostPort: 8080, guestPort: 80 }];
-    const nic = await host.networks.vmStartedBuild(
+    const nic = await built(
+      host.networks,
       { kind: 'bridge', vm: 'vm-0', index: 0, bridge: 'virbr0', ports, hostname: 'guest' },
       { perform: (step, action) => undo.perform({ kind: 'net', step }, action) },
-      waiting(),
     );
     const share = join(paths.shares, 'localDir');
     await undo.perform({ kind: 'mount', target: share }, () => {

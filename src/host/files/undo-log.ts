@@ -68,6 +68,23 @@ export class UndoLog<Step> implements AsyncDisposable {
     return await UndoLog.reopen(path, undo, options);
   }
 
+  /**
+   * Makes the log at `path` (mode 0600) and keeps its file open until `held` is disposed of, for many steps in a short
+   * time. Throws HostError, also where a file has that name.
+   */
+  static async make<Step>(
+    path: string,
+    undo: Undo<Step>,
+    { decode, log }: UndoLogOptions<Step>,
+  ): Promise<{ readonly log: UndoLog<Step>; readonly held: Disposable }> {
+    const flags = constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_EXCL;
+    const file = await open(path, flags, 0o600).catch((error: unknown) => {
+      throw hostError(`making the undo log ${path}`, error);
+    });
+    const made = new UndoLog(path, undo, log, parseLog(Buffer.alloc(0), decode));
+    return { log: made, held: made.#holding(file) };
+  }
+
   /** The same for undoing what an earlier process did: writes nothing before a step is undone. Missing is empty. */
   static async reopen<Step>(
     path: string,
@@ -77,11 +94,7 @@ export class UndoLog<Step> implements AsyncDisposable {
     return new UndoLog(path, undo, log, await readLog(path, decode));
   }
 
-  /** Keeps the file open until disposed of, for many steps in a short time. Throws HostError. */
-  async hold(): Promise<Disposable> {
-    const file = await this.#open().catch((error: unknown) => {
-      throw hostError(`opening the undo log ${this.#path}`, error);
-    });
+  #holding(file: FileHandle): Disposable {
     this.#held = file;
     const release = async (): Promise<void> => {
       this.#held = undefined;

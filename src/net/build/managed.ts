@@ -91,8 +91,10 @@ async function bridgeToBe(
   waiting: Waiting,
 ): Promise<Pick<Link, 'name' | 'mtu'>> {
   const { bridge: name } = configured;
-  const { mtu } = await resolveNetwork(configured, host);
   const link = links.find((each) => each.name === name);
+  // Nothing is configured that the bridge could get.
+  if (link !== undefined && configured.mtu === undefined) return link;
+  const { mtu } = await resolveNetwork(configured, host);
   return { name, mtu: mtu ?? link?.mtu ?? (await uplinkMtu(host.netlink, waiting)) };
 }
 

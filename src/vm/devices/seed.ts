@@ -1,5 +1,5 @@
-import { constants } from 'node:fs';
-import { open, writeFile } from 'node:fs/promises';
+import { constants, ftruncateSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import {
   ignitionText,
   type SeedMount,
@@ -7,7 +7,7 @@ import {
   type SeedRequest,
   seedProblems,
 } from '#cloudinit';
-import { openPath } from '#host';
+import { closeFd, openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
 import { type TextSource, type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
@@ -146,8 +146,16 @@ export async function prepareSeed(
   // QEMU reads the length when it starts. What the file is not filled with takes no memory.
   const bytes = Math.ceil(seed.maxBytes / sectorBytes) * sectorBytes;
   // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.
-  await using file = await open(paths.seed, 'wx', 0o600);
-  await file.truncate(bytes);
+  const made = openPath(
+    paths.seed,
+    constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL,
+    0o600,
+  );
+  try {
+    ftruncateSync(made, bytes);
+  } finally {
+    closeFd(made);
+  }
   files.add('seed', openPath(paths.seed, constants.O_RDONLY | constants.O_NOFOLLOW));
   return {
     part: readOnlyDisk({ id: 'seed', device: 'seed0', serial: 'cidata' }),

@@ -35,14 +35,14 @@ export async function openSite(
   return withVmError(async () => {
     await mkdir(dirname(paths.dir), { recursive: true, mode: 0o700 });
     await mkdir(paths.dir, { mode: 0o700 });
-    const log = await UndoLog.open<VmUndo>(
+    const { log, held } = await UndoLog.make<VmUndo>(
       paths.undo,
       (step, rollback) => undoStep(step, host, rollback),
       { decode: decodeVmUndo, log: host.log },
     );
     const undo = log.keep();
     using opened = new DisposableStack();
-    opened.use(await undo.hold());
+    opened.use(held);
     await undo.perform({ kind: 'mount', target: paths.run }, () => mountRun(paths, seedBytes));
     const uid = await claimUid(
       vm,
