@@ -45,6 +45,7 @@ export {
   planCgroup,
   throttlingFile,
 } from './process/cgroup.ts';
+export type { Exit } from './process/child.ts';
 export { limitProcess, setAffinity } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';
 export { lowNiceness } from './process/priority.ts';
@@ -60,7 +61,6 @@ export {
 export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';
 export { findProgram } from './process/programs.ts';
 export {
-  type Exit,
   type RunResult,
   runProgram,
   type SpawnedProcess,

@@ -45,6 +45,9 @@ async function shell(t: TestContext, line: string): Promise<SpawnedProcess> {
 
 test('V-129: a program runs as another user with no group and no right of ours', async (t) => {
   if (!requireOrSkip(t, isRoot, 'needs root to become another user')) return;
+  const own = () =>
+    readFileSync('/proc/thread-self/status', 'utf8').match(/^(Uid|Gid|Groups|Cap).*/gm);
+  const before = own();
   const out = memfd('out', new Uint8Array());
   const child = await spawnDetached({
     program: '/bin/cat',
@@ -54,12 +57,29 @@ test('V-129: a program runs as another user with no group and no right of ours',
     stdio: ['ignore', out, out],
   });
   assert.equal((await child.exit).code, 0);
+  assert.deepEqual(own(), before, 'this process is who it was');
   const status = readFileSync(`/proc/self/fd/${out}`, 'utf8');
   closeSync(out);
   assert.match(status, /^Uid:\s+54321\s+54321\s+54321\s+54321$/m);
   assert.match(status, /^Gid:\s+54322\s+54322\s+54322\s+54322$/m);
   assert.match(status, /^Groups:\s*$/m);
-  assert.match(status, /^CapEff:\s+0+$/m);
+  for (const set of ['CapPrm', 'CapEff', 'CapAmb']) {
+    assert.match(status, new RegExp(`^${set}:\\s+0+$`, 'm'));
+  }
+});
+
+test('V-129: a user’s program that can not be run leaves this process who it was', async (t) => {
+  if (!requireOrSkip(t, isRoot, 'needs root to become another user')) return;
+  const dir = tmpDir(t);
+  const program = join(dir, 'program');
+  writeFileSync(program, '#!/bin/sh\n', { mode: 0o700 });
+  const start = spawnDetached({ program, args: [], stdio: [], uid: 54_321, gid: 54_321 });
+  await assert.rejects(start, {
+    name: 'HostError',
+    errno: 'EACCES',
+    message: /starting .*program/,
+  });
+  assert.match(readFileSync('/proc/thread-self/status', 'utf8'), /^Uid:\s+0\s+0\s+0\s+0$/m);
 });
 
 test('a program that its user may not run is an error', async (t) => {

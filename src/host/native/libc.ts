@@ -21,6 +21,7 @@ const prototypes = {
   fchdir: 'int fchdir(int fd)',
   fcntl: 'int fcntl(int fd, int command, long argument)',
   flock: 'int flock(int fd, int operation)',
+  getgroups: 'int getgroups(int length, void *groups)',
   ioctlBytes: ['ioctl', 'int', ['int', 'unsigned long', 'void *']],
   ioctlNumber: ['ioctl', 'int', ['int', 'unsigned long', 'long']],
   listen: 'int listen(int fd, int backlog)',
@@ -29,6 +30,11 @@ const prototypes = {
   memfdCreate: ['memfd_create', 'int', ['str', 'unsigned int']],
   mount: 'int mount(str source, str target, str type, unsigned long flags, str data)',
   pipe2: 'int pipe2(void *ends, int flags)',
+  posixSpawn: [
+    'posix_spawn',
+    'int',
+    ['void *', 'str', 'const void *', 'const void *', 'str *', 'str *'],
+  ],
   prlimit: 'int prlimit(int pid, int resource, const void *wanted, void *former)',
   sendmsg: 'long sendmsg(int fd, const msghdr *message, int flags)',
   schedSetaffinity: ['sched_setaffinity', 'int', ['int', 'size_t', 'const void *']],
@@ -36,7 +42,27 @@ const prototypes = {
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
   socket: 'int socket(int domain, int type, int protocol)',
   socketpair: 'int socketpair(int domain, int type, int protocol, void *ends)',
+  spawnActionsAddChdir: ['posix_spawn_file_actions_addchdir_np', 'int', ['void *', 'str']],
+  spawnActionsAddDup2: ['posix_spawn_file_actions_adddup2', 'int', ['void *', 'int', 'int']],
+  spawnActionsAddOpen: [
+    'posix_spawn_file_actions_addopen',
+    'int',
+    ['void *', 'int', 'str', 'int', 'unsigned int'],
+  ],
+  spawnActionsDestroy: ['posix_spawn_file_actions_destroy', 'int', ['void *']],
+  spawnActionsInit: ['posix_spawn_file_actions_init', 'int', ['void *']],
+  spawnAttributesDestroy: ['posix_spawnattr_destroy', 'int', ['void *']],
+  spawnAttributesInit: ['posix_spawnattr_init', 'int', ['void *']],
+  spawnAttributesSetFlags: ['posix_spawnattr_setflags', 'int', ['void *', 'short']],
+  spawnAttributesSetSigdefault: [
+    'posix_spawnattr_setsigdefault',
+    'int',
+    ['void *', 'const void *'],
+  ],
+  spawnAttributesSetSigmask: ['posix_spawnattr_setsigmask', 'int', ['void *', 'const void *']],
   syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
+  syscall5: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long', 'long']],
+  syscallGroups: ['syscall', 'long', ['long', 'size_t', 'const void *']],
   syscallMountSetattr: [
     'syscall',
     'long',
@@ -46,10 +72,19 @@ const prototypes = {
   syscallPaths: ['syscall', 'long', ['long', 'str', 'str']],
   umount2: 'int umount2(str target, int flags)',
   unshare: 'int unshare(int flags)',
+  waitpid: 'int waitpid(int pid, void *status, int options)',
 } as const satisfies Record<string, string | readonly [string, string, readonly string[]]>;
 
 export type LibcFunction = keyof typeof prototypes;
-type Argument = number | bigint | string | Uint8Array | MessageHeader | null;
+type Argument =
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Uint32Array
+  | MessageHeader
+  | readonly (string | null)[]
+  | null;
 
 /** C's `struct msghdr` without a name: what `sendmsg` sends. */
 export interface MessageHeader {
@@ -122,6 +157,16 @@ export function must(what: string, name: LibcFunction, ...values: readonly Argum
   const { value, errno } = attempt(name, ...values);
   if (errno !== undefined) throw libcError(what, errno);
   return value;
+}
+
+/** For functions that return the number of an error and 0 on success: HostError `<what>: <errno>`. */
+export function mustReturnZero(
+  what: string,
+  name: LibcFunction,
+  ...values: readonly Argument[]
+): void {
+  const { value } = attempt(name, ...values);
+  if (value !== 0) throw libcError(what, bound?.errnoNames.get(value) ?? `errno ${value}`);
 }
 
 export function libcError(what: string, errno: string): HostError {

@@ -2,15 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError } from '../error.ts';
 import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
+import { type ChildOptions, type Exit, exitOf, startChild } from './child.ts';
 import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
 import { inEmptyNamespaces, inProcessNamespace, withNetns } from './netns.ts';
 import { yieldsToOthers } from './priority.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
-
-export interface Exit {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-}
 
 export interface SpawnedProcess {
   readonly identity: ProcessIdentity;
@@ -57,34 +53,36 @@ export async function spawnDetached(
   inheritNothing();
   // A core dump may contain secrets of the program.
   const limits = { core: 0, ...options.limits };
-  // Node makes pipes of the first three where the list is shorter.
   const stdio = Array.from(
     { length: Math.max(3, options.stdio.length) },
     (_, fd) => options.stdio[fd] ?? 'ignore',
   );
-  const begin = (): ChildProcess => start(options, stdio);
+  const begin = (): number => startChild(childOf(options, stdio));
   // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
-  const bare = (): ChildProcess => {
+  const bare = (): number => {
     if (options.bareFiles !== undefined) return inBareRootWith(options.bareFiles, begin);
     return options.bareRoot === true ? inBareRoot(begin) : begin();
   };
-  const whole = (): ChildProcess =>
-    options.endsWhole === true ? inProcessNamespace(bare) : bare();
-  const child = startUndumped(() =>
+  const whole = (): number => (options.endsWhole === true ? inProcessNamespace(bare) : bare());
+  const pid = startUndumped(() =>
     startLimited(limits, () => (options.alone === true ? inEmptyNamespaces(whole) : whole())),
   );
-  child.unref();
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
-  const identity = child.pid === undefined ? undefined : identifyChild(child.pid);
-  const exit = new Promise<Exit>((resolve) => {
-    child.once('exit', (code, signal) => resolve({ code, signal }));
-  });
-  if (options.yields === true && identity !== undefined) yieldsToOthers(identity.pid);
-  await started(child, options.program);
+  const identity = identifyChild(pid);
+  const exit = exitOf(pid);
+  if (options.yields === true) yieldsToOthers(pid);
   if (identity === undefined) {
     throw new HostError(`${options.program} was started, but its process was not found`);
   }
   return { identity, exit };
+}
+
+function childOf(
+  { program, args, env = {}, cwd, uid, gid }: SpawnOptions,
+  stdio: readonly (number | 'ignore')[],
+): ChildOptions {
+  const user = uid === undefined ? undefined : { uid, gid: gid ?? uid };
+  return { program, args, env, cwd, user, stdio };
 }
 
 function start(
