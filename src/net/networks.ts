@@ -3,6 +3,7 @@ import { LastingSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { admitLinkLocal } from './build/admit-link-local.ts';
+import { claimedNic } from './build/claimed-nic.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
@@ -18,7 +19,7 @@ import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
 import { KnownMacvtaps } from './links/known-macvtaps.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
-import { type AddressedNic, type BuiltNic, removeTap } from './links/tap.ts';
+import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { tableName } from './model/names.ts';
@@ -116,29 +117,15 @@ export class Networks implements Net {
     const failure = failureOf(request);
     const built = await asNetError(failure, () => this.#build(request, undo, waiting));
     const { mac, mtu, backend } = built;
-    const addressed = (limited: Waiting): Promise<AddressedNic> =>
-      asNetError(failure, () => ('claim' in built ? built.claim(limited) : built));
-    const claim = async (limited: Waiting) =>
-      this.#claimed(request, await addressed(limited), undo);
-    return { mac, mtu, backend, claim };
-  }
-
-  #claimed(
-    request: NicRequest,
-    { address, record: own, plug }: AddressedNic,
-    undo: UndoWriter,
-  ): ClaimedNic {
-    const { vm, bandwidth } = request;
-    const record = { ...own, ...(bandwidth !== undefined && { bandwidth }) };
-    this.#macvtaps.keep({ vm, record });
-    const settle = async (waiting: Waiting): Promise<readonly string[]> => {
-      await asNetError(failureOf(request), async () => {
-        await this.#limits.build({ vm, record }, undo, waiting);
-        await plug?.(waiting);
-      });
-      return this.#notes(request, waiting);
+    const claim = async (limited: Waiting): Promise<ClaimedNic> => {
+      const addressed = await asNetError(failure, () =>
+        'claim' in built ? built.claim(limited) : built,
+      );
+      const parts = { limits: this.#limits, macvtaps: this.#macvtaps, undo };
+      const notes = (settling: Waiting) => this.#notes(request, settling);
+      return claimedNic(request, addressed, { ...parts, notes });
     };
-    return { ...(address !== undefined && { address }), record, settle };
+    return { mac, mtu, backend, claim };
   }
 
   async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {
