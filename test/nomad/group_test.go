@@ -20,7 +20,23 @@ import (
 // newGroupClient is an agent that makes networks for groups: its own bridge, and the CNI network "tests".
 func newGroupClient(t testing.TB) *client {
 	t.Helper()
-	for _, program := range []string{"iptables", "/usr/lib/cni/bridge", "node"} {
+	return newGroupClientIn(t, families{})
+}
+
+// families are those that networks of groups have beside IPv4.
+type families struct{ six bool }
+
+// with is the text where there is IPv6.
+func (f families) with(text string) string {
+	if f.six {
+		return text
+	}
+	return ""
+}
+
+func newGroupClientIn(t testing.TB, f families) *client {
+	t.Helper()
+	for _, program := range []string{"iptables", "ip6tables", "/usr/lib/cni/bridge", "node"} {
 		if _, err := exec.LookPath(program); err != nil && !fileExists(program) && !fileExists("/usr/sbin/"+program) {
 			t.Skipf("%s is missing on this host", program)
 		}
@@ -50,17 +66,18 @@ func newGroupClient(t testing.TB) *client {
   "cniVersion": "1.0.0", "name": "tests",
   "plugins": [
     { "type": "loopback" },
-    { "type": "bridge", "bridge": %q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
-      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.97.%s.0/24" }]], "routes": [{ "dst": "0.0.0.0/0" }] },
-      "dns": { "nameservers": ["10.97.%s.1"], "search": ["cni.test"] } },
+    { "type": "bridge", "bridge": %[1]q, "isGateway": true, "ipMasq": true, "hairpinMode": true,
+      "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.97.%[2]s.0/24" }]%[3]s], "routes": [{ "dst": "0.0.0.0/0" }%[4]s] },
+      "dns": { "nameservers": ["10.97.%[2]s.1"], "search": ["cni.test"] } },
     { "type": "firewall", "backend": "iptables" },
     { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true }
-  ] }`, cniBridge, number, number)), 0o600))
+  ] }`, cniBridge, number, f.with(`, [{ "subnet": "fd97:`+number+`::/64" }]`), f.with(`, { "dst": "::/0" }`))), 0o600))
 		c.more = c.dir + "/group.hcl"
 		must.NoError(t, os.WriteFile(c.more, []byte(fmt.Sprintf(`
 client {
   bridge_network_name   = %q
   bridge_network_subnet = "10.98.%s.0/24"
+  %s
   cni_config_dir        = %q
   options = {
     "driver.allowlist"     = "virt,raw_exec"
@@ -71,7 +88,7 @@ plugin "raw_exec" {
   config {
     enabled = true
   }
-}`, nomadBridge, number, cni)), 0o600))
+}`, nomadBridge, number, f.with(`bridge_network_subnet_ipv6 = "fd98:`+number+`::/64"`), cni)), 0o600))
 	}, "nomad-driver-qmp")
 }
 
