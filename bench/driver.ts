@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { globSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -143,6 +143,11 @@ export class DriverPath implements AsyncDisposable {
   sampled({ id }: StartedVm, intervalMs: number) {
     const collectionInterval = durationFromMs(intervalMs);
     return this.#client.stream(Driver.method.taskStats, { taskId: id, collectionInterval });
+  }
+
+  /** The histories of all consoles, to which QEMU appends. */
+  consoles(): readonly string[] {
+    return globSync(join(this.#dir, 'run/*/console.log'));
   }
 
   async signal({ id }: StartedVm, signal: string): Promise<void> {

@@ -1,10 +1,10 @@
 /**
- * What figures of many VMs cost the plugin, as CPU time of its own process and of nothing that it asks: `npm run bench:samples`,
- * as root. SAMPLES_VMS whole jobs (20), reckoned for 200. Without figures it is measured in turn. The code is warm: a plugin runs
- * for months, and in its first minute Node spends several times as much on compiling what it runs often.
+ * What figures of many VMs, and lines on their consoles, cost the plugin, as CPU time of its own process and of nothing that it
+ * asks: `npm run bench:samples`, as root. SAMPLES_VMS whole jobs (20), reckoned for 200. Nothing at all is measured in turn. The
+ * code is warm: a plugin runs for months, and in its first minute Node spends several times as much on compiling what it runs often.
  */
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,6 +42,22 @@ const works: Readonly<Record<string, (intervalMs: number) => End>> = {
     const timer = setInterval(() => void scrape(), intervalMs);
     return () => clearInterval(timer);
   },
+  'a line on each console': (intervalMs) => {
+    const consoles = driver.consoles().map((path) => openSync(path, 'a'));
+    // Each at a moment of its own, as guests write.
+    let lines = 0;
+    const timer = setInterval(() => {
+      writeSlowly(
+        consoles[lines % consoles.length] ?? 0,
+        `line ${lines} of a guest, as long as such lines are\n`,
+      );
+      lines += 1;
+    }, intervalMs / consoles.length);
+    return () => {
+      clearInterval(timer);
+      for (const fd of consoles) closeSync(fd);
+    };
+  },
 };
 
 const warm = Object.values(works).map((begin) => begin(100));
@@ -68,11 +84,16 @@ rmSync(dir, { recursive: true });
 const rows = [...percents].map(([name, values]) => [
   name,
   spread(values),
-  name === 'nothing' ? '' : '≤ 5 %',
+  /^(nothing|a line)/.test(name) ? '' : '≤ 5 %',
   (slowestMs.get(name) ?? 0).toFixed(1),
 ]);
 const heads = [`each second, ${count} VMs`, `% of a core for ${wanted}`, 'aim', 'slowest call, ms'];
 console.log(formatTable([heads, ...rows]));
+
+/** Byte by byte, as QEMU writes what comes from a serial port. */
+function writeSlowly(fd: number, line: string): void {
+  for (const byte of line) writeSync(fd, byte);
+}
 
 async function scrape(): Promise<void> {
   const asked = request({ socketPath, path: '/metrics' }).end();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
+import fs, {
   appendFileSync,
   closeSync,
   constants,
@@ -12,6 +12,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -298,6 +299,28 @@ async function costOf(bench: Bench): Promise<Cost> {
 function isSmall({ ofACore, turnsPerSecond, bytesPerSecond }: Cost): boolean {
   return ofACore < 0.2 && turnsPerSecond < 5000 && bytesPerSecond > 10_000;
 }
+
+test('V-105: a line in a while costs one read and one wait for the next, however quiet it is between', async (t) => {
+  const bench = new Bench(t);
+  const watched = t.mock.method(fs, 'watch');
+  const read = t.mock.method(fs, 'readSync');
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+  await using relay = bench.open();
+  const waits = (times: number) => eventually(() => watched.mock.callCount() === times, 'a wait');
+  await waits(1);
+  for (let line = 1; line <= 3; line += 1) {
+    const before = read.mock.callCount();
+    bench.append(`line ${line}\n`);
+    await waits(1 + line);
+    assert.equal(read.mock.callCount() - before, 1);
+  }
+  await relay.finish(shortly());
+  await bench.until('line 1\nline 2\nline 3\n');
+});
 
 test('a guest that writes without end costs a small part of a core', async (t) => {
   const bench = new Bench(t);

@@ -12,11 +12,13 @@ const pageBytes = 4096;
 const chunkBytes = 64 * 1024;
 /** Pause before reading, so that a burst of single bytes is read at once. */
 const burstMs = 10;
-/** Maximum pause during a burst: what is written in this time fits on the VM's tmpfs. */
+/** Maximum pause during a burst: what is written in this time fits on the VM's tmpfs. A guest that is quiet for longer has ended it. */
 const maxBurstMs = 160;
-const quietMs = 80;
 const pollMs = 250;
 const fullPipeMs = 20;
+
+/** Of all relays: what is read has gone to the pipe before the next read. */
+const chunk = Buffer.allocUnsafeSlow(chunkBytes);
 
 export interface RelayOptions {
   /** A file on the VM's tmpfs that QEMU appends to. */
@@ -48,6 +50,8 @@ export class LogRelay implements AsyncDisposable {
   #offset: number;
   #finishing = false;
   #sinkOpen: boolean;
+  #burstMs = burstMs;
+  #readMs = Number.NEGATIVE_INFINITY;
 
   private constructor(fd: number, markFd: number, offset: number, options: RelayOptions) {
     this.#fd = fd;
@@ -73,10 +77,7 @@ export class LogRelay implements AsyncDisposable {
   /** Forwards what is left, until the signal aborts, and closes. For after the end of QEMU. */
   async finish({ signal }: Waiting): Promise<void> {
     this.#finishing = true;
-    const abort = (): void => {
-      this.#ended.abort();
-      this.#wake();
-    };
+    const abort = (): void => this.#abort();
     if (signal.aborted) abort();
     signal.addEventListener('abort', abort, { once: true });
     this.#wake();
@@ -85,9 +86,13 @@ export class LogRelay implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#abort();
+    await this.#running;
+  }
+
+  #abort(): void {
     this.#ended.abort();
     this.#wake();
-    await this.#running;
   }
 
   #wake: () => void = () => {};
@@ -98,10 +103,11 @@ export class LogRelay implements AsyncDisposable {
     try {
       while (!signal.aborted) {
         await this.#changed();
-        await this.#drainBurst();
-        if (!this.#finishing) continue;
+        await this.#burst();
+        // What is written from now on is found by the next turn, if there is one.
+        const last = this.#finishing;
         await this.#drain();
-        return;
+        if (last) return;
       }
     } catch (error) {
       log.warn('log relay ended early', { history, error: messageOf(error) });
@@ -113,7 +119,8 @@ export class LogRelay implements AsyncDisposable {
   }
 
   /**
-   * Returns when the file has, or may have, more than was forwarded. The inotify watch exists only during this call.
+   * Returns when the file has, or may have, more than was forwarded. The inotify watch exists only during this call: a guest
+   * that writes continuously causes thousands of notifications a second, each of which costs more than the read.
    */
   async #changed(): Promise<void> {
     const woken = this.#woken();
@@ -122,45 +129,42 @@ export class LogRelay implements AsyncDisposable {
       // What was written before the watch existed.
       const { size } = fstatSync(this.#fd);
       if (size > this.#offset || this.#finishing) return;
-      await (watcher === undefined ? Promise.race([woken, sleep(pollMs)]) : woken);
+      await (watcher === undefined ? this.#woken(pollMs) : woken);
     } finally {
       watcher?.close();
     }
   }
 
-  /**
-   * Forwards until nothing more is written, with ever longer pauses: with a watch, a guest that writes continuously
-   * causes thousands of notifications a second, each of which costs more than the read.
-   */
-  async #drainBurst(): Promise<void> {
-    for (let ms = burstMs; ; ms = Math.min(ms * 2, maxBurstMs)) {
-      const woken = this.#woken();
-      if (this.#finishing || this.#ended.signal.aborted) return;
-      await Promise.race([woken, sleep(ms)]);
-      // A writer that waits for a CPU may still have more to write.
-      if (!(await this.#drain()) && ms >= quietMs) return;
-    }
+  /** A pause that becomes longer for as long as the guest goes on writing. A line in a while costs one, and one read. */
+  async #burst(): Promise<void> {
+    if (this.#finishing || this.#ended.signal.aborted) return;
+    const goesOn = performance.now() - this.#readMs < maxBurstMs;
+    this.#burstMs = goesOn ? Math.min(this.#burstMs * 2, maxBurstMs) : burstMs;
+    await this.#woken(this.#burstMs);
   }
 
-  #woken(): Promise<void> {
+  /** Settles when it is woken, or the time is over. */
+  #woken(ms?: number): Promise<void> {
     return new Promise((resolve) => {
-      this.#wake = resolve;
+      const timer = ms === undefined ? undefined : setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
     });
   }
 
-  /** Forwards what is there; whether there was anything. */
-  async #drain(): Promise<boolean> {
-    const chunk = Buffer.allocUnsafe(chunkBytes);
-    for (let any = false; !this.#ended.signal.aborted; any = true) {
+  /** Forwards what is there. */
+  async #drain(): Promise<void> {
+    while (!this.#ended.signal.aborted) {
       const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
-      if (length === 0) return any;
-      const written = this.#write(chunk.subarray(0, length));
+      const written = length === 0 ? 0 : this.#write(chunk.subarray(0, length));
       if (written > 0) this.#advance(chunk.subarray(0, written));
+      this.#readMs = performance.now();
       // Everything that was there; what the guest has written since is read with the next drain.
-      if (written === length && length < chunkBytes) return true;
+      if (written === length && length < chunkBytes) return;
       await (written < length ? sleep(fullPipeMs) : immediate());
     }
-    return false;
   }
 
   /**
@@ -174,7 +178,7 @@ export class LogRelay implements AsyncDisposable {
     try {
       return writeSync(sink, bytes);
     } catch (error) {
-      if (isFull(error)) return 0;
+      if (errnoOf(error) === 'EAGAIN') return 0;
       log.warn('log pipe broke; output is no longer forwarded', { error: messageOf(error) });
       this.#sinkOpen = false;
       return bytes.length;
@@ -236,10 +240,6 @@ function watchFile(path: string, changed: () => void): ReturnType<typeof watch> 
   } catch {
     return undefined; // no inotify watches are left: polled instead
   }
-}
-
-function isFull(error: unknown): boolean {
-  return errnoOf(error) === 'EAGAIN';
 }
 
 function wholePages(offset: number): number {
