@@ -35,13 +35,16 @@ export function obedient({ execute }: AgentRequest): string | undefined {
 }
 
 /**
- * The commands of a guest behind a QEMU and an agent that are scripted. Each command that the agent accepts begins, and
- * does nothing more.
+ * The commands of a guest behind a QEMU and an agent that are scripted. Each command that the agent accepts begins, unless
+ * stated, and does nothing more.
  */
 export async function scriptedGuest(
   t: TestContext,
   answer: (request: AgentRequest) => string | undefined,
-  { alone = true }: { readonly alone?: boolean } = {},
+  {
+    alone = true,
+    begins = () => true,
+  }: { readonly alone?: boolean; readonly begins?: (request: AgentRequest) => boolean } = {},
 ): Promise<ScriptedGuest> {
   const asked: AgentRequest[] = [];
   const ports = new Set<string>();
@@ -70,7 +73,8 @@ export async function scriptedGuest(
     const text = answer(request);
     if (text === undefined) return;
     socket.write(`${text}\n`);
-    if (execute === 'guest-exec' && text.includes('pid')) for (const id of ports) begin(id);
+    if (execute !== 'guest-exec' || !text.includes('pid') || !begins(request)) return;
+    for (const id of ports) begin(id);
   });
   const qmp = await monitor(t, ports);
   const agent = new AgentLine(path);

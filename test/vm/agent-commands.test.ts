@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
 import { noSsh } from '../../src/vm/guest/no-ssh.ts';
+import type { CommandWay } from '../../src/vm/guest/way.ts';
 import { patient } from '../support/patience.ts';
-import { obedient, scriptedGuest } from '../support/scripted-guest.ts';
+import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
 import { eventually, soon } from '../support/vm.ts';
 
 const request = { command: ['sleep', '1000'], env: {}, terminal: false };
@@ -90,4 +91,49 @@ test('V-95: an agent that has hung is given up sooner from then on, so that a ch
     message: `by agent: ${missing}; by ssh: no key`,
     recoverable: true,
   });
+});
+
+/** Answers of an agent that answers all but what would start a command. */
+const hanging = (asked: AgentRequest) =>
+  asked.execute === 'guest-exec' ? undefined : obedient(asked);
+
+const idle: Readonly<Record<string, Parameters<typeof scriptedGuest>[1]>> = {
+  'accepts commands, and none begins': obedient,
+  'hangs when it is to start one': hanging,
+};
+
+for (const [what, answer] of Object.entries(idle)) {
+  test(`V-95: an agent that answers, but ${what}, is given up sooner from then on`, async (t) => {
+    const options = { alone: false, begins: () => false };
+    const { commands } = await scriptedGuest(t, answer, options);
+    const other = await scriptedGuest(t, obedient);
+    await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+    const ways = new GuestCommands([
+      ['agent', commands],
+      ['ssh', other.commands],
+    ]);
+    using _command = await ways.start(request, soon(5000));
+    assert.equal(other.asked.length, 1);
+  });
+}
+
+test('V-95: an agent that was given up early has all of the time where no other way works', async (t) => {
+  let begins = false;
+  const options = { alone: false, begins: () => begins };
+  const { commands, asked } = await scriptedGuest(t, obedient, options);
+  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  const other: CommandWay = {
+    ...noSsh('no key'),
+    start: (asked, waiting) => {
+      begins = true;
+      return noSsh('no key').start(asked, waiting);
+    },
+  };
+  const ways = new GuestCommands([
+    ['agent', commands],
+    ['ssh', other],
+  ]);
+  using _command = await ways.start(request, soon());
+  const started = asked.filter(({ script }) => !script.includes('NOMAD_ENDED='));
+  assert.ok(started.length >= 3, `${started.length}`);
 });

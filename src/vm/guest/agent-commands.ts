@@ -1,24 +1,24 @@
 import { randomBytes } from 'node:crypto';
 import { abortable, KeyedQueue, type Logger, pause, within } from '#host';
-import { type ExecStream, execChannels, execPortOf } from '#qemu';
+import { execChannels, execPortOf } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
-import { agentMissing } from './agent-missing.ts';
-import { outputsOf, type Piece, piecesOf } from './output.ts';
+import { agentMissing, type StartTime } from './agent-missing.ts';
+import { beginningOf, outputsOf, piecesOf } from './output.ts';
 import { plugPorts, unplugPorts } from './ports.ts';
 import { Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
-import { type CommandWay, WayMissing } from './way.ts';
+import { type CommandWay, type StartRequest, WayMissing } from './way.ts';
 
 const startMs = 10_000;
-/** An agent that has hung stays connected: it is found out before the command's own time is used up. */
+/** An agent that has hung, or starts nothing, stays connected: it is found out before the command's own time is used up. */
 const answerMs = 5000;
-/** From then on until it answers, where there is another way: a check that has little time is to reach the guest, too. */
+/** From then on until it does, where there is another way: a check that has little time is to reach the guest, too. */
 const silentMs = 1000;
 const unplugMs = 10_000;
 const endMs = 10_000;
@@ -52,8 +52,8 @@ export class AgentCommands implements CommandWay {
   readonly #running = new Running();
   readonly #taken: Set<number>;
   #ready: Promise<void> = Promise.resolve();
-  /** It has not answered when it was asked last. */
-  #silent = false;
+  /** The last command did not begin in its time. */
+  #stuck = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -66,22 +66,34 @@ export class AgentCommands implements CommandWay {
     );
   }
 
-  async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
+  async start(request: StartRequest, waiting: Waiting): Promise<GuestCommand> {
     const qmp = await this.#answering(waiting);
     await abortable(this.#ready, waiting);
-    using limited = within(startMs, waiting);
-    const slot = await this.#slots.take(limited, waiting);
+    const time = this.#startTime(request);
+    using limited = within(time.startMs, waiting);
+    const slot = await this.#slots.take(limited, waiting).catch((error: unknown) => {
+      // Those that did not begin have not left yet.
+      throw this.#stuck && time.early ? new WayMissing(messageOf(error), { cause: error }) : error;
+    });
     const session = randomBytes(8).toString('hex');
     try {
-      return await this.#plugging.run('plug', () => {
+      const command = await this.#plugging.run('plug', () => {
         limited.signal.throwIfAborted();
         return this.#begin(request, { session, slot, qmp }, limited);
       });
+      this.#stuck = false;
+      return command;
     } catch (error) {
+      this.#stuck = limited.signal.aborted;
       void this.#abandon({ slot, session }, error);
       waiting.signal.throwIfAborted();
-      throw agentMissing(error, startMs);
+      throw agentMissing(error, time);
     }
+  }
+
+  #startTime({ last = false }: StartRequest): StartTime {
+    if (this.#options.alone || last) return { startMs, early: false };
+    return { startMs: this.#stuck ? silentMs : answerMs, early: true };
   }
 
   async end(waiting: Waiting): Promise<void> {
@@ -90,16 +102,15 @@ export class AgentCommands implements CommandWay {
 
   async #answering(waiting: Waiting): Promise<QmpClient> {
     const { agent, alone } = this.#options;
-    using limited = within(this.#silent && !alone ? silentMs : answerMs, waiting);
+    using limited = within(this.#stuck && !alone ? silentMs : answerMs, waiting);
     try {
       const qmp = await this.#connected(limited);
       await agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
-      this.#silent = false;
       return qmp;
     } catch (error) {
-      this.#silent = limited.signal.aborted;
+      this.#stuck = limited.signal.aborted;
       waiting.signal.throwIfAborted();
-      if (!limited.signal.aborted) throw agentMissing(error, startMs);
+      if (!limited.signal.aborted) throw agentMissing(error, { startMs, early: false });
       const message = 'the guest agent is connected, but does not answer';
       throw new WayMissing(message, { cause: error, recoverable: true });
     }
@@ -233,16 +244,4 @@ export class AgentCommands implements CommandWay {
 interface Place {
   readonly session: string;
   readonly slot: number;
-}
-
-/** Of the script in the guest: the number of the console that it has found. What came before is not the command's. */
-async function beginningOf(
-  pieces: AsyncGenerator<Piece<ExecStream>, void, undefined>,
-  waiting: Waiting,
-): Promise<number> {
-  for (;;) {
-    const { value, done } = await abortable(pieces.next(), waiting);
-    if (done === true) throw new VmError('host', 'the VM ended before the command began');
-    if ('mark' in value && value.mark.kind === 'begun') return value.mark.terminal;
-  }
 }

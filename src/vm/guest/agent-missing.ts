@@ -7,12 +7,18 @@ const remedy =
   'Red Hat and its kin: FILTER_RPC_ARGS, QEMU_GA_ARGS, BLOCK_RPCS or BLACKLIST_RPC in /etc/sysconfig/qemu-ga; ' +
   'others: allow-rpcs or block-rpcs in /etc/qemu/qemu-ga.conf';
 
+/** How long a start has waited for its command to begin, and whether that was less than a slow guest needs. */
+export interface StartTime {
+  readonly startMs: number;
+  readonly early: boolean;
+}
+
 /** What the guest lacks, where its agent does not do what it is asked for; any other error as it is. */
-export function agentMissing(cause: unknown, startMs: number): unknown {
+export function agentMissing(cause: unknown, { startMs, early }: StartTime): unknown {
   if (cause instanceof Error && cause.name === 'TimeoutError') {
     const needed = 'virtio_console in its kernel, and sh, sleep, setsid and stty';
     const message = `no command began in the guest within ${startMs / 1000} s; it needs ${needed}`;
-    return new WayMissing(message, { cause });
+    return new WayMissing(message, { cause, early });
   }
   if (!(cause instanceof QmpError)) return cause;
   if (cause.code !== 'command') {

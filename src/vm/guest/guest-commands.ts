@@ -22,16 +22,20 @@ export class GuestCommands implements CommandWay {
   }
 
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
-    const missing: VmError[] = [];
-    for (const [name, way] of this.#ways) {
-      try {
-        return await way.start(request, waiting);
-      } catch (error) {
-        if (!(error instanceof WayMissing)) throw error;
-        missing.push(named(name, error, this.#ways.length > 1));
+    const missing = new Map<WayName, WayMissing>();
+    for (const last of [false, true]) {
+      for (const [name, way] of this.#ways) {
+        if (last && missing.get(name)?.early !== true) continue;
+        try {
+          return await way.start({ ...request, last }, waiting);
+        } catch (error) {
+          if (!(error instanceof WayMissing)) throw error;
+          missing.set(name, error);
+        }
       }
     }
-    throw lacking(missing);
+    const several = this.#ways.length > 1;
+    throw lacking([...missing].map(([name, error]) => named(name, error, several)));
   }
 }
 

@@ -1,4 +1,7 @@
 import type { Socket } from 'node:net';
+import { abortable } from '#host';
+import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
 import { type Mark, MarkReader } from './marks.ts';
 
 /** What comes from the guest, in order: output of one of the streams, or a mark. */
@@ -63,5 +66,17 @@ async function* chunksOf(socket: Socket): AsyncGenerator<Uint8Array, void, undef
     for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk;
   } catch (error) {
     if (!socket.destroyed) throw error;
+  }
+}
+
+/** Of the script in the guest: the number of the console that it has found. What came before is not the command's. */
+export async function beginningOf<N>(
+  pieces: AsyncGenerator<Piece<N>, void, undefined>,
+  waiting: Waiting,
+): Promise<number> {
+  for (;;) {
+    const { value, done } = await abortable(pieces.next(), waiting);
+    if (done === true) throw new VmError('host', 'the VM ended before the command began');
+    if ('mark' in value && value.mark.kind === 'begun') return value.mark.terminal;
   }
 }
