@@ -73,7 +73,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'task-event.ts',
       'error.ts',
     ],
-    control: ['guest', 'store', 'task-event.ts', 'error.ts'],
+    control: ['guest', 'store', 'virtualizer.ts', 'task-event.ts', 'error.ts'],
     figures: ['store', 'domain-figures.ts'],
     progress: ['guest', 'logs', 'store', 'task-event.ts', 'error.ts'],
     guest: ['ssh', 'store', 'virtualizer.ts', 'error.ts'],

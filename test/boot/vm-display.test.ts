@@ -1,11 +1,49 @@
 import assert from 'node:assert/strict';
-import { readFileSync, statSync } from 'node:fs';
+import { execFile, spawn } from 'node:child_process';
+import {
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
-import { test } from 'node:test';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
 import type { DisplaySpec } from '#spec';
+import { askVm } from '#vm';
+import { documentedLine } from '../support/documented.ts';
 import { reachOf } from '../support/foreign-user.ts';
+import { until } from '../support/live-vm.ts';
 import { colours, RfbViewer } from '../support/rfb.ts';
+import { tmpDir } from '../support/tmp.ts';
 import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
+
+const program = join(import.meta.dirname, '../../bin/nomad-driver-qmp.ts');
+
+const task = { alloc: '6b8e3a5e', task: 'task' };
+
+/** `nomad-driver-qmp screenshot` as an operator runs it. */
+async function runScreenshot({ options }: VmGround, path: string): Promise<string> {
+  const words = ['screenshot', `${task.alloc}/${task.task}`, path, '--data-dir', options.dataDir];
+  const { stdout } = await promisify(execFile)(process.execPath, [program, ...words]);
+  return stdout;
+}
+
+/** What it asks the plugin for. */
+function askScreenshot({ options: { dataDir } }: VmGround, path: string): Promise<string> {
+  const request = { command: 'screenshot', path } as const;
+  return askVm({ dataDir, task, request, onProgress: () => {} }, soon());
+}
+
+/** Runs a command of a document until the test ends. */
+function run(t: TestContext, line: string): void {
+  const [command = '', ...words] = line.split(' ');
+  const child = spawn(command, words, { stdio: 'ignore' });
+  t.after(() => child.kill());
+}
 
 /** A port of the loopback that is free. */
 async function freePort(): Promise<number> {
@@ -49,6 +87,39 @@ for (const video of ['virtio', 'std'] as const) {
     assert.equal(format, 'png');
     assert.deepEqual(sizeOfPng(data), [frame.width, frame.height]);
     assert.equal((await domain.screenshot(soon())).format, 'png', 'as often as it is wanted');
+
+    await t.test(
+      'V-83: an operator has the screen as a new file, and never as another one',
+      async (t) => {
+        const dir = tmpDir(t);
+        const file = join(dir, 'screen.png');
+        assert.equal(await runScreenshot(ground, file), `the screen was written to ${file}\n`);
+        assert.deepEqual(sizeOfPng(readFileSync(file)), [frame.width, frame.height]);
+        assert.equal(statSync(file).mode & 0o777, 0o600);
+        const [link, target] = [join(dir, 'link.png'), join(dir, 'target.png')];
+        symlinkSync(target, link);
+        writeFileSync(join(dir, 'kept.png'), 'kept');
+        for (const name of ['screen.png', 'link.png', 'kept.png']) {
+          await assert.rejects(askScreenshot(ground, join(dir, name)), /\.png exists already/);
+        }
+        const own = join(ground.options.dataDir, 'screen.png');
+        await assert.rejects(askScreenshot(ground, own), /which is the driver's own/);
+        assert.ok(!existsSync(target) && !existsSync(own));
+        assert.equal(readFileSync(join(dir, 'kept.png'), 'utf8'), 'kept');
+        assert.deepEqual(readdirSync(dir).toSorted(), ['kept.png', 'link.png', 'screen.png']);
+      },
+    );
+
+    await t.test('V-83: the command of docs/guests.md brings a viewer to the socket', async (t) => {
+      run(t, documentedLine('docs/guests.md', '/vnc.sock', dirname(path)));
+      const place = { host: '127.0.0.1', port: 5900 };
+      using it = await until(
+        () => RfbViewer.connect(place, soon()).catch(() => undefined),
+        (viewer) => viewer !== undefined,
+        20_000,
+      );
+      assert.equal((await it?.frame())?.width, frame.width);
+    });
   });
 }
 
@@ -118,6 +189,10 @@ test('without a display there is none, and nothing to take a screenshot of', asy
     domain.screenshot(soon()),
     /there is no screen to show; has the job a block/,
   );
+  const dir = tmpDir(t);
+  const asked = askScreenshot(ground, join(dir, 'screen.png'));
+  await assert.rejects(asked, /there is no screen to show; has the job a block display \{ \}/);
+  assert.deepEqual(readdirSync(dir), []);
   assert.equal(domain.attributes['vnc.socket'], undefined);
   assert.doesNotMatch(readFileSync(`/proc/${domain.record.pid}/cmdline`, 'utf8'), /vnc|vga|usb/i);
 });

@@ -25,6 +25,7 @@ Arguments, as args = ["…"] in that block or by hand:
 Commands of an operator, as root on the host where the VM runs:
   disk resize ALLOC/TASK DISK SIZE    make a disk of a running VM larger, e.g. 1f6c2a10/vm vda 20GiB
   disk backup ALLOC/TASK DISK FILE    make a qcow2 file of a disk as it is now, while the guest goes on
+  screenshot ALLOC/TASK FILE.png      make a file of what the screen of a running VM shows
   --limit SIZE                        of a backup: bytes per second at most, e.g. 50MiB
   --data-dir DIR                      data_dir of the plugin where that is not the usual one
 `;

@@ -3,9 +3,9 @@ import { shrinkAtRest } from '#host';
 import { messageOf } from '../error/message.ts';
 import { type CreateBackend, createQemu } from '../tasks/backend.ts';
 import { readArguments, usage } from './arguments.ts';
-import { runDiskCommand } from './disk-command.ts';
 import { handshakeLine, readLaunch } from './handshake.ts';
 import { createLog } from './log.ts';
+import { isOperatorCommand, runOperatorCommand } from './operator-command.ts';
 import { installHandlers, watchOrphan } from './process-signals.ts';
 import { startServer } from './server.ts';
 import type { Listener } from './socket.ts';
@@ -27,8 +27,10 @@ export async function main(
 ): Promise<void> {
   const launch = readLaunch(env);
   try {
-    if (launch.kind === 'by-hand' && argv[0] === 'disk') {
-      const answer = await runDiskCommand(argv.slice(1), (text) => writeSync(stderr, `${text}\n`));
+    const [first, ...words] = argv;
+    if (launch.kind === 'by-hand' && isOperatorCommand(first)) {
+      const report = (text: string): void => void writeSync(stderr, `${text}\n`);
+      const answer = await runOperatorCommand(first, words, report);
       writeSync(stdout, `${answer}\n`);
       return;
     }

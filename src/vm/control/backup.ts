@@ -1,16 +1,16 @@
 import { constants } from 'node:fs';
-import { realpath, rm, writeFile } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, normalize } from 'node:path';
+import { rm, writeFile } from 'node:fs/promises';
 import { reopen, UndoLog, within } from '#host';
 import { checkDiskFile, createEmpty } from '#image';
 import type { Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
+import { messageOf } from '../error.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
-import { KeptFile } from '../store/kept-file.ts';
+import type { KeptFile } from '../store/kept-file.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { decodeVmUndo, type VmUndo } from '../store/undo.ts';
 import { endBackupJob, runBackupJob } from './backup-job.ts';
 import { qcow2FileBytes, shownNode } from './disk-growth.ts';
+import { existsAlready, newFile } from './new-file.ts';
 import { type Quiet, thaw, whileQuiet } from './quiet-guest.ts';
 
 const lookMs = 15_000;
@@ -45,7 +45,7 @@ export async function backUp(
   using limited = within(lookMs, waiting);
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
   const { virtualBytes } = shownNode(disk, nodes);
-  using file = await newFile(path, vm);
+  using file = await newFile(path, vm.dataDir);
   let consistency: string | undefined;
   await noted(file, vm);
   try {
@@ -58,25 +58,8 @@ export async function backUp(
   } finally {
     await rm(vm.paths.backup, { force: true });
   }
-  if (consistency === undefined) throw new VmError('host', `${path} exists already`);
+  if (consistency === undefined) throw existsAlready(path);
   return consistency;
-}
-
-async function newFile(path: string, { dataDir }: BackupOf): Promise<KeptFile> {
-  if (!isAbsolute(path) || normalize(path) !== path) {
-    throw new VmError('host', `${path} is not the absolute path of a file`);
-  }
-  const directory = await realpath(dirname(path));
-  if (`${directory}/`.startsWith(`${await realpath(dataDir)}/`)) {
-    throw new VmError(
-      'host',
-      `${path} is in ${dataDir}, which is the driver's own: write it elsewhere`,
-    );
-  }
-  const file = new KeptFile(directory, basename(path));
-  if (!file.exists) return file;
-  file[Symbol.dispose]();
-  throw new VmError('host', `${path} exists already`);
 }
 
 async function copied(

@@ -2,6 +2,7 @@ import * as v from 'valibot';
 import { VmError } from '../error.ts';
 
 const disk = v.pipe(v.string(), v.maxLength(64));
+const path = v.pipe(v.string(), v.maxLength(4096));
 
 const request = v.variant('command', [
   v.object({
@@ -12,10 +13,11 @@ const request = v.variant('command', [
   v.object({
     command: v.literal('backup'),
     disk,
-    path: v.pipe(v.string(), v.maxLength(4096)),
+    path,
     /** Bytes per second at most; without a limit when left out. */
     speed: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
   }),
+  v.object({ command: v.literal('screenshot'), path }),
 ]);
 
 /** What an operator asks of a VM that runs, as one line of JSON. */

@@ -1,6 +1,6 @@
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
-import { DiskControl } from '../control/disk-control.ts';
+import { OperatorControl } from '../control/operator-control.ts';
 import { VmError } from '../error.ts';
 import { AgentCommands } from '../guest/agent-commands.ts';
 import { AgentLine } from '../guest/agent-line.ts';
@@ -22,7 +22,7 @@ export interface GuestAccess extends AsyncDisposable {
   readonly commands: GuestCommands;
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   readonly progress: GuestProgress;
-  readonly disks: DiskControl;
+  readonly disks: OperatorControl;
   act(action: GuestAction, waiting: Waiting): Promise<void>;
   /** Nothing more is asked of the guest, and of its disks: it stops, or has another manager. */
   leave(): void;
@@ -51,7 +51,7 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
     ['ssh', waySsh(vm, opened)],
   ] as const;
   const commands = new GuestCommands(ways.filter(([name]) => via === undefined || via === name));
-  const disks = new DiskControl({
+  const disks = new OperatorControl({
     ...vm,
     qmp,
     agent,

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { abortable, endsWithin, pidfdSignal, within } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
+import { takeScreenshot } from '../control/screenshot.ts';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
 import { Figures } from '../figures/figures.ts';
 import { Journal } from '../logs/journal.ts';
@@ -27,7 +28,6 @@ import type { LiveVm } from './live-vm.ts';
 import { seemsAlive } from './liveness.ts';
 import { Monitor } from './monitor.ts';
 import { type Ownership, takeOver } from './ownership.ts';
-import { takeScreenshot } from './screenshot.ts';
 import { stopInSteps, stopTimes, unreadyStop } from './stop.ts';
 import { taskEventOf } from './task-events.ts';
 

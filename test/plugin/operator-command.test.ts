@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { runDiskCommand } from '../../src/plugin/serve/disk-command.ts';
+import { isOperatorCommand, runOperatorCommand } from '../../src/plugin/serve/operator-command.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-const run = (...words: readonly string[]): Promise<string> => runDiskCommand(words, () => {});
+const run = (...words: readonly string[]): Promise<string> =>
+  runOperatorCommand('disk', words, () => {});
+const screenshot = (...words: readonly string[]): Promise<string> =>
+  runOperatorCommand('screenshot', words, () => {});
 
 const wrong: Readonly<Record<string, readonly [readonly string[], RegExp]>> = {
   'an unknown verb': [['shrink', 'abcd/vm', 'vda', '1GiB'], /write nomad-driver-qmp disk resize/],
@@ -29,4 +32,29 @@ for (const [title, [words, expected]] of Object.entries(wrong)) {
 test('V-54: a VM that is not there is named, and where it was looked for', async (t) => {
   const asked = run('resize', 'abcd/vm', 'vda', '1GiB', '--data-dir', tmpDir(t));
   await assert.rejects(asked, { message: /there are no VMs in .*--data-dir is data_dir/ });
+});
+
+const noPicture: Readonly<Record<string, readonly string[]>> = {
+  'no file': ['abcd/vm'],
+  'one word too many': ['abcd/vm', 'a.png', 'b.png'],
+  'a file of another kind': ['abcd/vm', 'screen.ppm'],
+  'a file without a name': ['abcd/vm', '/srv/.png'],
+  'a limit': ['abcd/vm', 'a.png', '--limit', '1MiB'],
+};
+
+for (const [title, words] of Object.entries(noPicture)) {
+  test(`V-83: a screenshot command with ${title} is an error that has the right form`, async () => {
+    const message = /write nomad-driver-qmp screenshot ALLOC\/TASK FILE\.png/;
+    await assert.rejects(screenshot(...words), { code: 'invalid', message });
+  });
+}
+
+test('an operator’s command is known by its first word, and every other one is an argument of the plugin', () => {
+  assert.deepEqual(['disk', 'screenshot', '--help', 'toString', undefined].map(isOperatorCommand), [
+    true,
+    true,
+    false,
+    false,
+    false,
+  ]);
 });

@@ -6,46 +6,62 @@ import { pathFields } from '../agent/paths.ts';
 import { PluginError } from '../error/plugin-error.ts';
 import { parseSize, sizeForm } from '../hcl/size.ts';
 
-const forms =
-  'disk resize ALLOC/TASK DISK SIZE, or nomad-driver-qmp disk backup ALLOC/TASK DISK FILE';
+const forms = {
+  disk: 'disk resize ALLOC/TASK DISK SIZE, or nomad-driver-qmp disk backup ALLOC/TASK DISK FILE',
+  screenshot: 'screenshot ALLOC/TASK FILE.png',
+} as const;
+
+type Kind = keyof typeof forms;
+type Request = Parameters<typeof askVm>[0]['request'];
+
+/** Whether the first of a command line's words makes it an operator's command. */
+export function isOperatorCommand(word: string | undefined): word is Kind {
+  return word !== undefined && Object.hasOwn(forms, word);
+}
 
 /**
- * `nomad-driver-qmp disk …`, which an operator runs beside the plugin: asks the plugin for a change to a VM that runs.
- * Returns a sentence about the result. Throws PluginError 'invalid' for words that are no such command.
+ * `nomad-driver-qmp disk …` and `screenshot …`, which an operator runs beside the plugin: asks the plugin for something about
+ * a VM that runs. Returns a sentence about the result. Throws PluginError 'invalid' for words that are no such command.
  */
-export async function runDiskCommand(
+export async function runOperatorCommand(
+  kind: Kind,
   words: readonly string[],
   onProgress: (text: string) => void,
 ): Promise<string> {
   const { positionals, dataDir, limit } = parse(words);
-  const [verb = '', name = '', disk, last, ...more] = positionals;
-  if (disk === undefined || last === undefined || more.length > 0) throw misused();
+  const [name = '', request] =
+    kind === 'disk' ? readDisk(positionals, limit) : readScreenshot(positionals, limit);
   const task = taskOf(name);
-  const request = requestOf(verb, { disk, last, limit });
   const { askVm } = await import('#vm');
   // The end of this process cancels what is not done yet.
   return askVm({ dataDir, task, request, onProgress }, new AbortController());
 }
 
-function misused(): PluginError {
-  return new PluginError('invalid', `write nomad-driver-qmp ${forms}; --help has more`);
+function misused(kind: Kind): PluginError {
+  return new PluginError('invalid', `write nomad-driver-qmp ${forms[kind]}; --help has more`);
 }
 
-function requestOf(
-  verb: string,
-  {
-    disk,
-    last,
-    limit,
-  }: { readonly disk: string; readonly last: string; readonly limit: string | undefined },
-): Parameters<typeof askVm>[0]['request'] {
+function readDisk(
+  [verb, name, disk, last, ...more]: readonly string[],
+  limit: string | undefined,
+): readonly [name: string | undefined, request: Request] {
+  if (disk === undefined || last === undefined || more.length > 0) throw misused('disk');
   if (verb === 'backup') {
     const speed = limit === undefined ? {} : { speed: bytesOf(limit) };
     // Of the directory that the operator is in.
-    return { command: verb, disk, path: resolve(last), ...speed };
+    return [name, { command: verb, disk, path: resolve(last), ...speed }];
   }
-  if (verb !== 'resize' || limit !== undefined) throw misused();
-  return { command: verb, disk, bytes: bytesOf(last) };
+  if (verb !== 'resize' || limit !== undefined) throw misused('disk');
+  return [name, { command: verb, disk, bytes: bytesOf(last) }];
+}
+
+function readScreenshot(
+  [name, file, ...more]: readonly string[],
+  limit: string | undefined,
+): readonly [name: string | undefined, request: Request] {
+  const isPicture = file !== undefined && /[^/]\.png$/.test(file);
+  if (!isPicture || more.length > 0 || limit !== undefined) throw misused('screenshot');
+  return [name, { command: 'screenshot', path: resolve(file) }];
 }
 
 function bytesOf(text: string): number {

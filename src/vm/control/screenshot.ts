@@ -1,9 +1,10 @@
-import { constants, fstatSync, readSync } from 'node:fs';
+import { constants, fstatSync, readSync, writeFileSync } from 'node:fs';
 import { closeFd, memfd, reopen, sendWithDescriptor, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { Screenshot } from '../virtualizer.ts';
+import { existsAlready, newFile } from './new-file.ts';
 
 const answerMs = 10_000;
 /** 3840 × 2160 pixels as PPM have 25 MB. */
@@ -30,6 +31,24 @@ export async function takeScreenshot(
   } finally {
     await qmp.execute('remove-fd', { 'fdset-id': set }, limited).catch(() => {});
   }
+}
+
+/** Writes it as PNG into a new file, which appears with its whole content or not at all. Throws VmError. */
+export async function saveScreenshot(
+  path: string,
+  { qmp, dataDir }: { readonly qmp: QmpClient; readonly dataDir: string },
+  waiting: Waiting,
+): Promise<void> {
+  using file = await newFile(path, dataDir);
+  const { format, data } = await takeScreenshot(qmp, waiting);
+  if (format !== 'png') throw new VmError('host', `QEMU on this host can not write PNG files`);
+  let written = false;
+  const fill = async (fd: number): Promise<void> => {
+    writeFileSync(fd, data);
+    written = true;
+  };
+  await file.create(fill, waiting);
+  if (!written) throw existsAlready(path);
 }
 
 /** As PNG, or as PPM where this QEMU has no PNG. */

@@ -12,10 +12,11 @@ import { backUp, endForeignBackup } from './backup.ts';
 import { ControlSocket } from './control-socket.ts';
 import { diskNamed, growthRemedy, planGrowth, shownNode } from './disk-growth.ts';
 import type { ControlRequest } from './request.ts';
+import { saveScreenshot } from './screenshot.ts';
 
 const resizeMs = 60_000;
 
-/** What of a live VM its disks are changed by. */
+/** What of a live VM operators reach. */
 export interface ControlledVm {
   readonly record: VmRecord;
   readonly paths: Pick<VmPaths, 'control' | 'record' | 'undo' | 'backup'>;
@@ -29,8 +30,8 @@ export interface ControlledVm {
   readonly log: Logger;
 }
 
-/** What operators change about the disks of one VM while it runs. */
-export class DiskControl implements Disposable {
+/** What operators ask of one VM while it runs: changes to its disks, and what its screen shows. */
+export class OperatorControl implements Disposable {
   readonly #vm: ControlledVm;
   readonly #socket: ControlSocket | undefined;
   readonly #queue = new KeyedQueue();
@@ -71,6 +72,8 @@ export class DiskControl implements Disposable {
         return this.#queue.run('resize', () => this.#resize(request, waiting));
       case 'backup':
         return this.#queue.run('backup', () => this.#backUp(request, report, waiting));
+      case 'screenshot':
+        return this.#queue.run('screenshot', () => this.#saveScreen(request, waiting));
       default:
         return request satisfies never;
     }
@@ -140,6 +143,15 @@ export class DiskControl implements Disposable {
     await this.#change(disk.id, { virtualBytes: shown });
     emit('The disk was resized', { disk: name, bytes: String(shown) });
     return `${name} has ${shown} bytes now`;
+  }
+
+  async #saveScreen(
+    { path }: Extract<ControlRequest, { command: 'screenshot' }>,
+    waiting: Waiting,
+  ): Promise<string> {
+    waiting.signal.throwIfAborted();
+    await saveScreenshot(path, { qmp: this.#connected(), dataDir: this.#record.dataDir }, waiting);
+    return `the screen was written to ${path}`;
   }
 
   #connected(): QmpClient {

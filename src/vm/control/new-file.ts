@@ -1,0 +1,26 @@
+import { realpath } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, normalize } from 'node:path';
+import { VmError } from '../error.ts';
+import { KeptFile } from '../store/kept-file.ts';
+
+/** A file that an operator wants to have, at an absolute path; not one that exists, nor one of the driver's own. Throws VmError. */
+export async function newFile(path: string, dataDir: string): Promise<KeptFile> {
+  if (!isAbsolute(path) || normalize(path) !== path) {
+    throw new VmError('host', `${path} is not the absolute path of a file`);
+  }
+  const directory = await realpath(dirname(path));
+  if (`${directory}/`.startsWith(`${await realpath(dataDir)}/`)) {
+    throw new VmError(
+      'host',
+      `${path} is in ${dataDir}, which is the driver's own: write it elsewhere`,
+    );
+  }
+  const file = new KeptFile(directory, basename(path));
+  if (!file.exists) return file;
+  file[Symbol.dispose]();
+  throw existsAlready(path);
+}
+
+export function existsAlready(path: string): VmError {
+  return new VmError('host', `${path} exists already`);
+}
