@@ -35,6 +35,7 @@ const testPackages = [
   ],
   ['tzdata', '/usr/share/zoneinfo/Europe/Berlin', 'the time zones that jobs may name'],
   ['openssh-client', 'ssh', 'to log in to a guest'],
+  ['socat', 'socat', 'the way to a console and a screen that docs/guests.md has'],
   ['isc-dhcp-client', 'dhclient', 'a client of DHCPv6'],
   ['dhcpcd-base', 'dhcpcd', 'another one, which heeds router advertisements'],
   ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],

@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { VmSpec } from '#spec';
+import { documentedLine } from '../support/documented.ts';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { groundFor, guestOrSkip, guestSpec, told } from '../support/live-vm.ts';
 import { patient } from '../support/patience.ts';
@@ -73,6 +76,30 @@ test('an interactive console beside the log', async (t) => {
     await operator.shows(/\n42\r\n\/dev\/hvc0\r\n/);
     assert.doesNotMatch(log.text, /hvc0\r/, 'the log is another console');
   });
+
+  await t.test(
+    'V-107: the command of docs/guests.md brings a terminal to the console',
+    async (t) => {
+      const line = documentedLine('docs/guests.md', '/console.sock', dirname(path));
+      // With a terminal of its own, which the command sets up.
+      const child = spawn('script', ['-qfec', line, '/dev/null'], {
+        stdio: ['pipe', 'pipe', 'ignore'],
+      });
+      t.after(() => child.kill('SIGKILL'));
+      const left = once(child, 'exit');
+      let screen = '';
+      child.stdout.on('data', (bytes: Buffer) => {
+        screen += bytes.toString('latin1');
+      });
+      const shows = (pattern: RegExp) =>
+        eventually(() => pattern.test(screen), `${pattern} in the terminal`, patient(20_000));
+      await shows(/\n42\r\n\/dev\/hvc0\r\n/);
+      child.stdin.write('echo by-hand$((1+1))\r');
+      await shows(/\nby-hand2\r/);
+      child.stdin.write('\x1d');
+      await left;
+    },
+  );
 
   await t.test('V-107: several operators see the same, and the history', async () => {
     using one = await Operator.attach(path);
