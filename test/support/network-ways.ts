@@ -23,6 +23,8 @@ export interface NetworkWay {
   /** Units that start, and that do not, other than as the image has it. */
   readonly started?: readonly string[];
   readonly masked?: readonly string[];
+  /** The seed has no network configuration: the guest asks the network. */
+  readonly asks?: boolean;
 }
 
 const storage = { bridge: 'storage0', address: '10.20.0.1', prefix: 24, nameservers: [] } as const;
@@ -31,7 +33,7 @@ const usual = join(import.meta.dirname, '../../scripts/guests/debian.cmdline');
 /** cloud-init takes what is between `cc:` and `end_cc` for configuration. */
 function commandLine({ renderer, started = [], masked = [] }: NetworkWay): string {
   return [
-    `root=LABEL=root ro ${readFileSync(usual, 'utf8').trim()}`,
+    `root=LABEL=root ro net.ifnames=0 ${readFileSync(usual, 'utf8').trim()}`,
     ...started.map((unit) => `systemd.wants=${unit}`),
     ...masked.map((unit) => `systemd.mask=${unit}`),
     `cc: {system_info: {network: {renderers: [${renderer}]}}} end_cc`,
@@ -82,6 +84,7 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
       guest: {
         ...usualSpec.guest,
         dns: { servers: ['192.0.2.53'], searches: ['example.test'] },
+        ...(way.asks && { networkConfig: { kind: 'inline', text: 'version: 1\nconfig: []\n' } }),
       },
     },
     soon(60_000),
@@ -95,8 +98,12 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
     240_000,
   );
   t.diagnostic(`reached after ${Math.round(performance.now() - begun)} ms`);
-  await isConfigured(domain, { four, six });
+  const known = await isConfigured(domain, { four, six });
   assert.match(await banner(six), greeting);
+  const own = /eth0 +inet6 (fe80:[^/]+)/.exec(known)?.[1];
+  assert.match(await banner(`${own}%${network.bridge}`), greeting);
+  // NetworkManager's own choice (RFC 7217), where the seed made none.
+  assert.equal(/ff:fe/.test(own ?? ''), !way.asks, own);
   await powerOff(virtualizer, domain);
 }
 
@@ -104,7 +111,7 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
 async function isConfigured(
   domain: Domain,
   { four, six }: { readonly four: string; readonly six: string },
-): Promise<void> {
+): Promise<string> {
   const expected = [
     new RegExp(`eth0 +inet ${four}/24 `),
     new RegExp(`eth0 +inet6 ${six}/(64|128) `),
@@ -121,6 +128,7 @@ async function isConfigured(
   );
   assert.equal(known.match(/^default /gm)?.length, 1, known);
   assert.doesNotMatch(known, /^default6? .*eth1/m);
+  return known;
 }
 
 /** What the server at the guest's ssh port begins with; nothing while there is none. */

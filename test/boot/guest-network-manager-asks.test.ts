@@ -1,0 +1,20 @@
+import { test } from 'node:test';
+import { inOwnNetns } from '../support/netns.ts';
+import { networkComesUp } from '../support/network-ways.ts';
+
+inOwnNetns(
+  import.meta.url,
+  ['ip', 'nft'],
+  () => {
+    test('V-63 V-120 V-124 V-126: Debian 12 with NetworkManager and no network configuration has addresses, routes and name servers, and is reached', async (t) => {
+      await networkComesUp(t, {
+        guest: 'debian',
+        renderer: 'network-manager',
+        started: ['NetworkManager.service'],
+        asks: true,
+        masked: ['systemd-networkd.service', 'systemd-networkd.socket'],
+      });
+    });
+  },
+  280_000,
+);
