@@ -20,6 +20,7 @@ export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
 export { pipeBytes, widePipe } from './files/pipe.ts';
 export { readSmall, SmallFile } from './files/small-file.ts';
 export {
+  allocateSpace,
   copyRange,
   endOf,
   ficlone,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type DiskSpec, primaryDisk } from '#spec';
@@ -84,14 +84,16 @@ test('V-54: disks grow while the guest runs, for an adopted VM and the next star
       kept,
       more(3, 'vdc', { format: 'raw', sizeBytes: 8 * MiB }),
       more(4, 'vdd', { source, chained: false, sizeBytes: 6 * MiB, throttle }),
-      more(5, 'sda', { bus: 'scsi', sizeBytes: 7 * MiB }),
+      more(5, 'sda', { bus: 'scsi', format: 'raw', sizeBytes: 7 * MiB, sparse: false }),
       more(6, 'vde', { place: onDevice }),
       more(7, 'vdf', { place: onServer }),
     ],
     guest: { ...base.guest, userData: { kind: 'inline', text: script } },
   });
   const first = ground.virtualizer();
-  const { record } = await first.createDomain(spec, soon(60_000));
+  const { record, attributes } = await first.createDomain(spec, soon(60_000));
+  const allocated = () => statSync(attributes['disk.sda.path'] ?? '').blocks * 512;
+  assert.ok(allocated() >= 7 * MiB);
   await told(log, /SIZES 1200 8 8 6 7 5 4\./, 120_000);
 
   assert.equal(await resize(ground, 'vda', 1300), `vda has ${1300 * MiB} bytes now`);
@@ -99,6 +101,7 @@ test('V-54: disks grow while the guest runs, for an adopted VM and the next star
   assert.equal(await resize(ground, 'vdc', 2048), `vdc has ${2048 * MiB} bytes now`);
   assert.equal(await resize(ground, 'vdd', 9), `vdd has ${9 * MiB} bytes now`);
   assert.equal(await resize(ground, 'sda', 10), `sda has ${10 * MiB} bytes now`);
+  assert.ok(allocated() >= 10 * MiB, `${allocated()} bytes are allocated`);
   await told(log, /SIZES 1300 16 2048 9 10 5 4\./, 60_000);
   assert.ok(ground.told().includes('The disk was resized'), ground.told().join('\n'));
   assert.equal(await resize(ground, 'vdb', 16), `vdb has ${16 * MiB} bytes already`);

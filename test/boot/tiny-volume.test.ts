@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -61,7 +61,11 @@ async function live(ground: VmGround, guest: Guest, disk: DiskSpec, name: string
 
 const kept = [
   ['a qcow2 file', {}, 'vdb.qcow2'],
-  ['a raw file of the name in the job', { format: 'raw', file: 'data.img' }, 'data.img'],
+  [
+    'a raw file of the name in the job',
+    { format: 'raw', file: 'data.img', sparse: false },
+    'data.img',
+  ],
 ] as const;
 
 for (const [title, changes, file] of kept) {
@@ -76,6 +80,8 @@ for (const [title, changes, file] of kept) {
     const larger = { ...disk, sizeBytes: 16 * MiB };
     assert.equal(await live(ground, guest, larger, 'vm-1'), 'FOUND [hello] 32768 sectors');
     assert.deepEqual(readdirSync(volume), [file]);
+    const { size, blocks } = statSync(join(volume, file));
+    assert.ok('sparse' in changes ? blocks * 512 >= size : blocks * 512 < 16 * MiB);
   });
 }
 

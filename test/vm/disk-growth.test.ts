@@ -20,12 +20,16 @@ const node = { 'node-name': 'disk-1', file, ro: false, image: { 'virtual-size': 
 
 test('V-54: the file of a grown disk may be as long as its format needs', () => {
   const to = { bytes: 24 * MiB - 1, maxBytes: 100 * MiB };
-  const grown = { node: 'disk-1', virtualBytes: 24 * MiB };
+  const grown = { node: 'disk-1', virtualBytes: 24 * MiB, allocatedBytes: undefined };
   assert.deepEqual(planGrowth(raw, [node], to), { ...grown, maxFileBytes: 24 * MiB });
   const qcow2 = { ...raw, format: 'qcow2', maxFileBytes: 72 * MiB };
   assert.deepEqual(planGrowth(qcow2, [node], to), { ...grown, maxFileBytes: 89 * MiB });
   const elsewhere = { ...raw, maxFileBytes: 0 };
   assert.deepEqual(planGrowth(elsewhere, [node], to), { ...grown, maxFileBytes: 0 });
+  const allocated = (disk: RecordedDisk) =>
+    planGrowth({ ...disk, allocated: true }, [node], to)?.allocatedBytes;
+  assert.equal(allocated(raw), 24 * MiB);
+  assert.equal(allocated(qcow2), 24 * MiB + 1.5 * MiB + 64 * MiB);
 });
 
 test('V-54: with limits of I/O the node grows that the guest sees', () => {

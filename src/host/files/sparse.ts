@@ -78,6 +78,12 @@ export function reserveSpace(fd: number, offset: number, length: number): void {
   must(`reserving space in descriptor ${fd}`, 'fallocate', fd, fallocateKeepSize, offset, length);
 }
 
+/** Allocates the first blocks of a file so, in a pool thread. The descriptor has to stay open until then. */
+export async function allocateSpace(fd: number, length: number): Promise<void> {
+  const { errno } = await attemptAside('fallocate', fd, fallocateKeepSize, 0, length);
+  if (errno !== undefined) throw libcError(`allocating space in descriptor ${fd}`, errno);
+}
+
 /**
  * Copies a range of one file to the same place in another, inside of the kernel and in a pool thread. Returns the bytes that
  * were copied, fewer where the source ends or the kernel pauses; undefined where it can't copy between these two. Both

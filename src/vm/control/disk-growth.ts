@@ -8,6 +8,8 @@ export interface Growth {
   readonly virtualBytes: number;
   /** Maximum length of the disk's file from now on; 0 where it is no file. */
   readonly maxFileBytes: number | undefined;
+  /** What is allocated of the file before, where all of it is. */
+  readonly allocatedBytes: number | undefined;
 }
 
 /** The disk of this name. Throws VmError that names those there are. */
@@ -58,6 +60,7 @@ export function planGrowth(
     node: throttled ? `${id}-throttle` : id,
     virtualBytes,
     maxFileBytes: grownFile(disk, virtualBytes, virtualBytes - now),
+    allocatedBytes: disk.allocated === true ? fullFileBytes(disk, virtualBytes) : undefined,
   };
 }
 
@@ -70,6 +73,10 @@ export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly str
   }
   const isDevice = maxFileBytes === 0 && path.startsWith('/dev/');
   return isDevice ? ['make the device larger on the host, and repeat this'] : [];
+}
+
+function fullFileBytes({ format }: RecordedDisk, virtualBytes: number): number {
+  return format === 'raw' ? virtualBytes : qcow2FileBytes(virtualBytes);
 }
 
 /** Maximum length of a new qcow2 file of a disk of this size. */

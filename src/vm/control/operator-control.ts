@@ -1,9 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { KeyedQueue, type Logger, within } from '#host';
+import { KeyedQueue, type Logger, type ProcessIdentity, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { AgentLine } from '../guest/agent-line.ts';
+import { allocateOpen } from '../store/allocate.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { disksOf, type VmRecord, writeRecord } from '../store/record.ts';
@@ -19,6 +20,8 @@ const resizeMs = 60_000;
 /** What of a live VM operators reach. */
 export interface ControlledVm {
   readonly record: VmRecord;
+  /** Of QEMU. */
+  readonly identity: ProcessIdentity;
   readonly paths: Pick<VmPaths, 'control' | 'record' | 'undo' | 'backup'>;
   /** Maximum size of a disk. */
   readonly maxDiskBytes: number;
@@ -118,14 +121,17 @@ export class OperatorControl implements Disposable {
     waiting: Waiting,
   ): Promise<string> {
     waiting.signal.throwIfAborted();
-    const { emit, maxDiskBytes, onFileGrowth } = this.#vm;
+    const { emit, identity, maxDiskBytes, onFileGrowth } = this.#vm;
     using limited = within(resizeMs, waiting);
     const qmp = this.#connected();
     const look = () => qmp.execute('query-named-block-nodes', { flat: true }, limited);
     const disk = diskNamed(disksOf(this.#record), name);
     const growth = planGrowth(disk, await look(), { bytes, maxBytes: maxDiskBytes });
     if (growth === undefined) return `${name} has ${bytes} bytes already`;
-    const { node, virtualBytes, maxFileBytes } = growth;
+    const { node, virtualBytes, maxFileBytes, allocatedBytes } = growth;
+    if (allocatedBytes !== undefined) {
+      await allocateOpen(identity, { path: disk.path, bytes: allocatedBytes });
+    }
     if (maxFileBytes !== undefined) {
       // Written down first: the limit of a process that adopts the VM must let the grown file be.
       await this.#change(disk.id, { maxFileBytes });

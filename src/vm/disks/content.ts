@@ -1,17 +1,20 @@
-import { reserveSpace } from '#host';
 import { copyImage, createEmpty, growRaw, imageHandler, type OpenImage } from '#image';
 import type { DiskSpec, Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
+import { allocate } from '../store/allocate.ts';
 import type { DiskPlan } from './plan.ts';
 
 /** Makes an empty file, open for reading and writing, the disk of the plan. */
 export async function writeContent(
   fd: number,
   {
+    path,
     spec: { sparse },
     image,
     plan: { kind, format, virtualBytes, maxFileBytes },
   }: {
+    /** For messages. */
+    readonly path: string;
     readonly spec: Pick<DiskSpec, 'sparse'>;
     readonly image: OpenImage | undefined;
     readonly plan: DiskPlan;
@@ -28,5 +31,5 @@ export async function writeContent(
     await copyImage(image, fd, waiting);
     if (format === 'raw') growRaw(fd, virtualBytes);
   }
-  if (!sparse) reserveSpace(fd, 0, maxFileBytes);
+  if (!sparse) await allocate(fd, { path, bytes: maxFileBytes });
 }

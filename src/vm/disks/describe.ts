@@ -60,6 +60,7 @@ export function describe(
       cache: io.cache,
       aio: io.aio,
       ...(virtualBytes > 0 ? { virtualBytes } : {}),
+      ...(maxFileBytes > 0 && !spec.sparse && !readOnly ? { allocated: true } : {}),
     },
     ...(growBeforeBoot
       ? {

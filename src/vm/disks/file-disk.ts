@@ -90,7 +90,7 @@ async function openFiles(
   const path = await createIn(pool, spec, site, async (path) => {
     const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
     const fd = files.add(id, openPath(path, create, 0o600));
-    await writeContent(fd, { spec, image, plan }, site, waiting);
+    await writeContent(fd, { path, spec, image, plan }, site, waiting);
   });
   if (plan.kind === 'overlay' && image !== undefined) {
     files.add(seat.base, reopen(image.fd, constants.O_RDONLY));

@@ -4,6 +4,7 @@ import { checkDiskFile, growRaw, type OpenImage } from '#image';
 import { type DiskFormat, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
+import { allocate } from '../store/allocate.ts';
 import { KeptFile } from '../store/kept-file.ts';
 import { writeContent } from './content.ts';
 import { describe } from './describe.ts';
@@ -112,7 +113,9 @@ async function prepare(
     emit('Creating the disk in the volume', { path: file.path });
     const image = await source?.ready(site, waiting);
     const plan = planDisk(spec, image);
-    await file.create((fd) => writeContent(fd, { spec, image, plan }, site, waiting), waiting);
+    const { path } = file;
+    const fill = (fd: number) => writeContent(fd, { path, spec, image, plan }, site, waiting);
+    await file.create(fill, waiting);
     present = await openPresent(spec, file, host);
   }
   if (present === undefined) throw new VmError('host', `${file.path} disappeared`);
@@ -130,6 +133,10 @@ async function prepare(
   }
   if (!spec.readOnly) {
     const fd = files.add(seat.id, reopen(disk.fd, constants.O_RDWR));
+    if (!spec.sparse && virtualBytes > now) {
+      const bytes = fileBytesOf('empty', spec.format, virtualBytes, 0);
+      await allocate(fd, { path: file.path, bytes });
+    }
     if (spec.format === 'raw') growRaw(fd, virtualBytes);
   }
   const growBeforeBoot = !spec.readOnly && spec.format === 'qcow2' && virtualBytes > now;

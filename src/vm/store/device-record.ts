@@ -23,6 +23,8 @@ const known = v.variant('kind', [
     aio: v.exactOptional(text),
     /** What the guest sees as its size, where the driver decides that. Since the fourth release. */
     virtualBytes: v.exactOptional(count),
+    /** All of its file's space is allocated. */
+    allocated: v.exactOptional(v.boolean()),
   }),
   v.object({
     kind: v.literal('nic'),

@@ -86,7 +86,7 @@ const blockFields = {
   sparse: {
     kind: 'attr',
     type: 'bool',
-    doc: 'false: all space of the disk is allocated when it is created. Default: false for `format = "raw"` in a directory, else true. Not false in a ceph pool.',
+    doc: 'false: all space of the disk is allocated when it is created, and when it becomes larger. Default: false for `format = "raw"` in a directory, else true. Not false in a ceph pool.',
     example: 'true',
   },
   serial: {

@@ -1,0 +1,52 @@
+import { constants, fstatSync, lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { allocateSpace, closeFd, errnoOf, HostError, openPath, type ProcessIdentity } from '#host';
+import { VmError } from '../error.ts';
+
+/** Allocates the space of a disk's file, also beyond its end; what it contains stays. Throws VmError where there is not as much. */
+export async function allocate(
+  fd: number,
+  { path, bytes }: { readonly path: string; readonly bytes: number },
+): Promise<void> {
+  const needed = bytes - fstatSync(fd).blocks * 512;
+  const { bavail, bsize } = await statfs(`/proc/self/fd/${fd}`);
+  const what = `${path} needs ${needed} more bytes, since all of its space is allocated (sparse = false)`;
+  // Looked at first: a file system that becomes full while it allocates keeps what it has.
+  if (needed > bavail * bsize) throw new VmError('host', `${what}: ${bavail * bsize} are free`);
+  try {
+    await allocateSpace(fd, bytes);
+  } catch (cause) {
+    if (!(cause instanceof HostError)) throw cause;
+    throw new VmError('host', `${what}: ${cause.errno ?? cause.message}`, { cause });
+  }
+}
+
+/** The same for the file at `path` that a process has open: the name may be another file's by now. */
+export async function allocateOpen(
+  { pid }: Pick<ProcessIdentity, 'pid'>,
+  file: { readonly path: string; readonly bytes: number },
+): Promise<void> {
+  const named = lstatSync(file.path);
+  const link = readdirSync(`/proc/${pid}/fd`)
+    .map((it) => `/proc/${pid}/fd/${it}`)
+    .find((it) => isSame(named, it));
+  if (!named.isFile() || link === undefined) {
+    throw new VmError('host', `${file.path} is not the file that QEMU has open`);
+  }
+  const fd = openPath(link, constants.O_RDWR);
+  try {
+    await allocate(fd, file);
+  } finally {
+    closeFd(fd);
+  }
+}
+
+function isSame({ dev, ino }: Stats, link: string): boolean {
+  try {
+    const stats = statSync(link);
+    return stats.dev === dev && stats.ino === ino;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
