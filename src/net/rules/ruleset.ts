@@ -156,7 +156,7 @@ function maps(networks: readonly NetworkInUse[]): string[] {
   ];
 }
 
-// Nothing leaves the host from ::1 (IPv6 has no route_localnet): who asks there is refused at once, and tries 127.0.0.1.
+// No reply comes back to ::1 (IPv6 has no route_localnet): who asks there is refused at once, and tries 127.0.0.1.
 const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @published
     fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
