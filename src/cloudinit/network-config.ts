@@ -87,17 +87,18 @@ function addressing({ address, prefix, gateway, isDefaultRoute = true }: SeedNic
 }
 
 /**
- * Its router is announced on the network as well, by its link-local address: one route is enough. Releases before 23 do not
+ * A router whose address the guest has is announced on the network as well, by its link-local address: one route is enough. Releases before 23 do not
  * pass this on to networkd, which then has one route over both addresses of the same router.
  */
 function withoutAdvertisements({ six }: SeedNic): Plain & object {
-  return six === undefined ? {} : { 'accept-ra': false };
+  return six?.gateway === undefined ? {} : { 'accept-ra': false };
 }
 
 function addressing6({ six, isDefaultRoute = true }: SeedNic): readonly (Plain & object)[] {
   if (six === undefined) return [];
   const { ip, prefix, gateway } = six;
-  return [{ type: 'static6', address: `${ip}/${prefix}`, ...(isDefaultRoute && { gateway }) }];
+  const route = gateway !== undefined && isDefaultRoute ? { gateway } : {};
+  return [{ type: 'static6', address: `${ip}/${prefix}`, ...route }];
 }
 
 function subnetResolver({ nameservers, searches = [] }: SeedNic): Plain & object {

@@ -17,7 +17,7 @@ export interface SeedNic {
   readonly prefix?: number;
   readonly gateway?: string;
   /** An IPv6 address beside that one. */
-  readonly six?: { readonly ip: string; readonly prefix: number; readonly gateway: string };
+  readonly six?: { readonly ip: string; readonly prefix: number; readonly gateway?: string };
   readonly nameservers: readonly string[];
   /** Domains to try for names without dots. */
   readonly searches?: readonly string[];

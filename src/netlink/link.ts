@@ -32,6 +32,8 @@ export interface Link {
   readonly up: boolean;
   /** Index of the bridge (or bond, or VRF) it belongs to. */
   readonly master: number | undefined;
+  /** Index of the device that it is on, of a macvtap for example. */
+  readonly lower?: number;
   /** Free text that `ip link` shows. */
   readonly alias: string;
 }
@@ -54,6 +56,7 @@ const attribute = {
   address: 1,
   name: 3,
   mtu: 4,
+  lower: 5,
   master: 10,
   info: 18,
   netnsPid: 19,
@@ -147,6 +150,7 @@ function decodeLink(message: Message): Link {
   if (body.length < headerBytes) throw new NetlinkError('a link without its header');
   const attributes = decodeAttributes(body.subarray(headerBytes));
   const master = readU32(attributes.get(attribute.master));
+  const lower = readU32(attributes.get(attribute.lower));
   return {
     index: body.readInt32LE(4),
     name: readText(attributes.get(attribute.name)) ?? '',
@@ -155,6 +159,7 @@ function decodeLink(message: Message): Link {
     mtu: readU32(attributes.get(attribute.mtu)) ?? 0,
     up: (body.readUInt32LE(8) & interfaceUp) !== 0,
     master: master === 0 ? undefined : master,
+    ...(lower !== undefined && { lower }),
     alias: readText(attributes.get(attribute.alias)) ?? '',
   };
 }

@@ -57,6 +57,7 @@ export type {
   Bandwidth,
   BridgeNic,
   GroupNic,
+  JobAddresses,
   MacvtapNic,
   NicCommon,
   NicModel,

@@ -53,20 +53,23 @@ export interface NicCommon {
   readonly defaultRoute?: true;
 }
 
-/** A tap in a bridge of the host. */
-export interface BridgeNic extends NicCommon {
-  readonly kind: 'bridge';
-  readonly bridge: string;
-  /** A fixed address; on a bridge that is not managed with `fixed`. */
+/** Addresses that the job gives the guest. Where the driver manages no network, each goes with its `fixed` part. */
+export interface JobAddresses {
   readonly ip?: string;
-  /** A fixed IPv6 address in a managed network, in the form of RFC 5952. */
+  /** In the form of RFC 5952, as its gateway; on a network that is not managed beside `ip`. */
   readonly ip6?: string;
-  /** What goes with `ip` there. */
   readonly fixed?: {
     readonly prefix: number;
     readonly gateway?: string;
     readonly nameservers: readonly string[];
   };
+  readonly fixed6?: { readonly prefix: number; readonly gateway?: string };
+}
+
+/** A tap in a bridge of the host. */
+export interface BridgeNic extends NicCommon, JobAddresses {
+  readonly kind: 'bridge';
+  readonly bridge: string;
   readonly ports: readonly PortSpec[];
 }
 
@@ -82,7 +85,7 @@ export interface UserNic extends NicCommon {
 export const macvtapModes = ['bridge', 'private', 'vepa', 'passthrough'] as const;
 
 /** A link of its own on a device of the host: the guest is on the device's network. */
-export interface MacvtapNic extends NicCommon {
+export interface MacvtapNic extends NicCommon, JobAddresses {
   readonly kind: 'macvtap';
   readonly device: string;
   readonly mode: (typeof macvtapModes)[number];

@@ -264,6 +264,19 @@ test('V-63 V-120: an IPv6 address is static beside that of IPv4, its gateway wit
   assert.deepEqual(subnetsOf(false), [static4, static6]);
 });
 
+test('V-120: without a gateway of IPv6 the guest takes the router that announces itself', () => {
+  const six = { ip: '2001:db8::5', prefix: 64 };
+  const nic = { mac: '52:54:00:00:00:01', address: '10.0.0.5', prefix: 24, nameservers: [], six };
+  const [own] = JSON.parse(
+    String(buildSeed({ ...smallest, network: [nic] }).get('network-config')),
+  ).config;
+  assert.equal('accept-ra' in own, false);
+  assert.deepEqual(own.subnets, [
+    { type: 'static', address: '10.0.0.5/24' },
+    { type: 'static6', address: '2001:db8::5/64' },
+  ]);
+});
+
 test('V-63: without interfaces there is no network-config', () => {
   assert.deepEqual([...buildSeed(smallest).keys()], ['meta-data', 'user-data', 'vendor-data']);
   assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);

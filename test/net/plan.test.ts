@@ -13,6 +13,7 @@ import { planBridge } from '../../src/net/links/plan-bridge.ts';
 import { chooseMtu, planTap } from '../../src/net/links/plan-tap.ts';
 import { parseNameservers } from '../../src/net/links/resolver.ts';
 import {
+  addressesInAlias,
   addressInAlias,
   bridgeMac,
   isAliasOf,
@@ -90,6 +91,10 @@ test("a tap's alias holds its owner and its address, and is known with and witho
   assert.equal(addressInAlias(alias), '192.168.122.7');
   assert.equal(addressInAlias(tapAlias('web', 1)), undefined);
   assert.equal(addressInAlias('something else'), undefined);
+  assert.equal(addressInAlias(tapAlias('web', 1, undefined, 'fd12::7')), undefined);
+  const both = tapAlias('web', 1, '192.0.2.7', '2001:db8::7');
+  assert.equal(addressInAlias(both), '192.0.2.7');
+  assert.deepEqual(addressesInAlias(both), ['192.0.2.7', '2001:db8::7']);
   for (const own of [alias, tapAlias('web', 1)]) {
     assert.ok(isAliasOf(own, 'web', 1));
     assert.ok(!isAliasOf(own, 'web', 10) && !isAliasOf(own, 'web-2', 1));

@@ -380,30 +380,83 @@ test('V-123: macvtap, its modes and what it does not go with', () => {
 const card = (key: string, value: unknown): Change =>
   config({ network_interface: [{ bridge: { name: 'a' }, [key]: value }] });
 
-test('V-120: an address on a bridge that is not managed', () => {
-  const own = { ip: '192.0.2.20', prefix: 24, gateway: '192.0.2.1', nameservers: ['192.0.2.53'] };
-  const { ip, ...fixed } = own;
-  const one = (changes: object): Change =>
-    config({ network_interface: [{ bridge: { name: 'br0' }, ...own, ...changes }] });
-  assert.deepEqual(plan(one({})).nics, [{ kind: 'bridge', bridge: 'br0', ports: [], ip, fixed }]);
+const fixed4 = { prefix: 24, gateway: '192.0.2.1', nameservers: ['192.0.2.53', '2001:db8::53'] };
+const fixed6 = { prefix6: 64, gateway6: '2001:DB8::1' };
+const given = { ip: '192.0.2.20', ip6: '2001:db8:0::20', ...fixed4, ...fixed6 };
+
+test('V-120: addresses of a network that is not managed, on a bridge and with macvtap', () => {
+  const read = {
+    ip: given.ip,
+    fixed: fixed4,
+    ip6: '2001:db8::20',
+    fixed6: { prefix: 64, gateway: '2001:db8::1' },
+    ports: [],
+  };
+  const ways = {
+    bridge: { block: { bridge: { name: 'br0' } }, spec: { kind: 'bridge', bridge: 'br0' } },
+    macvtap: {
+      block: { macvtap: { device: 'eno1' } },
+      spec: { kind: 'macvtap', device: 'eno1', mode: 'bridge' },
+    },
+  };
+  for (const { block, spec } of Object.values(ways)) {
+    const one = (changes: object): Change =>
+      config({ network_interface: [{ ...block, ...given, ...changes }] });
+    assert.deepEqual(plan(one({})).nics, [{ ...spec, ...read }]);
+    const only4 = plan(one({ ip6: null, prefix6: null, gateway6: null, nameservers: [] })).nics;
+    const { ip6: _, fixed6: __, ...four } = read;
+    assert.deepEqual(only4, [{ ...spec, ...four, fixed: { ...fixed4, nameservers: [] } }]);
+    // A router of the link may have the address of the link.
+    const [near] = plan(one({ gateway6: 'fe80::1' })).nics;
+    assert.ok(near?.kind === spec.kind && 'fixed6' in near);
+    assert.deepEqual(near.fixed6, { prefix: 64, gateway: 'fe80::1' });
+    refused({
+      'a gateway elsewhere': [
+        one({ gateway: '198.51.100.1', gateway6: '2001:db8:1::1' }),
+        /2 problems: .*gateway: 198\.51\.100\.1 is not in the subnet of 192\.0\.2\.20\/24.*gateway6: 2001:db8:1::1 is not in the network of 2001:db8:0::20\/64/,
+      ],
+      'a gateway that is the guest': [
+        one({ gateway: given.ip, gateway6: '2001:db8::20' }),
+        /2 problems: .*gateway: .* is the address of the guest.*gateway6: .* is the address of the guest/,
+      ],
+      'prefixes without addresses': [
+        one({ ip: null, ip6: null, nameservers: [] }),
+        /2 problems: .*prefix: needs ip.*prefix6: needs ip6/,
+      ],
+      'no prefix of IPv6': [one({ prefix6: null }), /prefix6: is required with .*6/],
+      'IPv6 alone': [
+        one({ ip: null, prefix: null, gateway: null, nameservers: [] }),
+        /prefix6: needs ip and prefix as well/,
+      ],
+      'a gateway that is none': [
+        one({ gateway6: '192.0.2.1' }),
+        /gateway6: .* not an IPv6 address/,
+      ],
+      'name servers that are none': [
+        one({ nameservers: ['192.0.2.53', 'x'] }),
+        /nameservers\[1\]: "x" is not an IP address/,
+      ],
+      'a name server of IPv6 without such an address': [
+        one({ ip6: null, prefix6: null, gateway6: null }),
+        /nameservers\[1\]: "2001:db8::53" is not an IPv4 address/,
+      ],
+    });
+  }
+  const macvtap = { macvtap: { device: 'eno1' } };
+  const bridge = { bridge: { name: 'br0' } };
+  const one = (block: object): Change => config({ network_interface: [block] });
   refused({
-    'a gateway elsewhere': [
-      one({ gateway: '198.51.100.1' }),
-      /gateway: 198\.51\.100\.1 is not in the subnet of 192\.0\.2\.20\/24/,
+    'no prefix on a bridge': [
+      one({ ...bridge, ...given, prefix: null, prefix6: null, gateway6: null }),
+      /prefix: is required with gateway, nameservers/,
     ],
-    'a gateway that is the guest': [
-      one({ gateway: ip }),
-      /gateway: .* is the address of the guest/,
+    'no prefixes with macvtap': [
+      one({ ...macvtap, ip: given.ip, ip6: given.ip6 }),
+      /2 problems: .*\[0\]\.prefix: is required with ip: the driver does not manage this network.*\[0\]\.prefix6: is required with ip6/,
     ],
-    'a prefix without an address': [one({ ip: null }), /prefix: needs ip/],
-    'no prefix': [one({ prefix: null }), /prefix: is required with gateway, nameservers/],
-    'a name server that is none': [
-      one({ nameservers: ['192.0.2.53', 'x'] }),
-      /nameservers\[1\]: "x" is not an IPv4 address/,
-    ],
-    'with macvtap': [
-      config({ network_interface: [{ macvtap: { device: 'eno1' }, ...own }] }),
-      /4 problems: .*\[0\]\.ip: goes with a bridge only/,
+    'with user': [
+      one({ user: {}, ...given }),
+      /7 problems: .*\[0\]\.ip: goes with a bridge or macvtap/,
     ],
   });
 });
@@ -417,10 +470,6 @@ test('V-120: an IPv6 address is read in each of its forms', () => {
   }
   refused({
     'an address that is none': [one('fd12::50/64'), /ip6: "fd12::50\/64" is not an IPv6 address/],
-    'with macvtap': [
-      config({ network_interface: [{ macvtap: { device: 'eno1' }, ip6: 'fd12::50' }] }),
-      /\[0\]\.ip6: goes with a bridge only/,
-    ],
   });
 });
 
@@ -440,7 +489,7 @@ test('V-124: cards that can not be', () =>
     ],
     'what the user-mode network has not': [
       config({ network_interface: [{ user: {}, ip: '10.0.0.7', queues: 2 }] }),
-      /ip: goes with a bridge only: the guest has 10\.0\.2\.15 here; .*queues: the user-mode network has one/,
+      /ip: goes with a bridge or macvtap: the guest has 10\.0\.2\.15 here; .*queues: the user-mode network has one/,
     ],
     'a bandwidth that is none': [card('bandwidth_in', '12 Mbit'), /bandwidth_in: .* is not a size/],
     'a bandwidth that no host can keep': [

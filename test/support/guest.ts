@@ -101,7 +101,7 @@ export class Machine implements AsyncDisposable {
           ip: string;
           prefix: number;
           gateway?: string;
-          six?: { ip: string; prefix: number; gateway: string };
+          six?: { ip: string; prefix: number; gateway?: string };
         }
       | undefined,
   ): Promise<this> {
@@ -110,7 +110,8 @@ export class Machine implements AsyncDisposable {
     const { six } = address;
     if (six !== undefined) {
       await this.namespace.ip('addr', 'add', `${six.ip}/${six.prefix}`, 'dev', 'eth0', 'nodad');
-      await this.namespace.ip('-6', 'route', 'add', 'default', 'via', six.gateway);
+      const way = six.gateway === undefined ? [] : ['via', six.gateway, 'dev', 'eth0'];
+      if (way.length > 0) await this.namespace.ip('-6', 'route', 'add', 'default', ...way);
     }
     if (address.gateway === undefined) return this;
     await this.namespace.ip('route', 'add', 'default', 'via', address.gateway);

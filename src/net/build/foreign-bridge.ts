@@ -4,10 +4,10 @@ import type { Waiting } from '#spec';
 import { chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
-import { addressInAlias, ownerInAlias } from '../model/names.ts';
 import type { OnRepair } from '../model/net.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
+import { jobAddress, refuseTakenAddress } from './job-address.ts';
 
 /** Builds a NIC on a bridge that the driver neither makes nor manages, if the operator allows it: it adds only a tap. */
 export async function buildOnForeignBridge(
@@ -30,9 +30,12 @@ export async function buildOnForeignBridge(
   const link = links.find(({ name }) => name === bridge);
   refuseUnusable(request, link, host.managed);
   const plan = { ...planTap(request, links), bridge, managed: false };
-  const { ip, fixed } = request;
-  refuseTakenIp(request, links, link);
-  const nic = { vm, index, bridge: link, ...(ip !== undefined && { ip }) };
+  const { ip, ip6 } = request;
+  const beside = links.filter(({ master }) => master === link.index);
+  refuseTakenAddress(request, `bridge ${bridge}`, beside);
+  const addresses = { ...(ip !== undefined && { ip }), ...(ip6 !== undefined && { ip6 }) };
+  const nic = { vm, index, bridge: link, ...addresses };
+  const address = jobAddress(request);
   const { tap, mac } = plan;
   const mtu = chooseMtu(request, link);
   const opened = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
@@ -42,7 +45,7 @@ export async function buildOnForeignBridge(
     mac,
     mtu,
     backend: { kind: 'tap', fds: opened.fds, name: tap },
-    ...(ip !== undefined && fixed !== undefined && { address: { ip, ...fixed, searches: [] } }),
+    ...(address !== undefined && { address }),
     record: {
       kind: 'nic',
       ...makeNicRecord(request, { tap, mac, ...(ip !== undefined && { ip }) }),
@@ -90,7 +93,7 @@ function refuseUnusable(
   link: Link | undefined,
   managed: readonly string[],
 ): asserts link is Link {
-  const { vm, bridge, ip, ip6, fixed, ports } = request;
+  const { vm, bridge, ip, ip6, fixed, fixed6, ports } = request;
   if (link === undefined) {
     throw new NetError(
       'host',
@@ -105,11 +108,9 @@ function refuseUnusable(
     const what = `VM ${vm}: ip ${ip}: bridge ${bridge} is not a managed network`;
     throw new NetError('job', `${what}: add prefix, and gateway where there is one`);
   }
-  if (ip6 !== undefined) {
-    throw new NetError(
-      'job',
-      `VM ${vm}: ip6 ${ip6}: bridge ${bridge} is not a managed network: leave the key out, and have the guest choose or ask for it`,
-    );
+  if (ip6 !== undefined && fixed6 === undefined) {
+    const what = `VM ${vm}: ip6 ${ip6}: bridge ${bridge} is not a managed network`;
+    throw new NetError('job', `${what}: add prefix6, and gateway6 where there is one`);
   }
   if (ports.length === 0) return;
   const labels = ports.map(({ label }) => label).join(', ');
@@ -118,15 +119,4 @@ function refuseUnusable(
     `VM ${vm}: ports (${labels}) can't be mapped on bridge ${bridge}: the driver assigns no addresses there. ` +
       `Use a managed network, or reach the guest at the address it gets on that bridge`,
   );
-}
-
-/** Of the machines on such a bridge only the VMs of this host are known. */
-function refuseTakenIp({ vm, ip }: BridgeRequest, links: readonly Link[], bridge: Link): void {
-  const other = links.find(
-    ({ master, alias }) =>
-      ip !== undefined && master === bridge.index && addressInAlias(alias) === ip,
-  );
-  if (other === undefined) return;
-  const user = ownerInAlias(other.alias);
-  throw new NetError('host', `VM ${vm}: ip ${ip} on bridge ${bridge.name} is taken by VM ${user}`);
 }

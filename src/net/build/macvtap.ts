@@ -7,8 +7,9 @@ import type { BuiltNic } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import type { MacvtapRequest } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
+import { jobAddress, refuseTakenAddress } from './job-address.ts';
 
-/** Builds a NIC directly on a device of the host, if the operator allows it. The guest has its address from that network. */
+/** Builds a NIC directly on a device of the host, if the operator allows it. The guest has its address from that network, or from the job. */
 export async function buildMacvtap(
   request: MacvtapRequest,
   host: {
@@ -28,16 +29,29 @@ export async function buildMacvtap(
   refuseUnusable(request, lower);
   const mtu = chooseMtu(request, lower);
   const { tap: name, mac, queues } = planTap(request, links);
+  const { ip, ip6 } = request;
+  const beside = links.filter((link) => link.lower === lower.index);
+  refuseTakenAddress(request, `device ${device}`, beside);
+  const addresses = { ...(ip !== undefined && { ip }), ...(ip6 !== undefined && { ip6 }) };
+  const address = jobAddress(request);
   const own = mode === 'passthrough' && request.mac === undefined ? {} : { mac };
   const { fds, link } = await undo.perform({ kind: 'net-macvtap', link: name, vm, index }, () =>
-    makeMacvtap(netlink, { vm, index, name, mode, queues, ...own }, lower, waiting),
+    makeMacvtap(netlink, { vm, index, name, mode, queues, ...addresses, ...own }, lower, waiting),
   );
   log.info('macvtap made', { vm, link: name, device, mode });
   return {
     mac: link.address,
     mtu,
     backend: { kind: 'tap', fds, name },
-    record: { kind: 'macvtap-nic', link: name, mac: link.address, device, mode },
+    ...(address !== undefined && { address }),
+    record: {
+      kind: 'macvtap-nic',
+      link: name,
+      mac: link.address,
+      device,
+      mode,
+      ...(ip !== undefined && { ip }),
+    },
   };
 }
 

@@ -17,8 +17,10 @@ export function planAddress(
   facts: { readonly claims: readonly Claim[]; readonly avoid: ReadonlyMap<string, string> },
 ): string {
   const { vm, index } = request;
-  if (request.fixed !== undefined) {
-    const what = `VM ${vm}: prefix ${request.fixed.prefix}: ${network.bridge} is a managed network`;
+  const { fixed, fixed6 } = request;
+  if (fixed !== undefined || fixed6 !== undefined) {
+    const own = fixed === undefined ? `prefix6 ${fixed6?.prefix}` : `prefix ${fixed.prefix}`;
+    const what = `VM ${vm}: ${own}: ${network.bridge} is a managed network`;
     throw new NetError(
       'job',
       `${what}, which has its own prefix, gateway and name servers: leave them out`,

@@ -23,6 +23,9 @@ export interface MacvtapPlan {
   readonly mac?: string;
   readonly mode: MacvtapNic['mode'];
   readonly queues: number;
+  /** Those of the job. */
+  readonly ip?: string;
+  readonly ip6?: string;
 }
 
 const modes: Readonly<Record<MacvtapNic['mode'], MacvtapMode>> = {
@@ -63,7 +66,7 @@ export async function makeMacvtap(
 
 async function create(
   netlink: NetlinkSocket,
-  { vm, index, name, mac, mode }: MacvtapPlan,
+  { vm, index, name, mac, mode, ip, ip6 }: MacvtapPlan,
   lower: Link,
   waiting: Waiting,
 ): Promise<Link> {
@@ -74,7 +77,7 @@ async function create(
   silenceHost(name);
   // With passthrough the kernel gives it the device's address, whatever was asked for (macvlan_common_newlink).
   const address = mac === undefined || mac === link.address ? {} : { address: mac };
-  await changeLink(netlink, link, { alias: tapAlias(vm, index), ...address }, waiting);
+  await changeLink(netlink, link, { alias: tapAlias(vm, index, ip, ip6), ...address }, waiting);
   await changeLink(netlink, link, { up: true }, waiting);
   return { ...link, ...address };
 }

@@ -35,8 +35,9 @@ interface TapOwner {
   readonly vm: string;
   readonly index: number;
   readonly bridge: Link;
-  /** Its address in a managed network. */
+  /** Its address in a managed network, or those of the job. */
   readonly ip?: string;
+  readonly ip6?: string;
 }
 
 /**
@@ -88,7 +89,7 @@ export function openQueues({
 export async function configureTap(
   netlink: NetlinkSocket,
   { tap, mac }: BridgedTapPlan,
-  { vm, index, bridge, ip }: TapOwner,
+  { vm, index, bridge, ip, ip6 }: TapOwner,
   waiting: Waiting,
 ): Promise<Link> {
   return asNetError(`VM ${vm}: configuring tap ${tap} failed`, async () => {
@@ -99,7 +100,7 @@ export async function configureTap(
     // from there, or guests could fill the host's neighbour table.
     writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
     const change = {
-      alias: tapAlias(vm, index, ip),
+      alias: tapAlias(vm, index, ip, ip6),
       mtu: bridge.mtu,
       address: tapMac(mac),
     };

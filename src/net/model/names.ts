@@ -43,12 +43,13 @@ export function tapName(vm: string, index: number, attempt: number): string {
 }
 
 /**
- * The alias of a tap: its NIC and, in a managed network, its address. All agents of a host can read it while the VM
+ * The alias of a tap or macvtap: its NIC and the addresses that nothing else shows: in a managed network the IPv4 one,
+ * which the other goes with, else those of the job. All agents of a host can read it while the VM
  * lives. The kernel allows 255 bytes; a VM name has at most 56 and no spaces.
  */
-export function tapAlias(vm: string, index: number, ip?: string): string {
-  const whose = `${ownAlias} ${vm}/${index}`;
-  return ip === undefined ? whose : `${whose} ${ip}`;
+export function tapAlias(vm: string, index: number, ip?: string, ip6?: string): string {
+  const addresses = [ip, ip6].filter((address) => address !== undefined);
+  return [`${ownAlias} ${vm}/${index}`, ...addresses].join(' ');
 }
 
 export function isAliasOf(alias: string, vm: string, index: number): boolean {
@@ -61,9 +62,14 @@ export function ownerInAlias(alias: string): string | undefined {
   return new RegExp(`^${ownAlias} (\\S+)/\\d+(?: |$)`).exec(alias)?.[1];
 }
 
-/** The address in an alias; undefined for links that are not ours or have none. */
+/** The IPv4 address in an alias; undefined for links that are not ours or have none. */
 export function addressInAlias(alias: string): string | undefined {
-  return new RegExp(`^${ownAlias} \\S+ (\\S+)$`).exec(alias)?.[1];
+  return addressesInAlias(alias).find((address) => !address.includes(':'));
+}
+
+export function addressesInAlias(alias: string): readonly string[] {
+  const [, addresses = ''] = new RegExp(`^${ownAlias} \\S+/\\d+ (.+)$`).exec(alias) ?? [];
+  return addresses.split(' ').filter((address) => address !== '');
 }
 
 /**

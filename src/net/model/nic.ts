@@ -39,7 +39,7 @@ export interface NicAddress {
   readonly nameservers: readonly string[];
   /** Domains in which names without dots are looked for. */
   readonly searches: readonly string[];
-  /** In a network with IPv6. */
+  /** In a network with IPv6, or of the job's. */
   readonly six?: NicAddress6;
 }
 
@@ -47,7 +47,8 @@ export interface NicAddress {
 export interface NicAddress6 {
   readonly ip: string;
   readonly prefix: number;
-  readonly gateway: string;
+  /** Left out: the one that announces itself. */
+  readonly gateway?: string;
 }
 
 /** A tap or macvtap: QEMU inherits a descriptor for each queue; the caller closes its own copies after the spawn. */
@@ -129,6 +130,8 @@ const macvtapNicRecord = v.object({
   mac: v.string(),
   device: v.string(),
   mode: v.string(),
+  /** Of the job's. */
+  ip: v.exactOptional(v.string()),
 });
 
 /** A NIC on a macvtap as JSON. */

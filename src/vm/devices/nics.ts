@@ -125,8 +125,14 @@ function attachedEvent(
       if (address === undefined) return [`Joined bridge ${spec.bridge}`, facts];
       return [`Address ${written(address)} on ${spec.bridge}`, { ...facts, ...ip6Of(address) }];
     }
-    case 'macvtap':
-      return [`Joined the network of ${spec.device} (macvtap, ${spec.mode})`, facts];
+    case 'macvtap': {
+      const kind = `macvtap, ${spec.mode}`;
+      if (address === undefined) return [`Joined the network of ${spec.device} (${kind})`, facts];
+      return [
+        `Address ${written(address)} on ${spec.device} (${kind})`,
+        { ...facts, ...ip6Of(address) },
+      ];
+    }
     case 'group': {
       if (address === undefined) return ['Joined the network of the group', facts];
       const text = `Address ${written(address)} in the network of the group`;

@@ -1,7 +1,7 @@
 import type { ProcessIdentity } from '#host';
-import type { RecordedDisk } from '../store/device-record.ts';
+import type { AdoptedNic, RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';
-import { disksOf, displaysOf, hostNicsOf, type VmRecord } from '../store/record.ts';
+import { adoptedNicsOf, disksOf, displaysOf, hostNicsOf, type VmRecord } from '../store/record.ts';
 import type { DomainNetwork } from '../virtualizer.ts';
 
 /**
@@ -9,12 +9,16 @@ import type { DomainNetwork } from '../virtualizer.ts';
  * all NICs; undefined when the driver knows no address.
  */
 export function networkOf(record: VmRecord): DomainNetwork | undefined {
-  const nic = hostNicsOf(record).find(({ ip }) => ip !== undefined);
+  const nic = adoptedNicsOf(record).find(({ ip }) => ip !== undefined);
   if (nic?.ip === undefined) return undefined;
   const portMaps = record.devices.map((device) => ('portMap' in device ? device.portMap : {}));
   const { ip, mac } = nic;
-  const place = nic.kind === 'nic' ? { bridge: nic.bridge } : { netns: nic.netns };
-  return { ip, mac, ...place, portMap: Object.assign({}, ...portMaps) };
+  return { ip, mac, ...placeOf(nic), portMap: Object.assign({}, ...portMaps) };
+}
+
+function placeOf(nic: AdoptedNic): Pick<DomainNetwork, 'bridge' | 'netns'> {
+  if (nic.kind === 'nic') return { bridge: nic.bridge };
+  return nic.kind === 'group-nic' ? { netns: nic.netns } : {};
 }
 
 function networkAttributes(record: VmRecord): Readonly<Record<string, string>> {

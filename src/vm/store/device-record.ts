@@ -44,6 +44,7 @@ const known = v.variant('kind', [
     mac: text,
     device: text,
     mode: text,
+    ip: v.exactOptional(text),
     bandwidth,
   }),
   /** Of QEMU's user-mode network. */

@@ -1,8 +1,9 @@
 import {
-  type BridgeNic,
   contains,
   formatIpv6,
+  type JobAddresses,
   listed,
+  overlap6,
   parseIpv4,
   parseIpv6,
   quoted,
@@ -16,13 +17,13 @@ export const addressFields = {
   ip: {
     kind: 'attr',
     type: 'string',
-    doc: 'A fixed IPv4 address. In a managed network one that is taken is an error; left out, the driver chooses one, which tends to stay the same. On other bridges it goes with `prefix`.',
+    doc: 'A fixed IPv4 address. In a managed network one that is taken is an error; left out, the driver chooses one, which tends to stay the same. On other bridges and with macvtap it goes with `prefix`.',
     example: '"192.168.122.50"',
   },
   ip6: {
     kind: 'attr',
     type: 'string',
-    doc: 'A fixed IPv6 address in a managed network with IPv6; one that is taken is an error. Left out, it is at the same place in the network as the IPv4 address.',
+    doc: 'A fixed IPv6 address. In a managed network with IPv6 one that is taken is an error; left out, it is at the same place in the network as the IPv4 address. On other bridges and with macvtap it goes with `prefix6`, beside `ip` and `prefix`.',
     example: '"fd12:3456:789a::50"',
   },
   prefix: {
@@ -30,7 +31,7 @@ export const addressFields = {
     type: 'number',
     min: 1,
     max: 31,
-    doc: 'Prefix length of `ip` on a bridge that is not managed; the guest is given both in its seed. Left out, the guest asks by DHCP there.',
+    doc: 'Prefix length of `ip` on a bridge that is not managed, or with macvtap; the guest is given both in its seed. Left out, the guest asks by DHCP there.',
     example: '24',
   },
   gateway: {
@@ -39,11 +40,25 @@ export const addressFields = {
     doc: 'The gateway that goes with `ip` and `prefix`.',
     example: '"192.0.2.1"',
   },
+  prefix6: {
+    kind: 'attr',
+    type: 'number',
+    min: 1,
+    max: 128,
+    doc: 'Prefix length of `ip6` on a bridge that is not managed, or with macvtap; the guest is given both in its seed.',
+    example: '64',
+  },
+  gateway6: {
+    kind: 'attr',
+    type: 'string',
+    doc: 'The gateway that goes with `ip6` and `prefix6`, or its link-local address. Left out, the guest takes the default route that a router there announces.',
+    example: '"2001:db8::1"',
+  },
   nameservers: {
     kind: 'attr',
     type: 'list(string)',
     default: [],
-    doc: 'IPv4 name servers that go with `ip` and `prefix`. Those of the group’s `dns` block replace them.',
+    doc: 'Name servers that go with `ip` and `prefix`, those of IPv6 with `ip6` and `prefix6`. Those of the group’s `dns` block replace them.',
     example: '["192.0.2.53"]',
   },
 } as const satisfies Fields;
@@ -54,45 +69,64 @@ interface Place {
   readonly report: Job['report'];
 }
 
-/** Of an interface on a bridge. */
-export function readAddress(
-  address: Address,
-  place: Place,
-): Pick<BridgeNic, 'ip' | 'ip6' | 'fixed'> {
+/** Of an interface on a bridge: whether the driver manages it is not known yet. */
+export function readAddress(address: Address, place: Place): JobAddresses {
   const { ip, prefix, gateway, nameservers } = address;
-  checkAddress(address, place);
-  const six = readAddress6(address, place);
+  check(address, place);
+  check6(address, place);
+  const six = readAddress6(address);
   if (ip === undefined) return six;
   if (prefix === undefined) return { ...six, ip };
   return { ...six, ip, fixed: { prefix, nameservers, ...(gateway !== undefined && { gateway }) } };
 }
 
-function readAddress6({ ip6 }: Address, { path, report }: Place): Pick<BridgeNic, 'ip6'> {
-  if (ip6 === undefined) return {};
+/** Of an interface in a network that is none of the driver's. */
+export function readFixedAddress(address: Address, place: Place): JobAddresses {
+  const { ip, ip6, prefix, gateway, nameservers, prefix6, gateway6 } = address;
+  const refuse = (key: 'prefix' | 'prefix6', text: string): void => {
+    const why = `is required with ${text}: the driver does not manage this network`;
+    place.report(`${place.path}.${key}`, why);
+  };
+  // With the others it is required everywhere.
+  const isBare = gateway === undefined && nameservers.length === 0;
+  if (ip !== undefined && prefix === undefined && isBare) refuse('prefix', 'ip');
+  if (ip6 !== undefined && prefix6 === undefined && gateway6 === undefined) {
+    refuse('prefix6', 'ip6');
+  }
+  return readAddress(address, place);
+}
+
+function readAddress6({ ip6 = '', prefix6, gateway6 = '' }: Address): JobAddresses {
   const address = parseIpv6(ip6);
-  if (address !== undefined) return { ip6: formatIpv6(address) };
-  report(`${path}.ip6`, `${quoted(ip6)} is not an IPv6 address`);
-  return {};
+  if (address === undefined) return {};
+  const own = { ip6: formatIpv6(address) };
+  if (prefix6 === undefined) return own;
+  const way = parseIpv6(gateway6);
+  return {
+    ...own,
+    fixed6: { prefix: prefix6, ...(way !== undefined && { gateway: formatIpv6(way) }) },
+  };
 }
 
 /** Of an interface of another kind. */
 export function refuseAddress(address: Address, { path, report }: Place, text: string): void {
-  for (const key of ['ip', 'ip6', 'prefix', 'gateway'] as const) {
+  for (const key of ['ip', 'ip6', 'prefix', 'gateway', 'prefix6', 'gateway6'] as const) {
     if (address[key] !== undefined) report(`${path}.${key}`, text);
   }
   if (address.nameservers.length > 0) report(`${path}.nameservers`, text);
 }
 
-function checkAddress(address: Address, { path, report }: Place): void {
-  const { ip, prefix, gateway, nameservers } = address;
-  const texts = [
-    ['ip', ip],
-    ['gateway', gateway],
-    ...nameservers.map((server, at) => [`nameservers[${at}]`, server] as const),
-  ] as const;
-  for (const [key, text] of texts) {
+function check(address: Address, { path, report }: Place): void {
+  const { ip, ip6, prefix, gateway, nameservers } = address;
+  for (const [key, text] of Object.entries({ ip, gateway })) {
     if (text === undefined || parseIpv4(text) !== undefined) continue;
     report(`${path}.${key}`, `${quoted(text)} is not an IPv4 address`);
+  }
+  for (const [at, server] of nameservers.entries()) {
+    if (parseIpv4(server) !== undefined) continue;
+    if (ip6 !== undefined && parseIpv6(server) !== undefined) continue;
+    const kind = ip6 === undefined ? 'an IPv4' : 'an IP';
+    report(`${path}.nameservers[${at}]`, `${quoted(server)} is not ${kind} address`);
   }
   if (prefix !== undefined && ip === undefined) report(`${path}.prefix`, 'needs ip');
   const needPrefix = [
@@ -108,5 +142,28 @@ function checkAddress(address: Address, { path, report }: Place): void {
     report(`${path}.gateway`, `${gateway} is not in the subnet of ${ip}/${prefix}`);
   } else if (own === way) {
     report(`${path}.gateway`, `${gateway} is the address of the guest itself`);
+  }
+}
+
+function check6(address: Address, { path, report }: Place): void {
+  const { ip6, prefix, prefix6, gateway6 } = address;
+  for (const [key, text] of Object.entries({ ip6, gateway6 })) {
+    if (text === undefined || parseIpv6(text) !== undefined) continue;
+    report(`${path}.${key}`, `${quoted(text)} is not an IPv6 address`);
+  }
+  if (prefix6 !== undefined && ip6 === undefined) report(`${path}.prefix6`, 'needs ip6');
+  else if (prefix6 !== undefined && prefix === undefined) {
+    report(`${path}.prefix6`, 'needs ip and prefix as well');
+  }
+  if (prefix6 === undefined && gateway6 !== undefined) {
+    report(`${path}.prefix6`, 'is required with gateway6');
+  }
+  const [own, way] = [parseIpv6(ip6 ?? ''), parseIpv6(gateway6 ?? '')];
+  if (prefix6 === undefined || own === undefined || way === undefined) return;
+  const isLinkLocal = way >> 118n === 0xfe80n >> 6n;
+  if (!isLinkLocal && !overlap6({ address: own, prefix: prefix6 }, { address: way, prefix: 128 })) {
+    report(`${path}.gateway6`, `${gateway6} is not in the network of ${ip6}/${prefix6}`);
+  } else if (own === way) {
+    report(`${path}.gateway6`, `${gateway6} is the address of the guest itself`);
   }
 }

@@ -1,7 +1,7 @@
 import { type MacvtapNic, macvtapModes, type NicSpec, quoted, userAddress } from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
-import { addressFields, readAddress, refuseAddress } from './address.ts';
+import { addressFields, readAddress, readFixedAddress, refuseAddress } from './address.ts';
 import { bandwidthFields, readBandwidth, refuseBandwidth } from './bandwidth.ts';
 import { cardFields, readCard } from './card.ts';
 import {
@@ -50,7 +50,7 @@ export const nicFields = {
       },
       macvtap: {
         kind: 'block',
-        doc: "A link of the guest's own on a network device of the host: the guest is on the device's network and asks for its address there. The host itself does not reach it.",
+        doc: "A link of the guest's own on a network device of the host: the guest is on the device's network and asks for its address there, or has the one that the job gives it. The host itself does not reach it.",
         fields: {
           device: {
             kind: 'attr',
@@ -159,17 +159,17 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
     return { kind: 'bridge', bridge: bridge.name, ports, ...address, ...common };
   }
   if (macvtap !== undefined) {
-    refuseAddress(block, place, 'goes with a bridge only');
     return {
       kind: 'macvtap',
       device: macvtap.device,
       mode: readMode(macvtap.mode, place),
       ports: [],
+      ...readFixedAddress(block, place),
       ...common,
     };
   }
   if (user !== undefined) {
-    refuseAddress(block, place, `goes with a bridge only: the guest has ${userAddress} here`);
+    refuseAddress(block, place, `goes with a bridge or macvtap: the guest has ${userAddress} here`);
     if (queues > 1) report(`${path}.queues`, 'the user-mode network has one queue');
     refuseBandwidth(
       block,
@@ -179,7 +179,7 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
     return { kind: 'user', ports: readPorts(user.ports, `${path}.user.ports`), ...common };
   }
   if (group !== undefined) {
-    refuseAddress(block, place, 'goes with a bridge only: the driver chooses it here');
+    refuseAddress(block, place, 'goes with a bridge or macvtap: the driver chooses it here');
     const nic = readGroupNic(group, netns, place);
     return nic && { ...nic, ...common };
   }
