@@ -111,7 +111,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount', 'dhclient',
     };
     const through = (frames: readonly Buffer[]): Promise<number> =>
       passing(namespace, { tapFd: attached.tapFd, web, router }, frames);
-    const others = [sixOf(other).guest, linkLocal(other.mac), address6, 'fe80::1', '2001:db8::1'];
+    // Each of fe80::/64 but the router's may be the guest's.
+    const others = [sixOf(other).guest, address6, 'fe80:0:0:1::1', '2001:db8::1'];
     const foreign = [router.ip, router.linkLocal, '::1', ...others];
     const plain = framed({ content: hello });
     const sent: Readonly<Record<string, readonly Buffer[]>> = {

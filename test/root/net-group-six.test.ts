@@ -133,6 +133,32 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     assert.equal(await inside(allocation.namespace), before);
   });
 
+  test('two VMs of a group have IPv6 addresses of their own and reach each other at published ports', async () => {
+    await using allocation = await Allocation.open(address, address6);
+    await using plugin = await GroupNics.open();
+    const netns = allocation.path;
+    const [web, db] = await Promise.all([
+      plugin.attach({ vm: 'web', netns, ports: [80] }),
+      plugin.attach({ vm: 'db', netns, ports: [5432] }),
+    ]);
+    const [webSix, dbSix] = [web.nic.six, db.nic.six];
+    assert.ok(webSix !== undefined && dbSix !== undefined);
+    const guests = [webSix.guest, dbSix.guest].toSorted();
+    assert.deepEqual(guests, ['fde5:4a95:8da2::2', 'fde5:4a95:8da2::6']);
+    await using webGuest = await guestOf(web);
+    await using dbGuest = await guestOf(db);
+    await webGuest.serve(80, 'web', '::');
+    await dbGuest.serve(5432, 'db', '::');
+    await dbGuest.serve(5433, 'db', '::');
+    assert.match(await webGuest.ask('tcp', webSix.gateway, 5432), /^db saw/);
+    assert.match(await webGuest.ask('udp', address6, 5432), /^db saw/);
+    assert.match(await dbGuest.ask('tcp', address6, 80), /^web saw/);
+    await webGuest.askInVain('tcp', dbSix.guest, 5433);
+    for (const guest of [webGuest, dbGuest]) await guest.unplug();
+    for (const vm of ['web', 'db']) await plugin.detach(vm);
+    assert.equal(await inside(allocation.namespace), 'lo eth0 |');
+  });
+
   test('without IPv6 in the namespace of a group nothing of it passes, and the guest has none', async () => {
     await using allocation = await Allocation.open('10.88.0.4');
     await using plugin = await GroupNics.open();

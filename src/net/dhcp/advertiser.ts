@@ -7,7 +7,7 @@ import type { Claim } from '../store/claim.ts';
 import { encodeAdvertisement, routerSolicitation } from './advertisement.ts';
 import type { Guests6 } from './guests6.ts';
 import { inNetns } from './netns.ts';
-import { linkLocalFor, type Network6, senderOf } from './network6.ts';
+import { type Network6, recipientsOf, senderOf } from './network6.ts';
 
 export interface AdvertiserOptions {
   readonly bridge: string;
@@ -90,7 +90,10 @@ export class Advertiser implements AsyncDisposable {
   async #advertise(asker: bigint): Promise<void> {
     const { guests } = this.#options;
     const claim = await guests.of(asker);
-    if (claim !== undefined) return this.#send(linkLocalFor(asker, claim), claim);
+    if (claim !== undefined) {
+      for (const each of recipientsOf(asker, claim)) this.#send(each, claim);
+      return;
+    }
     if (asker !== 0n || performance.now() - this.#sentToAllMs < pauseMs) return;
     this.#sentToAllMs = performance.now();
     for (const [guest, each] of await guests.all()) this.#send(guest, each);

@@ -1,4 +1,4 @@
-import { type Address6, isLinkLocal6, linkLocalOf, parseIpv6 } from '#spec';
+import { type Address6, isLinkLocal6, parseIpv6 } from '#spec';
 import { type Claim, linkLocalsOf } from '../store/claim.ts';
 
 /** What all guests of a network with IPv6 share. */
@@ -51,6 +51,6 @@ export function senderOf(text: string): bigint {
 }
 
 /** Where a guest is answered: in an allocation's namespace the sender of its queries has been replaced. */
-export function linkLocalFor(asker: bigint, { mac }: Claim): bigint {
-  return isLinkLocal6(asker) ? asker : linkLocalOf(mac);
+export function recipientsOf(asker: bigint, claim: Claim): readonly bigint[] {
+  return isLinkLocal6(asker) ? [asker] : linkLocalsOf(claim);
 }

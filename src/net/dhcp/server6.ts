@@ -7,7 +7,7 @@ import { answer6 } from './answer6.ts';
 import type { Guests6 } from './guests6.ts';
 import { decodeQuery6, encodeReply6 } from './message6.ts';
 import { inNetns } from './netns.ts';
-import { linkLocalFor, type Network6, senderOf } from './network6.ts';
+import { type Network6, recipientsOf, senderOf } from './network6.ts';
 
 export interface Server6Options {
   /** The link that queries come from. */
@@ -89,8 +89,9 @@ export class Dhcp6Server implements AsyncDisposable {
     const reply = answer6(query, claim, network);
     if (reply === undefined || this.#closed) return;
     // A guest that is gone by now is no error of ours. The socket is tied to the link of the address.
-    const to = formatIpv6(linkLocalFor(asker, claim));
-    this.#socket.send(encodeReply6(reply), clientPort, to, () => {});
+    for (const to of recipientsOf(asker, claim)) {
+      this.#socket.send(encodeReply6(reply), clientPort, formatIpv6(to), () => {});
+    }
     log.debug('DHCPv6 reply', { bridge, vm: claim.vm, query: query.type, reply: reply.type });
   }
 

@@ -141,11 +141,11 @@ export class Groups implements AsyncDisposable {
 
   /** A failure is only logged, since guests have their addresses from the seed, too. */
   async #serve(nic: GroupNic): Promise<AsyncDisposable | undefined> {
-    const { log } = await this.#host();
+    const host = await this.#host();
     try {
-      return await serveGroup(nic, log);
+      return await serveGroup(nic, host);
     } catch (error) {
-      log.warn('no DHCP responder in the network of the group', { vm: nic.vm, error });
+      host.log.warn('no DHCP responder in the network of the group', { vm: nic.vm, error });
       return undefined;
     }
   }

@@ -144,9 +144,9 @@ export function tapsOf(linkLocal: bigint, listed: string): readonly string[] {
  * Neighbour discovery: a guest answers for its own addresses, probes whether its own are free, and asks for others with
  * an own address as sender. An option with a MAC address has its own. Older versions of nft have no sets of bytes at an
  * offset, hence rules for each tap. The target is at byte 8, the first option at byte 24; 14 is the number that a host
- * knows its own probe by (RFC 7527).
+ * knows its own probe by (RFC 7527). `more` are rules about further targets.
  */
-export function neighbourRules(claims: readonly Owner[]): string {
+export function neighbourRules(claims: readonly Owner[], more: readonly string[] = []): string {
   const taps = claims.filter(({ ip6 }) => ip6 !== undefined);
   const targets = taps.flatMap((claim) =>
     ownAddresses(claim, claims).map(
@@ -161,7 +161,7 @@ export function neighbourRules(claims: readonly Owner[]): string {
       ),
     );
   return `  chain targets {
-${lines(targets)}    drop
+${lines([...targets, ...more])}    drop
   }
   chain probes {
     ip6 nexthdr != ipv6-icmp drop
@@ -183,7 +183,8 @@ ${withMac('0201')}    drop
   }`;
 }
 
-function hex(address: bigint): string {
+/** An address as nft reads bytes at an offset. */
+export function hex(address: bigint): string {
   return address.toString(16).padStart(32, '0');
 }
 
