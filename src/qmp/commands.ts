@@ -160,6 +160,7 @@ const nothing = v.pipe(
   v.transform((): Empty => ({})),
 );
 const text = v.string();
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const count = v.union([v.number(), v.bigint()]);
 
 const answers: {
@@ -217,7 +218,7 @@ const answers: {
       'node-name': v.exactOptional(text),
       file: text,
       ro: v.exactOptional(v.boolean()),
-      image: v.exactOptional(v.object({ 'virtual-size': v.number() })),
+      image: v.exactOptional(v.object({ 'virtual-size': bytes })),
     }),
   ),
 };

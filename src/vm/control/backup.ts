@@ -9,7 +9,7 @@ import type { KeptFile } from '../store/kept-file.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { decodeVmUndo, type VmUndo } from '../store/undo.ts';
 import { endBackupJob, runBackupJob } from './backup-job.ts';
-import { qcow2FileBytes, shownNode } from './disk-growth.ts';
+import { checkMaximum, qcow2FileBytes, shownNode } from './disk-growth.ts';
 import { existsAlready, newFile } from './new-file.ts';
 import { type Quiet, thaw, whileQuiet } from './quiet-guest.ts';
 
@@ -26,6 +26,8 @@ export interface BackupRequest {
 
 export interface BackupOf extends Quiet {
   readonly dataDir: string;
+  /** Maximum size of a disk. */
+  readonly maxDiskBytes: number;
   readonly paths: Pick<VmPaths, 'undo' | 'backup'>;
   readonly onFileGrowth: (bytes: number) => void;
   readonly report: (text: string) => void;
@@ -45,6 +47,7 @@ export async function backUp(
   using limited = within(lookMs, waiting);
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
   const { virtualBytes } = shownNode(disk, nodes);
+  checkMaximum(virtualBytes, vm.maxDiskBytes);
   using file = await newFile(path, vm.dataDir);
   let consistency: string | undefined;
   await noted(file, vm);

@@ -49,10 +49,7 @@ export function planGrowth(
   if (virtualBytes < now) {
     throw new VmError('host', `it has ${now} bytes already; a disk can't become smaller`);
   }
-  if (virtualBytes > maxBytes) {
-    const text = `${virtualBytes} bytes are more than ${maxBytes}, the maximum of a disk: raise limits.max_disk_mb of the plugin`;
-    throw new VmError('host', text);
-  }
+  checkMaximum(virtualBytes, maxBytes);
   if (virtualBytes === now) return undefined;
   // With limits of I/O the guest's device is on a node above the disk's own.
   const throttled = nodes.some((it) => it['node-name'] === `${id}-throttle`);
@@ -77,6 +74,13 @@ export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly str
 
 function fullFileBytes({ format }: RecordedDisk, virtualBytes: number): number {
   return format === 'raw' ? virtualBytes : qcow2FileBytes(virtualBytes);
+}
+
+/** Also of a size that QEMU reports, which a taken-over one chooses. */
+export function checkMaximum(virtualBytes: number, maxBytes: number): void {
+  if (virtualBytes <= maxBytes) return;
+  const text = `${virtualBytes} bytes are more than ${maxBytes}, the maximum of a disk: raise limits.max_disk_mb of the plugin`;
+  throw new VmError('host', text);
 }
 
 /** Maximum length of a new qcow2 file of a disk of this size. */
