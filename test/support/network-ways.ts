@@ -9,7 +9,7 @@ import type { Guest, GuestName } from '../../scripts/guests/images.ts';
 import { diskOn } from './disks.ts';
 import { runCommand, sh } from './exec.ts';
 import { must } from './guest.ts';
-import { guestOrSkip, network, powerOff, until } from './live-vm.ts';
+import { guestOrSkip, network, until } from './live-vm.ts';
 import { patient } from './patience.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
@@ -70,9 +70,8 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
   const pipes = ground.pipes();
   const log = ground.read(pipes.stdoutPath);
   const usualSpec = ground.spec(0, { disks: [diskOn(guest.path, 1200)] });
-  const virtualizer = ground.virtualizer();
   const begun = performance.now();
-  const domain = await virtualizer.createDomain(
+  const domain = await ground.virtualizer().createDomain(
     {
       ...usualSpec,
       ...pipes,
@@ -104,7 +103,6 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
   assert.match(await banner(`${own}%${network.bridge}`), greeting);
   // NetworkManager's own choice (RFC 7217), where the seed made none.
   assert.equal(/ff:fe/.test(own ?? ''), !way.asks, own);
-  await powerOff(virtualizer, domain);
 }
 
 /** All that is expected is in the guest's kernel and resolver, and no second default route. */
