@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf, type ManagedNetwork, parseIpv6 } from '#spec';
 import { readSysctl } from '../../src/net/model/sysctl.ts';
-import { received, send } from '../net/frames.ts';
+import { received, send, udpFrame } from '../net/frames.ts';
 import { frame6, icmpMessage, udp } from '../net/frames6.ts';
 import { macOf } from '../support/accomplice.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
@@ -55,7 +55,11 @@ async function withGuests(
 /** How many connections the kernel tracks in which that address is one end. */
 function tracked(ip: string): number {
   const hex = (parseIpv6(ip) ?? 0n).toString(16).padStart(32, '0');
-  const text = hex.replace(/....(?=.)/g, '$&:');
+  return tracked4(hex.replace(/....(?=.)/g, '$&:'));
+}
+
+/** The same of an address as the kernel writes it. */
+function tracked4(text: string): number {
   const lines = readFileSync('/proc/net/nf_conntrack', 'utf8').split('\n');
   return lines.filter((line) => line.includes(`=${text} `)).length;
 }
@@ -259,6 +263,7 @@ inOwnNetns(
       const max = 1000;
       await using host = await Host.open([{ ...six, hostAccess: 'open' }], { maxConnections: max });
       const [web, other] = [await host.attach('web'), await host.attach('other')];
+      const pinger = await host.attach('pinger');
       const bridge = await macOf('virbr0');
       const shoot = (from: TestNic, to: string, port: number): void => {
         const ends = { mac: [from.mac, bridge], ip: [ip6Of(from), to] } as const;
@@ -268,15 +273,29 @@ inOwnNetns(
       for (let port = 1024; port < 1024 + 3 * max; port++) shoot(web, gateway, port);
       const open = tracked(ip6Of(web));
       assert.ok(open > max / 2 && open <= max, `${open} connections of one guest`);
-      // From its other address, to the host's own of the link: pings, each with another number.
+      // From its other addresses: pings to the host's own of the link, each with another number, and over IPv4.
       const linkLocal = (mac: string): string => formatIpv6(linkLocalOf(mac));
-      const ends = { mac: [web.mac, bridge], ip: [linkLocal(web.mac), linkLocal(bridge)] } as const;
-      for (let id = 0; id < 3 * max; id++) {
-        send(web.tapFd, frame6(ends, icmpMessage(128, Buffer.of(id >> 8, id & 0xff, 0, 0))));
+      const ping = (from: TestNic, times: number): number => {
+        const ends = {
+          mac: [from.mac, bridge],
+          ip: [linkLocal(from.mac), linkLocal(bridge)],
+        } as const;
+        for (let id = 0; id < times; id++) {
+          send(from.tapFd, frame6(ends, icmpMessage(128, Buffer.of(id >> 8, id & 0xff, 0, 0))));
+          received(from.tapFd);
+        }
+        return tracked(ends.ip[0]);
+      };
+      const ip = web.address?.ip ?? '';
+      for (let port = 1024; port < 1024 + max; port++) {
+        const ends = { mac: [web.mac, bridge], ip: [ip, virbr0.address] } as const;
+        send(web.tapFd, udpFrame({ ...ends, port: [port, 9] }));
         received(web.tapFd);
       }
-      const pinged = tracked(ends.ip[0]);
-      // What the host itself sends to that address is tracked as well.
+      const all = open + ping(web, max) + tracked4(ip);
+      // What the host itself sends to these addresses is tracked as well.
+      assert.ok(all < 1.1 * max, `${all} connections of one guest from all its addresses`);
+      const pinged = ping(pinger, 3 * max);
       assert.ok(pinged > max / 2 && pinged < 1.1 * max, `${pinged} pings of one guest`);
       const found = async (link: string): Promise<readonly string[]> =>
         (await must('ip', '-6', 'neigh', 'show', 'dev', link)).split('\n').filter(Boolean);
@@ -297,8 +316,8 @@ inOwnNetns(
       const most = 201 + (20 * (performance.now() - since)) / 1000;
       const beyond = (await found('out1')).filter((line) => line.startsWith('2001:db8:5::1:'));
       assert.ok(beyond.length > 0 && beyond.length <= most, `${beyond.length}, not ${most}`);
-      for (const { tapFd } of [web, other]) closeFd(tapFd);
-      for (const vm of ['web', 'other']) await host.detach(vm);
+      for (const { tapFd } of [web, other, pinger]) closeFd(tapFd);
+      for (const vm of ['web', 'other', 'pinger']) await host.detach(vm);
       assert.equal(tracked(ip6Of(web)), 0, 'its connections are forgotten with it');
       await must('ip', 'link', 'del', 'out1');
     });

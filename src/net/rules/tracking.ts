@@ -23,8 +23,10 @@ interface TrackedNetwork {
 
 /**
  * The nftables script that limits what each guest makes the kernel track: the host has one table of connections for
- * all, and an entry that saw a handshake stays for five days and is never evicted. IPv4 and IPv6 are counted each for itself. A table of its own that is modified
- * and never replaced: its counts must survive a change of the rules. A new maximum starts new counts.
+ * all, and an entry that saw a handshake stays for five days and is never evicted. What a guest opens is counted by its MAC
+ * address, whatever address it is from; what is opened to it for each family, as nothing of such a packet is common to both.
+ * A table of its own that is modified and never replaced: its counts must survive a change of the rules. A new maximum
+ * starts new counts.
  */
 export function formatTracking(
   table: string,
@@ -37,6 +39,7 @@ export function formatTracking(
   const claims = networks.flatMap((network) => network.claims);
   const guests = claims.map(({ ip }) => ip);
   const guests6 = [...new Set(claims.flatMap(addresses6))];
+  const macs = [...new Set(claims.flatMap(({ mac }) => mac ?? []))];
   return `table ${own} {
   ct timeout brief {
     protocol tcp
@@ -46,7 +49,12 @@ export function formatTracking(
   set bridges {
     type ifname
   }
+  set macs {
+    type ether_addr
+  }
+${counters('own', 'ether_addr', `_${maxConnections}`)}
 ${families.map((family) => sets(family, maxConnections)).join('\n')}
+  chain own { }
   chain leaving { }
   chain entering { }
   chain finding { }
@@ -58,13 +66,13 @@ ${families.map((family) => sets(family, maxConnections)).join('\n')}
   }
 }
 flush table ${own}
-${refill(`${own} bridges`, bridges)}${refill(`${own} guests`, guests)}${refill(`${own} guests6`, guests6)}table ${own} {
+${refill(`${own} bridges`, bridges)}${refill(`${own} macs`, macs)}${refill(`${own} guests`, guests)}${refill(`${own} guests6`, guests6)}table ${own} {
 ${rules(maxConnections)}
 }
 `;
 }
 
-/** Its own, and the link-local ones that it reaches the host with. Each is counted for itself. */
+/** Its own, and the link-local ones that it reaches the host with. */
 function addresses6(claim: TrackedNetwork['claims'][number]): readonly string[] {
   const { ip6, mac } = claim;
   if (ip6 === undefined) return [];
@@ -91,7 +99,7 @@ function sets(family: Family, max: number): string {
   return `  set guests${suffix} {
     type ${type}
   }
-${directions.map((direction) => counters(direction, family, max)).join('\n')}
+${directions.map((direction) => counters(direction, type, `${suffix}_${max}`)).join('\n')}
   set neighbours${suffix} {
     type ${type} . ${type}; size 65535; flags dynamic,timeout; timeout 5m
   }
@@ -100,12 +108,12 @@ ${directions.map((direction) => counters(direction, family, max)).join('\n')}
   }`;
 }
 
-/** Both are keyed by the guest's address. A VM without traffic has no entry. */
-function counters(direction: Direction, { type, suffix }: Family, max: number): string {
-  return `  set ${direction}_rate${suffix}_${max} {
+/** Both are keyed by an address of the guest. A VM without traffic has no entry. */
+function counters(what: Direction | 'own', type: string, suffix: string): string {
+  return `  set ${what}_rate${suffix} {
     type ${type}; size 65535; flags dynamic,timeout; timeout 1m
   }
-  set ${direction}_open${suffix}_${max} {
+  set ${what}_open${suffix} {
     type ${type}; size 65535; flags dynamic
   }`;
 }
@@ -113,7 +121,11 @@ function counters(direction: Direction, { type, suffix }: Family, max: number): 
 /** Only packets that would begin a connection match: its entry is confirmed once it has passed all rules. */
 function rules(max: number): string {
   const each = (text: (family: Family) => string): string => families.map(text).join('\n');
-  return `${bound('leaving', 'saddr', max)}
+  return `  chain own {
+${limits('own', 'ether saddr', `_${max}`, max)}
+    meta l4proto tcp ct timeout set "brief"
+  }
+${bound('leaving', 'saddr', max)}
 ${bound('entering', 'daddr', max)}
   chain finding {
 ${each(
@@ -142,18 +154,21 @@ ${each(
   }`;
 }
 
-/** The rate comes first: it limits closed connections, and how many entries the count has to collect. */
+/** Where MAC addresses are not checked, on bridges of others, a guest may have any: then its address is what counts. */
 function bound(direction: Direction, side: 'saddr' | 'daddr', max: number): string {
-  const rate = Math.max(1, Math.floor(max / closedSeconds));
-  const limits = families.map(
-    ({
-      keyword,
-      suffix,
-    }) => `    update @${direction}_rate${suffix}_${max} { ${keyword} ${side} limit rate over ${rate}/second burst ${max} packets } counter drop
-    add @${direction}_open${suffix}_${max} { ${keyword} ${side} ct count over ${max} } counter drop`,
+  const byMac = direction === 'leaving' ? '    ether saddr @macs goto own\n' : '';
+  const each = families.map(({ keyword, suffix }) =>
+    limits(direction, `${keyword} ${side}`, `${suffix}_${max}`, max),
   );
   return `  chain ${direction} {
-${limits.join('\n')}
+${byMac}${each.join('\n')}
     meta l4proto tcp ct timeout set "brief"
   }`;
+}
+
+/** The rate comes first: it limits closed connections, and how many entries the count has to collect. */
+function limits(what: Direction | 'own', key: string, suffix: string, max: number): string {
+  const rate = Math.max(1, Math.floor(max / closedSeconds));
+  return `    update @${what}_rate${suffix} { ${key} limit rate over ${rate}/second burst ${max} packets } counter drop
+    add @${what}_open${suffix} { ${key} ct count over ${max} } counter drop`;
 }

@@ -39,7 +39,7 @@ export const limitFields = {
         default: 8192,
         min: 16,
         max: 1_000_000,
-        doc: 'Connections that one VM on a managed network may have open through this host, once for those it opens and once for those to its published ports; a tenth as many new ones a second. The sum for all VMs should stay well below `net.netfilter.nf_conntrack_max`.',
+        doc: 'Connections that one VM on a managed network may have open through this host, once for those it opens and once for those to its published ports, over IPv4 and over IPv6 each; a tenth as many new ones a second. The sum for all VMs should stay well below `net.netfilter.nf_conntrack_max`.',
         example: '32768',
       },
     },
