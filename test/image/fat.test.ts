@@ -188,6 +188,14 @@ const attacks: Readonly<
     },
     /local: the name "a:b" contains ":"/,
   ],
+  'a name in another encoding': [
+    ({ at }) => {
+      mkdirSync(at('task/local'), { recursive: true });
+      writeFileSync(Buffer.concat([Buffer.from(at('task/local/caf')), Buffer.of(0xe9)]), 'x');
+      return 'local';
+    },
+    /local: the name "caf\ufffd" contains "\ufffd", which a FAT disk can't have/,
+  ],
   'more than fits': [
     ({ at, put }) => {
       put('task/local/large', '');

@@ -8,6 +8,7 @@ import { checkWaiting, ImageError, step, stepSync } from '../error.ts';
 import { kindOf } from '../file-kind.ts';
 import { readAt, writeAt } from '../positional.ts';
 import { type AllowedFile, openAllowedDirectory } from '../roots.ts';
+import { checkNames } from './names.ts';
 import { type FatEntry, type FatFolder, type FatPlan, planFat } from './plan.ts';
 import { diskBytes } from './volume.ts';
 
@@ -108,7 +109,10 @@ class Walk {
       throw new ImageError('refused', `${path} is more than ${maxDepth} directories deep`);
     }
     const entries: FatEntry[] = [];
-    for (const name of (await this.#names(path)).toSorted()) {
+    const names = (await this.#names(path)).toSorted();
+    // Before they are opened: one in another encoding is not found by what was read of it.
+    checkNames(names, path);
+    for (const name of names) {
       entries.push(await this.#entry(`${path}/${name}`, name, depth));
     }
     const name = path.slice(path.lastIndexOf('/') + 1);

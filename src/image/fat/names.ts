@@ -28,7 +28,8 @@ export function fatNames(names: readonly string[], folder: string): readonly Fat
   });
 }
 
-function checkNames(names: readonly string[], folder: string): void {
+/** Throws ImageError for a name that FAT can't have, and for two that differ in case only. */
+export function checkNames(names: readonly string[], folder: string): void {
   const seen = new Map<string, string>();
   for (const name of names) {
     const problem = nameProblem(name);
