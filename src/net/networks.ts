@@ -12,13 +12,14 @@ import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import type { Admit } from './dhcp/guests6.ts';
-import { Responders } from './dhcp/responders.ts';
-import { Responders6 } from './dhcp/responders6.ts';
-import { Resolvers } from './dns/resolvers.ts';
+import { dhcpResponders } from './dhcp/responders.ts';
+import { responders6 } from './dhcp/responders6.ts';
+import { nameServers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
 import { KnownMacvtaps } from './links/known-macvtaps.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
+import { PerBridge } from './links/per-bridge.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
@@ -64,14 +65,15 @@ export class Networks implements Net {
     this.#devices = options.macvtapDevices ?? [];
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
     const warnOnce = new WarnOnce(log);
-    const responders = new Responders(store, log);
     const admit: Admit = async (newcomer, waiting) =>
       admitLinkLocal(newcomer, await this.#withNetlink(), waiting);
-    const responders6 = new Responders6(store, { admit, log });
-    const resolvers = new Resolvers(store, { table, log });
-    const servers = { responders, responders6, resolvers };
+    const servers = [
+      new PerBridge(dhcpResponders(store, log), log),
+      new PerBridge(responders6(store, { admit, log }), log),
+      new PerBridge(nameServers(store, { table, log }), log),
+    ];
     const unplugged = new Set<string>();
-    this.#host = { store, rules, ...servers, unplugged, warnOnce, log, onRepair };
+    this.#host = { store, rules, servers, unplugged, warnOnce, log, onRepair };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -193,9 +195,7 @@ export class Networks implements Net {
   /** Ends what runs in this process; leaves the host as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#groups[Symbol.asyncDispose]();
-    await this.#host.responders[Symbol.asyncDispose]();
-    await this.#host.responders6[Symbol.asyncDispose]();
-    await this.#host.resolvers[Symbol.asyncDispose]();
+    for (const servers of this.#host.servers) await servers[Symbol.asyncDispose]();
     await this.#host.rules[Symbol.asyncDispose]();
     await this.#netlink[Symbol.asyncDispose]();
   }

@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, udpSocket } from '#host';
-import { DhcpServer } from '../../src/net/dhcp/server.ts';
+import { byMac, DhcpServer } from '../../src/net/dhcp/server.ts';
 import type { Claim } from '../../src/net/store/claim.ts';
+import { KnownGuests } from '../../src/net/store/known-guests.ts';
 import { broadcastMac, send, udpFrame } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -61,7 +62,9 @@ async function onLoopback(claims: () => Promise<readonly Claim[]>) {
   const write = (message: string): void => void lines.push(message);
   const log = { trace: write, debug: write, info: write, warn: write, error: write };
   const network = { address: '127.0.0.1', prefix: 8, nameservers: [], searches: [], mtu: 1500 };
-  const server = await DhcpServer.open({ bridge: 'lo', network, claims, log });
+  const store = { claims, changedAtNs: async () => undefined };
+  const guests = new KnownGuests(store, 'lo', byMac);
+  const server = await DhcpServer.open({ bridge: 'lo', network, guests, log });
   const client = createSocket('udp4');
   return {
     server,

@@ -75,8 +75,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'mount', 'umount'], () => {
   test('a DHCP port that can not be opened is named with the reason', async () => {
     const log = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
     const network = { address: '10.0.0.1', prefix: 24, nameservers: [], searches: [], mtu: 1500 };
-    const claims = async () => [];
-    await assert.rejects(DhcpServer.open({ bridge: 'nowhere', network, claims, log }), {
+    const guests = { get: async () => new Map(), forget() {} };
+    await assert.rejects(DhcpServer.open({ bridge: 'nowhere', network, guests, log }), {
       code: 'host',
       message: /^opening the DHCP port on bridge nowhere failed: .*ENODEV/,
     });

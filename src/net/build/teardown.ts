@@ -73,14 +73,12 @@ export async function dropUnused(
 /** true: removed, its record last, so that an interrupted teardown is repeated. The caller holds the lock. */
 async function removeIfUnused(
   bridge: string,
-  { netlink, store, responders, responders6, resolvers, rules, log }: ManagedHost,
+  { netlink, store, servers, rules, log }: ManagedHost,
   waiting: Waiting,
 ): Promise<boolean> {
   const record = await store.record(bridge);
   if (record === undefined || (await store.claims(bridge)).length > 0) return false;
-  await responders.stop(bridge);
-  await responders6.stop(bridge);
-  await resolvers.stop(bridge);
+  for (const each of servers) await each.stop(bridge);
   await rules.apply(waiting, { without: bridge });
   if (record.owned) await removeBridge(netlink, bridge, { log, ...waiting });
   await store.dropNetwork(bridge);

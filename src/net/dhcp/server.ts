@@ -4,6 +4,7 @@ import { type Logger, udpSocket } from '#host';
 import { adoptDatagrams, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
 import type { Claim } from '../store/claim.ts';
+import type { KnownGuests } from '../store/known-guests.ts';
 import { answer, type DhcpNetwork } from './answer.ts';
 import { decodeQuery, encodeReply } from './message.ts';
 import { inNetns } from './netns.ts';
@@ -14,14 +15,13 @@ export interface DhcpServerOptions {
   /** Path of the link's network namespace; this process's own when left out. */
   readonly netns?: string;
   readonly network: DhcpNetwork;
-  /** The network's NICs. Called at most once a second, and again after `forget`. */
-  readonly claims: () => Promise<readonly Claim[]>;
+  /** The network's NICs by their MAC addresses. */
+  readonly guests: Pick<KnownGuests<ReadonlyMap<string, Claim>>, 'get' | 'forget'>;
   readonly log: Logger;
 }
 
 const serverPort = 67;
 const clientPort = 68;
-const freshMs = 1000;
 // More than guests send at once in normal operation. The rest is dropped, and clients retransmit.
 const maxPending = 64;
 
@@ -32,9 +32,6 @@ const maxPending = 64;
 export class DhcpServer implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #options: DhcpServerOptions;
-  #known:
-    | { readonly byMac: Promise<ReadonlyMap<string, Claim>>; readonly atMs: number }
-    | undefined;
   #pending = 0;
   #closed = false;
   #failed = false;
@@ -72,7 +69,7 @@ export class DhcpServer implements AsyncDisposable {
 
   /** VMs have come or gone: the next query is answered from the files as they are then. */
   forget(): void {
-    this.#known = undefined;
+    this.#options.guests.forget();
   }
 
   async #receive(datagram: Uint8Array): Promise<void> {
@@ -91,7 +88,7 @@ export class DhcpServer implements AsyncDisposable {
   async #reply(datagram: Uint8Array): Promise<void> {
     const query = decodeQuery(datagram);
     if (query === undefined) return;
-    const claim = (await this.#claims()).get(query.mac);
+    const claim = (await this.#options.guests.get()).get(query.mac);
     if (claim === undefined) return;
     const reply = answer(query, claim, this.#options.network);
     if (reply === undefined || this.#closed) return;
@@ -108,25 +105,6 @@ export class DhcpServer implements AsyncDisposable {
     return promise;
   }
 
-  /** The promise is kept, not its outcome: a reading that `forget` came after is never taken for a newer one. */
-  async #claims(): Promise<ReadonlyMap<string, Claim>> {
-    const fresh = this.#known;
-    if (fresh !== undefined && performance.now() - fresh.atMs < freshMs) return fresh.byMac;
-    const known = { byMac: this.#readClaims(), atMs: performance.now() };
-    this.#known = known;
-    try {
-      return await known.byMac;
-    } catch (error) {
-      if (this.#known === known) this.#known = undefined;
-      throw error;
-    }
-  }
-
-  async #readClaims(): Promise<ReadonlyMap<string, Claim>> {
-    const claims = await this.#options.claims();
-    return new Map(claims.map((claim) => [claim.mac, claim]));
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -140,6 +118,11 @@ async function bind(socket: Socket, bridge: string, netns?: string): Promise<voi
     socket,
     inNetns(netns, () => udpSocket(options)),
   );
+}
+
+/** Claims as a responder looks for them. */
+export function byMac(claims: readonly Claim[]): ReadonlyMap<string, Claim> {
+  return new Map(claims.map((claim) => [claim.mac, claim]));
 }
 
 /** How many sockets of any process in this network namespace have the DHCP port, dnsmasq's for example. */

@@ -2,7 +2,7 @@ import { formatIpv6, isLinkLocal6, linkLocalOf, parseIpv6, type Waiting } from '
 import { Advertiser } from '../dhcp/advertiser.ts';
 import { serverIdOf } from '../dhcp/network6.ts';
 import { OnlyGuest } from '../dhcp/only-guest.ts';
-import { DhcpServer } from '../dhcp/server.ts';
+import { byMac, DhcpServer } from '../dhcp/server.ts';
 import { Dhcp6Server } from '../dhcp/server6.ts';
 import type { GroupNic } from '../model/group.ts';
 import { tapMac } from '../model/names.ts';
@@ -24,7 +24,8 @@ export async function serveGroup(
   const common = { nameservers: [], searches: [], mtu };
   await using stack = new AsyncDisposableStack();
   const network = { ...common, address: gateway, prefix: pairPrefix };
-  stack.use(await DhcpServer.open({ ...link, network, claims: async () => [claim] }));
+  const guests4 = { get: async () => byMac([claim]), forget: () => {} };
+  stack.use(await DhcpServer.open({ ...link, network, guests: guests4 }));
   if (six !== undefined) {
     const mac = tapMac(nic.mac);
     const address = { address: parseIpv6(six.gateway) ?? 0n, prefix: pairPrefix6 };
