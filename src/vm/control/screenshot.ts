@@ -10,6 +10,8 @@ const answerMs = 10_000;
 /** 3840 × 2160 pixels as PPM have 25 MB. */
 const maxBytes = 64 * 1024 * 1024;
 
+const pngSign = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
+
 /** What the guest's screen shows. QEMU writes it into a file in memory, which it has no longer than that takes. */
 export async function takeScreenshot(
   qmp: QmpClient | undefined,
@@ -41,7 +43,11 @@ export async function saveScreenshot(
 ): Promise<void> {
   using file = await newFile(path, dataDir);
   const { format, data } = await takeScreenshot(qmp, waiting);
-  if (format !== 'png') throw new VmError('host', `QEMU on this host can not write PNG files`);
+  if (format !== 'png') throw new VmError('host', 'QEMU on this host can not write PNG files');
+  // A QEMU that a guest has taken over may write anything.
+  if (!Buffer.from(data).subarray(0, pngSign.length).equals(pngSign)) {
+    throw new VmError('host', 'what QEMU wrote is no PNG file');
+  }
   let written = false;
   const fill = async (fd: number): Promise<void> => {
     writeFileSync(fd, data);
