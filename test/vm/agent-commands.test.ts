@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
-import { noSsh } from '../../src/vm/guest/no-ssh.ts';
+import { noSsh } from '../../src/vm/guest/ssh-commands.ts';
 import type { CommandWay } from '../../src/vm/guest/way.ts';
 import { patient } from '../support/patience.ts';
 import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
@@ -136,4 +136,17 @@ test('V-95: an agent that was given up early has all of the time where no other 
   using _command = await ways.start(request, soon());
   const started = asked.filter(({ script }) => !script.includes('NOMAD_ENDED='));
   assert.ok(started.length >= 3, `${started.length}`);
+});
+
+test('V-95: commands at once for an agent that starts nothing all have the other way', async (t) => {
+  const options = { alone: false, begins: () => false };
+  const { commands } = await scriptedGuest(t, obedient, options);
+  const other = await scriptedGuest(t, obedient);
+  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  const ways = new GuestCommands([
+    ['agent', commands],
+    ['ssh', other.commands],
+  ]);
+  const three = [0, 1, 2].map(() => ways.start(request, soon()));
+  for (const command of await Promise.all(three)) command[Symbol.dispose]();
 });

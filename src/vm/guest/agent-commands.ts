@@ -8,6 +8,7 @@ import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
 import { agentMissing, type StartTime } from './agent-missing.ts';
+import { AgentPatience, startMs } from './agent-patience.ts';
 import { beginningOf, outputsOf, piecesOf } from './output.ts';
 import { plugPorts, unplugPorts } from './ports.ts';
 import { Running } from './running.ts';
@@ -15,11 +16,6 @@ import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { type CommandWay, type StartRequest, WayMissing } from './way.ts';
 
-const startMs = 10_000;
-/** An agent that has hung, or starts nothing, stays connected: it is found out before the command's own time is used up. */
-const answerMs = 5000;
-/** From then on until it does, where there is another way: a check that has little time is to reach the guest, too. */
-const silentMs = 1000;
 const unplugMs = 10_000;
 const endMs = 10_000;
 const recoverMs = 20_000;
@@ -51,13 +47,13 @@ export class AgentCommands implements CommandWay {
   readonly #plugging = new KeyedQueue();
   readonly #running = new Running();
   readonly #taken: Set<number>;
+  readonly #patience: AgentPatience;
   #ready: Promise<void> = Promise.resolve();
-  /** The last command did not begin in its time. */
-  #stuck = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#taken = new Set(options.reserved);
+    this.#patience = new AgentPatience(options.alone);
   }
 
   recover(waiting: Waiting): void {
@@ -69,31 +65,34 @@ export class AgentCommands implements CommandWay {
   async start(request: StartRequest, waiting: Waiting): Promise<GuestCommand> {
     const qmp = await this.#answering(waiting);
     await abortable(this.#ready, waiting);
-    const time = this.#startTime(request);
-    using limited = within(time.startMs, waiting);
-    const slot = await this.#slots.take(limited, waiting).catch((error: unknown) => {
-      // Those that did not begin have not left yet.
-      throw this.#stuck && time.early ? new WayMissing(messageOf(error), { cause: error }) : error;
-    });
+    const slot = await this.#slot(request, waiting);
+    using turn = within(startMs, waiting);
     const session = randomBytes(8).toString('hex');
+    let time: StartTime = { startMs, early: false };
     try {
-      const command = await this.#plugging.run('plug', () => {
-        limited.signal.throwIfAborted();
-        return this.#begin(request, { session, slot, qmp }, limited);
+      return await this.#plugging.run('plug', async () => {
+        turn.signal.throwIfAborted();
+        // Known now: those before it may have shown that none begins.
+        time = this.#patience.startTime(request);
+        const begin = (limited: Waiting) => this.#begin(request, { session, slot, qmp }, limited);
+        return await this.#patience.limit(time.startMs, begin, turn);
       });
-      this.#stuck = false;
-      return command;
     } catch (error) {
-      this.#stuck = limited.signal.aborted;
       void this.#abandon({ slot, session }, error);
       waiting.signal.throwIfAborted();
       throw agentMissing(error, time);
     }
   }
 
-  #startTime({ last = false }: StartRequest): StartTime {
-    if (this.#options.alone || last) return { startMs, early: false };
-    return { startMs: this.#stuck ? silentMs : answerMs, early: true };
+  async #slot(request: StartRequest, waiting: Waiting): Promise<number> {
+    const { stuck } = this.#patience;
+    using limited = within(this.#patience.slotMs(request), waiting);
+    try {
+      return await this.#slots.take(limited, waiting);
+    } catch (error) {
+      if (!stuck || !(error instanceof VmError)) throw error;
+      throw new WayMissing(error.message, { cause: error, recoverable: true });
+    }
   }
 
   async end(waiting: Waiting): Promise<void> {
@@ -101,16 +100,16 @@ export class AgentCommands implements CommandWay {
   }
 
   async #answering(waiting: Waiting): Promise<QmpClient> {
-    const { agent, alone } = this.#options;
-    using limited = within(this.#stuck && !alone ? silentMs : answerMs, waiting);
-    try {
+    const ask = async (limited: Waiting): Promise<QmpClient> => {
       const qmp = await this.#connected(limited);
-      await agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
+      await this.#options.agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
       return qmp;
+    };
+    try {
+      return await this.#patience.limit(this.#patience.answerMs, ask, waiting);
     } catch (error) {
-      this.#stuck = limited.signal.aborted;
       waiting.signal.throwIfAborted();
-      if (!limited.signal.aborted) throw agentMissing(error, { startMs, early: false });
+      if (!this.#patience.stuck) throw agentMissing(error, { startMs, early: false });
       const message = 'the guest agent is connected, but does not answer';
       throw new WayMissing(message, { cause: error, recoverable: true });
     }
@@ -167,6 +166,7 @@ export class AgentCommands implements CommandWay {
         onDispose: (finished) => this.#running.leave(started, left(finished)),
       });
       this.#running.add(started);
+      this.#patience.begun();
       return started;
     } catch (error) {
       for (const socket of sockets.values()) socket.destroy();

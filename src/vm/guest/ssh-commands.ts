@@ -231,3 +231,12 @@ async function namesIn(directory: string): Promise<readonly string[]> {
     throw error;
   }
 }
+
+/** ssh where the start of the VM did not prepare it. */
+export function noSsh(reason: string): CommandWay {
+  return {
+    recover: () => {},
+    end: async () => {},
+    start: () => Promise.reject(new WayMissing(reason)),
+  };
+}
