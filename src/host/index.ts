@@ -73,6 +73,7 @@ export {
   inUserNamespace,
   userNamespaceTools,
 } from './process/user-namespace.ts';
+export { WatchedProcess } from './process/watched-process.ts';
 export { SharedAnswers } from './shared-answers.ts';
 export {
   connectUnix,

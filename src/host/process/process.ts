@@ -69,6 +69,12 @@ function isDead({ state, threads }: ProcessStat): boolean {
   return (state === 'Z' && threads <= 1) || state === 'X' || state === 'x';
 }
 
+/** Whether it is the stat of a process that is not dead. */
+export function isRunning(text: string): boolean {
+  const stat = parseStat(text);
+  return stat !== undefined && !isDead(stat);
+}
+
 let cachedBootId: string | undefined;
 
 /** Identifies this boot of the host: a pid from another boot is meaningless. */

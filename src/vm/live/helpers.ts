@@ -1,4 +1,4 @@
-import { Beat, endsWithin, type Logger, type ProcessIdentity } from '#host';
+import { Beat, endsWithin, type Logger, WatchedProcess } from '#host';
 import type { Waiting } from '#spec';
 import type { VmRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';
@@ -13,16 +13,16 @@ const hungGraceMs = 10_000;
 
 /** The processes that serve the VM's shared directories. QEMU does not connect to a new one in the place of one that ended. */
 export class Helpers {
-  readonly #identities: readonly ProcessIdentity[];
+  readonly #processes: readonly WatchedProcess[];
   readonly #log: Logger;
 
   constructor({ helpers = [] }: Pick<VmRecord, 'helpers'>, bootId: string, log: Logger) {
-    this.#identities = helpers.map((helper) => ({ ...helper, bootId }));
+    this.#processes = helpers.map((helper) => new WatchedProcess({ ...helper, bootId }));
     this.#log = log;
   }
 
   get lost(): boolean {
-    return this.#identities.some((helper) => !seemsAlive(helper, this.#log));
+    return this.#processes.some((it) => !seemsAlive(it.identity, this.#log, () => it.isAlive()));
   }
 
   /** How long a stop waits for the guest, of the time that it has. */
@@ -32,7 +32,8 @@ export class Helpers {
 
   /** Reports the first one that ends before QEMU does. */
   async watch(ended: Promise<unknown>, emit: Emit, released: Waiting): Promise<void> {
-    if (this.#identities.length === 0) return;
+    if (this.#processes.length === 0) return;
+    released.signal.addEventListener('abort', () => this.#close(), { once: true });
     const beat = new Beat(lookMs, released);
     do {
       if (!(await beat.next())) return;
@@ -41,5 +42,9 @@ export class Helpers {
     emit(
       'virtiofsd has ended: processes of the guest wait for its shared directories; restart the task',
     );
+  }
+
+  #close(): void {
+    for (const process of this.#processes) process[Symbol.dispose]();
   }
 }

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { identify, type ProcessIdentity, WatchedProcess } from '#host';
+
+interface Sleeper {
+  readonly identity: ProcessIdentity;
+  readonly end: () => Promise<void>;
+}
+
+async function sleeper(t: TestContext): Promise<Sleeper> {
+  const child = spawn('sleep', ['infinity']);
+  await once(child, 'spawn');
+  const identity = identify(child.pid ?? 0) ?? assert.fail('it runs');
+  const exited = once(child, 'exit');
+  const end = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await exited;
+  };
+  t.after(end);
+  return { identity, end };
+}
+
+/** How many files of that process this one has open. */
+function openFilesOf({ pid }: ProcessIdentity): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).startsWith(`/proc/${pid}/`);
+    } catch {
+      return false; // the descriptor of the list itself
+    }
+  }).length;
+}
+
+test('a process that is watched is alive until it has ended, with one file open meanwhile', async (t) => {
+  const { identity, end } = await sleeper(t);
+  using watched = new WatchedProcess(identity);
+  assert.equal(openFilesOf(identity), 0);
+  assert.ok(watched.isAlive() && watched.isAlive());
+  assert.equal(openFilesOf(identity), 1);
+  await end();
+  assert.ok(!watched.isAlive() && !watched.isAlive());
+  assert.equal(openFilesOf(identity), 0);
+});
+
+test('one that ended before the first look, or has the pid of another, is not alive', async (t) => {
+  const { identity, end } = await sleeper(t);
+  using other = new WatchedProcess({ ...identity, startTicks: '1' });
+  assert.ok(!other.isAlive());
+  using later = new WatchedProcess(identity);
+  await end();
+  assert.ok(!later.isAlive());
+  assert.equal(openFilesOf(identity), 0);
+});
+
+test('after disposal it is looked at as well, without a file that stays open', async (t) => {
+  const { identity, end } = await sleeper(t);
+  const watched = new WatchedProcess(identity);
+  assert.ok(watched.isAlive());
+  watched[Symbol.dispose]();
+  assert.ok(watched.isAlive());
+  assert.equal(openFilesOf(identity), 0);
+  await end();
+  assert.ok(!watched.isAlive());
+});
