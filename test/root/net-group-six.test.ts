@@ -16,162 +16,170 @@ const protocols = ['tcp', 'udp'] as const;
 const address = '10.88.0.2';
 const address6 = 'fd88::2';
 
-inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
-  test('V-125: in the network of a group with IPv6 too a guest is reached and reaches others like a container', async (t) => {
-    await containerNetwork({ port: 18_080, to: `${address}:80`, six: `[${address6}]:80` });
-    await using outside = await Machine.outside({
-      link: 'out0',
-      hostAddress: '192.0.2.1',
-      address: '192.0.2.9',
-      six: { hostAddress: '2001:db8::1', address: '2001:db8::9' },
-    });
-    await using allocation = await Allocation.open(address, address6);
-    await using container = await Allocation.open('10.88.0.3', 'fd88::3');
-    await using plugin = await GroupNics.open();
-    const before = await inside(allocation.namespace);
-    const web = await plugin.attach({
-      vm: 'web',
-      netns: allocation.path,
-      ports: [80, { inGroup: 9180, guest: 81 }],
-    });
-    assert.equal(web.address, address);
-    assert.ok(web.nic.six !== undefined);
-    assert.equal(web.nic.six.ip, address6);
-    const { guest: own, gateway } = web.nic.six;
-    await using guest = await guestOf(web);
-    await guest.serve(80, 'guest', '::');
-    await guest.serve(81, 'guest', '::');
-    await outside.serve(7000, 'outside', '::');
-    await container.serve(7001, 'container', '::');
-    await allocation.serve(9000, 'sibling', '::');
-
-    for (const protocol of protocols) {
-      const cases: readonly (readonly [string, () => Promise<string>, string])[] = [
-        [
-          'from outside at a published port',
-          () => outside.ask(protocol, '2001:db8::1', 18_080),
-          'guest saw 2001:db8::9',
-        ],
-        [
-          'from the host at its address',
-          () => askFromHost(protocol, '2001:db8::1', 18_080),
-          'guest saw 2001:db8::1',
-        ],
-        [
-          "from the host at the allocation's address, where Nomad registers services",
-          () => askFromHost(protocol, address6, 80),
-          `guest saw ${containerGateway6}`,
-        ],
-        [
-          'from another container',
-          () => container.ask(protocol, address6, 80),
-          'guest saw fd88::3',
-        ],
-        [
-          'from another container at a port that has another number in the guest',
-          () => container.ask(protocol, address6, 9180),
-          'guest saw fd88::3',
-        ],
-        [
-          "the guest to outside, with the host's address",
-          () => guest.ask(protocol, '2001:db8::9', 7000),
-          'outside saw 2001:db8::1',
-        ],
-        [
-          "the guest to another container, with the allocation's address",
-          () => guest.ask(protocol, 'fd88::3', 7001),
-          `container saw ${address6}`,
-        ],
-        [
-          "a sibling to the guest's own address, at any port",
-          () => allocation.ask(protocol, own, 81),
-          `guest saw ${gateway}`,
-        ],
-        [
-          "a sibling at the allocation's address",
-          () => allocation.ask(protocol, address6, 80),
-          `guest saw ${address6}`,
-        ],
-        [
-          'the guest to a sibling at the gateway address',
-          () => guest.ask(protocol, gateway, 9000),
-          `sibling saw ${own}`,
-        ],
-        [
-          "the guest to a sibling at the allocation's address",
-          () => guest.ask(protocol, address6, 9000),
-          `sibling saw ${own}`,
-        ],
-        [
-          'the guest to itself at its published port',
-          () => guest.ask(protocol, address6, 80),
-          `guest saw ${gateway}`,
-        ],
-        [
-          'another container to a sibling, whose port stays its own',
-          () => container.ask(protocol, address6, 9000),
-          'sibling saw fd88::3',
-        ],
-        [
-          'IPv4 beside it',
-          () => askFromHost(protocol, '192.0.2.1', 18_080),
-          'guest saw ::ffff:192.0.2.1',
-        ],
-      ];
-      for (const [name, ask, expected] of cases) {
-        await t.test(`${protocol}: ${name}`, async () => assert.equal(await ask(), expected));
-      }
-      await t.test(`${protocol}: what is not published is closed to other containers`, async () => {
-        await container.askInVain(protocol, address6, 81);
-        await container.namespace.ip('route', 'replace', `${own}/128`, 'via', address6);
-        await container.askInVain(protocol, own, 80);
+inOwnNetns(
+  import.meta.url,
+  ['ip', 'nft', 'nsenter', 'cat', 'mount'],
+  () => {
+    test('V-125: in the network of a group with IPv6 too a guest is reached and reaches others like a container', async (t) => {
+      await containerNetwork({ port: 18_080, to: `${address}:80`, six: `[${address6}]:80` });
+      await using outside = await Machine.outside({
+        link: 'out0',
+        hostAddress: '192.0.2.1',
+        address: '192.0.2.9',
+        six: { hostAddress: '2001:db8::1', address: '2001:db8::9' },
       });
-    }
-    await guest.unplug();
-    await plugin.detach('web');
-    await plugin.detach('web');
-    assert.equal(await inside(allocation.namespace), before);
-  });
+      await using allocation = await Allocation.open(address, address6);
+      await using container = await Allocation.open('10.88.0.3', 'fd88::3');
+      await using plugin = await GroupNics.open();
+      const before = await inside(allocation.namespace);
+      const web = await plugin.attach({
+        vm: 'web',
+        netns: allocation.path,
+        ports: [80, { inGroup: 9180, guest: 81 }],
+      });
+      assert.equal(web.address, address);
+      assert.ok(web.nic.six !== undefined);
+      assert.equal(web.nic.six.ip, address6);
+      const { guest: own, gateway } = web.nic.six;
+      await using guest = await guestOf(web);
+      await guest.serve(80, 'guest', '::');
+      await guest.serve(81, 'guest', '::');
+      await outside.serve(7000, 'outside', '::');
+      await container.serve(7001, 'container', '::');
+      await allocation.serve(9000, 'sibling', '::');
 
-  test('two VMs of a group have IPv6 addresses of their own and reach each other at published ports', async () => {
-    await using allocation = await Allocation.open(address, address6);
-    await using plugin = await GroupNics.open();
-    const netns = allocation.path;
-    const [web, db] = await Promise.all([
-      plugin.attach({ vm: 'web', netns, ports: [80] }),
-      plugin.attach({ vm: 'db', netns, ports: [5432] }),
-    ]);
-    const [webSix, dbSix] = [web.nic.six, db.nic.six];
-    assert.ok(webSix !== undefined && dbSix !== undefined);
-    const guests = [webSix.guest, dbSix.guest].toSorted();
-    assert.deepEqual(guests, ['fde5:4a95:8da2::2', 'fde5:4a95:8da2::6']);
-    await using webGuest = await guestOf(web);
-    await using dbGuest = await guestOf(db);
-    await webGuest.serve(80, 'web', '::');
-    await dbGuest.serve(5432, 'db', '::');
-    await dbGuest.serve(5433, 'db', '::');
-    assert.match(await webGuest.ask('tcp', webSix.gateway, 5432), /^db saw/);
-    assert.match(await webGuest.ask('udp', address6, 5432), /^db saw/);
-    assert.match(await dbGuest.ask('tcp', address6, 80), /^web saw/);
-    await webGuest.askInVain('tcp', dbSix.guest, 5433);
-    for (const guest of [webGuest, dbGuest]) await guest.unplug();
-    for (const vm of ['web', 'db']) await plugin.detach(vm);
-    assert.equal(await inside(allocation.namespace), 'lo eth0 |');
-  });
+      for (const protocol of protocols) {
+        const cases: readonly (readonly [string, () => Promise<string>, string])[] = [
+          [
+            'from outside at a published port',
+            () => outside.ask(protocol, '2001:db8::1', 18_080),
+            'guest saw 2001:db8::9',
+          ],
+          [
+            'from the host at its address',
+            () => askFromHost(protocol, '2001:db8::1', 18_080),
+            'guest saw 2001:db8::1',
+          ],
+          [
+            "from the host at the allocation's address, where Nomad registers services",
+            () => askFromHost(protocol, address6, 80),
+            `guest saw ${containerGateway6}`,
+          ],
+          [
+            'from another container',
+            () => container.ask(protocol, address6, 80),
+            'guest saw fd88::3',
+          ],
+          [
+            'from another container at a port that has another number in the guest',
+            () => container.ask(protocol, address6, 9180),
+            'guest saw fd88::3',
+          ],
+          [
+            "the guest to outside, with the host's address",
+            () => guest.ask(protocol, '2001:db8::9', 7000),
+            'outside saw 2001:db8::1',
+          ],
+          [
+            "the guest to another container, with the allocation's address",
+            () => guest.ask(protocol, 'fd88::3', 7001),
+            `container saw ${address6}`,
+          ],
+          [
+            "a sibling to the guest's own address, at any port",
+            () => allocation.ask(protocol, own, 81),
+            `guest saw ${gateway}`,
+          ],
+          [
+            "a sibling at the allocation's address",
+            () => allocation.ask(protocol, address6, 80),
+            `guest saw ${address6}`,
+          ],
+          [
+            'the guest to a sibling at the gateway address',
+            () => guest.ask(protocol, gateway, 9000),
+            `sibling saw ${own}`,
+          ],
+          [
+            "the guest to a sibling at the allocation's address",
+            () => guest.ask(protocol, address6, 9000),
+            `sibling saw ${own}`,
+          ],
+          [
+            'the guest to itself at its published port',
+            () => guest.ask(protocol, address6, 80),
+            `guest saw ${gateway}`,
+          ],
+          [
+            'another container to a sibling, whose port stays its own',
+            () => container.ask(protocol, address6, 9000),
+            'sibling saw fd88::3',
+          ],
+          [
+            'IPv4 beside it',
+            () => askFromHost(protocol, '192.0.2.1', 18_080),
+            'guest saw ::ffff:192.0.2.1',
+          ],
+        ];
+        for (const [name, ask, expected] of cases) {
+          await t.test(`${protocol}: ${name}`, async () => assert.equal(await ask(), expected));
+        }
+        await t.test(
+          `${protocol}: what is not published is closed to other containers`,
+          async () => {
+            await container.askInVain(protocol, address6, 81);
+            await container.namespace.ip('route', 'replace', `${own}/128`, 'via', address6);
+            await container.askInVain(protocol, own, 80);
+          },
+        );
+      }
+      await guest.unplug();
+      await plugin.detach('web');
+      await plugin.detach('web');
+      assert.equal(await inside(allocation.namespace), before);
+    });
 
-  test('without IPv6 in the namespace of a group nothing of it passes, and the guest has none', async () => {
-    await using allocation = await Allocation.open('10.88.0.4');
-    await using plugin = await GroupNics.open();
-    const web = await plugin.attach({ vm: 'web', netns: allocation.path, ports: [80] });
-    assert.equal(web.nic.six, undefined);
-    const { namespace } = allocation;
-    assert.equal(await namespace.run('sysctl', '-n', 'net.ipv6.conf.all.forwarding'), '0\n');
-    assert.equal(await namespace.ip('-6', 'addr', 'show', 'dev', web.nic.tap), '');
-    await using guest = await guestOf(web);
-    await allocation.serve(9000, 'sibling', '::');
-    assert.match(await guest.ask('tcp', web.nic.gateway, 9000), /^sibling saw/);
-    await guest.askInVain('tcp', `${formatIpv6(linkLocalOf(web.mac))}%eth0`, 9000);
-    await guest.unplug();
-    await plugin.detach('web');
-  });
-});
+    test('two VMs of a group have IPv6 addresses of their own and reach each other at published ports', async () => {
+      await using allocation = await Allocation.open(address, address6);
+      await using plugin = await GroupNics.open();
+      const netns = allocation.path;
+      const [web, db] = await Promise.all([
+        plugin.attach({ vm: 'web', netns, ports: [80] }),
+        plugin.attach({ vm: 'db', netns, ports: [5432] }),
+      ]);
+      const [webSix, dbSix] = [web.nic.six, db.nic.six];
+      assert.ok(webSix !== undefined && dbSix !== undefined);
+      const guests = [webSix.guest, dbSix.guest].toSorted();
+      assert.deepEqual(guests, ['fde5:4a95:8da2::2', 'fde5:4a95:8da2::6']);
+      await using webGuest = await guestOf(web);
+      await using dbGuest = await guestOf(db);
+      await webGuest.serve(80, 'web', '::');
+      await dbGuest.serve(5432, 'db', '::');
+      await dbGuest.serve(5433, 'db', '::');
+      assert.match(await webGuest.ask('tcp', webSix.gateway, 5432), /^db saw/);
+      assert.match(await webGuest.ask('udp', address6, 5432), /^db saw/);
+      assert.match(await dbGuest.ask('tcp', address6, 80), /^web saw/);
+      await webGuest.askInVain('tcp', dbSix.guest, 5433);
+      for (const guest of [webGuest, dbGuest]) await guest.unplug();
+      for (const vm of ['web', 'db']) await plugin.detach(vm);
+      assert.equal(await inside(allocation.namespace), 'lo eth0 |');
+    });
+
+    test('without IPv6 in the namespace of a group nothing of it passes, and the guest has none', async () => {
+      await using allocation = await Allocation.open('10.88.0.4');
+      await using plugin = await GroupNics.open();
+      const web = await plugin.attach({ vm: 'web', netns: allocation.path, ports: [80] });
+      assert.equal(web.nic.six, undefined);
+      const { namespace } = allocation;
+      assert.equal(await namespace.run('sysctl', '-n', 'net.ipv6.conf.all.forwarding'), '0\n');
+      assert.equal(await namespace.ip('-6', 'addr', 'show', 'dev', web.nic.tap), '');
+      await using guest = await guestOf(web);
+      await allocation.serve(9000, 'sibling', '::');
+      assert.match(await guest.ask('tcp', web.nic.gateway, 9000), /^sibling saw/);
+      await guest.askInVain('tcp', `${formatIpv6(linkLocalOf(web.mac))}%eth0`, 9000);
+      await guest.unplug();
+      await plugin.detach('web');
+    });
+  },
+  300_000,
+);

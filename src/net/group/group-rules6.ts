@@ -105,8 +105,8 @@ function newcomers(router: bigint): string {
  * which it asks in the plugin's own namespace; there is none, and it fails. The rules bind both addresses to this tap.
  * Before connection tracking, which computes the checksum of the whole packet: the kernel does not keep that right.
  *
- * From a link-local address that was noted nothing else comes than neighbour discovery and reports of groups: connections are
- * counted by address.
+ * From a link-local address that was noted nothing else comes than neighbour discovery and reports of groups: no guest
+ * needs more, and it would be a way past what is bound to the guest's other addresses.
  */
 function queries(tap: string, linkLocal: bigint, guest: string): string {
   const from = `iifname "${tap}" ip6 saddr fe80::/10`;
