@@ -3,6 +3,8 @@ import type { Emulator } from './emulator.ts';
 import { QemuError } from './error.ts';
 import type { KvmVerdict } from './kvm/probe.ts';
 
+const byVersion = new Intl.Collator('en', { numeric: true });
+
 export type MachineFamily = 'q35' | 'pc' | 'virt';
 
 export interface MachinePlan {
@@ -92,12 +94,13 @@ function machineType({ machine }: MachineRequest, emulator: MachineFacts): strin
   );
 }
 
-/** QEMU lists the versions of a type one after the other, the newest first, and there are dozens. */
+/** Of each type there are dozens of versions. */
 function rangesOf(machines: readonly string[]): readonly string[] {
   const types = Map.groupBy(machines, (machine) => machine.replace(/-[\d.]+$/, ''));
   return [...types.values()].flatMap((versions) => {
-    const [newest = '', ...older] = versions;
-    return older.length < 2 ? versions : [`${newest} to ${older.at(-1)}`];
+    if (versions.length < 3) return versions;
+    const sorted = versions.toSorted(byVersion.compare);
+    return [`${sorted.at(-1)} to ${sorted[0]}`];
   });
 }
 
@@ -117,10 +120,9 @@ function checkVcpus(request: MachineRequest, emulator: MachineFacts): void {
 /** `pc` means the newest versioned pc machine: the record must name the same machine after an upgrade of QEMU. */
 function newestOf(machine: string, machines: readonly string[]): string | undefined {
   if (machine === 'pc') {
-    const order = new Intl.Collator('en', { numeric: true });
     return machines
       .filter((name) => name.startsWith('pc-i440fx-'))
-      .sort(order.compare)
+      .sort(byVersion.compare)
       .at(-1);
   }
   return machines.includes(machine) ? machine : undefined;

@@ -47,7 +47,8 @@ const x86: MachineFacts = {
     'q35',
     'pc-q35-7.2',
     'pc-q35-7.1',
-    'pc-q35-7.0',
+    'pc-q35-2.9',
+    'pc-q35-2.10',
     'none',
   ],
   maxVcpus: new Map([
@@ -279,7 +280,7 @@ const refusals: Readonly<Record<string, Case & { readonly words: readonly RegExp
   'V-22: a machine that QEMU does not have': {
     spec: { machine: 'pc-q35-99.0' },
     words: [
-      /^os\.machine "pc-q35-99\.0" is not available in .*; supported: pc, pc-i440fx-7\.2, pc-i440fx-2\.12, q35, pc-q35-7\.2 to pc-q35-7\.0$/,
+      /^os\.machine "pc-q35-99\.0" is not available in .*; supported: pc, pc-i440fx-7\.2, pc-i440fx-2\.12, q35, pc-q35-7\.2 to pc-q35-2\.9$/,
     ],
   },
   'V-22: a machine that QEMU has and the driver does not support': {
