@@ -5,7 +5,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, openTap } from '#host';
-import { must } from '../support/guest.ts';
+import { formatIpv6, linkLocalOf } from '#spec';
+import { macOf } from '../support/accomplice.ts';
+import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import {
   Host,
@@ -76,7 +78,7 @@ class Monitor implements AsyncDisposable {
 
 const knownAs = (vm: string, { record }: TestNic) => ({ vm, index: 0, record });
 
-inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
   test('rules that another program flushes while a VM starts are whole once it runs', async (t) => {
     const { nft, next } = await interrupted(tmpDir(t));
     await using host = await Host.open([virbr0], { nft });
@@ -161,6 +163,39 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       assert.deepEqual(await leftovers(), nothing);
     });
   }
+
+  test('V-111: IPv6 addresses of a bridge that were removed come back, each time with an event', async () => {
+    const gateway = 'fd12:3456:789a::1';
+    await using host = await Host.open([{ ...virbr0, address6: `${gateway}/64` }]);
+    const nic = await host.attach('web');
+    await using guest = await Machine.guest(nic);
+    await guest.configure(nic.address);
+    const router = formatIpv6(linkLocalOf(await macOf('virbr0')));
+    const reaches = async (): Promise<void> => {
+      for (const to of [gateway, `${router}%eth0`]) {
+        await guest.namespace.run('busybox', 'ping', '-6', '-c1', '-W5', to);
+      }
+    };
+    await reaches();
+    await host.networks.init(waiting());
+    assert.deepEqual(host.repairs, []);
+    const removals = [
+      ['-6', 'addr', 'flush', 'dev', 'virbr0'],
+      ['addr', 'del', `${router}/64`, 'dev', 'virbr0'],
+      ['addr', 'del', `${gateway}/64`, 'dev', 'virbr0'],
+    ];
+    for (const [index, removal] of removals.entries()) {
+      await must('ip', ...removal);
+      await host.networks.init(waiting());
+      await reaches();
+      await host.networks.init(waiting());
+      const event = 'web: Bridge virbr0 was without its address and was put back';
+      assert.deepEqual(host.repairs, Array(index + 1).fill(event), removal.join(' '));
+    }
+    await guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
 
   test('V-111: a start that makes a deleted bridge again puts running VMs back after the rules', async () => {
     await using host = await Host.open();

@@ -1,9 +1,10 @@
 import { type Link, listAddresses, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
+import { linkLocalAddress } from '../links/bridge.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { replugTap } from '../links/tap.ts';
-import type { Claim, NetworkInUse } from '../store/claim.ts';
+import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
@@ -98,13 +99,18 @@ async function incomplete(
       const bridge = links.get(record.bridge);
       const outside = joined(claims, host).filter(({ tap }) => isOutside(links.get(tap), bridge));
       const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
-      const wanted = [record.address, gateway6(asHostHas(record))];
-      const addressed = wanted.every(
-        (each) => each === undefined || own.some(({ address }) => address === each),
-      );
+      const wanted = addressesOf(asHostHas(record), bridge);
+      const addressed = wanted.every((each) => own.some(({ address }) => address === each));
       return { record, claims: outside, damage: damageOf(bridge, addressed) };
     })
     .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
+}
+
+/** With IPv6 also that of the link: guests know their router by it. */
+function addressesOf(record: NetworkRecord, bridge: Link | undefined): readonly string[] {
+  const six = gateway6(record);
+  if (six === undefined || bridge === undefined) return [record.address];
+  return [record.address, six, linkLocalAddress(bridge)];
 }
 
 function damageOf(bridge: Link | undefined, addressed: boolean): IncompleteNetwork['damage'] {

@@ -10,11 +10,13 @@ import {
   type LinkAddress,
   listAddresses,
   listLinks,
+  NetlinkError,
   type NetlinkSocket,
 } from '#netlink';
 import {
   formatAddress6,
   formatIpv6,
+  linkLocalOf,
   type ManagedNetwork,
   parseAddress6,
   type Waiting,
@@ -42,6 +44,8 @@ interface Inspection {
   /** Whether the bridge has the network's address. */
   readonly addressed: boolean;
   readonly addressed6: boolean;
+  /** Whether it has the address of the link, which guests know their router by. */
+  readonly linkLocal: boolean;
   /** The network's, unless the bridge is one of others that has it not: nothing is added there. */
   readonly address6?: string;
 }
@@ -54,7 +58,7 @@ export async function inspectBridge(
 ): Promise<Inspection> {
   const link = await findLink(netlink, network.bridge, waiting);
   if (link === undefined) {
-    const addresses = { addressed: false, addressed6: false, ...sixOf(network) };
+    const addresses = { addressed: false, addressed6: false, linkLocal: false, ...sixOf(network) };
     return { plan: planBridge(network, undefined), link, ...addresses };
   }
   const all = await listAddresses(netlink, waiting);
@@ -64,9 +68,10 @@ export async function inspectBridge(
   const found = { kind, alias, mac: link.address, mtu, addresses: own };
   const addressed = addresses.some(({ address }) => address === network.address);
   const addressed6 = addresses.some((each) => written(each) === sixOf(network).address6);
+  const linkLocal = addresses.some(({ address }) => address === linkLocalAddress(link));
   const plan = planBridge(network, found);
   const six = plan === 'foreign' && !addressed6 ? {} : sixOf(network);
-  return { plan, link, addressed, addressed6, ...six };
+  return { plan, link, addressed, addressed6, linkLocal, ...six };
 }
 
 /** Carries the plan out. Safe to repeat: what an interrupted start left half-made is completed. */
@@ -130,7 +135,21 @@ async function configureBridge(
     const own = { linkIndex, address: formatIpv6(six.address), prefix: six.prefix };
     await addAddress(netlink, own, waiting);
   }
+  // The kernel makes it once there is a guest, and not again where it was removed.
+  if (six !== undefined && !inspected.linkLocal) {
+    const own = { linkIndex, address: linkLocalAddress(link), prefix: 64 };
+    await addAddress(netlink, own, waiting).catch(unlessThere);
+  }
   if (!link.up) await changeLink(netlink, link, { up: true }, waiting);
+}
+
+/** The address of the link that an own bridge has. */
+export function linkLocalAddress({ address }: Pick<Link, 'address'>): string {
+  return formatIpv6(linkLocalOf(address));
+}
+
+function unlessThere(error: unknown): void {
+  if (!(error instanceof NetlinkError && error.errno === 'EEXIST')) throw error;
 }
 
 function setBridgeSysctls(bridge: string, hasIpv6: boolean): void {
