@@ -41,15 +41,13 @@ const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>
 /** What tests need that is built from packages: it is there before them, for they have no network to fetch packages from. */
 async function guests(): Promise<Totals> {
   await phase('guest images', async () => {
-    await Promise.all([orSkip('cloud-init', () => cloudInits(console.log)), guestImages()]);
+    // Each waits for those that it is made from.
+    await Promise.all([
+      orSkip('cloud-init', () => cloudInits(console.log)),
+      ...guestNames.map((name) => orSkip(`the ${name} guest`, () => guestImage(name, console.log))),
+    ]);
   });
   return nothing;
-}
-
-async function guestImages(): Promise<void> {
-  for (const name of guestNames) {
-    await orSkip(`the ${name} guest`, () => guestImage(name, console.log));
-  }
 }
 
 async function orSkip(what: string, build: () => Promise<unknown>): Promise<void> {

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { cacheFolder } from './cache.ts';
 
@@ -17,10 +17,10 @@ export async function buildCached(
   log: (line: string) => void,
 ): Promise<void> {
   log(`${name}: building into ${folder}`);
-  const lock = join(cacheFolder(), `.${basename(recipe, '.sh')}.lock`);
-  const command = [join(import.meta.dirname, 'cached.sh'), folder, recipe, ...args];
+  const own = join(cacheFolder(), `.${name.replaceAll(' ', '-')}`);
+  const command = [join(import.meta.dirname, 'cached.sh'), `${own}.draft`, folder, recipe, ...args];
   // --close: a process that the recipe leaves must not keep the lock.
-  const { code, lines } = await output('flock', ['--close', lock, ...command], (line) =>
+  const { code, lines } = await output('flock', ['--close', `${own}.lock`, ...command], (line) =>
     log(`${name}: ${line}`),
   );
   if (code !== 0) throw new Error(`${name} could not be built:\n${lines.slice(-20).join('\n')}`);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { findProgram } from '#host';
 import { hashOfFiles } from '../../scripts/guests/cache.ts';
+import { buildCached } from '../../scripts/guests/cached-build.ts';
 import { guestNames, guestPackages, missingPackages } from '../../scripts/guests/images.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -60,4 +61,26 @@ test('the name of a built guest changes with any file it is made from', (t) => {
   assert.notEqual(hashOfFiles(parts), before);
   writeFileSync(join(folder, 'a/b/x'), '1');
   assert.equal(hashOfFiles(parts), before);
+});
+
+test('two guests of one recipe are built at the same time, each once', async (t) => {
+  const root = tmpDir(t);
+  const home = process.env.XDG_CACHE_HOME;
+  t.after(() => {
+    if (home === undefined) delete process.env.XDG_CACHE_HOME;
+    else process.env.XDG_CACHE_HOME = home;
+  });
+  process.env.XDG_CACHE_HOME = root;
+  const recipe = join(root, 'recipe.sh');
+  // Each ends only when the other one has begun.
+  const wait = 'for _ in $(seq 200); do [ -e "$2/$4" ] && exit 0; sleep 0.05; done; exit 1';
+  writeFileSync(recipe, `#!/bin/sh\necho "$3" >> "$2/$3"\n${wait}\n`, { mode: 0o755 });
+  const build = (own: string, other: string): Promise<void> =>
+    buildCached(
+      own,
+      { folder: join(root, `of-${own}`), recipe, args: [root, own, other] },
+      () => {},
+    );
+  await Promise.all([build('a', 'b'), build('b', 'a'), build('a', 'b')]);
+  for (const name of ['a', 'b']) assert.equal(readFileSync(join(root, name), 'utf8'), `${name}\n`);
 });
