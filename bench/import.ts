@@ -11,12 +11,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { yieldsToOthers } from '../src/host/process/priority.ts';
 import { unpack } from '../src/image/import/unpack.ts';
+import { openAllowed } from '../src/image/roots.ts';
+import { ImageStore } from '../src/image/store/image-store.ts';
 import { archivedDisk } from './archive.ts';
 import { formatTable, pairedRatio, spread } from './figures.ts';
 
 const MiB = 1024 * 1024;
 /** Of the program that decompresses. */
 const uid = 70_323;
+const silent = (): void => {};
 const rounds = Number(process.env.BENCH_ROUNDS ?? 5);
 const dir = mkdtempSync(join(tmpdir(), 'bench-import-'));
 // The thread's sources are compiled once, as they are in the executable.
@@ -27,6 +30,7 @@ try {
   const rows = [['1 GiB sparse tar.xz', 'import, ms', 'xz -d | tar x, ms', 'ratio']];
   if (process.getuid?.() === 0) {
     rows.push(await compare('by xz of the host', () => importOnce(archive, { uid }), archive));
+    rows.push(await compare('the same, into the store', () => storeOnce(archive), archive));
   }
   rows.push(await compare('in WebAssembly', () => importOnce(archive, {}), archive));
   console.log(formatTable(rows));
@@ -53,6 +57,18 @@ async function importOnce(archive: string, by: { readonly uid?: number }): Promi
   for (const fd of [source, dest]) closeSync(fd);
 }
 
+/** As a task has it made: with a checksum of the source before, checked, and safe on the disk. */
+async function storeOnce(archive: string): Promise<void> {
+  const log = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
+  const store = new ImageStore({ dir: join(dir, 'store'), maxBytes: 2 ** 40, log });
+  const waiting = { signal: AbortSignal.timeout(600_000) };
+  const file = await openAllowed(archive, { trusted: [dir], task: [], relativeTo: [] }, waiting);
+  const converter = { qemuImg: undefined, prlimit: undefined, uid, mark: 'bench' };
+  const request = { file, maxVirtualBytes: 2048 * MiB, converter };
+  using _ = await store.obtain(request, { lease: 'bench', onProgress: silent }, waiting);
+  closeSync(file.fd);
+}
+
 async function byPrograms(archive: string): Promise<void> {
   const options = { detached: true } as const;
   const xz = spawn('xz', ['-dc', archive], { ...options, stdio: ['ignore', 'pipe', 'inherit'] });
@@ -64,7 +80,9 @@ async function byPrograms(archive: string): Promise<void> {
 
 async function timed(run: () => Promise<void>): Promise<number> {
   // To remove what another run wrote takes a while.
-  for (const name of ['imported', 'disk.raw']) rmSync(join(dir, name), { force: true });
+  for (const name of ['imported', 'disk.raw', 'store']) {
+    rmSync(join(dir, name), { recursive: true, force: true });
+  }
   const began = performance.now();
   await run();
   return performance.now() - began;

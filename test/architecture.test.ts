@@ -98,6 +98,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'positional.ts',
       'roots.ts',
       'sniff.ts',
+      'zero-runs.ts',
       'error.ts',
     ],
     convert: ['error.ts'],

@@ -1,6 +1,9 @@
+import type { Hash } from 'node:crypto';
+
 /** Aligned runs of zeros of this size become holes. */
-const zeroBytes = 64 * 1024;
+export const zeroBytes = 64 * 1024;
 const zeros = Buffer.alloc(zeroBytes);
+const place = Buffer.alloc(8);
 
 /** The parts of a chunk that are not runs of zeros. */
 export function runsOfData(
@@ -15,4 +18,16 @@ export function runsOfData(
     else runs.push({ start, end });
   }
   return runs;
+}
+
+/**
+ * Adds data to the checksum of a file without its holes: each block of this size that is not zero, behind its place. `offset` is
+ * that of the data, which begins with a block.
+ */
+export function updatePlaced(hash: Hash, data: Uint8Array, offset: number): void {
+  for (let at = 0; at < data.length; at += zeroBytes) {
+    place.writeBigUInt64LE(BigInt(offset + at));
+    hash.update(place);
+    hash.update(data.subarray(at, at + zeroBytes));
+  }
 }

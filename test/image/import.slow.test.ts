@@ -21,6 +21,7 @@ import { type TestContext, test } from 'node:test';
 import { findProgram } from '#host';
 import { isPacked } from '../../src/image/import/packing.ts';
 import { type Unpacked, unpack } from '../../src/image/import/unpack.ts';
+import { digest } from '../../src/image/store/digest.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -313,8 +314,13 @@ test('checksums that the caller does not need are not computed', async (t) => {
   t.after(() => [source, dest].map((fd) => closeSync(fd)));
   const limits = { maxBytes: 64 * MiB };
   const request = { source, dest, name: packed, limits, onProgress: () => {} };
-  assert.deepEqual(await unpack(request, { signal: AbortSignal.timeout(patient(30_000)) }), {
+  const waiting = { signal: AbortSignal.timeout(patient(30_000)) };
+  const order = { what: 'reading', algorithms: ['sha256'], holes: 'skipped' } as const;
+  const unpacked = await unpack(request, waiting);
+  const [content] = await digest(dest, order, waiting);
+  assert.deepEqual(unpacked, {
     fileBytes: 3 * MiB,
+    content,
     source: { sha256: sha256(readFileSync(packed)) },
   });
 });

@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { ftruncateSync, writeSync } from 'node:fs';
 import { ImageError } from '../error.ts';
-import { runsOfData } from '../zero-runs.ts';
+import { runsOfData, updatePlaced } from '../zero-runs.ts';
 
 /** Where a disk's bytes go. */
 export interface Sink {
@@ -16,13 +16,14 @@ export interface Sink {
 const bufferBytes = 1024 * 1024;
 const zeros = Buffer.alloc(bufferBytes);
 
-/** A file that gets its holes back, with the checksum of all of its bytes if asked for. It holds up its thread: only for a worker. */
+/** A file that gets its holes back, with its checksum without them, and that of all of its bytes if asked for. It holds up its thread: only for a worker. */
 export class DiskSink implements Sink {
   readonly #fd: number;
   readonly #maxBytes: number;
   readonly #hashed: boolean;
   readonly #buffer = Buffer.alloc(bufferBytes);
   #hash: Hash | undefined;
+  #content: Hash = createHash('sha256');
   /** What the buffer holds, from this place in the file on; places are multiples of its size, so that runs are aligned. */
   #base = 0;
   #used = 0;
@@ -40,6 +41,7 @@ export class DiskSink implements Sink {
   begin(): void {
     ftruncateSync(this.#fd, 0);
     if (this.#hashed) this.#hash = createHash('sha256');
+    this.#content = createHash('sha256');
     [this.#base, this.#used] = [0, 0];
   }
 
@@ -61,6 +63,11 @@ export class DiskSink implements Sink {
     this.#flush();
     ftruncateSync(this.#fd, fileBytes);
     this.fileBytes = fileBytes;
+  }
+
+  /** The checksum, without holes, of the file that was ended. */
+  content(): string {
+    return this.#content.digest('hex');
   }
 
   /** The checksum of the file that was ended, if it was asked for. */
@@ -88,6 +95,7 @@ export class DiskSink implements Sink {
     const bytes = this.#buffer.subarray(0, this.#used);
     this.#hash?.update(bytes);
     for (const { start, end } of runsOfData(bytes)) {
+      updatePlaced(this.#content, bytes.subarray(start, end), this.#base + start);
       for (let at = start; at < end; ) {
         at += writeSync(this.#fd, bytes, at, end - at, this.#base + at);
       }

@@ -45,6 +45,7 @@ async function unpackAll(): Promise<ImportAnswer> {
   return {
     unpacked: {
       fileBytes: sink.fileBytes,
+      content: sink.content(),
       ...(disk !== undefined && { sha256: disk }),
       source: {
         sha256: sha256.digest('hex'),

@@ -38,6 +38,8 @@ export interface UnpackRequest {
 
 export interface Unpacked {
   readonly fileBytes: number;
+  /** SHA-256 of the unpacked bytes without holes, as `digest` has it. */
+  readonly content: string;
   /** Of the unpacked bytes, holes included, if asked for. */
   readonly sha256?: string;
   /** Checksums of the file as it was downloaded. */

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readSync, writeSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
+import { runsOfData, updatePlaced, zeroBytes } from '../zero-runs.ts';
 import type { DigestOrder } from './digest.ts';
 
 // Runs in a thread that digest.ts starts: reads a file, sends its checksums. The descriptors stay its caller's.
@@ -10,13 +11,10 @@ const { source, fileBytes, ranges, target, algorithms, holes, niceness, counter 
 // Of this thread: VMs that start meanwhile go first.
 setPriority(niceness);
 const chunkBytes = 1024 * 1024;
-/** Aligned runs of zeros of this size are holes, whether the file has them as such or not. */
-const blockBytes = 64 * 1024;
-const zeros = Buffer.alloc(blockBytes);
+const zeros = Buffer.alloc(zeroBytes);
 const buffer = Buffer.alloc(chunkBytes);
 const hashes = algorithms.map((algorithm) => createHash(algorithm));
 const done = new BigInt64Array(counter);
-const place = Buffer.alloc(8);
 
 let at = 0;
 for (const { start, end } of ranges) {
@@ -28,15 +26,15 @@ parentPort?.postMessage(hashes.map((hash) => hash.digest('hex')));
 
 function skip(from: number, to: number): void {
   if (holes === 'skipped') return;
-  for (let left = to - from; left > 0; left -= blockBytes) {
-    update(zeros.subarray(0, Math.min(left, blockBytes)));
+  for (let left = to - from; left > 0; left -= zeroBytes) {
+    update(zeros.subarray(0, Math.min(left, zeroBytes)));
   }
 }
 
 function take(from: number, to: number): number {
   const chunk = readWhole(buffer.subarray(0, to - from), from);
   if (holes === 'zeros') update(chunk);
-  forEachBlock(chunk, from);
+  forEachRun(chunk, from);
   Atomics.add(done, 0, BigInt(chunk.length));
   return chunk.length;
 }
@@ -50,23 +48,13 @@ function readWhole(chunk: Buffer, from: number): Buffer {
   return chunk;
 }
 
-function forEachBlock(chunk: Buffer, offset: number): void {
+function forEachRun(chunk: Buffer, offset: number): void {
   if (holes === 'zeros' && target === undefined) return;
-  for (let start = 0; start < chunk.length; ) {
-    const end = Math.min(chunk.length, start + blockBytes);
-    const block = chunk.subarray(start, end);
-    if (block.compare(zeros, 0, block.length) !== 0) {
-      if (holes === 'skipped') updatePlaced(block, offset + start);
-      if (target !== undefined) writeWhole(target, block, offset + start);
-    }
-    start = end;
+  for (const { start, end } of runsOfData(chunk)) {
+    const data = chunk.subarray(start, end);
+    if (holes === 'skipped') for (const hash of hashes) updatePlaced(hash, data, offset + start);
+    if (target !== undefined) writeWhole(target, data, offset + start);
   }
-}
-
-function updatePlaced(block: Buffer, offset: number): void {
-  place.writeBigUInt64LE(BigInt(offset));
-  update(place);
-  update(block);
 }
 
 function writeWhole(fd: number, bytes: Buffer, offset: number): void {

@@ -3,16 +3,16 @@ import { chmod, chown, mkdir, rename } from 'node:fs/promises';
 import { closeFd, openPath } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import { type Converter, convert } from '../convert/convert.ts';
-import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError, step } from '../error.ts';
 import { isPacked } from '../import/packing.ts';
 import { unpack } from '../import/unpack.ts';
 import { checkDiskFile } from '../open-image.ts';
 import { readAt } from '../positional.ts';
-import { type FileFormat, refusalOf, sniff, sniffBytes } from '../sniff.ts';
+import { sniffBytes } from '../sniff.ts';
 import type { NamedFile } from './checksums.ts';
 import { digest } from './digest.ts';
 import type { Entry, Stored } from './entry.ts';
+import { inspectCopy } from './inspect-copy.ts';
 
 const MiB = 1024 * 1024;
 
@@ -57,9 +57,9 @@ export async function importImage(
     await entry.removeDraft();
     await mkdir(entry.draft, { mode: 0o700 });
     try {
-      await takeSource(request, draft, waiting);
-      const { format, virtualBytes } = await makeImage(request, draft, waiting);
-      const stored = await describeImage(request, draft, { format, virtualBytes }, waiting);
+      const content = await takeSource(request, draft, waiting);
+      const made = await makeImage(request, { ...draft, content }, waiting);
+      const stored = await describeImage(request, draft, made, waiting);
       waiting.signal.throwIfAborted();
       await entry.publish(stored);
       return stored;
@@ -69,15 +69,22 @@ export async function importImage(
   });
 }
 
-/** Makes the draft's source a copy of the file, or of the disk that it contains. */
-async function takeSource(request: ImportRequest, draft: Draft, waiting: Waiting): Promise<void> {
+/**
+ * Makes the draft's source a copy of the file, or of the disk that it contains. The checksum of the source, without holes,
+ * if it was summed up.
+ */
+async function takeSource(
+  request: ImportRequest,
+  draft: Draft,
+  waiting: Waiting,
+): Promise<string | undefined> {
   const { file } = request;
   const target = create(sourceOf(draft.entry));
   try {
     const head = await readAt(file.fd, Buffer.alloc(sniffBytes), 0);
     const take = isPacked(head) ? unpackSource : copySource;
     const found = await take(request, { ...draft, target }, waiting);
-    if (found === draft.sha256) return;
+    if (found.sha256 === draft.sha256) return found.content;
     throw new ImageError('io', `${file.path} changed while it was being imported`);
   } finally {
     closeFd(target);
@@ -86,33 +93,38 @@ async function takeSource(request: ImportRequest, draft: Draft, waiting: Waiting
 
 type Target = Draft & { readonly target: number };
 
-/** The checksum of what was copied. */
+interface Taken {
+  /** Of the file. */
+  readonly sha256: string | undefined;
+  /** Of what was made of it, without holes. */
+  readonly content?: string;
+}
+
 async function copySource(
   { file }: ImportRequest,
   { target, onProgress }: Target,
   waiting: Waiting,
-): Promise<string | undefined> {
+): Promise<Taken> {
   const report = (percent: number): void => onProgress({ step: 'copying', percent });
   report(0);
   const options = { algorithms: ['sha256'], holes: 'zeros', target, onProgress: report } as const;
   const [sha256] = await digest(file.fd, { what: `copying ${file.path}`, ...options }, waiting);
-  return sha256;
+  return { sha256 };
 }
 
-/** The checksum of the file whose disk was unpacked. */
 async function unpackSource(
   { file: { fd, path }, member, maxVirtualBytes, converter: { uid } }: ImportRequest,
   { target, onProgress }: Target,
   waiting: Waiting,
-): Promise<string> {
+): Promise<Taken> {
   const { size } = fstatSync(fd);
   const report = (bytes: number): void =>
     onProgress({ step: 'unpacking', percent: Math.floor((100 * bytes) / size) });
   report(0);
   const limits = { maxBytes: maxFileBytes(maxVirtualBytes) };
   const request = { source: fd, name: path, dest: target, member, limits, uid, onProgress: report };
-  const { source } = await unpack(request, waiting);
-  return source.sha256;
+  const { source, content } = await unpack(request, waiting);
+  return { sha256: source.sha256, content };
 }
 
 /** A full disk of this size in any format: tables take at most a sixteenth of what is in its clusters. */
@@ -123,16 +135,22 @@ function maxFileBytes(virtualBytes: number): number {
 interface Made {
   readonly format: DiskFormat;
   readonly virtualBytes: number;
+  /** Its checksum without holes; undefined: to be read. */
+  readonly content: string | undefined;
 }
 
-async function makeImage(request: ImportRequest, draft: Draft, waiting: Waiting): Promise<Made> {
+async function makeImage(
+  request: ImportRequest,
+  draft: Draft & Pick<Made, 'content'>,
+  waiting: Waiting,
+): Promise<Made> {
   const source = sourceOf(draft.entry);
-  const { format, virtualBytes } = await inspect(request, source);
+  const { format, virtualBytes } = await inspectCopy(request, source);
   const to = request.to ?? (format === 'raw' || format === 'qcow2' ? format : 'raw');
   if (virtualBytes > request.maxVirtualBytes) throw tooLarge(request, virtualBytes);
   if (format === to) {
     await rename(source, imageOf(draft.entry));
-    return { format: to, virtualBytes };
+    return { format: to, virtualBytes, content: draft.content };
   }
   const { uid } = request.converter;
   const target = imageOf(draft.entry);
@@ -143,61 +161,7 @@ async function makeImage(request: ImportRequest, draft: Draft, waiting: Waiting)
     onProgress: (percent: number) => draft.onProgress({ step: 'converting', percent }),
   };
   await convert(conversion, request.converter, waiting);
-  return { format: to, virtualBytes };
-}
-
-/** The format, and the size by the header, of the copy. Throws ImageError for what no QEMU program gets. */
-async function inspect(
-  { file, format }: ImportRequest,
-  path: string,
-): Promise<{ readonly format: DiskFormat | ForeignFormat; readonly virtualBytes: number }> {
-  const fd = openPath(path, constants.O_RDONLY);
-  try {
-    const head = await readAt(fd, Buffer.alloc(sniffBytes), 0);
-    const found = recognise(file, head, format);
-    if (found === 'raw' || found === 'qcow2') return await inspectOwn(file, path, found);
-    const { virtualBytes, problems } = await inspectForeign(found, {
-      fileBytes: fstatSync(fd).size,
-      read: async (offset, bytes) => Buffer.from(await readAt(fd, Buffer.alloc(bytes), offset)),
-    });
-    if (problems.length === 0) return { format: found, virtualBytes };
-    throw new ImageError('refused', `${file.path} is refused as ${found}: ${problems.join('; ')}`);
-  } finally {
-    closeFd(fd);
-  }
-}
-
-async function inspectOwn({ path: name }: NamedFile, path: string, format: DiskFormat) {
-  const fd = openPath(path, constants.O_RDONLY);
-  const limits = { maxVirtualBytes: Number.MAX_SAFE_INTEGER, format };
-  using image = await checkDiskFile({ fd, path: name }, limits);
-  return { format, virtualBytes: image.virtualBytes };
-}
-
-/** A fixed VHD has no mark at its start; any other format that the job states is that of the mark. */
-function recognise(
-  file: NamedFile,
-  head: Uint8Array,
-  stated: ImportRequest['format'],
-): DiskFormat | ForeignFormat {
-  const seen = sniff(head);
-  if (stated === undefined) return supported(file, seen);
-  if (seen === stated || (seen === 'raw' && stated !== 'qcow2')) return stated;
-  throw new ImageError('refused', `${file.path} contains a disk that is ${seen}, not ${stated}`);
-}
-
-function supported({ path }: NamedFile, format: FileFormat): DiskFormat | ForeignFormat {
-  switch (format) {
-    case 'raw':
-    case 'qcow2':
-    case 'vmdk':
-    case 'vdi':
-    case 'vhdx':
-    case 'vpc':
-      return format;
-    default:
-      throw new ImageError('refused', `${path} is refused: ${refusalOf(format)}`);
-  }
+  return { format: to, virtualBytes, content: undefined };
 }
 
 function tooLarge({ file, maxVirtualBytes }: ImportRequest, virtualBytes: number): ImageError {
@@ -209,7 +173,7 @@ function tooLarge({ file, maxVirtualBytes }: ImportRequest, virtualBytes: number
 async function describeImage(
   { file, member }: ImportRequest,
   { entry, sha256 }: Draft,
-  { format, virtualBytes: expected }: Made,
+  { format, virtualBytes: expected, content: summed }: Made,
   waiting: Waiting,
 ): Promise<Stored> {
   const path = imageOf(entry);
@@ -218,14 +182,20 @@ async function describeImage(
   const fd = openPath(path, constants.O_RDONLY);
   const limits = { maxVirtualBytes: Math.ceil(expected / 512) * 512, format };
   using image = await checkDiskFile({ fd, path: file.path }, limits);
-  const [content = ''] = await digest(
-    fd,
-    { what: `reading what ${file.path} became`, algorithms: ['sha256'], holes: 'skipped' },
-    waiting,
-  );
+  const what = `reading what ${file.path} became`;
+  const content = summed ?? (await contentOf(fd, what, waiting));
   const { fileBytes, virtualBytes } = image;
   const source = { path: file.path, sha256, ...(member === undefined ? {} : { member }) };
   return { version: 1, format, virtualBytes, fileBytes, content, source };
+}
+
+async function contentOf(fd: number, what: string, waiting: Waiting): Promise<string> {
+  const [content = ''] = await digest(
+    fd,
+    { what, algorithms: ['sha256'], holes: 'skipped' },
+    waiting,
+  );
+  return content;
 }
 
 function create(path: string): number {
