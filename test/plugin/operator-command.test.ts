@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { isOperatorCommand, runOperatorCommand } from '../../src/plugin/serve/operator-command.ts';
+import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const run = (...words: readonly string[]): Promise<string> =>
@@ -32,6 +35,22 @@ for (const [title, [words, expected]] of Object.entries(wrong)) {
 test('V-54: a VM that is not there is named, and where it was looked for', async (t) => {
   const asked = run('resize', 'abcd/vm', 'vda', '1GiB', '--data-dir', tmpDir(t));
   await assert.rejects(asked, { message: /there are no VMs in .*--data-dir is data_dir/ });
+});
+
+test('V-54: a user who is not root is asked to be root', async (t) => {
+  if (!requireOrSkip(t, process.geteuid?.() === 0, 'needs root: becomes another user')) return;
+  const dir = tmpDir(t);
+  mkdirSync(join(dir, 'vms'), { mode: 0o700 });
+  chmodSync(dir, 0o711);
+  const ask = () => run('resize', 'abcd/vm', 'vda', '1GiB', '--data-dir', dir);
+  // As root first: the other user may not read the modules that this loads.
+  await assert.rejects(ask(), { message: /there is no VM of abcd\/vm/ });
+  process.seteuid?.(65_534);
+  try {
+    await assert.rejects(ask(), { message: /vms is open to root only: run this as root$/ });
+  } finally {
+    process.seteuid?.(0);
+  }
 });
 
 const noPicture: Readonly<Record<string, readonly string[]>> = {

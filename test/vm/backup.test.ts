@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
 import { backUp } from '../../src/vm/control/backup.ts';
+import { newFile } from '../../src/vm/control/new-file.ts';
 import { AgentLine } from '../../src/vm/guest/agent-line.ts';
 import { patient } from '../support/patience.ts';
 import { QmpServer } from '../support/qmp-server.ts';
@@ -28,6 +29,13 @@ const sizes: Readonly<Record<string, readonly [size: number, problem: RegExp]>> 
   'less than nothing': [-(2 ** 50), /virtual-size/],
   'a fraction': [0.5, /virtual-size/],
 };
+
+test('V-55: a directory that is not there is named', async (t) => {
+  const dir = tmpDir(t);
+  await assert.rejects(newFile(join(dir, 'none/vdb.qcow2'), dir), {
+    message: `there is no directory ${join(dir, 'none')}`,
+  });
+});
 
 for (const [title, [size, problem]] of Object.entries(sizes)) {
   test(`V-55: a QEMU whose disk has ${title} gets no file, and no longer ones than before`, async (t) => {

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises';
+import { errnoOf } from '#host';
 import { VmError } from '../error.ts';
 import { pathsIn } from '../store/paths.ts';
 import { readRecord } from '../store/record.ts';
@@ -39,6 +40,9 @@ async function names(path: string): Promise<readonly string[]> {
   try {
     return await readdir(path);
   } catch (cause) {
+    if (errnoOf(cause) === 'EACCES') {
+      throw new VmError('host', `${path} is open to root only: run this as root`, { cause });
+    }
     throw new VmError('host', `there are no VMs in ${path}; --data-dir is data_dir of the plugin`, {
       cause,
     });

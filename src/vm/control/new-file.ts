@@ -1,5 +1,6 @@
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, isAbsolute, normalize } from 'node:path';
+import { errnoOf } from '#host';
 import { VmError } from '../error.ts';
 import { KeptFile } from '../store/kept-file.ts';
 
@@ -8,7 +9,7 @@ export async function newFile(path: string, dataDir: string): Promise<KeptFile> 
   if (!isAbsolute(path) || normalize(path) !== path) {
     throw new VmError('host', `${path} is not the absolute path of a file`);
   }
-  const directory = await realpath(dirname(path));
+  const directory = await directoryOf(path);
   if (`${directory}/`.startsWith(`${await realpath(dataDir)}/`)) {
     throw new VmError(
       'host',
@@ -19,6 +20,16 @@ export async function newFile(path: string, dataDir: string): Promise<KeptFile> 
   if (!file.exists) return file;
   file[Symbol.dispose]();
   throw existsAlready(path);
+}
+
+/** Without links. */
+async function directoryOf(path: string): Promise<string> {
+  try {
+    return await realpath(dirname(path));
+  } catch (cause) {
+    if (!/^(ENOENT|ENOTDIR)$/.test(errnoOf(cause) ?? '')) throw cause;
+    throw new VmError('host', `there is no directory ${dirname(path)}`, { cause });
+  }
 }
 
 export function existsAlready(path: string): VmError {
