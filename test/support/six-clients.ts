@@ -30,9 +30,11 @@ export async function dhcpcd(
 ): Promise<Given | undefined> {
   return inDirectory(async (dir) => {
     const script = await scriptIn(dir, 'BOUND6', ':');
-    // Its own directory, in this process's namespace of mounts.
-    await mkdir('/var/lib/dhcpcd', { recursive: true });
-    mountTmpfs('/var/lib/dhcpcd', { sizeBytes: 1 << 20, mode: 0o755 });
+    // Directories of its own, in this process's namespace of mounts: one that runs for another file has an eth0 as well.
+    for (const path of ['/var/lib/dhcpcd', '/run/dhcpcd']) {
+      await mkdir(path, { recursive: true });
+      mountTmpfs(path, { sizeBytes: 1 << 20, mode: 0o755 });
+    }
     const args = ['-6', '-1', '-B', '-f', '/dev/null', '-c', script, ...options, 'eth0'];
     await guest.namespace.try('timeout', seconds(15_000), 'dhcpcd', ...args);
     return givenIn(dir);
