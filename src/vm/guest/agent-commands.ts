@@ -75,7 +75,7 @@ export class AgentCommands implements CommandWay {
         // Known now: those before it may have shown that none begins.
         time = this.#patience.startTime(request);
         const begin = (limited: Waiting) => this.#begin(request, { session, slot, qmp }, limited);
-        return await this.#patience.limit(time.startMs, begin, turn);
+        return await this.#patience.limit({ ms: time.startMs, or: 'idle' }, begin, turn);
       });
     } catch (error) {
       void this.#abandon({ slot, session }, error);
@@ -106,7 +106,8 @@ export class AgentCommands implements CommandWay {
       return qmp;
     };
     try {
-      return await this.#patience.limit(this.#patience.answerMs, ask, waiting);
+      const ms = this.#patience.answerMs;
+      return await this.#patience.limit({ ms, or: 'silent' }, ask, waiting);
     } catch (error) {
       waiting.signal.throwIfAborted();
       if (!this.#patience.stuck) throw agentMissing(error, { startMs, early: false });
@@ -166,7 +167,6 @@ export class AgentCommands implements CommandWay {
         onDispose: (finished) => this.#running.leave(started, left(finished)),
       });
       this.#running.add(started);
-      this.#patience.begun();
       return started;
     } catch (error) {
       for (const socket of sockets.values()) socket.destroy();
