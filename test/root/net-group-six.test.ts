@@ -9,6 +9,7 @@ import {
   guestOf,
   inside,
 } from '../support/allocation.ts';
+import { groupWays } from '../support/group-ways.ts';
 import { askFromHost, Machine } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 
@@ -48,73 +49,17 @@ inOwnNetns(
       await container.serve(7001, 'container', '::');
       await allocation.serve(9000, 'sibling', '::');
 
+      const at = {
+        host: '2001:db8::1',
+        outside: '2001:db8::9',
+        allocation: address6,
+        container: 'fd88::3',
+        containerGateway: containerGateway6,
+        ...{ own, gateway },
+      };
       for (const protocol of protocols) {
-        const cases: readonly (readonly [string, () => Promise<string>, string])[] = [
-          [
-            'from outside at a published port',
-            () => outside.ask(protocol, '2001:db8::1', 18_080),
-            'guest saw 2001:db8::9',
-          ],
-          [
-            'from the host at its address',
-            () => askFromHost(protocol, '2001:db8::1', 18_080),
-            'guest saw 2001:db8::1',
-          ],
-          [
-            "from the host at the allocation's address, where Nomad registers services",
-            () => askFromHost(protocol, address6, 80),
-            `guest saw ${containerGateway6}`,
-          ],
-          [
-            'from another container',
-            () => container.ask(protocol, address6, 80),
-            'guest saw fd88::3',
-          ],
-          [
-            'from another container at a port that has another number in the guest',
-            () => container.ask(protocol, address6, 9180),
-            'guest saw fd88::3',
-          ],
-          [
-            "the guest to outside, with the host's address",
-            () => guest.ask(protocol, '2001:db8::9', 7000),
-            'outside saw 2001:db8::1',
-          ],
-          [
-            "the guest to another container, with the allocation's address",
-            () => guest.ask(protocol, 'fd88::3', 7001),
-            `container saw ${address6}`,
-          ],
-          [
-            "a sibling to the guest's own address, at any port",
-            () => allocation.ask(protocol, own, 81),
-            `guest saw ${gateway}`,
-          ],
-          [
-            "a sibling at the allocation's address",
-            () => allocation.ask(protocol, address6, 80),
-            `guest saw ${address6}`,
-          ],
-          [
-            'the guest to a sibling at the gateway address',
-            () => guest.ask(protocol, gateway, 9000),
-            `sibling saw ${own}`,
-          ],
-          [
-            "the guest to a sibling at the allocation's address",
-            () => guest.ask(protocol, address6, 9000),
-            `sibling saw ${own}`,
-          ],
-          [
-            'the guest to itself at its published port',
-            () => guest.ask(protocol, address6, 80),
-            `guest saw ${gateway}`,
-          ],
-          [
-            'another container to a sibling, whose port stays its own',
-            () => container.ask(protocol, address6, 9000),
-            'sibling saw fd88::3',
-          ],
+        const cases: ReturnType<typeof groupWays> = [
+          ...groupWays(protocol, { outside, allocation, container, guest, at }),
           [
             'IPv4 beside it',
             () => askFromHost(protocol, '192.0.2.1', 18_080),

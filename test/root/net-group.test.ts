@@ -9,6 +9,7 @@ import {
   guestOf,
   inside,
 } from '../support/allocation.ts';
+import { groupWays } from '../support/group-ways.ts';
 import { askFromHost, Machine } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 
@@ -43,57 +44,20 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     await allocation.serve(9000, 'sibling');
     await allocation.serve(9001, 'proxy', '127.0.0.1');
 
+    const at = {
+      host: '192.0.2.1',
+      outside: '192.0.2.9',
+      allocation: address,
+      container: '10.88.0.3',
+      ...{ containerGateway, own, gateway },
+    };
     for (const protocol of protocols) {
-      const cases: readonly (readonly [string, () => Promise<string>, string])[] = [
-        [
-          'from outside at a published port',
-          () => outside.ask(protocol, '192.0.2.1', 18_080),
-          'guest saw 192.0.2.9',
-        ],
-        [
-          'from the host at its address',
-          () => askFromHost(protocol, '192.0.2.1', 18_080),
-          'guest saw 192.0.2.1',
-        ],
+      const cases: ReturnType<typeof groupWays> = [
+        ...groupWays(protocol, { outside, allocation, container, guest, at }),
         [
           'from the host at 127.0.0.1',
           () => askFromHost(protocol, '127.0.0.1', 18_080),
           `guest saw ${containerGateway}`,
-        ],
-        [
-          "from the host at the allocation's address, where Nomad registers services",
-          () => askFromHost(protocol, address, 80),
-          `guest saw ${containerGateway}`,
-        ],
-        [
-          'from another container',
-          () => container.ask(protocol, address, 80),
-          'guest saw 10.88.0.3',
-        ],
-        [
-          'from another container at a port that has another number in the guest',
-          () => container.ask(protocol, address, 9180),
-          'guest saw 10.88.0.3',
-        ],
-        [
-          "the guest to outside, with the host's address",
-          () => guest.ask(protocol, '192.0.2.9', 7000),
-          'outside saw 192.0.2.1',
-        ],
-        [
-          "the guest to another container, with the allocation's address",
-          () => guest.ask(protocol, '10.88.0.3', 7001),
-          `container saw ${address}`,
-        ],
-        [
-          "a sibling to the guest's own address, at any port",
-          () => allocation.ask(protocol, own, 81),
-          `guest saw ${gateway}`,
-        ],
-        [
-          "a sibling at the allocation's address",
-          () => allocation.ask(protocol, address, 80),
-          `guest saw ${address}`,
         ],
         [
           'a sibling at 127.0.0.1, as a proxy does',
@@ -101,29 +65,9 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
           `guest saw ${gateway}`,
         ],
         [
-          'the guest to a sibling at the gateway address',
-          () => guest.ask(protocol, gateway, 9000),
-          `sibling saw ${own}`,
-        ],
-        [
           'the guest to what a sibling listens at on 127.0.0.1 only',
           () => guest.ask(protocol, gateway, 9001),
           `proxy saw ${own}`,
-        ],
-        [
-          "the guest to a sibling at the allocation's address",
-          () => guest.ask(protocol, address, 9000),
-          `sibling saw ${own}`,
-        ],
-        [
-          'the guest to itself at its published port',
-          () => guest.ask(protocol, address, 80),
-          `guest saw ${gateway}`,
-        ],
-        [
-          'another container to a sibling, whose port stays its own',
-          () => container.ask(protocol, address, 9000),
-          'sibling saw 10.88.0.3',
         ],
       ];
       for (const [name, ask, expected] of cases) {
