@@ -13,8 +13,8 @@ import { version } from './version.ts';
 
 const stdout = 1;
 const stderr = 2;
-/** Long enough for the last answer to be sent, short beside the two seconds that Nomad waits after Shutdown. */
-const lastAnswerMs = 50;
+/** Long enough for the last answer to be sent on a busy host, short beside the two seconds that Nomad waits after Shutdown. */
+const lastAnswerMs = 200;
 
 /**
  * The plugin: serves Nomad when Nomad started this process, prints what it is otherwise. `argv` is without the
