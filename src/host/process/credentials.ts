@@ -11,7 +11,7 @@ const ambientCapabilities = { option: 47, clearAll: 4 } as const;
  * Runs `run`, which starts one program, with the main thread as this user, in no supplementary group, and returns its
  * result. The program that is started stays this user and has no capabilities: this thread's way back, its saved user id,
  * is replaced when a program is executed. Only what `run` does synchronously is done as the user. A failure to return ends
- * this process, because all later work would be done as somebody else. Throws HostError.
+ * this process, because all later work would be done as another user. Throws HostError.
  */
 export function asUser<T>(
   { uid, gid }: { readonly uid: number; readonly gid: number },

@@ -4,7 +4,7 @@ import { ImageError } from '../error.ts';
 import type { Bytes } from './byte-reader.ts';
 import type { Compression } from './packing.ts';
 
-/** Our ends of a program's pipes, in non-blocking mode. Whoever started the program closes them. */
+/** Our ends of a program's pipes, in non-blocking mode. The thread that started the program closes them. */
 export interface ProgramPipes {
   readonly how: Compression;
   /** It reads what is written here; the beginning has been written. */

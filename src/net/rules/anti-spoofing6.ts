@@ -102,7 +102,7 @@ export const sixChains: readonly string[] = [
 ];
 
 /**
- * Many systems choose a random link-local address (RFC 7217). With one that nobody has, a guest may ask for the router and
+ * Many systems choose a random link-local address (RFC 7217). With one that no other has, a guest may ask for the router and
  * for its address, and the host alone sees it (chain `passing`): the driver finds in `strangers` which tap an address came
  * from, and admits it. The rate is of addresses that a guest tries, each of which the host may keep as a neighbour. A MAC
  * address in the question is its own.

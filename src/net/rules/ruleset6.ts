@@ -118,7 +118,7 @@ function gatewayOf({ address6 = '' }: NetworkRecord): string | undefined {
   return six && formatIpv6(six.address);
 }
 
-/** Global addresses are routed as they are: nobody has them to hide them. */
+/** Global addresses are routed as they are, without translation. */
 function isTranslated({ record }: NetworkInUse): boolean {
   const six = parseAddress6(record.address6 ?? '');
   return record.nat !== false && six !== undefined && isUniqueLocal(six.address);

@@ -18,7 +18,7 @@ export const networkOptions: readonly OptionKind[] = [
     names: ['netdev'],
     value: 'user,id=net0,hostfwd=tcp::2222-:22',
     becomes:
-      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest is told the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. A tap of the host's own (`ifname` with `script=no`, `fd`) and other types are refused.",
+      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest gets the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. A tap of the host's own (`ifname` with `script=no`, `fd`) and other types are refused.",
     read: (value) => readNetdev(new OptionText(value, 'type')),
   },
   {
@@ -114,7 +114,7 @@ function readNet(value: string): readonly Wish[] {
 
 function readUser(option: OptionText): readonly HostForward[] {
   const forwards = option.takeAll('hostfwd').map(readForward);
-  // The guest is told by DHCP which addresses it has and uses.
+  // The guest gets its own address and the others by DHCP.
   option.ignore('net', 'host', 'dhcpstart', 'dns', 'ipv6-net', 'ipv6-host', 'ipv6-dns');
   option.ignore('id', 'vlan', 'name', 'hostname', 'domainname', 'ipv4', 'ipv6', 'dnssearch');
   // Stricter than the job asks for would be no harm, looser would be.
