@@ -126,7 +126,7 @@ inOwnNetns(
         assert.equal(stdout.split(':')[1], hash);
       });
 
-      await t.test('commands of each boot have run, and run again at the next', async () => {
+      await t.test('V-145: commands of each boot have run, and run again at the next', async () => {
         assert.equal((await run(['cat', '/run/boots'])).stdout, "at 'boot'\n");
         // What cloud-init does at a boot, without one.
         const again = 'cloud-init single --name scripts-per-boot --frequency always';

@@ -8,7 +8,7 @@ import { canRunVms, soon, VmGround } from '../support/vm.ts';
 
 const marker = 'marker="a, b=c  d"';
 
-test('V-136: a guest is started from the kernel, initrd and command line of its job', async (t) => {
+test('V-81 V-136: a guest is started from the kernel, initrd and command line of its job', async (t) => {
   const guest = await guestOrSkip(t, 'tiny');
   if (guest?.kernel === undefined || guest.initrd === undefined) return;
   await using ground = VmGround.open();

@@ -114,7 +114,7 @@ test('V-97 P-36 P-37: the log goes on when its process is killed, without a gap 
   assert.match(reader.text, /^GUEST-BOOT\r\n(GUEST-TICK\r\n)+GUEST-BUTTON\r\nGUEST-OFF\r\n$/);
 });
 
-test('P-36: a VM runs as well without a log: /dev/null, and pipes that are not there', async (t) => {
+test('P-36 V-106: a VM runs as well without a log: /dev/null, and pipes that are not there', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const virtualizer = ground.virtualizer();

@@ -58,7 +58,7 @@ test('V-64: a hash that cloud-init does not know is set as one of the default us
   assert.equal(data({ ...smallest, password: older }, 'vendor-data').password, older);
 });
 
-test('commands of each boot are a script of this instance, with the environment', (t) => {
+test('V-145: commands of each boot are a script of this instance, with the environment', (t) => {
   const request = { ...smallest, env: { A: 'b' }, commands: ['echo $((6 * 7))', 'echo done'] };
   const vendor = data({ ...request, commandsOn: 'boot' }, 'vendor-data');
   assert.equal(vendor.runcmd, undefined);

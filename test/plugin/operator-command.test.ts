@@ -68,7 +68,7 @@ for (const [title, words] of Object.entries(noPicture)) {
   });
 }
 
-test('an operator’s command is known by its first word, and every other one is an argument of the plugin', () => {
+test('V-141: an operator’s command is known by its first word, and every other one is an argument of the plugin', () => {
   assert.deepEqual(['disk', 'screenshot', '--help', 'toString', undefined].map(isOperatorCommand), [
     true,
     true,
