@@ -101,6 +101,9 @@ async function bridgeToBe(
 /** All that the guest's seed needs. */
 async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Promise<AddressedNic> {
   const { host } = parts;
+  // nft lists all rules of the host for it, and they are not ours: no build has to wait, this one until it is plugged in.
+  const published = refusePublished(nic.request, host, waiting);
+  published.catch(() => {});
   await using _ = await host.store.lock(waiting);
   const addressed = await claimAddress(nic, parts, waiting);
   const { network, bridge, claim } = addressed;
@@ -111,7 +114,10 @@ async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Prom
   return {
     address: { ip, prefix, gateway, ...names, ...(six && { six }) },
     record: { kind: 'nic', ...makeNicRecord(nic.request, { ...nic.plan, ip }) },
-    plug: (limited) => connectNic(addressed, host, limited),
+    plug: async (limited) => {
+      await published;
+      await connectNic(addressed, host, limited);
+    },
   };
 }
 
@@ -183,8 +189,6 @@ function refuseSmallerMtu(
 /** All that the guest needs beside: its rules come before its tap joins the bridge. */
 async function connectNic(nic: AddressedTap, host: ManagedHost, waiting: Waiting): Promise<void> {
   const { request, bridge, claim } = nic;
-  // nft lists all rules of the host for it, and they are not ours: no other build has to wait.
-  await refusePublished(request, host, waiting);
   await using _ = await host.store.lock(waiting);
   await host.rules.apply(waiting);
   await redirectFlows([claim], host, waiting);
