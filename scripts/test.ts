@@ -38,6 +38,9 @@ const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>
   nomad,
 };
 
+/** All parts in their order. Two side by side are one that waits (for packages, for agents) and one that computes. */
+const everything = [['check', 'guests'], ['root'], ['boot'], ['nomad', 'slow']] as const;
+
 /** What tests need that is built from packages: it is there before them, for they have no network to fetch packages from. */
 async function guests(): Promise<Totals> {
   await phase('guest images', async () => {
@@ -115,20 +118,23 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: { only: { type: 'string' }, update: { type: 'boolean', default: false } },
 });
-const wanted = positionals.length > 0 ? positionals : Object.keys(phases);
+const groups = positionals.length > 0 ? positionals.map((name) => [name]) : everything;
+const wanted = groups.flat();
 const begin = performance.now();
 // A file is run while its author works on the host, which changes for other reasons.
 const before = wanted.some(isFile) ? undefined : hostState();
 const failures: string[] = [];
 let totals = nothing;
-for (const name of wanted) {
+async function runToEnd(name: string): Promise<void> {
   try {
-    totals = add(totals, await runPart(name, values));
+    const own = await runPart(name, values);
+    totals = add(totals, own);
   } catch (error) {
     failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     if (error instanceof PhaseError) totals = add(totals, error.totals);
   }
 }
+for (const group of groups) await Promise.all(group.map(runToEnd));
 if (before !== undefined) {
   const changes = describeChange(before, hostState());
   failures.push(...changes.map((line) => `the host has changed: ${line}`));
