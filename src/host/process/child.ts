@@ -11,7 +11,7 @@ export interface ChildOptions {
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string | undefined;
-  /** Both or neither. */
+  /** This process's own when left out. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
   /** Number n of the list becomes descriptor n; `ignore`: /dev/null. */
   readonly stdio: readonly (number | 'ignore')[];
@@ -36,16 +36,21 @@ const noHang = 1;
  */
 export function startChild({ program, args, env, cwd, user, stdio }: ChildOptions): number {
   const what = `starting ${program}`;
-  // Numbers in the new program are taken from 0 on: none of these is overwritten before it is used.
-  const own = stdio.map((fd) =>
-    fd === 'ignore' ? fd : must(what, 'fcntl', fd, duplicateCloexec, stdio.length),
-  );
+  const duplicates: number[] = [];
   const actions = Buffer.alloc(structureBytes);
   const attributes = Buffer.alloc(structureBytes);
   mustReturnZero(what, 'spawnActionsInit', actions);
   mustReturnZero(what, 'spawnAttributesInit', attributes);
   try {
-    for (const [number, fd] of own.entries()) place(fd, number, actions);
+    for (const [number, fd] of stdio.entries()) {
+      if (fd === 'ignore') placeNull(number, actions);
+      else {
+        // Numbers in the new program are taken from 0 on: none of these is overwritten before it is used.
+        const duplicate = must(what, 'fcntl', fd, duplicateCloexec, stdio.length);
+        duplicates.push(duplicate);
+        place(duplicate, number, actions);
+      }
+    }
     if (cwd !== undefined) mustReturnZero(what, 'spawnActionsAddChdir', actions, cwd);
     setAttributes(what, attributes);
     const pid = Buffer.alloc(4);
@@ -59,16 +64,17 @@ export function startChild({ program, args, env, cwd, user, stdio }: ChildOption
   } finally {
     attempt('spawnActionsDestroy', actions);
     attempt('spawnAttributesDestroy', attributes);
-    for (const fd of own) if (fd !== 'ignore') closeFd(fd);
+    for (const fd of duplicates) closeFd(fd);
   }
 }
 
-function place(fd: number | 'ignore', number: number, actions: Buffer): void {
+function placeNull(number: number, actions: Buffer): void {
+  const what = `placing /dev/null as descriptor ${number}`;
+  mustReturnZero(what, 'spawnActionsAddOpen', actions, number, '/dev/null', constants.O_RDWR, 0);
+}
+
+function place(fd: number, number: number, actions: Buffer): void {
   const what = `placing descriptor ${number}`;
-  if (fd === 'ignore') {
-    mustReturnZero(what, 'spawnActionsAddOpen', actions, number, '/dev/null', constants.O_RDWR, 0);
-    return;
-  }
   // Few programs expect that of these three.
   if (number < 3) setNonBlocking(fd, false);
   mustReturnZero(what, 'spawnActionsAddDup2', actions, fd, number);
