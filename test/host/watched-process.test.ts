@@ -1,27 +1,8 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { type TestContext, test } from 'node:test';
-import { identify, type ProcessIdentity, WatchedProcess } from '#host';
-
-interface Sleeper {
-  readonly identity: ProcessIdentity;
-  readonly end: () => Promise<void>;
-}
-
-async function sleeper(t: TestContext): Promise<Sleeper> {
-  const child = spawn('sleep', ['infinity']);
-  await once(child, 'spawn');
-  const identity = identify(child.pid ?? 0) ?? assert.fail('it runs');
-  const exited = once(child, 'exit');
-  const end = async (): Promise<void> => {
-    child.kill('SIGKILL');
-    await exited;
-  };
-  t.after(end);
-  return { identity, end };
-}
+import { test } from 'node:test';
+import { type ProcessIdentity, WatchedProcess } from '#host';
+import { sleeper } from '../support/sleeper.ts';
 
 /** How many files of that process this one has open. */
 function openFilesOf({ pid }: ProcessIdentity): number {

@@ -1,27 +1,11 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { identify, type ProcessIdentity } from '#host';
 import { Processes } from '../../src/vm/figures/processes.ts';
+import { sleeper } from '../support/sleeper.ts';
 
 const MiB = 2 ** 20;
-
-async function sleeper(
-  t: TestContext,
-): Promise<{ identity: ProcessIdentity; end: () => Promise<void> }> {
-  const child = spawn('sleep', ['infinity']);
-  await once(child, 'spawn');
-  const identity = identify(child.pid ?? 0) ?? assert.fail('it runs');
-  const exited = once(child, 'exit');
-  const end = async (): Promise<void> => {
-    child.kill('SIGKILL');
-    await exited;
-  };
-  t.after(end);
-  return { identity, end };
-}
 
 const own = identify(process.pid) ?? assert.fail('this process runs');
 
