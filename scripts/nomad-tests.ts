@@ -72,6 +72,9 @@ async function guest(name: GuestName): Promise<string | undefined> {
   }
 }
 
+/** Of one test's output, at the end of the log. */
+const failureLines = 30;
+
 interface GoEvent {
   readonly Action: string;
   readonly Test?: string;
@@ -96,6 +99,7 @@ async function runGoBinary(
   });
   const output = new Map<string, string[]>();
   const count: Record<string, number> = { pass: 0, fail: 0, skip: 0 };
+  const failures: string[] = [];
   for await (const line of createInterface({ input: child.stdout })) {
     const event = parseEvent(line);
     if (event === undefined) {
@@ -115,11 +119,12 @@ async function runGoBinary(
     console.log(`${mark} ${name} (${(event.Elapsed ?? 0).toFixed(2)} s)`);
     if (event.Action !== 'pass' || everything)
       console.log(kept.join('').trimEnd().replaceAll(/^/gm, '    '));
+    if (event.Action === 'fail') failures.push([name, ...kept.slice(-failureLines)].join('\n'));
     output.delete(name);
   }
   const code = await exit;
   const { pass = 0, fail = 0, skip = 0 } = count;
-  const totals = { tests: pass + fail + skip, pass, fail, skipped: skip };
+  const totals = { tests: pass + fail + skip, pass, fail, skipped: skip, failures };
   if (code !== 0 && fail === 0) throw new PhaseError(`the Nomad tests ended with code ${code}`);
   return totals;
 }

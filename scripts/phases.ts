@@ -9,9 +9,11 @@ export interface Totals {
   readonly pass: number;
   readonly fail: number;
   readonly skipped: number;
+  /** What is reported again at the end, a text each. */
+  readonly failures: readonly string[];
 }
 
-export const nothing: Totals = { tests: 0, pass: 0, fail: 0, skipped: 0 };
+export const nothing: Totals = { tests: 0, pass: 0, fail: 0, skipped: 0, failures: [] };
 
 export function add(a: Totals, b: Totals): Totals {
   return {
@@ -19,6 +21,7 @@ export function add(a: Totals, b: Totals): Totals {
     pass: a.pass + b.pass,
     fail: a.fail + b.fail,
     skipped: a.skipped + b.skipped,
+    failures: [...a.failures, ...b.failures],
   };
 }
 
@@ -53,6 +56,8 @@ export async function phase<T>(name: string, run: () => T | Promise<T>): Promise
     throw error;
   }
 }
+
+const failureReporter = resolve(import.meta.dirname, 'failure-reporter.ts');
 
 /** Where Node keeps our sources compiled, from one process to the next: the tests start about 500 of them. */
 const compiled = resolve(import.meta.dirname, '../node_modules/.cache/node');
@@ -137,7 +142,7 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
   if (tests.files.length === 0) throw new PhaseError('there is no test file');
   const folder = mkdtempSync(join(tmpdir(), 'nq-tests-'));
   try {
-    const tap = join(folder, 'tap');
+    const [tap, failed] = [join(folder, 'tap'), join(folder, 'failed')];
     const [program = process.execPath, ...args] = [
       ...(tests.wrapper ?? []),
       process.execPath,
@@ -148,6 +153,8 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
       '--test-reporter-destination=stdout',
       '--test-reporter=tap',
       `--test-reporter-destination=${tap}`,
+      `--test-reporter=${failureReporter}`,
+      `--test-reporter-destination=${failed}`,
       ...selectionArgs(tests.selection ?? {}),
       ...tests.files,
     ];
@@ -155,7 +162,11 @@ export async function runNodeTests(tests: NodeTests): Promise<Totals> {
       () => undefined,
       (error: unknown) => error,
     );
-    const totals = parseTap(readFileSync(tap, 'utf8'));
+    const failures = readFileSync(failed, 'utf8').split('\n').filter(Boolean);
+    const totals = {
+      ...parseTap(readFileSync(tap, 'utf8')),
+      failures: failures.map((line): string => JSON.parse(line)),
+    };
     console.log(formatTotals(totals));
     if (outcome !== undefined && totals.fail === 0) {
       const reason = outcome instanceof Error ? outcome.message : String(outcome);
@@ -187,7 +198,7 @@ export function assertRan(totals: Totals): void {
   }
 }
 
-function parseTap(text: string): Totals {
+function parseTap(text: string): Omit<Totals, 'failures'> {
   const count = (key: string): number =>
     Number(new RegExp(`^# ${key} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
   // Node counts a file in which no test ran as a test that passed.

@@ -144,5 +144,7 @@ console.log(
   `\n=== all of ${wanted.join(', ')} in ${((performance.now() - begin) / 1000).toFixed(0)} s`,
 );
 console.log(formatTotals(totals));
+// Of a long log often only the end is kept.
+for (const failure of totals.failures) console.log(`\n✖ ${failure}`);
 for (const failure of failures) console.log(`# FAILED ${failure}`);
 process.exitCode = failures.length > 0 ? 1 : 0;
