@@ -31,7 +31,7 @@ test('V-100: a guest becomes ready by agent, port and console, across a restart 
   const domain = await virtualizer.recoverDomain(known, spec, soon());
   assert.ok(domain !== undefined);
   await eventually(() => readyEvents(ground).length > 0, 'the event', patient(120_000));
-  assert.match(log.text, /TINY-READY/);
+  await told(log, /TINY-READY/, 10_000);
   assert.match(readyEvents(ground).join(), /^Guest is ready after \d+ (s|min)/);
   assert.equal(domain.attributes.health, 'ready');
 
