@@ -44,7 +44,13 @@ export async function scriptedGuest(
   {
     alone = true,
     begins = () => true,
-  }: { readonly alone?: boolean; readonly begins?: (request: AgentRequest) => boolean } = {},
+    early,
+  }: {
+    readonly alone?: boolean;
+    readonly begins?: (request: AgentRequest) => boolean;
+    /** Each command ends with 127 and this as its stderr, which arrives before the report that the command has begun. */
+    readonly early?: string;
+  } = {},
 ): Promise<ScriptedGuest> {
   const asked: AgentRequest[] = [];
   const ports = new Set<string>();
@@ -62,8 +68,14 @@ export async function scriptedGuest(
   }
   const begin = (id: string): void => {
     const port = execPortOf(id);
-    if (port === undefined || port.stream === 'in') return;
-    outputs.get(execChannel(port.slot, port.stream))?.write(`\x1e${port.session}@0;`);
+    if (port === undefined) return;
+    const socket = outputs.get(execChannel(port.slot, port.stream));
+    const end = early === undefined ? '' : `\x1e${port.session}:127;`;
+    if (port.stream === 'err') socket?.write(`${early ?? ''}${end}`);
+    if (port.stream !== 'out') return;
+    const write = (): unknown => socket?.write(`\x1e${port.session}@0;${end}`);
+    if (early === undefined) write();
+    else setTimeout(write, 50);
   };
   const path = await listen(t, (line, socket) => {
     if (answerSync(line, socket)) return;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import { AgentCommand } from '../../src/vm/guest/agent-command.ts';
 import { AgentLine } from '../../src/vm/guest/agent-line.ts';
-import { piecesOf } from '../../src/vm/guest/output.ts';
+import { piecesOf, streamsOf } from '../../src/vm/guest/output.ts';
 import { type Agent, answerSync, listen } from '../support/scripted-agent.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { soon } from '../support/vm.ts';
@@ -41,7 +41,7 @@ async function begun(
     sockets,
     agent: line,
     log,
-    pieces: piecesOf(sockets, session),
+    pieces: piecesOf(streamsOf(sockets, session)),
     onDispose: resolve,
   });
   return { command, guest, finished: async () => await promise };

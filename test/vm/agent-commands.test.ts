@@ -25,6 +25,15 @@ test('P-33: what runs when the VM is stopped is ended in the guest, and its port
   }
 });
 
+test('what a command writes to stderr is not lost when it arrives before the report that the command has begun', async (t) => {
+  const { commands } = await scriptedGuest(t, obedient, { early: 'not found\n' });
+  using command = await commands.start(request, soon());
+  const read: string[] = [];
+  for await (const { stream, data } of command.output) read.push(`${stream}: ${Buffer.from(data)}`);
+  assert.deepEqual(read, ['stderr: not found\n']);
+  assert.deepEqual(await command.exit(soon()), { exitCode: 127, signal: 0 });
+});
+
 test('nothing that runs costs a stop nothing', async (t) => {
   const { commands, asked } = await scriptedGuest(t, obedient);
   await commands.end(soon());

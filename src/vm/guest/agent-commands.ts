@@ -9,7 +9,7 @@ import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
 import { agentMissing, type StartTime } from './agent-missing.ts';
 import { AgentPatience, startMs } from './agent-patience.ts';
-import { beginningOf, outputsOf, piecesOf } from './output.ts';
+import { beginningOf, outputsOf, piecesOf, streamsOf } from './output.ts';
 import { plugPorts, unplugPorts } from './ports.ts';
 import { Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
@@ -146,8 +146,8 @@ export class AgentCommands implements CommandWay {
         waiting,
       );
       log.debug('command started in the guest', { session, pid, way: 'agent' });
-      const pieces = piecesOf(terminal ? sockets : outputsOf(sockets), session);
-      const begun = await beginningOf(pieces, waiting);
+      const streams = streamsOf(terminal ? sockets : outputsOf(sockets), session);
+      const begun = await beginningOf(streams.get(terminal ? 'in' : 'out'), waiting);
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
       const left = async (finished: Promise<void>): Promise<void> => {
@@ -161,7 +161,7 @@ export class AgentCommands implements CommandWay {
         pid,
         terminal: number,
         sockets,
-        pieces,
+        pieces: piecesOf(streams),
         agent,
         log,
         onDispose: (finished) => this.#running.leave(started, left(finished)),

@@ -9,6 +9,9 @@ export type Piece<N> =
   | { readonly stream: N; readonly data: Uint8Array }
   | { readonly stream: N; readonly mark: Mark };
 
+/** The pieces of one stream, or of several. */
+export type Stream<N> = AsyncGenerator<Piece<N>, void, undefined>;
+
 /** The streams of a command that it writes. */
 export function outputsOf<N extends string>(
   sockets: ReadonlyMap<N | 'in', Socket>,
@@ -16,16 +19,17 @@ export function outputsOf<N extends string>(
   return new Map([...sockets].filter((it): it is [N, Socket] => it[0] !== 'in'));
 }
 
-/**
- * Output and marks of several streams as they come; each stream ends with the command's mark, or with its socket. At most
- * one chunk of each is read ahead.
- */
-export async function* piecesOf<N extends string>(
+/** Output and marks of each stream as they come; each ends with the command's mark, or with its socket. */
+export function streamsOf<N extends string>(
   sockets: ReadonlyMap<N, Socket>,
   session: string,
-): AsyncGenerator<Piece<N>, void, undefined> {
-  const streams = [...sockets].map(([name, socket]) => pieces(name, socket, session));
-  const coming = new Map(streams.map((stream) => [stream, next(stream)]));
+): ReadonlyMap<N, Stream<N>> {
+  return new Map([...sockets].map(([name, socket]) => [name, pieces(name, socket, session)]));
+}
+
+/** What comes of several streams. At most one chunk of each is read ahead. */
+export async function* piecesOf<N extends string>(streams: ReadonlyMap<N, Stream<N>>): Stream<N> {
+  const coming = new Map([...streams.values()].map((stream) => [stream, next(stream)]));
   while (coming.size > 0) {
     const { stream, result } = await Promise.race(coming.values());
     if (result.done === true) coming.delete(stream);
@@ -37,15 +41,11 @@ export async function* piecesOf<N extends string>(
   }
 }
 
-async function next<N>(stream: AsyncGenerator<Piece<N>, void, undefined>) {
+async function next<N>(stream: Stream<N>) {
   return { stream, result: await stream.next() };
 }
 
-async function* pieces<N>(
-  stream: N,
-  socket: Socket,
-  session: string,
-): AsyncGenerator<Piece<N>, void, undefined> {
+async function* pieces<N>(stream: N, socket: Socket, session: string): Stream<N> {
   const reader = new MarkReader(session);
   for await (const chunk of chunksOf(socket)) {
     for (const piece of reader.push(chunk)) {
@@ -69,13 +69,17 @@ async function* chunksOf(socket: Socket): AsyncGenerator<Uint8Array, void, undef
   }
 }
 
-/** Of the script in the guest: the number of the console that it has found. What came before is not the command's. */
+/**
+ * Of the script in the guest: the number of the console that it has found. What came before in this stream is not the
+ * command's; a stream that the command alone writes to must not be read for this.
+ */
 export async function beginningOf<N>(
-  pieces: AsyncGenerator<Piece<N>, void, undefined>,
+  stream: Stream<N> | undefined,
   waiting: Waiting,
 ): Promise<number> {
+  if (stream === undefined) throw new Error('a command has an output');
   for (;;) {
-    const { value, done } = await abortable(pieces.next(), waiting);
+    const { value, done } = await abortable(stream.next(), waiting);
     if (done === true) throw new VmError('host', 'the VM ended before the command began');
     if ('mark' in value && value.mark.kind === 'begun') return value.mark.terminal;
   }

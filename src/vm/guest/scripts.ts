@@ -61,7 +61,7 @@ port out && exec >"$place"
 port err && exec 2>"$place"
 printf '\\036%s@0;' "$NOMAD_EXEC"
 tries=0
-until read -r go; do ${pause}; done
+until read -r go; do ${pause}; done 2>/dev/null
 unset -f port
 ${run}
 printf '\\036%s:%s;' "$NOMAD_EXEC" $code

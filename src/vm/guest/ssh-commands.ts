@@ -5,7 +5,7 @@ import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { LastText } from './last-text.ts';
-import { outputsOf, type Piece, piecesOf } from './output.ts';
+import { outputsOf, piecesOf, type Stream, streamsOf } from './output.ts';
 import { Running } from './running.ts';
 import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
 import { Slots } from './slots.ts';
@@ -89,7 +89,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     const connection = await this.#connected(waiting);
     await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
     const process = await connection.run(loaderCommand(session), terminal);
-    const pieces = piecesOf(outputsOf(process.sockets), session);
+    const pieces = piecesOf(streamsOf(outputsOf(process.sockets), session));
     try {
       const number = await begun(pieces, terminal, waiting);
       log.debug('command started in the guest', { session, way: 'ssh' });
@@ -196,7 +196,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
  * not the command's.
  */
 async function begun(
-  pieces: AsyncGenerator<Piece<SshStream>, void, undefined>,
+  pieces: Stream<SshStream>,
   terminal: boolean,
   waiting: Waiting,
 ): Promise<number> {

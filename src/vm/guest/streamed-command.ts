@@ -5,7 +5,7 @@ import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import { exitOf } from './exit-code.ts';
-import type { Piece } from './output.ts';
+import type { Stream } from './output.ts';
 import { type Program, resizeProgram } from './scripts.ts';
 
 const resizeMs = 5000;
@@ -15,7 +15,7 @@ const defaultSize: TerminalSize = { rows: 24, columns: 80 };
 
 export interface CommandStreams<N extends string> {
   readonly sockets: ReadonlyMap<N | 'in', Socket>;
-  readonly pieces: AsyncGenerator<Piece<N>, void, undefined>;
+  readonly pieces: Stream<N>;
   /** Its device in the guest, where the command has one. */
   readonly terminal: string | undefined;
   /** What the command waits for in the guest, before all input. */
