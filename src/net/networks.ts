@@ -8,6 +8,7 @@ import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-brid
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
+import { Redirects } from './build/redirects.ts';
 import { restoreNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
@@ -73,7 +74,8 @@ export class Networks implements Net {
       new PerBridge(nameServers(store, { table, log }), log),
     ];
     const unplugged = new Set<string>();
-    this.#host = { store, rules, servers, unplugged, warnOnce, log, onRepair };
+    const redirects = new Redirects(() => this.#netlink.get(), log);
+    this.#host = { store, rules, servers, redirects, unplugged, warnOnce, log, onRepair };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -195,6 +197,7 @@ export class Networks implements Net {
   /** Ends what runs in this process; leaves the host as it is. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#groups[Symbol.asyncDispose]();
+    await this.#host.redirects[Symbol.asyncDispose]();
     for (const servers of this.#host.servers) await servers[Symbol.asyncDispose]();
     await this.#host.rules[Symbol.asyncDispose]();
     await this.#netlink[Symbol.asyncDispose]();

@@ -2,6 +2,7 @@ import type { ReadyBridge } from '../links/bridge.ts';
 import type { NetworkHost, ResolvedNetwork } from '../links/managed-bridge.ts';
 import type { GuestServers } from '../links/per-bridge.ts';
 import type { Rules } from '../rules/nft.ts';
+import type { Claim } from '../store/claim.ts';
 
 /** Adopting a hundred VMs in sequence, or removing the last one, must not apply the same rules again and again. */
 export const rulesFreshMs = 5000;
@@ -11,6 +12,8 @@ export interface ManagedHost extends NetworkHost {
   readonly rules: Rules;
   /** What answers guests: DHCP, names. */
   readonly servers: readonly GuestServers[];
+  /** Ends connections that are older than the rules of a claim's ports. */
+  readonly redirects: AsyncDisposable & { add(claim: Claim): void };
 }
 
 /** Ensures that this process answers the guests of a bridge. */

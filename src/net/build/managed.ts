@@ -31,7 +31,7 @@ import { ensureServers, type ManagedHost, rulesFreshMs } from './managed-host.ts
 import { planAddress } from './plan-address.ts';
 import { gateway6, planAddress6 } from './plan-address6.ts';
 import { checkFamily } from './plan-ports.ts';
-import { checkLoopback, redirectFlows, refusePublished, securePorts } from './ports.ts';
+import { checkLoopback, refusePublished, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
 
 /** What a NIC is built with. */
@@ -191,7 +191,7 @@ async function connectNic(nic: AddressedTap, host: ManagedHost, waiting: Waiting
   const { request, bridge, claim } = nic;
   await using _ = await host.store.lock(waiting);
   await host.rules.apply(waiting);
-  await redirectFlows([claim], host, waiting);
+  host.redirects.add(claim);
   const { link } = bridge;
   try {
     await join(nic, bridge, host, waiting);
