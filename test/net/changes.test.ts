@@ -38,10 +38,11 @@ test('nothing is changed where nothing differs', () => {
   assert.equal(changesOf(scriptOf([vm(10)]), scriptOf([vm(10)])), '');
 });
 
-test('another VM adds its elements and fills the chains anew that have rules of each tap', (t) => {
+test('another VM adds its elements and the rules of its tap, and no rule is deleted for that', (t) => {
   const changes = changesOf(scriptOf([vm(10)]), scriptOf([vm(10), vm(11)])) ?? '';
   t.assert.snapshot(changes, { serializers: [String] });
   assert.ok(changes.length < scriptOf([]).length / 2);
+  assert.doesNotMatch(changes, /^(delete|flush)/m);
 });
 
 test('a VM that is gone takes its elements along', () => {

@@ -6,7 +6,7 @@ import {
   ownedLinkLocals,
   sixChains,
 } from './anti-spoofing6.ts';
-import { set } from './nft-text.ts';
+import { maxDynamic, set } from './nft-text.ts';
 
 /**
  * The table that filters frames from our taps in managed networks: a guest sends from its own MAC and IP address only,
@@ -75,18 +75,22 @@ export function formatAntiSpoofing(table: string, networks: readonly NetworkInUs
 /**
  * A guest's DHCP queries: at a limited rate, so that none of another guest is lost, and with its own MAC address as
  * chaddr (at byte 28), which decides about the reply, whatever the frame's sender. Never in fragments, which the host
- * puts together after these rules. Older versions of nft have no sets of bytes at an offset, hence a rule for each tap.
+ * puts together after these rules. Older versions of nft have no sets of bytes at an offset, hence a rule for each tap, at
+ * the beginning of a chain (see `changesOf`).
  */
 function queries(claims: readonly Claim[]): string {
   const own = claims.map(
     ({ tap, mac }) => `    iifname "${tap}" @th,288,48 0x${mac.replaceAll(':', '')} return\n`,
   );
   return `  set askers {
-    type ifname; size 65535; flags dynamic
+    type ifname; size ${maxDynamic}; flags dynamic
   }
   chain queries {
     ip frag-off & 0x3fff != 0 drop
     update @askers { iifname limit rate over 20/second burst 40 packets } drop
+    goto own_queries
+  }
+  chain own_queries {
 ${own.join('')}    drop
   }`;
 }

@@ -1,6 +1,7 @@
 import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
 import { bridgeMac } from '../model/names.ts';
 import { type Claim, linkLocalsOf, type NetworkInUse } from '../store/claim.ts';
+import { maxDynamic } from './nft-text.ts';
 
 /** A guest's NIC, and whose it is. */
 type Owner = Pick<Claim, 'vm' | 'tap' | 'mac' | 'ip6' | 'linkLocals'>;
@@ -48,7 +49,7 @@ export function ownedLinkLocals(networks: readonly NetworkInUse[]): readonly str
  */
 export const sixChains: readonly string[] = [
   `  set talkers {
-    type ifname; size 65535; flags dynamic
+    type ifname; size ${maxDynamic}; flags dynamic
   }`,
   // 143, 131 and 132 are reports of multicast groups. Redirects, router advertisements and queries of a router are not
   // among what is accepted.
@@ -88,7 +89,7 @@ export const sixChains: readonly string[] = [
   }`,
   // What the driver answers, so that no query of another guest is lost.
   `  set askers6 {
-    type ifname; size 65535; flags dynamic
+    type ifname; size ${maxDynamic}; flags dynamic
   }
   chain queries6 {
     update @askers6 { iifname limit rate over 20/second burst 40 packets } drop
@@ -114,16 +115,20 @@ export function newcomerRules(claims: readonly Claim[]): string {
       `iifname "${tap}" ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 16 @th,64,64 0x0101${mac.replaceAll(':', '')} goto strangers`,
   );
   return `  set ${strangers} {
-    type ifname . ipv6_addr; size 65535; flags dynamic,timeout; timeout 1m
+    type ifname . ipv6_addr; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
   }
   set trying {
-    type ifname; size 65535; flags dynamic
+    type ifname; size ${maxDynamic}; flags dynamic
   }
   chain newcomers {
     ip6 saddr @link_locals drop
     ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 8 goto strangers
-${lines(withMac)}    ip6 daddr ff02::1:2 ip6 nexthdr udp udp sport 546 udp dport 547 goto strangers
+    jump own_solicits
+    ip6 daddr ff02::1:2 ip6 nexthdr udp udp sport 546 udp dport 547 goto strangers
     drop
+  }
+  chain own_solicits {
+${lines(withMac)}    return
   }
   chain strangers {
     update @trying { iifname limit rate over 6/minute burst 6 packets } drop
@@ -173,12 +178,18 @@ ${lines([...targets, ...more])}    drop
   chain questions6 {
     ip6 nexthdr != ipv6-icmp drop
     ip6 length 24 goto talk
+    goto own_questions6
+  }
+  chain own_questions6 {
 ${withMac('0101')}    drop
   }
   chain answers6 {
     ip6 nexthdr != ipv6-icmp drop
     jump targets
     ip6 length 24 goto talk
+    goto own_answers6
+  }
+  chain own_answers6 {
 ${withMac('0201')}    drop
   }`;
 }

@@ -10,7 +10,7 @@ interface Parts {
 
 /**
  * The script that turns the tables of one script (as `formatRuleset` and `formatTracking` make them) into those of another:
- * elements are added and deleted, chains filled anew. Empty where nothing differs; undefined where sets, chains or tables
+ * elements are added and deleted, rules of new taps inserted, other chains filled anew. Empty where nothing differs; undefined where sets, chains or tables
  * themselves differ, or the elements of a set of ranges, which the kernel may hold in other pieces.
  */
 export function changesOf(before: string, after: string): string | undefined {
@@ -26,11 +26,34 @@ export function changesOf(before: string, after: string): string | undefined {
   }
   for (const [name, rules] of now.chains) {
     if (rules === old.chains.get(name)) continue;
+    const inserted = newInHead(old.chains.get(name), rules);
+    if (inserted !== undefined) {
+      changes.push(...inserted.map((rule) => `insert rule ${name}${rule.slice(3)}\n`));
+      continue;
+    }
     const [family, table, chain] = name.split(' ');
     changes.push(`flush chain ${name}\n`);
     changes.push(`table ${family} ${table} {\n  chain ${chain} {\n${rules}  }\n}\n`);
   }
   return changes.join('');
+}
+
+/**
+ * The rules that a chain has more than before, where they can be inserted before all others: rules of taps, which it
+ * begins with, each of which matches what comes from its tap only. A rule is never deleted for that: nft then waits 10 to
+ * 20 ms until no processor uses it.
+ */
+function newInHead(before: string | undefined, after: string): readonly string[] | undefined {
+  if (before === undefined) return undefined;
+  const [old, now] = [headOf(before), headOf(after)];
+  const [known, wanted] = [new Set(old.rules), new Set(now.rules)];
+  if (old.rest !== now.rest || old.rules.some((rule) => !wanted.has(rule))) return undefined;
+  return now.rules.filter((rule) => !known.has(rule));
+}
+
+function headOf(rules: string): { readonly rules: readonly string[]; readonly rest: string } {
+  const [head = ''] = /^(?: {4}iifname "\S+" .*\n)*/.exec(rules) ?? [];
+  return { rules: head.split('\n').filter(Boolean), rest: rules.slice(head.length) };
 }
 
 function takeApart(script: string): Parts {

@@ -1,3 +1,9 @@
+/**
+ * Maximum of elements in a set that packets add to; every guest has a few addresses. The kernel allocates the buckets for
+ * all of them at once: at nft's own 65535 the sets of an agent take 21 MiB, and up to 100 ms to make.
+ */
+export const maxDynamic = 16_384;
+
 /** One set or map of an nftables table, with its elements. */
 export function set(name: string, type: string, elements: readonly string[]): string {
   const list =

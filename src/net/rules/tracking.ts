@@ -1,5 +1,6 @@
 import { formatIpv6 } from '#spec';
 import { linkLocalsOf } from '../store/claim.ts';
+import { maxDynamic } from './nft-text.ts';
 
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
@@ -101,20 +102,20 @@ function sets(family: Family, max: number): string {
   }
 ${directions.map((direction) => counters(direction, type, `${suffix}_${max}`)).join('\n')}
   set neighbours${suffix} {
-    type ${type} . ${type}; size 65535; flags dynamic,timeout; timeout 5m
+    type ${type} . ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 5m
   }
   set neighbours_rate${suffix} {
-    type ${type}; size 65535; flags dynamic,timeout; timeout 1m
+    type ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
   }`;
 }
 
 /** Both are keyed by an address of the guest. A VM without traffic has no entry. */
 function counters(what: Direction | 'own', type: string, suffix: string): string {
   return `  set ${what}_rate${suffix} {
-    type ${type}; size 65535; flags dynamic,timeout; timeout 1m
+    type ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
   }
   set ${what}_open${suffix} {
-    type ${type}; size 65535; flags dynamic
+    type ${type}; size ${maxDynamic}; flags dynamic
   }`;
 }
 
