@@ -61,12 +61,8 @@ export {
 } from './process/process.ts';
 export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';
 export { findProgram } from './process/programs.ts';
-export {
-  type RunResult,
-  runProgram,
-  type SpawnedProcess,
-  spawnDetached,
-} from './process/spawn.ts';
+export { type RunResult, runProgram } from './process/run-program.ts';
+export { type SpawnedProcess, spawnDetached } from './process/spawn.ts';
 export {
   createUserNamespace,
   type IdMap,

@@ -17,6 +17,7 @@ import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
 import type { ProcessLimits } from '../../src/host/process/limits.ts';
 import { patient } from '../support/patience.ts';
 import { tmpDir } from '../support/tmp.ts';
+import { eventually } from '../support/vm.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
@@ -229,4 +230,39 @@ test('thirty programs at once keep their outputs apart', async () => {
   );
   const texts = (await Promise.all(runs)).map(({ stdout }) => Number(stdout));
   assert.deepEqual(texts, [...texts.keys()]);
+});
+
+test('no descriptor stays open, whether a program runs, reads its input, or does not start', async () => {
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  const run = (program: string, args: readonly string[] = []) =>
+    runProgram({ program, args, stdin: 'x'.repeat(1_000_000) }, waiting());
+  await run('/bin/true');
+  const before = open();
+  assert.equal((await run('/bin/true')).code, 0);
+  assert.equal((await run('/usr/bin/wc', ['-c'])).stdout, '1000000\n');
+  await assert.rejects(run('/no/such/program'), /ENOENT/);
+  await eventually(() => open() === before, 'all descriptors closed');
+});
+
+test('a program has three pipes, and no other descriptor of ours', async () => {
+  const kept = memfd('kept', new Uint8Array());
+  // No pipe in the line: the shell itself has its end open for a moment.
+  const { stdout } = await runProgram(
+    { program: '/bin/sh', args: ['-c', 'ls /proc/$$/fd'] },
+    waiting(),
+  );
+  closeSync(kept);
+  assert.equal(stdout, '0\n1\n2\n');
+});
+
+test('a process does not end before the program that it runs', async () => {
+  const host = import.meta.resolve('#host');
+  const script = `
+    import { runProgram } from '${host}';
+    const args = ['-c', 'exec >&- 2>&-; sleep 0.2; exit 7'];
+    const { code } = await runProgram({ program: '/bin/sh', args }, { signal: AbortSignal.timeout(20_000) });
+    process.exitCode = code + 1;`;
+  const args = ['--input-type=module', '-e', script];
+  const cwd = import.meta.dirname;
+  assert.equal((await runProgram({ program: process.execPath, args, cwd }, waiting())).code, 8);
 });

@@ -12,20 +12,25 @@ export interface PipeEnds {
 }
 
 /**
- * A pipe that holds `pipeBytes`, where the kernel permits that, with this process's end in non-blocking mode and the other one, for
- * a child, in blocking mode. Throws HostError.
+ * A pipe with this process's end in non-blocking mode and the other one, for a child, in blocking mode. Throws HostError.
  */
-export function widePipe(ours: keyof PipeEnds): PipeEnds {
+export function pipeTo(ours: keyof PipeEnds): PipeEnds {
   const numbers = Buffer.alloc(8); // int[2]
   must('making a pipe', 'pipe2', numbers, oCloexec);
   const ends = { read: numbers.readInt32LE(0), write: numbers.readInt32LE(4) };
   try {
-    // A user who has very many pipes gets no more than 64 KiB, which is slower.
-    attempt('fcntl', ends.write, setPipeSize, pipeBytes);
     setNonBlocking(ends[ours], true);
     return ends;
   } catch (error) {
     for (const fd of [ends.read, ends.write]) closeFd(fd);
     throw error;
   }
+}
+
+/** The same, which holds `pipeBytes` where the kernel permits that. */
+export function widePipe(ours: keyof PipeEnds): PipeEnds {
+  const ends = pipeTo(ours);
+  // A user who has very many pipes gets no more than 64 KiB, which is slower.
+  attempt('fcntl', ends.write, setPipeSize, pipeBytes);
+  return ends;
 }
