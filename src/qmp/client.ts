@@ -52,8 +52,9 @@ export class QmpClient implements AsyncDisposable {
   static async negotiate(socket: Socket, waiting: Waiting): Promise<QmpClient> {
     const client = new QmpClient(socket);
     try {
-      await client.#awaitGreeting(waiting);
-      await client.#call('qmp_capabilities', {}, waiting);
+      // QEMU reads what was sent before its greeting after it: no round trip is waited for.
+      const negotiated = client.#call('qmp_capabilities', {}, waiting);
+      await Promise.all([client.#awaitGreeting(waiting), negotiated]);
       return client;
     } catch (error) {
       await client[Symbol.asyncDispose]();

@@ -174,7 +174,7 @@ const openings: Readonly<Record<string, readonly [(peer: Peer) => void, string]>
   'an HTTP server': [(peer) => peer.raw('HTTP/1.1 400 Bad Request\r\n\r\n'), 'protocol'],
   'a close': [(peer) => peer.socket.end(), 'closed'],
   'half a greeting, then a close': [(peer) => peer.socket.end(greeting.slice(0, 30)), 'protocol'],
-  'two greetings': [(peer) => peer.raw(greeting + greeting), 'closed'],
+  'two greetings': [(peer) => peer.raw(greeting + greeting), 'protocol'],
 };
 for (const [name, [open, code]] of Object.entries(openings)) {
   test(`client: ${name} ends the negotiation`, async () => {

@@ -12,7 +12,7 @@ import {
   within,
 } from '#host';
 import { type CommandLine, memoryLimit, type Platform } from '#qemu';
-import { QmpClient } from '#qmp';
+import { type BlockNode, QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
 import { factsOf, type Prepared, type Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares.ts';
@@ -76,7 +76,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     const { identity } = qemu;
     log.info('QEMU spawned', { vm: spec.name, pid: identity.pid, uid });
     if (cgroup !== undefined) joinCgroup(cgroup, identity.pid);
-    const [qmp, record] = await together([
+    const [{ qmp, nodes }, record] = await together([
       connect(paths, qemu, booting),
       finishDevices(launch, planned, paths),
     ]);
@@ -85,10 +85,12 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     files[Symbol.dispose]();
     // Not earlier: the guest's memory may be a file as well, which has its full length by now.
     containment.begin(identity, limits);
-    await checkNodes(qmp, line.nodes, booting);
+    checkNodes(nodes, line.nodes);
     if (cgroup === undefined) await pin(identity.pid, spec.pinnedCores);
-    for (const { beforeGuest } of devices) await beforeGuest?.(qmp, booting);
-    await closeShares(paths);
+    const beforeGuest = async (): Promise<void> => {
+      for (const device of devices) await device.beforeGuest?.(qmp, booting);
+    };
+    await together([beforeGuest(), closeShares(paths)]);
     await qmp.execute('cont', {}, booting);
     emit('Guest started', {
       pid: String(identity.pid),
@@ -185,8 +187,13 @@ function recordOf(
   };
 }
 
+interface Connected {
+  readonly qmp: QmpClient;
+  readonly nodes: readonly BlockNode[];
+}
+
 /** Connects to a QEMU that was just spawned; the listening socket was created before it. */
-async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): Promise<QmpClient> {
+async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): Promise<Connected> {
   const exited = new AbortController();
   void qemu.exit.then(({ code, signal }) => {
     exited.abort(
@@ -197,8 +204,8 @@ async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): 
   try {
     const qmp = await QmpClient.connect(paths.qmp, either);
     // A QEMU that fails later may send its greeting; an answered command means that the machine is initialised.
-    await qmp.execute('query-status', {}, either);
-    return qmp;
+    const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, either);
+    return { qmp, nodes };
   } catch (error) {
     await endsWithin(qemu.exit, dyingMs);
     throw exited.signal.aborted ? exited.signal.reason : error;
@@ -209,12 +216,7 @@ async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): 
  * A task may rewrite its image's header between our check and QEMU's open. Any other file that QEMU then opened has a
  * block node that was not planned; the guest has not run yet.
  */
-async function checkNodes(
-  qmp: QmpClient,
-  planned: ReadonlySet<string>,
-  waiting: Waiting,
-): Promise<void> {
-  const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, waiting);
+function checkNodes(nodes: readonly BlockNode[], planned: ReadonlySet<string>): void {
   const unplanned = nodes.filter((node) => !planned.has(node['node-name'] ?? ''));
   if (unplanned.length === 0) return;
   const files = unplanned.map(({ file }) => file).join(', ');
