@@ -61,11 +61,23 @@ func corpusMirror(t testing.TB) *httptest.Server {
 	}
 	routes := http.NewServeMux()
 	routes.HandleFunc("/", serve(image))
+	routes.HandleFunc("/el7.vmdk", serve(asVmdk(t)))
 	routes.HandleFunc("/hassos_ova.qcow2.gz", serve(compressed(t, image)))
 	routes.HandleFunc("/Win2022_20324.qcow2.tgz", serve(archive(t, "Win2022_20324.qcow2", image)))
 	mirror := httptest.NewServer(routes)
 	t.Cleanup(mirror.Close)
 	return mirror
+}
+
+// asVmdk is the small guest as VMware exports it.
+func asVmdk(t testing.TB) []byte {
+	t.Helper()
+	file := t.TempDir() + "/el7.vmdk"
+	convert := exec.Command("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", tinyImage(t), file)
+	must.NoError(t, convert.Run())
+	image, err := os.ReadFile(file)
+	must.NoError(t, err)
+	return image
 }
 
 // archive is a compressed tar file with one file in it.

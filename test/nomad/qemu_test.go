@@ -192,17 +192,25 @@ func TestV136_ArgsAreRead(t *testing.T) {
 	must.False(t, done.TaskStates["vm"].Failed)
 }
 
-// V-136: everything in args that can't be had is in one message, and nothing is started.
+// V-136: everything in args that can't be had is in one message, KVM with the reason itself, and nothing is started.
 func TestV136_RefusedArgs(t *testing.T) {
 	c := newQemuClient(t)
 	job := c.qemuJob("refused", "", "", fmt.Sprintf(`
         image_path = %q
-        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0,script=no", "-device", "vfio-pci,host=00:02.0"]`,
+        args       = ["-drive", "file=/etc/shadow,format=raw", "-netdev", "tap,id=n0,script=no", "-device", "vfio-pci,host=00:02.0", "-enable-kvm", "-cpu", "host"]`,
 		sectorImage(t, obedient)), 128).run()
 	job.becomes("failed", 60*time.Second)
-	for _, text := range []string{
+	texts := []string{
 		"args[2]: -netdev", "args[4]: -device the device", "args[0]: /etc/shadow is not inside the allowed directories",
-	} {
+	}
+	node, _, err := c.api.Nodes().Info(c.node, nil)
+	must.NoError(t, err)
+	if node.Attributes["driver.virt.emulator.kvm"] != "true" {
+		reason := node.Attributes["driver.virt.emulator.kvm.reason"]
+		must.NotEq(t, "", reason)
+		texts = append(texts, `accelerator "kvm" is not available: `+reason)
+	}
+	for _, text := range texts {
 		must.StrContains(t, job.story(), text)
 	}
 	must.SliceEmpty(t, emulators(c.dir))

@@ -43,6 +43,18 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-bios /usr/share/ovmf/OVMF.fd', [{ kind: 'uefi' }]],
   ['-bios /etc/shadow', /^-bios "\/etc\/shadow": the firmware is the host's/],
   ['-pflash OVMF_CODE.fd', [{ kind: 'uefi' }]],
+  ['-pflash efivars.fd', [{ kind: 'uefi-variables', file: 'efivars.fd' }]],
+  [
+    '-bios /usr/share/OVMF/OVMF_VARS.fd',
+    /^-bios "\/usr\/share\/OVMF\/OVMF_VARS.fd": the firmware is/,
+  ],
+  ['-global driver=cfi.pflash01,property=secure,value=on', []],
+  ['-global ICH9-LPC.disable_s3=1', []],
+  ['-global kvm-pit.lost_tick_policy=delay', []],
+  [
+    '-global virtio-net-pci.romfile=/etc/shadow',
+    /^-global "virtio-net-pci.romfile" is not supported/,
+  ],
   ['-watchdog i6300esb', [{ kind: 'watchdog' }]],
   ['-watchdog-action poweroff', [{ kind: 'watchdog', action: 'poweroff' }]],
   ['-action watchdog=pause', [{ kind: 'watchdog', action: 'pause' }]],
@@ -80,6 +92,19 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
     ],
   ],
   ['-drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd', [{ kind: 'uefi' }]],
+  ['-drive file=/usr/share/edk2/ovmf/OVMF_CODE_4M.qcow2,if=pflash,unit=0', [{ kind: 'uefi' }]],
+  ['-drive if=pflash,file=local/flash0.img,format=raw', [{ kind: 'uefi' }]],
+  [
+    '-drive if=pflash,format=raw,unit=1,file=local/OVMF_VARS.fd,snapshot=on',
+    [{ kind: 'uefi-variables', file: 'local/OVMF_VARS.fd' }],
+  ],
+  [
+    '-drive if=pflash,format=raw,file=/alloc/nvram.bin',
+    [{ kind: 'uefi-variables', file: '/alloc/nvram.bin' }],
+  ],
+  ['-drive file=a.vmdk,format=vmdk', [drive({ file: 'a.vmdk', format: 'vmdk' })]],
+  ['-drive file=a.vdi,driver=vdi', [drive({ file: 'a.vdi', format: 'vdi' })]],
+  ['-drive file=a,format=qed', /^-drive format=qed is not supported: use raw, qcow2, vmdk, vdi, /],
   [
     '-drive file=fat:/local/seed,if=virtio',
     [drive({ file: '/local/seed', bus: 'virtio', readOnly: true, ...labelled('QEMU VVFAT') })],

@@ -433,6 +433,33 @@ test('V-136: what args set of the machine wins over its keys', () => {
   );
 });
 
+test('V-136: a flash memory is UEFI of the host, and an event reports that its variables are not those of the job', () => {
+  const code = ['-drive', 'if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd'];
+  const variables = ['-drive', 'if=pflash,format=raw,file=local/nvram.bin'];
+  const { spec, problems } = plan({ image_path, args: [...variables, ...code, '-m', '9999'] });
+  assert.deepEqual(problems, []);
+  assert.equal(spec.firmware, 'uefi');
+  assert.equal(spec.disks.length, 1);
+  assert.match(spec.notes?.[0] ?? '', /^The guest has .* MiB/);
+  assert.match(spec.notes?.[1] ?? '', /^The UEFI variables of "local\/nvram.bin" are not used: /);
+  assert.deepEqual(plan({ image_path, firmware: 'uefi', args: variables }).problems, []);
+  assert.deepEqual(plan({ image_path, args: variables }).problems, [
+    'args[0]: "local/nvram.bin": the firmware is the host\'s; use firmware = "uefi" or "bios"',
+  ]);
+});
+
+test('V-136: each key that sets up the guest brings the seed', () => {
+  for (const keys of [
+    { hostname: 'web' },
+    { default_user_authorized_ssh_keys: ['ssh-ed25519 AAAA me@example'] },
+    { meta_data: [{ role: 'web' }] },
+    { network_config: 'local/network.yml' },
+  ]) {
+    assert.notEqual(plan({ image_path, ...keys }).spec.seed, false, JSON.stringify(keys));
+  }
+  assert.equal(plan({ image_path }).spec.seed, false);
+});
+
 test('V-136: args_allowlist refuses what is not in it, as in the builtin driver', () => {
   const lists = { args: ['-smp'], emulators: [] };
   assert.deepEqual(plan({ image_path, args: ['-smp', '2', '-nographic'] }, lists).problems, [

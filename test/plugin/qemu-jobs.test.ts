@@ -86,6 +86,26 @@ const jobs: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
       '-machine q35,smm=on -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd -drive if=pflash,format=raw,file=local/OVMF_VARS.fd',
     ),
   },
+  'KVM, its CPU, and UEFI with variables of its own': {
+    image_path,
+    accelerator: 'kvm',
+    args: words(
+      '-enable-kvm -cpu host,kvm=off,hv_relaxed,hv_spinlocks=0x1fff -machine q35,accel=kvm,smm=on,kernel_irqchip=on -global driver=cfi.pflash01,property=secure,value=on -global ICH9-LPC.disable_s3=1 -drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE.secboot.fd -drive if=pflash,format=raw,unit=1,file=/alloc/nvram.fd',
+    ),
+  },
+  'UEFI of an arm64 guest': {
+    image_path,
+    emulator: 'aarch64',
+    args: words(
+      '-M virt,gic-version=3 -cpu cortex-a72 -drive if=pflash,format=raw,file=local/flash0.img,readonly=on -drive if=pflash,format=raw,file=local/flash1.img',
+    ),
+  },
+  'a disk of another hypervisor': {
+    image_path: 'local/appliance.vmdk',
+    args: words(
+      '-drive file=local/data.vmdk,format=vmdk,if=virtio -hdb local/old.vdi -drive file=local/more.vhdx,driver=vhdx,if=none,id=m -device scsi-hd,drive=m',
+    ),
+  },
   'a directory by 9p': {
     image_path,
     args: words('-virtfs local,path=/alloc,mount_tag=alloc,security_model=mapped-xattr,id=a'),

@@ -1,6 +1,7 @@
 import { type DiskBus, type DiskCache, quoted } from '#spec';
 import { directoryOf, takeDirectory } from './directory-drive.ts';
-import { readFirmware, refuseRest } from './machine-options.ts';
+import { readFlash } from './firmware-options.ts';
+import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type DriveWish, type OptionKind, Refusal, type Wish } from './wish.ts';
 
@@ -17,7 +18,7 @@ export const driveOptions: readonly OptionKind[] = [
     names: ['drive'],
     value: 'file=local/data.img,if=virtio',
     becomes:
-      'A further disk, on the bus of `if` or of the `-device` that has it. `file` is an image by the rules of `image`; the guest writes to it as it does to `image_path`. `media=cdrom`, `readonly`, `format`, `serial`, `cache`, `aio` and `snapshot` are kept. `if=pflash` with OVMF is UEFI. `fat:DIR`, or the driver `vvfat` with its `label`: a FAT disk with the files that the directory has at the start, by the rules of images for each of them; what the guest changes, with `rw` or on IDE, ends with the task. Other protocols, `sd`, `mtd` and `floppy` are refused.',
+      'A further disk, on the bus of `if` or of the `-device` that has it. `file` is an image by the rules of `image`; the guest writes to it as it does to `image_path`. `media=cdrom`, `readonly`, `format`, `serial`, `cache`, `aio` and `snapshot` are kept. `format` may be one that is imported, such as `vmdk`; the guest writes to a copy then. `if=pflash` with OVMF or AAVMF is UEFI of the host; the files are not used, nor those of another `if=pflash` beside it, for the variables: each start begins with new ones, which an event reports. `fat:DIR`, or the driver `vvfat` with its `label`: a FAT disk with the files that the directory has at the start, by the rules of images for each of them; what the guest changes, with `rw` or on IDE, ends with the task. Other protocols, `sd`, `mtd` and `floppy` are refused.',
     read: readDrive,
   },
   {
@@ -92,7 +93,7 @@ function readDrive(value: string): readonly Wish[] {
   const option = new OptionText(value);
   const file = option.take('file') ?? option.take('file.filename') ?? '';
   const wanted = option.take('if');
-  if (wanted === 'pflash') return readFirmware(file);
+  if (wanted === 'pflash') return readFlash(file);
   const cdrom = option.take('media') === 'cdrom';
   const readOnly = option.takeSwitch('readonly') ?? option.takeSwitch('read-only');
   const format = option.take('format') ?? option.take('driver');
@@ -150,8 +151,10 @@ function readInterface(text: string | undefined): DiskBus | 'none' | undefined {
 
 function readFormat(format: string | undefined): Pick<DriveWish, 'format'> {
   if (format === undefined) return {};
-  if (format === 'raw' || format === 'qcow2') return { format };
-  throw new Refusal(`format=${format} is not supported: use raw or qcow2, or leave it out`);
+  const known = ['raw', 'qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc'] as const;
+  const found = known.find((name) => name === format);
+  if (found !== undefined) return { format: found };
+  throw new Refusal(`format=${format} is not supported: use ${known.join(', ')}, or leave it out`);
 }
 
 function readCache(text: string | undefined): DiskCache | undefined {

@@ -63,19 +63,6 @@ export const machineOptions: readonly OptionKind[] = [
     read: () => [{ kind: 'clock', base: 'localtime' }],
   },
   {
-    names: ['bios'],
-    value: '/usr/share/OVMF/OVMF_CODE.fd',
-    becomes:
-      'UEFI of the host, where the file is OVMF or AAVMF; the file itself is not used. Others are refused.',
-    read: (value) => readFirmware(value),
-  },
-  {
-    names: ['pflash'],
-    value: 'OVMF_CODE.fd',
-    becomes: 'As `-bios`.',
-    read: (value) => readFirmware(value),
-  },
-  {
     names: ['watchdog'],
     value: 'i6300esb',
     becomes: '`watchdog`; another model is refused.',
@@ -223,14 +210,6 @@ function readClock(value: string): readonly Wish[] {
   refuseRest(option);
   if (base === 'utc' || base === 'localtime') return [{ kind: 'clock', base }];
   throw new Refusal(`${quoted(base)} is not supported: use base=utc or base=localtime`);
-}
-
-/** The driver has its own copies of the host's firmware, with variables of each VM. */
-export function readFirmware(file: string): readonly Wish[] {
-  if (/(ovmf|aavmf|edk2|efi)[^/]*\.(fd|bin)$/i.test(file) || /\/(OVMF|AAVMF|edk2)\//.test(file)) {
-    return [{ kind: 'uefi' }];
-  }
-  throw new Refusal(`${quoted(file)}: the firmware is the host's; use firmware = "uefi" or "bios"`);
 }
 
 function readWatchdogAction(text: string): 'reset' | 'poweroff' | 'pause' {

@@ -1,6 +1,7 @@
 import { consoleOptions } from './console-options.ts';
 import { deviceOption } from './device-options.ts';
 import { driveOptions } from './drive-options.ts';
+import { firmwareOptions } from './firmware-options.ts';
 import { ignitionOption } from './ignition-option.ts';
 import { kernelOptions } from './kernel-options.ts';
 import { machineOptions } from './machine-options.ts';
@@ -12,6 +13,7 @@ import type { OptionKind } from './wish.ts';
 /** Every option that is known: what it becomes, or what to write instead. */
 export const optionKinds: readonly OptionKind[] = [
   ...machineOptions,
+  ...firmwareOptions,
   ...driveOptions,
   ...networkOptions,
   deviceOption,

@@ -18,7 +18,6 @@ export const refusedOptions: readonly OptionKind[] = [
   refused(['dtb', 'shim'], 'there is no key for it; leave it out.', '…'),
   refused(
     [
-      'global',
       'set',
       'readconfig',
       'writeconfig',

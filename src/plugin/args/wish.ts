@@ -1,4 +1,13 @@
-import type { DiskAio, DiskBus, DiskCache, DisplaySpec, NicModel, VmSpec } from '#spec';
+import type {
+  DiskAio,
+  DiskBus,
+  DiskCache,
+  DiskFormat,
+  DisplaySpec,
+  ForeignFormat,
+  NicModel,
+  VmSpec,
+} from '#spec';
 
 /** What one option asks for. Options that belong together, by an id, are joined later. */
 export type Wish =
@@ -7,6 +16,8 @@ export type Wish =
   | { readonly kind: 'machine'; readonly machine: string }
   | { readonly kind: 'accelerator'; readonly accelerator: VmSpec['accelerator'] }
   | { readonly kind: 'uefi' }
+  /** Of a flash memory beside the firmware's. */
+  | { readonly kind: 'uefi-variables'; readonly file: string }
   | { readonly kind: 'clock'; readonly base: 'utc' | 'localtime' }
   | { readonly kind: 'smbios'; readonly fields: Readonly<Record<string, string>> }
   | { readonly kind: 'watchdog'; readonly action?: 'reset' | 'poweroff' | 'pause' }
@@ -43,7 +54,7 @@ export interface DriveWish {
   readonly bus: DiskBus | 'none' | undefined;
   readonly cdrom: boolean;
   readonly readOnly: boolean;
-  readonly format?: 'raw' | 'qcow2';
+  readonly format?: DiskFormat | ForeignFormat;
   readonly serial?: string;
   readonly cache?: DiskCache;
   readonly aio?: DiskAio;

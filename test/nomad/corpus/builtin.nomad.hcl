@@ -136,7 +136,7 @@ job "builtin" {
     }
   }
 
-  # Memory, processors and identity from the task's environment and a template's.
+  # Memory, processors and identity from the task's environment and a template's, on a disk of another hypervisor.
   group "from-environment" {
     task "jenkins-slave" {
       driver = "qemu"
@@ -149,7 +149,7 @@ job "builtin" {
       }
 
       config {
-        image_path        = "local/el7.qcow2"
+        image_path        = "local/el7.vmdk"
         accelerator       = "kvm"
         graceful_shutdown = true
         args = [
@@ -160,8 +160,8 @@ job "builtin" {
       }
 
       artifact {
-        source      = "http://images.example/el7.qcow2"
-        destination = "local/el7.qcow2"
+        source      = "http://images.example/el7.vmdk"
+        destination = "local/el7.vmdk"
         mode        = "file"
       }
 

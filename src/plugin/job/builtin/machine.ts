@@ -1,5 +1,6 @@
 import { type DisplaySpec, type KernelSpec, listed, quoted, type VmSpec } from '#spec';
 import { emulatorArch } from '../../agent/builtin-lists.ts';
+import { otherFirmware } from '../../args/firmware-options.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { guestFields } from '../guest.ts';
 import type { Job } from '../job.ts';
@@ -24,9 +25,20 @@ export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys
     os: { arch, machine },
     accelerator: wishes.last('accelerator')?.accelerator ?? raw.accelerator ?? 'tcg',
     vcpus: wishes.last('vcpus')?.count ?? raw.vcpus,
-    firmware: wishes.has('uefi') ? 'uefi' : raw.firmware,
+    firmware: readFirmware(raw, wishes, job),
     user_data: readIgnition(raw, wishes, job),
   };
+}
+
+function readFirmware(
+  { firmware }: Pick<MachineKeys, 'firmware'>,
+  wishes: Wishes,
+  { report }: Job,
+): MachineKeys['firmware'] {
+  if (wishes.has('uefi')) return 'uefi';
+  if (firmware === 'uefi') return firmware;
+  for (const { at, file } of wishes.all('uefi-variables')) report(argKey(at), otherFirmware(file));
+  return firmware;
 }
 
 function readIgnition(
@@ -70,9 +82,11 @@ export function readSettings(wishes: Wishes, job: Job): Settings {
   const watchdog = watchdogs.some((wish) => wish.action === undefined) ? { action } : undefined;
   const display = readScreen(wishes, job);
   const kernel = readKernel(wishes, job);
+  const notes = [...(memory.notes ?? []), ...variablesNotes(wishes)];
   return {
     ...(display === undefined ? {} : { display }),
     ...memory,
+    ...(notes.length === 0 ? {} : { notes }),
     ...(wishes.has('no-reboot') ? { endsAtReset: true } : {}),
     ...(clock === undefined ? {} : { clock }),
     ...(smbios === undefined ? {} : { smbios }),
@@ -103,6 +117,16 @@ function readMemory(wishes: Wishes, { task }: Job): Pick<Settings, 'memoryMiB' |
   if (wish.memoryMiB <= most) return { memoryMiB: wish.memoryMiB };
   const text = `The guest has ${most} MiB, the memory of its task, and not the ${wish.memoryMiB} of -m: write memory = ${wish.memoryMiB} in resources`;
   return { memoryMiB: most, notes: [text] };
+}
+
+/** What the guest wrote into them is not there at its next start. */
+function variablesNotes(wishes: Wishes): readonly string[] {
+  return wishes
+    .all('uefi-variables')
+    .map(
+      ({ file }) =>
+        `The UEFI variables of ${quoted(file)} are not used: the guest's begin as the host's at every start`,
+    );
 }
 
 /** Without a password the screen is for the host itself only, whatever address the job names. */
