@@ -85,11 +85,13 @@ function checkChardevs(wishes: Wishes, { report }: Job): void {
 
 /** Whether the job sets up something in the guest. Without it no seed competes with one that the job brings along. */
 function hasGuestKeys(raw: Raw): boolean {
+  const lists = [raw.cmds, raw.default_user_authorized_ssh_keys, raw.meta_data ?? []];
   return (
-    raw.cmds.length > 0 ||
+    lists.some((list) => list.length > 0) ||
     [
       raw.hostname,
       raw.user_data,
+      raw.network_config,
       raw.default_user_authorized_ssh_key,
       raw.default_user_password,
       raw.timezone,
