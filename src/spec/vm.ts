@@ -28,6 +28,8 @@ export interface VmIdentity {
   readonly nodeName: string;
   /** Nomad's id of this client; '' outside of Nomad. */
   readonly nodeId: string;
+  /** Of the plugin process that serves the task; another one may serve the same client under another name. */
+  readonly driverName?: string;
 }
 
 /** A host directory the guest may mount. */

@@ -139,7 +139,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       await this.#destroy(spec.name);
       const machine = await this.#startOrUndo(spec, waiting);
       this.#domains.set(spec.name, machine);
-      this.#sweeper.serve(spec.identity.nodeId);
+      this.#sweeper.serve(spec.identity);
       return machine;
     });
   }
@@ -171,7 +171,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       const machine = await adoptVm(own, spec, { host: this.#host, emit }, waiting);
       if (machine === undefined) return undefined;
       this.#domains.set(known.name, machine);
-      this.#sweeper.serve(machine.nodeId);
+      this.#sweeper.serve(machine.client);
       return machine;
     });
   }

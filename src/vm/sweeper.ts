@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { errnoOf, type KeyedQueue, within } from '#host';
 import { messageOf } from './error.ts';
 import { forgottenVms, releaseClaims } from './store/forgotten.ts';
-import { firstSweepMs, isOrphan, maxCheckMs, sweepEveryMs } from './store/orphans.ts';
+import { type Client, firstSweepMs, isOrphan, maxCheckMs, sweepEveryMs } from './store/orphans.ts';
 import { vmPaths } from './store/paths.ts';
 import type { Remover } from './store/remove.ts';
 import type { DomainState } from './virtualizer.ts';
@@ -23,7 +23,7 @@ export interface VmList {
 export class Sweeper implements Disposable {
   readonly #host: VmHost;
   readonly #vms: VmList;
-  #nodeId = '';
+  #client: Client = { nodeId: '' };
   #servesSinceMs = 0;
   #timer: NodeJS.Timeout | undefined;
   #dueAtMs = Number.POSITIVE_INFINITY;
@@ -49,9 +49,9 @@ export class Sweeper implements Disposable {
   }
 
   /** From its first task on this process serves a Nomad client, and removes what that client has forgotten. */
-  serve(nodeId: string): void {
-    if (nodeId === '' || this.#nodeId === nodeId) return;
-    this.#nodeId = nodeId;
+  serve(client: Client): void {
+    if (client.nodeId === '' || this.#client.nodeId === client.nodeId) return;
+    this.#client = client;
     this.#servesSinceMs = performance.now();
   }
 
@@ -128,7 +128,7 @@ export class Sweeper implements Disposable {
     const { dataDir, runDir } = this.#host;
     const question = {
       paths: vmPaths(name, dataDir, runDir),
-      nodeId: this.#nodeId,
+      client: this.#client,
       servedMs: performance.now() - this.#servesSinceMs,
       nowMs: Date.now(),
     };

@@ -54,6 +54,7 @@ test('V-18 V-67: the smallest job', () => {
       namespace: '',
       nodeName: '',
       nodeId: '',
+      driverName: 'qmp',
     },
     arch: 'x86_64',
     machine: undefined,

@@ -17,6 +17,8 @@ const minuteMs = 60_000;
 interface Remains {
   /** Nomad client that started it; undefined: there is no record. */
   readonly nodeId?: string;
+  /** Driver name whose task it is. */
+  readonly driverName?: string;
   readonly allocation: boolean;
   readonly runDir: boolean;
   readonly process: boolean;
@@ -25,7 +27,11 @@ interface Remains {
   /** Text of a record that can't be read. */
   readonly brokenRecord?: string;
   /** What the process that asks serves, and since when. */
-  readonly serves: { readonly nodeId: string; readonly forMs: number };
+  readonly serves: {
+    readonly nodeId: string;
+    readonly driverName?: string;
+    readonly forMs: number;
+  };
 }
 
 const ours = { nodeId: 'node-a', forMs: minuteMs };
@@ -68,6 +74,31 @@ const table: Readonly<Record<string, readonly [Remains, boolean]>> = {
     { ...dead, nodeId: 'node-b', serves: { ...ours, forMs: sweepEveryMs + 1 } },
     false,
   ],
+  'one of the other name of this driver without a process, however long this one was served': [
+    {
+      ...dead,
+      driverName: 'nomad-driver-virt',
+      serves: { ...ours, driverName: 'virt', forMs: sweepEveryMs + 1 },
+    },
+    false,
+  ],
+  'one of this name without a process that its task had time to claim': [
+    {
+      ...dead,
+      driverName: 'virt',
+      serves: { ...ours, driverName: 'virt', forMs: sweepEveryMs + 1 },
+    },
+    true,
+  ],
+  'one of the other name whose allocation is gone': [
+    {
+      ...dead,
+      allocation: false,
+      driverName: 'nomad-driver-virt',
+      serves: { ...ours, driverName: 'virt' },
+    },
+    true,
+  ],
   'one that runs, however long its task had time to claim it': [
     { ...running, serves: { ...ours, forMs: sweepEveryMs + 1 } },
     false,
@@ -97,8 +128,8 @@ const table: Readonly<Record<string, readonly [Remains, boolean]>> = {
 for (const [name, [remains, expected]] of Object.entries(table)) {
   test(`V-98: ${name}, is ${expected ? 'an orphan' : 'left alone'}`, async (t) => {
     const paths = await laidOut(t, remains);
-    const { nodeId, forMs } = remains.serves;
-    const question = { paths, nodeId, servedMs: forMs, nowMs: Date.now() };
+    const { forMs, ...client } = remains.serves;
+    const question = { paths, client, servedMs: forMs, nowMs: Date.now() };
     assert.equal(await isOrphan(question, { signal: AbortSignal.timeout(10_000) }), expected);
   });
 }
@@ -106,7 +137,7 @@ for (const [name, [remains, expected]] of Object.entries(table)) {
 test('a record that can not be read at all is no reason to remove its VM', async (t) => {
   const paths = await laidOut(t, recordless);
   mkdirSync(paths.record);
-  const question = { paths, nodeId: 'node-a', servedMs: 0, nowMs: Date.now() };
+  const question = { paths, client: { nodeId: 'node-a' }, servedMs: 0, nowMs: Date.now() };
   await assert.rejects(isOrphan(question, { signal: AbortSignal.timeout(10_000) }), /EISDIR/);
 });
 
@@ -119,9 +150,10 @@ async function laidOut(t: TestContext, remains: Remains): Promise<VmPaths> {
   if (remains.allocation) mkdirSync(allocDir);
   if (remains.runDir) mkdirSync(paths.run);
   if (remains.process) await runMarked(t, paths);
-  const { nodeId, brokenRecord } = remains;
+  const { nodeId, driverName, brokenRecord } = remains;
   if (nodeId !== undefined) {
-    const own = { nodeId, allocDir, dataDir: join(paths.dir, '../..'), runDir: paths.run };
+    const client = { nodeId, ...(driverName !== undefined && { driverName }) };
+    const own = { ...client, allocDir, dataDir: join(paths.dir, '../..'), runDir: paths.run };
     await writeRecord(paths.record, { ...exampleRecord, name: 'vm-0', ...own });
   }
   if (brokenRecord !== undefined) writeFileSync(paths.record, brokenRecord);

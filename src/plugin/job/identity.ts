@@ -2,7 +2,7 @@ import type { VmIdentity } from '#spec';
 import type { Job } from './job.ts';
 
 /** Which task, job and node the VM belongs to. */
-export function readIdentity({ task, report }: Job): VmIdentity {
+export function readIdentity({ task, driverName, report }: Job): VmIdentity {
   if (task.name === '' || /[/\0]/.test(task.name) || task.name === '.' || task.name === '..') {
     report('task', 'virtual machine name can not be empty: the task has no usable name');
   }
@@ -17,5 +17,6 @@ export function readIdentity({ task, report }: Job): VmIdentity {
     namespace: task.namespace,
     nodeName: task.nodeName,
     nodeId: task.nodeId,
+    driverName,
   };
 }

@@ -6,6 +6,7 @@ import { takeScreenshot } from '../control/screenshot.ts';
 import { messageOf, OwnedElsewhereError, VmError } from '../error.ts';
 import { Figures } from '../figures/figures.ts';
 import { Journal } from '../logs/journal.ts';
+import type { Client } from '../store/orphans.ts';
 import type {
   Domain,
   DomainNetwork,
@@ -39,7 +40,7 @@ const logsMs = 2000;
 /** A live VM and, later, how it ended. */
 export class Machine implements Domain {
   readonly name: string;
-  readonly nodeId: string;
+  readonly client: Client;
   readonly onHangUp: Domain['onHangUp'];
   readonly usage: Domain['usage'];
   readonly figures: Domain['figures'];
@@ -62,7 +63,7 @@ export class Machine implements Domain {
     const { record, paths, identity, containment, log } = vm;
     this.#vm = vm;
     this.name = record.name;
-    this.nodeId = record.nodeId;
+    this.client = record;
     this.onHangUp = record.exec?.onHangUp;
     const qmp = (): QmpClient | undefined => this.#monitor.client;
     const onFailed = (): void => void this.stop(unreadyStop);

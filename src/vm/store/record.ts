@@ -81,7 +81,9 @@ const schema = v.object({
   ),
   /** When the guest counts as ready, as the job defines it. Since the fourth release. */
   ready: v.exactOptional(ready),
-  /** A console beside the serial one. Since the fourth release. */
+  /** Since the fourth release, as the next. */
+  driverName: v.exactOptional(text),
+  /** A console beside the serial one. */
   interactiveConsole: v.exactOptional(v.boolean()),
   // The first release had one disk and no list of devices; it needs these to adopt a VM after a downgrade.
   image: text,
