@@ -69,8 +69,9 @@ export async function workAtTerminal(domain: Domain, name: RegExp): Promise<void
   await shell.shows(new RegExp(`33 101\\r\\n${name.source}\\r\\nxterm`));
   shell.resize({ rows: 40, columns: 120 });
   await shell.shows(/\n40 120\r\n/, { again: 'stty size\n' });
-  await shell.type('sleep 1000\n');
-  await shell.shows(/sleep 1000\r\n/);
+  // Its line is shown before it runs, while Ctrl-C is still a character to the shell.
+  await shell.type("sh -c 'echo begun; exec sleep 1000'\n");
+  await shell.shows(/\nbegun\r\n/);
   await shell.type('\x03');
   await shell.type('echo after-$?\n');
   await shell.shows(/after-130\r\n/);
