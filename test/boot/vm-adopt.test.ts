@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { patient } from '../support/patience.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
 
 type Json = Record<string, unknown>;
 
 /** A running VM whose record another release wrote: adopted, looked at, stopped and removed by this one. */
 async function adoptWith(ground: VmGround, change: (record: Json) => Json): Promise<void> {
-  const spec = ground.spec(2, ground.pipes());
+  const spec = ground.spec(0, ground.pipes());
   const starter = await ground.starter(spec);
   const known = await starter.create();
   await starter.kill();
@@ -20,7 +21,7 @@ async function adoptWith(ground: VmGround, change: (record: Json) => Json): Prom
   assert.equal(domain.record.pid, known.pid);
   assert.equal(domain.attributes.disk, disk);
   assert.ok((await domain.usage(soon())).pids.includes(known.pid));
-  await virtualizer.stopDomain('vm-0', { graceMs: 5000, immediately: false });
+  await virtualizer.stopDomain('vm-0', { graceMs: patient(5000), immediately: false });
   assert.equal((await domain.wait(soon())).error, undefined);
   await virtualizer.destroyDomain('vm-0');
   assert.deepEqual(await ground.leftovers(), []);
