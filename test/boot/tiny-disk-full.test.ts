@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { must } from '../support/guest.ts';
 import { guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { soon, VmGround } from '../support/vm.ts';
+import { eventually, soon, VmGround } from '../support/vm.ts';
 
 // 40 MiB that can't be left out of the overlay, far behind what the image has.
 const fill = `#!/bin/sh
@@ -35,11 +35,11 @@ inOwnNetns(import.meta.url, ['mount'], () => {
       (state) => state === 'paused',
       90_000,
     );
-    assert.ok(ground.told().includes('Disk error'), ground.told().join());
+    await eventually(() => ground.told().includes('Disk error'), 'the event');
     assert.doesNotMatch(log.text, /DD-DONE/);
     await must('mount', '-o', 'remount,size=128m', dataDir);
     await told(log, /DD-DONE 0/, 60_000);
-    assert.equal(domain.state, 'running');
+    await eventually(() => domain.state === 'running', 'it goes on');
     assert.equal((await powerOff(virtualizer, domain))?.reason, 'guest-shutdown');
     await virtualizer.destroyDomain(domain.name);
     await must('umount', join(dataDir));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
+import { until } from '../support/live-vm.ts';
+import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
 
 test('V-103: disks, processors and groups of a VM are counted, and those of an adopted one', async (t) => {
   if (!canRunVms(t)) return;
@@ -49,11 +50,10 @@ test('V-103: QEMU that does not answer leaves out what only it knows', async (t)
   } finally {
     process.kill(pid, 'SIGCONT');
   }
-  let found = 0;
-  await eventually(() => {
-    void domain.figures(soon()).then(({ disks }) => {
-      found = disks.length;
-    });
-    return found > 0;
-  }, 'it is asked again');
+  const again = await until(
+    () => domain.figures(soon()),
+    ({ disks }) => disks.length > 0,
+    10_000,
+  );
+  assert.equal(again.vcpus.length, 1);
 });

@@ -3,10 +3,10 @@ import { statSync, writeFileSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { identify } from '#host';
 import type { VmSpec } from '#spec';
 import { diskOn } from '../support/disks.ts';
+import { until } from '../support/live-vm.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const KiB = 1024;
@@ -34,7 +34,8 @@ test('V-98: a guest that makes QEMU write events without end fills no disk', asy
   const domain = await virtualizer.createDomain(ground.spec(0, eventFlood(ground)), soon());
   const { journal } = ground.paths();
   await eventually(() => statSync(journal).size > 2048 * KiB, '2 MiB of events', 60_000);
-  assert.ok(used(journal) <= 512 * KiB, `${used(journal)} bytes are kept`);
+  // A busy plugin is behind at times.
+  await eventually(() => used(journal) <= 512 * KiB, 'no more is kept');
   // It has no power button, and yet its end is known. Killed: with the host busy as well, 300 ms are too short for QEMU.
   await virtualizer.stopDomain(domain.name, { graceMs: 3000, immediately: false });
   assert.match(domain.exit?.reason ?? '', endedByUs);
@@ -52,8 +53,8 @@ test('V-98 V-89: nor while no plugin is there; what a later one does is known al
     const { bfree, bsize } = await statfs(run);
     return bfree * bsize;
   };
-  for (let waits = 0; (await free()) > 0 && waits < 300; waits += 1) await sleep(100);
-  assert.equal(await free(), 0, 'all that the VM may take is taken');
+  // All that the VM may take.
+  await until(free, (bytes) => bytes === 0, 30_000);
   assert.ok(identify(record.pid) !== undefined, 'and the guest goes on');
   const virtualizer = ground.virtualizer();
   const domain = await virtualizer.recoverDomain(record, spec, soon());
@@ -70,8 +71,7 @@ test('V-98 V-89: a console that has filled everything leaves room for the word o
   await starter.kill();
   const { run } = ground.paths();
   const full = async (): Promise<boolean> => (await statfs(run)).bfree === 0;
-  for (let waits = 0; !(await full()) && waits < 300; waits += 1) await sleep(100);
-  assert.ok(await full());
+  await until(full, (it) => it, 30_000);
   // By hand, with no plugin: it is QEMU alone that writes the reason down.
   process.kill(record.pid, 'SIGTERM');
   await eventually(() => identify(record.pid) === undefined, 'the end of QEMU');
