@@ -109,7 +109,7 @@ test('V-91 V-86: a running VM is destroyed with everything it had, and its waite
   assert.equal((await waiter).reason, 'killed');
   assert.equal(virtualizer.getDomain('vm-0'), undefined);
   assert.deepEqual(await ground.leftovers(), []);
-  await eventually(() => identify(domain.record.pid) === undefined, 'the end of QEMU', 100);
+  await eventually(() => identify(domain.record.pid) === undefined, 'the end of QEMU');
 });
 
 test('V-91: an undo log that can not be read is reported, and nothing is thrown away', async (t) => {

@@ -76,7 +76,7 @@ for (const { title, mode, signal, exit, error } of cases) {
     assert.equal(first, second, 'V-90: every waiter is told the same');
     const asked = performance.now();
     assert.equal(await domain.wait(soon()), first);
-    assert.ok(performance.now() - asked < patient(50), 'V-90 D18: a late one is told at once');
+    assert.ok(performance.now() - asked < patient(500), 'V-90 D18: a late one is told at once');
     assert.equal(domain.state, 'exited');
     assert.ok((domain.completedAtMs ?? 0) >= domain.startedAtMs);
     assert.equal(ground.told().at(-1), first?.error ?? `VM ended (${exit.reason})`);

@@ -17,6 +17,7 @@ import { identify } from '#host';
 import type { VmSpec } from '#spec';
 import { undoStep } from '../../src/vm/store/undo.ts';
 import { imageOf } from '../support/disks.ts';
+import { patient } from '../support/patience.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 const host = {
@@ -151,7 +152,7 @@ test('V-93: a changed run_dir does not make a VM deaf', async (t) => {
   const domain = await virtualizer.recoverDomain(record, spec, soon());
   assert.ok(domain !== undefined);
   await booted(domain);
-  await virtualizer.stopDomain(spec.name, { graceMs: 8000, immediately: false });
+  await virtualizer.stopDomain(spec.name, { graceMs: patient(8000), immediately: false });
   assert.equal(domain.exit?.reason, 'guest-shutdown');
   await virtualizer.destroyDomain(spec.name);
   assert.deepEqual(await ground.leftovers(), []);
@@ -191,7 +192,7 @@ test('P-7 P-36 V-93: of two plugin processes the newer one has the VM, with its 
   const ticks = (): number => log.text.match(/GUEST-TICK/g)?.length ?? 0;
   const seen = ticks();
   await eventually(() => ticks() >= seen + 2, 'two more ticks');
-  await virtualizer.stopDomain(spec.name, { graceMs: 10_000, immediately: false });
+  await virtualizer.stopDomain(spec.name, { graceMs: patient(10_000), immediately: false });
   assert.equal(domain?.exit?.reason, 'guest-shutdown', 'the guest was asked');
   await log.ended;
   const lines = log.text.split('\r\n');

@@ -14,6 +14,7 @@ import { findProgram, lockFile } from '#host';
 import type { Domain, DomainRecord, QemuVirtualizer } from '#vm';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { booted, canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
@@ -153,7 +154,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     const { record } = await ground.virtualizer().createDomain(spec, soon());
     const lock = join(ground.options.dataDir, 'networks', 'lock');
     await using _ = await lockFile(lock, soon());
-    const late = new Promise((resolve) => setTimeout(resolve, 3000, 'late').unref());
+    const late = new Promise((resolve) => setTimeout(resolve, patient(3000), 'late').unref());
     const over = { signal: AbortSignal.abort() };
     const adopted = await Promise.race([
       ground.virtualizer().recoverDomain(record, spec, over),
