@@ -223,7 +223,7 @@ inOwnNetns(
         const task = { alloc: spec.identity.allocId, task: 'task' };
         const { dataDir } = ground.options;
         const asked = { dataDir, task, request, onProgress: () => {} };
-        const answer = await askVm(asked, soon(patient(120_000)));
+        const answer = await askVm(asked, soon(120_000));
         assert.match(answer, /, consistent: [1-9]\d* file systems? (was|were) frozen$/);
         const check = await must('qemu-img', 'check', path);
         assert.match(check, /No errors were found/);

@@ -9,6 +9,7 @@ import { type SeedRequest, writeIso } from '#cloudinit';
 import { findProgram } from '#host';
 import { type Guest, type GuestName, guestImage } from '../../scripts/guests/images.ts';
 import { buildSeed } from '../../src/cloudinit/seed.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -122,7 +123,7 @@ for (const name of ['tiny', 'tiny-uefi'] as const) {
     const hasFirmware = existsSync(firmware.code);
     if (name === 'tiny-uefi' && !requireOrSkip(t, hasFirmware, 'needs ovmf')) return;
     await using running = Running.start(t, guest);
-    const signal = AbortSignal.timeout(90_000);
+    const signal = AbortSignal.timeout(patient(90_000));
     const seen = (pattern: RegExp): boolean => running.lines.some((line) => pattern.test(line));
     while (!seen(/^TINY-READY/)) {
       signal.throwIfAborted();

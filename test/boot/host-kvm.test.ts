@@ -11,7 +11,9 @@ import { requireOrSkip } from '../support/require.ts';
 
 const mark = 'nomad-driver-qmp-kvm-probe';
 const nobody = { uid: 65_534, gid: 65_534 };
-const waiting = (ms = 20_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
+const waiting = (ms = 20_000): { signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(ms)),
+});
 
 async function emulatorFor(t: TestContext): Promise<Emulator | undefined> {
   const found = (await findEmulators(waiting())).usable.find(({ arch }) => arch === 'x86_64');

@@ -6,13 +6,14 @@ import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { openImage } from '../../src/image/open-image.ts';
 import { createOverlay } from '../../src/image/overlay.ts';
+import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const MiB = 2 ** 20;
 const TiB = 2 ** 40;
-const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(patient(20_000)) });
 const run = (program: string, ...args: string[]): string =>
   execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 

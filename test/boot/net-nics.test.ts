@@ -69,7 +69,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64']
     } as const;
     const first = ground.virtualizer();
     const domain = await first.createDomain(spec, soon());
-    await told(log, /TINY-READY/, 60_000);
+    await told(log, /TINY-READY/, 120_000);
 
     const hello = /hello from guest/;
     assert.match(await askFromHost('tcp', '127.0.0.1', 8082), hello);
@@ -124,7 +124,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64']
       },
       soon(),
     );
-    await told(log, /TINY-READY/, 60_000);
+    await told(log, /TINY-READY/, 120_000);
     assert.equal(domain.network?.ip, card.ip);
     const run = (script: string): Promise<string> => runIn(card.ip, script);
     assert.match(await run('cat /sys/class/net/eth0/address'), new RegExp(card.mac));
@@ -214,7 +214,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64']
       },
       soon(),
     );
-    await told(log, /TINY-READY/, 60_000);
+    await told(log, /TINY-READY/, 120_000);
     assert.match(await outside.ask('tcp', '192.0.2.1', 8080), /hello from guest/);
     const ask = (to: string): Promise<string> =>
       runIn('127.0.0.1:8080', `echo | nc -w 2 ${to} 4646 2>&1; echo "end $?"`);

@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, listenUnix } from '../../src/host/index.ts';
 import { figure, QmpClient, type QmpEvent } from '../../src/qmp/index.ts';
+import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { startQemu } from '../support/qemu-monitor.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(patient(20_000)) });
 const q35 = ['-M', 'q35', '-m', '64'];
 
 async function collect(events: AsyncIterable<QmpEvent>): Promise<string[]> {

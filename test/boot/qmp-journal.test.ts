@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { endOf, type JournalEnd, parseJournal } from '../../src/qmp/index.ts';
 import { type SectorMode, sectorImage } from '../support/images.ts';
+import { patient } from '../support/patience.ts';
 import { type MonitoredQemu, startQemu } from '../support/qemu-monitor.ts';
 
-const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(30_000) });
+const soon = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(patient(30_000)) });
 
 /** How one end is brought about, with which guest, and what the journal says of it afterwards. */
 interface Case {

@@ -8,7 +8,6 @@ import { askVm } from '#vm';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { patient } from '../support/patience.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { soon, type VmGround } from '../support/vm.ts';
 
@@ -37,7 +36,7 @@ function backUp(ground: VmGround, path: string, { onProgress, signal, ...limit }
   const { dataDir } = ground.options;
   const request = { command: 'backup', disk: 'vdb', path, ...limit } as const;
   const asked = { dataDir, task: { alloc: '6b8e3a5e', task: 'task' }, request };
-  const waiting = signal === undefined ? soon(patient(30_000)) : { signal };
+  const waiting = signal === undefined ? soon(30_000) : { signal };
   return askVm({ ...asked, onProgress: onProgress ?? (() => {}) }, waiting);
 }
 

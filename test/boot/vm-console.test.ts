@@ -9,7 +9,6 @@ import type { VmSpec } from '#spec';
 import { documentedLine } from '../support/documented.ts';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { groundFor, guestOrSkip, guestSpec, told } from '../support/live-vm.ts';
-import { patient } from '../support/patience.ts';
 import { eventually, soon } from '../support/vm.ts';
 
 /** A shell on the console, as systemd would start a login there. */
@@ -47,7 +46,7 @@ class Operator implements Disposable {
   }
 
   async shows(pattern: RegExp): Promise<void> {
-    await eventually(() => pattern.test(this.screen), `${pattern} at the console`, patient(20_000));
+    await eventually(() => pattern.test(this.screen), `${pattern} at the console`, 20_000);
   }
 
   [Symbol.dispose](): void {
@@ -92,7 +91,7 @@ test('an interactive console beside the log', async (t) => {
         screen += bytes.toString('latin1');
       });
       const shows = (pattern: RegExp) =>
-        eventually(() => pattern.test(screen), `${pattern} in the terminal`, patient(20_000));
+        eventually(() => pattern.test(screen), `${pattern} in the terminal`, 20_000);
       await shows(/\n42\r\n\/dev\/hvc0\r\n/);
       child.stdin.write('echo by-hand$((1+1))\r');
       await shows(/\nby-hand2\r/);
@@ -117,7 +116,9 @@ test('an interactive console beside the log', async (t) => {
       await operator.shows(/both2/);
       operator.type('touch /tmp/typed\n');
     }
-    const typed = sh('for i in $(seq 50); do [ -e /tmp/typed ] && exit 0; sleep 0.1; done; exit 1');
+    const typed = sh(
+      'for i in $(seq 200); do [ -e /tmp/typed ] && exit 0; sleep 0.1; done; exit 1',
+    );
     assert.equal((await runCommand(domain, typed)).exitCode, 0);
   });
 
@@ -158,7 +159,7 @@ test('an interactive console beside the log', async (t) => {
       idle.stare();
       assert.equal((await runCommand(domain, flood)).stdout, 'done\n');
       const blocks = (): number => statSync(ground.paths().hvcLog).blocks * 512;
-      await eventually(() => blocks() <= 128 * 1024, 'the history is cut', patient(10_000));
+      await eventually(() => blocks() <= 128 * 1024, 'the history is cut', 10_000);
       using operator = await Operator.attach(path);
       operator.type('\necho after$((1+1))\n');
       await operator.shows(/\nafter2\r\n/);

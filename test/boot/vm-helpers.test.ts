@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pidfdSignal } from '#host';
 import { readRecord } from '../../src/vm/store/record.ts';
-import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
@@ -25,7 +24,7 @@ test('V-68: a virtiofsd that dies is an event, and a stop does not wait its whol
   await eventually(
     () => ground.told().some((event) => event.startsWith('virtiofsd has ended: ')),
     'the event',
-    patient(20_000),
+    20_000,
   );
   const started = performance.now();
   await virtualizer.stopDomain(domain.name, { graceMs: 600_000, immediately: false });

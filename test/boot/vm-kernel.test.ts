@@ -30,7 +30,7 @@ test('V-81 V-136: a guest is started from the kernel, initrd and command line of
   });
   const virtualizer = ground.virtualizer();
   const { name } = await virtualizer.createDomain(spec, soon(60_000));
-  const text = await told(log, /LINE \[.*\]/, 60_000);
+  const text = await told(log, /LINE \[.*\]/, 120_000);
   assert.ok(text.includes(marker), text);
   assert.deepEqual(
     ground.told().filter((message) => message.includes('boot sector')),

@@ -271,7 +271,7 @@ test('V-147: while one VM imports its image another one starts and is measured, 
   t.diagnostic(`start alone ${aloneMs} ms, during the import ${performance.now() - began} ms`);
   const asked = performance.now();
   for (let times = 0; times < 20; times += 1) {
-    const limited = soon(patient(1000));
+    const limited = soon(1000);
     assert.deepEqual((await other.usage(limited)).pids, [other.record.pid]);
     assert.equal((await other.figures(limited)).disks.length, 1);
   }

@@ -17,12 +17,15 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { findByMark, kill, spawnDetached } from '#host';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const isRoot = (t: TestContext): boolean =>
   requireOrSkip(t, process.getuid?.() === 0, 'needs root: namespaces');
-const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
+const soon = (): { readonly signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(10_000)),
+});
 /** What there is in a bare root. */
 const usual =
   /^\/(|etc|etc\/ld\.so\.cache|dev|dev\/(null|zero|urandom|kvm)|usr(\/.*)?|s?bin|lib(32|64)?)$/;

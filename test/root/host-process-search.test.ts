@@ -11,7 +11,9 @@ import { hangingArguments } from '../support/hanging-arguments.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 
-const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
+const waiting = (ms = 10_000): { signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(ms)),
+});
 const nobody = 65_534;
 
 test('a process of another user whose arguments cannot be read holds up no search', async (t) => {

@@ -30,10 +30,11 @@ import {
   unmount,
 } from '#host';
 import { loadBytes } from '../../src/host/native/native.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
+const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(patient(10_000)) });
 const isRoot = process.getuid?.() === 0;
 
 async function shell(t: TestContext, line: string): Promise<SpawnedProcess> {

@@ -21,7 +21,9 @@ import { tmpDir } from '../support/tmp.ts';
 
 const uid = 70_321;
 const MiB = 2 ** 20;
-const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(60_000) });
+const soon = (): { readonly signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(60_000)),
+});
 const programs = { qemuImg: findProgram('qemu-img'), prlimit: findProgram('prlimit') };
 
 function canConvert(t: TestContext): boolean {

@@ -14,6 +14,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { findByUser, kill } from '#host';
+import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { SmallDisk } from '../support/small-disk.ts';
@@ -23,7 +24,9 @@ import { eventually } from '../support/vm.ts';
 const MiB = 2 ** 20;
 const uid = 70_322;
 const program = join(import.meta.dirname, '../support/importer.ts');
-const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+const soon = (): { readonly signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(20_000)),
+});
 
 const canImport = (t: TestContext): boolean =>
   requireOrSkip(

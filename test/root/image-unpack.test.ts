@@ -31,7 +31,9 @@ import { tmpDir } from '../support/tmp.ts';
 const uid = 70_323;
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
-const soon = (): { readonly signal: AbortSignal } => ({ signal: AbortSignal.timeout(60_000) });
+const soon = (): { readonly signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(60_000)),
+});
 
 function canContain(t: TestContext, ...programs: readonly string[]): boolean {
   const there = [...programs, 'prlimit'].every((it) => findProgram(it) !== undefined);

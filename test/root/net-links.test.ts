@@ -18,8 +18,9 @@ import {
 import { listRoutes } from '../../src/netlink/address.ts';
 import { must } from '../support/guest.ts';
 import { command, inOwnNetns, Namespace } from '../support/netns.ts';
+import { patient } from '../support/patience.ts';
 
-const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(10_000) });
+const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(patient(10_000)) });
 
 async function link(netlink: NetlinkSocket, name: string): Promise<Link> {
   const found = await findLink(netlink, name, waiting());

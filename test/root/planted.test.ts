@@ -21,6 +21,7 @@ import { KeptFile } from '../../src/vm/store/kept-file.ts';
 import { pathsIn } from '../../src/vm/store/paths.ts';
 import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import { openedOf } from '../support/opens.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { collect } from '../support/vm.ts';
@@ -56,7 +57,7 @@ const devices = {
   disk: ['b', '7', '254'],
 } as const;
 
-const soon = () => ({ signal: AbortSignal.timeout(5000) });
+const soon = () => ({ signal: AbortSignal.timeout(patient(5000)) });
 
 test('an open of a device is seen here, and a look at it is not taken for one', async (t) => {
   const [, path = ''] = allocationOf(t)?.plant(tmpDir(t), 'node') ?? [];

@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { testBareRoot } from '#qemu';
 import type { Waiting } from '#spec';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 
-const soon = (): Waiting => ({ signal: AbortSignal.timeout(10_000) });
+const soon = (): Waiting => ({ signal: AbortSignal.timeout(patient(10_000)) });
 
 /** A directory below /usr, which a bare root shows: it has to be there before the first one is made. */
 function directoryInUsr(t: TestContext): string | undefined {

@@ -135,7 +135,12 @@ export class Machine implements AsyncDisposable {
   }
 
   /** Asks once; the answer, or what went wrong. */
-  async ask(protocol: 'tcp' | 'udp', host: string, port: number, withinMs = 5000): Promise<string> {
+  async ask(
+    protocol: 'tcp' | 'udp',
+    host: string,
+    port: number,
+    withinMs = patient(5000),
+  ): Promise<string> {
     const args = [peer, 'ask', protocol, host, String(port), String(withinMs)];
     return (await this.namespace.try(process.execPath, ...args)).output.trim();
   }
@@ -167,7 +172,7 @@ export class Machine implements AsyncDisposable {
 
   /** What happens to a guest's links when QEMU dies. */
   async unplug(): Promise<void> {
-    const waiting = { signal: AbortSignal.timeout(10_000) };
+    const waiting = { signal: AbortSignal.timeout(patient(10_000)) };
     for (const cable of this.#cables.splice(0)) await kill(cable, waiting);
   }
 
@@ -186,7 +191,8 @@ export async function askFromHost(
   host: string,
   port: number,
 ): Promise<string> {
-  return (await command(process.execPath, peer, 'ask', protocol, host, String(port))).output.trim();
+  const args = [peer, 'ask', protocol, host, String(port), String(patient(5000))];
+  return (await command(process.execPath, ...args)).output.trim();
 }
 
 export async function must(program: string, ...args: readonly string[]): Promise<string> {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patient } from './patience.ts';
 
 type Address = { readonly path: string } | { readonly host: string; readonly port: number };
 
@@ -29,9 +30,10 @@ export class NbdServer implements AsyncDisposable {
 
   async begin(): Promise<void> {
     this.#child = spawn('qemu-nbd', this.#args, { stdio: 'inherit' });
-    for (let tries = 0; ; tries += 1) {
+    const end = performance.now() + patient(10_000);
+    for (;;) {
       if (await this.#answers()) return;
-      if (tries > 400) throw new Error('qemu-nbd does not answer');
+      if (performance.now() > end) throw new Error('qemu-nbd does not answer');
       await sleep(25);
     }
   }

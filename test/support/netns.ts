@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { findProgram } from '#host';
+import { patient } from './patience.ts';
 import { requireOrSkip } from './require.ts';
 
 const inside = 'NQ_NETNS';
@@ -27,14 +28,15 @@ export function inOwnNetns(
     return;
   }
   const file = fileURLToPath(fileUrl);
+  const limitMs = patient(insideMs);
   test(`${basename(file)} in a network namespace of its own`, {
-    timeout: insideMs + 10_000,
+    timeout: limitMs + 10_000,
   }, async (t) => {
     if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root for a network namespace')) return;
     for (const program of ['unshare', ...programs]) {
       if (!requireOrSkip(t, findProgram(program) !== undefined, `needs ${program}`)) return;
     }
-    const { code, output } = await runInside(file, AbortSignal.timeout(insideMs));
+    const { code, output } = await runInside(file, AbortSignal.timeout(limitMs));
     assert.equal(code, 0, `${basename(file)} failed in its namespace:\n${output}`);
     t.diagnostic(
       output

@@ -15,6 +15,7 @@ import type { ManagedNetwork } from '#spec';
 import type { BridgeRequest, NicRecord, NicRequest, TapBackend } from '../../src/net/model/nic.ts';
 import type { UndoWriter } from '../../src/net/model/undo.ts';
 import { command } from './netns.ts';
+import { patient } from './patience.ts';
 
 export const virbr0: ManagedNetwork = {
   bridge: 'virbr0',
@@ -23,7 +24,9 @@ export const virbr0: ManagedNetwork = {
   nameservers: ['192.0.2.53'],
 };
 
-export const waiting = (): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(20_000) });
+export const waiting = (): { signal: AbortSignal } => ({
+  signal: AbortSignal.timeout(patient(20_000)),
+});
 
 /** A NIC with its address, which carries no traffic yet. */
 export type BuiltNic = AttachedNic & ClaimedNic;

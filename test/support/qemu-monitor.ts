@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listenUnix } from '../../src/host/index.ts';
 import { QmpClient } from '../../src/qmp/index.ts';
+import { patient } from './patience.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
 import { tmpDir } from './tmp.ts';
@@ -57,7 +58,7 @@ export async function startQemu(
     process.kill('SIGKILL');
     await exited;
   });
-  const qmp = await QmpClient.negotiate(socket, { signal: AbortSignal.timeout(20_000) });
+  const qmp = await QmpClient.negotiate(socket, { signal: AbortSignal.timeout(patient(20_000)) });
   t.after(() => qmp[Symbol.asyncDispose]());
   const journal = (): Uint8Array => readFileSync(journalPath);
   // Before the journal's own negotiation is through, QEMU writes no events to it.

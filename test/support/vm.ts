@@ -25,11 +25,13 @@ import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
 import { diskOn, imageOf } from './disks.ts';
 import { type SectorMode, sectorImage } from './images.ts';
+import { patient } from './patience.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
 
+/** A limit for what hangs; on a busy machine it comes later. */
 export const soon = (ms = 20_000): { readonly signal: AbortSignal } => ({
-  signal: AbortSignal.timeout(ms),
+  signal: AbortSignal.timeout(patient(ms)),
 });
 
 /** Of this process alone: in every data directory the VM of one name takes the same id first. */
@@ -177,7 +179,7 @@ export class VmGround implements AsyncDisposable {
   async leftovers(): Promise<readonly string[]> {
     const { dataDir, runDir } = this.options;
     const users = Array.from({ length: 100 }, (_, index) => uidRange.min + index);
-    const waiting = { signal: AbortSignal.timeout(10_000) };
+    const waiting = soon();
     const processes: string[] = [];
     for (const name of this.#names) {
       const found = await findByMark(uuidOf(this.paths(name).dir), users, waiting);
@@ -287,9 +289,10 @@ export async function eventually(
   what: string,
   ms = 10_000,
 ): Promise<void> {
-  const until = performance.now() + ms;
+  const limitMs = patient(ms);
+  const until = performance.now() + limitMs;
   while (!condition()) {
-    if (performance.now() > until) assert.fail(`not within ${ms} ms: ${what}`);
+    if (performance.now() > until) assert.fail(`not within ${limitMs} ms: ${what}`);
     await sleep(5);
   }
 }
