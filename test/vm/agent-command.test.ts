@@ -118,6 +118,32 @@ suite('an agent that harms', { concurrency: true }, () => {
     assert.deepEqual(await command.exit(soon()), { exitCode: 137, signal: 9 });
   });
 
+  test('a command whose exit was in an answer that came too late keeps its output and exit', async (t) => {
+    const forgotten = Promise.withResolvers<void>();
+    let asked = 0;
+    const { command, guest } = await begun(t, {
+      terminal: undefined,
+      agent: (line, socket) => {
+        if (answerSync(line, socket)) return;
+        asked += 1;
+        // The first answer never comes.
+        if (asked === 1) return;
+        socket.write('{"error": {"desc": "PID 7 does not exist"}}\n');
+        forgotten.resolve();
+      },
+    });
+    const output = 'x'.repeat(1_000_000);
+    guest.write(`${output}${mark(':3')}`);
+    let read = 0;
+    for await (const { data } of command.output) {
+      read += data.length;
+      // A slow reader.
+      await forgotten.promise;
+    }
+    assert.equal(read, output.length);
+    assert.deepEqual(await command.exit(soon()), { exitCode: 3, signal: 0 });
+  });
+
   test('a command that the agent does not know any more is lost', async (t) => {
     const agent = answers('{"error": {"desc": "PID 7 does not exist"}}\n');
     const { command } = await begun(t, { terminal: undefined, agent });

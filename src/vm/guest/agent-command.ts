@@ -35,6 +35,8 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
   readonly #left = new AbortController();
   /** The agent has reported the exit, and does not know the pid any more. */
   #reaped = false;
+  /** An answer that did not come in time may have been the report of the exit. */
+  #missedAnswer = false;
 
   constructor(command: StartedCommand) {
     const { session, agent, terminal } = command;
@@ -64,14 +66,23 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
     while (!this.#reaped && (await slept(statusMs, this.#left))) {
       try {
         const status = await this.#status();
-        if (status !== undefined && !this.ended) await this.#readToEnd(status);
+        if (status !== undefined && (await this.#isSilent())) this.#settleUnmarked(status);
       } catch (error) {
-        if (!(error instanceof QmpError) || error.code !== 'command') continue;
+        if (!(error instanceof QmpError) || error.code !== 'command') {
+          this.#missedAnswer = true;
+          continue;
+        }
         this.#reaped = true;
+        if (this.#missedAnswer && !(await this.#isSilent())) return;
         const message = 'the command was lost: the guest, or its agent, was started again';
         this.lose(new VmError('host', message, { cause: error }));
       }
     }
+  }
+
+  #settleUnmarked({ exitCode, signal }: CommandExit): void {
+    this.settle(exitOf(exitCode, signal));
+    this.closeStreams();
   }
 
   /** The exit as the agent reports it, once. */
@@ -88,19 +99,17 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
     return { exitCode: exitcode ?? 0, signal: signal ?? 0 };
   }
 
-  /** Without a mark the end of the output is where nothing more comes. */
-  async #readToEnd({ exitCode, signal }: CommandExit): Promise<void> {
+  /** Without a mark the end of the output is where nothing more comes: true once it is there, false where a mark came. */
+  async #isSilent(): Promise<boolean> {
     const sockets = [...this.#command.sockets.values()];
     const picture = (): string =>
       sockets.map((it) => `${it.bytesRead} ${it.readableLength}`).join();
     let before: string | undefined;
     while (!this.ended && (before !== picture() || sockets.some((it) => it.readableLength > 0))) {
       before = picture();
-      if (!(await slept(statusMs, this.#left))) return;
+      if (!(await slept(statusMs, this.#left))) return false;
     }
-    if (this.ended) return;
-    this.settle(exitOf(exitCode, signal));
-    this.closeStreams();
+    return !this.ended;
   }
 
   /** Ends what still runs in the guest, and lets the agent forget it. */
