@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Waiting } from '#spec';
 import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
 import { noSsh } from '../../src/vm/guest/ssh-commands.ts';
 import type { CommandWay } from '../../src/vm/guest/way.ts';
 import { patient } from '../support/patience.ts';
 import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
 import { eventually, soon } from '../support/vm.ts';
+
+/** As little time as it says, whatever the load: it is to be used up. */
+const briefly = (ms: number): Waiting => ({ signal: AbortSignal.timeout(ms) });
 
 const request = { command: ['sleep', '1000'], env: {}, terminal: false };
 
@@ -45,7 +49,7 @@ test('an agent that does not end a command costs a stop no more than its limit',
     asked.script.includes('NOMAD_ENDED=') ? undefined : obedient(asked),
   );
   await commands.start(request, soon());
-  await assert.rejects(commands.end(soon(100)), { name: 'TimeoutError' });
+  await assert.rejects(commands.end(briefly(100)), { name: 'TimeoutError' });
 });
 
 const blocked: Readonly<Record<string, string>> = {
@@ -89,7 +93,7 @@ for (const [what, answer] of Object.entries(unusable)) {
 
 test('V-95: an agent that has hung is given up sooner from then on, so that a check with little time has the other way', async (t) => {
   const { commands } = await scriptedGuest(t, () => undefined, { alone: false });
-  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  await assert.rejects(commands.start(request, briefly(500)), { name: 'TimeoutError' });
   const missing = 'the guest agent is connected, but does not answer';
   const ways = new GuestCommands([
     ['agent', commands],
@@ -116,7 +120,7 @@ for (const [what, answer] of Object.entries(idle)) {
     const options = { alone: false, begins: () => false };
     const { commands } = await scriptedGuest(t, answer, options);
     const other = await scriptedGuest(t, obedient);
-    await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+    await assert.rejects(commands.start(request, briefly(500)), { name: 'TimeoutError' });
     const ways = new GuestCommands([
       ['agent', commands],
       ['ssh', other.commands],
@@ -130,7 +134,7 @@ test('V-95: an agent that was given up early has all of the time where no other 
   let begins = false;
   const options = { alone: false, begins: () => begins };
   const { commands, asked } = await scriptedGuest(t, obedient, options);
-  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  await assert.rejects(commands.start(request, briefly(500)), { name: 'TimeoutError' });
   const other: CommandWay = {
     ...noSsh('no key'),
     start: (asked, waiting) => {
@@ -151,7 +155,7 @@ test('V-95: commands at once for an agent that starts nothing all have the other
   const options = { alone: false, begins: () => false };
   const { commands } = await scriptedGuest(t, obedient, options);
   const other = await scriptedGuest(t, obedient);
-  await assert.rejects(commands.start(request, soon(500)), { name: 'TimeoutError' });
+  await assert.rejects(commands.start(request, briefly(500)), { name: 'TimeoutError' });
   const ways = new GuestCommands([
     ['agent', commands],
     ['ssh', other.commands],
