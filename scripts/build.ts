@@ -105,8 +105,11 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
   });
 }
 
-/** Garbage of calls is short-lived; a larger young generation only holds more memory. The second is for shrinkAtRest. */
-const v8Options = ['--max-semi-space-size=1', '--expose-gc'];
+/**
+ * Garbage of calls is short-lived: a larger young generation only holds more memory, and waking up other threads to collect a
+ * MiB takes more CPU time than the collection. The last one is for shrinkAtRest.
+ */
+const v8Options = ['--max-semi-space-size=1', '--no-parallel-scavenge', '--expose-gc'];
 
 /** The blob that goes into the executable: the script with its compiled code, and the addons. */
 function makeBlob(work: string, script: string, arch: string): string {
