@@ -47,6 +47,7 @@ export {
   throttlingFile,
 } from './process/cgroup.ts';
 export type { Exit } from './process/child.ts';
+export { cpuClockNs } from './process/cpu-clock.ts';
 export { limitProcess, setAffinity } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';
 export { lowNiceness } from './process/priority.ts';

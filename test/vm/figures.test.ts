@@ -8,7 +8,7 @@ import { Figures } from '../../src/vm/figures/figures.ts';
 import { QmpServer } from '../support/qmp-server.ts';
 import { exampleRecord } from '../support/vm-record.ts';
 
-test('V-101 V-103: a sample is two calls to the kernel, and one more for each process that serves a device; QEMU is asked once in a while', async (t) => {
+test('V-101 V-103: a sample reads one file of each process that has used CPU time; memory and QEMU are asked once in a while', async (t) => {
   const identity = identify(process.pid);
   assert.ok(identity !== undefined);
   await using server = await QmpServer.start({
@@ -45,13 +45,15 @@ test('V-101 V-103: a sample is two calls to the kernel, and one more for each pr
     assert.ok((await figures.usage({ signal: t.signal })).rssBytes > 0);
   }
   assert.equal(opened.mock.callCount(), 0);
-  assert.equal(read.mock.callCount(), 4 * samples);
+  assert.equal(read.mock.callCount(), 3 * samples);
   assert.equal(whole.mock.callCount(), 0);
   assert.deepEqual(commands(), asked, 'answers are kept');
+  let before = read.mock.callCount();
   nowMs += 500;
   await figures.usage({ signal: t.signal });
   assert.deepEqual(commands(), [...asked, 'qom-get'], 'for two seconds');
-  const before = read.mock.callCount();
+  assert.equal(read.mock.callCount() - before, 3 + 1, 'as the memory of QEMU');
+  before = read.mock.callCount();
   nowMs += 3000;
   await figures.usage({ signal: t.signal });
   assert.equal(read.mock.callCount() - before, 2 * 3, 'and their memory for five');

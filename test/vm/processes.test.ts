@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readlinkSync } from 'node:fs';
+import fs, { readdirSync, readlinkSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { test } from 'node:test';
-import { identify, type ProcessIdentity } from '#host';
+import { cpuClockNs, identify, type ProcessIdentity } from '#host';
 import { Processes } from '../../src/vm/figures/processes.ts';
 import { sleeper } from '../support/sleeper.ts';
+import { eventually } from '../support/vm.ts';
 
 const MiB = 2 ** 20;
 
@@ -62,4 +64,33 @@ test('V-101: files of processes are open from the first sample on, and until the
   await end();
   ended.usage();
   assert.deepEqual(openFilesOf(identity), [], 'nor kept of a process that has ended');
+});
+
+test('V-101: a process that rests is not read again, and is as soon as it has used CPU time or has ended', async (t) => {
+  const { identity, end } = await sleeper(t);
+  const read = t.mock.method(fs, 'readSync');
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+  using processes = new Processes(identity, []);
+  const reads = (): number => {
+    const before = read.mock.callCount();
+    assert.ok(processes.usage().rssBytes > 0);
+    return read.mock.callCount() - before;
+  };
+  assert.ok(reads() > 0);
+  await eventually(() => reads() === 0, 'rest'); // at first it starts its program
+
+  using busy = new Processes(own, []);
+  const first = busy.usage();
+  while ((cpuClockNs(own.pid) ?? 0) < first.cpuUserNs + first.cpuSystemNs + 50e6);
+  const second = busy.usage();
+  const usedNs = second.cpuUserNs + second.cpuSystemNs - first.cpuUserNs - first.cpuSystemNs;
+  assert.ok(usedNs > 0, `${usedNs} ns`);
+
+  await end();
+  assert.equal(cpuClockNs(identity.pid), undefined);
+  assert.equal(processes.usage().rssBytes, 0);
 });

@@ -10,6 +10,7 @@ const prototypes = {
   bind: 'int bind(int fd, const void *address, uint32_t length)',
   chdir: 'int chdir(str path)',
   chroot: 'int chroot(str path)',
+  clockGettime: ['clock_gettime', 'int', ['int', 'void *']],
   connect: 'int connect(int fd, const void *address, uint32_t length)',
   copyFileRange: [
     'copy_file_range',

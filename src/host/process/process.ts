@@ -71,6 +71,8 @@ function isDead({ state, threads }: ProcessStat): boolean {
 
 /** Whether it is the stat of a process that is not dead. */
 export function isRunning(text: string): boolean {
+  // Most sleep, and are looked at again and again: the other fields matter for none of them.
+  if (text[text.lastIndexOf(')') + 2] === 'S') return true;
   const stat = parseStat(text);
   return stat !== undefined && !isDead(stat);
 }

@@ -1,7 +1,9 @@
-import { isAlive, type ProcessIdentity, SmallFile } from '#host';
+import { cpuClockNs, isAlive, type ProcessIdentity, SmallFile } from '#host';
 import { type CpuFigures, type MemoryFigures, parseStat, parseStatus } from './stats.ts';
 
-/** The memory of a process that serves a device changes little, and is half of what a look at it costs. */
+/** A look at the memory costs twice that at the CPU time; what the guest reports of its own is as old. */
+const qemuMemoryMs = 2000;
+/** That of a process that serves a device changes little. */
 const helperMemoryMs = 5000;
 
 export interface ProcessesUsage {
@@ -18,7 +20,7 @@ export class Processes implements Disposable {
 
   constructor(qemu: ProcessIdentity, helpers: readonly ProcessIdentity[]) {
     this.#measured = [
-      new MeasuredProcess(qemu, 0),
+      new MeasuredProcess(qemu, qemuMemoryMs),
       ...helpers.map((helper) => new MeasuredProcess(helper, helperMemoryMs)),
     ];
   }
@@ -54,11 +56,13 @@ export class MeasuredProcess implements Disposable {
   readonly #identity: ProcessIdentity;
   readonly #memoryKeptMs: number;
   #files: Files | undefined;
+  #cpu: CpuFigures | undefined;
+  #clockNs: number | undefined;
   #memory: MemoryFigures | undefined;
   #memoryReadMs = Number.NEGATIVE_INFINITY;
   #closed = false;
 
-  /** Its memory is read again after `memoryKeptMs`, its CPU time each time. */
+  /** Its memory is read again after `memoryKeptMs`, its CPU time as soon as it has used some. */
   constructor(identity: ProcessIdentity, memoryKeptMs: number) {
     this.#identity = identity;
     this.#memoryKeptMs = memoryKeptMs;
@@ -71,7 +75,7 @@ export class MeasuredProcess implements Disposable {
       // The kernel has both at hand, and reads none of the process's memory for them: some 5 µs each.
       this.#files ??= this.#open();
       const { stat, status } = this.#files;
-      return { cpu: parseStat(stat.read()), memory: this.#readMemory(status) };
+      return { cpu: this.#readCpu(stat), memory: this.#readMemory(status) };
     } catch {
       this.#close();
       return undefined;
@@ -81,6 +85,17 @@ export class MeasuredProcess implements Disposable {
   [Symbol.dispose](): void {
     this.#closed = true;
     this.#close();
+  }
+
+  /** Most processes that serve a device rest, and their clock is had for a tenth of what their file costs. */
+  #readCpu(stat: SmallFile): CpuFigures {
+    // Before the file, so that what is used in between shows at the next look. Undefined once the process has ended.
+    const clockNs = cpuClockNs(this.#identity.pid);
+    if (this.#cpu === undefined || clockNs === undefined || clockNs !== this.#clockNs) {
+      this.#cpu = parseStat(stat.read());
+      this.#clockNs = clockNs;
+    }
+    return this.#cpu;
   }
 
   #readMemory(status: SmallFile): MemoryFigures {
