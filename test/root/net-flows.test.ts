@@ -6,14 +6,20 @@ import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd, findProgram } from '#host';
+import { formatIpv6, linkLocalOf } from '#spec';
 import { send, udpFrame } from '../net/frames.ts';
+import { macOf } from '../support/accomplice.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
 import { patient } from '../support/patience.ts';
+import { withLinkLocal } from '../support/six-clients.ts';
 
 const port = (hostIp: string) => ({ label: 'web', hostIp, hostPort: 8080, guestPort: 80 });
 const tracked = (): readonly string[] => readFileSync('/proc/net/nf_conntrack', 'utf8').split('\n');
+/** As the kernel lists it there. */
+const inFull = (address: bigint): string =>
+  address.toString(16).padStart(32, '0').replace(/.{4}(?=.)/g, '$&:');
 
 /** Sends from one socket without ever being idle, as a metrics agent does, and notes who answers. */
 class Sender implements AsyncDisposable {
@@ -71,7 +77,7 @@ async function crowd(address: string): Promise<void> {
   assert.ok(tracked().length > 1500, `${tracked().length} connections`);
 }
 
-inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
+inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
   for (const [hostIp, crowded] of [
     ['192.0.2.1', false],
     ['', false],
@@ -139,7 +145,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
   test('V-118: of a VM whose port the next one takes the kernel forgets all, before its undo', async () => {
     await using outside = await outsideMachine();
     await outside.serve(7000, 'outside');
-    await using host = await Host.open();
+    await using host = await Host.open([{ ...virbr0, address6: 'fd12:3456:789a::1/64' }]);
     const stays = await host.attach('stays');
     const gone = await host.attach('gone', { ports: [port('')] });
     const { ip = '' } = gone.address ?? {};
@@ -148,11 +154,16 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     for (const protocol of ['tcp', 'udp'] as const) {
       assert.match(await guest.ask(protocol, '192.0.2.9', 7000), /outside saw/);
     }
+    const own = linkLocalOf(gone.mac);
+    const bridge = formatIpv6(linkLocalOf(await macOf('virbr0')));
+    await withLinkLocal(guest);
+    await guest.namespace.run('busybox', 'ping', '-6', '-c1', '-W9', `${bridge}%eth0`);
     const remembered = async () => [
-      ...tracked().filter((line) => line.includes(`=${ip} `)),
+      ...tracked().filter((line) => line.includes(`=${ip} `) || line.includes(inFull(own))),
       ...(await must('ip', 'neigh', 'show', ip)).split('\n').filter(Boolean),
+      ...(await must('ip', 'neigh', 'show', formatIpv6(own))).split('\n').filter(Boolean),
     ];
-    assert.equal((await remembered()).length, 3);
+    assert.equal((await remembered()).length, 5);
     await guest.unplug();
     const next = await host.attach('next', { ports: [port('')] });
     assert.deepEqual(await remembered(), []);

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
-import { formatIpv6, linkLocalOf } from '#spec';
+import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
+import { hex } from '../../src/net/rules/anti-spoofing6.ts';
 import { received, send } from '../net/frames.ts';
 import {
   advertisement,
@@ -86,6 +88,17 @@ async function elementsOf(set: string): Promise<readonly (readonly [string, stri
   return [...listed.matchAll(/"(\S+)" \. ([0-9a-f:]+)/g)].map(([, tap = '', it = '']) => [tap, it]);
 }
 
+/** What the kernel remembers of a link-local address: connections, and the neighbour. */
+async function remembered(address: string): Promise<readonly string[]> {
+  const inFull = hex(parseIpv6(address) ?? 0n).replace(/.{4}(?=.)/g, '$&:');
+  const flows = readFileSync('/proc/net/nf_conntrack', 'utf8').split('\n');
+  const known = (await neighbours()).split('\n');
+  return [
+    ...flows.filter((line) => line.includes(inFull)),
+    ...known.filter((line) => line.startsWith(`${address} `)),
+  ];
+}
+
 const neighbours = async (): Promise<string> => must('ip', '-6', 'neigh', 'show', 'dev', 'virbr0');
 
 /** What the peer receives of what these do: all that came before a last frame that always arrives. */
@@ -151,8 +164,16 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox', 'dhcpcd']
     await guest.serve(80, 'web', '::');
     assert.equal(await otherGuest.ask('tcp', ip6Of(nic), 80), `web saw ${ip6Of(other)}`);
     await otherGuest.namespace.run('busybox', 'ping', '-6', '-c1', '-W5', `${own}%eth0`);
-    for (const each of [guest, otherGuest]) await each.unplug();
-    for (const vm of ['web', 'other']) await host.detach(vm);
+    for (const each of [guest, otherGuest]) {
+      await each.namespace.run('busybox', 'ping', '-6', '-c1', '-W5', `${router}%eth0`);
+    }
+    assert.ok((await remembered(own)).length > 1);
+    await guest.unplug();
+    await host.detach('web');
+    assert.deepEqual(await remembered(own), []);
+    assert.ok((await remembered(others)).length > 1);
+    await otherGuest.unplug();
+    await host.detach('other');
     assert.deepEqual(await leftovers(), nothing);
   });
 

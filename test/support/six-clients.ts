@@ -41,8 +41,8 @@ export async function dhcpcd(
   });
 }
 
-/** dhclient gives up at once while the kernel still asks whether another has the link-local address. */
-async function withLinkLocal(guest: Machine): Promise<void> {
+/** Until then the guest sends nothing from it, and dhclient gives up: the kernel asks whether another has the address. */
+export async function withLinkLocal(guest: Machine): Promise<void> {
   const deadline = performance.now() + patient(10_000);
   const shown = ['-6', '-o', 'addr', 'show', 'dev', 'eth0', 'scope', 'link', '-tentative'];
   while ((await guest.namespace.ip(...shown)) === '') {

@@ -1,10 +1,10 @@
 import { findLink } from '#netlink';
-import type { Waiting } from '#spec';
+import { formatIpv6, type Waiting } from '#spec';
 import { forgetNeighbour } from '../links/addresses.ts';
 import { removeBridge } from '../links/bridge.ts';
 import type { NetUndo } from '../model/undo.ts';
 import { endFlowsOf } from '../rules/stale-flows.ts';
-import type { Claim } from '../store/claim.ts';
+import { type Claim, linkLocalsOf } from '../store/claim.ts';
 import { forgetGuests, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 
 /**
@@ -28,7 +28,7 @@ export async function dropClaim(
     if (!(await removeIfUnused(bridge, host, waiting))) await host.rules.apply(waiting);
   }
   if (claim !== undefined && !isOwn) return;
-  await forgetAddress({ bridge, ip, ip6: claim?.ip6, mac: claim?.mac }, host, waiting);
+  await forgetAddress({ bridge, ...(claim ?? { ip }) }, host, waiting);
 }
 
 /**
@@ -36,20 +36,13 @@ export async function dropClaim(
  * address the neighbour entries.
  */
 export async function forgetAddress(
-  {
-    bridge,
-    ip,
-    ip6,
-    mac,
-  }: Pick<Claim, 'ip'> & {
-    readonly bridge: string;
-    readonly ip6?: string | undefined;
-    readonly mac: string | undefined;
-  },
+  claim: { readonly bridge: string } & Pick<Claim, 'ip'> & Partial<Claim>,
   { netlink, log }: Pick<ManagedHost, 'netlink' | 'log'>,
   waiting: Waiting,
 ): Promise<void> {
-  const addresses = ip6 === undefined ? [ip] : [ip, ip6];
+  const { bridge, ip, ip6, mac } = claim;
+  const linkLocals = mac === undefined ? [] : linkLocalsOf({ ...claim, mac }).map(formatIpv6);
+  const addresses = ip6 === undefined ? [ip] : [ip, ip6, ...linkLocals];
   await endFlowsOf(addresses, { log, ...waiting });
   const link = await findLink(netlink, bridge, waiting);
   if (link === undefined || mac === undefined) return;
