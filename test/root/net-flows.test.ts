@@ -19,7 +19,10 @@ const port = (hostIp: string) => ({ label: 'web', hostIp, hostPort: 8080, guestP
 const tracked = (): readonly string[] => readFileSync('/proc/net/nf_conntrack', 'utf8').split('\n');
 /** As the kernel lists it there. */
 const inFull = (address: bigint): string =>
-  address.toString(16).padStart(32, '0').replace(/.{4}(?=.)/g, '$&:');
+  address
+    .toString(16)
+    .padStart(32, '0')
+    .replace(/.{4}(?=.)/g, '$&:');
 
 /** Sends from one socket without ever being idle, as a metrics agent does, and notes who answers. */
 class Sender implements AsyncDisposable {

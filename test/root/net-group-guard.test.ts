@@ -35,6 +35,8 @@ function listener(allocation: Allocation, port: number) {
   return { heard, [Symbol.dispose]: () => socket.close() };
 }
 
+const tracked = (): readonly string[] =>
+  readFileSync('/proc/thread-self/net/nf_conntrack', 'utf8').split('\n');
 const links = (): string => readFileSync('/proc/thread-self/net/dev', 'utf8');
 
 /** Namespaces of networks that this process has open, and those that its threads are in. */
@@ -158,8 +160,19 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     await webGuest.unplug();
     await plugin.detach('web');
     assert.match(await allocation.ask('tcp', '127.0.0.1', 5432), /^db saw/);
+    // Without a VM behind the port the namespace has the connection itself.
+    await allocation.askInVain('udp', address, 80);
     const again = await plugin.attach({ vm: 'web-2', netns, ports: [80] });
     assert.equal(again.nic.guest, web.nic.guest);
+    const flows = withNetns(netns, tracked);
+    const stale = flows.filter(
+      (line) => line.includes(`=${again.nic.guest} `) || / dport=80 /.test(line),
+    );
+    assert.deepEqual(stale, []);
+    assert.ok(
+      flows.some((line) => line.includes(`=${db.nic.guest} `)),
+      'those of the other VM stay',
+    );
     closeFd(again.tapFd);
     await dbGuest.unplug();
     for (const vm of ['web-2', 'db']) await plugin.detach(vm);

@@ -11,8 +11,10 @@ import {
   NetlinkSocket,
 } from '#netlink';
 import {
+  formatIpv6,
   isLinkLocal6,
   isLoopback,
+  linkLocalOf,
   type PortSpec,
   parseIpv4,
   parseIpv6,
@@ -22,11 +24,12 @@ import {
 import { hostNameservers } from '../links/resolver.ts';
 import { openQueues } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
-import type { GroupNic } from '../model/group.ts';
+import { type GroupNic, portsInGroup } from '../model/group.ts';
 import { nicMac, tapAlias, tapMac, tapName, tapPrefix } from '../model/names.ts';
 import { type GroupRequest, portMapOf } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import { applyScript } from '../rules/run-nft.ts';
+import { endFlowsOf, endStaleFlows } from '../rules/stale-flows.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules } from './group-rules.ts';
 import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
@@ -77,8 +80,30 @@ export async function plugInGroup(
   const { vm, netns, tap, gateway } = nic;
   await applyScript(formatGroupRules(nic, maxConnections), { nft, netns }, waiting);
   await using there = await NetlinkSocket.open({ netns });
+  await endOlderFlows(nic, there, { log, ...waiting });
   await changeLink(there, link, { up: true }, waiting);
   log.info('tap joined the network of the group', { vm, tap, netns, gateway });
+}
+
+/**
+ * Connections are translated as their first packet was. Those of an earlier VM with these addresses must not reach this one,
+ * and those to its ports that found no VM must.
+ */
+async function endOlderFlows(
+  nic: GroupNic,
+  there: NetlinkSocket,
+  { log, signal }: Waiting & Pick<GroupHost, 'log'>,
+): Promise<void> {
+  const { netns, mac, guest, six } = nic;
+  const logged = { log, netns, signal };
+  const own6 = six === undefined ? [] : [six.guest, formatIpv6(linkLocalOf(mac))];
+  await endFlowsOf([guest, ...own6], logged);
+  const ports = portsInGroup(nic).map(({ port, guestPort }) => {
+    return { label: '', hostIp: '', hostPort: port, guestPort };
+  });
+  const local = (await listAddresses(there, { signal })).map(({ address }) => address);
+  const claim = { ip: guest, ...(six && { ip6: six.guest }), ports };
+  await endStaleFlows([claim], new Set(local), logged);
 }
 
 async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {

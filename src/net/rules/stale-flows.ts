@@ -1,4 +1,4 @@
-import { type Logger, within } from '#host';
+import { type Logger, within, withNetns } from '#host';
 import {
   deleteFlows,
   type Flow,
@@ -19,7 +19,11 @@ const withinMs = 3000;
 // unfiltered in 5 ms, once for all searches.
 const maxQuiet = 1024;
 
-type Logged = Waiting & { readonly log: Logger };
+type Logged = Waiting & {
+  readonly log: Logger;
+  /** Path of the network namespace that tracks them: this process's own when left out. */
+  readonly netns?: string;
+};
 
 interface Search {
   readonly filter: FlowFilter;
@@ -48,7 +52,7 @@ export async function endFlowsOf(addresses: readonly string[], logged: Logged): 
  * one that the host accepted before stays with the host. `local` are the host's addresses. Never fails.
  */
 export async function endStaleFlows(
-  claims: readonly Claim[],
+  claims: readonly Pick<Claim, 'ip' | 'ip6' | 'ports'>[],
   local: ReadonlySet<string>,
   logged: Logged,
 ): Promise<void> {
@@ -79,13 +83,14 @@ function isAddressed(
   return local.has(destination) || destination === '::1' || isLoopback(parseIpv4(destination) ?? 0);
 }
 
-async function end(searches: readonly Search[], { log, signal }: Logged): Promise<void> {
-  const tracked = countFlows();
+async function end(searches: readonly Search[], { log, netns, signal }: Logged): Promise<void> {
+  const tracked = netns === undefined ? countFlows() : withNetns(netns, countFlows);
   // A listing takes the kernel 9 ms even then, and the event loop waits for it.
   if (tracked === 0) return;
   using waiting = within(withinMs, { signal });
   try {
-    await using socket = await NetlinkSocket.open({ family: 'netfilter' });
+    const there = netns === undefined ? {} : { netns };
+    await using socket = await NetlinkSocket.open({ ...there, family: 'netfilter' });
     for (const search of searches.length > 1 && tracked <= maxQuiet ? [all(searches)] : searches) {
       await endFound(socket, search, waiting);
     }
@@ -95,7 +100,7 @@ async function end(searches: readonly Search[], { log, signal }: Logged): Promis
   }
 }
 
-/** How many connections are tracked in this network namespace; infinity where the kernel does not report it. */
+/** How many connections are tracked in the network namespace; infinity where the kernel does not report it. */
 function countFlows(): number {
   return Number(readSysctl('net/netfilter/nf_conntrack_count') ?? Number.POSITIVE_INFINITY);
 }
