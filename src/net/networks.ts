@@ -4,6 +4,7 @@ import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { admitLinkLocal } from './build/admit-link-local.ts';
 import { claimedNic } from './build/claimed-nic.ts';
+import { reportContested } from './build/contested.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
@@ -58,7 +59,7 @@ export class Networks implements Net {
   readonly #netlink = new LastingSocket();
 
   private constructor(options: NetworksOptions) {
-    const { stateDir, managed, bridges, nft, maxConnections, log, onRepair = () => {} } = options;
+    const { stateDir, managed, bridges, nft, maxConnections, log, onEvent = () => {} } = options;
     const store = new NetworkStore(stateDir);
     const table = tableName(stateDir);
     const rules = new Rules(store, { nft, table, maxConnections });
@@ -75,7 +76,7 @@ export class Networks implements Net {
     ];
     const unplugged = new Set<string>();
     const redirects = new Redirects(() => this.#netlink.get(), log);
-    this.#host = { store, rules, servers, redirects, unplugged, warnOnce, log, onRepair };
+    this.#host = { store, rules, servers, redirects, unplugged, warnOnce, log, onEvent };
     this.#firewall = new Firewall(rules, warnOnce);
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
@@ -107,6 +108,7 @@ export class Networks implements Net {
   async init(waiting: Waiting): Promise<void> {
     return asNetError('the network of running VMs could not be restored', async () => {
       await restoreNetworks(await this.#withNetlink(), waiting);
+      await reportContested(this.#host, waiting);
       await this.#groups.restore(waiting);
       await this.#limits.restore(waiting);
       await this.#macvtaps.restore(waiting);

@@ -81,7 +81,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       maxConnections: options.maxConnections,
       nft: findProgram('nft') ?? '/usr/sbin/nft',
       log,
-      onRepair: (vm, sentence) => events.of(vm)(sentence),
+      onEvent: (vm, sentence) => events.of(vm)(sentence),
     });
     const host = {
       dataDir,

@@ -133,7 +133,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount', 'tc'], () =
         made.map(withoutHandle),
       );
       assert.match(host.lines.join('\n'), /limits of bandwidth were gone and were put back/);
-      assert.ok(host.repairs.includes('web: Limits of bandwidth were gone and were put back'));
+      assert.ok(host.events.includes('web: Limits of bandwidth were gone and were put back'));
 
       await remove();
       await using restarted = host.again([virbr0], options);

@@ -97,7 +97,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     await must('ip', 'link', 'set', nic.name, 'down');
     await restarted.networks.init(waiting());
     assert.match(await linkText(nic.name), /<[^>]*\bUP\b/);
-    assert.deepEqual(restarted.repairs.slice(1), [
+    assert.deepEqual(restarted.events.slice(1), [
       `web: Macvtap ${nic.name} was down and was taken up again`,
     ]);
     closeFd(nic.fd);

@@ -155,7 +155,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
         `bridge of running VMs was ${damage} and was put back {"bridge":"virbr0"}`,
       ]);
       const event = `web: Bridge virbr0 was ${damage} and was put back`;
-      assert.ok(host.repairs.includes(event), host.repairs.join('\n'));
+      assert.ok(host.events.includes(event), host.events.join('\n'));
       await host.networks.init(waiting());
       assert.equal(told().length, 1);
       closeFd(nic.tapFd);
@@ -178,7 +178,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     };
     await reaches();
     await host.networks.init(waiting());
-    assert.deepEqual(host.repairs, []);
+    assert.deepEqual(host.events, []);
     const removals = [
       ['-6', 'addr', 'flush', 'dev', 'virbr0'],
       ['addr', 'del', `${router}/64`, 'dev', 'virbr0'],
@@ -190,7 +190,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       await reaches();
       await host.networks.init(waiting());
       const event = 'web: Bridge virbr0 was without its address and was put back';
-      assert.deepEqual(host.repairs, Array(index + 1).fill(event), removal.join(' '));
+      assert.deepEqual(host.events, Array(index + 1).fill(event), removal.join(' '));
     }
     await guest.unplug();
     await host.detach('web');
@@ -233,12 +233,12 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       const port = await must('ip', '-d', 'link', 'show', last.tap);
       assert.match(port, /[<,]UP[,>].* master virbr0 /);
       assert.match(port, /hairpin on/);
-      const repairs = () => host.lines.filter((line) => /put back/.test(line));
-      assert.deepEqual(repairs(), [
+      const events = () => host.lines.filter((line) => /put back/.test(line));
+      assert.deepEqual(events(), [
         `tap had left its bridge and was put back {"vm":"last","tap":"${last.tap}","bridge":"virbr0"}`,
       ]);
       await host.networks.init(waiting());
-      assert.equal(repairs().length, 1);
+      assert.equal(events().length, 1);
       for (const { tapFd } of [first, last]) closeFd(tapFd);
       for (const vm of ['first', 'last']) await host.detach(vm);
       assert.deepEqual(await leftovers(), nothing);

@@ -109,7 +109,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await host.networks.init(waiting());
     assert.deepEqual(await joined(), [true, false]);
     assert.deepEqual(
-      host.repairs.filter((repair) => !repair.startsWith('first: ')),
+      host.events.filter((repair) => !repair.startsWith('first: ')),
       [],
     );
     await second.settle(waiting());

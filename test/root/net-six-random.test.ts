@@ -259,6 +259,15 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox', 'dhcpcd']
         assert.doesNotMatch(await neighbours(), new RegExp(`${chosen} lladdr ${peer.mac}`));
       };
       await t.test('for the others', holds);
+      const isContest = (event: string): boolean => event.includes('link-local');
+      await t.test('which the other VM has an event about, once', async () => {
+        for (let times = 0; times < 2; times++) await host.networks.init(waiting());
+        assert.deepEqual(host.events.filter(isContest), [
+          `peer: Its link-local address ${chosen} on virbr0 is that of VM web as well: the guest gets no answer about IPv6 there. ` +
+            'Guests made from one image choose the same one where the image has a machine-id or secret_key: remove /etc/machine-id and ' +
+            '/var/lib/NetworkManager/secret_key from it, or have guests make the address from their MAC addresses',
+        ]);
+      });
       await t.test('after the rules were flushed', async () => {
         await must('nft', 'flush', 'ruleset');
         await host.networks.init(waiting());
@@ -276,6 +285,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox', 'dhcpcd']
         await holds();
         await admitted(peer, another);
         await holds();
+        const asked = await elementsOf('contested');
+        assert.ok(asked.some(([tap, address]) => tap === peer.tap && address === chosen));
+        await restarted.networks.init(waiting());
+        assert.deepEqual(restarted.events.filter(isContest), []);
       });
     });
   });

@@ -140,8 +140,8 @@ export class GroupNics implements AsyncDisposable {
     this.#netlink = NetlinkSocket.open();
     const nft = findProgram('nft') ?? 'nft';
     const log = collect(this.lines);
-    const onRepair = (): void => {};
-    const open = async () => ({ netlink: await this.#netlink, log, onRepair });
+    const onEvent = (): void => {};
+    const open = async () => ({ netlink: await this.#netlink, log, onEvent });
     this.groups = new Groups(open, { nft, maxConnections });
   }
 

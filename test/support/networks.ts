@@ -50,7 +50,7 @@ export class Host implements AsyncDisposable {
   /** Every log line as `message {fields}`. */
   readonly lines: string[];
   /** Events of VMs about what was put back. */
-  readonly repairs: string[] = [];
+  readonly events: string[] = [];
   readonly #own: boolean;
 
   private constructor(
@@ -71,7 +71,7 @@ export class Host implements AsyncDisposable {
       maxConnections: o.maxConnections ?? 8192,
       nft,
       log,
-      onRepair: (vm, sentence) => this.repairs.push(`${vm}: ${sentence}`),
+      onEvent: (vm, sentence) => this.events.push(`${vm}: ${sentence}`),
     });
   }
 

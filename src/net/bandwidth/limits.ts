@@ -4,7 +4,7 @@ import type { Waiting } from '#spec';
 import { whileThere } from '../group/namespace.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import type { KnownNic } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, list, type Nft } from '../rules/run-nft.ts';
@@ -13,7 +13,7 @@ import { formatRemoval, keyOf, type LimitPlan, limitTable, planLimits } from './
 interface LimitsHost {
   readonly netlink: NetlinkSocket;
   readonly log: Logger;
-  readonly onRepair: OnRepair;
+  readonly onEvent: OnEvent;
 }
 
 /** The bounds on the links that this process has built or adopted. */
@@ -76,14 +76,14 @@ export class Limits {
 
   async #restore(nic: LimitedNic, waiting: Waiting): Promise<void> {
     const { vm, tap, netns } = nic;
-    const { log, onRepair } = await this.#host();
+    const { log, onEvent } = await this.#host();
     await asNetError(`VM ${vm}: the bandwidth of its link ${tap} could not be restored`, () =>
       inside(netns, async () => {
         const missing = await this.#missing(nic, waiting);
         if (missing === undefined) return;
         await this.#apply(nic, missing, waiting);
         log.warn('limits of bandwidth were gone and were put back', { vm, tap });
-        onRepair(vm, 'Limits of bandwidth were gone and were put back');
+        onEvent(vm, 'Limits of bandwidth were gone and were put back');
       }),
     );
   }

@@ -1,6 +1,7 @@
 import { listAddresses } from '#netlink';
 import { formatIpv6, parseIpv6, type Waiting } from '#spec';
 import { type Claim, linkLocalsOf } from '../store/claim.ts';
+import { reportContest } from './contested.ts';
 import { forgetGuests, type ManagedHost } from './managed-host.ts';
 
 // A guest has one; one that draws a new address at each boot, or each day, has some of late.
@@ -24,12 +25,16 @@ export async function admitLinkLocal(
   if (claims.some((claim) => linkLocalsOf(claim).includes(address))) return;
   const text = formatIpv6(address);
   const asking = claims.filter(({ tap, ip6 }) => ip6 !== undefined && taps.includes(tap));
-  if (asking.length > 1) {
-    const vms = asking.map(({ vm }) => vm);
-    log.warn('several guests have one link-local address, which none gets', { bridge, text, vms });
+  const [claim, second] = asking;
+  if (claim === undefined) return;
+  if (second !== undefined) {
+    // Which one came first is not known: none gets it.
+    for (const each of asking) {
+      const other = each === claim ? second : claim;
+      await reportContest({ bridge, address, asking: each, other }, host);
+    }
+    return;
   }
-  const [claim] = asking;
-  if (claim === undefined || asking.length > 1) return;
   const own = await listAddresses(netlink, waiting);
   if (own.some((each) => parseIpv6(each.address) === address)) return;
   await store.keepClaim(bridge, { ...claim, linkLocals: renewed(claim, text) });

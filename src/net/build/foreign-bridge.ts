@@ -4,7 +4,7 @@ import type { Waiting } from '#spec';
 import { chooseMtu, planTap } from '../links/plan-tap.ts';
 import { type BuiltNic, openNicTap, plugTap, replugTap } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
 import { jobAddress, refuseTakenAddress } from './job-address.ts';
@@ -60,7 +60,7 @@ export async function buildOnForeignBridge(
 /** Puts the tap of a running VM back where it was taken out. */
 export async function adoptOnForeignBridge(
   { vm, record: { bridge, tap } }: { readonly vm: string; readonly record: NicRecord },
-  host: { readonly netlink: NetlinkSocket; readonly log: Logger; readonly onRepair: OnRepair },
+  host: { readonly netlink: NetlinkSocket; readonly log: Logger; readonly onEvent: OnEvent },
   waiting: Waiting,
 ): Promise<void> {
   const link = await findLink(host.netlink, bridge, waiting);

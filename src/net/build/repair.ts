@@ -36,7 +36,7 @@ export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Prom
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
 export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store, rules, log, onRepair } = host;
+  const { store, rules, log, onEvent } = host;
   const gone = await rules.gone(waiting);
   await rules.apply(waiting);
   if (!gone) return;
@@ -45,7 +45,7 @@ export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<v
   // Those of the first VM are not missed before it has joined its bridge.
   if (claims.length === 0) return;
   log.warn('firewall rules of the VMs were gone and were put back', { nics: claims.length });
-  for (const vm of vmsOf(claims)) onRepair(vm, 'Firewall rules were gone and were put back');
+  for (const vm of vmsOf(claims)) onEvent(vm, 'Firewall rules were gone and were put back');
   await redirectFlows(claims, host, waiting);
 }
 
@@ -54,7 +54,7 @@ async function completeNetwork(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { store, log, onRepair } = host;
+  const { store, log, onEvent } = host;
   const { owned: _owned, ...network } = asHostHas(record);
   const ready = await useBridge(network, host, waiting);
   await ensureServers(host, network, ready);
@@ -65,7 +65,7 @@ async function completeNetwork(
   if (damage === undefined) return;
   log.warn(`bridge of running VMs was ${damage} and was put back`, { bridge: record.bridge });
   for (const vm of vmsOf(joined(await store.claims(record.bridge), host))) {
-    onRepair(vm, `Bridge ${record.bridge} was ${damage} and was put back`);
+    onEvent(vm, `Bridge ${record.bridge} was ${damage} and was put back`);
   }
 }
 

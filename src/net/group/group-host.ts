@@ -1,6 +1,6 @@
 import type { Logger } from '#host';
 import type { NetlinkSocket } from '#netlink';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 
 /** What work in the namespaces of allocations needs of the host. */
 export interface GroupHost {
@@ -11,5 +11,5 @@ export interface GroupHost {
   /** How many tracked connections a VM may have in each direction. */
   readonly maxConnections: number;
   readonly log: Logger;
-  readonly onRepair: OnRepair;
+  readonly onEvent: OnEvent;
 }

@@ -119,14 +119,14 @@ export class Groups implements AsyncDisposable {
 
   async #restore(nic: GroupNic, waiting: Waiting): Promise<void> {
     const { netns, vm } = nic;
-    const { nft, maxConnections, log, onRepair } = await this.#host();
+    const { nft, maxConnections, log, onEvent } = await this.#host();
     const there = { nft, netns };
     await whileThere(netns, async () => {
       setGroupSysctls(nic);
       if (!(await missesAny(groupTables(nic), there, waiting))) return;
       await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
       log.warn('firewall rules in the network of the group were gone and were put back', { vm });
-      onRepair(vm, 'Firewall rules in the network of the group were gone and were put back');
+      onEvent(vm, 'Firewall rules in the network of the group were gone and were put back');
     });
   }
 

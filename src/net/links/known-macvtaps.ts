@@ -1,14 +1,14 @@
 import type { Logger } from '#host';
 import type { NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import { decodeMacvtapNicRecord, type KnownNic } from '../model/nic.ts';
 import { restoreMacvtap } from './macvtap.ts';
 
 interface MacvtapHost {
   readonly netlink: NetlinkSocket;
   readonly log: Logger;
-  readonly onRepair: OnRepair;
+  readonly onEvent: OnEvent;
 }
 
 /** The macvtaps that this process has built or adopted: no store has them. */

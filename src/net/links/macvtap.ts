@@ -11,7 +11,7 @@ import {
 import type { MacvtapNic, Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { isAliasOf, tapAlias } from '../model/names.ts';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import { silenceHost } from './tap.ts';
 
 /** A macvtap to be made. */
@@ -102,11 +102,11 @@ export async function restoreMacvtap(
   {
     netlink,
     log,
-    onRepair,
+    onEvent,
   }: {
     readonly netlink: NetlinkSocket;
     readonly log: Logger;
-    readonly onRepair: OnRepair;
+    readonly onEvent: OnEvent;
   },
   waiting: Waiting,
 ): Promise<void> {
@@ -115,7 +115,7 @@ export async function restoreMacvtap(
     if (link === undefined || link.up) return;
     await changeLink(netlink, link, { up: true }, waiting);
     log.warn('macvtap was down and was taken up again', { vm, link: name });
-    onRepair(vm, `Macvtap ${name} was down and was taken up again`);
+    onEvent(vm, `Macvtap ${name} was down and was taken up again`);
   });
 }
 

@@ -10,7 +10,7 @@ import {
 } from '#spec';
 import { NetError } from '../model/error.ts';
 import { privateAddress6 } from '../model/names.ts';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { networkSubnet, overlappingNetwork, overlappingRoute } from '../store/subnets.ts';
@@ -34,7 +34,7 @@ export interface NetworkHost {
   readonly store: NetworkStore;
   readonly warnOnce: WarnOnce;
   readonly log: Logger;
-  readonly onRepair: OnRepair;
+  readonly onEvent: OnEvent;
   /** Taps of NICs that are being built: they join their bridge last, and no repair puts them into it before. */
   readonly unplugged: Set<string>;
 }

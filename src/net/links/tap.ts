@@ -10,7 +10,7 @@ import {
 import type { Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
-import type { OnRepair } from '../model/net.ts';
+import type { OnEvent } from '../model/net.ts';
 import type { AttachedNic, ClaimedNic } from '../model/nic.ts';
 import { writeSysctl } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
@@ -159,11 +159,11 @@ export async function replugTap(
     readonly netlink: NetlinkSocket;
     readonly bridge: Link;
     readonly log: Logger;
-    readonly onRepair: OnRepair;
+    readonly onEvent: OnEvent;
   },
   waiting: Waiting,
 ): Promise<void> {
-  const { netlink, bridge, log, onRepair } = host;
+  const { netlink, bridge, log, onEvent } = host;
   const link = await findLink(netlink, nic.tap, waiting);
   if (link === undefined || (link.master === bridge.index && link.up)) return;
   const { vm, tap, managed } = nic;
@@ -171,7 +171,7 @@ export async function replugTap(
   await changeLink(netlink, link, { master: bridge.index, up: false }, waiting);
   await changeLink(netlink, link, { port: { hairpin: managed }, up: true }, waiting);
   log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
-  onRepair(vm, `Tap ${tap} had left bridge ${bridge.name} and was put back`);
+  onEvent(vm, `Tap ${tap} had left bridge ${bridge.name} and was put back`);
 }
 
 /** Removes a tap that a process still holds open, if it belongs to that NIC. */

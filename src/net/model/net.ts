@@ -3,8 +3,8 @@ import type { ManagedNetwork, Waiting } from '#spec';
 import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
 
-/** Called with a sentence for the events of a running VM when something of its network was gone and is there again. */
-export type OnRepair = (vm: string, sentence: string) => void;
+/** Called with a sentence for the events of a running VM: something of its network was gone and is there again, or does not work. */
+export type OnEvent = (vm: string, sentence: string) => void;
 
 /**
  * The host's networking, and the only way the driver reaches it. The first four methods have the names and duties of
@@ -58,5 +58,5 @@ export interface NetworksOptions {
   /** Path of the nft program. */
   readonly nft: string;
   readonly log: Logger;
-  readonly onRepair?: OnRepair;
+  readonly onEvent?: OnEvent;
 }

@@ -29,6 +29,8 @@ function addressesOf(claim: Owner): readonly bigint[] {
 
 /** The set of what guests ask with that is none of their addresses yet. */
 export const strangers = 'strangers';
+/** The set of what guests ask with that is the address of another. */
+export const contested = 'contested';
 
 /** The link-local addresses that have an owner: those of the guests, and those of the bridges. */
 export function ownedLinkLocals(networks: readonly NetworkInUse[]): readonly string[] {
@@ -117,11 +119,13 @@ export function newcomerRules(claims: readonly Claim[]): string {
   return `  set ${strangers} {
     type ifname . ipv6_addr; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
   }
+  set ${contested} {
+    type ifname . ipv6_addr; size ${maxDynamic}; flags dynamic,timeout; timeout 1h
+  }
   set trying {
     type ifname; size ${maxDynamic}; flags dynamic
   }
   chain newcomers {
-    ip6 saddr @link_locals drop
     ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 8 goto strangers
     jump own_solicits
     ip6 daddr ff02::1:2 ip6 nexthdr udp udp sport 546 udp dport 547 goto strangers
@@ -131,18 +135,26 @@ export function newcomerRules(claims: readonly Claim[]): string {
 ${lines(withMac)}    return
   }
   chain strangers {
+    ip6 saddr @link_locals update @${contested} { iifname . ip6 saddr } drop
+    ip6 saddr @link_locals drop
     update @trying { iifname limit rate over 6/minute burst 6 packets } drop
     update @${strangers} { iifname . ip6 saddr } accept
     drop
   }`;
 }
 
-/** The taps that such an address came from, in what nft lists of the set. */
-export function tapsOf(linkLocal: bigint, listed: string): readonly string[] {
+/** A question with such an address: the tap that it came from, in what nft lists of a set. */
+export interface Asked {
+  readonly tap: string;
+  readonly address: bigint;
+}
+
+export function askedIn(listed: string): readonly Asked[] {
   const elements = listed.matchAll(/"(\S+)" \. ([0-9a-f:]+)/g);
-  return [...elements].flatMap(([, tap = '', address = '']) =>
-    parseIpv6(address) === linkLocal ? [tap] : [],
-  );
+  return [...elements].flatMap(([, tap = '', text = '']) => {
+    const address = parseIpv6(text);
+    return address === undefined ? [] : [{ tap, address }];
+  });
 }
 
 /**

@@ -1,7 +1,7 @@
 import { LastingSocket, ruleGeneration } from '#netlink';
 import type { Waiting } from '#spec';
 import type { NetworkStore } from '../store/store.ts';
-import { strangers, tapsOf } from './anti-spoofing6.ts';
+import { type Asked, askedIn, contested, strangers } from './anti-spoofing6.ts';
 import { changesOf } from './changes.ts';
 import { driverTable } from './listed-chains.ts';
 import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
@@ -135,8 +135,23 @@ export class Rules {
 
   /** The taps from which guests asked with a link-local address that is none of theirs yet, within the last minute. */
   async strangers(linkLocal: bigint, waiting: Waiting): Promise<readonly string[]> {
-    const object = ['set', 'bridge', this.#table, strangers];
-    return tapsOf(linkLocal, await listElements('a set', object, { nft: this.#nft }, waiting));
+    const asked = await this.#asked(strangers, waiting);
+    return asked.filter(({ address }) => address === linkLocal).map(({ tap }) => tap);
+  }
+
+  /** What guests asked with, of late, that is the link-local address of another. Empty where rules are gone. */
+  async contested(waiting: Waiting): Promise<readonly Asked[]> {
+    try {
+      return await this.#asked(contested, waiting);
+    } catch {
+      waiting.signal.throwIfAborted();
+      return [];
+    }
+  }
+
+  async #asked(set: string, waiting: Waiting): Promise<readonly Asked[]> {
+    const object = ['set', 'bridge', this.#table, set];
+    return askedIn(await listElements('a set', object, { nft: this.#nft }, waiting));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,8 @@ export interface Claim {
   readonly ip6?: string;
   /** Link-local addresses that the guest chose itself, the oldest first. */
   readonly linkLocals?: readonly string[];
+  /** Link-local addresses that it asked with and did not get, as its VM's events have it. */
+  readonly contested?: readonly string[];
   readonly vm: string;
   readonly index: number;
   readonly mac: string;
@@ -65,6 +67,7 @@ const portMapping = v.object({
 const claim = v.object({
   ip6: v.exactOptional(v.string()),
   linkLocals: v.exactOptional(v.array(v.string())),
+  contested: v.exactOptional(v.array(v.string())),
   vm: v.string(),
   index: v.number(),
   mac: v.string(),
