@@ -90,8 +90,9 @@ function addressing({ address, prefix, gateway, isDefaultRoute = true }: SeedNic
  * A router whose address the guest has is announced on the network as well, by its link-local address: one route is enough. Releases before 23 do not
  * pass this on to networkd, which then has one route over both addresses of the same router.
  */
-function withoutAdvertisements({ six }: SeedNic): Plain & object {
-  return six?.gateway === undefined ? {} : { 'accept-ra': false };
+function withoutAdvertisements({ address = '', gateway, six }: SeedNic): Plain & object {
+  const own = address.includes(':') ? gateway : six?.gateway;
+  return own === undefined ? {} : { 'accept-ra': false };
 }
 
 function addressing6({ six, isDefaultRoute = true }: SeedNic): readonly (Plain & object)[] {

@@ -13,6 +13,7 @@ export interface SeedMount {
 /** One interface. Without an address it uses DHCP, as does every interface when there is no network part at all. */
 export interface SeedNic {
   readonly mac: string;
+  /** Of IPv6 where it has no other. */
   readonly address?: string;
   readonly prefix?: number;
   readonly gateway?: string;

@@ -56,14 +56,19 @@ export interface NicCommon {
 /** Addresses that the job gives the guest. Where the driver manages no network, each goes with its `fixed` part. */
 export interface JobAddresses {
   readonly ip?: string;
-  /** In the form of RFC 5952, as its gateway; on a network that is not managed beside `ip`. */
+  /** In the form of RFC 5952, as its gateway and its name servers. */
   readonly ip6?: string;
   readonly fixed?: {
     readonly prefix: number;
     readonly gateway?: string;
     readonly nameservers: readonly string[];
   };
-  readonly fixed6?: { readonly prefix: number; readonly gateway?: string };
+  readonly fixed6?: {
+    readonly prefix: number;
+    readonly gateway?: string;
+    /** Where there is no `fixed`. */
+    readonly nameservers?: readonly string[];
+  };
 }
 
 /** A tap in a bridge of the host. */

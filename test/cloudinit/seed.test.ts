@@ -277,6 +277,30 @@ test('V-120: without a gateway of IPv6 the guest takes the router that announces
   ]);
 });
 
+test('V-120: an IPv6 address alone is static, and the guest asks for none of IPv4', () => {
+  const nic = {
+    mac: '52:54:00:00:00:01',
+    address: '2001:db8::5',
+    prefix: 64,
+    nameservers: ['2001:db8::53'],
+  };
+  const own = (gateway: object, isDefaultRoute = true) =>
+    JSON.parse(
+      String(
+        buildSeed({ ...smallest, network: [{ ...nic, ...gateway, isDefaultRoute }] }).get(
+          'network-config',
+        ),
+      ),
+    ).config[0];
+  const subnet = { type: 'static6', address: '2001:db8::5/64', dns_nameservers: ['2001:db8::53'] };
+  assert.equal('accept-ra' in own({}), false);
+  assert.deepEqual(own({}).subnets, [subnet]);
+  const { subnets, 'accept-ra': acceptsRouters } = own({ gateway: 'fe80::1' });
+  assert.equal(acceptsRouters, false);
+  assert.deepEqual(subnets, [{ ...subnet, gateway: 'fe80::1' }]);
+  assert.deepEqual(own({ gateway: 'fe80::1' }, false).subnets, [subnet]);
+});
+
 test('V-63: without interfaces there is no network-config', () => {
   assert.deepEqual([...buildSeed(smallest).keys()], ['meta-data', 'user-data', 'vendor-data']);
   assert.equal(buildSeed({ ...smallest, network: [] }).has('network-config'), false);

@@ -407,6 +407,17 @@ test('V-120: addresses of a network that is not managed, on a bridge and with ma
     const only4 = plan(one({ ip6: null, prefix6: null, gateway6: null, nameservers: [] })).nics;
     const { ip6: _, fixed6: __, ...four } = read;
     assert.deepEqual(only4, [{ ...spec, ...four, fixed: { ...fixed4, nameservers: [] } }]);
+    const only6 = plan(
+      one({ ip: null, prefix: null, gateway: null, nameservers: ['2001:DB8::53'] }),
+    );
+    assert.deepEqual(only6.nics, [
+      {
+        ...spec,
+        ip6: read.ip6,
+        fixed6: { ...read.fixed6, nameservers: ['2001:db8::53'] },
+        ports: [],
+      },
+    ]);
     // A router of the link may have the address of the link.
     const [near] = plan(one({ gateway6: 'fe80::1' })).nics;
     assert.ok(near?.kind === spec.kind && 'fixed6' in near);
@@ -425,9 +436,17 @@ test('V-120: addresses of a network that is not managed, on a bridge and with ma
         /2 problems: .*prefix: needs ip.*prefix6: needs ip6/,
       ],
       'no prefix of IPv6': [one({ prefix6: null }), /prefix6: is required with .*6/],
-      'IPv6 alone': [
-        one({ ip: null, prefix: null, gateway: null, nameservers: [] }),
-        /prefix6: needs ip and prefix as well/,
+      'IPv6 alone with a name server of IPv4': [
+        one({ ip: null, prefix: null, gateway: null }),
+        /nameservers\[0\]: "192\.0\.2\.53" is not an IPv6 address/,
+      ],
+      'IPv6 alone with a gateway of IPv4': [
+        one({ ip: null, prefix: null, nameservers: [] }),
+        /prefix: is required with gateway/,
+      ],
+      'one prefix for both': [
+        one({ prefix: null, gateway: null, nameservers: [] }),
+        /network_interface\[0\]\.prefix: is required with ip, prefix6/,
       ],
       'a gateway that is none': [
         one({ gateway6: '192.0.2.1' }),

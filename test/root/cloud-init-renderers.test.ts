@@ -27,6 +27,13 @@ const fixed = networkConfig([
   },
   { mac: '52:54:00:ab:cd:f0', address: '10.9.8.7', prefix: 16, nameservers: [] },
   { mac: '52:54:00:ab:cd:f1', nameservers: [] },
+  {
+    mac: '52:54:00:ab:cd:f2',
+    address: '2001:db8::5',
+    prefix: 64,
+    gateway: '2001:db8::1',
+    nameservers: ['2001:db8::53'],
+  },
 ]);
 
 const requested = networkConfig([
@@ -48,6 +55,8 @@ const expectations: Readonly<Record<string, Expected>> = {
       /^ {4}mtu 1400$/m,
       /iface eth1 inet static\n {4}address 10\.9\.8\.7\/16\n/,
       /iface eth2 inet dhcp\n/,
+      /iface eth3 inet6 static\n(?: {4}.*\n)*? {4}address 2001:db8::5\/64\n/,
+      /^ {4}gateway 2001:db8::1$/m,
     ],
     requested: [/iface eth0 inet dhcp\n/, /iface eth1 inet dhcp\n/],
   },
@@ -58,6 +67,8 @@ const expectations: Readonly<Record<string, Expected>> = {
       /macaddress: 52:54:00:ab:cd:ef\n/,
       /- 192\.0\.2\.53\n\s+search:\n\s+- example\.test\n/,
       /eth2:\n\s+dhcp4: true\n/,
+      /eth3:\n(?:\s+accept-ra: false\n)?\s+addresses:\n\s+- 2001:db8::5\/64\n/,
+      /gateway6: 2001:db8::1\n|to: default\n\s+via: 2001:db8::1\n/,
     ],
     requested: [
       /eth0:\n\s+dhcp-identifier: mac\n\s+dhcp4: true\n/,
@@ -72,6 +83,8 @@ const expectations: Readonly<Record<string, Expected>> = {
       /MACAddress=52:54:00:ab:cd:ef\nName=eth0\n/,
       /DNS=192\.0\.2\.53\nDomains=example\.test\n/,
       /Name=eth2\n\n\[Network\]\nDHCP=ipv4\n/,
+      /\[Address\]\nAddress=2001:db8::5\/64\n/,
+      /\[Route\]\nGateway=2001:db8::1\n/,
     ],
     requested: [/DHCP=ipv4\nDNS=192\.0\.2\.53\nDomains=example\.test\n/, /Name=eth1\n/],
   },
@@ -80,6 +93,8 @@ const expectations: Readonly<Record<string, Expected>> = {
       /DEVICE=eth0\nDNS1=192\.0\.2\.53\nDOMAIN=example\.test\nGATEWAY=192\.168\.122\.1\n/,
       /IPADDR=192\.168\.122\.5\nMTU=1400\n/,
       /BOOTPROTO=dhcp\nDEVICE=eth2\n/,
+      /IPV6ADDR=2001:db8::5\/64\n/,
+      /IPV6_DEFAULTGW=2001:db8::1\n/,
     ],
     requested: [/BOOTPROTO=dhcp\nDEVICE=eth0\n/, /BOOTPROTO=dhcp\nDEVICE=eth1\n/],
   },
@@ -87,6 +102,7 @@ const expectations: Readonly<Record<string, Expected>> = {
     fixed: [
       /address1=192\.168\.122\.5\/24\ngateway=192\.168\.122\.1\ndns=192\.0\.2\.53;\n/,
       /mac-address=52:54:00:AB:CD:EF\n/,
+      /address1=2001:db8::5\/64\ngateway=2001:db8::1\ndns=2001:db8::53;\n/,
     ],
     // The name servers are missing in 22.4.
     requested: [/method=auto\n/],

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { closeFd } from '#host';
 import type { NicSpec } from '#spec';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -100,8 +99,18 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
       }
       await guest.unplug();
       await host.detach('web');
-      // They are free again.
-      closeFd((await build(host, 'other', nic)).tapFd);
+      // They are free again, also for a guest without IPv4.
+      const nameservers = ['2001:db8::53'];
+      const { ip: _, fixed: __, ...alone } = nic;
+      const only = await build(host, 'other', { ...alone, fixed6: { ...fixed6, nameservers } });
+      assert.deepEqual(only.address, { ip: ip6, ...fixed6, nameservers, searches: [] });
+      assert.equal('ip' in only.record && only.record.ip, ip6, 'it is that of services');
+      await using other = await Machine.guest({ ...only, offload: true });
+      await other.configure(only.address);
+      await other.serve(80, 'other', '::');
+      await other.askUntil('tcp', beyond[1], 7000, /^outside saw 2001:db8:2::20$/);
+      assert.equal(await outside.ask('udp', ip6, 80), `other saw ${lan.six.address}`);
+      await other.unplug();
       await host.detach('other');
       if (bridge !== undefined) await must('ip', 'link', 'del', bridge);
       assert.deepEqual(await leftovers(), nothing);

@@ -106,7 +106,9 @@ export class Machine implements AsyncDisposable {
       | undefined,
   ): Promise<this> {
     assert.ok(address !== undefined, 'the NIC has no address');
-    await this.namespace.ip('addr', 'add', `${address.ip}/${address.prefix}`, 'dev', 'eth0');
+    const isSure = address.ip.includes(':') ? ['nodad'] : [];
+    const own = ['addr', 'add', `${address.ip}/${address.prefix}`, 'dev', 'eth0', ...isSure];
+    await this.namespace.ip(...own);
     const { six } = address;
     if (six !== undefined) {
       await this.namespace.ip('addr', 'add', `${six.ip}/${six.prefix}`, 'dev', 'eth0', 'nodad');

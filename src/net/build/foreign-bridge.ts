@@ -37,6 +37,7 @@ export async function buildOnForeignBridge(
   const nic = { vm, index, bridge: link, ...addresses };
   const address = jobAddress(request);
   const { tap, mac } = plan;
+  const reached = ip ?? ip6;
   const mtu = chooseMtu(request, link);
   const opened = await undo.perform({ kind: 'net-tap', tap, vm, index }, () =>
     openNicTap(netlink, plan, nic, waiting),
@@ -48,7 +49,7 @@ export async function buildOnForeignBridge(
     ...(address !== undefined && { address }),
     record: {
       kind: 'nic',
-      ...makeNicRecord(request, { tap, mac, ...(ip !== undefined && { ip }) }),
+      ...makeNicRecord(request, { tap, mac, ...(reached !== undefined && { ip: reached }) }),
     },
     plug: async (limited) => {
       await plugTap(netlink, { ...nic, plan, link: opened.link }, limited);

@@ -6,9 +6,11 @@ import type { NicAddress } from '../model/nic.ts';
 
 /** What the guest is configured with where the job gives its addresses; undefined where it asks for them. */
 export function jobAddress({ ip, ip6, fixed, fixed6 }: JobAddresses): NicAddress | undefined {
-  if (ip === undefined || fixed === undefined) return undefined;
-  const six = ip6 === undefined || fixed6 === undefined ? {} : { six: { ip: ip6, ...fixed6 } };
-  return { ip, ...fixed, ...six, searches: [] };
+  const six = ip6 === undefined || fixed6 === undefined ? undefined : { ip: ip6, ...fixed6 };
+  if (ip !== undefined && fixed !== undefined) {
+    return { ip, ...fixed, ...(six && { six }), searches: [] };
+  }
+  return six && { nameservers: [], ...six, searches: [] };
 }
 
 /** Refuses an address that another VM of this host has there: of the machines of such a network only these are known. */

@@ -34,6 +34,7 @@ export async function buildMacvtap(
   refuseTakenAddress(request, `device ${device}`, beside);
   const addresses = { ...(ip !== undefined && { ip }), ...(ip6 !== undefined && { ip6 }) };
   const address = jobAddress(request);
+  const reached = ip ?? ip6;
   const own = mode === 'passthrough' && request.mac === undefined ? {} : { mac };
   const { fds, link } = await undo.perform({ kind: 'net-macvtap', link: name, vm, index }, () =>
     makeMacvtap(netlink, { vm, index, name, mode, queues, ...addresses, ...own }, lower, waiting),
@@ -50,7 +51,7 @@ export async function buildMacvtap(
       mac: link.address,
       device,
       mode,
-      ...(ip !== undefined && { ip }),
+      ...(reached !== undefined && { ip: reached }),
     },
   };
 }

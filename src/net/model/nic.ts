@@ -31,8 +31,9 @@ export type UserRequest = UserNic & NicOwner;
 export type MacvtapRequest = MacvtapNic & NicOwner;
 export type GroupRequest = GroupNic & NicOwner;
 
-/** What the guest is configured with in a managed network. */
+/** What the guest is configured with. */
 export interface NicAddress {
+  /** Of IPv6 where the job gives no other. */
   readonly ip: string;
   readonly prefix: number;
   readonly gateway?: string;

@@ -23,7 +23,7 @@ export const addressFields = {
   ip6: {
     kind: 'attr',
     type: 'string',
-    doc: 'A fixed IPv6 address. In a managed network with IPv6 one that is taken is an error; left out, it is at the same place in the network as the IPv4 address. On other bridges and with macvtap it goes with `prefix6`, beside `ip` and `prefix`.',
+    doc: 'A fixed IPv6 address. In a managed network with IPv6 one that is taken is an error; left out, it is at the same place in the network as the IPv4 address. On other bridges and with macvtap it goes with `prefix6`; without `ip` the guest has IPv6 only.',
     example: '"fd12:3456:789a::50"',
   },
   prefix: {
@@ -58,7 +58,7 @@ export const addressFields = {
     kind: 'attr',
     type: 'list(string)',
     default: [],
-    doc: 'Name servers that go with `ip` and `prefix`, those of IPv6 with `ip6` and `prefix6`. Those of the group’s `dns` block replace them.',
+    doc: 'Name servers that go with `ip` and `prefix`, or with `ip6` and `prefix6`, those of IPv6 with the latter only. Those of the group’s `dns` block replace them.',
     example: '["192.0.2.53"]',
   },
 } as const satisfies Fields;
@@ -88,7 +88,7 @@ export function readFixedAddress(address: Address, place: Place): JobAddresses {
     place.report(`${place.path}.${key}`, why);
   };
   // With the others it is required everywhere.
-  const isBare = gateway === undefined && nameservers.length === 0;
+  const isBare = gateway === undefined && nameservers.length === 0 && prefix6 === undefined;
   if (ip !== undefined && prefix === undefined && isBare) refuse('prefix', 'ip');
   if (ip6 !== undefined && prefix6 === undefined && gateway6 === undefined) {
     refuse('prefix6', 'ip6');
@@ -96,7 +96,13 @@ export function readFixedAddress(address: Address, place: Place): JobAddresses {
   return readAddress(address, place);
 }
 
-function readAddress6({ ip6 = '', prefix6, gateway6 = '' }: Address): JobAddresses {
+function readAddress6({
+  ip,
+  ip6 = '',
+  prefix6,
+  gateway6 = '',
+  nameservers,
+}: Address): JobAddresses {
   const address = parseIpv6(ip6);
   if (address === undefined) return {};
   const own = { ip6: formatIpv6(address) };
@@ -104,8 +110,17 @@ function readAddress6({ ip6 = '', prefix6, gateway6 = '' }: Address): JobAddress
   const way = parseIpv6(gateway6);
   return {
     ...own,
-    fixed6: { prefix: prefix6, ...(way !== undefined && { gateway: formatIpv6(way) }) },
+    fixed6: {
+      prefix: prefix6,
+      ...(way !== undefined && { gateway: formatIpv6(way) }),
+      ...(ip === undefined && { nameservers: nameservers.map(inShortForm) }),
+    },
   };
+}
+
+function inShortForm(server: string): string {
+  const address = parseIpv6(server);
+  return address === undefined ? server : formatIpv6(address);
 }
 
 /** Of an interface of another kind. */
@@ -117,21 +132,18 @@ export function refuseAddress(address: Address, { path, report }: Place, text: s
 }
 
 function check(address: Address, { path, report }: Place): void {
-  const { ip, ip6, prefix, gateway, nameservers } = address;
+  const { ip, prefix, gateway, nameservers, prefix6 } = address;
   for (const [key, text] of Object.entries({ ip, gateway })) {
     if (text === undefined || parseIpv4(text) !== undefined) continue;
     report(`${path}.${key}`, `${quoted(text)} is not an IPv4 address`);
   }
-  for (const [at, server] of nameservers.entries()) {
-    if (parseIpv4(server) !== undefined) continue;
-    if (ip6 !== undefined && parseIpv6(server) !== undefined) continue;
-    const kind = ip6 === undefined ? 'an IPv4' : 'an IP';
-    report(`${path}.nameservers[${at}]`, `${quoted(server)} is not ${kind} address`);
-  }
+  checkNameservers(address, { path, report });
   if (prefix !== undefined && ip === undefined) report(`${path}.prefix`, 'needs ip');
+  const isOnly6 = ip === undefined && prefix6 !== undefined;
   const needPrefix = [
     ...(gateway === undefined ? [] : ['gateway']),
-    ...(nameservers.length === 0 ? [] : ['nameservers']),
+    ...(nameservers.length === 0 || isOnly6 ? [] : ['nameservers']),
+    ...(prefix6 === undefined || isOnly6 ? [] : ['ip', 'prefix6']),
   ];
   if (prefix === undefined && needPrefix.length > 0) {
     report(`${path}.prefix`, `is required with ${listed(needPrefix)}`);
@@ -145,16 +157,26 @@ function check(address: Address, { path, report }: Place): void {
   }
 }
 
+function checkNameservers({ ip, ip6, prefix6, nameservers }: Address, place: Place): void {
+  const isOnly6 = ip === undefined && prefix6 !== undefined;
+  const families = [
+    ...(isOnly6 ? [] : [{ name: 'IPv4', parse: parseIpv4 }]),
+    ...(ip6 === undefined ? [] : [{ name: 'IPv6', parse: parseIpv6 }]),
+  ];
+  const kind = families.length === 1 ? families[0]?.name : 'IP';
+  for (const [at, server] of nameservers.entries()) {
+    if (families.some(({ parse }) => parse(server) !== undefined)) continue;
+    place.report(`${place.path}.nameservers[${at}]`, `${quoted(server)} is not an ${kind} address`);
+  }
+}
+
 function check6(address: Address, { path, report }: Place): void {
-  const { ip6, prefix, prefix6, gateway6 } = address;
+  const { ip6, prefix6, gateway6 } = address;
   for (const [key, text] of Object.entries({ ip6, gateway6 })) {
     if (text === undefined || parseIpv6(text) !== undefined) continue;
     report(`${path}.${key}`, `${quoted(text)} is not an IPv6 address`);
   }
   if (prefix6 !== undefined && ip6 === undefined) report(`${path}.prefix6`, 'needs ip6');
-  else if (prefix6 !== undefined && prefix === undefined) {
-    report(`${path}.prefix6`, 'needs ip and prefix as well');
-  }
   if (prefix6 === undefined && gateway6 !== undefined) {
     report(`${path}.prefix6`, 'is required with gateway6');
   }
