@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   copyFileSync,
@@ -128,6 +128,71 @@ test('twenty tasks that ask at once make one image', async (t) => {
   assert.equal(readdirSync(join(paths[0] ?? '', '../users')).length, 20);
 });
 
+/** A compressed file, which no store has seen: as large as its content. */
+const packedNoise = (bytes: number): Buffer => gzipSync(randomBytes(bytes), { level: 0 });
+
+/** What this process has read so far, its threads included. */
+const readBytes = (): number =>
+  Number(/rchar: (\d+)/.exec(readFileSync('/proc/self/io', 'utf8'))?.[1]);
+
+const isUnpacked = (seen: readonly ImportProgress[]): boolean =>
+  seen.some(({ step }) => step === 'unpacking');
+
+test('a packed file that is new to the store is read once, and by its checksum only where it may be there', async (t) => {
+  const host = hostOf(t);
+  const packed = packedNoise(16 * MiB);
+  const changed = Buffer.from(packed);
+  changed.writeUInt8(changed.readUInt8(1000) ^ 1, 1000);
+  const request = await host.image('one.gz', packed, { format: undefined });
+  const before = readBytes();
+  const path = await obtain(host, request);
+  assert.ok(readBytes() - before < 1.5 * packed.length, `${readBytes() - before} bytes`);
+  const { source } = JSON.parse(readFileSync(join(path, '../image.json'), 'utf8'));
+  assert.equal(source.sha256, createHash('sha256').update(packed).digest('hex'));
+  assert.equal(source.bytes, packed.length);
+  const seen: ImportProgress[] = [];
+  const copy = await host.image('copy.gz', packed, { format: undefined });
+  assert.equal(await obtain(host, copy, { lease: 'vm-2', seen }), path);
+  assert.equal(isUnpacked(seen), false, 'nothing is unpacked to find what is there');
+  // As older releases stored it, whose sources are of unknown size.
+  const { bytes: _, ...older } = source;
+  const image = JSON.parse(readFileSync(join(path, '../image.json'), 'utf8'));
+  writeFileSync(join(path, '../image.json'), JSON.stringify({ ...image, source: older }));
+  assert.equal(await obtain(host, copy, { lease: 'vm-3', seen }), path);
+  assert.equal(isUnpacked(seen), false);
+  // Of the same size, and not the same.
+  const other = await host.image('other.gz', changed, { format: undefined });
+  await assert.rejects(obtain(host, other, { lease: 'vm-4', seen }), /damaged/);
+  assert.equal(isUnpacked(seen), true);
+  assert.deepEqual([keysOf(host.dir).length, leftIn(host.dir)], [1, []]);
+});
+
+test('twenty tasks of two processes that ask at once for copies of a packed file unpack it once', async (t) => {
+  const host = hostOf(t);
+  const other = { ...host, store: new ImageStore({ dir: host.dir, maxBytes: 2 ** 40, log }) };
+  const packed = packedNoise(MiB);
+  const requests = await Promise.all(
+    Array.from({ length: 20 }, (_, index) =>
+      host.image(`${index % 4}.gz`, packed, { format: undefined }),
+    ),
+  );
+  // The checksum of one of them is known, of the others not.
+  const { file } = await host.image('0.gz', packed);
+  while (Date.now() - statSync(file.path).ctimeMs < 3100) await sleep(50);
+  await new Checksums(join(host.dir, 'checksums')).of(file, 'sha256', soon());
+  const made = await Promise.all(
+    requests.map(async (request, index) => {
+      const seen: ImportProgress[] = [];
+      const use = { lease: `vm-${index}`, seen };
+      return { path: await obtain(index % 2 === 0 ? host : other, request, use), seen };
+    }),
+  );
+  assert.equal(new Set(made.map(({ path }) => path)).size, 1);
+  assert.equal(made.filter(({ seen }) => isUnpacked(seen)).length, 1);
+  assert.equal(readdirSync(join(made[0]?.path ?? '', '../users')).length, 20);
+  assert.deepEqual([keysOf(host.dir).length, leftIn(host.dir)], [1, []]);
+});
+
 test('a wrong checksum names both sums, and nothing is stored', async (t) => {
   const host = hostOf(t);
   const bytes = content('sum ');
@@ -205,6 +270,7 @@ test('what a killed import left is never an image, and is collected when its key
     [`.new-${key}`, { source: bytes.subarray(0, MiB) }],
     [`.new-${other}`, { image: bytes, 'image.json': readFileSync(join(path, '../image.json')) }],
     [`.gone-${other}`, { image: bytes }],
+    ['.new-source-3f', { source: bytes.subarray(0, MiB) }],
   ] as const) {
     mkdirSync(join(host.dir, name));
     for (const [file, part] of Object.entries(files))
@@ -212,8 +278,10 @@ test('what a killed import left is never an image, and is collected when its key
   }
   {
     await using _ = await lockFile(join(host.dir, 'locks', `image-${key.slice(0, 2)}`), soon());
+    await using _source = await lockFile(join(host.dir, 'locks', 'source-3f'), soon());
     await host.store.collect(soon());
-    assert.deepEqual(leftIn(host.dir), [`.new-${key}`], 'an import that runs is left alone');
+    const running = [`.new-${key}`, '.new-source-3f'];
+    assert.deepEqual(leftIn(host.dir).toSorted(), running, 'an import that runs is left alone');
   }
   await host.store.collect(soon());
   assert.deepEqual(leftIn(host.dir), []);
@@ -267,6 +335,19 @@ test('a source that is written to while it is imported is an error, and nothing 
   // As after a write through a mapping, which the times of a file show too late.
   writeFileSync(join(host.dir, 'checksums', known), JSON.stringify({ sha256: 'b'.repeat(64) }));
   await assert.rejects(obtain(host, request), /changed while it was being imported/);
+  assert.deepEqual([...keysOf(host.dir), ...leftIn(host.dir)], []);
+});
+
+test('a packed file that is written to while it is read for the first time is an error, and nothing is stored', async (t) => {
+  const host = hostOf(t);
+  const request = await host.image('one.gz', packedNoise(MiB), { format: undefined });
+  const options = {
+    lease: 'vm-1',
+    onProgress: ({ step }: ImportProgress) => {
+      if (step === 'unpacking') utimesSync(request.file.path, 1000, 1000);
+    },
+  };
+  await assert.rejects(host.store.obtain(request, options, soon()), /changed while it was being/);
   assert.deepEqual([...keysOf(host.dir), ...leftIn(host.dir)], []);
 });
 

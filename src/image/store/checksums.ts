@@ -42,10 +42,9 @@ export class Checksums {
     algorithm: Algorithm,
     { onProgress, ...waiting }: Waiting & { readonly onProgress?: (percent: number) => void },
   ): Promise<string> {
-    const before = fstatSync(file.fd, { bigint: true });
-    const known = await this.#read(before);
-    const found = known[algorithm];
-    if (found !== undefined) return found;
+    const known = await this.known(file, algorithm);
+    if (known !== undefined) return known;
+    const learn = this.watch(file);
     const options = {
       what: `reading ${file.path}`,
       algorithms: [algorithm],
@@ -53,12 +52,29 @@ export class Checksums {
       ...(onProgress && { onProgress }),
     } as const;
     const [hex = ''] = await digest(file.fd, options, waiting);
-    const after = fstatSync(file.fd, { bigint: true });
-    if (nameOf(after) !== nameOf(before)) {
-      throw new ImageError('io', `${file.path} changed while it was being read`);
-    }
-    if (isSettled(after)) await this.#write(after, { ...known, [algorithm]: hex });
+    await learn(algorithm, hex);
     return hex;
+  }
+
+  /** The checksum if it is known without reading the file. */
+  async known({ fd }: NamedFile, algorithm: Algorithm): Promise<string | undefined> {
+    return (await this.#read(fstatSync(fd, { bigint: true })))[algorithm];
+  }
+
+  /**
+   * For a file that is read from now on. What is returned takes its checksum then: it throws ImageError `io` when the file was
+   * changed meanwhile.
+   */
+  watch({ fd, path }: NamedFile): (algorithm: Algorithm, hex: string) => Promise<void> {
+    const before = nameOf(fstatSync(fd, { bigint: true }));
+    return async (algorithm, hex) => {
+      const after = fstatSync(fd, { bigint: true });
+      if (nameOf(after) !== before) {
+        throw new ImageError('io', `${path} changed while it was being read`);
+      }
+      const known = await this.#read(after);
+      if (isSettled(after)) await this.#write(after, { ...known, [algorithm]: hex });
+    };
   }
 
   /** Throws ImageError `refused`, with both sums, for a file of another content. */

@@ -1,12 +1,9 @@
-import { fsync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
+import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { bootId, closeFd, errnoOf, openPath, writeAtomic } from '#host';
 import type { Waiting } from '#spec';
 import { digest } from './digest.ts';
 
-const sync = promisify(fsync);
 const readOnly = 0;
 
 const schema = v.object({
@@ -17,7 +14,13 @@ const schema = v.object({
   /** Of the image, as `digest` makes it without holes. */
   content: v.string(),
   /** What it was made of, for operators. */
-  source: v.object({ path: v.string(), sha256: v.string(), member: v.exactOptional(v.string()) }),
+  source: v.object({
+    path: v.string(),
+    sha256: v.string(),
+    /** Undefined in what older releases stored. */
+    bytes: v.exactOptional(v.number()),
+    member: v.exactOptional(v.string()),
+  }),
 });
 
 /** What is known of a stored image. */
@@ -39,11 +42,6 @@ export class Entry {
 
   get image(): string {
     return `${this.dir}/image`;
-  }
-
-  /** Where it is made. */
-  get draft(): string {
-    return `${this.#store}/${draftMark}${this.key}`;
   }
 
   get #users(): string {
@@ -85,17 +83,6 @@ export class Entry {
     return true;
   }
 
-  /** Makes the draft the image: its content is on the disk before its name is. */
-  async publish(stored: Stored): Promise<void> {
-    const { draft } = this;
-    await writeFile(`${draft}/image.json`, JSON.stringify(stored), { mode: 0o600 });
-    await writeFile(`${draft}/verified`, bootId(), { mode: 0o600 });
-    await mkdir(`${draft}/users`, { mode: 0o700 });
-    for (const path of ['image', 'image.json', 'verified', '.']) await syncPath(`${draft}/${path}`);
-    await rename(draft, this.dir);
-    await syncPath(this.#store);
-  }
-
   /** Removes the image, at once for everything that looks for it. */
   async remove(): Promise<void> {
     const gone = `${this.#store}/${goneMark}${this.key}`;
@@ -104,10 +91,6 @@ export class Entry {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });
     await rm(gone, { recursive: true, force: true });
-  }
-
-  async removeDraft(): Promise<void> {
-    await rm(this.draft, { recursive: true, force: true });
   }
 
   /** From now on it is not collected. */
@@ -145,11 +128,12 @@ export interface Usage {
   readonly bytes: number;
 }
 
-const draftMark = '.new-';
+/** In front of the name under whose lock it is made. */
+export const draftMark = '.new-';
 const goneMark = '.gone-';
 const keyForm = /^[0-9a-f]{64}$/;
 
-/** What the directory of a store contains: keys of images, and those of which a part was left by a killed process. */
+/** What the directory of a store contains: keys of images, and the names of what a killed process left a part of. */
 export async function contentsOf(
   store: string,
 ): Promise<{ readonly keys: readonly string[]; readonly leftovers: ReadonlyMap<string, string> }> {
@@ -162,13 +146,4 @@ export async function contentsOf(
     return mark === undefined ? [] : [[`${store}/${name}`, name.slice(mark.length)] as const];
   });
   return { keys: names.filter((name) => keyForm.test(name)), leftovers: new Map(leftovers) };
-}
-
-async function syncPath(path: string): Promise<void> {
-  const fd = openPath(path, readOnly);
-  try {
-    await sync(fd);
-  } finally {
-    closeFd(fd);
-  }
 }

@@ -1,15 +1,18 @@
-import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
-import { errnoOf, type Logger, lockFile, openPath, within } from '#host';
+import { constants, fstatSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { errnoOf, type Logger, openPath } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError, step } from '../error.ts';
+import { isPacked } from '../import/packing.ts';
 import { checkDiskFile, type OpenImage } from '../open-image.ts';
+import { readAt } from '../positional.ts';
+import { sniffBytes } from '../sniff.ts';
 import { Checksums, type NamedFile } from './checksums.ts';
+import { Draft } from './draft.ts';
 import { contentsOf, Entry, type Stored, type Usage } from './entry.ts';
 import { type ImportRequest, importImage, type OnProgress } from './import-image.ts';
-
-const tryMs = 20;
+import { keyOf, sourceLockOf } from './keys.ts';
+import { checksumLock, imageLock, Locks } from './locks.ts';
 
 export interface ObtainOptions {
   /** Name of the VM that uses the image until it is released. */
@@ -17,6 +20,8 @@ export interface ObtainOptions {
   readonly checksum?: Checksum | undefined;
   readonly onProgress: OnProgress;
 }
+
+type Use = Pick<ObtainOptions, 'lease' | 'onProgress'>;
 
 /**
  * Images that had to be unpacked or converted: each is made once, by one of all tasks and processes that want it, and
@@ -27,6 +32,7 @@ export class ImageStore {
   readonly #maxBytes: number;
   readonly #log: Logger;
   readonly #checksums: Checksums;
+  readonly #locks: Locks;
 
   constructor({
     dir,
@@ -37,6 +43,7 @@ export class ImageStore {
     this.#maxBytes = maxBytes;
     this.#log = log;
     this.#checksums = new Checksums(`${dir}/checksums`);
+    this.#locks = new Locks(`${dir}/locks`);
   }
 
   /**
@@ -50,16 +57,13 @@ export class ImageStore {
   ): Promise<OpenImage> {
     const { file } = request;
     if (checksum !== undefined) await this.verify(file, checksum, waiting);
-    const sha256 = await this.#sha256(file, onProgress, waiting);
-    const entry = new Entry(this.dir, keyOf(request, sha256));
-    const image = await step(`importing ${file.path}`, async () => {
-      await using _ = await this.#lock(lockOf(entry.key), waiting);
-      const stored =
-        (await this.#find(entry, waiting)) ??
-        (await importImage(request, { entry, sha256, onProgress }, waiting));
-      await entry.lease(lease);
-      return await openStored(entry, stored, request);
-    });
+    const use = { lease, onProgress };
+    const image = await step(
+      `importing ${file.path}`,
+      async () =>
+        (await this.#importUnknown(request, use, waiting)) ??
+        (await this.#obtainKnown(request, use, waiting)),
+    );
     await this.collect(waiting).catch((error: unknown) =>
       this.#log.warn('image store not collected', { error }),
     );
@@ -88,7 +92,9 @@ export class ImageStore {
   async collect(waiting: Waiting): Promise<void> {
     const { keys, leftovers } = await contentsOf(this.dir);
     for (const [path, key] of leftovers) {
-      await this.#ifFree(key, waiting, () => rm(path, { recursive: true, force: true }));
+      await this.#locks.ifFree(imageLock(key), waiting, () =>
+        rm(path, { recursive: true, force: true }),
+      );
     }
     const usages: Usage[] = [];
     for (const key of keys) {
@@ -103,10 +109,83 @@ export class ImageStore {
     await this.#checksums.collect();
   }
 
+  /**
+   * Imports a packed file and sums it up at the same time: to read it for the checksum first takes a fifth of the whole. undefined
+   * where the image may be there already, for what is stored of a file of this size.
+   */
+  async #importUnknown(
+    request: ImportRequest,
+    use: Use,
+    waiting: Waiting,
+  ): Promise<OpenImage | undefined> {
+    const { file } = request;
+    if (await this.#mayHave(request)) return undefined;
+    await using alone = await this.#lockSource(request, waiting);
+    // Another task may have imported it since.
+    if (alone === undefined || (await this.#mayHave(request))) return undefined;
+    await using draft = await Draft.begin(this.dir, sourceLockOf(request));
+    const learn = this.#checksums.watch(file);
+    const { onProgress } = use;
+    const stored = await importImage(request, { draft, sha256: undefined, onProgress }, waiting);
+    const { sha256 } = stored.source;
+    await learn('sha256', sha256);
+    const entry = new Entry(this.dir, keyOf(request, sha256));
+    const publish = async (): Promise<Stored> => {
+      await draft.publish(entry, stored);
+      return stored;
+    };
+    return await this.#use(entry, { request, use, make: publish }, waiting);
+  }
+
+  /** By the checksum of the file. */
+  async #obtainKnown(request: ImportRequest, use: Use, waiting: Waiting): Promise<OpenImage> {
+    const sha256 = await this.#sha256(request.file, use.onProgress, waiting);
+    const entry = new Entry(this.dir, keyOf(request, sha256));
+    // Such a file may be being imported as one that is not known.
+    await using _ = await this.#lockSource(request, waiting);
+    const make = async (): Promise<Stored> => {
+      await using draft = await Draft.begin(this.dir, entry.key);
+      const order = { draft, sha256, onProgress: use.onProgress };
+      const stored = await importImage(request, order, waiting);
+      await draft.publish(entry, stored);
+      return stored;
+    };
+    return await this.#use(entry, { request, use, make }, waiting);
+  }
+
+  /** The entry's image, made unless it is there, and leased before anything else can remove it. */
+  async #use(
+    entry: Entry,
+    { request, use, make }: { request: ImportRequest; use: Use; make: () => Promise<Stored> },
+    waiting: Waiting,
+  ): Promise<OpenImage> {
+    await using _ = await this.#locks.take(imageLock(entry.key), waiting);
+    const stored = (await this.#find(entry, waiting)) ?? (await make());
+    await entry.lease(use.lease);
+    return await openStored(entry, stored, request);
+  }
+
+  /** undefined for what is not packed: a checksum takes little of such an import, and its size is that of many others. */
+  async #lockSource(
+    request: ImportRequest,
+    waiting: Waiting,
+  ): Promise<AsyncDisposable | undefined> {
+    const head = await readAt(request.file.fd, Buffer.alloc(sniffBytes), 0);
+    return isPacked(head) ? this.#locks.take(sourceLockOf(request), waiting) : undefined;
+  }
+
+  /** Whether the checksum of the file is known, or some stored image was made of a file of the same size. */
+  async #mayHave({ file, member }: ImportRequest): Promise<boolean> {
+    if ((await this.#checksums.known(file, 'sha256')) !== undefined) return true;
+    const { size } = fstatSync(file.fd);
+    const { keys } = await contentsOf(this.dir);
+    const all = await Promise.all(keys.map((key) => new Entry(this.dir, key).read()));
+    return all.some((it) => it?.source.member === member && (it?.source.bytes ?? size) === size);
+  }
+
   async #sha256(file: NamedFile, onProgress: OnProgress, waiting: Waiting): Promise<string> {
     // The first of many tasks computes it, the others find it.
-    const hash = createHash('sha256').update(file.path).digest('hex');
-    await using _ = await this.#lock(`checksum-${hash.slice(0, 2)}`, waiting);
+    await using _ = await this.#locks.take(checksumLock(file.path), waiting);
     return this.#checksums.of(file, 'sha256', {
       ...waiting,
       onProgress: (percent) => onProgress({ step: 'checking', percent }),
@@ -125,36 +204,12 @@ export class ImageStore {
   }
 
   async #removeUnused({ entry, bytes }: Usage, waiting: Waiting): Promise<boolean> {
-    return this.#ifFree(entry.key, waiting, async () => {
+    return this.#locks.ifFree(imageLock(entry.key), waiting, async () => {
       const now = await usageOf(entry);
       if (now === undefined || now.isUsed) return;
       await entry.remove();
       this.#log.info('stored image removed', { image: entry.image, bytes });
     });
-  }
-
-  /** Runs the action under the key's lock; false where another one has it. */
-  async #ifFree(key: string, waiting: Waiting, action: () => Promise<void>): Promise<boolean> {
-    const path = await this.#lockPath(lockOf(key));
-    // Nothing is awaited in between: a process that is late tries at least once.
-    using moment = within(tryMs, waiting);
-    const lock = await lockFile(path, moment).catch(() => undefined);
-    waiting.signal.throwIfAborted();
-    if (lock === undefined) return false;
-    await using _ = lock;
-    await action();
-    return true;
-  }
-
-  /** A fixed number of lock files, since one that was used can't be removed. The kernel unlocks that of a killed process. */
-  async #lock(name: string, waiting: Waiting): Promise<AsyncDisposable> {
-    return lockFile(await this.#lockPath(name), waiting);
-  }
-
-  async #lockPath(name: string): Promise<string> {
-    const dir = `${this.dir}/locks`;
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    return `${dir}/${name}`;
   }
 }
 
@@ -162,16 +217,6 @@ export class ImageStore {
 export async function releaseImages(dir: string, lease: string): Promise<void> {
   const { keys } = await contentsOf(dir);
   for (const key of keys) await new Entry(dir, key).release(lease);
-}
-
-/** The same content, taken apart in the same way, into the same format: wherever the file is, and when. */
-function keyOf({ member, format, to }: ImportRequest, sha256: string): string {
-  const parts = ['image', 1, sha256, member ?? null, format ?? null, to ?? null];
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
-}
-
-function lockOf(key: string): string {
-  return `image-${key.slice(0, 2)}`;
 }
 
 async function openStored(

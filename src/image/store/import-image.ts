@@ -1,9 +1,9 @@
 import { constants, fstatSync } from 'node:fs';
-import { chmod, chown, mkdir, rename } from 'node:fs/promises';
+import { chmod, chown, rename } from 'node:fs/promises';
 import { closeFd, openPath } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import { type Converter, convert } from '../convert/convert.ts';
-import { ImageError, step } from '../error.ts';
+import { ImageError } from '../error.ts';
 import { isPacked } from '../import/packing.ts';
 import { unpack } from '../import/unpack.ts';
 import { checkDiskFile } from '../open-image.ts';
@@ -11,7 +11,8 @@ import { readAt } from '../positional.ts';
 import { sniffBytes } from '../sniff.ts';
 import type { NamedFile } from './checksums.ts';
 import { digest } from './digest.ts';
-import type { Entry, Stored } from './entry.ts';
+import type { Draft } from './draft.ts';
+import type { Stored } from './entry.ts';
 import { inspectCopy } from './inspect-copy.ts';
 
 const MiB = 1024 * 1024;
@@ -36,68 +37,52 @@ export interface ImportProgress {
 
 export type OnProgress = (progress: ImportProgress) => void;
 
-interface Draft {
-  readonly entry: Entry;
-  /** What the request's file contained when its key was made. */
-  readonly sha256: string;
+export interface Order {
+  readonly draft: Draft;
+  /** What the request's file contained when its key was made; undefined: its checksum is not known yet. */
+  readonly sha256: string | undefined;
   readonly onProgress: OnProgress;
 }
 
 /**
- * Makes the image of a request and stores it. The source is read once, into a copy that nothing else can write to:
- * what is checked, converted and stored is what has the checksum. Throws ImageError; nothing is left then.
+ * Makes the image of a request in a draft. The source is read once, into a copy that nothing else can write to:
+ * what is checked, converted and stored is what has the checksum. Throws ImageError.
  */
 export async function importImage(
   request: ImportRequest,
-  draft: Draft,
+  order: Order,
   waiting: Waiting,
 ): Promise<Stored> {
-  const { entry } = draft;
-  return step(`importing ${request.file.path}`, async () => {
-    await entry.removeDraft();
-    await mkdir(entry.draft, { mode: 0o700 });
-    try {
-      const content = await takeSource(request, draft, waiting);
-      const made = await makeImage(request, { ...draft, content }, waiting);
-      const stored = await describeImage(request, draft, made, waiting);
-      waiting.signal.throwIfAborted();
-      await entry.publish(stored);
-      return stored;
-    } finally {
-      await entry.removeDraft();
-    }
-  });
+  const taken = await takeSource(request, order, waiting);
+  const made = await makeImage(request, { ...order, content: taken.content }, waiting);
+  const stored = await describeImage(request, { ...order, taken }, made, waiting);
+  waiting.signal.throwIfAborted();
+  return stored;
 }
 
-/**
- * Makes the draft's source a copy of the file, or of the disk that it contains. The checksum of the source, without holes,
- * if it was summed up.
- */
-async function takeSource(
-  request: ImportRequest,
-  draft: Draft,
-  waiting: Waiting,
-): Promise<string | undefined> {
+/** Makes the draft's source a copy of the file, or of the disk that it contains. */
+async function takeSource(request: ImportRequest, order: Order, waiting: Waiting): Promise<Taken> {
   const { file } = request;
-  const target = create(sourceOf(draft.entry));
+  const target = create(order.draft.source);
   try {
     const head = await readAt(file.fd, Buffer.alloc(sniffBytes), 0);
     const take = isPacked(head) ? unpackSource : copySource;
-    const found = await take(request, { ...draft, target }, waiting);
-    if (found.sha256 === draft.sha256) return found.content;
+    const taken = await take(request, { ...order, target }, waiting);
+    if (order.sha256 === undefined || taken.sha256 === order.sha256) return taken;
     throw new ImageError('io', `${file.path} changed while it was being imported`);
   } finally {
     closeFd(target);
   }
 }
 
-type Target = Draft & { readonly target: number };
+type Target = Order & { readonly target: number };
 
 interface Taken {
   /** Of the file. */
-  readonly sha256: string | undefined;
-  /** Of what was made of it, without holes. */
-  readonly content?: string;
+  readonly sha256: string;
+  readonly bytes: number;
+  /** Checksum of what was made of it, without holes; undefined: not summed up. */
+  readonly content: string | undefined;
 }
 
 async function copySource(
@@ -108,8 +93,9 @@ async function copySource(
   const report = (percent: number): void => onProgress({ step: 'copying', percent });
   report(0);
   const options = { algorithms: ['sha256'], holes: 'zeros', target, onProgress: report } as const;
-  const [sha256] = await digest(file.fd, { what: `copying ${file.path}`, ...options }, waiting);
-  return { sha256 };
+  const what = `copying ${file.path}`;
+  const [sha256 = ''] = await digest(file.fd, { what, ...options }, waiting);
+  return { sha256, bytes: fstatSync(file.fd).size, content: undefined };
 }
 
 async function unpackSource(
@@ -124,7 +110,7 @@ async function unpackSource(
   const limits = { maxBytes: maxFileBytes(maxVirtualBytes) };
   const request = { source: fd, name: path, dest: target, member, limits, uid, onProgress: report };
   const { source, content } = await unpack(request, waiting);
-  return { sha256: source.sha256, content };
+  return { sha256: source.sha256, bytes: size, content };
 }
 
 /** A full disk of this size in any format: tables take at most a sixteenth of what is in its clusters. */
@@ -141,24 +127,23 @@ interface Made {
 
 async function makeImage(
   request: ImportRequest,
-  draft: Draft & Pick<Made, 'content'>,
+  { draft, content, onProgress }: Order & Pick<Made, 'content'>,
   waiting: Waiting,
 ): Promise<Made> {
-  const source = sourceOf(draft.entry);
+  const { source, image: target } = draft;
   const { format, virtualBytes } = await inspectCopy(request, source);
   const to = request.to ?? (format === 'raw' || format === 'qcow2' ? format : 'raw');
   if (virtualBytes > request.maxVirtualBytes) throw tooLarge(request, virtualBytes);
   if (format === to) {
-    await rename(source, imageOf(draft.entry));
-    return { format: to, virtualBytes, content: draft.content };
+    await rename(source, target);
+    return { format: to, virtualBytes, content };
   }
   const { uid } = request.converter;
-  const target = imageOf(draft.entry);
   closeFd(create(target));
   await Promise.all([source, target].map((path) => chown(path, uid, uid)));
   const conversion = {
     ...{ name: request.file.path, source, target, from: format, to, virtualBytes },
-    onProgress: (percent: number) => draft.onProgress({ step: 'converting', percent }),
+    onProgress: (percent: number) => onProgress({ step: 'converting', percent }),
   };
   await convert(conversion, request.converter, waiting);
   return { format: to, virtualBytes, content: undefined };
@@ -172,11 +157,10 @@ function tooLarge({ file, maxVirtualBytes }: ImportRequest, virtualBytes: number
 /** What is kept of the image, which from here on has its owner and mode. Throws where it is not what the header stated. */
 async function describeImage(
   { file, member }: ImportRequest,
-  { entry, sha256 }: Draft,
+  { draft: { image: path }, taken }: Order & { readonly taken: Taken },
   { format, virtualBytes: expected, content: summed }: Made,
   waiting: Waiting,
 ): Promise<Stored> {
-  const path = imageOf(entry);
   await chown(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
   await chmod(path, 0o400);
   const fd = openPath(path, constants.O_RDONLY);
@@ -185,7 +169,8 @@ async function describeImage(
   const what = `reading what ${file.path} became`;
   const content = summed ?? (await contentOf(fd, what, waiting));
   const { fileBytes, virtualBytes } = image;
-  const source = { path: file.path, sha256, ...(member === undefined ? {} : { member }) };
+  const { sha256, bytes } = taken;
+  const source = { path: file.path, sha256, bytes, ...(member === undefined ? {} : { member }) };
   return { version: 1, format, virtualBytes, fileBytes, content, source };
 }
 
@@ -200,12 +185,4 @@ async function contentOf(fd: number, what: string, waiting: Waiting): Promise<st
 
 function create(path: string): number {
   return openPath(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
-}
-
-function sourceOf({ draft }: Entry): string {
-  return `${draft}/source`;
-}
-
-function imageOf({ draft }: Entry): string {
-  return `${draft}/image`;
 }

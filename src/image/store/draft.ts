@@ -1,0 +1,61 @@
+import { fsync } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { bootId, closeFd, openPath } from '#host';
+import { draftMark, type Entry, type Stored } from './entry.ts';
+
+const sync = promisify(fsync);
+const readOnly = 0;
+
+/** A directory of the store in which an image is made: it becomes an entry, or is removed. Its name is locked by the caller. */
+export class Draft implements AsyncDisposable {
+  readonly #store: string;
+  readonly #dir: string;
+
+  private constructor(store: string, name: string) {
+    this.#store = store;
+    this.#dir = `${store}/${draftMark}${name}`;
+  }
+
+  /** Empty, whatever a killed process left there. */
+  static async begin(store: string, name: string): Promise<Draft> {
+    const draft = new Draft(store, name);
+    await draft[Symbol.asyncDispose]();
+    await mkdir(draft.#dir, { mode: 0o700 });
+    return draft;
+  }
+
+  /** What the image is made of, and what nothing else can write to. */
+  get source(): string {
+    return `${this.#dir}/source`;
+  }
+
+  get image(): string {
+    return `${this.#dir}/image`;
+  }
+
+  /** Makes it the entry, which is not there yet: its content is on the disk before its name is. */
+  async publish(entry: Entry, stored: Stored): Promise<void> {
+    await writeFile(`${this.#dir}/image.json`, JSON.stringify(stored), { mode: 0o600 });
+    await writeFile(`${this.#dir}/verified`, bootId(), { mode: 0o600 });
+    await mkdir(`${this.#dir}/users`, { mode: 0o700 });
+    for (const name of ['image', 'image.json', 'verified', '.']) {
+      await syncPath(`${this.#dir}/${name}`);
+    }
+    await rename(this.#dir, entry.dir);
+    await syncPath(this.#store);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await rm(this.#dir, { recursive: true, force: true });
+  }
+}
+
+async function syncPath(path: string): Promise<void> {
+  const fd = openPath(path, readOnly);
+  try {
+    await sync(fd);
+  } finally {
+    closeFd(fd);
+  }
+}

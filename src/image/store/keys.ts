@@ -1,0 +1,16 @@
+import { createHash } from 'node:crypto';
+import { fstatSync } from 'node:fs';
+import type { ImportRequest } from './import-image.ts';
+import { sourceLock } from './locks.ts';
+
+/** The same content, taken apart in the same way, into the same format: wherever the file is, and when. */
+export function keyOf({ member, format, to }: ImportRequest, sha256: string): string {
+  const parts = ['image', 1, sha256, member ?? null, format ?? null, to ?? null];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+}
+
+/** Requests for the same image have the same one, whatever the name of the file. */
+export function sourceLockOf({ file, member, format, to }: ImportRequest): string {
+  const { size } = fstatSync(file.fd);
+  return sourceLock(size, member ?? null, format ?? null, to ?? null);
+}
