@@ -11,6 +11,7 @@ const oCloexec = 0o2000000;
 export const pathOnly = 0o10000000;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
+const duplicateCloexec = 1030;
 const getFlags = 3;
 const setFlags = 4;
 const memfdCloexec = 1;
@@ -33,6 +34,11 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
 /** Opens the file that a descriptor refers to, even if its name is another file's by now. Throws HostError. */
 export function reopen(fd: number, flags: number): number {
   return openPath(`/proc/self/fd/${fd}`, flags);
+}
+
+/** Another number for the same open file. Throws HostError. */
+export function duplicate(fd: number): number {
+  return must(`duplicating descriptor ${fd}`, 'fcntl', fd, duplicateCloexec, 0);
 }
 
 /**

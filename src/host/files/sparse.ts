@@ -2,12 +2,11 @@ import type { Waiting } from '#spec';
 import { KeyedQueue } from '../keyed-queue.ts';
 import { attempt, attemptAside, libcError, must } from '../native/libc.ts';
 import { abortable } from '../waiting.ts';
-import { closeFd } from './descriptor.ts';
+import { closeFd, duplicate } from './descriptor.ts';
 
 // The same on x86-64 and arm64: _IOW(0x94, 9, int).
 const ficloneRequest = 0x40049409;
 const zeroOutRequest = 0x127f;
-const duplicateCloexec = 1030;
 const whenceEnd = 2;
 const whenceData = 3;
 const whenceHole = 4;
@@ -46,10 +45,6 @@ async function cloneAside(destFd: number, sourceFd: number): Promise<boolean> {
   if (errno === undefined) return true;
   if (cannotClone.has(errno)) return false;
   throw libcError(`cloning descriptor ${sourceFd} into ${destFd}`, errno);
-}
-
-function duplicate(fd: number): number {
-  return must(`duplicating descriptor ${fd}`, 'fcntl', fd, duplicateCloexec, 0);
 }
 
 /** The size in bytes of an open file or block device. */

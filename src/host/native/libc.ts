@@ -61,6 +61,7 @@ const prototypes = {
     ['void *', 'const void *'],
   ],
   spawnAttributesSetSigmask: ['posix_spawnattr_setsigmask', 'int', ['void *', 'const void *']],
+  syncFileRange: ['sync_file_range', 'int', ['int', 'int64_t', 'int64_t', 'unsigned int']],
   syscall4: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long']],
   syscall5: ['syscall', 'long', ['long', 'long', 'long', 'long', 'long', 'long']],
   syscallGroups: ['syscall', 'long', ['long', 'size_t', 'const void *']],
