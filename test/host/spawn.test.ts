@@ -126,6 +126,12 @@ test('limits are there when a detached program begins, and ours as before', asyn
   assert.equal(own(), before);
 });
 
+test('a process with more files open than the program may have starts it', async (t) => {
+  using open = new DisposableStack();
+  for (let file = 0; file < 100; file += 1) open.adopt(openSync('/dev/null', 'r'), closeSync);
+  assert.match(await sayDetached(t, 'ulimit -Sn', { limits: { openFiles: 77 } }), /^77$/m);
+});
+
 test('the identity is right even of a program that ends at once', async () => {
   for (let round = 0; round < 20; round += 1) {
     const child = await spawnDetached({ program: '/bin/true', args: [], stdio: [] });

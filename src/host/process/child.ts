@@ -3,6 +3,7 @@ import { constants as system } from 'node:os';
 import { closeFd, setNonBlocking } from '../files/descriptor.ts';
 import { attempt, must, mustReturnZero } from '../native/libc.ts';
 import { asUser } from './credentials.ts';
+import { type ProcessLimits, startLimited } from './limits.ts';
 
 /** A program in a session of its own. */
 export interface ChildOptions {
@@ -13,6 +14,8 @@ export interface ChildOptions {
   readonly cwd?: string | undefined;
   /** This process's own when left out. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  /** Soft limits; this process's own when left out. */
+  readonly limits?: ProcessLimits;
   /** Number n of the list becomes descriptor n; `ignore`: /dev/null. */
   readonly stdio: readonly (number | 'ignore')[];
 }
@@ -34,7 +37,8 @@ const noHang = 1;
  * copies the page tables of all memory, and afterwards each page that is written to. Returns its pid, to be given to
  * `exitOf` at once. Throws HostError.
  */
-export function startChild({ program, args, env, cwd, user, stdio }: ChildOptions): number {
+export function startChild(options: ChildOptions): number {
+  const { program, args, env, cwd, user, limits = {}, stdio } = options;
   const what = `starting ${program}`;
   const duplicates: number[] = [];
   const actions = Buffer.alloc(structureBytes);
@@ -58,8 +62,8 @@ export function startChild({ program, args, env, cwd, user, stdio }: ChildOption
     const envp = [...Object.entries(env).map(([name, value]) => `${name}=${value}`), null];
     const start = (): void =>
       mustReturnZero(what, 'posixSpawn', pid, program, actions, attributes, argv, envp);
-    if (user === undefined) start();
-    else asUser(user, start);
+    // This process has the limits meanwhile. With more files open than they allow it could open no further one.
+    startLimited(limits, () => (user === undefined ? start() : asUser(user, start)));
     return pid.readInt32LE();
   } finally {
     attempt('spawnActionsDestroy', actions);

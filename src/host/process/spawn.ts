@@ -1,7 +1,7 @@
 import { HostError } from '../error.ts';
 import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
 import { type ChildOptions, type Exit, exitOf, startChild } from './child.ts';
-import { inheritNothing, type ProcessLimits, startLimited, startUndumped } from './limits.ts';
+import { inheritNothing, type ProcessLimits, startUndumped } from './limits.ts';
 import { inEmptyNamespaces, inProcessNamespace } from './netns.ts';
 import { yieldsToOthers } from './priority.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
@@ -49,22 +49,20 @@ export async function spawnDetached(
   },
 ): Promise<SpawnedProcess> {
   inheritNothing();
-  // A core dump may contain secrets of the program.
-  const limits = { core: 0, ...options.limits };
   const stdio = Array.from(
     { length: Math.max(3, options.stdio.length) },
     (_, fd) => options.stdio[fd] ?? 'ignore',
   );
-  const begin = (): number => startChild(childOf(options, stdio));
+  // A core dump may contain secrets of the program.
+  const limits = { core: 0, ...options.limits };
+  const begin = (): number => startChild({ ...childOf(options, stdio), limits });
   // The files of the process that are needed to begin are not to be seen in a bare root: it is entered last.
   const bare = (): number => {
     if (options.bareFiles !== undefined) return inBareRootWith(options.bareFiles, begin);
     return options.bareRoot === true ? inBareRoot(begin) : begin();
   };
   const whole = (): number => (options.endsWhole === true ? inProcessNamespace(bare) : bare());
-  const pid = startUndumped(() =>
-    startLimited(limits, () => (options.alone === true ? inEmptyNamespaces(whole) : whole())),
-  );
+  const pid = startUndumped(() => (options.alone === true ? inEmptyNamespaces(whole) : whole()));
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
   const identity = identifyChild(pid);
   const exit = exitOf(pid);
