@@ -2,6 +2,7 @@ import { abortable, type ProcessIdentity, within } from '#host';
 import { figure, type QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import type { DiskFigures, DomainFigures, DomainUsage, GuestFigures } from '../domain-figures.ts';
+import type { AdoptedNic, RecordedDisk } from '../store/device-record.ts';
 import { adoptedNicsOf, disksOf, type VmRecord } from '../store/record.ts';
 import { Asked } from './asked.ts';
 import { nicFigures } from './links.ts';
@@ -33,6 +34,7 @@ type Answers = readonly [guest: GuestFigures, disks: readonly DiskFigures[]];
 export class Figures {
   readonly #options: FiguresOptions;
   readonly #pids: readonly number[];
+  readonly #nics: readonly AdoptedNic[];
   readonly #processes: Processes;
   readonly #throttling: Throttling;
   readonly #vcpus: Vcpus;
@@ -44,11 +46,13 @@ export class Figures {
     const { record, identity, helpers } = options;
     this.#options = options;
     this.#pids = [identity, ...helpers].map(({ pid }) => pid);
+    this.#nics = adoptedNicsOf(record);
     this.#processes = new Processes(identity, helpers);
     this.#throttling = new Throttling(record.cgroup);
     this.#vcpus = new Vcpus(identity.pid, record.vcpus);
     this.#guest = new Asked(() => askGuest(options.qmp()), keptMs);
-    this.#disks = new Asked(() => askDisks(options.qmp(), record), keptMs);
+    const disks = disksOf(record);
+    this.#disks = new Asked(() => askDisks(options.qmp(), disks), keptMs);
     signal.addEventListener('abort', () => this.#close(), { once: true });
   }
 
@@ -73,7 +77,7 @@ export class Figures {
       usage: await this.usage(waiting),
       vcpus: this.#vcpus.figures(),
       disks,
-      nics: nicFigures(adoptedNicsOf(record)),
+      nics: nicFigures(this.#nics),
       guest,
     };
   }
@@ -109,13 +113,13 @@ async function askGuest(qmp: QmpClient | undefined): Promise<GuestFigures> {
 
 async function askDisks(
   qmp: QmpClient | undefined,
-  record: VmRecord,
+  disks: readonly RecordedDisk[],
 ): Promise<readonly DiskFigures[]> {
   using limited = within(answerMs);
   try {
     const counted = (await qmp?.execute('query-blockstats', {}, limited)) ?? [];
     const byNode = new Map(counted.map((entry) => [entry['node-name'], entry.stats]));
-    return disksOf(record).flatMap(({ id, name = id }) => {
+    return disks.flatMap(({ id, name = id }) => {
       const stats = byNode.get(id) ?? byNode.get(`${id}-throttle`);
       if (stats === undefined) return [];
       return [
