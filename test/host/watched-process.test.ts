@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { test } from 'node:test';
-import { type ProcessIdentity, WatchedProcess } from '#host';
+import { cpuClockNs, type ProcessIdentity, WatchedProcess } from '#host';
+import { patient } from '../support/patience.ts';
 import { sleeper } from '../support/sleeper.ts';
 
 /** How many files of that process this one has open. */
@@ -45,4 +46,17 @@ test('after disposal it is looked at as well, without a file that stays open', a
   assert.equal(openFilesOf(identity), 0);
   await end();
   assert.ok(!watched.isAlive());
+});
+
+test('one that has ended and is not reaped yet is not alive, however often it is looked at', async (t) => {
+  const { identity } = await sleeper(t);
+  using watched = new WatchedProcess(identity);
+  assert.ok(watched.isAlive());
+  process.kill(identity.pid, 'SIGKILL');
+  // Node reaps it in a later turn of its loop.
+  const untilMs = performance.now() + patient(5000);
+  while (watched.isAlive()) assert.ok(performance.now() < untilMs, 'it has ended');
+  const looks = Array.from({ length: 3 }, () => watched.isAlive());
+  assert.deepEqual(looks, [false, false, false]);
+  assert.notEqual(cpuClockNs(identity.pid), undefined, 'which needs a clock that stands still');
 });

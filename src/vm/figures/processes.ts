@@ -5,6 +5,8 @@ import { type CpuFigures, type MemoryFigures, parseStat, parseStatus } from './s
 const qemuMemoryMs = 2000;
 /** That of a process that serves a device changes little. */
 const helperMemoryMs = 5000;
+/** A process that does not run takes no memory; the kernel may take some of it. */
+const restingMemoryMs = 30_000;
 
 export interface ProcessesUsage {
   readonly cpuUserNs: number;
@@ -60,6 +62,7 @@ export class MeasuredProcess implements Disposable {
   #clockNs: number | undefined;
   #memory: MemoryFigures | undefined;
   #memoryReadMs = Number.NEGATIVE_INFINITY;
+  #memoryMayDiffer = true;
   #closed = false;
 
   /** Its memory is read again after `memoryKeptMs`, its CPU time as soon as it has used some. */
@@ -72,10 +75,18 @@ export class MeasuredProcess implements Disposable {
   figures(): { readonly cpu: CpuFigures; readonly memory: MemoryFigures } | undefined {
     if (this.#closed) return undefined;
     try {
-      // The kernel has both at hand, and reads none of the process's memory for them: some 5 µs each.
       this.#files ??= this.#open();
       const { stat, status } = this.#files;
-      return { cpu: this.#readCpu(stat), memory: this.#readMemory(status) };
+      // Most processes that serve a device rest, and their clock is had for a tenth of what a file of theirs costs. It is
+      // read before the files, so that what is used in between shows at the next look.
+      const clockNs = cpuClockNs(this.#identity.pid);
+      const rests = clockNs !== undefined && clockNs === this.#clockNs;
+      const figures = {
+        cpu: this.#readCpu(stat, rests),
+        memory: this.#readMemory(status, rests),
+      };
+      this.#clockNs = clockNs;
+      return figures;
     } catch {
       this.#close();
       return undefined;
@@ -87,22 +98,19 @@ export class MeasuredProcess implements Disposable {
     this.#close();
   }
 
-  /** Most processes that serve a device rest, and their clock is had for a tenth of what their file costs. */
-  #readCpu(stat: SmallFile): CpuFigures {
-    // Before the file, so that what is used in between shows at the next look. Undefined once the process has ended.
-    const clockNs = cpuClockNs(this.#identity.pid);
-    if (this.#cpu === undefined || clockNs === undefined || clockNs !== this.#clockNs) {
-      this.#cpu = parseStat(stat.read());
-      this.#clockNs = clockNs;
-    }
+  #readCpu(stat: SmallFile, rests: boolean): CpuFigures {
+    if (this.#cpu === undefined || !rests) this.#cpu = parseStat(stat.read());
     return this.#cpu;
   }
 
-  #readMemory(status: SmallFile): MemoryFigures {
+  #readMemory(status: SmallFile, rests: boolean): MemoryFigures {
     const nowMs = performance.now();
-    if (this.#memory === undefined || nowMs - this.#memoryReadMs >= this.#memoryKeptMs) {
+    this.#memoryMayDiffer ||= !rests;
+    const keptMs = this.#memoryMayDiffer ? this.#memoryKeptMs : restingMemoryMs;
+    if (this.#memory === undefined || nowMs - this.#memoryReadMs >= keptMs) {
       this.#memory = parseStatus(status.read());
       this.#memoryReadMs = nowMs;
+      this.#memoryMayDiffer = false;
     }
     return this.#memory;
   }
