@@ -23,7 +23,7 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-M type=pc', [{ kind: 'machine', machine: 'pc' }]],
   ['-machine pc,memory-encryption=sev0', /^-machine "memory-encryption" is not supported/],
   ['-machine accel=hvf', /^-machine "hvf" is not supported: use kvm or tcg$/],
-  ['-accel tcg,thread=multi', [accelerator('tcg')]],
+  ['-accel tcg,thread=multi', [{ ...accelerator('tcg'), isAlternative: true }]],
   ['-enable-kvm', [accelerator('kvm')]],
   ['--enable-kvm', [accelerator('kvm')]],
   [

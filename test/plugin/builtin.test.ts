@@ -460,6 +460,17 @@ test('V-136: each key that sets up the guest brings the seed', () => {
   assert.equal(plan({ image_path }).spec.seed, false);
 });
 
+test('V-136: of several -accel the first that works is taken, of other options the last', () => {
+  const accelerator = (text: string) =>
+    plan({ image_path, args: text.split(' ') }).spec.accelerator;
+  assert.equal(accelerator('-accel kvm -accel tcg'), 'auto');
+  assert.equal(accelerator('-accel tcg -accel kvm'), 'tcg');
+  assert.equal(accelerator('-accel kvm'), 'kvm');
+  assert.equal(accelerator('-accel kvm -accel kvm,kernel-irqchip=split'), 'kvm');
+  assert.equal(accelerator('-enable-kvm -machine q35,accel=tcg'), 'tcg');
+  assert.equal(accelerator('-machine q35,accel=kvm:tcg'), 'auto');
+});
+
 test('V-136: args_allowlist refuses what is not in it, as in the builtin driver', () => {
   const lists = { args: ['-smp'], emulators: [] };
   assert.deepEqual(plan({ image_path, args: ['-smp', '2', '-nographic'] }, lists).problems, [

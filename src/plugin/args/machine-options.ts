@@ -33,10 +33,12 @@ export const machineOptions: readonly OptionKind[] = [
   {
     names: ['accel'],
     value: 'kvm',
-    becomes: '`accelerator`; its properties have no effect.',
+    becomes:
+      '`accelerator`; its properties have no effect. Of several the first that works is taken.',
     read: (value) => {
       const accelerators = new OptionText(value, 'accel').takeAll('accel');
-      return [{ kind: 'accelerator', accelerator: readAccelerator(accelerators.join(':')) }];
+      const accelerator = readAccelerator(accelerators.join(':'));
+      return [{ kind: 'accelerator', accelerator, isAlternative: true }];
     },
   },
   {

@@ -14,7 +14,7 @@ export type Wish =
   | { readonly kind: 'vcpus'; readonly count: number }
   | { readonly kind: 'memory'; readonly memoryMiB: number }
   | { readonly kind: 'machine'; readonly machine: string }
-  | { readonly kind: 'accelerator'; readonly accelerator: VmSpec['accelerator'] }
+  | AcceleratorWish
   | { readonly kind: 'uefi' }
   /** Of a flash memory beside the firmware's. */
   | { readonly kind: 'uefi-variables'; readonly file: string }
@@ -43,6 +43,13 @@ export type Wish =
   | { readonly kind: 'share-device'; readonly fsdev: string; readonly tag: string }
   | { readonly kind: 'chardev'; readonly id: string; readonly opens: string | undefined }
   | { readonly kind: 'agent-port'; readonly chardev: string | undefined };
+
+export interface AcceleratorWish {
+  readonly kind: 'accelerator';
+  readonly accelerator: VmSpec['accelerator'];
+  /** Another one behind it is for where this one does not work. */
+  readonly isAlternative?: boolean;
+}
 
 export interface DriveWish {
   readonly kind: 'drive';

@@ -23,11 +23,20 @@ export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys
     wishes.last('machine')?.machine || raw.machine_type || raw.os?.machine || machines[arch];
   return {
     os: { arch, machine },
-    accelerator: wishes.last('accelerator')?.accelerator ?? raw.accelerator ?? 'tcg',
+    accelerator: readAccelerator(wishes) ?? raw.accelerator ?? 'tcg',
     vcpus: wishes.last('vcpus')?.count ?? raw.vcpus,
     firmware: readFirmware(raw, wishes, job),
     user_data: readIgnition(raw, wishes, job),
   };
+}
+
+/** `-accel kvm -accel tcg` is KVM where it works; of all others the last wins. */
+function readAccelerator(wishes: Wishes): VmSpec['accelerator'] | undefined {
+  const all = wishes.all('accelerator');
+  const last = all.at(-1);
+  if (!last?.isAlternative) return last?.accelerator;
+  const tried = all.filter((wish) => wish.isAlternative).map(({ accelerator }) => accelerator);
+  return tried[0] === 'kvm' && tried.includes('tcg') ? 'auto' : tried[0];
 }
 
 function readFirmware(
