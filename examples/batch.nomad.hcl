@@ -1,4 +1,5 @@
-# A VM that does its work and powers itself off: the allocation is complete. A guest that panics makes it failed.
+# A VM that does its work and powers itself off: the allocation is complete. A guest that panics makes it failed. What the
+# commands print is on the console: nomad alloc logs ALLOC
 
 job "batch" {
   type = "batch"
@@ -26,7 +27,7 @@ job "batch" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 1000
         memory = 1024
       }
     }

@@ -79,7 +79,7 @@ job "database" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 1000
         memory = 2048
       }
     }

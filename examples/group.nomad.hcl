@@ -31,7 +31,7 @@ job "group" {
         use_thin_copy     = true
         cmds = [
           ". /etc/nomad/env; echo \"cache at $VIRT_GROUP_IP:6379\" > /run/cache",
-          "python3 -m http.server 80 &",
+          "systemd-run --unit web python3 -m http.server --directory /srv 80",
         ]
 
         network_interface {
@@ -42,7 +42,7 @@ job "group" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 1000
         memory = 1024
       }
     }

@@ -68,7 +68,7 @@ job "networks" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 1000
         memory = 1024
       }
     }

@@ -2,6 +2,12 @@
 
 job "python-server" {
   group "web" {
+    # A guest boots, then starts its server: longer than a container.
+    update {
+      healthy_deadline  = "10m"
+      progress_deadline = "15m"
+    }
+
     network {
       mode = "host"
       port "http" {
@@ -32,12 +38,16 @@ job "python-server" {
       }
 
       config {
-        image                 = "local/debian-12.qcow2"
-        vcpus                 = 2
-        primary_disk_size     = 10000
-        use_thin_copy         = true
-        default_user_password = "change-me"
-        cmds                  = ["python3 -m http.server 8000"]
+        image             = "local/debian-12.qcow2"
+        vcpus             = 2
+        primary_disk_size = 10000
+        use_thin_copy     = true
+
+        # As a unit of systemd it outlives the commands, which cloud-init waits for.
+        cmds = [
+          "echo Hello from a virtual machine. > /srv/index.html",
+          "systemd-run --unit web python3 -m http.server --directory /srv 8000",
+        ]
 
         network_interface {
           bridge {

@@ -1,4 +1,11 @@
 # Two ports of one guest. The host's port for ssh is fixed: ssh -p 2222 debian@HOST
+#
+#   nomad job run -var ssh_key="$(cat ~/.ssh/id_ed25519.pub)" ssh-http.nomad.hcl
+
+variable "ssh_key" {
+  type        = string
+  description = "The public key that may log in: the text, not the path of a file."
+}
 
 job "ssh-http" {
   group "vm" {
@@ -25,7 +32,7 @@ job "ssh-http" {
         image                           = "local/debian-12.qcow2"
         primary_disk_size               = 9000
         use_thin_copy                   = true
-        default_user_authorized_ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bm5vdGFyZWFsa2V5bm90YXJlYWxrZXlub3RhcmVh you@example"
+        default_user_authorized_ssh_key = var.ssh_key
         user_data                       = <<-YAML
           #cloud-config
           packages: [nginx]
@@ -40,7 +47,7 @@ job "ssh-http" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 1000
         memory = 1024
       }
     }

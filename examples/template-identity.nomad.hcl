@@ -1,5 +1,6 @@
 # A VM without a network interface. What Nomad puts into the task's directories is in the guest at /alloc, /local and
-# /secrets: the rendered template as /local/index.html, the workload identity's token as /secrets/nomad_token.
+# /secrets: the rendered template as /local/index.html, the workload identity's token as /secrets/nomad_token. What the
+# commands print is on the console: nomad alloc logs ALLOC
 
 job "template-identity" {
   group "vm" {
@@ -25,14 +26,15 @@ job "template-identity" {
       }
 
       config {
-        image                           = "local/debian-12.qcow2"
-        vcpus                           = 2
-        primary_disk_size               = 26000
-        use_thin_copy                   = true
-        default_user_password           = "change-me"
-        default_user_authorized_ssh_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bm5vdGFyZWFsa2V5bm90YXJlYWxrZXlub3RhcmVh you@example"
+        image             = "local/debian-12.qcow2"
+        vcpus             = 2
+        primary_disk_size = 10000
+        use_thin_copy     = true
 
-        cmds = ["touch /home/debian/started-by-nomad"]
+        cmds = [
+          "cat /local/index.html",
+          "test -s /secrets/nomad_token && echo The token is there.",
+        ]
       }
 
       resources {

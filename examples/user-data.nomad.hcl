@@ -19,7 +19,7 @@ job "user-data" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 500
         memory = 1024
       }
     }
@@ -37,7 +37,7 @@ job "user-data" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 500
         memory = 1024
       }
     }
@@ -64,7 +64,7 @@ job "user-data" {
       }
 
       resources {
-        cores  = 1
+        cpu    = 500
         memory = 1024
       }
     }

@@ -55,6 +55,30 @@ test('V-133: images of jobs that no artifact brings are in image_paths of the ag
   }
 });
 
+test('V-133: the jobs fit a machine of two cores, which have what else runs there', () => {
+  for (const file of jobs) {
+    const groups = (read(file).find(named('job'))?.body ?? []).filter(named('group'));
+    const resources = groups
+      .flatMap(({ body }) => body.filter(named('task')))
+      .flatMap(({ body }) => body.filter(named('resources')))
+      .flatMap(({ body }) => body);
+    assert.deepEqual(resources.filter(named('cores')), [], `${file} reserves cores`);
+    const sum = (name: string): number =>
+      resources.filter(named(name)).reduce((total, { value }) => total + Number(value), 0);
+    assert.ok(sum('cpu') > 0 && sum('cpu') <= 2000, `${file} has ${sum('cpu')} MHz`);
+    assert.ok(sum('memory') <= 3072, `${file} has ${sum('memory')} MiB`);
+  }
+});
+
+test('V-133: no job serves the root directory of its guest', () => {
+  for (const file of jobs) {
+    const lines = readFileSync(join(examples, file), 'utf8').split('\n');
+    for (const line of lines.filter((text) => text.includes('http.server'))) {
+      assert.match(line, /--(working-)?directory \/(srv|local)/, file);
+    }
+  }
+});
+
 test('V-133: the agent to try everything with is reached from its own machine only', () => {
   const agent = read('one-machine.hcl');
   const advertised = agent.find(named('advertise'))?.body ?? [];
