@@ -9,9 +9,9 @@ import { agentOf, otherVersions } from './setup/nomad-agent.ts';
 //
 // An agent is built once for each version: some minutes of CPU and 2 GB of modules. Not in CI for that reason.
 
-/** Jobs of each driver name, with ports, crashes of the plugin and of the agent. Those of later releases need Nomad 1.10. */
+/** Jobs of each driver name, with ports, groups, crashes of the plugin and of the agent, and refused plugin blocks. Jobs of later releases need Nomad 1.10. */
 const only =
-  '^(TestJobRunsLogsAndStops|TestP37_PluginKilled|TestPortsOfAGuest|TestV1_TwoNames|TestV136_TakesTheBuiltinDriversPlace|TestV136_ArgsAreRead|TestV134_FirstGeneration)$';
+  '^(TestJobRunsLogsAndStops|TestP37_PluginKilled|TestPortsOfAGuest|TestV1_TwoNames|TestV136_TakesTheBuiltinDriversPlace|TestV136_ArgsAreRead|TestV134_FirstGeneration|TestP16_RefusedPluginBlock|TestV125_BridgeModeSix)$';
 
 const root = resolve(import.meta.dirname, '..');
 

@@ -50,6 +50,16 @@ func (a *agent) begin() {
 	}(a.command, a.exited)
 }
 
+// nomadMinor is the second number of the version of these tests' agent.
+func nomadMinor(t testing.TB) (minor int) {
+	t.Helper()
+	output, err := exec.Command(fromEnv(t, "NOMAD_BIN"), "version").Output()
+	must.NoError(t, err)
+	_, err = fmt.Sscanf(string(output), "Nomad v1.%d.", &minor)
+	must.NoError(t, err, must.Sprint(string(output)))
+	return minor
+}
+
 // end sends a signal and waits for the end of the process; machines and, after SIGKILL, plugins stay.
 func (a *agent) end(signal syscall.Signal) {
 	a.t.Helper()

@@ -72,6 +72,10 @@ func newGroupClientIn(t testing.TB, f families) *client {
     { "type": "firewall", "backend": "iptables" },
     { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true }
   ] }`, cniBridge, number, f.with(`, [{ "subnet": "fd97:`+number+`::/64" }]`), f.with(`, { "dst": "::/0" }`))), 0o600))
+		six := ""
+		if nomadMinor(t) >= 9 {
+			six = f.with(`bridge_network_subnet_ipv6 = "fd98:` + number + `::/64"`)
+		}
 		c.more = c.dir + "/group.hcl"
 		must.NoError(t, os.WriteFile(c.more, []byte(fmt.Sprintf(`
 client {
@@ -88,7 +92,7 @@ plugin "raw_exec" {
   config {
     enabled = true
   }
-}`, nomadBridge, number, f.with(`bridge_network_subnet_ipv6 = "fd98:`+number+`::/64"`), cni)), 0o600))
+}`, nomadBridge, number, six, cni)), 0o600))
 	}, "nomad-driver-qmp")
 }
 

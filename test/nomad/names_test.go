@@ -23,8 +23,10 @@ func TestV1_TwoNames(t *testing.T) {
 				return fmt.Errorf("%s: %+v", name, driver)
 			}
 		}
-		if node.Attributes["driver.virt.emulator.version"] == "" {
-			return fmt.Errorf("%v", node.Attributes)
+		for _, attribute := range []string{"driver.virt", "driver.nomad-driver-virt", "driver.virt.emulator.version"} {
+			if node.Attributes[attribute] == "" {
+				return fmt.Errorf("no %s in %v", attribute, node.Attributes)
+			}
 		}
 		return nil
 	})
