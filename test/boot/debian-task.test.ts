@@ -160,7 +160,7 @@ inOwnNetns(
         await eventually(
           () => /shop-7 login: $/.test(readFileSync(ground.paths().hvcLog, 'latin1')),
           'a login at hvc0',
-          patient(60_000),
+          60_000,
         );
       });
       await t.test('V-25 D10: the time zone is set', () => {
@@ -216,7 +216,7 @@ inOwnNetns(
         await eventually(
           () => ground.told().includes('Guest agent is connected'),
           'the guest agent',
-          patient(60_000),
+          60_000,
         );
         const path = join(tmpDir(t), 'vda.qcow2');
         const request = { command: 'backup', disk: 'vda', path } as const;

@@ -259,14 +259,16 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
           if (n >= 3000) { clearInterval(timer); socket.close(); }
         }, 5);
       });`;
+    const since = performance.now();
     const flooding = greedy.namespace.try(process.execPath, '-e', flood);
     await until(() => other.asked.length >= 64);
     const answers = await ask(modest, ['greedy', 'a.example.org', 'b.example.org']);
     assert.match(answers.join(' '), /^NOERROR 192\S+ NOERROR 198\S+ NOERROR 198\S+$/);
     await flooding;
     // Each waits for 2 s: 64 at a time, of 3000.
+    const most = 64 * Math.ceil((performance.now() - since) / 2000 + 1);
     const silent = other.asked.filter(({ name }) => name.startsWith('silent')).length;
-    assert.ok(silent >= 64 && silent <= 64 * 4, `${silent} were passed on`);
+    assert.ok(silent >= 64 && silent <= most, `${silent} were passed on, not ${most}`);
     for (const one of [greedy, modest]) await one.unplug();
     for (const vm of ['greedy', 'modest']) await host.detach(vm);
   });
@@ -346,11 +348,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using _second = await nameServer('10.77.0.2', '198.51.100.2');
     await using host = await Host.open([{ ...virbr0, nameservers: ['10.77.0.1'] }]);
     await using guest = await guestOf(await host.attach('web'));
-    const quick = { ms: 500 };
-    assert.deepEqual(await ask(guest, ['a.org'], { ...quick, server: '10.77.0.1' }), [
+    assert.deepEqual(await ask(guest, ['a.org'], { server: '10.77.0.1' }), [
       'NOERROR 198.51.100.1',
     ]);
-    const [closed] = await ask(guest, ['a.org'], { ...quick, server: '10.77.0.2' });
+    const [closed] = await ask(guest, ['a.org'], { ms: 500, server: '10.77.0.2' });
     assert.match(closed ?? '', /ECONNREFUSED|EHOSTUNREACH|no reply/);
     await guest.unplug();
     await host.detach('web');

@@ -7,6 +7,7 @@ import { closeFd } from '#host';
 import { received, send, tcpFrame, udpFrame } from '../net/frames.ts';
 import { Accomplice, accompliceIp, answerTo, macOf, segmentOf } from '../support/accomplice.ts';
 import { Machine, must } from '../support/guest.ts';
+import { until } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, type TestNic, virbr0 } from '../support/networks.ts';
 
@@ -190,6 +191,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       const said = await outside.namespace.run('ip', '-s', '-j', 'link', 'show', 'out0p');
       return JSON.parse(said)[0].stats64.rx.packets;
     };
+    // The host finds the neighbour with the first one, and keeps only some that come meanwhile.
+    const idle = await sentTo();
+    sender.sendDatagram(accompliceIp, [4000, 9]);
+    await until(sentTo, (packets) => packets > idle, 5000);
     const before = await sentTo();
     // One way only: for conntrack each packet of it is new, and nobody listens there.
     for (let each = 0; each < 500; each++) sender.sendDatagram(accompliceIp, [4000, 9]);

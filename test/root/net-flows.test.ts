@@ -24,6 +24,12 @@ const inFull = (address: bigint): string =>
     .padStart(32, '0')
     .replace(/.{4}(?=.)/g, '$&:');
 
+/** On a busy machine the first connections would be gone when the last one is opened. */
+function rememberLong(): void {
+  for (const kind of ['udp_timeout', 'tcp_timeout_close', 'tcp_timeout_time_wait'])
+    writeFileSync(`/proc/sys/net/netfilter/nf_conntrack_${kind}`, '600');
+}
+
 /** Sends from one socket without ever being idle, as a metrics agent does, and notes who answers. */
 class Sender implements AsyncDisposable {
   #heard = '';
@@ -119,6 +125,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using outside = await outsideMachine();
     await outside.serve(7000, 'outside');
     await using host = await Host.open();
+    rememberLong();
     const [web, other] = [
       await host.attach('web', { ports: [port('')] }),
       await host.attach('other'),
@@ -149,6 +156,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using outside = await outsideMachine();
     await outside.serve(7000, 'outside');
     await using host = await Host.open([{ ...virbr0, address6: 'fd12:3456:789a::1/64' }]);
+    rememberLong();
     const stays = await host.attach('stays');
     const gone = await host.attach('gone', { ports: [port('')] });
     const { ip = '' } = gone.address ?? {};
@@ -178,8 +186,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
   test('a guest with a great many connections does not keep the undo busy for long', async () => {
     await using _ = await outsideMachine();
     await using host = await Host.open([virbr0], { maxConnections: 100_000 });
-    // On a busy machine the first ones would be gone when the last one is sent.
-    writeFileSync('/proc/sys/net/netfilter/nf_conntrack_udp_timeout', '600');
+    rememberLong();
     const nic = await host.attach('web');
     const { ip = '' } = nic.address ?? {};
     const bridge =

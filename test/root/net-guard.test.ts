@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 
 /** Something that listens on the host under test. */
 async function listen(port: number, address: string, says: string): Promise<AsyncDisposable> {
@@ -172,7 +173,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await guest.configure(nic.address);
     // Neither fetch() nor every wget asks at such a port.
     const get = `require('node:net').connect(53, '169.254.169.253')
-      .end('GET / HTTP/1.0\\r\\n\\r\\n').setTimeout(3000, process.exit).pipe(process.stdout)`;
+      .end('GET / HTTP/1.0\\r\\n\\r\\n').setTimeout(${patient(3000)}, process.exit).pipe(process.stdout)`;
     assert.match(await guest.namespace.run(process.execPath, '-e', get), /port 53 saw/);
     const answersFrom = (address: string) =>
       outside.namespace.ip('route', 'replace', '192.0.2.0/24', 'dev', 'out0p', 'src', address);

@@ -8,6 +8,7 @@ import { writeSysctl } from '../../src/net/model/sysctl.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, type TestNic, virbr0 } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 
 const outsideMachine = () =>
   Machine.outside({ link: 'out0', hostAddress: '192.0.2.1', address: '192.0.2.9' });
@@ -50,7 +51,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       await using client = await machineOf(peer);
       for (const port of [80, 90]) await server.serve(port, 'web');
 
-      const ask = (to: string, port: number) => client.ask('tcp', to, port, 1500);
+      const ask = (to: string, port: number) => client.ask('tcp', to, port);
       assert.match(await ask('192.168.122.1', 8080), /web saw/, 'published');
       assert.match(await ask('192.0.2.1', 8080), /web saw/, 'published, at another address');
       assert.match(await ask('192.0.2.9', 7000), /outside saw/);
@@ -75,7 +76,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
         ] as const) {
           await next.networks.adopt(
             { vm, index: 0, record },
-            { signal: AbortSignal.timeout(9000) },
+            { signal: AbortSignal.timeout(patient(9000)) },
           );
         }
         if (reached) await client.askUntil('tcp', ipOf(web), 90, /web saw/);
@@ -133,7 +134,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await host.networks[Symbol.asyncDispose]();
     await using next = host.again([{ ...virbr0, dhcp: false }]);
     const known = { vm: 'web', index: 0, record: nic.record };
-    await next.networks.adopt(known, { signal: AbortSignal.timeout(9000) });
+    await next.networks.adopt(known, { signal: AbortSignal.timeout(patient(9000)) });
     const peer = await next.attach('peer');
     assert.equal(dhcpSockets(), 0);
     for (const { tapFd } of [nic, peer]) closeFd(tapFd);
@@ -191,7 +192,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     const open: string[] = [];
     for (const port of [5001, 5002, 5003]) {
       for (const protocol of ['tcp', 'udp'] as const) {
-        const answer = await guest.ask(protocol, '192.168.122.1', port, 700);
+        const answer = await guest.ask(protocol, '192.168.122.1', port, patient(700));
         if (/the host saw/.test(answer)) open.push(`${protocol}/${port}`);
       }
     }

@@ -10,6 +10,7 @@ import { arpQuestion, broadcastMac } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { built, Host, leftovers, nothing, tapOf, waiting } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 
 type Macvtap = Extract<NicSpec, { kind: 'macvtap' }>;
 
@@ -32,7 +33,7 @@ async function build(host: Host, vm: string, changes: Partial<Macvtap> = {}) {
 async function answers(nic: { readonly fd: number; readonly mac: string }): Promise<boolean> {
   const header = Buffer.alloc(10); // struct virtio_net_hdr
   const frame = arpQuestion({ mac: [nic.mac, broadcastMac], ip: ['192.0.2.20', '192.0.2.9'] });
-  const until = performance.now() + 5000;
+  const until = performance.now() + patient(5000);
   while (performance.now() < until) {
     writeSync(nic.fd, Buffer.concat([header, frame]));
     await sleep(50);

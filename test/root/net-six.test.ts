@@ -11,6 +11,7 @@ import { macOf } from '../support/accomplice.ts';
 import { askFromHost, Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, type TestNic, virbr0, waiting } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const six = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
@@ -226,7 +227,9 @@ inOwnNetns(
           await withGuests({ ...six, isolate }, [80], async ({ web, webGuest, peerGuest }) => {
             const scope = await linkLocalIn(webGuest);
             const reaches = (host: string): Promise<boolean> =>
-              peerGuest.ask('tcp', host, 80, isolate ? 700 : 5000).then((it) => it.includes('saw'));
+              peerGuest
+                .ask('tcp', host, 80, isolate ? 700 : patient(5000))
+                .then((it) => it.includes('saw'));
             const pings = async (): Promise<boolean> =>
               (await peerGuest.namespace.try('busybox', 'ping', '-6', '-c2', '-W2', scope)).code ===
               0;
@@ -249,7 +252,7 @@ inOwnNetns(
         await withGuests({ ...six, nat }, [80, 81], async ({ web, webGuest }) => {
           const seen = nat ? '2001:db8:2::1' : ip6Of(web);
           assert.equal(await webGuest.ask('tcp', '2001:db8:2::9', 7000), `outside saw ${seen}`);
-          const at = await outside.ask('tcp', ip6Of(web), 80, nat ? 700 : 5000);
+          const at = await outside.ask('tcp', ip6Of(web), 80, nat ? 700 : patient(5000));
           assert.equal(at.includes('saw'), !nat);
           await outside.askInVain('tcp', ip6Of(web), 81);
         });
