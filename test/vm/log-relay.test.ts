@@ -26,6 +26,8 @@ import { collect, eventually } from '../support/vm.ts';
 const pipeBytes = 65_536;
 const shortly = (ms = 5000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
+const unlimited = new AbortController();
+
 /** A history, the pipe it goes into, and what came out of the pipe so far. */
 class Bench {
   readonly history: string;
@@ -195,6 +197,31 @@ test('at the end everything is passed on, and then the pipe is let go', async (t
   await bench.until(whole);
   await finished;
   assert.ok(bench.ended);
+});
+
+test('at the end what the pipe has room for is passed on, although the time for it is over', async (t) => {
+  const bench = new Bench(t);
+  const relay = bench.open();
+  const whole = numbered(pipeBytes / 2);
+  bench.append(whole);
+  await relay.finish({ signal: AbortSignal.abort() });
+  await bench.until(whole);
+});
+
+test('at the end a slow reader has everything, and one that takes nothing is given up', async (t) => {
+  const slow = new Bench(t);
+  const whole = numbered(200_000);
+  slow.append(whole);
+  const finished = slow.open().finish(unlimited);
+  for (const end = performance.now() + 3000; performance.now() < end; ) {
+    slow.take(4096);
+    await sleep(100);
+  }
+  await slow.until(whole);
+  await finished;
+  const gone = new Bench(t);
+  gone.append(whole);
+  await gone.open().finish(unlimited);
 });
 
 test('the end does not wait for a reader longer than it is allowed to', async (t) => {

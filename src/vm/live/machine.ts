@@ -35,7 +35,7 @@ import { taskEventOf } from './task-events.ts';
 const { SIGKILL, SIGTERM } = constants.signals;
 /** A process that waits for a disk cannot end before the disk answers. */
 const killMs = 30_000;
-const logsMs = 2000;
+const logsMs = 20_000; // for slow readers: one that takes nothing is given up sooner
 
 /** A live VM and, later, how it ended. */
 export class Machine implements Domain {

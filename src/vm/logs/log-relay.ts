@@ -16,6 +16,8 @@ const burstMs = 10;
 const maxBurstMs = 160;
 const pollMs = 250;
 const fullPipeMs = 20;
+/** At the end, for a reader that takes nothing. Counted, not timed: on a busy host each try takes longer. */
+const maxFullTries = 100;
 
 /** Of all relays: what is read has gone to the pipe before the next read. */
 const chunk = Buffer.allocUnsafeSlow(chunkBytes);
@@ -74,7 +76,7 @@ export class LogRelay implements AsyncDisposable {
     return new LogRelay(fd, markFd, offset, options);
   }
 
-  /** Forwards what is left, until the signal aborts, and closes. For after the end of QEMU. */
+  /** For after QEMU's end: forwards what is left, once the signal aborts or the reader takes nothing only what the pipe has room for. */
   async finish({ signal }: Waiting): Promise<void> {
     this.#finishing = true;
     const abort = (): void => this.#abort();
@@ -101,7 +103,7 @@ export class LogRelay implements AsyncDisposable {
     const { history, log } = this.#options;
     const { signal } = this.#ended;
     try {
-      while (!signal.aborted) {
+      while (!signal.aborted || this.#finishing) {
         await this.#changed();
         await this.#burst();
         // What is written from now on is found by the next turn, if there is one.
@@ -156,13 +158,17 @@ export class LogRelay implements AsyncDisposable {
 
   /** Forwards what is there. */
   async #drain(): Promise<void> {
-    while (!this.#ended.signal.aborted) {
+    let fullTries = 0;
+    while (!this.#ended.signal.aborted || this.#finishing) {
       const length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
       const written = length === 0 ? 0 : this.#write(chunk.subarray(0, length));
       if (written > 0) this.#advance(chunk.subarray(0, written));
       this.#readMs = performance.now();
       // Everything that was there; what the guest has written since is read with the next drain.
       if (written === length && length < chunkBytes) return;
+      fullTries = written > 0 ? 0 : fullTries + 1;
+      const isOver = this.#ended.signal.aborted || fullTries >= maxFullTries;
+      if (this.#finishing && isOver && written < length) return;
       await (written < length ? sleep(fullPipeMs) : immediate());
     }
   }
@@ -196,30 +202,6 @@ export class LogRelay implements AsyncDisposable {
     const freed = wholePages(this.#offset - kept);
     if (freed > before) punchHole(this.#fd, before, freed - before);
     this.#options.onOutput?.(bytes);
-  }
-}
-
-/** A relay for one log, or none where its history can't be opened: that must not stop the VM. */
-export function openRelay({
-  history,
-  sink,
-  log,
-  onGrowth,
-  onOutput,
-}: {
-  readonly history: string;
-  readonly sink: { readonly fd: number } | undefined;
-  readonly log: Logger;
-  readonly onGrowth: (bytes: number) => void;
-  readonly onOutput: (bytes: Uint8Array) => void;
-}): readonly LogRelay[] {
-  try {
-    const mark = `${history}.mark`;
-    return [LogRelay.open({ history, mark, sink: sink?.fd, log, onGrowth, onOutput })];
-  } catch (error) {
-    if (sink !== undefined) closeFd(sink.fd);
-    log.warn('log is not forwarded', { history, error: messageOf(error) });
-    return [];
   }
 }
 

@@ -1,8 +1,9 @@
 import { closeFd, type Logger } from '#host';
 import type { Waiting } from '#spec';
+import { messageOf } from '../error.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { ConsoleFeed } from './console-feed.ts';
-import { type LogRelay, openRelay } from './log-relay.ts';
+import { LogRelay } from './log-relay.ts';
 import { openLogSink } from './log-sink.ts';
 import { type OperatorConsole, type OperatorPaths, openConsole } from './operator-console.ts';
 
@@ -99,5 +100,29 @@ export class TaskLogs implements AsyncDisposable {
 
   #closeHeld(): void {
     for (const { fd } of this.takeHeld()) closeFd(fd);
+  }
+}
+
+/** A relay for one log, or none where its history can't be opened: that must not stop the VM. */
+function openRelay({
+  history,
+  sink,
+  log,
+  onGrowth,
+  onOutput,
+}: {
+  readonly history: string;
+  readonly sink: { readonly fd: number } | undefined;
+  readonly log: Logger;
+  readonly onGrowth: (bytes: number) => void;
+  readonly onOutput: (bytes: Uint8Array) => void;
+}): readonly LogRelay[] {
+  try {
+    const mark = `${history}.mark`;
+    return [LogRelay.open({ history, mark, sink: sink?.fd, log, onGrowth, onOutput })];
+  } catch (error) {
+    if (sink !== undefined) closeFd(sink.fd);
+    log.warn('log is not forwarded', { history, error: messageOf(error) });
+    return [];
   }
 }
