@@ -27,6 +27,7 @@ const prototypes = {
   ioctlNumber: ['ioctl', 'int', ['int', 'unsigned long', 'long']],
   listen: 'int listen(int fd, int backlog)',
   lseek: 'int64_t lseek(int fd, int64_t offset, int whence)',
+  madvise: ['madvise', 'int', ['uint64_t', 'size_t', 'int']],
   mallocTrim: ['malloc_trim', 'int', ['size_t']],
   memfdCreate: ['memfd_create', 'int', ['str', 'unsigned int']],
   mount: 'int mount(str source, str target, str type, unsigned long flags, str data)',
