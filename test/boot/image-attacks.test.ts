@@ -14,6 +14,7 @@ import { type TestContext, test } from 'node:test';
 import { copyImage, type ImageRoots } from '../../src/image/index.ts';
 import { type ImageFormat, openImage } from '../../src/image/open-image.ts';
 import { createOverlay } from '../../src/image/overlay.ts';
+import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -57,7 +58,7 @@ async function guestDisks(
   { dir, evil, roots }: Host,
   format?: ImageFormat,
 ): Promise<{ readonly overlay: string; readonly copy: string; readonly format: ImageFormat }> {
-  const waiting = { signal: AbortSignal.timeout(20_000) };
+  const waiting = { signal: AbortSignal.timeout(patient(20_000)) };
   using image = await openImage(evil, roots, { maxVirtualBytes, format }, waiting);
   const [overlay, copy] = [join(dir, 'overlay'), join(dir, 'copy')];
   const overlayFd = openSync(overlay, 'wx+');

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { bootKind } from '../../src/image/index.ts';
 import { openImage } from '../../src/image/open-image.ts';
+import { patient } from '../support/patience.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -39,7 +40,7 @@ for (const [name, args] of Object.entries(options)) {
     writeFileSync(raw, uefiDisk());
     execFileSync('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', ...args, raw, qcow2]);
     const roots = { trusted: [dir], task: [], relativeTo: [] };
-    const waiting = { signal: AbortSignal.timeout(20_000) };
+    const waiting = { signal: AbortSignal.timeout(patient(20_000)) };
     using image = await openImage(qcow2, roots, { maxVirtualBytes: 2 ** 30 }, waiting);
     assert.equal(await bootKind(image), 'uefi');
   });

@@ -5,6 +5,7 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { kill, spawnDetached } from '#host';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -70,7 +71,7 @@ test('each is alone, and this process stays at home with all its threads', async
     assert.deepEqual(new Set(await Promise.all(inPool)), new Set([home.net]));
   } finally {
     for (const { identity } of children)
-      await kill(identity, { signal: AbortSignal.timeout(10_000) });
+      await kill(identity, { signal: AbortSignal.timeout(patient(10_000)) });
   }
 });
 

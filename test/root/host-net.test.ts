@@ -6,6 +6,7 @@ import { stat } from 'node:fs/promises';
 import { test } from 'node:test';
 import { closeFd, HostError, kill, openTap, spawnDetached, udpSocket, withNetns } from '#host';
 import { command, inOwnNetns, Namespace } from '../support/netns.ts';
+import { patient } from '../support/patience.ts';
 
 const links = (): string[] =>
   [...readFileSync('/proc/thread-self/net/dev', 'utf8').matchAll(/^\s*(\S+):/gm)].map(
@@ -50,7 +51,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     });
     closeFd(fd);
     assert.ok(links().includes('nqtap0'), 'the program has it now');
-    await kill(child.identity, { signal: AbortSignal.timeout(10_000) });
+    await kill(child.identity, { signal: AbortSignal.timeout(patient(10_000)) });
     assert.ok(!links().includes('nqtap0'));
   });
 

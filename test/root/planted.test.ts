@@ -228,7 +228,7 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
         undo,
         log: collect(lines),
       },
-      { signal: AbortSignal.timeout(10_000) },
+      { signal: AbortSignal.timeout(patient(10_000)) },
     );
   try {
     assert.ok((await share('own', local)) !== undefined);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { mountTmpfs, unmount } from '#host';
 import { undoStep } from '../../src/vm/store/undo.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
 
@@ -13,7 +14,7 @@ const undoMount = (target: string): Promise<void> =>
   undoStep(
     { kind: 'mount', target },
     { networks, pools: { pools: [], default: undefined } },
-    { signal: AbortSignal.timeout(10_000) },
+    { signal: AbortSignal.timeout(patient(10_000)) },
   );
 const mountsBelow = (path: string): number =>
   readFileSync('/proc/self/mountinfo', 'utf8').split(` ${path}`).length - 1;
