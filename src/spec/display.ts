@@ -7,9 +7,15 @@ export interface DisplaySpec {
   readonly vnc?: VncSpec;
 }
 
-/** A VNC server, on a socket for operators and on these addresses of the host. */
+/** A port of the job that viewers connect to. */
+export interface VncPort extends Omit<PortSpec, 'guestPort' | 'groupPort'> {
+  /** Where the host's port leads into the network of the group: that network's namespace, and the number there. */
+  readonly inGroup?: { readonly netns: string; readonly port: number };
+}
+
+/** A VNC server, on a socket for operators and on these ports. */
 export interface VncSpec {
   /** At most 8 bytes, which is all that the protocol uses. */
   readonly password?: string;
-  readonly listen: readonly Omit<PortSpec, 'guestPort'>[];
+  readonly listen: readonly VncPort[];
 }

@@ -15,7 +15,7 @@ export {
   type NbdServer,
   primaryDisk,
 } from './disk.ts';
-export type { DisplaySpec, VncSpec } from './display.ts';
+export type { DisplaySpec, VncPort, VncSpec } from './display.ts';
 export { groupEnv } from './group-env.ts';
 export { parseHostPorts } from './host-port.ts';
 export {

@@ -17,6 +17,7 @@ import { askVm } from '#vm';
 import { documentedLine } from '../support/documented.ts';
 import { reachOf } from '../support/foreign-user.ts';
 import { until } from '../support/live-vm.ts';
+import { Namespace } from '../support/netns.ts';
 import { colours, RfbViewer } from '../support/rfb.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { booted, canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -123,16 +124,28 @@ for (const video of ['virtio', 'std'] as const) {
   });
 }
 
-test('V-83: with a password no client is let in without it, at the port and at the socket', async (t) => {
+test('V-83: with a password no client is let in without it, at the port, in the network of a group and at the socket', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const port = await freePort();
-  const display = { video: 'virtio', vnc: { password: 'hush-hus', ...onPort(port) } } as const;
+  await using group = await Namespace.open();
+  const inGroup = { netns: group.path, port: 5901 };
+  const listen = [
+    ...onPort(port).listen,
+    // The host's ports lead there already.
+    { label: 'group', hostIp: '127.0.0.1', hostPort: port, inGroup },
+    { label: 'group', hostIp: '127.0.0.2', hostPort: port, inGroup },
+  ];
+  const display = { video: 'virtio', vnc: { password: 'hush-hus', listen } } as const;
   const domain = await ground.virtualizer().createDomain(ground.spec(0, { display }), soon());
   await booted(domain);
   const { pid } = domain.record;
-  assert.equal(domain.attributes['vnc.address'], `127.0.0.1:${port}`);
-  assert.deepEqual(domain.publishedPorts, ['vnc']);
+  const addresses = ['127.0.0.1', '127.0.0.1', '127.0.0.2'].map((host) => `${host}:${port}`);
+  assert.equal(domain.attributes['vnc.address'], addresses.join(' '));
+  assert.deepEqual(domain.publishedPorts, ['vnc', 'group']);
+  const greeting =
+    "require('node:net').connect(5901, '127.0.0.1').once('data', (text) => process.exit(console.log(String(text))))";
+  assert.equal(await group.run(process.execPath, '-e', greeting), 'RFB 003.008\n\n');
   assert.doesNotMatch(readFileSync(`/proc/${pid}/cmdline`, 'utf8'), /hush/);
   assert.doesNotMatch(readFileSync(ground.paths().record, 'utf8'), /hush/);
   assert.doesNotMatch(ground.lines.join('\n'), /hush/);

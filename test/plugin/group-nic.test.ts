@@ -42,6 +42,27 @@ test('V-125: a job without interfaces has one in the network of its group, with 
   });
 });
 
+test('V-83 V-125: the port of a display is open in the network of the group, with a password, and leads to no guest', () => {
+  const shown = (vnc: object) => {
+    const resources = { allocatedResources: { memory: { memoryMb: 512n } }, ports };
+    const config = { ...smallest, display: { vnc: { port: 'http', ...vnc } } };
+    const { spec, problems } = planTask(
+      create(TaskConfigSchema, task({ resources, ...shared, config })),
+      context,
+    );
+    return { spec, problems: problems.map(({ path, text }) => `${path}: ${text}`) };
+  };
+  const { spec, problems } = shown({ password: 'hush' });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(spec.nics, [{ kind: 'group', netns, ports: [same] }]);
+  assert.deepEqual(spec.display?.vnc?.listen, [
+    { label: 'http', hostIp: '192.0.2.1', hostPort: 20_080, inGroup: { netns, port: 80 } },
+  ]);
+  assert.deepEqual(shown({}).problems, [
+    'display.vnc.password: is required: the port "http" is in the network of the group, which others reach; set it',
+  ]);
+});
+
 test('V-125: a group that uses the network of the host gives no interface', () => {
   const none: TaskInit = { networkIsolationSpec: { mode: 0, path: '' } };
   for (const change of [{}, none]) {

@@ -1,6 +1,7 @@
-import { type DisplaySpec, listed, type NicSpec, quoted, type VncSpec } from '#spec';
+import { type DisplaySpec, listed, type NicSpec, quoted, type VncPort, type VncSpec } from '#spec';
 import type { Decoded } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
+import { groupNetns } from './nics/group.ts';
 
 /** The protocol makes a key of 8 bytes of it, and viewers do not agree on what is not ASCII. */
 const passwordForm = /^[\x20-\x7e]{1,8}$/;
@@ -9,7 +10,7 @@ const vncFields = {
   port: {
     kind: 'attr',
     type: 'string',
-    doc: "Label of the group's `network { port }` at whose number of the host viewers connect; it needs a `password`, except on a loopback address. Without it only root of the host reaches the server, at the socket `vnc.sock` of the VM.",
+    doc: "Label of the group's `network { port }` at whose number of the host viewers connect; it needs a `password`, except on a loopback address of the host where the group has no network of its own. Without it only root of the host reaches the server, at the socket `vnc.sock` of the VM.",
     example: '"vnc"',
   },
   password: {
@@ -57,16 +58,20 @@ function readVnc({ port, password }: Decoded<typeof vncFields>, job: Job): VncSp
   const listen = port ? readPort(port, job) : [];
   if (password) checkPassword(password, job);
   else {
-    const open = listen.find(({ hostIp }) => !isLoopback(hostIp));
+    const open = listen.find(({ hostIp, inGroup }) => inGroup !== undefined || !isLoopback(hostIp));
     if (open !== undefined) {
-      const where = open.hostIp === '' ? 'every address of the host' : open.hostIp;
-      job.report(
-        'display.vnc.password',
-        `is required: the port ${quoted(open.label)} is on ${where}; set it, or use a host_network with a loopback address`,
-      );
+      const text = `is required: the port ${quoted(open.label)} is ${reachOf(open)}`;
+      job.report('display.vnc.password', text);
     }
   }
   return password ? { password, listen } : { listen };
+}
+
+/** Where one is reached without a password, and what to do. */
+function reachOf({ hostIp, inGroup }: VncPort): string {
+  if (inGroup !== undefined) return 'in the network of the group, which others reach; set it';
+  const where = hostIp === '' ? 'every address of the host' : hostIp;
+  return `on ${where}; set it, or use a host_network with a loopback address`;
 }
 
 /** The password itself is in no message. */
@@ -87,7 +92,11 @@ function readPort(label: string, { task, report }: Job): VncSpec['listen'] {
     const others = labels.length === 0 ? 'the group has no ports' : `there are ${listed(labels)}`;
     report('display.vnc.port', `no port is labelled ${quoted(label)}; ${others}`);
   }
-  return ports.map(({ hostIp, value }) => ({ label, hostIp, hostPort: value }));
+  const netns = groupNetns(task);
+  return ports.map(({ hostIp, value, to }) => {
+    const own = { label, hostIp, hostPort: value };
+    return netns === undefined ? own : { ...own, inGroup: { netns, port: to > 0 ? to : value } };
+  });
 }
 
 /** A port leads to one place. */

@@ -71,7 +71,10 @@ function readTask(raw: Raw, builtin: Builtin | undefined, job: Job): VmSpec {
   const mounts = readVolumes(job, diskMounts(raw, job));
   // A job of the builtin driver is in the network of its group by its own options.
   const hasNics = builtin === undefined || raw.network_interface.length > 0;
-  const nics = [...(hasNics ? readNics(raw, job) : []), ...(builtin?.nics ?? [])];
+  const nics = [
+    ...(hasNics ? readNics(raw, job, raw.display?.vnc?.port) : []),
+    ...(builtin?.nics ?? []),
+  ];
   const blocks = readBlocks(optional, raw, job);
   const display = builtin?.settings.display ?? blocks.display;
   checkDisplayPort({ nics, display }, job);

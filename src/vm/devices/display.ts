@@ -1,11 +1,18 @@
-import { closeFd, HostError, listenTcp, listenUnix, sendWithDescriptor } from '#host';
+import { closeFd, HostError, listenTcp, listenUnix, sendWithDescriptor, withNetns } from '#host';
 import { display as displayPart, type MachinePlan } from '#qemu';
 import type { QmpClient } from '#qmp';
-import type { DisplaySpec, VncSpec, Waiting } from '#spec';
+import type { DisplaySpec, VncPort, VncSpec, Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { Prepared, Site } from './device.ts';
 
 const anyAddress = '0.0.0.0';
+
+interface Place {
+  readonly address: string;
+  readonly port: number;
+  /** Path of a network namespace; the host's when left out. */
+  readonly netns?: string;
+}
 
 /** The display that the job configures, if any. QEMU keeps what it listens on: viewers need no plugin. */
 export function prepareDisplay(
@@ -43,11 +50,7 @@ async function serveVnc(
   }
   const sockets = [
     () => listenUnix(socketPath),
-    ...listen.map(
-      ({ hostIp, hostPort }) =>
-        () =>
-          listenOn(hostIp || anyAddress, hostPort),
-    ),
+    ...placesOf(listen).map((place) => () => listenOn(place)),
   ];
   const addresses = [];
   for (const [index, open] of sockets.entries()) {
@@ -60,9 +63,28 @@ async function serveVnc(
   await qmp.execute('display-update', { type: 'vnc', addresses }, waiting);
 }
 
-function listenOn(address: string, port: number): number {
+/**
+ * In the network of the group at every address: what comes to any of the host's is led there. A socket stays in the
+ * namespace that it was made in. IPv6 sockets take both families.
+ */
+function placesOf(listen: readonly VncPort[]): readonly Place[] {
+  const shared = listen.flatMap(({ hostIp, inGroup }) =>
+    inGroup === undefined ? [] : [{ ...inGroup, isIpv6: hostIp.includes(':') }],
+  );
+  const inGroups = [...Map.groupBy(shared, ({ port }) => port).values()].flatMap((same) => {
+    const address = same.some(({ isIpv6 }) => isIpv6) ? '::' : anyAddress;
+    return same.slice(0, 1).map(({ netns, port }) => ({ netns, port, address }));
+  });
+  const onHost = listen
+    .filter(({ inGroup }) => inGroup === undefined)
+    .map(({ hostIp, hostPort }) => ({ address: hostIp || anyAddress, port: hostPort }));
+  return [...onHost, ...inGroups];
+}
+
+function listenOn({ address, port, netns }: Place): number {
+  const open = (): number => listenTcp(address, port);
   try {
-    return listenTcp(address, port);
+    return netns === undefined ? open() : withNetns(netns, open);
   } catch (cause) {
     if (!(cause instanceof HostError)) throw cause;
     const text = `display.vnc.port: ${cause.message}`;

@@ -7,7 +7,7 @@ import type { ReadPorts } from './ports.ts';
 export const groupNicFields = {
   group: {
     kind: 'block',
-    doc: 'The network of the group, where it has one of its own: `network { mode = "bridge" }`, `"cni/…"` or `"none"`. An interface there is made without this block when the job has no interface at all; it has all ports of the group but those of mesh proxies.',
+    doc: 'The network of the group, where it has one of its own: `network { mode = "bridge" }`, `"cni/…"` or `"none"`. An interface there is made without this block when the job has no interface at all; it has all ports of the group but those of mesh proxies and that of `display`.',
     fields: {
       ports: {
         kind: 'attr',
@@ -42,10 +42,13 @@ export function groupNetns({ networkIsolationSpec: spec }: TaskConfig): string |
 export function automaticNic(
   netns: string,
   { resources }: TaskConfig,
-  readPorts: ReadPorts,
+  {
+    readPorts,
+    displayPort,
+  }: { readonly readPorts: ReadPorts; readonly displayPort?: string | undefined },
 ): NicSpec {
   const labels = new Set(resources?.ports.map(({ label }) => label));
-  const own = [...labels].filter((label) => !ofProxies.test(label));
+  const own = [...labels].filter((label) => !ofProxies.test(label) && label !== displayPort);
   return { kind: 'group', netns, ports: readPorts(own, 'network.port') };
 }
 

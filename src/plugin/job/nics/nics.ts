@@ -46,7 +46,12 @@ export const nicFields = {
       user: {
         kind: 'block',
         doc: "QEMU's user-mode network, which needs nothing of the host: the guest is reached at its ports and reaches nothing itself. At most one interface is of this kind.",
-        fields: { ports },
+        fields: {
+          ports: {
+            ...ports,
+            doc: "Labels of the group's `network { port }` blocks that are forwarded to this guest, TCP and UDP; over UDP its answers are dropped. The guest's port is `to`, or that of the host when `to` is not set.",
+          },
+        },
       },
       macvtap: {
         kind: 'block',
@@ -100,10 +105,14 @@ interface Place {
 export function readNics(
   { network_interface: blocks }: Decoded<typeof nicFields>,
   { task, report }: Job,
+  /** Label of the port at which the display is seen. */
+  displayPort: string | undefined,
 ): readonly NicSpec[] {
   const readPorts = readerOfPorts(task, report);
   const netns = groupNetns(task);
-  if (blocks.length === 0 && netns !== undefined) return [automaticNic(netns, task, readPorts)];
+  if (blocks.length === 0 && netns !== undefined) {
+    return [automaticNic(netns, task, { readPorts, displayPort })];
+  }
   const read = blocks.map((block, index) =>
     readNic(block, { index, path: `network_interface[${index}]`, report, readPorts, netns }),
   );
