@@ -12,6 +12,7 @@ import {
 import { groupWays } from '../support/group-ways.ts';
 import { askFromHost, Machine } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
+import { waiting } from '../support/networks.ts';
 
 const protocols = ['tcp', 'udp'] as const;
 const address = '10.88.0.2';
@@ -122,7 +123,20 @@ inOwnNetns(
       await allocation.serve(9000, 'sibling', '::');
       assert.match(await guest.ask('tcp', web.nic.gateway, 9000), /^sibling saw/);
       await guest.askInVain('tcp', `${formatIpv6(linkLocalOf(web.mac))}%eth0`, 9000);
+      // An address that comes later is the guest's from the next start on.
+      const late = 'fd88::4';
+      await namespace.ip('addr', 'add', `${late}/64`, 'dev', 'eth0', 'nodad');
+      await plugin.groups.restore(waiting());
+      await guest.serve(80, 'guest', '::');
+      await allocation.askInVain('tcp', late, 80);
       await guest.unplug();
+      await plugin.detach('web');
+      const next = await plugin.attach({ vm: 'web', netns: allocation.path, ports: [80] });
+      assert.equal(next.nic.six?.ip, late);
+      await using nextGuest = await guestOf(next);
+      await nextGuest.serve(80, 'guest', '::');
+      assert.match(await allocation.ask('tcp', late, 80), /^guest saw/);
+      await nextGuest.unplug();
       await plugin.detach('web');
     });
   },

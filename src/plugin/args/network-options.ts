@@ -18,7 +18,7 @@ export const networkOptions: readonly OptionKind[] = [
     names: ['netdev'],
     value: 'user,id=net0,hostfwd=tcp::2222-:22',
     becomes:
-      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there; `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest gets the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. A tap of the host's own (`ifname` with `script=no`, `fd`) and other types are refused.",
+      "The network of the `-device` with this `netdev`. `user`: QEMU's user-mode network; each `hostfwd` forwards a port of the host to the guest, of its protocol only and whatever its address there (without a bridge the answers of a UDP port are dropped); `net`, `host`, `dns`, `dhcpstart`, `hostname` and the like have no effect, because the guest gets the addresses by DHCP; `guestfwd`, `tftp` and `smb` are refused. `bridge,br=NAME`, or `tap`: `network_interface { bridge }`, a managed network or one of `bridges`; without `br` it is `br0`. A tap of the host's own (`ifname` with `script=no`, `fd`) and other types are refused.",
     read: (value) => readNetdev(new OptionText(value, 'type')),
   },
   {

@@ -139,7 +139,10 @@ function attachedEvent(
       return [text, { ...facts, ...ip6Of(address) }];
     }
     case 'user':
-      return ['Joined a user-mode network: only its ports are open, in both directions', facts];
+      return [
+        'Joined a user-mode network: only its ports are open; over UDP its answers are dropped',
+        facts,
+      ];
     default:
       return spec satisfies never;
   }
