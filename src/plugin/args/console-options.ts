@@ -46,6 +46,12 @@ export const consoleOptions: readonly OptionKind[] = [
     read: insideOnly('there is no parallel port; leave it out'),
   },
   {
+    names: ['debugcon'],
+    value: 'stdio',
+    becomes: 'No effect for `stdio` and the like; files and sockets are refused.',
+    read: insideOnly('the console is in `nomad alloc logs`; leave it out'),
+  },
+  {
     names: ['chardev'],
     value: 'socket,path=qga.sock,server=on,id=qga0',
     becomes:
@@ -59,6 +65,11 @@ export const consoleOptions: readonly OptionKind[] = [
   },
   noEffect(['nographic'], 'the console is in the log of the task, and there is no window.'),
   ...screenOptions,
+  noEffect(
+    ['full-screen', 'portrait', 'alt-grab', 'ctrl-grab', 'no-frame', 'no-quit'],
+    'there is no window.',
+  ),
+  noEffect(['rotate'], 'there is no window.', '90'),
   noEffect(['nodefconfig', 'no-user-config'], 'no configuration file is read.'),
   noEffect(['name'], 'the VM has the name of the task.', 'web'),
   noEffect(['uuid'], 'the machine has an id of its own.', '550e8400-e29b-41d4-a716-446655440000'),
@@ -70,7 +81,19 @@ export const consoleOptions: readonly OptionKind[] = [
   noEffect(['msg'], 'messages have their time.', 'timestamp=on'),
   noEffect(['sandbox'], 'QEMU always runs in its sandbox.', 'on'),
   noEffect(['overcommit', 'realtime'], "the task's limits hold.", 'mem-lock=off'),
-  noEffect(['no-fd-bootchk', 'no-hpet', 'mem-prealloc'], 'the guest needs none of them.'),
+  noEffect(
+    [
+      'no-fd-bootchk',
+      'no-hpet',
+      'mem-prealloc',
+      'win2k-hack',
+      'only-migratable',
+      'async-teardown',
+      'enable-sync-profile',
+    ],
+    'the guest needs none of them.',
+  ),
+  noEffect(['echr', 'seed', 'compat'], 'the guest needs none of them.', '1'),
   {
     names: ['object'],
     value: 'rng-random,id=rng0,filename=/dev/urandom',

@@ -47,6 +47,11 @@ export const machineOptions: readonly OptionKind[] = [
     read: () => [{ kind: 'accelerator', accelerator: 'kvm' }],
   },
   {
+    names: ['no-kvm'],
+    becomes: '`accelerator = "tcg"`.',
+    read: () => [{ kind: 'accelerator', accelerator: 'tcg' }],
+  },
+  {
     names: ['smbios'],
     value: 'type=1,serial=ds=nocloud-net',
     becomes:

@@ -39,6 +39,10 @@ export const refusedOptions: readonly OptionKind[] = [
     ['S', 's', 'semihosting', 'no-shutdown', 'preconfig', 'singlestep'],
     'the guest would not run as a task does; leave it out.',
   ),
+  refused(['h', 'help', 'version', 'audio-help'], 'it starts no guest; leave it out.'),
+  refused(['iscsi'], 'a disk is an image, a Nomad volume or of a pool; use `disk`.', '…'),
+  refused(['dfilter', 'dump-vmstate', 'xen-domid'], 'there is no key for it; leave it out.', '…'),
+  refused(['xen-attach', 'xen-domid-restrict'], 'guests run under KVM or TCG; leave it out.'),
   refused(['daemonize'], 'Nomad keeps the VM; leave it out.'),
   refused(
     ['pidfile', 'runas', 'chroot', 'run-with'],
