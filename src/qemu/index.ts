@@ -8,7 +8,7 @@ export {
   serialConsole,
 } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
-export { type DiskDescription, disk, readOnlyDisk } from './disks/disk.ts';
+export { type DiskDescription, disk, rawNode, readOnlyDisk } from './disks/disk.ts';
 export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';
 export { type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
 export { display, displayProblems } from './display.ts';

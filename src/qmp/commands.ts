@@ -113,6 +113,11 @@ export interface Commands {
   };
   'blockdev-add': { arguments: Readonly<Record<string, unknown>>; return: Empty };
   'blockdev-del': { arguments: { readonly 'node-name': string }; return: Empty };
+  /** Gives nodes other options, a node below them among these; what is left out becomes the default. */
+  'blockdev-reopen': {
+    arguments: { readonly options: readonly Readonly<Record<string, unknown>>[] };
+    return: Empty;
+  };
   /** Copies a disk as it is now; the guest goes on, what it overwrites is copied first. */
   'blockdev-backup': {
     arguments: {
@@ -201,6 +206,7 @@ const answers: {
   block_resize: nothing,
   'blockdev-add': nothing,
   'blockdev-del': nothing,
+  'blockdev-reopen': nothing,
   'blockdev-backup': nothing,
   'query-jobs': v.array(
     v.object({

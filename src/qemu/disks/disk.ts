@@ -40,6 +40,8 @@ export interface DiskDescription {
   readonly serial: string;
 }
 
+type NodeDescription = Pick<DiskDescription, 'id' | 'format' | 'base' | 'readOnly' | 'io'>;
+
 /**
  * A disk of the VM's own. Files: `<id>-read`, opened read-only, and `<id>` unless the disk is only read; the base's
  * under its id.
@@ -112,20 +114,27 @@ function baseNodes(
 }
 
 function nodes(description: DiskDescription, at: Places): readonly QemuOption[] {
+  return [...protocolOptions(description, at), blockdev(formatNode(description))];
+}
+
+function formatNode(description: NodeDescription): Json {
   const { id, format, base } = description;
   const { discard, ...common } = nodeAccess(description);
-  return [
-    ...protocolOptions(description, at),
-    blockdev({
-      driver: format,
-      'node-name': id,
-      file: `${id}-file`,
-      discard,
-      'detect-zeroes': discard === 'unmap' ? 'unmap' : 'off',
-      ...common,
-      ...(format === 'qcow2' ? { backing: base?.id ?? null } : {}),
-    }),
-  ];
+  return {
+    driver: format,
+    'node-name': id,
+    file: `${id}-file`,
+    discard,
+    'detect-zeroes': discard === 'unmap' ? 'unmap' : 'off',
+    ...common,
+    ...(format === 'qcow2' ? { backing: base?.id ?? null } : {}),
+  };
+}
+
+/** The node of a raw, writable disk with the options that it has: what `blockdev-reopen` takes. */
+export function rawNode({ id, discard }: { readonly id: string; readonly discard: boolean }): Json {
+  const description = { id, format: 'raw', io: { ...defaultDiskIo, discard } } as const;
+  return formatNode(description);
 }
 
 function throttled({ id, throttle }: DiskDescription): readonly QemuOption[] {

@@ -65,7 +65,7 @@ export function planGrowth(
 export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly string[] {
   if (path.startsWith('nbd')) {
     return [
-      'QEMU knows the size that the export had when it connected: make the export larger, restart its server, and repeat this once the guest has used the disk again',
+      'QEMU knows the size that the export had when it connected: make the export larger, restart its server, and repeat this',
     ];
   }
   const isDevice = maxFileBytes === 0 && path.startsWith('/dev/');

@@ -12,6 +12,7 @@ import type { Emit } from '../task-event.ts';
 import { backUp, endForeignBackup } from './backup.ts';
 import { ControlSocket } from './control-socket.ts';
 import { diskNamed, growthRemedy, planGrowth, shownNode } from './disk-growth.ts';
+import { reconnect } from './nbd-connection.ts';
 import type { ControlRequest } from './request.ts';
 import { saveScreenshot } from './screenshot.ts';
 
@@ -138,6 +139,7 @@ export class OperatorControl implements Disposable {
       onFileGrowth(maxFileBytes);
     }
     try {
+      await reconnect(disk, qmp, limited);
       await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, limited);
     } catch (cause) {
       if (!(cause instanceof QmpError)) throw cause;

@@ -59,6 +59,9 @@ export function describe(
       maxFileBytes,
       cache: io.cache,
       aio: io.aio,
+      ...(protocol?.driver === 'nbd'
+        ? { nbd: { server: protocol.server, discard: io.discard } }
+        : {}),
       ...(virtualBytes > 0 ? { virtualBytes } : {}),
       ...(maxFileBytes > 0 && !spec.sparse && !readOnly ? { allocated: true } : {}),
     },

@@ -25,6 +25,16 @@ const known = v.variant('kind', [
     virtualBytes: v.exactOptional(count),
     /** All of its file's space is allocated. */
     allocated: v.exactOptional(v.boolean()),
+    /** How QEMU reaches it, where that is an NBD server. Since the fifth release. */
+    nbd: v.exactOptional(
+      v.object({
+        server: v.variant('type', [
+          v.object({ type: v.literal('inet'), host: text, port: text }),
+          v.object({ type: v.literal('unix'), path: text }),
+        ]),
+        discard: v.boolean(),
+      }),
+    ),
   }),
   v.object({
     kind: v.literal('nic'),
