@@ -4,7 +4,8 @@
 job "arm64-tcg" {
   group "vm" {
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       artifact {
         source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-arm64.qcow2"

@@ -8,7 +8,8 @@ job "disks" {
     }
 
     task "database" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       artifact {
         source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-generic-amd64.qcow2"

@@ -11,7 +11,8 @@ job "desktop" {
     }
 
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       template {
         data        = <<-EOT

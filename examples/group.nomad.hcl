@@ -17,7 +17,8 @@ job "group" {
     }
 
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       artifact {
         source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"

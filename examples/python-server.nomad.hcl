@@ -29,7 +29,8 @@ job "python-server" {
     }
 
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       artifact {
         source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"

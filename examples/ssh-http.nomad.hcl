@@ -20,7 +20,8 @@ job "ssh-http" {
     }
 
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       artifact {
         source      = "https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2"

@@ -5,7 +5,8 @@
 job "template-identity" {
   group "vm" {
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       identity {
         env  = true

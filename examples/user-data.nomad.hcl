@@ -3,7 +3,8 @@
 job "user-data" {
   group "inline" {
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       config {
         image             = "/var/local/images/debian-12.qcow2"
@@ -27,7 +28,8 @@ job "user-data" {
 
   group "file" {
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       config {
         image             = "/var/local/images/debian-12.qcow2"
@@ -45,7 +47,8 @@ job "user-data" {
 
   group "template" {
     task "vm" {
-      driver = "virt"
+      driver       = "virt"
+      kill_timeout = "1m"
 
       template {
         destination = "local/user-data.yml"

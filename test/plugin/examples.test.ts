@@ -70,6 +70,14 @@ test('V-133: the jobs fit a machine of two cores, which have what else runs ther
   }
 });
 
+test('V-133: a guest has the time to power off, which Nomad’s 5 s are not', () => {
+  for (const file of jobs) {
+    const text = readFileSync(join(examples, file), 'utf8');
+    const guests = text.match(/^ +driver += "(virt|qemu)"$/gm) ?? [];
+    assert.equal(text.match(/^ +kill_timeout = "\d+[sm]"$/gm)?.length, guests.length, file);
+  }
+});
+
 test('V-133: no job serves the root directory of its guest', () => {
   for (const file of jobs) {
     const lines = readFileSync(join(examples, file), 'utf8').split('\n');
