@@ -38,8 +38,15 @@ const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>
   nomad,
 };
 
-/** All parts in their order. Two side by side are one that waits (for packages, for agents) and one that computes. */
-const everything = [['check', 'guests'], ['root'], ['boot'], ['nomad', 'slow']] as const;
+/**
+ * All parts in their order. Side by side are parts that wait (for packages, for agents) and others, which are run one after
+ * the other.
+ */
+const everything: readonly (readonly (readonly string[])[])[] = [
+  [['check'], ['guests']],
+  [['boot']],
+  [['nomad'], ['slow', 'root']],
+];
 
 /** What tests need that is built from packages: it is there before them, for they have no network to fetch packages from. */
 async function guests(): Promise<Totals> {
@@ -118,8 +125,8 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: { only: { type: 'string' }, update: { type: 'boolean', default: false } },
 });
-const groups = positionals.length > 0 ? positionals.map((name) => [name]) : everything;
-const wanted = groups.flat();
+const groups = positionals.length > 0 ? positionals.map((name) => [[name]]) : everything;
+const wanted = groups.flat(2);
 const begin = performance.now();
 // A file is run while its author works on the host, which changes for other reasons.
 const before = wanted.some(isFile) ? undefined : hostState();
@@ -134,7 +141,13 @@ async function runToEnd(name: string): Promise<void> {
     if (error instanceof PhaseError) totals = add(totals, error.totals);
   }
 }
-for (const group of groups) await Promise.all(group.map(runToEnd));
+for (const group of groups) {
+  await Promise.all(
+    group.map(async (names) => {
+      for (const name of names) await runToEnd(name);
+    }),
+  );
+}
 if (before !== undefined) {
   const changes = describeChange(before, hostState());
   failures.push(...changes.map((line) => `the host has changed: ${line}`));
