@@ -100,6 +100,21 @@ test('what is not given of the first three descriptors is /dev/null, and none is
   }
 });
 
+test('where one descriptor can not be given, no program starts and none stays open', async () => {
+  const kept = memfd('kept', new Uint8Array());
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  const start = (fds: readonly number[]) =>
+    spawnDetached({
+      program: '/bin/true',
+      args: [],
+      stdio: ['ignore', 'ignore', 'ignore', ...fds],
+    });
+  const before = open();
+  await assert.rejects(start([kept, kept, 999_999]), { name: 'HostError', errno: 'EBADF' });
+  assert.equal(open(), before);
+  closeSync(kept);
+});
+
 test('a detached program leaves no core file, and ours is our own affair', async (t) => {
   const own = (): string =>
     /^Max core.*/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[0] ?? '';
