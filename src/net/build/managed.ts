@@ -112,7 +112,7 @@ async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Prom
   const six = addressing6(bridge, claim);
   const names = resolverConfig({ ...network, owned: bridge.owned });
   return {
-    address: { ip, prefix, gateway, ...names, ...(six && { six }) },
+    address: { ip, prefix, gateway, host: gateway, ...names, ...(six && { six }) },
     record: { kind: 'nic', ...makeNicRecord(nic.request, { ...nic.plan, ip }) },
     plug: async (limited) => {
       await published;

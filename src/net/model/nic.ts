@@ -37,6 +37,8 @@ export interface NicAddress {
   readonly ip: string;
   readonly prefix: number;
   readonly gateway?: string;
+  /** Of this host, from which it reaches the guest; left out where that is not known. */
+  readonly host?: string;
   readonly nameservers: readonly string[];
   /** Domains in which names without dots are looked for. */
   readonly searches: readonly string[];

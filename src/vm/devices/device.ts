@@ -28,6 +28,8 @@ export interface Site {
 export interface Facts {
   /** For another process to adopt the device, and for InspectTask. */
   readonly record: DeviceRecord;
+  /** Of this host, from which it reaches the guest by this device; left out where that is not known. */
+  readonly hostAddress?: string;
   /** What the guest must be given in its seed. */
   readonly guest?: {
     readonly mounts?: readonly SeedMount[];

@@ -80,9 +80,10 @@ async function prepareNic(
     part,
     facts: once(async () => {
       const claimed = await claim();
-      const { record } = claimed;
+      const { record, address } = claimed;
       return {
         record: { id: `net${index}`, ...record },
+        ...(address?.host !== undefined && { hostAddress: address.host }),
         guest: {
           nics: [{ ...seedNic({ ...attached, ...claimed }, dns), isDefaultRoute }],
           ...(record.kind === 'group-nic' && { env: groupEnv(env, record) }),

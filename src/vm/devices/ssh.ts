@@ -14,6 +14,11 @@ import { once } from './together.ts';
 /** At its end a line of root's authorized keys in the guest is known as the driver's. */
 const comment = 'nomad-driver-qmp';
 
+interface SshParts {
+  readonly host: Pick<VmHost, 'dataDir' | 'uidRange'>;
+  readonly site: Pick<Site, 'vm' | 'paths' | 'undo'>;
+}
+
 /**
  * What the host's ssh needs to run commands in the guest: a key of the VM, and the guest's host key, which is known
  * because it is made here. Nothing where ssh can't be used; with `exec.via` it then throws VmError, or its facts do.
@@ -21,7 +26,7 @@ const comment = 'nomad-driver-qmp';
 export function prepareSsh(
   { exec, seed }: Pick<VmSpec, 'exec' | 'seed'>,
   nics: readonly Prepared[],
-  { host, site }: { readonly host: Pick<VmHost, 'dataDir' | 'uidRange'>; readonly site: Site },
+  { host, site }: SshParts,
   waiting: Waiting,
 ): readonly Prepared[] {
   if (exec?.via === 'agent') return [];
@@ -66,7 +71,7 @@ export function prepareSsh(
 
 interface Reached {
   readonly address: string;
-  readonly gateway: string | undefined;
+  readonly hostAddress: string | undefined;
 }
 
 interface Access {
@@ -79,8 +84,8 @@ interface Access {
 }
 
 async function accessAt(
-  { address, gateway }: Reached,
-  { host, site }: { readonly host: Pick<VmHost, 'dataDir' | 'uidRange'>; readonly site: Site },
+  { address, hostAddress }: Reached,
+  { host, site }: SshParts,
   waiting: Waiting,
 ): Promise<Access> {
   const { vm, undo } = site;
@@ -92,16 +97,16 @@ async function accessAt(
   );
   const own = newKeyPair(comment);
   const hostKey = newKeyPair(vm);
-  const restricted = `restrict,pty${gateway === undefined ? '' : `,from="${gateway}"`}`;
+  const restricted = `restrict,pty${hostAddress === undefined ? '' : `,from="${hostAddress}"`}`;
   const authorizedKey = `${restricted} ${own.public}`;
   return { uid, address, privateKey: own.private, hostKey, authorizedKey };
 }
 
-/** The first that the host knows, and has a route to: in a managed network, where it is the gateway. */
+/** The first that the host knows: in a managed network, where it is the gateway, or the job's on a bridge of others. */
 function addressOf(nics: readonly Facts[]): Reached | undefined {
-  for (const { record, guest } of nics) {
+  for (const { record, hostAddress } of nics) {
     if (record.kind !== 'nic' || record.ip === undefined) continue;
-    return { address: record.ip, gateway: guest?.nics?.[0]?.gateway };
+    return { address: record.ip, hostAddress };
   }
   return undefined;
 }
