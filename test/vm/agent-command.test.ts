@@ -8,7 +8,7 @@ import { AgentLine } from '../../src/vm/guest/agent-line.ts';
 import { piecesOf, streamsOf } from '../../src/vm/guest/output.ts';
 import { type Agent, answerSync, listen } from '../support/scripted-agent.ts';
 import { tmpDir } from '../support/tmp.ts';
-import { soon } from '../support/vm.ts';
+import { eventually, soon } from '../support/vm.ts';
 
 const quiet = (): void => {};
 const log = { trace: quiet, debug: quiet, info: quiet, warn: quiet, error: quiet };
@@ -72,6 +72,23 @@ test('what is typed before the output is read comes after the greeting, with the
   assert.equal(await readAll(command), 'typed');
   assert.equal(heard, `go ${session} 33 101\ntyped\n`);
   assert.deepEqual(await command.exit(soon()), { exitCode: 0, signal: 0 });
+});
+
+test('a terminal has its new size although the agent was too busy for it at first', async (t) => {
+  const sizes: string[] = [];
+  const agent: Agent = (line, socket) => {
+    if (answerSync(line, socket)) return;
+    const [rows] = /stty rows \d+ cols \d+/.exec(line) ?? [];
+    if (rows !== undefined) sizes.push(rows);
+    if (rows === undefined) socket.write('{"return": {"exited": true, "exitcode": 0}}\n');
+    else if (sizes.length === 1) socket.write('{"error": {"desc": "try again"}}\n');
+    else socket.write('{"return": {"pid": 9}}\n');
+  };
+  const { command } = await begun(t, { terminal: 3, agent });
+  await command.write(Buffer.from('typed\n'), soon());
+  command.resize({ rows: 40, columns: 120 });
+  await eventually(() => sizes.length > 1, 'another try');
+  assert.deepEqual(new Set(sizes), new Set(['stty rows 40 cols 120']));
 });
 
 test('an end of input before anything else comes after the greeting as well', async (t) => {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import { abortable, type Logger, within } from '#host';
+import { abortable, aborted, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
@@ -9,6 +9,8 @@ import type { Stream } from './output.ts';
 import { type Program, resizeProgram } from './scripts.ts';
 
 const resizeMs = 5000;
+const resizeAgainMs = 250;
+const maxTries = 5;
 /** Ctrl-D, the end of input at a terminal. */
 const endOfTerminal = '\x04';
 const defaultSize: TerminalSize = { rows: 24, columns: 80 };
@@ -129,13 +131,20 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
 
   async #resize(terminal: string): Promise<void> {
     const { run, log } = this.#streams;
-    let size: TerminalSize | undefined;
-    while (size !== this.#size && !this.#disposed) {
-      size = this.#size;
-      using limited = within(resizeMs);
-      await run(resizeProgram(terminal, size), limited).catch((error: unknown) =>
-        log.debug('terminal not resized', { error: messageOf(error) }),
-      );
+    let known: TerminalSize | undefined;
+    for (let tries = 0; known !== this.#size && !this.#disposed && tries < maxTries; ) {
+      const size = this.#size;
+      try {
+        using limited = within(resizeMs);
+        await run(resizeProgram(terminal, size), limited);
+        [known, tries] = [size, 0];
+      } catch (error) {
+        // A guest that is busy has to be asked again: nothing else would correct it.
+        tries += 1;
+        log.debug('terminal not resized', { tries, error: messageOf(error) });
+        using pausing = within(resizeAgainMs);
+        await aborted(pausing);
+      }
     }
     this.#resizing = undefined;
   }
