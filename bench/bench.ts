@@ -30,7 +30,8 @@ if (process.env.QMP_ISOLATED !== '1') {
 }
 await using driver = await DriverPath.open();
 using bridge = new BareBridge();
-const idleMiB = await settled();
+// What only the plugin's own start needed is released when it has been idle for some seconds.
+const idleMiB = await settled(8000);
 const ownMiB = driver.memoryMiB('RssAnon');
 const scenes: readonly Scene[] = [
   {
