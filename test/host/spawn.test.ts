@@ -156,6 +156,24 @@ test('the identity is right even of a program that ends at once', async () => {
   }
 });
 
+test('the end of a program that has ended before it is waited for is known at once', async () => {
+  // In a process that nothing else wakes up for seconds.
+  const script = `
+    import { readFileSync } from 'node:fs';
+    import { exitOf, startChild } from '${import.meta.resolve('../../src/host/process/child.ts')}';
+    const stdio = ['ignore', 'ignore', 'ignore'];
+    const pid = startChild({ program: '/bin/true', args: [], env: {}, stdio });
+    while (!/[)] Z /.test(readFileSync('/proc/' + pid + '/stat', 'latin1')));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    setTimeout(() => undefined, 10_000);
+    const begun = performance.now();
+    await exitOf(pid);
+    process.exit(performance.now() - begun < 5000 ? 0 : 1);`;
+  const args = ['--input-type=module', '-e', script];
+  const { code, stderr } = await runProgram({ program: process.execPath, args }, waiting(30_000));
+  assert.deepEqual([code, stderr], [0, '']);
+});
+
 test('a program that cannot start is an error that names it and the reason', async (t) => {
   const dir = tmpDir(t);
   const plain = join(dir, 'plain');

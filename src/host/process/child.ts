@@ -100,7 +100,7 @@ export function exitOf(pid: number): Promise<Exit> {
   if (running.size === 0) process.on('SIGCHLD', collect);
   const exit = new Promise<Exit>((resolve) => running.set(pid, resolve));
   // It may have ended before the handler was there.
-  setImmediate(collect).unref();
+  setImmediate(collect);
   return exit;
 }
 
