@@ -72,7 +72,7 @@ test('an interactive console beside the log', async (t) => {
     using operator = await Operator.attach(path);
     await operator.shows(/# /);
     operator.type('echo $((6*7)); tty\n');
-    await operator.shows(/\n42\r\n\/dev\/hvc0\r\n/);
+    await operator.shows(/42\r\n\/dev\/hvc0\r\n/);
     assert.doesNotMatch(log.text, /hvc0\r/, 'the log is another console');
   });
 
@@ -92,9 +92,9 @@ test('an interactive console beside the log', async (t) => {
       });
       const shows = (pattern: RegExp) =>
         eventually(() => pattern.test(screen), `${pattern} in the terminal`, 20_000);
-      await shows(/\n42\r\n\/dev\/hvc0\r\n/);
+      await shows(/42\r\n\/dev\/hvc0\r\n/);
       child.stdin.write('echo by-hand$((1+1))\r');
-      await shows(/\nby-hand2\r/);
+      await shows(/by-hand2\r/);
       child.stdin.write('\x1d');
       await left;
     },
@@ -103,11 +103,11 @@ test('an interactive console beside the log', async (t) => {
   await t.test('V-107: several operators see the same, and the history', async () => {
     using one = await Operator.attach(path);
     using other = await Operator.attach(path);
-    await one.shows(/\n42\r\n\/dev\/hvc0\r\n/);
-    await other.shows(/\n42\r\n\/dev\/hvc0\r\n/);
+    await one.shows(/42\r\n\/dev\/hvc0\r\n/);
+    await other.shows(/42\r\n\/dev\/hvc0\r\n/);
     one.type('echo both$((1+1))\n');
-    await one.shows(/\nboth2\r\n/);
-    await other.shows(/\nboth2\r\n/);
+    await one.shows(/both2\r\n/);
+    await other.shows(/both2\r\n/);
   });
 
   await t.test('what was typed last before leaving arrives', async () => {
@@ -129,7 +129,7 @@ test('an interactive console beside the log', async (t) => {
     for await (const { data } of command.output) screen += Buffer.from(data).toString('latin1');
     assert.match(screen, /\/dev\/hvc[1-7]\r\n/);
     operator.type('echo still$((1+1))\n');
-    await operator.shows(/\nstill2\r\n/);
+    await operator.shows(/still2\r\n/);
     assert.ok(!operator.screen.includes('\u001e'), 'nothing of the command was here');
   });
 
@@ -140,14 +140,14 @@ test('an interactive console beside the log', async (t) => {
     await first[Symbol.asyncDispose]();
     using direct = await Operator.attach(ground.paths().hvcSocket);
     direct.type('echo alone$((1+1))\n');
-    await direct.shows(/\nalone2\r\n/);
+    await direct.shows(/alone2\r\n/);
     direct[Symbol.dispose]();
     const adopted = await ground.virtualizer().recoverDomain(record, spec, soon());
     domain = adopted ?? assert.fail('not adopted');
     using after = await Operator.attach(path);
-    await after.shows(/still2.*\nalone2\r\n/s);
+    await after.shows(/still2.*alone2\r\n/s);
     after.type('echo again$((1+1))\n');
-    await after.shows(/\nagain2\r\n/);
+    await after.shows(/again2\r\n/);
   });
 
   await t.test(
@@ -162,7 +162,7 @@ test('an interactive console beside the log', async (t) => {
       await eventually(() => blocks() <= 128 * 1024, 'the history is cut', 10_000);
       using operator = await Operator.attach(path);
       operator.type('\necho after$((1+1))\n');
-      await operator.shows(/\nafter2\r\n/);
+      await operator.shows(/after2\r\n/);
       assert.ok(operator.screen.length < 200 * 1024);
     },
   );

@@ -68,10 +68,10 @@ export async function workAtTerminal(domain: Domain, name: RegExp): Promise<void
   await shell.type('stty size; tty; echo $TERM\n');
   await shell.shows(new RegExp(`33 101\\r\\n${name.source}\\r\\nxterm`));
   shell.resize({ rows: 40, columns: 120 });
-  await shell.shows(/\n40 120\r\n/, { again: 'stty size\n' });
+  await shell.shows(/40 120\r\n/, { again: 'stty size\n' });
   // Its line is shown before it runs, while Ctrl-C is still a character to the shell.
   await shell.type("sh -c 'echo begun; exec sleep 1000'\n");
-  await shell.shows(/\nbegun\r\n/);
+  await shell.shows(/begun\r\n/);
   await shell.type('\x03');
   await shell.type('echo after-$?\n');
   await shell.shows(/after-130\r\n/);
