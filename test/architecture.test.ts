@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { globSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 
@@ -547,6 +547,15 @@ test('a time limit of a test grows with the load of the machine: patient(ms)', (
   const bare = sourcesBelow('test')
     .filter(({ path }) => !path.endsWith('/architecture.test.ts'))
     .flatMap(({ path, text }) => (limit.exec(text) ?? []).map((line) => `${path}: ${line}`));
+  assert.deepEqual(bare, []);
+});
+
+test('a time limit of a Nomad test grows with the load of the machine: patient(limit)', () => {
+  const limit =
+    /(?:must\.Less\(t, |time\.(?:After|Now\(\)\.Add)\(|Timeout(?:\(.*, |: ))(?:\d+ ?\* ?)?time\.Second\b.*|must\.Between\(.*[ *]time\.Second\)$/gm;
+  const bare = globSync('test/nomad/*.go', { cwd: root }).flatMap((path) =>
+    (readFileSync(join(root, path), 'utf8').match(limit) ?? []).map((line) => `${path}: ${line}`),
+  );
   assert.deepEqual(bare, []);
 });
 

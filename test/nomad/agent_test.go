@@ -66,7 +66,7 @@ func (a *agent) end(signal syscall.Signal) {
 	_ = a.command.Process.Signal(signal)
 	select {
 	case <-a.exited:
-	case <-time.After(15 * time.Second):
+	case <-time.After(patient(15 * time.Second)):
 		_ = a.command.Process.Kill()
 		<-a.exited
 		a.t.Errorf("the agent did not end within 15 s of %v", signal)
@@ -302,7 +302,7 @@ func (c *client) cleanUp() {
 			_, _, _ = c.api.Jobs().Deregister(job.ID, false, nil)
 		}
 	}
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(patient(15 * time.Second))
 	remains := func() []string {
 		files := tree(c.t, filepath.Join(c.dir, "data", "vms"))
 		for _, p := range emulators(c.dir) {

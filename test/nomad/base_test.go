@@ -65,7 +65,7 @@ func rawLaunch(t *testing.T, env []string) (string, net.Conn, func() string) {
 	line, err := reader.ReadString('\n')
 	took := time.Since(begin)
 	must.NoError(t, err)
-	must.Less(t, 2*time.Second, took)
+	must.Less(t, patient(2*time.Second), took)
 	t.Logf("handshake after %v", took)
 	conn, err := net.Dial("unix", strings.Split(line, "|")[3])
 	must.NoError(t, err)
@@ -129,7 +129,7 @@ func TestP11_ShutdownLeavesMachinesAlone(t *testing.T) {
 	}
 	begin := time.Now()
 	h.client.Kill()
-	must.Less(t, 2*time.Second, time.Since(begin))
+	must.Less(t, patient(2*time.Second), time.Since(begin))
 	must.False(t, h.process.alive(), must.Sprint("the plugin"))
 	must.True(t, machine.alive(), must.Sprint("the machine"))
 
@@ -245,7 +245,7 @@ func TestP1_LoaderTakesThePlugin(t *testing.T) {
 	must.Eq(t, drivers.HealthStateHealthy, first.Health, must.Sprintf("%+v", first))
 	begin := time.Now()
 	instance.Kill()
-	must.Less(t, 2*time.Second, time.Since(begin))
+	must.Less(t, patient(2*time.Second), time.Since(begin))
 
 	for name, change := range map[string]map[string]any{
 		"unknown key": {"no_such_key": 1}, "wrong type": {"image_paths": 7}, "bad value": {"data_dir": "relative"},
@@ -268,7 +268,7 @@ func receive[T any](t testing.TB, from <-chan T, limit time.Duration) T {
 	case value, open := <-from:
 		must.True(t, open, must.Sprint("the channel is closed"))
 		return value
-	case <-time.After(limit):
+	case <-time.After(patient(limit)):
 		t.Fatalf("nothing came within %v", limit)
 		panic("unreachable")
 	}
@@ -291,7 +291,7 @@ func TestDriverNameIsAnArgument(t *testing.T) {
 // P-12: unknown methods and broken messages are answered, with neither of the two codes that mean "plugin gone".
 func TestP12_OddCallsDoNoHarm(t *testing.T) {
 	h := launch(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patient(10*time.Second))
 	defer cancel()
 	for _, method := range []string{
 		"/no.such.Service/Method",

@@ -92,7 +92,7 @@ func TestP24_StartErrors(t *testing.T) {
 			}()
 			select {
 			case <-released:
-			case <-time.After(2 * time.Second):
+			case <-time.After(patient(2 * time.Second)):
 				t.Fatal("the log collector still waits for a writer")
 			}
 		})
@@ -204,7 +204,7 @@ func TestP26_WaitTask(t *testing.T) {
 		case result := <-waiting:
 			// A cancelled wait may be told of by the channel, but never as an end of the task.
 			must.True(t, result == nil || result.Err != nil, must.Sprintf("%+v", result))
-		case <-time.After(3 * time.Second):
+		case <-time.After(patient(3 * time.Second)):
 		}
 		status, err := h.InspectTask(task.ID)
 		must.NoError(t, err)
@@ -239,7 +239,7 @@ func TestP27_StopTask(t *testing.T) {
 		task.says("GUEST-TICK")
 		begin := time.Now()
 		must.NoError(t, h.StopTask(task.ID, 20*time.Second, ""))
-		must.Less(t, 10*time.Second, time.Since(begin))
+		must.Less(t, patient(10*time.Second), time.Since(begin))
 		result := task.exit(5 * time.Second)
 		must.True(t, result.Successful(), must.Sprintf("%+v", result))
 		task.says("GUEST-BUTTON")
@@ -254,7 +254,7 @@ func TestP27_StopTask(t *testing.T) {
 		must.NoError(t, h.StopTask(task.ID, 2*time.Second, ""))
 		took := time.Since(begin)
 		// A part of the timeout is kept for ending it.
-		must.Between(t, time.Second, took, 4*time.Second)
+		must.Between(t, time.Second, took, patient(4*time.Second))
 		_ = task.exit(5 * time.Second)
 		must.SliceEmpty(t, emulators(h.dir))
 	})
@@ -264,7 +264,7 @@ func TestP27_StopTask(t *testing.T) {
 		task.start()
 		begin := time.Now()
 		must.NoError(t, h.StopTask(task.ID, 0, ""))
-		must.Less(t, 3*time.Second, time.Since(begin))
+		must.Less(t, patient(3*time.Second), time.Since(begin))
 		_ = task.exit(5 * time.Second)
 	})
 	t.Run("SIGKILL as kill signal skips the asking", func(t *testing.T) {
@@ -274,7 +274,7 @@ func TestP27_StopTask(t *testing.T) {
 		task.says("GUEST-TICK")
 		begin := time.Now()
 		must.NoError(t, h.StopTask(task.ID, 20*time.Second, "SIGKILL"))
-		must.Less(t, 3*time.Second, time.Since(begin))
+		must.Less(t, patient(3*time.Second), time.Since(begin))
 		must.StrNotContains(t, task.stdout.String(), "GUEST-BUTTON")
 	})
 	t.Run("an unknown task is fine", func(t *testing.T) {
@@ -359,7 +359,7 @@ func TestP30_TaskStats(t *testing.T) {
 		must.SliceContains(t, sample.ResourceUsage.CpuStats.Measured, "Percent")
 		must.Greater(t, first.Timestamp, sample.Timestamp)
 	}
-	must.Between(t, 1200*time.Millisecond, time.Since(begin), 3*time.Second)
+	must.Between(t, 1200*time.Millisecond, time.Since(begin), patient(3*time.Second))
 	must.NoError(t, h.StopTask(task.ID, 0, ""))
 	eventually(t, 5*time.Second, "end of the stream", func() error {
 		select {
@@ -377,7 +377,7 @@ func TestP30_TaskStats(t *testing.T) {
 	select {
 	case _, open := <-unknown:
 		must.False(t, open)
-	case <-time.After(3 * time.Second):
+	case <-time.After(patient(3 * time.Second)):
 		t.Fatal("the stream for an unknown task stays open")
 	}
 }

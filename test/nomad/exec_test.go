@@ -155,7 +155,7 @@ func (r *reached) isReached(t *testing.T, greeting string) {
 // exec is "nomad alloc exec" through the API.
 func (r *reached) exec(t *testing.T, input string, command ...string) (int, string, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patient(60*time.Second))
 	defer cancel()
 	var stdout, stderr bytes.Buffer
 	code, err := r.c.api.Allocations().Exec(ctx, r.alloc, "vm", false, command,

@@ -165,7 +165,7 @@ func (j *job) inGuest(stub *api.AllocationListStub, script string) string {
 	must.NoError(t, err)
 	var output string
 	eventually(t, 40*time.Second, script, func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patient(30*time.Second))
 		defer cancel()
 		var stdout, stderr bytes.Buffer
 		code, err := j.c.api.Allocations().Exec(ctx, alloc, "vm", false, []string{"sh", "-c", script},

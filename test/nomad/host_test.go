@@ -284,7 +284,7 @@ func tail(text string, length int) string {
 // exit waits for the end of the task, by a call of its own.
 func (task *task) exit(limit time.Duration) *drivers.ExitResult {
 	task.host.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	ctx, cancel := context.WithTimeout(context.Background(), patient(limit))
 	defer cancel()
 	results, err := task.host.WaitTask(ctx, task.ID)
 	must.NoError(task.host.t, err)

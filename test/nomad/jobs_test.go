@@ -35,7 +35,7 @@ func TestJobRunsLogsAndStops(t *testing.T) {
 				text += string(frame.Data)
 			case err := <-errs:
 				return err
-			case <-time.After(time.Second):
+			case <-time.After(patient(time.Second)):
 			}
 			if !strings.Contains(text, "GUEST-TICK") {
 				return fmt.Errorf("so far %q", text)
@@ -73,7 +73,7 @@ func TestJobRunsLogsAndStops(t *testing.T) {
 		begin := time.Now()
 		job.stop()
 		done := job.becomes("complete", 15*time.Second)
-		must.Less(t, 8*time.Second, time.Since(begin))
+		must.Less(t, patient(8*time.Second), time.Since(begin))
 		must.False(t, done.TaskStates["vm"].Failed)
 		job.says("GUEST-BUTTON")
 		must.SliceEmpty(t, emulators(c.dir))
@@ -127,7 +127,7 @@ func TestDeafGuestEndsAfterKillTimeout(t *testing.T) {
 	begin := time.Now()
 	job.stop()
 	job.becomes("complete", 15*time.Second)
-	must.Between(t, 2*time.Second, time.Since(begin), 8*time.Second)
+	must.Between(t, 2*time.Second, time.Since(begin), patient(8*time.Second))
 }
 
 // The ends of a machine, as its job shows them.
@@ -414,5 +414,5 @@ func TestChattyGuest(t *testing.T) {
 	begin := time.Now()
 	job.stop()
 	job.becomes("complete", 20*time.Second)
-	must.Less(t, 10*time.Second, time.Since(begin))
+	must.Less(t, patient(10*time.Second), time.Since(begin))
 }

@@ -92,7 +92,7 @@ func page(t testing.TB, address string, limit time.Duration) string {
 	t.Helper()
 	var body string
 	// Without keep-alive: each question is a connection of its own, for the guest may be another one by then.
-	asker := &http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	asker := &http.Client{Timeout: patient(3 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
 	eventually(t, limit, "http://"+address, func() error {
 		answer, err := asker.Get("http://" + address)
 		if err != nil {
@@ -124,7 +124,7 @@ func echoed(t testing.TB, address string) {
 		if _, err := conn.Write([]byte("ping")); err != nil {
 			return err
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(patient(time.Second)))
 		answer := make([]byte, 16)
 		n, err := conn.Read(answer)
 		if err == nil && string(answer[:n]) != "ping" {
@@ -189,7 +189,7 @@ func TestPortsOfAGuest(t *testing.T) {
 		job.becomes("complete", 20*time.Second)
 		job.says("GUEST-POWEROFF")
 		eventually(t, 5*time.Second, "a closed port", func() error {
-			conn, err := net.DialTimeout("tcp", outside, time.Second)
+			conn, err := net.DialTimeout("tcp", outside, patient(time.Second))
 			if err == nil {
 				_ = conn.Close()
 				return fmt.Errorf("it is open")

@@ -154,7 +154,7 @@ func TestV136_ArgsAreRead(t *testing.T) {
 	alloc, _, err := c.api.Allocations().Info(stub.ID, nil)
 	must.NoError(t, err)
 	inGuest := func(command string) string {
-		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patient(60*time.Second))
 		defer cancel()
 		var stdout, stderr bytes.Buffer
 		code, err := c.api.Allocations().Exec(ctx, alloc, "vm", false, []string{"sh", "-c", command}, strings.NewReader(""), &stdout, &stderr, nil, nil)
@@ -274,9 +274,9 @@ func TestV136_BootsFromAnIso(t *testing.T) {
 		job.says("GUEST-TICK")
 	}
 	// The screen is on the loopback only.
-	screen, err := net.DialTimeout("tcp", "127.0.0.1:5977", 5*time.Second)
+	screen, err := net.DialTimeout("tcp", "127.0.0.1:5977", patient(5*time.Second))
 	must.NoError(t, err)
 	must.NoError(t, screen.Close())
-	_, err = net.DialTimeout("tcp", onHost(5977), 5*time.Second)
+	_, err = net.DialTimeout("tcp", onHost(5977), patient(5*time.Second))
 	must.ErrorContains(t, err, "refused")
 }

@@ -53,7 +53,7 @@ plugin "nomad-driver-qmp" {
 	a.begin()
 	select {
 	case <-a.exited:
-	case <-time.After(60 * time.Second):
+	case <-time.After(patient(60 * time.Second)):
 		a.end(syscall.SIGINT)
 		t.Error("the agent started")
 	}
