@@ -1,13 +1,14 @@
 import { rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 import { type Logger, listenUnix, within } from '#host';
 import type { Waiting } from '#spec';
-import { messageOf } from '../error.ts';
+import { messageOf, VmError } from '../error.ts';
 import { type ControlAnswer, type ControlRequest, decodeRequest } from './request.ts';
 
 const requestMs = 5000;
 const maxConnections = 8;
+/** The longest one has two names and a path. */
+const maxRequestBytes = 64 * 1024;
 
 /** Does what a request asks for, reporting how far it has come. Returns a sentence about the result. Throws VmError. */
 export type Serve = (
@@ -59,8 +60,6 @@ export class ControlSocket implements Disposable {
     const report = (text: string): void => send({ kind: 'progress', text });
     try {
       const request = decodeRequest(await firstLine(socket, hungUp));
-      // What is read goes nowhere, but shows that the other side hangs up.
-      socket.resume();
       send({ kind: 'done', text: await this.#serve(request, report, hungUp) });
     } catch (error) {
       send({ kind: 'error', text: messageOf(error) });
@@ -69,12 +68,22 @@ export class ControlSocket implements Disposable {
   }
 }
 
-/** Only root connects, so that a line may be of any length. */
+/** Leaves the socket flowing: what follows goes nowhere, but shows that the other side hangs up. */
 async function firstLine(socket: Socket, waiting: Waiting): Promise<string> {
   using limited = within(requestMs, waiting);
-  const lines = createInterface({ input: socket, signal: limited.signal });
-  for await (const line of lines) {
-    return line;
-  }
-  throw new Error('the request did not arrive');
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  let line = Buffer.alloc(0);
+  const read = (chunk: Buffer): void => {
+    const end = chunk.indexOf('\n');
+    line = Buffer.concat([line, end < 0 ? chunk : chunk.subarray(0, end)]);
+    if (line.length > maxRequestBytes) {
+      reject(new VmError('host', `a request has at most ${maxRequestBytes} bytes`));
+    } else if (end >= 0) resolve(line.toString());
+    else return;
+    socket.off('data', read);
+  };
+  const isMissing = (): void => reject(new VmError('host', 'the request did not arrive'));
+  socket.on('data', read).once('end', isMissing);
+  limited.signal.addEventListener('abort', isMissing);
+  return await promise;
 }
