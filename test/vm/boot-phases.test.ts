@@ -208,9 +208,8 @@ for (const [what, answers] of Object.entries(lies)) {
 const v1 = (errors: readonly string[]) => JSON.stringify({ v1: { errors } });
 
 test('what cloud-init wrote, as an event', () => {
-  assert.equal(cloudInitEvent(v1([])).message, 'cloud-init has finished');
-  assert.equal(cloudInitEvent('').message, 'cloud-init has finished');
-  assert.equal(cloudInitEvent('{"v1": {"errors": 7}}\x1e[]').message, 'cloud-init has finished');
+  const clean = cloudInitEvent(`${v1([])}\x1e{"v1": {}}`);
+  assert.deepEqual(clean, { message: 'cloud-init has finished', annotations: { status: 'done' } });
   const { message, annotations } = cloudInitEvent(v1(['a\nb', 'x'.repeat(500), 'c', 'd', 'e']));
   assert.match(message, /^cloud-init has finished with errors: a b; x{199}…; c; and 2 more$/);
   assert.equal(annotations.status, 'error');
@@ -223,6 +222,25 @@ test('what cloud-init wrote, as an event', () => {
   const degraded = cloudInitEvent(`${v1([])}\x1e${JSON.stringify(status)}`);
   assert.equal(degraded.message, 'cloud-init has finished with warnings: no such user');
   assert.equal(degraded.annotations.status, 'degraded');
+});
+
+test('a report of cloud-init that is cut, or none, is not taken for a good one', () => {
+  const long = JSON.stringify({
+    v1: { datasource: 'NoCloud', errors: ['a", b', 'x'.repeat(500)] },
+  });
+  for (let length = 0; length < long.length; length += 1) {
+    const { annotations } = cloudInitEvent(`${long.slice(0, length)}\x1e{"v1": {}}`);
+    assert.match(annotations.status ?? '', /^(error|unknown)$/, long.slice(0, length));
+  }
+  const { message } = cloudInitEvent(long.slice(0, 300));
+  assert.match(message, /^cloud-init has finished with errors: a", b; x{199}…$/);
+  for (const none of [
+    '',
+    '{"v1": {"errors": 7}}\x1e{"v1": {}}',
+    `${v1([])}\x1e{"v1": {"stage": {"rec`,
+  ]) {
+    assert.match(cloudInitEvent(none).message, /finished, with a report that can not be read/);
+  }
 });
 
 test('addresses, IPv4 first, and text of a guest on one line', () => {

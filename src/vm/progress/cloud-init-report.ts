@@ -14,16 +14,24 @@ const maxNamed = 3;
 const maxTextLength = 200;
 const maxDetailLength = 2000;
 
-/** What cloud-init wrote when it finished, `result.json` and `status.json`; what is not as expected is left out. */
+/** As one is that is longer than what is read of it. */
+const unreadable: TaskEvent = {
+  message:
+    'cloud-init has finished, with a report that can not be read: see /run/cloud-init/result.json in the guest',
+  annotations: { status: 'unknown' },
+};
+
+/** What cloud-init wrote when it finished, `result.json` and `status.json`, each cut where it is long. */
 export function cloudInitEvent(output: string): TaskEvent {
   const [first = '', second = ''] = output.split(separator);
-  const { errors } = decode(result, first)?.v1 ?? { errors: [] };
-  const stages = Object.values(decode(status, second)?.v1 ?? {});
-  const warnings = stages.flatMap((value) => {
+  const { errors } = decode(result, ...endsOf(first))?.v1 ?? {};
+  if (errors !== undefined && errors.length > 0) return withTexts('errors', errors);
+  const stages = decode(status, second)?.v1;
+  if (errors === undefined || stages === undefined) return unreadable;
+  const warnings = Object.values(stages).flatMap((value) => {
     const found = v.safeParse(stage, value);
     return found.success ? Object.values(found.output.recoverable_errors).flat() : [];
   });
-  if (errors.length > 0) return withTexts('errors', errors);
   if (warnings.length > 0) return withTexts('warnings', warnings);
   return { message: 'cloud-init has finished', annotations: { status: 'done' } };
 }
@@ -40,11 +48,23 @@ function withTexts(what: 'errors' | 'warnings', all: readonly string[]): TaskEve
   };
 }
 
-function decode<T>(schema: v.GenericSchema<unknown, T>, text: string): T | undefined {
-  try {
-    const found = v.safeParse(schema, JSON.parse(text));
-    return found.success ? found.output : undefined;
-  } catch {
-    return undefined;
+/** A text, and how it may go on where it is cut in its last list, the errors: in one of them or behind one. */
+function endsOf(text: string): readonly string[] {
+  return [text, `${text}"]}}`, `${text.slice(0, text.lastIndexOf('",') + 1)}]}}`];
+}
+
+/** The first of the texts that can be read. */
+function decode<T>(
+  schema: v.GenericSchema<unknown, T>,
+  ...alternatives: readonly string[]
+): T | undefined {
+  for (const text of alternatives) {
+    try {
+      const found = v.safeParse(schema, JSON.parse(text));
+      if (found.success) return found.output;
+    } catch {
+      // No JSON.
+    }
   }
+  return undefined;
 }
