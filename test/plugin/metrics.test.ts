@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DomainFigures } from '#vm';
 import { Driver } from '../../src/plugin/gen/driver_pb.ts';
+import { MetricsEndpoint } from '../../src/plugin/metrics/endpoint.ts';
 import { formatMetrics } from '../../src/plugin/metrics/exposition.ts';
 import { figureAttributes } from '../../src/plugin/tasks/figure-attributes.ts';
 import { tmpDir } from '../support/tmp.ts';
+import { collect, eventually } from '../support/vm.ts';
 import { freshId, installEmulator, processPlugin, task } from './requests.ts';
 
 const identity = {
@@ -167,4 +170,42 @@ test('V-103: one place is served by one plugin, and by the next when that has en
   await until((text) => !text.includes('task="task"'));
   await first.plugin[Symbol.asyncDispose]();
   await until((text) => text.includes('task="task"'));
+});
+
+/** A connection of a client that harms, and what comes on it until it is closed. */
+async function hostile(path: string, text: string): Promise<string> {
+  const socket = connect(path);
+  socket.on('error', () => {});
+  socket.write(text);
+  let got = '';
+  try {
+    for await (const chunk of socket) got += chunk;
+  } catch {
+    // Closed with unread input.
+  }
+  return got;
+}
+
+test('V-103: many who ask at once cost one measurement; a connection has one answer, whatever it sends', async (t) => {
+  const path = join(tmpDir(t), 'metrics.sock');
+  let measured = 0;
+  const domain = {
+    figures: async () => {
+      measured += 1;
+      return figures;
+    },
+  };
+  const place = { kind: 'unix', path } as const;
+  using _endpoint = MetricsEndpoint.open({ place, domains: () => [domain], log: collect([]) });
+  await eventually(() => existsSync(path), 'the socket');
+  const get = 'GET /metrics?x=1 HTTP/1.1\r\nhost: x\r\n\r\n';
+  const whole = await Promise.all(Array.from({ length: 8 }, () => hostile(path, get.repeat(2000))));
+  for (const text of whole) assert.equal(text.match(/^HTTP\/1\.1 200 OK\r$/gm)?.length, 1);
+  assert.ok(measured < whole.length, `measured ${measured} times`);
+  assert.equal(await hostile(path, 'x'.repeat(100_000)), '');
+  assert.equal(await hostile(path, 'GET / SPDY\r\n\r\n'), '');
+  // Sixteen that ask for nothing are closed, so that others have their turn.
+  const silent = Array.from({ length: 16 }, () => hostile(path, 'GET /metr'));
+  assert.deepEqual(new Set(await Promise.all(silent)), new Set(['']));
+  assert.equal((await scrape(path))[0], 200);
 });

@@ -1,21 +1,23 @@
 import { rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { closeFd, errnoOf, type Logger, listenTcp, listenUnix, within } from '#host';
 import type { Domain } from '#vm';
 import type { MetricsPlace } from '../agent/metrics.ts';
 import { messageOf } from '../error/message.ts';
 import { formatMetrics } from './exposition.ts';
+import { answerOne, type HttpAnswer, type HttpRequest } from './http-answer.ts';
 
 const retryMs = 5000;
 const scrapeMs = 5000;
+/** Whoever asks sooner gets the same: it costs with each VM, and every user of the host may ask at a TCP port. */
+const sharedMs = 250;
 const maxConnections = 16;
 const contentType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 
 export interface MetricsOptions {
   readonly place: MetricsPlace;
   /** The VMs that run. */
-  readonly domains: () => readonly Domain[];
+  readonly domains: () => readonly Pick<Domain, 'figures'>[];
   readonly log: Logger;
 }
 
@@ -26,15 +28,19 @@ export interface MetricsOptions {
 export class MetricsEndpoint implements Disposable {
   readonly #options: MetricsOptions;
   readonly #server: Server;
+  readonly #connections = new Set<Socket>();
+  #last: { readonly atMs: number; readonly text: Promise<Buffer> } | undefined;
   #retry: NodeJS.Timeout | undefined;
   #closed = false;
 
   private constructor(options: MetricsOptions) {
     this.#options = options;
-    this.#server = createServer((request, response) => void this.#answer(request, response));
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.#connections.add(socket);
+      socket.once('close', () => this.#connections.delete(socket));
+      answerOne(socket, (request) => this.#answer(request));
+    });
     this.#server.maxConnections = maxConnections;
-    this.#server.requestTimeout = scrapeMs;
-    this.#server.headersTimeout = scrapeMs;
     this.#server.on('error', (error) => options.log.warn('metrics: not served', { error }));
   }
 
@@ -48,7 +54,7 @@ export class MetricsEndpoint implements Disposable {
     this.#closed = true;
     clearTimeout(this.#retry);
     this.#server.close();
-    this.#server.closeAllConnections();
+    for (const socket of this.#connections) socket.destroy();
   }
 
   async #listen(first: boolean): Promise<void> {
@@ -66,18 +72,29 @@ export class MetricsEndpoint implements Disposable {
     }
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.method !== 'GET' || request.url?.split('?')[0] !== '/metrics') {
-      response.writeHead(404).end('GET /metrics\n');
-      return;
+  async #answer({ method, path }: HttpRequest): Promise<HttpAnswer> {
+    if (method === 'GET' && path === '/metrics') {
+      return { status: '200 OK', contentType, body: await this.#text() };
     }
+    const body = Buffer.from('GET /metrics\n');
+    return { status: '404 Not Found', contentType: 'text/plain; charset=utf-8', body };
+  }
+
+  #text(): Promise<Buffer> {
+    const nowMs = performance.now();
+    if (this.#last === undefined || nowMs - this.#last.atMs >= sharedMs)
+      this.#last = { atMs: nowMs, text: this.#measure() };
+    return this.#last.text;
+  }
+
+  async #measure(): Promise<Buffer> {
     using limited = within(scrapeMs);
     // A VM that ends meanwhile has no figures.
     const asked = this.#options.domains().map((domain) => domain.figures(limited));
     const all = (await Promise.allSettled(asked)).flatMap((it) =>
       it.status === 'fulfilled' ? [it.value] : [],
     );
-    response.writeHead(200, { 'content-type': contentType }).end(formatMetrics(all));
+    return formatMetrics(all);
   }
 }
 
