@@ -7,11 +7,14 @@ import {
   type MessageShape,
   toBinary,
 } from '@bufbuild/protobuf';
+import { aborted } from '#host';
+import type { Waiting } from '#spec';
 import {
   Driver,
   type ExecTaskStreamingRequestSchema,
   type ExecTaskStreamingResponseSchema,
 } from '../../src/plugin/gen/driver_pb.ts';
+import { execTask } from '../../src/plugin/serve/exec.ts';
 import { failureOf, type PluginClient } from '../support/plugin-client.ts';
 import { freshId, shared, smallest, task } from './requests.ts';
 
@@ -107,6 +110,20 @@ test('P-33: sizes reach the terminal in their order; everything is on stdout', a
   assert.equal(exec.output('stdout'), '33x101\n40x120\nx\n');
   assert.equal(exec.output('stderr'), '');
   await client.call(method.destroyTask, { taskId, force: true });
+});
+
+test('P-32: the time of a check that is up before its command begins is not the command’s fault', async () => {
+  const { signal } = new AbortController();
+  // As by the agent of a guest that hangs.
+  const exec = async (_: unknown, waiting: Waiting): Promise<never> => {
+    await aborted(waiting);
+    throw waiting.signal.reason;
+  };
+  const request = { command: ['true'], timeoutMs: 100 };
+  await assert.rejects(execTask({ domain: { exec }, env: {} }, request, { signal }), {
+    message:
+      'the command did not begin within 0.1 s: the guest is busy, starts up, or its agent hangs',
+  });
 });
 
 test('P-33: a user who goes away ends the command', async () => {

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { within } from '#host';
 import type { Waiting } from '#spec';
-import type { GuestCommand, TerminalSize } from '#vm';
+import type { Domain, GuestCommand, TerminalSize } from '#vm';
 import { PluginError } from '../error/plugin-error.ts';
 import type {
   ExecTaskResponseSchema,
@@ -11,7 +11,7 @@ import type {
 import type { Task } from '../tasks/tasks.ts';
 
 /** Where a command runs, and with which environment. */
-type TaskToReach = Pick<Task, 'domain' | 'env'>;
+type TaskToReach = Pick<Task, 'env'> & { readonly domain: Pick<Domain, 'exec'> };
 type Response = MessageInitShape<typeof ExecTaskStreamingResponseSchema>;
 
 /** As much of the end of a check's output is kept as Nomad's own executor keeps. */
@@ -25,8 +25,10 @@ export async function execTask(
 ): Promise<MessageInitShape<typeof ExecTaskResponseSchema>> {
   using limited = timeoutMs > 0 ? within(timeoutMs, call) : undefined;
   const waiting = limited ?? call;
+  let begun = false;
   try {
     using running = await begin(task, { command, terminal: false }, waiting);
+    begun = true;
     // What still runs when the time is up is ended by this, and its output with it.
     using _ended = onAbort(waiting, () => running[Symbol.dispose]());
     running.endInput();
@@ -39,7 +41,10 @@ export async function execTask(
   } catch (cause) {
     if (!waiting.signal.aborted) throw cause;
     call.signal.throwIfAborted();
-    const message = `the command did not end within ${timeoutMs / 1000} s and was ended`;
+    const time = `within ${timeoutMs / 1000} s`;
+    const message = begun
+      ? `the command did not end ${time} and was ended`
+      : `the command did not begin ${time}: the guest is busy, starts up, or its agent hangs`;
     throw new PluginError('state', message, { cause });
   }
 }
