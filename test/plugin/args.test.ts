@@ -281,10 +281,7 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-display vnc=127.0.0.1:2', [{ kind: 'vnc', port: 5902 }]],
   ['-display gtk', /^-display "gtk" is not supported: use none, or -vnc$/],
   ['-object rng-random,id=r,filename=/dev/urandom', []],
-  [
-    '-object memory-backend-file,id=m,mem-path=/x',
-    /^-object "memory-backend-file" is not supported/,
-  ],
+  ['-object secret,id=s,file=/x', /^-object "secret" is not supported/],
   ['disk.img', /^"disk.img" is no option: write the disk as image_path/],
   ['-frobnicate', /^"-frobnicate" is not known/],
 ];

@@ -1,4 +1,5 @@
 import { quoted } from '#spec';
+import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { screenOptions } from './screen-options.ts';
 import { type OptionKind, type ReadOption, Refusal } from './wish.ts';
@@ -94,13 +95,30 @@ export const consoleOptions: readonly OptionKind[] = [
     'the guest needs none of them.',
   ),
   noEffect(['echr', 'seed', 'compat'], 'the guest needs none of them.', '1'),
+  noEffect(['numa', 'mem-path'], "memory is the task's.", 'node,memdev=mem0'),
+  {
+    names: ['run-with'],
+    value: 'async-teardown=on',
+    becomes:
+      'No effect for `async-teardown`; others are refused: the VM has a user and a directory of its own.',
+    read: (value) => {
+      const option = new OptionText(value);
+      option.ignore('async-teardown');
+      refuseRest(option);
+      return [];
+    },
+  },
   {
     names: ['object'],
     value: 'rng-random,id=rng0,filename=/dev/urandom',
-    becomes: 'No effect for `rng-random`, `rng-builtin` and `iothread`; others are refused.',
+    becomes:
+      'No effect for `rng-random`, `rng-builtin`, `iothread` and `memory-backend-…`; others are refused.',
     read: (value) => {
       const type = new OptionText(value, 'qom-type').take('qom-type') ?? '';
-      if (['rng-random', 'rng-builtin', 'iothread'].includes(type)) return [];
+      if (/^(rng-random|rng-builtin|iothread|memory-backend-(ram|memfd|file))$/.test(type))
+        return [];
+      if (type === 'throttle-group')
+        throw new Refusal(`${quoted(type)} is not read: use \`disk { throttle }\``);
       throw new Refusal(`${quoted(type)} is not supported; leave it out`);
     },
   },

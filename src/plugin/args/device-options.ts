@@ -1,6 +1,6 @@
-import { type DiskBus, quoted } from '#spec';
-import { refuseRest } from './machine-options.ts';
-import { cardModels, readMac } from './network-options.ts';
+import { quoted } from '#spec';
+import { readCard, readDriveDevice, readPort, readShareDevice } from './device-readers.ts';
+import { cardModels } from './network-options.ts';
 import { OptionText } from './option-text.ts';
 import { type OptionKind, Refusal, type Wish } from './wish.ts';
 
@@ -73,6 +73,7 @@ export const deviceKinds: readonly DeviceKind[] = [
       'virtio-serial-pci',
       'virtio-serial',
       'vmgenid',
+      'vmcoreinfo',
       'pvpanic',
       'pvpanic-pci',
     ],
@@ -99,6 +100,13 @@ export const deviceKinds: readonly DeviceKind[] = [
       'pcie-pci-bridge',
       'pci-bridge',
       'ioh3420',
+      'dmi-to-pci-bridge',
+      'i82801b11-bridge',
+      'pxb',
+      'pxb-pcie',
+      'x3130-upstream',
+      'xio3130-downstream',
+      'usb-hub',
     ],
     becomes: 'No effect: the machine gets the controllers that its disks need.',
     read: nothing,
@@ -119,17 +127,39 @@ export const deviceKinds: readonly DeviceKind[] = [
       'cirrus-vga',
       'vmware-svga',
       'bochs-display',
+      'secondary-vga',
+      'ramfb',
+      'virtio-vga-gl',
+      'virtio-gpu-gl-pci',
+      'virtio-multitouch-pci',
+      'usb-wacom-tablet',
+      'vmmouse',
     ],
     becomes: 'No effect: `-vnc` gives the guest a screen with mouse and keyboard.',
     read: nothing,
   },
   {
-    drivers: ['intel-hda', 'ich9-intel-hda', 'hda-duplex', 'hda-output', 'AC97', 'ES1370', 'sb16'],
+    drivers: [
+      'intel-hda',
+      'ich9-intel-hda',
+      'hda-duplex',
+      'hda-micro',
+      'hda-output',
+      'AC97',
+      'ES1370',
+      'sb16',
+      'cs4231a',
+      'adlib',
+      'gus',
+      'pcspk',
+      'usb-audio',
+      'virtio-sound-pci',
+    ],
     becomes: 'No effect: the guest has no sound.',
     read: nothing,
   },
   {
-    drivers: ['isa-serial', 'pci-serial', 'virtconsole'],
+    drivers: ['isa-serial', 'pci-serial', 'virtconsole', 'isa-debugcon', 'sga'],
     becomes: 'No effect: the first serial port is the console, in the log of the task.',
     read: nothing,
   },
@@ -144,15 +174,40 @@ export const deviceKinds: readonly DeviceKind[] = [
       'usb-host',
       'pci-assign',
       'vhost-user-fs-pci',
-      'nvme',
-      'tpm-tis',
-      'tpm-crb',
       'vhost-vsock-pci',
       'loader',
       'ivshmem-plain',
     ],
     becomes:
-      'devices of the host are not given to guests; a directory is a `volume_mount` or `-virtfs`, a disk is on virtio, scsi, ide or usb.',
+      'devices of the host are not given to guests; a directory is a `volume_mount` or `-virtfs`.',
+  },
+  {
+    drivers: [
+      'nvme',
+      'megasas',
+      'megasas-gen2',
+      'lsi',
+      'lsi53c810',
+      'lsi53c895a',
+      'mptsas1068',
+      'pvscsi',
+      'am53c974',
+      'sdhci-pci',
+    ],
+    becomes:
+      'a disk is on virtio, ide, usb, or on scsi, whose controller is `virtio-scsi-pci`: name one of them.',
+  },
+  {
+    drivers: ['tpm-tis', 'tpm-crb', 'tpm-tis-device'],
+    becomes: 'guests have no TPM; leave it out.',
+  },
+  {
+    drivers: ['intel-iommu', 'amd-iommu', 'virtio-iommu-pci'],
+    becomes: 'guests have no IOMMU; leave it out.',
+  },
+  {
+    drivers: ['pc-dimm', 'nvdimm', 'virtio-mem-pci', 'virtio-pmem-pci'],
+    becomes: "use `resources`: memory is the task's; leave it out.",
   },
 ];
 
@@ -169,69 +224,3 @@ export const deviceOption: OptionKind = {
     return kind.read(option, driver);
   },
 };
-
-/** Where a device is on a bus, and what tunes it: QEMU's own choice serves. */
-function ignorePlace(option: OptionText): void {
-  option.ignore(
-    ...['id', 'bus', 'addr', 'unit', 'lun', 'scsi-id', 'channel', 'vectors', 'mq', 'romfile'],
-    ...['disable-legacy', 'disable-modern', 'iothread', 'num-queues', 'queues', 'multifunction'],
-    ...['ioeventfd', 'event_idx', 'write-cache', 'share-rw', 'scsi', 'rombar', 'removable'],
-    ...[
-      'packed',
-      'tx',
-      'rotation_rate',
-      'logical_block_size',
-      'physical_block_size',
-      'discard_granularity',
-    ],
-    ...['guest_csum', 'csum', 'gso', 'guest_tso4', 'guest_tso6', 'host_mtu', 'mrg_rxbuf', 'ats'],
-  );
-}
-
-function readCard(option: OptionText, driver: string): readonly Wish[] {
-  const netdev = option.take('netdev');
-  const mac = readMac(option.take('mac'));
-  option.ignore('bootindex', 'vlan');
-  ignorePlace(option);
-  refuseRest(option);
-  return [{ kind: 'card', netdev, model: cardModels[driver], ...mac }];
-}
-
-function readDriveDevice(
-  option: OptionText,
-  place: { readonly bus: DiskBus; readonly cdrom: boolean },
-): readonly Wish[] {
-  const drive = option.take('drive') ?? '';
-  const serial = option.take('serial');
-  const bootIndex = option.take('bootindex');
-  ignorePlace(option);
-  refuseRest(option);
-  if (drive === '') throw new Refusal('names no drive');
-  return [
-    {
-      kind: 'drive-device',
-      drive,
-      ...place,
-      ...(serial === undefined ? {} : { serial }),
-      ...(bootIndex === undefined ? {} : { bootIndex: Number(bootIndex) }),
-    },
-  ];
-}
-
-function readShareDevice(option: OptionText): readonly Wish[] {
-  const fsdev = option.take('fsdev') ?? '';
-  const tag = option.take('mount_tag') ?? '';
-  ignorePlace(option);
-  refuseRest(option);
-  return [{ kind: 'share-device', fsdev, tag }];
-}
-
-function readPort(option: OptionText): readonly Wish[] {
-  const name = option.take('name') ?? '';
-  const chardev = option.take('chardev');
-  option.ignore('nr');
-  ignorePlace(option);
-  refuseRest(option);
-  if (name === 'org.qemu.guest_agent.0') return [{ kind: 'agent-port', chardev }];
-  throw new Refusal(`the port ${quoted(name)} is not supported: only the guest agent has one`);
-}

@@ -3,6 +3,7 @@ import { directoryOf, takeDirectory } from './directory-drive.ts';
 import { readFlash } from './firmware-options.ts';
 import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
+import { driveTuning } from './tuning-keys.ts';
 import { type DriveWish, type OptionKind, Refusal, type Wish } from './wish.ts';
 
 const hardDisk = (name: string): OptionKind => ({
@@ -70,25 +71,6 @@ function readHardDisk(file: string): DriveWish {
   return { ...plain(found.file), ...drive, readOnly: !writable };
 }
 
-/** Keys of a drive that change nothing here. */
-const idleKeys = [
-  'index',
-  'unit',
-  'media',
-  'detect-zeroes',
-  'discard',
-  'werror',
-  'rerror',
-  'copy-on-read',
-  'addr',
-  'boot',
-  'cyls',
-  'heads',
-  'secs',
-  'locking',
-  'file.locking',
-];
-
 function readDrive(value: string): readonly Wish[] {
   const option = new OptionText(value);
   const file = option.take('file') ?? option.take('file.filename') ?? '';
@@ -99,12 +81,12 @@ function readDrive(value: string): readonly Wish[] {
   const format = option.take('format') ?? option.take('driver');
   const directory = takeDirectory(option, { file, format });
   const serial = option.take('serial');
-  const cache = readCache(option.take('cache'));
+  const cache = readCache(option);
   const aio = option.take('aio');
   const snapshot = option.takeSwitch('snapshot');
   const id = option.take('id');
   // The number of a bus; its kind is `if`.
-  option.ignore('bus', ...idleKeys);
+  option.ignore('bus', ...driveTuning);
   if (option.rest.some((key) => /^(throttling|bps|iops)/.test(key))) {
     throw new Refusal('limits of I/O are not read: use `disk { throttle }`');
   }
@@ -157,9 +139,19 @@ function readFormat(format: string | undefined): Pick<DriveWish, 'format'> {
   throw new Refusal(`format=${format} is not supported: use ${known.join(', ')}, or leave it out`);
 }
 
-function readCache(text: string | undefined): DiskCache | undefined {
+/** By its name, or by the switches that the name stands for. */
+function readCache(option: OptionText): DiskCache | undefined {
   const known = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
-  if (text === undefined) return undefined;
+  const text = option.take('cache');
+  const isDirect = option.takeSwitch('cache.direct');
+  const isUnsafe = option.takeSwitch('cache.no-flush');
+  const isBack = option.takeSwitch('cache.writeback');
+  if (text === undefined) {
+    if ([isDirect, isUnsafe, isBack].every((it) => it === undefined)) return undefined;
+    if (isUnsafe === true) return 'unsafe';
+    if (isBack === false) return isDirect === true ? 'directsync' : 'writethrough';
+    return isDirect === true ? 'none' : 'writeback';
+  }
   const cache = known.find((name) => name === text);
   if (cache !== undefined) return cache;
   throw new Refusal(`cache=${text} is not supported: use ${known.join(', ')}`);

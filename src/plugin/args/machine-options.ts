@@ -1,5 +1,6 @@
 import { quoted } from '#spec';
 import { OptionText } from './option-text.ts';
+import { machineTuning } from './tuning-keys.ts';
 import { type OptionKind, Refusal, type Wish } from './wish.ts';
 
 /** The machine, its processors and its memory. */
@@ -122,7 +123,8 @@ export function refuseRest(option: OptionText): void {
 function readMemory(value: string): readonly Wish[] {
   const option = new OptionText(value, 'size');
   const size = option.take('size') ?? '';
-  const [, digits = '', unit = 'M'] = /^(\d{1,12})([KMGTkmgt]?)(?:i?[bB])?$/.exec(size) ?? [];
+  const [, digits = '', unit = 'M'] =
+    /^(\d{1,12}(?:\.\d{1,6})?)([KMGTkmgt]?)(?:i?[bB]?)$/.exec(size) ?? [];
   const factor = { K: 1 / 1024, M: 1, G: 1024, T: 1024 ** 2 }[unit.toUpperCase() || 'M'] ?? 1;
   const memoryMiB = Math.floor(Number(digits) * factor);
   if (digits === '' || memoryMiB < 1) throw new Refusal(`${quoted(size)} is not a size of memory`);
@@ -143,32 +145,11 @@ function readSmp(value: string): readonly Wish[] {
   throw new Refusal(`${quoted(value)} is not a number of CPUs from 1 to 512`);
 }
 
-/** Properties of machines that change nothing for a guest of this driver. */
-const idleProperties = [
-  'usb',
-  'vmport',
-  'kernel_irqchip',
-  'kernel-irqchip',
-  'mem-merge',
-  'dump-guest-core',
-  'graphics',
-  'hpet',
-  'acpi',
-  'pit',
-  'smm',
-  'gic-version',
-  'highmem',
-  'hmat',
-  'suppress-vmdesc',
-  'nvdimm',
-  'max-ram-below-4g',
-] as const;
-
 function readMachine(value: string): readonly Wish[] {
   const option = new OptionText(value, 'type');
   const machine = option.take('type');
   const accelerator = option.take('accel');
-  option.ignore(...idleProperties);
+  option.ignore(...machineTuning);
   refuseRest(option);
   return [
     ...(machine === undefined ? [] : [{ kind: 'machine', machine } as const]),

@@ -4,10 +4,12 @@ export class OptionText {
 
   /**
    * Reads `first,key=value,flag`: a comma ends a value, two are one comma of it. `implied` is the key of a first value
-   * without one; any other word without `=` is a flag, which is on.
+   * without one; any other word without `=` is a flag, which is on. The same as a JSON object is read as well.
    */
   constructor(text: string, implied?: string) {
-    this.#pairs = [];
+    const object = text.startsWith('{') ? parseObject(text) : undefined;
+    this.#pairs = object === undefined ? [] : pairsOf(object, '');
+    if (object !== undefined) return;
     for (let at = 0; at < text.length; ) {
       const { key, from } = keyAt(text, at, at === 0 ? implied : undefined);
       if (from === undefined) {
@@ -48,6 +50,24 @@ export class OptionText {
   get rest(): readonly string[] {
     return this.#pairs.map(({ key }) => key);
   }
+}
+
+function parseObject(text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Members of a member have both names, with a dot between them. */
+function pairsOf(object: object, prefix: string): { key: string; value: string }[] {
+  return Object.entries(object).flatMap(([name, value]: [string, unknown]) => {
+    const key = `${prefix}${name}`;
+    if (typeof value === 'object' && value !== null) return pairsOf(value, `${key}.`);
+    return [{ key, value: value === true ? 'on' : value === false ? 'off' : String(value) }];
+  });
 }
 
 /** The key that begins here, and where its value begins; without one it is a flag. */

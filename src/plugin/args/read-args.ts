@@ -30,7 +30,7 @@ export function readArgs(args: readonly string[]): ReadArgs {
     const kind = byName.get(arg.replace(/^--?/, ''));
     const next = args[at + 1];
     const known = arg.startsWith('-') ? kind : undefined;
-    const taken = known?.value === undefined ? 1 : 2;
+    const taken = takesNext(arg, known, next) ? 2 : 1;
     try {
       wishes.push(...readOption(arg, known, next).map((wish) => ({ ...wish, at })));
     } catch (error) {
@@ -40,6 +40,12 @@ export function readArgs(args: readonly string[]): ReadArgs {
     at += taken;
   }
   return { wishes, problems };
+}
+
+/** What follows an unknown option is its value: one message is enough for both. */
+function takesNext(arg: string, kind: OptionKind | undefined, next: string | undefined): boolean {
+  if (kind !== undefined) return kind.value !== undefined;
+  return /^-[^\s=]+$/.test(arg) && next !== undefined && !next.startsWith('-');
 }
 
 /** Messages begin with the option. */

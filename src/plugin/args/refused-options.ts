@@ -45,11 +45,10 @@ export const refusedOptions: readonly OptionKind[] = [
   refused(['xen-attach', 'xen-domid-restrict'], 'guests run under KVM or TCG; leave it out.'),
   refused(['daemonize'], 'Nomad keeps the VM; leave it out.'),
   refused(
-    ['pidfile', 'runas', 'chroot', 'run-with'],
+    ['pidfile', 'runas', 'chroot'],
     'the VM has a user and a directory of its own; leave it out.',
     '…',
   ),
-  refused(['numa', 'mem-path'], "use `resources`: memory is the task's; leave it out.", '…'),
   refused(
     ['tpmdev', 'acpitable', 'option-rom', 'add-fd'],
     'there is no key for it; leave it out.',
