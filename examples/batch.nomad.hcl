@@ -24,7 +24,14 @@ job "batch" {
         image             = "local/debian-12.qcow2"
         primary_disk_size = 10000
         use_thin_copy     = true
-        cmds              = ["sha256sum /local/debian-12.qcow2", "poweroff"]
+        cmds              = ["sha256sum /local/debian-12.qcow2"]
+
+        # Once all of cloud-init is done: a poweroff in cmds would end it in the middle, with a traceback on the console.
+        user_data = <<-YAML
+          #cloud-config
+          power_state:
+            mode: poweroff
+        YAML
       }
 
       resources {

@@ -1,4 +1,10 @@
-# Three disks: an overlay of an image to boot from, an empty one, and one that stays in a host volume.
+# Three disks: an overlay of an image to boot from, an empty one, and one that stays in a host volume, which the client has as
+#
+#   client {
+#     host_volume "data" {
+#       path = "/srv/data"
+#     }
+#   }
 
 job "disks" {
   group "vm" {

@@ -1,5 +1,6 @@
 # Commands in the guest: a script check, an action, and a template whose change runs a script. They run by qemu-guest-agent
-# where the guest has it, else by ssh (docs/guests.md). Nomad reports the results of script checks to Consul only.
+# where the guest has it, else by ssh (docs/guests.md). Nomad reports the results of script checks to Consul only, so the job is
+# placed on clients that have Consul; without the service it runs on any.
 #
 #   nomad var put nomad/jobs/commands greeting=hello
 #   nomad job run exec.nomad.hcl

@@ -1,4 +1,11 @@
-# A VM in the network of its group, beside a task of another driver: bridge mode needs the CNI plugins on the client.
+# A VM in the network of its group, beside a task of another driver: bridge mode needs the CNI plugins on the client, and the
+# other driver, which Nomad has switched off,
+#
+#   plugin "raw_exec" {
+#     config {
+#       enabled = true
+#     }
+#   }
 
 job "group" {
   group "web" {

@@ -5,6 +5,14 @@
 #     bridge  = "storage0"
 #     address = "10.77.0.1/24"
 #   }
+#
+# and the client's a network for ports that are this host's alone:
+#
+#   client {
+#     host_network "loopback" {
+#       cidr = "127.0.0.0/8"
+#     }
+#   }
 
 job "networks" {
   group "vm" {

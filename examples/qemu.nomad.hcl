@@ -20,7 +20,7 @@ job "qemu" {
 
       config {
         image_path        = "local/debian.qcow2"
-        accelerator       = "auto"
+        accelerator       = "kvm:tcg"
         drive_interface   = "virtio"
         graceful_shutdown = true
 

@@ -469,6 +469,7 @@ test('V-136: of several -accel the first that works is taken, of other options t
   assert.equal(accelerator('-accel kvm -accel kvm,kernel-irqchip=split'), 'kvm');
   assert.equal(accelerator('-enable-kvm -machine q35,accel=tcg'), 'tcg');
   assert.equal(accelerator('-machine q35,accel=kvm:tcg'), 'auto');
+  assert.equal(plan({ image_path, accelerator: 'kvm:tcg' }).spec.accelerator, 'auto');
 });
 
 test('V-136: args_allowlist refuses what is not in it, as in the builtin driver', () => {

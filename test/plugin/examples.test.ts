@@ -55,6 +55,26 @@ test('V-133: images of jobs that no artifact brings are in image_paths of the ag
   }
 });
 
+test('V-133: no job ends its guest while cloud-init runs, which logs that as a failure', () => {
+  for (const file of jobs) {
+    const text = readFileSync(join(examples, file), 'utf8');
+    assert.doesNotMatch(text, /"(sudo )?(systemctl )?(poweroff|halt|reboot|shutdown)\b/, file);
+  }
+});
+
+test('V-133: what a job needs of a client beyond the agents here is in its first lines', () => {
+  for (const file of jobs) {
+    const text = readFileSync(join(examples, file), 'utf8');
+    const [head = ''] = text.split(/^(?=[^#])/m);
+    const needs = [
+      ...text.matchAll(/^ +(?:source|host_network) += "([\w-]+)"$/gm),
+      ...text.matchAll(/^ +driver += "(?!virt"|qemu")(\w+)"$/gm),
+      ...text.matchAll(/^ +provider += "(consul)"$/gm),
+    ];
+    for (const [, name = ''] of needs) assert.match(head, new RegExp(name, 'i'), file);
+  }
+});
+
 test('V-133: the jobs fit a machine of two cores, which have what else runs there', () => {
   for (const file of jobs) {
     const groups = (read(file).find(named('job'))?.body ?? []).filter(named('group'));

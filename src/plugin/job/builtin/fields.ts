@@ -32,8 +32,8 @@ export const builtinFields = {
   accelerator: {
     kind: 'attr',
     type: 'string',
-    oneOf: machineFields.accelerator.oneOf,
-    doc: '`kvm`, `tcg`, or `auto`, which is KVM where it works. Default: `tcg`.',
+    oneOf: [...machineFields.accelerator.oneOf, 'kvm:tcg'],
+    doc: '`kvm`, `tcg`, or `auto`, which is KVM where it works, as is `kvm:tcg`. Default: `tcg`.',
     example: '"kvm"',
   },
   graceful_shutdown: {

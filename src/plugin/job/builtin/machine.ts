@@ -21,9 +21,11 @@ export function readMachineKeys(raw: Raw, wishes: Wishes, job: Job): MachineKeys
   const arch = readEmulator(raw, job);
   const machine =
     wishes.last('machine')?.machine || raw.machine_type || raw.os?.machine || machines[arch];
+  // As the builtin driver hands it to QEMU: a list of which the first that works is taken.
+  const accelerator = raw.accelerator === 'kvm:tcg' ? 'auto' : (raw.accelerator ?? 'tcg');
   return {
     os: { arch, machine },
-    accelerator: readAccelerator(wishes) ?? raw.accelerator ?? 'tcg',
+    accelerator: readAccelerator(wishes) ?? accelerator,
     vcpus: wishes.last('vcpus')?.count ?? raw.vcpus,
     firmware: readFirmware(raw, wishes, job),
     user_data: readIgnition(raw, wishes, job),
