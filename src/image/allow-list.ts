@@ -74,7 +74,15 @@ export function checkInside(path: string, found: string, dirs: readonly Root[]):
   throw new ImageError('refused', text);
 }
 
+const ofAnotherTask =
+  'is in the directory of another task, which is closed: the tasks of a group share alloc/, let that one write it there';
+
 export function notAllowed(path: string, dirs: readonly Root[], cause?: unknown): ImageError {
+  const isIn = (kind: Root['kind']): boolean =>
+    dirs.some((dir) => dir.kind === kind && isInside(dir.named, path));
+  if (isIn('reserved') && !isIn('task')) {
+    return new ImageError('refused', `${path} ${ofAnotherTask}`, { cause });
+  }
   const places = dirs
     .filter(({ kind }) => kind === 'task' || kind === 'trusted')
     .map(({ named }) => named)

@@ -10,7 +10,9 @@ export function kindOfRefusal({ message }: { readonly message: string }): string
   return found?.[0] ?? message;
 }
 
-export const notAllowed = refused(/is not inside the allowed directories|names \(hard links\)/);
+export const notAllowed = refused(
+  /is not inside the allowed directories|is in the directory of another task|names \(hard links\)/,
+);
 export const notFound = refused(/there is no file|no file is named|disappeared while/);
 export const notRegular = refused(/not a regular file/);
 export const tooLarge = refused(/is larger than|more than the \d+ asked for|more than qcow2 can/);

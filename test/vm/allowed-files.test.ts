@@ -134,6 +134,14 @@ test('V-33: what is reported of a neighbour is the same whether its file exists 
   }
 });
 
+test('V-32: a file that another task of the group made is refused with where to write it', async (t) => {
+  const { at, message } = jobOn(t);
+  for (const name of ['artifact.img', 'none.img']) {
+    const text = await message(at(`nomad/alloc/A/sidecar/local/${name}`));
+    assert.match(text, /is in the directory of another task, which is closed: .* share alloc\//);
+  }
+});
+
 const seen: Readonly<Record<string, string>> = {
   '/alloc/data/shared.img': 'nomad/alloc/A/alloc/data/shared.img',
   '/local/artifact.img': 'nomad/alloc/A/web/local/artifact.img',
