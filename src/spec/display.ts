@@ -10,7 +10,12 @@ export interface DisplaySpec {
 /** A port of the job that viewers connect to. */
 export interface VncPort extends Omit<PortSpec, 'guestPort' | 'groupPort'> {
   /** Where the host's port leads into the network of the group: that network's namespace, and the number there. */
-  readonly inGroup?: { readonly netns: string; readonly port: number };
+  readonly inGroup?: {
+    readonly netns: string;
+    readonly port: number;
+    /** Every address of the namespace when left out. */
+    readonly address?: string;
+  };
 }
 
 /** A VNC server, on a socket for operators and on these ports. */

@@ -130,19 +130,25 @@ test('V-83: with a password no client is let in without it, at the port, in the 
   const port = await freePort();
   await using group = await Namespace.open();
   const inGroup = { netns: group.path, port: 5901 };
+  const own = { netns: group.path, port: 5902, address: '127.0.0.1' };
   const listen = [
     ...onPort(port).listen,
     // The host's ports lead there already.
     { label: 'group', hostIp: '127.0.0.1', hostPort: port, inGroup },
     { label: 'group', hostIp: '127.0.0.2', hostPort: port, inGroup },
+    { label: 'own', hostIp: '127.0.0.1', hostPort: 5902, inGroup: own },
   ];
   const display = { video: 'virtio', vnc: { password: 'hush-hus', listen } } as const;
   const domain = await ground.virtualizer().createDomain(ground.spec(0, { display }), soon());
   await booted(domain);
   const { pid } = domain.record;
   const addresses = ['127.0.0.1', '127.0.0.1', '127.0.0.2'].map((host) => `${host}:${port}`);
-  assert.equal(domain.attributes['vnc.address'], addresses.join(' '));
-  assert.deepEqual(domain.publishedPorts, ['vnc', 'group']);
+  assert.equal(domain.attributes['vnc.address'], [...addresses, '127.0.0.1:5902'].join(' '));
+  assert.deepEqual(domain.publishedPorts, ['vnc', 'group', 'own']);
+  // Address and port in the order of bytes that the kernel shows them in: every address, and 127.0.0.1.
+  const sockets = await group.run('cat', '/proc/net/tcp');
+  const listening = [...sockets.matchAll(/ (\w{8}:\w{4}) 00000000:0000 0A /g)].map((it) => it[1]);
+  assert.deepEqual(listening.toSorted(), ['00000000:170D', '0100007F:170E']);
   const greeting =
     "require('node:net').connect(5901, '127.0.0.1').once('data', (text) => process.exit(console.log(String(text))))";
   assert.equal(await group.run(process.execPath, '-e', greeting), 'RFB 003.008\n\n');

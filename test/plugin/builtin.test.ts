@@ -266,6 +266,15 @@ test('V-136 V-125: in the network of a group the guest has its forwarded ports t
       ],
     },
   ]);
+  const screen = inGroup({ image_path, args: ['-vnc', ':1'] }).spec;
+  const own = { netns, port: 5901, address: '127.0.0.1' };
+  assert.deepEqual(screen.display?.vnc?.listen, [
+    { label: 'port-5901', hostIp: '127.0.0.1', hostPort: 5901, inGroup: own },
+  ]);
+  assert.match(
+    screen.notes?.join() ?? '',
+    /^The screen is for the tasks of this group only, by VNC/,
+  );
   // What other tasks of the group serve stays theirs.
   assert.deepEqual(net(inGroup({ image_path }).spec), [
     { kind: 'group', netns, model: 'e1000', ports: [] },

@@ -13,7 +13,8 @@ const noEffect = (names: readonly string[], becomes: string, value?: string): Op
 });
 
 /** Where a character device may lead without a file or socket of the host. */
-const inside = /^(mon:)?(stdio|null|none|vc(:.*)?|pty|chardev:.*|\/dev\/null|ringbuf.*)$/;
+const inside =
+  /^(mon:)?(stdio|null|none|vc(:.*)?|pty|chardev:.*|\/dev\/null|ringbuf.*|spicevmc|spiceport)$/;
 
 const insideOnly =
   (what: string): ReadOption =>

@@ -61,7 +61,7 @@ export const deviceKinds: readonly DeviceKind[] = [
   {
     drivers: ['virtserialport'],
     becomes:
-      "The port of the guest agent (`name=org.qemu.guest_agent.0`), which every guest has; the socket is the driver's. Other ports are refused.",
+      "The port of the guest agent (`name=org.qemu.guest_agent.0`), which every guest has; the socket is the driver's. No effect for that of SPICE (`com.redhat.spice.0`); other ports are refused.",
     read: readPort,
   },
   {

@@ -63,5 +63,7 @@ export function readPort(option: OptionText): readonly Wish[] {
   option.ignore(...deviceTuning);
   refuseRest(option);
   if (name === 'org.qemu.guest_agent.0') return [{ kind: 'agent-port', chardev }];
+  // Without SPICE its agent in the guest finds nothing to do.
+  if (name === 'com.redhat.spice.0') return [];
   throw new Refusal(`the port ${quoted(name)} is not supported: only the guest agent has one`);
 }

@@ -12,7 +12,7 @@ export const screenOptions: readonly OptionKind[] = [
     names: ['vnc'],
     value: '127.0.0.1:1',
     becomes:
-      'A screen, by VNC on 127.0.0.1 at that port of the host, whatever address is written: it has no password. `unix:` is the socket `vnc.sock` of the VM, `none` no screen. For other hosts: `display { vnc { port, password } }`.',
+      'A screen, by VNC on 127.0.0.1 at that port of the host, or of the group in a group with a network of its own, whatever address is written: it has no password. An event reports that. `unix:` is the socket `vnc.sock` of the VM, `none` no screen. For other hosts: `display { vnc { port, password } }`.',
     read: readVnc,
   },
   {
@@ -40,8 +40,11 @@ function readVnc(value: string): readonly Wish[] {
   refuseRest(option);
   if (address === 'none') return [];
   if (address.startsWith('unix:')) return [{ kind: 'vnc', port: undefined }];
-  const [, display] = /^(?:\[[0-9a-fA-F:.]*\]|[^:]*):(\d{1,4})$/.exec(address) ?? [];
-  if (display !== undefined) return [{ kind: 'vnc', port: firstPort + Number(display) }];
+  const [, host = '', display] = /^(\[[0-9a-fA-F:.]*\]|[^:]*):(\d{1,4})$/.exec(address) ?? [];
+  if (display !== undefined) {
+    const wasOpen = !/^(localhost|127\.[\d.]+|\[::1\])$/.test(host);
+    return [{ kind: 'vnc', port: firstPort + Number(display), ...(wasOpen && { wasOpen }) }];
+  }
   throw new Refusal(`${quoted(address)} is no display: write "127.0.0.1:1"`);
 }
 

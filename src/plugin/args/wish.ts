@@ -22,8 +22,8 @@ export type Wish =
   | { readonly kind: 'smbios'; readonly fields: Readonly<Record<string, string>> }
   | { readonly kind: 'watchdog'; readonly action?: 'reset' | 'poweroff' | 'pause' }
   | { readonly kind: 'video'; readonly video: DisplaySpec['video'] }
-  /** `port` of the host's loopback; undefined: no port, the driver's own socket. */
-  | { readonly kind: 'vnc'; readonly port: number | undefined }
+  /** `port` of a loopback address, whatever the job has; undefined: no port, the driver's own socket. */
+  | { readonly kind: 'vnc'; readonly port: number | undefined; readonly wasOpen?: boolean }
   | { readonly kind: 'cdrom-first' }
   /** A guest that restarts ends its task. */
   | { readonly kind: 'no-reboot' }

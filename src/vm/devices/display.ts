@@ -64,7 +64,7 @@ async function serveVnc(
 }
 
 /**
- * In the network of the group at every address: what comes to any of the host's is led there. A socket stays in the
+ * In the network of the group usually at every address: what comes to any of the host's is led there. A socket stays in the
  * namespace that it was made in. IPv6 sockets take both families.
  */
 function placesOf(listen: readonly VncPort[]): readonly Place[] {
@@ -72,8 +72,8 @@ function placesOf(listen: readonly VncPort[]): readonly Place[] {
     inGroup === undefined ? [] : [{ ...inGroup, isIpv6: hostIp.includes(':') }],
   );
   const inGroups = [...Map.groupBy(shared, ({ port }) => port).values()].flatMap((same) => {
-    const address = same.some(({ isIpv6 }) => isIpv6) ? '::' : anyAddress;
-    return same.slice(0, 1).map(({ netns, port }) => ({ netns, port, address }));
+    const every = same.some(({ isIpv6 }) => isIpv6) ? '::' : anyAddress;
+    return same.slice(0, 1).map(({ netns, port, address = every }) => ({ netns, port, address }));
   });
   const onHost = listen
     .filter(({ inGroup }) => inGroup === undefined)

@@ -5,6 +5,7 @@ import type { Decoded } from '../../hcl/schema.ts';
 import type { guestFields } from '../guest.ts';
 import type { Job } from '../job.ts';
 import type { machineFields } from '../machine.ts';
+import { groupNetns } from '../nics/group.ts';
 import { argKey, type Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
@@ -13,6 +14,8 @@ type MachineKeys = Pick<Decoded<typeof machineFields>, 'os' | 'accelerator' | 'v
 type Raw = Omit<MachineKeys, 'accelerator'> &
   GuestKeys &
   Pick<Decoded<typeof builtinFields>, 'accelerator' | 'emulator' | 'machine_type'>;
+
+const loopback = '127.0.0.1';
 
 const machines = { x86_64: 'pc', aarch64: 'virt' } as const;
 
@@ -93,7 +96,11 @@ export function readSettings(wishes: Wishes, job: Job): Settings {
   const watchdog = watchdogs.some((wish) => wish.action === undefined) ? { action } : undefined;
   const display = readScreen(wishes, job);
   const kernel = readKernel(wishes, job);
-  const notes = [...(memory.notes ?? []), ...variablesNotes(wishes)];
+  const notes = [
+    ...(memory.notes ?? []),
+    ...variablesNotes(wishes),
+    ...(display?.vnc === undefined ? [] : screenNotes(wishes, job)),
+  ];
   return {
     ...(display === undefined ? {} : { display }),
     ...memory,
@@ -147,9 +154,20 @@ function readScreen(wishes: Wishes, { task }: Job): DisplaySpec | undefined {
   if (vnc === undefined || video === 'none') return undefined;
   const { port } = vnc;
   const label = task.resources?.ports.find(({ value }) => value === port)?.label;
-  const listen =
-    port === undefined
-      ? []
-      : [{ label: label ?? `port-${port}`, hostIp: '127.0.0.1', hostPort: port }];
-  return { video, vnc: { listen } };
+  if (port === undefined) return { video, vnc: { listen: [] } };
+  const netns = groupNetns(task);
+  // QEMU of the builtin driver runs in the network of the group, where other tasks reach its loopback.
+  const inGroup = netns === undefined ? undefined : { netns, port, address: loopback };
+  const own = { label: label ?? `port-${port}`, hostIp: loopback, hostPort: port };
+  return { video, vnc: { listen: [{ ...own, ...(inGroup && { inGroup }) }] } };
+}
+
+/** The screen of a job that wrote another address is looked for there. */
+function screenNotes(wishes: Wishes, { task }: Job): readonly string[] {
+  const { port, wasOpen = false } = wishes.last('vnc') ?? {};
+  if (!wasOpen) return [];
+  const reached = groupNetns(task) === undefined ? 'this host' : 'the tasks of this group';
+  return [
+    `The screen is for ${reached} only, by VNC at ${loopback}:${port}, because -vnc has no password: display { vnc { port, password } } is for others`,
+  ];
 }
