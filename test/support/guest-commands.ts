@@ -107,6 +107,13 @@ export async function commandsWork(
     await workAtTerminal(domain, terminal);
   });
 
+  await t.test('what is typed at once has its meaning: the end of input, Ctrl-C', async () => {
+    const ended = await run(['cat'], { terminal: true });
+    assert.deepEqual(ended, { stdout: '', stderr: '', exitCode: 0, signal: 0 });
+    const interrupted = await run(['sleep', '1000'], { terminal: true, input: '\x03' });
+    assert.deepEqual([interrupted.exitCode, interrupted.signal], [130, 2]);
+  });
+
   await t.test('four terminals at once, each with a name and a size of its own', async () => {
     using opened = new DisposableStack();
     const begin = async (number: number) => {

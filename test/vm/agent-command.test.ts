@@ -60,18 +60,30 @@ async function readAll(command: AgentCommand): Promise<string> {
   return text;
 }
 
-test('what is typed before the output is read comes after the greeting, with the size', async (t) => {
+/** What a terminal hears until it is set up: the greeting. It reports then that the command begins. */
+async function setUp(guest: Socket): Promise<string> {
+  const [greeting] = await once(guest, 'data');
+  guest.write(mark('@0'));
+  return String(greeting);
+}
+
+test('what is typed before the output is read comes when the terminal is set up, with the size', async (t) => {
   const { command, guest } = await begun(t, { terminal: 3, agent: never });
   command.resize({ rows: 33, columns: 101 });
-  await command.write(Buffer.from('typed\n'), soon());
-  let heard = '';
-  guest.on('data', (chunk: Buffer) => {
-    heard += chunk.toString('latin1');
-    if (heard.endsWith('typed\n')) guest.write(`typed${mark(':0')}`);
-  });
-  assert.equal(await readAll(command), 'typed');
-  assert.equal(heard, `go ${session} 33 101\ntyped\n`);
+  const typed = command.write(Buffer.from('typed\n'), soon());
+  assert.equal(await setUp(guest), `go ${session} 33 101\n`);
+  guest.once('data', (chunk) => guest.write(`${chunk}${mark(':0')}`));
+  await typed;
+  assert.equal(await readAll(command), 'typed\n');
   assert.deepEqual(await command.exit(soon()), { exitCode: 0, signal: 0 });
+});
+
+test('what a terminal shows in the place of its report is output', async (t) => {
+  const { command, guest } = await begun(t, { terminal: 3, agent: never });
+  command.endInput();
+  guest.write(`sh: setsid: not found\n${mark(':127')}`);
+  assert.equal(await readAll(command), 'sh: setsid: not found\n');
+  assert.deepEqual(await command.exit(soon()), { exitCode: 127, signal: 0 });
 });
 
 test('a terminal has its new size although the agent was too busy for it at first', async (t) => {
@@ -84,18 +96,19 @@ test('a terminal has its new size although the agent was too busy for it at firs
     else if (sizes.length === 1) socket.write('{"error": {"desc": "try again"}}\n');
     else socket.write('{"return": {"pid": 9}}\n');
   };
-  const { command } = await begun(t, { terminal: 3, agent });
-  await command.write(Buffer.from('typed\n'), soon());
+  const { command, guest } = await begun(t, { terminal: 3, agent });
+  await Promise.all([command.write(Buffer.from('typed\n'), soon()), setUp(guest)]);
   command.resize({ rows: 40, columns: 120 });
   await eventually(() => sizes.length > 1, 'another try');
   assert.deepEqual(new Set(sizes), new Set(['stty rows 40 cols 120']));
 });
 
-test('an end of input before anything else comes after the greeting as well', async (t) => {
+test('an end of input before anything else comes when the terminal is set up as well', async (t) => {
   const { command, guest } = await begun(t, { terminal: 3, agent: never });
   command.endInput();
+  assert.equal(await setUp(guest), `go ${session} 24 80\n`);
   const [chunk] = await once(guest, 'data');
-  assert.equal(String(chunk), `go ${session} 24 80\n\x04`);
+  assert.equal(String(chunk), '\x04');
 });
 
 const hostile: Readonly<Record<string, Agent>> = {

@@ -29,7 +29,7 @@ const console = 0;
 // A subshell with exec: programs only, none of the shell's own functions and commands. The status comes last in each
 // stream, so that all output is before it. By -c the su of util-linux takes the terminal away from the command: it begins a
 // new session.
-const run = `
+const run = (before = '') => `
 unset NOMAD_EXEC_RUN
 if [ -n "$NOMAD_EXEC_USER" ]; then
   case $(su --help 2>&1) in *--session-command*) option=--session-command;; *) option=-c;; esac
@@ -37,9 +37,13 @@ if [ -n "$NOMAD_EXEC_USER" ]; then
 else
   unset NOMAD_EXEC_USER
 fi
-(exec "$@")
+(${before}exec "$@")
 code=$?
 `;
+
+// What is typed has its meaning from here on: Ctrl-C and Ctrl-D are mere bytes to a terminal that is not set up, and Ctrl-C
+// to the shell around the command.
+const runInTerminal = run(`printf '\\036%s@0;' "$NOMAD_EXEC"; `);
 
 const pause = 'tries=$((tries+1)); [ $tries -le 200 ] || exit 125; sleep 0.02 || sleep 1';
 
@@ -63,7 +67,7 @@ printf '\\036%s@0;' "$NOMAD_EXEC"
 tries=0
 until read -r go; do ${pause}; done 2>/dev/null
 unset -f port
-${run}
+${run()}
 printf '\\036%s:%s;' "$NOMAD_EXEC" $code
 printf '\\036%s:%s;' "$NOMAD_EXEC" $code >&2
 exit $code
@@ -96,7 +100,7 @@ exec setsid -c /bin/sh -c 'eval "$NOMAD_EXEC_IN_TERMINAL"' nomad-exec "$@" <&3 >
 const inTerminal = `
 trap : INT QUIT
 unset NOMAD_EXEC_IN_TERMINAL
-${run}
+${runInTerminal}
 printf '\\036%s:%s;' "$NOMAD_EXEC" $code
 exit $code
 `;
@@ -168,8 +172,8 @@ export function commandProgram(
 }
 
 // sshd has made the session, and the terminal.
-const bySsh = `
-${run}
+const bySsh = (running: string) => `
+${running}
 printf '\\036%s:%s;' "$NOMAD_EXEC" $code
 [ -t 2 ] || printf '\\036%s:%s;' "$NOMAD_EXEC" $code >&2
 exit $code
@@ -181,9 +185,9 @@ export function sshCommandProgram(
   { rows, columns }: TerminalSize,
 ): Program {
   const own = { HOME: '/root', ...env, NOMAD_EXEC: session, NOMAD_EXEC_USER: user };
-  if (!terminal) return script(bySsh, own, command);
+  if (!terminal) return script(bySsh(run()), own, command);
   const prepare = `stty sane rows ${rows} cols ${columns}\ntrap : INT QUIT\n`;
-  return script(`${prepare}${bySsh}`, { TERM: 'xterm', ...own }, command);
+  return script(`${prepare}${bySsh(runInTerminal)}`, { TERM: 'xterm', ...own }, command);
 }
 
 /** The answer to a script that has found its terminal. */

@@ -5,7 +5,7 @@ import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import { exitOf } from './exit-code.ts';
-import type { Stream } from './output.ts';
+import type { Piece, Stream } from './output.ts';
 import { type Program, resizeProgram } from './scripts.ts';
 
 const resizeMs = 5000;
@@ -34,6 +34,8 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   readonly #exit = Promise.withResolvers<CommandExit>();
   #size = defaultSize;
   #begun = false;
+  /** Settles once input has its meaning: at a terminal when that is set up. Gives what came in the place of this report. */
+  #open: Promise<Piece<N> | undefined> = Promise.resolve(undefined);
   #ended = false;
   #disposed = false;
   #resizing: Promise<void> | undefined;
@@ -56,12 +58,15 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
 
   async write(data: Uint8Array, waiting: Waiting): Promise<void> {
     this.begin();
+    await abortable(this.#open, waiting);
     await writeTo(this.#input, data, waiting);
   }
 
   endInput(): void {
     this.begin();
-    endInputOf(this.#input, this.#streams.terminal !== undefined);
+    const { terminal } = this.#streams;
+    if (terminal === undefined) this.#input.end();
+    else void this.#open.then(() => this.#input.write(endOfTerminal));
   }
 
   resize(size: TerminalSize): void {
@@ -97,7 +102,9 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   protected begin(): void {
     if (this.#begun) return;
     this.#begun = true;
-    this.#input.write(this.#streams.greeting(this.#size));
+    const { greeting, terminal, pieces } = this.#streams;
+    this.#input.write(greeting(this.#size));
+    if (terminal !== undefined) this.#open = reportOf(pieces);
   }
 
   protected settle(exit: CommandExit): void {
@@ -119,7 +126,7 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
     readonly data: Uint8Array;
   }> {
     this.begin();
-    for await (const piece of this.#streams.pieces) {
+    for await (const piece of this.#pieces()) {
       if ('data' in piece) {
         yield { stream: piece.stream === 'err' ? 'stderr' : 'stdout', data: piece.data };
       } else if (piece.mark.kind === 'ended') this.settle(exitOf(piece.mark.code));
@@ -129,9 +136,16 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
     else await this.endWithoutMark();
   }
 
+  async *#pieces(): Stream<N> {
+    const first = await this.#open;
+    if (first !== undefined) yield first;
+    yield* this.#streams.pieces;
+  }
+
   async #resize(terminal: string): Promise<void> {
     const { run, log } = this.#streams;
     let known: TerminalSize | undefined;
+    await this.#open;
     for (let tries = 0; known !== this.#size && !this.#disposed && tries < maxTries; ) {
       const size = this.#size;
       try {
@@ -150,6 +164,13 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   }
 }
 
+/** The report that a command has begun; gives another piece that came in its place. Never rejects. */
+async function reportOf<N>(pieces: Stream<N>): Promise<Piece<N> | undefined> {
+  const { value } = await pieces.next().catch(() => ({ value: undefined }));
+  const isReport = value !== undefined && 'mark' in value && value.mark.kind === 'begun';
+  return isReport ? undefined : (value ?? undefined);
+}
+
 /** Returns when the bytes are on their way and more may be written. What is no longer read is dropped. */
 async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Promise<void> {
   if (data.length === 0 || socket.destroyed || !socket.writable) return;
@@ -161,10 +182,4 @@ async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Prom
   } finally {
     written.abort();
   }
-}
-
-function endInputOf(socket: Socket, terminal: boolean): void {
-  if (socket.destroyed) return;
-  if (terminal) socket.write(endOfTerminal);
-  else socket.end();
 }
