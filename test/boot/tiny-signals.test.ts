@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { execIn, runCommand, sh } from '../support/exec.ts';
 import { groundFor, guestOrSkip, guestSpec, told, until } from '../support/live-vm.ts';
 import { eventually, soon } from '../support/vm.ts';
 
@@ -45,8 +46,11 @@ test('V-94: signals pause, resume, interrupt and reset a guest', async (t) => {
   const act = (action: 'pause' | 'resume' | 'reset' | 'nmi') =>
     virtualizer.actOnDomain(domain.name, action, soon());
 
+  const left = await execIn(domain, ['sleep', '4321']);
   await act('pause');
   await becomes('paused');
+  left[Symbol.dispose]();
+  await assert.rejects(execIn(domain, ['true']), /in a VM that is paused: SIGCONT lets it go on/);
   const pausedAt = Date.now();
   await isSilent(() => ticks(log.text).length, 4000);
   await act('resume');
@@ -55,12 +59,20 @@ test('V-94: signals pause, resume, interrupt and reset a guest', async (t) => {
   const behindMs = async (): Promise<number> => Date.now() - (ticks(log.text).at(-1) ?? 0) * 1000;
   await until(behindMs, (ms) => ms <= 3000 && Date.now() - ms >= pausedAt + 3000, 20_000);
 
+  // What could not be ended while it was paused.
+  const count = () => runCommand(domain, sh('ps -o args | grep -c "[s]leep 4321"'));
+  await until(count, ({ stdout }) => stdout === '0\n', 30_000);
+
   await act('nmi');
   await told(log, /NMI/, 20_000);
 
   const boots = (): number => log.text.match(/TINY-READY/g)?.length ?? 0;
   const before = boots();
+  const lost = await execIn(domain, ['sleep', '1000']);
   await act('reset');
+  for await (const _ of lost.output);
+  await assert.rejects(lost.exit(soon()), /the command was lost: the guest was reset/);
+  assert.equal(boots(), before);
   await eventually(() => boots() > before, 'the next boot', 120_000);
   assert.equal(domain.state, 'running');
   await virtualizer.destroyDomain(domain.name);

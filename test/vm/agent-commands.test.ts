@@ -4,6 +4,7 @@ import type { Waiting } from '#spec';
 import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
 import { noSsh } from '../../src/vm/guest/ssh-commands.ts';
 import type { CommandWay } from '../../src/vm/guest/way.ts';
+import type { GuestCommand } from '../../src/vm/virtualizer.ts';
 import { patient } from '../support/patience.ts';
 import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
 import { eventually, soon } from '../support/vm.ts';
@@ -27,6 +28,59 @@ test('P-33: what runs when the VM is stopped is ended in the guest, and its port
   for (const command of running) {
     await assert.rejects(command.exit(soon()), { name: 'VmError', message: /was ended/ });
   }
+});
+
+/** As a caller that has read it to its end leaves it. */
+async function readAndLeave(command: GuestCommand): Promise<unknown> {
+  for await (const _ of command.output);
+  const exit = await command.exit(soon()).catch((error: unknown) => error);
+  command[Symbol.dispose]();
+  return exit;
+}
+
+const isEnd = ({ script }: AgentRequest): boolean => script.includes('NOMAD_ENDED=');
+
+const abandoned: Readonly<Record<string, readonly [answer: string, exit: RegExp]>> = {
+  'whose shells were killed': ['{"return": {"exited": true, "signal": 9}}', /"signal":9/],
+  'whose agent was started again': ['{"error": {"desc": "PID 7 does not exist"}}', /VmError/],
+};
+
+for (const [what, [answer, expected]] of Object.entries(abandoned)) {
+  test(`P-33: what is left of a command ${what} is ended in the guest`, async (t) => {
+    let ending = false;
+    const { commands, asked } = await scriptedGuest(t, (request) => {
+      ending ||= isEnd(request);
+      const isStatus = request.execute === 'guest-exec-status';
+      return isStatus && !ending ? answer : obedient(request);
+    });
+    const exit = await readAndLeave(await commands.start(request, soon()));
+    assert.match(JSON.stringify(exit), expected);
+    await eventually(() => asked.some(isEnd), 'the request to end it');
+  });
+}
+
+test('P-32: a command that could not be ended, as in a guest that was paused, is ended later', async (t) => {
+  let isReached = false;
+  const { commands, asked, ports } = await scriptedGuest(t, (request) =>
+    isEnd(request) && !isReached ? '{"error": {"desc": "not now"}}' : obedient(request),
+  );
+  const command = await commands.start(request, soon());
+  command[Symbol.dispose]();
+  await eventually(() => ports.size === 0, 'no port');
+  const before = asked.filter(isEnd).length;
+  isReached = true;
+  await eventually(() => asked.filter(isEnd).length > before, 'another try', 20_000);
+});
+
+test('V-94: a reset of the guest ends its commands at once, and nothing is asked of it for them', async (t) => {
+  const { commands, asked, ports } = await scriptedGuest(t, (request) =>
+    request.execute === 'guest-exec-status' ? undefined : obedient(request),
+  );
+  const running = await commands.start(request, soon());
+  commands.reset();
+  assert.match(String(await readAndLeave(running)), /command was lost: the guest was reset/);
+  await eventually(() => ports.size === 0, 'no port');
+  assert.deepEqual(asked.filter(isEnd), []);
 });
 
 test('what a command writes to stderr is not lost when it arrives before the report that the command has begun', async (t) => {

@@ -37,6 +37,8 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
   #reaped = false;
   /** An answer that did not come in time may have been the report of the exit. */
   #missedAnswer = false;
+  /** Its shells were killed; what they had started may go on. */
+  #unmarked = false;
 
   constructor(command: StartedCommand) {
     const { session, agent, terminal } = command;
@@ -63,7 +65,7 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
 
   /** Asks the agent from time to time: a command that was killed with all its shells leaves no mark. */
   async #watch(): Promise<void> {
-    while (!this.#reaped && (await slept(statusMs, this.#left))) {
+    while (!this.#reaped && !this.wasReset && (await slept(statusMs, this.#left))) {
       try {
         const status = await this.#status();
         if (status !== undefined && (await this.#isSilent())) this.#settleUnmarked(status);
@@ -81,6 +83,7 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
   }
 
   #settleUnmarked({ exitCode, signal }: CommandExit): void {
+    this.#unmarked = true;
     this.settle(exitOf(exitCode, signal));
     this.closeStreams();
   }
@@ -116,8 +119,11 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
   async #finish(): Promise<void> {
     const { session, pid, agent } = this.#command;
     await this.resized;
+    if (this.wasReset) return;
     using limited = within(reapMs);
-    if (!this.ended && !this.#reaped) await runToEnd(endProgram(session, pid), agent, limited);
+    // A pid that the agent has forgotten may be that of another process.
+    const leader = this.#reaped ? undefined : pid;
+    if (!this.ended || this.#unmarked) await runToEnd(endProgram(session, leader), agent, limited);
     while (!this.#reaped && (await this.#status()) === undefined) {
       if (!(await slept(pollMs, limited))) return;
     }

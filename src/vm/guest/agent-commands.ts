@@ -1,17 +1,16 @@
 import { randomBytes } from 'node:crypto';
 import { abortable, KeyedQueue, type Logger, pause, within } from '#host';
-import { execChannels, execPortOf } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
-import { agentMissing, type StartTime } from './agent-missing.ts';
+import { agentMissing, type StartTime, withAgent } from './agent-missing.ts';
 import { AgentPatience, startMs } from './agent-patience.ts';
 import { beginningOf, outputsOf, piecesOf, streamsOf } from './output.ts';
-import { plugPorts, unplugPorts } from './ports.ts';
-import { Running } from './running.ts';
+import { leftPorts, plugPorts, unplugPorts } from './ports.ts';
+import { LeftCommands, Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { type CommandWay, type StartRequest, WayMissing } from './way.ts';
@@ -20,6 +19,7 @@ const unplugMs = 10_000;
 const endMs = 10_000;
 const recoverMs = 20_000;
 const pollMs = 250;
+const pingMs = 1000;
 
 export interface AgentOptions {
   readonly agent: AgentLine;
@@ -37,7 +37,7 @@ export interface AgentOptions {
 }
 
 /** The commands in one VM's guest that its agent starts. */
-export class AgentCommands implements CommandWay {
+export class AgentCommands implements CommandWay, Disposable {
   readonly #options: AgentOptions;
   readonly #slots = new Slots();
   /**
@@ -45,7 +45,8 @@ export class AgentCommands implements CommandWay {
    * guest has not read the last thirty. And two that look for their terminals would disturb each other.
    */
   readonly #plugging = new KeyedQueue();
-  readonly #running = new Running();
+  readonly #running = new Running<AgentCommand>();
+  readonly #left: LeftCommands;
   readonly #taken: Set<number>;
   readonly #patience: AgentPatience;
   #ready: Promise<void> = Promise.resolve();
@@ -54,6 +55,10 @@ export class AgentCommands implements CommandWay {
     this.#options = options;
     this.#taken = new Set(options.reserved);
     this.#patience = new AgentPatience(options.alone);
+    this.#left = new LeftCommands({
+      end: (...ended) => this.#endAlone(...ended),
+      log: options.log,
+    });
   }
 
   recover(waiting: Waiting): void {
@@ -99,9 +104,18 @@ export class AgentCommands implements CommandWay {
     await this.#running.end(waiting);
   }
 
+  reset(): void {
+    this.#left.clear();
+    this.#running.reset();
+  }
+
+  [Symbol.dispose](): void {
+    this.#left[Symbol.dispose]();
+  }
+
   async #answering(waiting: Waiting): Promise<QmpClient> {
     const ask = async (limited: Waiting): Promise<QmpClient> => {
-      const qmp = await this.#connected(limited);
+      const qmp = await withAgent(this.#options.qmp(), limited);
       await this.#options.agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
       return qmp;
     };
@@ -114,19 +128,6 @@ export class AgentCommands implements CommandWay {
       const message = 'the guest agent is connected, but does not answer';
       throw new WayMissing(message, { cause: error, recoverable: true });
     }
-  }
-
-  async #connected(waiting: Waiting): Promise<QmpClient> {
-    const qmp = this.#options.qmp();
-    if (qmp === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
-    const ports = await qmp.execute('query-chardev', {}, waiting);
-    const [first] = execChannels;
-    if (!ports.some(({ label }) => label === first)) {
-      throw new WayMissing('the VM was started by a release without exec: restart the task');
-    }
-    if (ports.some((port) => port.label === 'agent' && port['frontend-open'])) return qmp;
-    const message = 'the guest agent is not connected: install qemu-guest-agent in the guest';
-    throw new WayMissing(`${message}, or wait until it has started`, { recoverable: true });
   }
 
   async #begin(
@@ -151,9 +152,7 @@ export class AgentCommands implements CommandWay {
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
       const left = async (finished: Promise<void>): Promise<void> => {
-        await finished.catch((error: unknown) =>
-          log.warn('a command may be left in the guest', { session, error: messageOf(error) }),
-        );
+        await finished.catch((error: unknown) => this.#left.add(session, error));
         await this.#leave({ slot, session }, number);
       };
       const started: AgentCommand = new AgentCommand({
@@ -182,13 +181,21 @@ export class AgentCommands implements CommandWay {
     await this.#leave(place);
   }
 
+  /** Never rejects. */
   async #end(session: string, waiting: Waiting): Promise<void> {
-    const { agent, log } = this.#options;
     try {
-      await runToEnd(endProgram(session), agent, waiting);
+      await runToEnd(endProgram(session), this.#options.agent, waiting);
     } catch (error) {
-      log.warn('a command may be left in the guest', { session, error: messageOf(error) });
+      this.#left.add(session, error);
     }
+  }
+
+  /** While nobody waits for it: an agent that hangs must not keep a stop from its turn. */
+  async #endAlone(session: string, waiting: Waiting): Promise<void> {
+    const { agent } = this.#options;
+    using limited = within(pingMs, waiting);
+    await agent.use((it) => it.execute('guest-ping', {}, limited), {}, limited);
+    await runToEnd(endProgram(session), agent, waiting);
   }
 
   /** Removes the ports of a command; never rejects. The slot is free afterwards. */
@@ -217,14 +224,7 @@ export class AgentCommands implements CommandWay {
     using limited = within(recoverMs, waiting);
     const { log } = this.#options;
     const qmp = await this.#connection(limited);
-    const peripherals = await qmp.execute('qom-list', { path: '/machine/peripheral' }, limited);
-    const left = new Map(
-      peripherals.flatMap(({ name }) => {
-        const port = execPortOf(name);
-        return port === undefined ? [] : [[port.session, port.slot]];
-      }),
-    );
-    for (const [session, slot] of left) {
+    for (const [session, slot] of await leftPorts(qmp, limited)) {
       log.info('ending a command that an earlier process started', { session });
       await this.#end(session, limited);
       using unplugging = within(unplugMs, waiting);

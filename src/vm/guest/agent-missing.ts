@@ -1,4 +1,7 @@
-import { QmpError } from '#qmp';
+import { execChannels } from '#qemu';
+import { type QmpClient, QmpError } from '#qmp';
+import type { Waiting } from '#spec';
+import { VmError } from '../error.ts';
 import { WayMissing } from './way.ts';
 
 // The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4; Fedora has its own.
@@ -27,4 +30,17 @@ export function agentMissing(cause: unknown, { startMs, early }: StartTime): unk
   const isBlocked = /disabled|not allowed|CommandNotFound|not found/i.test(cause.message);
   const message = isBlocked ? `${cause.message}; ${remedy}` : cause.message;
   return new WayMissing(message, { cause });
+}
+
+/** QEMU, where a process in the guest has opened the agent's port. */
+export async function withAgent(qmp: QmpClient | undefined, waiting: Waiting): Promise<QmpClient> {
+  if (qmp === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
+  const ports = await qmp.execute('query-chardev', {}, waiting);
+  const [first] = execChannels;
+  if (!ports.some(({ label }) => label === first)) {
+    throw new WayMissing('the VM was started by a release without exec: restart the task');
+  }
+  if (ports.some((port) => port.label === 'agent' && port['frontend-open'])) return qmp;
+  const message = 'the guest agent is not connected: install qemu-guest-agent in the guest';
+  throw new WayMissing(`${message}, or wait until it has started`, { recoverable: true });
 }

@@ -21,6 +21,10 @@ export class GuestCommands implements CommandWay {
     await Promise.all(this.#ways.map(([, way]) => way.end(waiting)));
   }
 
+  reset(): void {
+    for (const [, way] of this.#ways) way.reset();
+  }
+
   async start(request: ExecRequest, waiting: Waiting): Promise<GuestCommand> {
     const missing = new Map<WayName, WayMissing>();
     for (const last of [false, true]) {

@@ -1,6 +1,13 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { type ExecStream, execChannel, execDevice, execDeviceId, execStreams } from '#qemu';
+import {
+  type ExecStream,
+  execChannel,
+  execDevice,
+  execDeviceId,
+  execPortOf,
+  execStreams,
+} from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 
@@ -58,6 +65,20 @@ export async function unplugPorts(
     if (done === true) return;
     if (value.event === 'DEVICE_DELETED') leaving.delete(value.data.device);
   }
+}
+
+/** The slots of the commands whose ports are there, by their session. */
+export async function leftPorts(
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<ReadonlyMap<string, number>> {
+  const peripherals = await qmp.execute('qom-list', { path: '/machine/peripheral' }, waiting);
+  return new Map(
+    peripherals.flatMap(({ name }) => {
+      const port = execPortOf(name);
+      return port === undefined ? [] : [[port.session, port.slot] as const];
+    }),
+  );
 }
 
 async function remove(id: string, qmp: QmpClient, waiting: Waiting): Promise<boolean> {

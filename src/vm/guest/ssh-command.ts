@@ -8,7 +8,7 @@ const lostCode = 255;
 
 export interface StartedBySsh extends CommandStreams<SshStream> {
   readonly process: SshProcess;
-  /** Ends what of the command still runs, unless it has ended by itself. */
+  /** Ends what of the command still runs, unless it has ended. */
   readonly onDispose: (ended: boolean) => void;
 }
 
@@ -23,7 +23,7 @@ export class SshCommand extends StreamedCommand<SshStream> {
   }
 
   protected override leave(): void {
-    this.#command.onDispose(this.ended);
+    this.#command.onDispose(this.ended || this.wasReset);
   }
 
   /** A command that was killed with all its shells leaves no mark; else the connection has ended. */

@@ -4,13 +4,12 @@ import { abortable, errnoOf, findByUser, KeyedQueue, kill, type Logger, within }
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
-import { LastText } from './last-text.ts';
-import { outputsOf, piecesOf, type Stream, streamsOf } from './output.ts';
-import { Running } from './running.ts';
+import { outputsOf, piecesOf, streamsOf } from './output.ts';
+import { LeftCommands, Running } from './running.ts';
 import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { SshCommand } from './ssh-command.ts';
-import { closeStreams, SshConnection, type SshHost, type SshStream } from './ssh-connection.ts';
+import { begun, closeStreams, SshConnection, type SshHost, tooLate } from './ssh-connection.ts';
 import { loaded, loaderCommand } from './ssh-scripts.ts';
 import { type CommandWay, WayMissing } from './way.ts';
 
@@ -34,13 +33,15 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   /** sshd takes ten sessions on a connection; what is left is for ending commands and for sizes. */
   readonly #slots = new Slots();
   readonly #aside = new KeyedQueue();
-  readonly #running = new Running();
+  readonly #running = new Running<SshCommand>();
+  readonly #left: LeftCommands;
   #connection: Promise<SshConnection> | undefined;
   #ready: Promise<void> = Promise.resolve();
   #disposed = false;
 
   constructor(options: SshOptions) {
     this.#options = options;
+    this.#left = new LeftCommands({ end: (...ended) => this.#end(...ended), log: options.log });
   }
 
   recover(waiting: Waiting): void {
@@ -59,7 +60,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     } catch (error) {
       void this.#leave(session, true);
       waiting.signal.throwIfAborted();
-      throw limited.signal.aborted ? tooLate(error) : error;
+      throw limited.signal.aborted ? tooLate(startMs, error) : error;
     }
   }
 
@@ -69,8 +70,15 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     await abortable(this.#close(), waiting);
   }
 
+  reset(): void {
+    this.#left.clear();
+    this.#running.reset();
+    void this.#close().catch(() => {});
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#disposed = true;
+    this.#left[Symbol.dispose]();
     await this.#close();
   }
 
@@ -140,15 +148,18 @@ export class SshCommands implements CommandWay, AsyncDisposable {
 
   /** Never rejects. The slot is free afterwards. */
   async #leave(session: string, runs: boolean): Promise<void> {
-    const { log } = this.#options;
+    using limited = within(endMs);
+    if (runs && !this.#disposed) await this.#endOrAgain(session, limited);
+    else await this.#forget(session).catch(() => {});
+    this.#slots.give(0);
+  }
+
+  /** Never rejects. */
+  async #endOrAgain(session: string, waiting: Waiting): Promise<void> {
     try {
-      using limited = within(endMs);
-      if (runs && !this.#disposed) await this.#end(session, limited);
-      else await this.#forget(session);
+      await this.#end(session, waiting);
     } catch (error) {
-      log.warn('a command may be left in the guest', { session, error: messageOf(error) });
-    } finally {
-      this.#slots.give(0);
+      this.#left.add(session, error);
     }
   }
 
@@ -186,41 +197,9 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     for (const left of await findByUser(host.uid, limited)) await kill(left, limited);
     for (const session of await namesIn(commandsDir)) {
       log.info('ending a command that an earlier process started', { session });
-      await this.#end(session, limited);
+      await this.#endOrAgain(session, limited);
     }
   }
-}
-
-/**
- * Of the loader in the guest: the number of its terminal. What comes before is of ssh itself, or of the login shell, and
- * not the command's.
- */
-async function begun(
-  pieces: Stream<SshStream>,
-  terminal: boolean,
-  waiting: Waiting,
-): Promise<number> {
-  const reported = new LastText(undefined);
-  const begin = new Map<SshStream, number>();
-  while (begin.size < (terminal ? 1 : 2)) {
-    const { value, done } = await abortable(pieces.next(), waiting);
-    if (done === true) throw refused(await reported.line());
-    if ('mark' in value)
-      begin.set(value.stream, value.mark.kind === 'begun' ? value.mark.terminal : 0);
-    else if (value.stream === 'err') reported.add(value.data);
-  }
-  return begin.get('out') ?? 0;
-}
-
-function refused(reported: string): WayMissing {
-  const reason = reported === '' ? '' : ` (${reported})`;
-  const text = `the guest's sshd started no command${reason}; with MaxSessions in its sshd_config it must allow ten`;
-  return new WayMissing(text);
-}
-
-function tooLate(cause: unknown): WayMissing {
-  const text = `no command began in the guest within ${startMs / 1000} s: its sshd does not answer, or it has no sh, or no stty for a terminal`;
-  return new WayMissing(text, { cause, recoverable: true });
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
@@ -237,6 +216,7 @@ export function noSsh(reason: string): CommandWay {
   return {
     recover: () => {},
     end: async () => {},
+    reset: () => {},
     start: () => Promise.reject(new WayMissing(reason)),
   };
 }

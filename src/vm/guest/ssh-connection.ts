@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import {
+  abortable,
   closeFd,
   type Exit,
   kill,
@@ -10,8 +11,10 @@ import {
   spawnDetached,
   within,
 } from '#host';
+import type { Waiting } from '#spec';
 import { commandArguments, masterArguments, sshDirectory, sshNames } from '../ssh/ssh-arguments.ts';
 import { LastText } from './last-text.ts';
+import type { Stream } from './output.ts';
 import { WayMissing } from './way.ts';
 
 const connectMs = 12_000;
@@ -153,4 +156,37 @@ function missing({ address }: SshHost, reported: string): WayMissing {
   const text = `no sshd answers at ${address}, port 22: the guest needs openssh-server, or has not started it yet`;
   const detail = reported === '' ? text : `${text} (${reported})`;
   return new WayMissing(detail, { ...options, recoverable: true });
+}
+
+/**
+ * Of the loader in the guest: the number of its terminal. What comes before is of ssh itself, or of the login shell, and
+ * not the command's.
+ */
+export async function begun(
+  pieces: Stream<SshStream>,
+  terminal: boolean,
+  waiting: Waiting,
+): Promise<number> {
+  const reported = new LastText(undefined);
+  const begin = new Map<SshStream, number>();
+  while (begin.size < (terminal ? 1 : 2)) {
+    const { value, done } = await abortable(pieces.next(), waiting);
+    if (done === true) throw refused(await reported.line());
+    if ('mark' in value)
+      begin.set(value.stream, value.mark.kind === 'begun' ? value.mark.terminal : 0);
+    else if (value.stream === 'err') reported.add(value.data);
+  }
+  return begin.get('out') ?? 0;
+}
+
+function refused(reported: string): WayMissing {
+  const reason = reported === '' ? '' : ` (${reported})`;
+  const text = `the guest's sshd started no command${reason}; with MaxSessions in its sshd_config it must allow ten`;
+  return new WayMissing(text);
+}
+
+/** What an sshd lacks by which no command began in this time. */
+export function tooLate(startMs: number, cause: unknown): WayMissing {
+  const text = `no command began in the guest within ${startMs / 1000} s: its sshd does not answer, or it has no sh, or no stty for a terminal`;
+  return new WayMissing(text, { cause, recoverable: true });
 }

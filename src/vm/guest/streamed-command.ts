@@ -7,6 +7,7 @@ import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts'
 import { exitOf } from './exit-code.ts';
 import type { Piece, Stream } from './output.ts';
 import { type Program, resizeProgram } from './scripts.ts';
+import { guestWasReset } from './way.ts';
 
 const resizeMs = 5000;
 const resizeAgainMs = 250;
@@ -37,6 +38,7 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   /** Settles once input has its meaning: at a terminal when that is set up. Gives what came in the place of this report. */
   #open: Promise<Piece<N> | undefined> = Promise.resolve(undefined);
   #ended = false;
+  #wasReset = false;
   #disposed = false;
   #resizing: Promise<void> | undefined;
 
@@ -75,6 +77,12 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
     if (terminal !== undefined && this.#begun) this.#resizing ??= this.#resize(terminal);
   }
 
+  /** The guest boots again. */
+  reset(): void {
+    this.#wasReset = true;
+    this.lose(guestWasReset());
+  }
+
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -91,6 +99,10 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   /** Its exit is known. */
   protected get ended(): boolean {
     return this.#ended;
+  }
+
+  protected get wasReset(): boolean {
+    return this.#wasReset;
   }
 
   /** Settles once no change of the size is on its way. */

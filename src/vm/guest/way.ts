@@ -15,6 +15,12 @@ export interface CommandWay {
   recover(waiting: Waiting): void;
   /** Ends the commands that run in the guest, and what they keep open there. Throws the signal's reason. */
   end(waiting: Waiting): Promise<void>;
+  /** The guest boots again: what ran there is gone, and what its connections led to. */
+  reset(): void;
+}
+
+export function guestWasReset(): VmError {
+  return new VmError('host', 'the command was lost: the guest was reset');
 }
 
 /** A way that this guest does not have at the moment: another one may be tried, for the command has not begun. */

@@ -1,4 +1,4 @@
-import type { QmpClient } from '#qmp';
+import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { OperatorControl } from '../control/operator-control.ts';
 import { VmError } from '../error.ts';
@@ -22,6 +22,7 @@ export interface GuestAccess extends AsyncDisposable {
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   readonly progress: GuestProgress;
   readonly disks: OperatorControl;
+  observe(event: QmpEvent): void;
   act(action: GuestAction, waiting: Waiting): Promise<void>;
   /** Nothing more is asked of the guest, and of its disks: it stops, or has another manager. */
   leave(): void;
@@ -44,7 +45,8 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
   // At the first console of such a VM people work.
   const reserved = record.interactiveConsole === true ? [0] : [];
   const alone = via === 'agent' || sshOf(record) === undefined;
-  const byAgent = new AgentCommands({ agent, dir: paths.exec, qmp, reserved, user, alone, log });
+  const own = { dir: paths.exec, reserved, user, alone };
+  const byAgent = opened.use(new AgentCommands({ ...own, agent, qmp, log }));
   const ways = [
     ['agent', byAgent],
     ['ssh', waySsh(vm, opened)],
@@ -79,6 +81,10 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
       opened.move();
       return command;
     },
+    observe: (event) => {
+      progress.observe(event);
+      if (event.event === 'RESET') commands.reset();
+    },
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
     recover: (waiting) => {
       commands.recover(waiting);
@@ -94,7 +100,8 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
 
 function refuseUnlessRunning(state: DomainState): void {
   if (state === 'running') return;
-  throw new VmError('host', `no command can be run in a VM that is ${state}`);
+  const remedy = state === 'paused' ? ': SIGCONT lets it go on' : '';
+  throw new VmError('host', `no command can be run in a VM that is ${state}${remedy}`);
 }
 
 function waySsh({ record, paths, log }: LiveVm, opened: AsyncDisposableStack): CommandWay {

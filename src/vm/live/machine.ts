@@ -242,7 +242,7 @@ export class Machine implements Domain {
 
   #observe(event: QmpEvent): void {
     this.#state.observe(event);
-    this.#guest.progress.observe(event);
+    this.#guest.observe(event);
     this.#journal.observe(event);
     const report = taskEventOf(event);
     if (report !== undefined) this.#vm.emit(report.message, report.annotations);
