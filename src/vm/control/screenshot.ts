@@ -1,4 +1,5 @@
-import { constants, fstatSync, readSync, writeFileSync } from 'node:fs';
+import { constants, fstatSync, read, writeFile } from 'node:fs';
+import { promisify } from 'node:util';
 import { closeFd, memfd, reopen, sendWithDescriptor, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
@@ -29,7 +30,7 @@ export async function takeScreenshot(
   const { 'fdset-id': set } = await qmp.executeWith(pass, 'add-fd', {}, limited);
   try {
     const format = await dump(`/dev/fdset/${set}`, qmp, limited);
-    return { format, data: contentOf(file) };
+    return { format, data: await contentOf(file) };
   } finally {
     await qmp.execute('remove-fd', { 'fdset-id': set }, limited).catch(() => {});
   }
@@ -45,12 +46,12 @@ export async function saveScreenshot(
   const { format, data } = await takeScreenshot(qmp, waiting);
   if (format !== 'png') throw new VmError('host', 'QEMU on this host can not write PNG files');
   // A QEMU that a guest has taken over may write anything.
-  if (!Buffer.from(data).subarray(0, pngSign.length).equals(pngSign)) {
+  if (!pngSign.equals(data.subarray(0, pngSign.length))) {
     throw new VmError('host', 'what QEMU wrote is no PNG file');
   }
   let written = false;
   const fill = async (fd: number): Promise<void> => {
-    writeFileSync(fd, data);
+    await promisify(writeFile)(fd, data);
     written = true;
   };
   await file.create(fill, waiting);
@@ -79,9 +80,10 @@ async function dump(
   }
 }
 
-function contentOf(file: number): Uint8Array {
+/** By a thread of its own: as much as it may be would hold up all other work for a tenth of a second. */
+async function contentOf(file: number): Promise<Uint8Array> {
   const { size } = fstatSync(file);
   if (size > maxBytes) throw new VmError('host', `QEMU wrote a screenshot of ${size} bytes`);
-  const data = Buffer.alloc(size);
-  return data.subarray(0, readSync(file, data, 0, size, 0));
+  const { bytesRead, buffer } = await promisify(read)(file, Buffer.allocUnsafe(size), 0, size, 0);
+  return buffer.subarray(0, bytesRead);
 }
