@@ -13,8 +13,8 @@ import { Vcpus } from './vcpus.ts';
 
 const MiB = 1024 * 1024;
 const answerMs = 500;
-/** The guest reports no more often: QEMU asks it every two seconds. */
-const keptMs = 2000;
+/** To wake up QEMU for a question costs more than all else of a sample. */
+const keptMs = 5000;
 
 export interface FiguresOptions {
   readonly record: VmRecord;
@@ -29,7 +29,7 @@ type Answers = readonly [guest: GuestFigures, disks: readonly DiskFigures[]];
 
 /**
  * What is measured of one VM. The kernel's counters are read at each call; QEMU is asked only for what the kernel does not
- * know, at most every two seconds, and a QEMU that does not answer leaves it out. Never fails.
+ * know, at most every five seconds, and a QEMU that does not answer leaves it out. Never fails.
  */
 export class Figures {
   readonly #options: FiguresOptions;

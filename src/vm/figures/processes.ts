@@ -1,7 +1,7 @@
 import { cpuClockNs, isAlive, type ProcessIdentity, SmallFile } from '#host';
 import { type CpuFigures, type MemoryFigures, parseStat, parseStatus } from './stats.ts';
 
-/** A look at the memory costs twice that at the CPU time; what the guest reports of its own is as old. */
+/** A look at the memory costs twice that at the CPU time. */
 const qemuMemoryMs = 2000;
 /** That of a process that serves a device changes little. */
 const helperMemoryMs = 5000;
