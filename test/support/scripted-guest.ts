@@ -44,10 +44,13 @@ export async function scriptedGuest(
   {
     alone = true,
     begins = () => true,
+    connected = () => true,
     early,
   }: {
     readonly alone?: boolean;
     readonly begins?: (request: AgentRequest) => boolean;
+    /** Whether there is a connection to QEMU. */
+    readonly connected?: () => boolean;
     /** Each command ends with 127 and this as its stderr, which arrives before the report that the command has begun. */
     readonly early?: string;
   } = {},
@@ -95,7 +98,15 @@ export async function scriptedGuest(
     await agent[Symbol.asyncDispose]();
   });
   const options = {
-    ...{ agent, dir, qmp: () => qmp, reserved: [], user: undefined, alone, log },
+    ...{
+      agent,
+      dir,
+      qmp: () => (connected() ? qmp : undefined),
+      reserved: [],
+      user: undefined,
+      alone,
+      log,
+    },
   };
   return { commands: new AgentCommands(options), asked, ports };
 }
@@ -107,7 +118,7 @@ async function monitor(t: TestContext, ports: Set<string>): Promise<QmpClient> {
         const closed = { label: execChannel(0, 'in'), filename: '', 'frontend-open': false };
         const agent = { label: 'agent', filename: '', 'frontend-open': true };
         peer.answer(number, [closed, agent]);
-      } else if (execute === 'device_add') {
+      } else if (execute === 'device_add' && !isTaken(ports, String(id))) {
         ports.add(String(id));
         peer.answer(number);
       } else if (execute === 'device_del' && ports.delete(String(id))) {
@@ -122,6 +133,14 @@ async function monitor(t: TestContext, ports: Set<string>): Promise<QmpClient> {
     await server[Symbol.asyncDispose]();
   });
   return client;
+}
+
+/** Whether the socket of a port has a guest's end already. */
+function isTaken(ports: ReadonlySet<string>, id: string): boolean {
+  const wanted = execPortOf(id);
+  return [...ports]
+    .map(execPortOf)
+    .some((port) => port?.slot === wanted?.slot && port?.stream === wanted?.stream);
 }
 
 async function listening(t: TestContext, server: Server, path: string): Promise<void> {

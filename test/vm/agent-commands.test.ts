@@ -72,6 +72,23 @@ test('P-32: a command that could not be ended, as in a guest that was paused, is
   await eventually(() => asked.filter(isEnd).length > before, 'another try', 20_000);
 });
 
+test('P-33: the ports of a command that ended without a connection to QEMU make room when it is back', async (t) => {
+  let connected = true;
+  const { commands, asked, ports } = await scriptedGuest(t, obedient, {
+    connected: () => connected,
+  });
+  const command = await commands.start(request, soon());
+  connected = false;
+  command[Symbol.dispose]();
+  await eventually(() => asked.some(isEnd), 'the end of the command');
+  await commands.end(soon());
+  assert.equal(ports.size, 3);
+  connected = true;
+  const many = Array.from({ length: 8 }, () => commands.start(request, soon()));
+  for (const other of await Promise.all(many)) other[Symbol.dispose]();
+  await eventually(() => ports.size === 0, 'no port');
+});
+
 test('V-94: a reset of the guest ends its commands at once, and nothing is asked of it for them', async (t) => {
   const { commands, asked, ports } = await scriptedGuest(t, (request) =>
     request.execute === 'guest-exec-status' ? undefined : obedient(request),

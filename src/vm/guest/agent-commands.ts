@@ -9,13 +9,12 @@ import type { AgentLine } from './agent-line.ts';
 import { agentMissing, type StartTime, withAgent } from './agent-missing.ts';
 import { AgentPatience, startMs } from './agent-patience.ts';
 import { beginningOf, outputsOf, piecesOf, streamsOf } from './output.ts';
-import { leftPorts, plugPorts, unplugPorts } from './ports.ts';
+import { leftPorts, Ports } from './ports.ts';
 import { LeftCommands, Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
 import { type CommandWay, type StartRequest, WayMissing } from './way.ts';
 
-const unplugMs = 10_000;
 const endMs = 10_000;
 const recoverMs = 20_000;
 const pollMs = 250;
@@ -40,6 +39,7 @@ export interface AgentOptions {
 export class AgentCommands implements CommandWay, Disposable {
   readonly #options: AgentOptions;
   readonly #slots = new Slots();
+  readonly #ports: Ports;
   /**
    * Commands begin one after the other, and so do ports leave: QEMU drops messages to the guest about ports when the
    * guest has not read the last thirty. And two that look for their terminals would disturb each other.
@@ -53,6 +53,7 @@ export class AgentCommands implements CommandWay, Disposable {
 
   constructor(options: AgentOptions) {
     this.#options = options;
+    this.#ports = new Ports(options);
     this.#taken = new Set(options.reserved);
     this.#patience = new AgentPatience(options.alone);
     this.#left = new LeftCommands({
@@ -136,7 +137,7 @@ export class AgentCommands implements CommandWay, Disposable {
     waiting: Waiting,
   ): Promise<GuestCommand> {
     const { agent, dir, user, log } = this.#options;
-    const sockets = await plugPorts({ dir, slot, session, terminal }, qmp, waiting);
+    const sockets = await this.#ports.plug({ dir, slot, session, terminal }, qmp, waiting);
     try {
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const program = commandProgram(own, [...this.#taken]);
@@ -203,21 +204,10 @@ export class AgentCommands implements CommandWay, Disposable {
     // The guest gives a console's number to the next one before this process knows that it is free.
     const turn = terminal === undefined ? 'unplug' : 'plug';
     await this.#plugging.run(turn, async () => {
-      await this.#unplug(place);
+      await this.#ports.unplug(place);
       if (terminal !== undefined) this.#taken.delete(terminal);
     });
     this.#slots.give(place.slot);
-  }
-
-  async #unplug({ slot, session }: Place): Promise<void> {
-    const { qmp, log } = this.#options;
-    try {
-      const client = qmp();
-      using limited = within(unplugMs);
-      if (client !== undefined) await unplugPorts({ slot, session }, client, limited);
-    } catch (error) {
-      log.debug('ports not removed', { session, error: messageOf(error) });
-    }
   }
 
   async #recover(waiting: Waiting): Promise<void> {
@@ -227,8 +217,7 @@ export class AgentCommands implements CommandWay, Disposable {
     for (const [session, slot] of await leftPorts(qmp, limited)) {
       log.info('ending a command that an earlier process started', { session });
       await this.#end(session, limited);
-      using unplugging = within(unplugMs, waiting);
-      await unplugPorts({ slot, session }, qmp, unplugging);
+      await this.#ports.unplug({ slot, session });
     }
   }
 

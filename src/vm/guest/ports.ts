@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { type Logger, within } from '#host';
 import {
   type ExecStream,
   execChannel,
@@ -10,6 +11,9 @@ import {
 } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
+import { messageOf, VmError } from '../error.ts';
+
+const unplugMs = 10_000;
 
 /** QEMU drops the output of a terminal that is not read: more of it is kept here than of a stream. */
 const terminalBytes = 1024 * 1024;
@@ -22,8 +26,51 @@ export interface PortPlace {
   readonly terminal: boolean;
 }
 
-/** A command's streams: the host's ends connected, then the guest's ends plugged in. */
-export async function plugPorts(
+export interface PortsOptions {
+  /** undefined while there is no connection. */
+  readonly qmp: () => QmpClient | undefined;
+  readonly log: Logger;
+}
+
+/** The ports of the commands in one VM's guest. */
+export class Ports {
+  readonly #options: PortsOptions;
+  /** Sessions whose ports could not be removed, as without a connection to QEMU, by the slot that they are in. */
+  readonly #left = new Map<number, string>();
+
+  constructor(options: PortsOptions) {
+    this.#options = options;
+  }
+
+  /** A command's streams: the host's ends connected, then the guest's ends plugged in. */
+  async plug(
+    place: PortPlace,
+    qmp: QmpClient,
+    waiting: Waiting,
+  ): Promise<ReadonlyMap<ExecStream, Socket>> {
+    const { slot } = place;
+    const session = this.#left.get(slot);
+    if (session !== undefined) await unplugPorts({ slot, session }, qmp, waiting);
+    this.#left.delete(slot);
+    return await plugPorts(place, qmp, waiting);
+  }
+
+  /** Never rejects: what can not be removed now is removed when its slot is used again. */
+  async unplug(place: Pick<PortPlace, 'slot' | 'session'>): Promise<void> {
+    const { qmp, log } = this.#options;
+    try {
+      const client = qmp();
+      if (client === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
+      using limited = within(unplugMs);
+      await unplugPorts(place, client, limited);
+    } catch (error) {
+      log.debug('ports not removed', { session: place.session, error: messageOf(error) });
+      this.#left.set(place.slot, place.session);
+    }
+  }
+}
+
+async function plugPorts(
   place: PortPlace,
   qmp: QmpClient,
   waiting: Waiting,
@@ -49,7 +96,7 @@ export async function plugPorts(
 }
 
 /** Removes the guest's ends; returns once they are gone. Of those that are not there it does nothing. */
-export async function unplugPorts(
+async function unplugPorts(
   { slot, session }: Pick<PortPlace, 'slot' | 'session'>,
   qmp: QmpClient,
   waiting: Waiting,
