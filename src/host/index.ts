@@ -31,6 +31,7 @@ export {
   zeroOut,
 } from './files/sparse.ts';
 export { readUndoLog, UndoLog } from './files/undo-log.ts';
+export { openVhostNet, type VhostVerdict, vhostNet } from './files/vhost-net.ts';
 export { startWriteBack } from './files/write-back.ts';
 export { icmp6Port, icmp6Socket } from './icmp6-socket.ts';
 export { KeyedQueue } from './keyed-queue.ts';

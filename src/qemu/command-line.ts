@@ -9,6 +9,8 @@ export interface CommandLine {
   readonly files: readonly string[];
   /** Block nodes that QEMU may have open. Any other comes from a file name in an image's header. */
   readonly nodes: ReadonlySet<string>;
+  /** Threads that the kernel adds to QEMU. */
+  readonly threads: number;
   /** Whether QEMU needs the host's network, and the host's files. */
   readonly network: boolean;
   readonly hostFiles: boolean;
@@ -47,6 +49,7 @@ export function commandLine(platform: Platform, parts: readonly Part[]): Command
     argv: [...platformOptions(platform, { sharedMemory }), ...addFds, ...own].flatMap(render),
     files: roles,
     nodes: new Set(own.flatMap(nodeName)),
+    threads: parts.reduce((sum, { threads = 0 }) => sum + threads, 0),
     network: parts.some((part) => part.network === true),
     hostFiles: parts.some((part) => part.hostFiles === true),
     reads: parts.flatMap((part) => part.reads ?? []),

@@ -32,7 +32,7 @@ export { kernelOf } from './kernel.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
-export { missingModel, type NicDescription, nic, tapRoles } from './nic.ts';
+export { missingModel, type NicDescription, nic, tapRoles, vhostRoles } from './nic.ts';
 export type { Part } from './part.ts';
 export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
 export { ninePShare, virtiofsShare } from './share.ts';

@@ -20,9 +20,9 @@ export interface NicDescription {
   readonly backend: NicBackend;
 }
 
-/** What QEMU connects the card to. Files of a tap, one a queue: see `tapRoles`. */
+/** What QEMU connects the card to. Files of a tap, one a queue: see `tapRoles` and, with vhost, `vhostRoles`. */
 type NicBackend =
-  | { readonly kind: 'tap'; readonly queues?: number }
+  | { readonly kind: 'tap'; readonly queues?: number; readonly vhost?: boolean }
   | { readonly kind: 'user'; readonly ports: readonly Forward[] };
 
 type Forward = Omit<PortSpec, 'label'>;
@@ -68,20 +68,16 @@ export function nic(description: NicDescription): Part {
   });
   switch (backend.kind) {
     case 'tap': {
-      const roles = tapRoles(index, backend.queues);
+      const taps = tapRoles(index, backend.queues);
+      const vhosts = backend.vhost === true ? vhostRoles(index, backend.queues) : [];
       return {
         id,
-        files: roles.map((role) => ({ role, as: 'fd' })),
-        options: (at) => [
-          option(
-            'netdev',
-            tap(
-              id,
-              roles.map((role) => at.fd(role)),
-            ),
-          ),
-          card,
-        ],
+        files: [...taps, ...vhosts].map((role) => ({ role, as: 'fd' })),
+        threads: vhosts.length,
+        options: (at) => {
+          const numbers = (roles: readonly string[]) => roles.map((role) => at.fd(role));
+          return [option('netdev', tap(id, numbers(taps), numbers(vhosts))), card];
+        },
       };
     }
     case 'user': {
@@ -100,10 +96,21 @@ export function tapRoles(index: number, queues = 1): readonly string[] {
   );
 }
 
+/** The roles of the descriptors by which the kernel serves these queues itself. */
+export function vhostRoles(index: number, queues = 1): readonly string[] {
+  return tapRoles(index, queues).map((role) => `vhost-${role}`);
+}
+
+type Fds = readonly (number | string)[];
+
 /** As text, here and below: this option accepts JSON only since QEMU 7.2. */
-function tap(id: string, fds: readonly (number | string)[]): string {
-  const files = fds.length === 1 ? `fd=${fds[0]}` : `fds=${fds.join(':')}`;
-  return `tap,id=${id},${files},vhost=off`;
+function tap(id: string, taps: Fds, vhosts: Fds): string {
+  const vhost = vhosts.length === 0 ? 'vhost=off' : `vhost=on,${fdsAs('vhostfd', vhosts)}`;
+  return `tap,id=${id},${fdsAs('fd', taps)},${vhost}`;
+}
+
+function fdsAs(key: string, fds: Fds): string {
+  return fds.length === 1 ? `${key}=${fds[0]}` : `${key}s=${fds.join(':')}`;
 }
 
 /** Two interrupts for each pair of queues, one for the control queue and one for changes of the configuration. */

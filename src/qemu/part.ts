@@ -35,6 +35,8 @@ export interface Part {
   readonly files: readonly PartFile[];
   /** Another process reads guest memory (vhost-user), so that it must be a shared mapping. */
   readonly sharedMemory?: true;
+  /** Threads that the kernel adds to QEMU for it. */
+  readonly threads?: number;
   /** QEMU itself connects to other hosts, or opens files of the host by their names. */
   readonly network?: true;
   readonly hostFiles?: true;

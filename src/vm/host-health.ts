@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findProgram, nativeArch } from '#host';
+import { findProgram, nativeArch, type VhostVerdict, vhostNet } from '#host';
 import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { Waiting } from '#spec';
 import { shareTools } from './devices/share-tools.ts';
@@ -46,6 +46,7 @@ export async function describeHost(host: VmHost, waiting: Waiting): Promise<Virt
     attributes: {
       ...emulatorAttributes(main, emulators),
       ...(await kvmAttributes(host, main, waiting)),
+      ...vhostAttributes(await vhostNet()),
       'emulator.shares': (await shareTools(main, waiting)).kind,
       ...(await host.networks.fingerprint(waiting)),
     },
@@ -109,6 +110,10 @@ function emulatorAttributes(
     'emulator.archs': all.map(({ arch }) => arch).join(','),
     'emulator.uefi': usableFirmware(main) !== undefined,
   };
+}
+
+export function vhostAttributes(verdict: VhostVerdict): Readonly<Record<string, string | boolean>> {
+  return { vhost_net: verdict.usable, 'vhost_net.reason': verdict.usable ? '' : verdict.reason };
 }
 
 async function kvmAttributes(

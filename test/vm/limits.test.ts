@@ -31,6 +31,7 @@ for (const [name, { thin }, format, bytes] of disks) {
 
 test('threads and open files of a QEMU with two CPUs', () => {
   assert.deepEqual(qemuLimits(2), { openFiles: 4096, processes: 258 });
+  assert.equal(qemuLimits(2, 4).processes, 262);
 });
 
 const lengths = [

@@ -184,6 +184,14 @@ const plans: Readonly<Record<string, Case>> = {
   'V-124: a tap of two queues': {
     facts: { nics: [{ mac: '52:54:00:00:00:01', backend: { kind: 'tap', queues: 2 } }] },
   },
+  'V-124: a tap that the kernel serves, by vhost': {
+    facts: { nics: [{ mac: '52:54:00:00:00:01', backend: { kind: 'tap', vhost: true } }] },
+  },
+  'V-124: a tap of two queues that the kernel serves': {
+    facts: {
+      nics: [{ mac: '52:54:00:00:00:01', backend: { kind: 'tap', queues: 2, vhost: true } }],
+    },
+  },
   'V-124: other cards than that of virtio': {
     facts: {
       nics: (['e1000e', 'rtl8139', 'vmxnet3'] as const).map((model, index) => ({

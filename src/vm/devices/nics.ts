@@ -1,6 +1,15 @@
 import type { SeedNic } from '#cloudinit';
+import { openVhostNet, vhostNet } from '#host';
 import type { AttachedNic, ClaimedNic, Net, NicAddress } from '#net';
-import { type Emulator, missingModel, type NicDescription, nic, tapRoles } from '#qemu';
+import {
+  type Emulator,
+  type MachinePlan,
+  missingModel,
+  type NicDescription,
+  nic,
+  tapRoles,
+  vhostRoles,
+} from '#qemu';
 import { type GuestSpec, groupEnv, type NicSpec, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
 import type { LateFacts, Prepared, Site } from './device.ts';
@@ -19,10 +28,20 @@ export function nicProblems(
   });
 }
 
+/** Whether this host's kernel serves the taps of such a VM. Under TCG QEMU is the slow part, and libvirt does not use it. */
+export async function usesVhost(
+  { accelerator }: Pick<MachinePlan, 'accelerator'>,
+  verdict: typeof vhostNet = vhostNet,
+): Promise<boolean> {
+  return accelerator === 'kvm' && (await verdict()).usable;
+}
+
 /** What a NIC is connected with. */
 interface NicParts {
   readonly networks: Net;
   readonly guest: GuestSpec;
+  /** Whether the kernel serves the queues of its taps. */
+  readonly vhost: boolean;
   readonly site: Site;
 }
 
@@ -32,7 +51,7 @@ interface NicParts {
  */
 export async function prepareNics(
   specs: readonly NicSpec[],
-  { networks, guest }: Omit<NicParts, 'site'>,
+  parts: Omit<NicParts, 'site'>,
   site: Site,
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
@@ -45,7 +64,7 @@ export async function prepareNics(
   for (const [index, spec] of specs.entries()) {
     const request = { ...spec, index, isDefaultRoute: index === route };
     const after = former;
-    const nic = await prepareNic(request, { networks, guest, site }, after, waiting);
+    const nic = await prepareNic(request, { ...parts, site }, after, waiting);
     former = nic.facts;
     prepared.push(nic);
   }
@@ -54,7 +73,7 @@ export async function prepareNics(
 
 async function prepareNic(
   spec: NicSpec & { readonly index: number; readonly isDefaultRoute: boolean },
-  { networks, guest, site }: NicParts,
+  { networks, guest, vhost, site }: NicParts,
   former: () => Promise<unknown>,
   waiting: Waiting,
 ): Promise<Extract<Prepared, LateFacts>> {
@@ -69,7 +88,8 @@ async function prepareNic(
     ),
   );
   const { mac, mtu, backend } = attached;
-  const part = nic({ index, mac, mtu, backend: connected(index, backend, site), ...modelOf(spec) });
+  const own = connected(spec, backend, { vhost, site });
+  const part = nic({ index, mac, mtu, backend: own, ...modelOf(spec) });
   const claim = once(async () => {
     await former();
     const claimed = await withVmError(() => attached.claim(waiting));
@@ -99,16 +119,35 @@ async function prepareNic(
   };
 }
 
-/** The backend for QEMU: a tap has a file for each queue. */
+/** The backend for QEMU: a tap has a file for each queue, and another one where the kernel serves it. */
 function connected(
-  index: number,
+  spec: NicSpec & { readonly index: number },
   backend: AttachedNic['backend'],
-  { files }: Site,
+  { vhost, site }: Pick<NicParts, 'vhost' | 'site'>,
 ): NicDescription['backend'] {
   if (backend.kind !== 'tap') return backend;
-  const roles = tapRoles(index, backend.fds.length);
-  for (const [queue, fd] of backend.fds.entries()) files.add(roles[queue] ?? '', fd);
-  return { kind: 'tap', queues: roles.length };
+  const queues = backend.fds.length;
+  const roles = tapRoles(spec.index, queues);
+  for (const [queue, fd] of backend.fds.entries()) site.files.add(roles[queue] ?? '', fd);
+  return { kind: 'tap', queues, vhost: vhost && openVhost(spec, queues, site) };
+}
+
+/** Opens the device for each queue of a NIC's tap. Other cards than virtio's are QEMU's own work. */
+export function openVhost(
+  { index, model = 'virtio' }: Pick<NicSpec, 'model'> & { readonly index: number },
+  queues: number,
+  { vm, files, log }: Pick<Site, 'vm' | 'files' | 'log'>,
+  open: typeof openVhostNet = openVhostNet,
+): boolean {
+  if (model !== 'virtio') return false;
+  const roles = vhostRoles(index, queues);
+  try {
+    for (const [queue, fd] of open(queues).entries()) files.add(roles[queue] ?? '', fd);
+    return true;
+  } catch (error) {
+    log.warn('vhost-net could not be opened, QEMU copies the frames itself', { vm, error });
+    return false;
+  }
 }
 
 function modelOf({ model }: NicSpec): Pick<NicSpec, 'model'> {

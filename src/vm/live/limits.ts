@@ -17,8 +17,9 @@ const openFiles = 4096;
  */
 const threadsBesideVcpus = 256;
 
-export function qemuLimits(vcpus: number): QemuLimits {
-  return { openFiles, processes: vcpus + threadsBesideVcpus };
+/** `others`: threads that the kernel adds to QEMU; they count as its user's as well. */
+export function qemuLimits(vcpus: number, others = 0): QemuLimits {
+  return { openFiles, processes: vcpus + others + threadsBesideVcpus };
 }
 
 /** Between two checks of the plugin a file that QEMU appends to grows by less than this: by what its tmpfs holds. */

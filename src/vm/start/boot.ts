@@ -64,7 +64,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
   const planned = recordOf(launch, site, cgroup);
   try {
     using booting = within(bootMs(spec), waiting);
-    const limits = qemuLimits(spec.vcpus);
+    const limits = qemuLimits(spec.vcpus, line.threads);
     const bareRoot = await fitsBareRoot(program, { hostFiles: line.hostFiles, log }, booting);
     if (spec.kernel !== undefined && !bareRoot) {
       const text =

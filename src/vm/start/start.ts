@@ -5,7 +5,7 @@ import type { Prepared, Site } from '../devices/device.ts';
 import { prepareDisplay } from '../devices/display.ts';
 import { checkFirmware, prepareFirmware, reportUnbootable } from '../devices/firmware.ts';
 import { prepareIgnition } from '../devices/ignition.ts';
-import { prepareNics } from '../devices/nics.ts';
+import { prepareNics, usesVhost } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares.ts';
 import { prepareSsh } from '../devices/ssh.ts';
@@ -67,6 +67,7 @@ async function prepareDevices(
   waiting: Waiting,
 ): Promise<readonly Prepared[]> {
   const { guest } = spec;
+  const vhost = await usesVhost(machine);
   const [ownDisks, nics, shares] = await together([
     prepareDisks(
       disks,
@@ -74,7 +75,7 @@ async function prepareDevices(
       site,
       waiting,
     ),
-    prepareNics(spec.nics, { networks: host.networks, guest }, site, waiting),
+    prepareNics(spec.nics, { networks: host.networks, guest, vhost }, site, waiting),
     prepareShares(spec.shares, emulator, site, waiting),
   ]);
   // An image that had to be imported shows its first sectors only now.
