@@ -128,7 +128,7 @@ export class Networks implements Net {
         'claim' in built ? built.claim(limited) : built,
       );
       const parts = { limits: this.#limits, macvtaps: this.#macvtaps, undo };
-      const notes = (settling: Waiting) => this.#notes(request, settling);
+      const notes = this.#notes.bind(this, request);
       return claimedNic(request, addressed, { ...parts, notes });
     };
     return { mac, mtu, backend, claim };
@@ -236,11 +236,10 @@ export class Networks implements Net {
     return buildOnForeignBridge(request, { ...host, ...allowed, undo }, waiting);
   }
 
-  async #notes(request: NicRequest, waiting: Waiting): Promise<readonly string[]> {
-    if (request.kind !== 'bridge') return [];
-    const { bridge } = request;
-    if (this.#managed.has(bridge)) return this.#firewall.notes(bridge, waiting);
-    return this.#firewall.notesOfBridged(bridge, waiting);
+  async #notes(nic: NicRequest, hasIpv6: boolean, waiting: Waiting): Promise<readonly string[]> {
+    if (nic.kind !== 'bridge') return [];
+    const { bridge } = nic;
+    return this.#firewall.notes({ bridge, hasIpv6, isManaged: this.#managed.has(bridge) }, waiting);
   }
 
   async #withNetlink(): Promise<ManagedHost> {

@@ -134,6 +134,62 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
 };
 for (const [name, [text, expected]] of Object.entries(cases)) {
   test(`firewall rules in the way: ${name}`, () => {
-    assert.deepEqual(findForwardFilters(text, 'virbr0'), expected);
+    const found = findForwardFilters(text, { bridge: 'virbr0', hasIpv6: false });
+    assert.deepEqual(
+      found.map((each) => each.chain),
+      expected,
+    );
   });
 }
+
+const pair = (command: (way: string) => string): string => `${command('i')} && ${command('o')}`;
+
+const remedies: Readonly<Record<string, readonly [string, string]>> = {
+  Docker: [
+    table('ip filter', chain('FORWARD', dropping, 'jump DOCKER-USER'), chain('DOCKER-USER')),
+    pair((way) => `iptables -I DOCKER-USER -${way} virbr0 -j ACCEPT`),
+  ],
+  'Docker with IPv6': [
+    table('ip6 filter', chain('FORWARD', dropping, 'jump DOCKER-USER'), chain('DOCKER-USER')),
+    pair((way) => `ip6tables -I DOCKER-USER -${way} virbr0 -j ACCEPT`),
+  ],
+  'iptables by hand': [
+    table('ip filter', chain('FORWARD', dropping)),
+    pair((way) => `iptables -I FORWARD -${way} virbr0 -j ACCEPT`),
+  ],
+  firewalld: [
+    table('inet firewalld', chain('filter_FORWARD', forward, 'reject with icmpx admin-prohibited')),
+    'firewall-cmd --permanent --zone=trusted --add-interface=virbr0 && firewall-cmd --reload',
+  ],
+  'a table of the operator': [
+    table('inet filter', chain('forward', dropping)),
+    pair((way) => `nft insert rule inet filter forward ${way}ifname virbr0 accept`),
+  ],
+};
+for (const [name, [text, remedy]] of Object.entries(remedies)) {
+  test(`firewall rules in the way: the command to run for ${name}`, () => {
+    const found = findForwardFilters(text, { bridge: 'virbr0', hasIpv6: true });
+    assert.deepEqual(
+      found.map((each) => each.remedy),
+      [remedy],
+    );
+  });
+}
+
+test('firewall rules in the way: those of IPv6 are no matter to guests without', () => {
+  const text = table('ip6 filter', chain('FORWARD', dropping));
+  assert.deepEqual(findForwardFilters(text, { bridge: 'virbr0', hasIpv6: false }), []);
+});
+
+test('firewall rules in the way: a rule on the bridge is none after one that accepts all the same way', () => {
+  const ways = (...rules: readonly string[]) =>
+    findForwardFilters(table('inet a', chain('c', forward, ...rules)), {
+      bridge: 'virbr0',
+      hasIpv6: true,
+    }).length;
+  const drop = 'oifname "virbr0" counter drop';
+  assert.equal(ways('oifname "virbr0" accept', drop), 0);
+  assert.equal(ways('iifname "virbr0" accept', drop), 1);
+  assert.equal(ways('oifname "virbr0" tcp dport 80 accept', drop), 1);
+  assert.equal(ways(drop, 'oifname "virbr0" accept'), 1);
+});

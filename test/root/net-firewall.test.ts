@@ -5,11 +5,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, findProgram } from '#host';
-import { must } from '../support/guest.ts';
+import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
 import { requireOrSkip } from '../support/require.ts';
 
+const network6 = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
+const lan = {
+  link: 'out0',
+  hostAddress: '192.0.2.1',
+  address: '192.0.2.9',
+  six: { hostAddress: '2001:db8:2::1', address: '2001:db8:2::9' },
+};
 const bridged = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 
 async function chain(table: string, name: string, hook: string, ...rules: readonly string[]) {
@@ -31,12 +38,13 @@ const said = (host: Host): readonly string[] =>
 const forward = (policy: string): string =>
   `{ type filter hook forward priority 0; policy ${policy}; }`;
 
-inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
+inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'cat'], () => {
   test('what stands in the way of guests is reported for each VM and logged once, until it is put right', async () => {
     await using host = await Host.open();
     await chain('filter', 'FORWARD', forward('drop'));
     const expected = [
-      'Firewall rules of this host may drop packets of bridge virbr0: ip filter FORWARD',
+      'Firewall rules of this host may drop packets of bridge virbr0: ip filter FORWARD. To let them pass: ' +
+        'iptables -I FORWARD -i virbr0 -j ACCEPT && iptables -I FORWARD -o virbr0 -j ACCEPT',
     ];
     assert.deepEqual(await notes(host, 'web'), expected);
     assert.deepEqual(await notes(host, 'other'), expected);
@@ -48,6 +56,41 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     assert.deepEqual(await leftovers(), nothing);
   });
 
+  test('the commands in the event let guests pass what other programs have put in their way', async () => {
+    await using outside = await Machine.outside(lan);
+    await using host = await Host.open([network6]);
+    // A firewall that comes after the first VM is noticed, too.
+    assert.deepEqual(await notes(host, 'early'), []);
+    for (const program of ['iptables', 'ip6tables']) {
+      await must(program, '-P', 'FORWARD', 'DROP');
+      await must(program, '-N', 'DOCKER-USER');
+      await must(program, '-A', 'FORWARD', '-j', 'DOCKER-USER');
+    }
+    await chain('mine', 'last', forward('accept'), 'oifname "virbr0" drop', 'counter reject');
+    const port = { label: 'p', hostIp: '', hostPort: 8080, guestPort: 80 };
+    const web = await host.attach('web', { ports: [port] });
+    const [note = '', ...others] = web.notes;
+    assert.deepEqual(others, []);
+    assert.match(
+      note,
+      /: ip filter FORWARD, ip6 filter FORWARD, ip mine last\. To let them pass: /,
+    );
+    await using guest = await Machine.guest(web);
+    await guest.configure(web.address);
+    await guest.serve(80, 'web', '::');
+    for (const command of note.replace(/.*To let them pass: /, '').split('; ')) {
+      await must('sh', '-c', command);
+    }
+    for (const address of ['192.0.2.1', '2001:db8:2::1']) {
+      assert.match(await outside.ask('tcp', address, 8080), /^web saw /);
+    }
+    assert.deepEqual(await notes(host, 'late'), []);
+    await guest.unplug();
+    await host.detach('web');
+    await must('nft', 'flush', 'ruleset');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
   test('rules without a policy count too, and for a bridge that was there', async () => {
     await using host = await Host.open();
     await must('ip', 'link', 'add', 'virbr0', 'type', 'bridge');
@@ -55,7 +98,13 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await chain('mine', 'last', forward('accept'), 'ct state established accept', 'counter reject');
     await chain('theirs', 'forward', forward('accept'), 'oifname "virbr0" counter drop');
     assert.deepEqual(await notes(host, 'web'), [
-      'Firewall rules of this host may drop packets of bridge virbr0: ip mine last, ip theirs forward',
+      'Firewall rules of this host may drop packets of bridge virbr0: ip mine last, ip theirs forward. To let them pass: ' +
+        ['mine last', 'theirs forward']
+          .map((to) => {
+            const insert = (way: string) => `nft insert rule ip ${to} ${way}ifname virbr0 accept`;
+            return `${insert('i')} && ${insert('o')}`;
+          })
+          .join('; '),
     ]);
     await must('nft', 'flush', 'ruleset');
     await must('ip', 'link', 'del', 'virbr0');
@@ -106,7 +155,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await using host = await Host.open();
     for (let at = 0; at < 12; at++) await chain(`table${at}`, 'c', forward('drop'));
     const [note = ''] = await notes(host, 'web');
-    assert.match(note, /ip table7 c, 4 more$/);
+    assert.match(note, /ip table7 c, 4 more\. To let them pass: nft insert rule ip table0 c /);
     await must('nft', 'flush', 'ruleset');
   });
 });

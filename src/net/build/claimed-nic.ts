@@ -18,7 +18,8 @@ export function claimedNic(
   }: {
     readonly limits: Limits;
     readonly macvtaps: KnownMacvtaps;
-    readonly notes: (waiting: Waiting) => Promise<readonly string[]>;
+    /** Given whether the guest has IPv6. */
+    readonly notes: (hasIpv6: boolean, waiting: Waiting) => Promise<readonly string[]>;
     readonly undo: UndoWriter;
   },
 ): ClaimedNic {
@@ -30,7 +31,7 @@ export function claimedNic(
       await limits.build({ vm, record }, undo, waiting);
       await plug?.(waiting);
     });
-    return notes(waiting);
+    return notes(address?.six !== undefined, waiting);
   };
   return { ...(address !== undefined && { address }), record, settle };
 }

@@ -1,13 +1,26 @@
+import { letPass } from './let-pass.ts';
 import { type ListedChain, parseChains } from './listed-chains.ts';
 
+/** A chain of another program that may drop what is forwarded for a bridge. */
+export interface ForwardFilter {
+  /** Family, table and chain. */
+  readonly chain: string;
+  /** The command that lets the bridge's packets pass. */
+  readonly remedy: string;
+}
+
 /**
- * Output of `nft list ruleset` → chains of other tables, as `family table chain`, that may drop what is forwarded for a
- * bridge: with policy drop, with a rule that drops or rejects everything that reaches it, or with one that names the
+ * Output of `nft list ruleset` → chains of other tables that may drop what is forwarded for a bridge, over IPv6 where that
+ * has it: with policy drop, with a rule that drops or rejects everything that reaches it, or with one that names the
  * bridge. A table with an accept rule for this bridge is taken as configured for it; there only drops that name the
  * bridge count.
  */
-export function findForwardFilters(text: string, bridge: string): readonly string[] {
-  const tables = Map.groupBy(parseChains(text).map(withHooks), ({ table }) => table);
+export function findForwardFilters(
+  text: string,
+  { bridge, hasIpv6 }: { readonly bridge: string; readonly hasIpv6: boolean },
+): readonly ForwardFilter[] {
+  const met = parseChains(text).filter(({ family }) => hasIpv6 || family !== 'ip6');
+  const tables = Map.groupBy(met.map(withHooks), ({ table }) => table);
   return [...tables.values()].flatMap((chains) => {
     const passed = reachable(chains);
     const configured = passed.some(({ rules }) =>
@@ -15,10 +28,13 @@ export function findForwardFilters(text: string, bridge: string): readonly strin
     );
     const droppers = passed.filter(
       ({ hooked, rules }) =>
-        rules.some((rule) => names(rule, bridge) && drops(rule)) ||
-        (!configured && hooked && rules.some(dropsAll)),
+        dropsByName(rules, bridge) || (!configured && hooked && rules.some(dropsAll)),
     );
-    return droppers.map(({ table, name }) => `${table} ${name}`);
+    const siblings = chains.map(({ name }) => name);
+    return droppers.map(({ table, name }) => ({
+      chain: `${table} ${name}`,
+      remedy: letPass({ table, name, siblings }, bridge),
+    }));
   });
 }
 
@@ -53,8 +69,30 @@ function accepts(rule: string, bridge: string, chains: readonly Chain[]): boolea
   return zone?.rules.some((each) => verdictOf(each) === 'accept') ?? false;
 }
 
+/** Whether a rule that names the bridge drops, and none before it accepts all that goes the same way. */
+function dropsByName(rules: readonly string[], bridge: string): boolean {
+  return rules.some((rule, at) => {
+    if (!drops(rule)) return false;
+    const passed = rules.slice(0, at).filter(acceptsLink);
+    const isPassed = (way: Way): boolean => passed.some((each) => namesAt(each, way, bridge));
+    return ways.some((way) => namesAt(rule, way, bridge) && !isPassed(way));
+  });
+}
+
+const ways = ['iifname', 'oifname'] as const;
+type Way = (typeof ways)[number];
+
+/** Whether a rule accepts whatever comes from, or goes to, the link that it names. */
+function acceptsLink(rule: string): boolean {
+  return /^[io]ifname (\{[^}]*\}|"[^"]*") accept$/.test(verdictOf(rule));
+}
+
 function names(rule: string, bridge: string): boolean {
-  const matches = rule.matchAll(/\b[io]ifname (\{[^}]*\}|"[^"]*")/g);
+  return ways.some((way) => namesAt(rule, way, bridge));
+}
+
+function namesAt(rule: string, way: Way, bridge: string): boolean {
+  const matches = rule.matchAll(new RegExp(`\\b${way} (\\{[^}]*\\}|"[^"]*")`, 'g'));
   const links = [...matches].flatMap(([, links = '']) => links.match(/[^"{}, ]+/g) ?? []);
   return links.some((link) =>
     link.endsWith('*') ? bridge.startsWith(link.slice(0, -1)) : bridge === link,

@@ -1,5 +1,6 @@
 /** A chain of other programs, as `nft list ruleset` prints it. */
 export interface ListedChain {
+  readonly family: Family;
   /** Family and name. */
   readonly table: string;
   readonly name: string;
@@ -7,18 +8,27 @@ export interface ListedChain {
   readonly rules: readonly string[];
 }
 
+/** Of tables whose chains IPv4 packets pass, IPv6 ones, or both. */
+export type Family = 'ip' | 'ip6' | 'inet';
+
+const families: readonly string[] = ['ip', 'ip6', 'inet'] satisfies readonly Family[];
+
 /** Tables of this driver, also of other agents. */
 export const driverTable = /^nomad_driver_qmp_/;
 
-/** Output of `nft list ruleset` → the chains that IPv4 packets pass, but for those of this driver. */
+/** Output of `nft list ruleset` → the chains that IP packets pass, but for those of this driver. */
 export function parseChains(text: string): readonly ListedChain[] {
   return text.split(/^table /m).flatMap((part) => {
     const [, family = '', name = ''] = /^(\S+) (\S+)/.exec(part) ?? [];
-    if (!/^(ip|inet)$/.test(family) || driverTable.test(name)) return [];
+    if (!isFamily(family) || driverTable.test(name)) return [];
     const chains = part.matchAll(/^\tchain (\S+) \{\n(.*?)^\t\}/gms);
     return [...chains].map(([, chain = '', body = '']) => {
       const rules = body.split('\n').map((line) => line.trim());
-      return { table: `${family} ${name}`, name: chain, rules };
+      return { family, table: `${family} ${name}`, name: chain, rules };
     });
   });
+}
+
+function isFamily(text: string): text is Family {
+  return families.includes(text);
 }

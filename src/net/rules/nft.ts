@@ -28,6 +28,12 @@ export class Rules {
     | { readonly ports: readonly PublishedElsewhere[]; readonly generation: number }
     | undefined;
 
+  /** Of the rules of other programs; the number grows with each change that was seen. */
+  #others: { readonly state: number; readonly generation: number | undefined } = {
+    state: 0,
+    generation: undefined,
+  };
+
   constructor(
     store: NetworkStore,
     options: { readonly nft: string; readonly table: string; readonly maxConnections: number },
@@ -88,6 +94,7 @@ export class Rules {
     const after = await this.#generation(waiting);
     if (before === undefined || after !== next(before)) return undefined;
     // Rules of other programs are still those that were read.
+    if (this.#others.generation === before) this.#others = { ...this.#others, generation: after };
     if (this.#published?.generation === before) {
       this.#published = { ...this.#published, generation: after };
     }
@@ -119,6 +126,15 @@ export class Rules {
   /** All rules of the host, without counters and elements of sets. Throws NetError when they are too many. */
   async list(waiting: Waiting): Promise<string> {
     return list('the rules', ['ruleset'], { nft: this.#nft }, waiting);
+  }
+
+  /** A number that stays the same as long as no other program changes rules. */
+  async stateOfOthers(waiting: Waiting): Promise<number> {
+    const generation = await this.#generation(waiting);
+    if (generation === undefined || generation !== this.#others.generation) {
+      this.#others = { state: this.#others.state + 1, generation };
+    }
+    return this.#others.state;
   }
 
   /** Ports that tables of other programs and other agents publish. */
