@@ -128,6 +128,35 @@ for (const [name, [rules, expected]] of Object.entries(cases)) {
     assert.deepEqual(taken(rules), expected));
 }
 
+const arrivingOf = (table6: string, ...rules: readonly string[]): string =>
+  table(table6, chain('PREROUTING', arriving, ...rules));
+const docker6 = 'iifname != "docker0" tcp dport 8080 counter dnat to [fd00::2]:80';
+
+/** A port of the host that such rules lead elsewhere, or not. */
+const sixes: readonly (readonly [string, string, boolean])[] = [
+  [arrivingOf('ip6 nat', docker6), '', true],
+  [arrivingOf('ip6 nat', docker6), '2001:db8::1', true],
+  [arrivingOf('ip6 nat', docker6), '192.0.2.1', false],
+  [arrivingOf('ip nat', 'tcp dport 8080 dnat to 10.0.0.2:80'), '2001:db8::1', false],
+  [arrivingOf('inet a', 'tcp dport 8080 redirect to :80'), '2001:db8::1', true],
+  [arrivingOf('inet a', 'tcp dport 8080 dnat ip to 10.0.0.2:80'), '2001:db8::1', false],
+  [arrivingOf('inet a', 'meta nfproto ipv6 tcp dport 8080 redirect'), '192.0.2.1', false],
+  [arrivingOf('ip6 nat', 'ip6 daddr 2001:db8::1 tcp dport 8080 dnat to fd00::2'), '', true],
+  [arrivingOf('ip6 nat', 'ip6 daddr 2001:db8::/64 tcp dport 8080 redirect'), '2001:db8::1', true],
+  [arrivingOf('ip6 nat', 'ip6 daddr fd96::a tcp dport 8080 dnat to fd00::2'), '', false],
+  [arrivingOf('ip6 nat', 'ip6 daddr != ::1 tcp dport 8080 dnat to fd00::2'), '2001:db8::1', true],
+];
+test('V-112: ports that other programs publish over IPv6', () => {
+  for (const [rules, hostIp, isTaken] of sixes) {
+    const port = { label: 'p', hostIp, hostPort: 8080, guestPort: 80 };
+    const publisher = findPublisher([port], findPublished(rules), [...local, '2001:db8::1']);
+    assert.equal(publisher !== undefined, isTaken, `${hostIp || '*'} by ${rules}`);
+  }
+  const everywhere6 = { label: 'p', hostIp: '', hostPort: 8080, guestPort: 80 };
+  const found = findPublished(arrivingOf('ip6 nat', docker6));
+  assert.equal(findPublisher([everywhere6], found, local), undefined, 'a guest without IPv6');
+});
+
 test('V-112: the ports of another agent are in its maps', () => {
   const text = `table inet nomad_driver_qmp_01234567 {
 	map published {
@@ -138,10 +167,24 @@ test('V-112: the ports of another agent are in its maps', () => {
 }`;
   const everyAddress = 'elements = { tcp . 9090 : 192.168.122.9 . 80 }';
   assert.deepEqual(readPublishedMap(text, 'c'), [
-    { chain: 'c', protocols: ['tcp'], first: 8080, last: 8080, address: '192.0.2.1' },
-    { chain: 'c', protocols: ['udp'], first: 8081, last: 8081, address: '192.0.2.1' },
+    { chain: 'c', protocols: ['tcp'], first: 8080, last: 8080, family: 4, address: '192.0.2.1' },
+    { chain: 'c', protocols: ['udp'], first: 8081, last: 8081, family: 4, address: '192.0.2.1' },
   ]);
   assert.deepEqual(readPublishedMap(everyAddress, 'c'), [
-    { chain: 'c', protocols: ['tcp'], first: 9090, last: 9090 },
+    { chain: 'c', protocols: ['tcp'], first: 9090, last: 9090, family: 4 },
   ]);
+  const six = `table inet nomad_driver_qmp_01234567 {
+	map published6 {
+		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+		elements = { 2001:db8::1 . tcp . 8080 : fd12::9 . 80,
+			     fd00::1 . udp . 8081 : fd12::9 . 81 }
+	}
+}`;
+  assert.deepEqual(
+    readPublishedMap(six, 'c').map(({ family, address, first }) => [family, address, first]),
+    [
+      [6, '2001:db8::1', 8080],
+      [6, 'fd00::1', 8081],
+    ],
+  );
 });

@@ -11,7 +11,12 @@ const port = (hostPort: number, more: { hostIp?: string; protocol?: 'tcp' | 'udp
   guestPort: 80,
   ...more,
 });
-const lan = { link: 'out0', hostAddress: '192.0.2.1', address: '192.0.2.9' };
+const lan = {
+  link: 'out0',
+  hostAddress: '192.0.2.1',
+  address: '192.0.2.9',
+  six: { hostAddress: '2001:db8:2::1', address: '2001:db8:2::9' },
+};
 
 inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
   test('V-112: a port that a rule of another program leads elsewhere is refused before the start', async () => {
@@ -53,14 +58,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
   test('V-112: a port that another agent publishes is refused, until its VM is gone', async () => {
     await must('ip', 'link', 'set', 'lo', 'up');
     await using _outside = await Machine.outside(lan);
-    await using first = await Host.open();
-    await using second = await Host.open([{ ...virbr0, bridge: 'virbr1', address: '10.77.0.1' }]);
+    const with6 = { ...virbr0, address6: 'auto' };
+    await using first = await Host.open([with6]);
+    await using second = await Host.open([{ ...with6, bridge: 'virbr1', address: '10.77.0.1' }]);
     const on = { bridge: 'virbr1' };
     const web = await first.attach('web', {
-      ports: [port(8080), port(8081, { hostIp: '192.0.2.1' })],
+      ports: [
+        port(8080),
+        port(8081, { hostIp: '192.0.2.1' }),
+        port(8083, { hostIp: '2001:db8:2::1' }),
+      ],
     });
     await using guest = await Machine.guest(web);
-    for (const wanted of [port(8080), port(8080, { hostIp: '192.0.2.1' }), port(8081)]) {
+    for (const wanted of [
+      port(8080),
+      port(8080, { hostIp: '192.0.2.1' }),
+      port(8080, { hostIp: '2001:db8:2::1' }),
+      port(8081),
+      port(8083),
+    ]) {
       await assert.rejects(second.attach('db', { ...on, ports: [wanted] }), {
         code: 'host',
         message: /^VM db: port .* chain inet nomad_driver_qmp_\w+ arriving of nftables leads it/,
@@ -68,7 +84,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     }
     const cache = await second.attach('cache', {
       ...on,
-      ports: [port(8081, { hostIp: '127.0.0.1' }), port(8082)],
+      ports: [port(8081, { hostIp: '127.0.0.1' }), port(8082), port(8083, { hostIp: '192.0.2.1' })],
     });
     await using other = await Machine.guest(cache);
     await guest.unplug();

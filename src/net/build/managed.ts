@@ -3,6 +3,7 @@ import { findLink, type Link, listLinks } from '#netlink';
 import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
 import { type ReadyBridge, uplinkMtu } from '../links/bridge.ts';
+import { asHostHas } from '../links/host-ipv6.ts';
 import {
   type ResolvedNetwork,
   replugAll,
@@ -102,7 +103,8 @@ async function bridgeToBe(
 async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Promise<AddressedNic> {
   const { host } = parts;
   // nft lists all rules of the host for it, and they are not ours: no build has to wait, this one until it is plugged in.
-  const published = refusePublished(nic.request, host, waiting);
+  const hasIpv6 = asHostHas(parts.configured).address6 !== undefined;
+  const published = refusePublished({ request: nic.request, hasIpv6 }, host, waiting);
   published.catch(() => {});
   await using _ = await host.store.lock(waiting);
   const addressed = await claimAddress(nic, parts, waiting);

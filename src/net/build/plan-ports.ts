@@ -1,6 +1,7 @@
 import {
   contains,
   isLoopback,
+  overlap6,
   type PortSpec,
   parseIpv4,
   parseIpv6,
@@ -78,7 +79,7 @@ export function portListenedOn({ vm }: NicRequest, port: PortSpec): NetError {
   );
 }
 
-/** A rule of another program that would take a request's port away; `local` are the host's addresses. */
+/** A rule of another program that would take a request's port away; `local` are the host's addresses at which it has ports. */
 export function findPublisher(
   ports: readonly PortSpec[],
   published: readonly PublishedElsewhere[],
@@ -91,19 +92,27 @@ export function findPublisher(
   return undefined;
 }
 
-function takes(
-  { first, last, protocols, address }: PublishedElsewhere,
-  port: PortSpec,
-  local: readonly string[],
-): boolean {
+function takes(published: PublishedElsewhere, port: PortSpec, local: readonly string[]): boolean {
+  const { first, last, protocols } = published;
   const { hostIp, hostPort } = port;
-  if (hostPort < first || hostPort > last || hostIp.includes(':')) return false;
+  if (hostPort < first || hostPort > last) return false;
   if (!protocolsOf(port).some((protocol) => protocols.includes(protocol))) return false;
-  if (address === undefined) return true;
-  const [from = '', prefix = '32'] = address.split('/');
-  const subnet = subnetOf(parseIpv4(from) ?? 0, Number(prefix));
   // Addresses of services, as Kubernetes has them, are none of the host's.
-  return (hostIp === '' ? local : [hostIp]).some((own) => contains(subnet, parseIpv4(own) ?? 0));
+  return (hostIp === '' ? local : [hostIp]).some((own) => covers(published, own));
+}
+
+function covers({ family, address }: PublishedElsewhere, own: string): boolean {
+  const own6 = parseIpv6(own);
+  if (family !== undefined && family !== (own6 === undefined ? 4 : 6)) return false;
+  if (address === undefined) return true;
+  const [from = '', prefix] = address.split('/');
+  const from6 = parseIpv6(from);
+  if (own6 !== undefined && from6 !== undefined) {
+    const range = { address: from6, prefix: Number(prefix ?? 128) };
+    return overlap6(range, { address: own6, prefix: 128 });
+  }
+  const subnet = subnetOf(parseIpv4(from) ?? 0, Number(prefix ?? 32));
+  return contains(subnet, parseIpv4(own) ?? 0);
 }
 
 export function portPublished(

@@ -41,9 +41,12 @@ export async function securePorts(
   if (conflicts.length > 0) await dropGone(conflicts, { host, vm: request.vm }, waiting);
 }
 
-/** Refuses a port that rules of another program or agent lead elsewhere: the first rule that translates a packet wins. */
+/**
+ * Refuses a port that rules of another program or agent lead elsewhere: the first rule that translates a packet wins. Ports
+ * at every address are at those of IPv6 where the guest has it.
+ */
 export async function refusePublished(
-  request: NicRequest,
+  { request, hasIpv6 }: { readonly request: NicRequest; readonly hasIpv6: boolean },
   { netlink, rules, warnOnce }: Pick<ManagedHost, 'netlink' | 'rules' | 'warnOnce'>,
   waiting: Waiting,
 ): Promise<void> {
@@ -54,7 +57,8 @@ export async function refusePublished(
     return [];
   });
   if (published.length === 0) return;
-  const local = (await listAddresses(netlink, waiting)).map(({ address }) => address);
+  const all = (await listAddresses(netlink, waiting)).map(({ address }) => address);
+  const local = all.filter((address) => hasIpv6 || !address.includes(':'));
   const taken = findPublisher(request.ports, published, local);
   if (taken !== undefined) throw portPublished(request, taken);
 }

@@ -43,7 +43,7 @@ export async function buildUserMode(
   // A published port is translated before any socket of the host can receive.
   const [conflict] = findConflicts(request, await host.store.networks());
   if (conflict !== undefined) throw portTaken(request, conflict);
-  await refusePublished(request, host, waiting);
+  await refusePublished({ request, hasIpv6: false }, host, waiting);
   const { mac = nicMac(vm, index), mtu = maxMtu } = request;
   return {
     mac,

@@ -186,9 +186,13 @@ export class Rules {
 
   async #readPublished(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
     const rules = await this.list(waiting);
-    const tables = [...rules.matchAll(/^table inet (\S+)/gm)].map(([, name = '']) => name);
-    const agents = tables.filter((name) => isPublishing(name) && name !== this.#table);
-    const maps = agents.flatMap((table) => publishedMaps.map((map) => ({ table, map })));
+    const tables = [...rules.matchAll(/^table inet (\S+) \{\n(.*?)^\}/gms)];
+    const maps = tables.flatMap(([, table = '', content = '']) => {
+      if (!isPublishing(table) || table === this.#table) return [];
+      // Agents of earlier releases have not all of them.
+      const names = publishedMaps.filter((map) => content.includes(`\tmap ${map} {`));
+      return names.map((map) => ({ table, map }));
+    });
     const lists = maps.map(async ({ table, map }) => {
       const object = ['map', 'inet', table, map];
       const text = await listElements(`map ${map}`, object, { nft: this.#nft }, waiting);

@@ -1,5 +1,5 @@
 import type { Protocol } from '#spec';
-import { type ListedChain, parseChains } from './listed-chains.ts';
+import { type Family, type ListedChain, parseChains } from './listed-chains.ts';
 
 /** Ports of this host that a rule of another program leads elsewhere, whatever listens on them. */
 export interface PublishedElsewhere {
@@ -8,12 +8,14 @@ export interface PublishedElsewhere {
   readonly protocols: readonly Protocol[];
   readonly first: number;
   readonly last: number;
-  /** An address or prefix of the host; undefined for every address. */
+  /** Both where left out. */
+  readonly family?: 4 | 6;
+  /** An address or prefix of the host; undefined for every address of the family. */
   readonly address?: string;
 }
 
 /** What the rules on the way to a chain have asked of a packet. */
-type Match = Partial<Pick<PublishedElsewhere, 'protocols' | 'address'>> & {
+type Match = Partial<Pick<PublishedElsewhere, 'protocols' | 'family' | 'address'>> & {
   readonly ports?: readonly Range[];
 };
 
@@ -29,9 +31,16 @@ export function findPublished(text: string): readonly PublishedElsewhere[] {
   const byTable = Map.groupBy(parseChains(text), ({ table }) => table);
   return [...byTable.values()].flatMap((chains) => {
     const byName = new Map(chains.map((chain) => [chain.name, chain]));
-    return chains.filter(isFirst).flatMap((chain) => follow(chain, {}, { byName, depth: 0 }));
+    const walk = { byName, depth: 0 };
+    return chains.filter(isFirst).flatMap((chain) => follow(chain, ofTable[chain.family], walk));
   });
 }
+
+const ofTable: Readonly<Record<Family, Match>> = {
+  ip: { family: 4 },
+  ip6: { family: 6 },
+  inet: {},
+};
 
 // The kernel allows 16 (NFT_JUMP_STACK_SIZE).
 const maxDepth = 16;
@@ -57,12 +66,13 @@ function follow(
 }
 
 function published({ table, name }: ListedChain, match: Match): readonly PublishedElsewhere[] {
-  const { ports = [], protocols = ['tcp', 'udp'], address } = match;
+  const { ports = [], protocols = ['tcp', 'udp'], family, address } = match;
   const chain = `${table} ${name}`;
   return ports.map((range) => ({
     chain,
     protocols,
     ...range,
+    ...(family !== undefined && { family }),
     ...(address !== undefined && { address }),
   }));
 }
@@ -73,7 +83,11 @@ const readers: readonly Reader[] = [
   [/^fib daddr type local/, () => ({})],
   [/^iifname != (?:"[^"]*"|\{[^}]*\})/, () => ({})],
   [/^ip daddr != 127\.\S+/, () => ({})],
-  [/^ip daddr (\d[\d./]*)/, ([address = '']) => ({ address })],
+  [/^ip daddr (\d[\d./]*)/, ([address = '']) => ({ family: 4, address })],
+  [/^ip6 daddr != (?:::1|fe80::\S+)/, () => ({})],
+  [/^ip6 daddr ([\da-f:][\da-f:./]*)/, ([address = '']) => ({ family: 6, address })],
+  [/^meta nfproto ipv4/, () => ({ family: 4 })],
+  [/^meta nfproto ipv6/, () => ({ family: 6 })],
   [/^(?:meta l4proto|ip protocol) (tcp|udp|\{[^}]*\})/, ([list = '']) => readProtocols(list)],
   [
     /^(tcp|udp|th) dport (\d[\d-]*|\{[^}]*\})/,
@@ -97,6 +111,8 @@ function readRule(rule: string): { readonly match: Match; readonly verdict: Verd
   if (jump !== undefined) return { match, verdict: { jump } };
   // The second is how nft shows a rule of iptables that it can't translate.
   if (!/^(dnat|redirect)\b|^xt target "(DNAT|REDIRECT)"/.test(rest)) return undefined;
+  const [, to] = /^dnat (ip6?) to/.exec(rest) ?? [];
+  if (to !== undefined) match = { ...match, family: to === 'ip' ? 4 : 6 };
   const [, protocol, list] = /\b(tcp|udp|th) dport map \{([^}]*)\}/.exec(rest) ?? [];
   if (protocol === undefined || list === undefined) return { match, verdict: 'translate' };
   const keys = list.split(',').map((element) => element.split(' : ')[0] ?? '');
@@ -121,12 +137,14 @@ function readPorts(text: string): readonly Range[] {
 
 /** Output of `nft list map` for one of the maps that agents of this driver publish ports with → the ports in it. */
 export function readPublishedMap(text: string, chain: string): readonly PublishedElsewhere[] {
-  const elements = text.matchAll(/(?:(\d[\d.]+) \. )?\b(tcp|udp) \. (\d+) : /g);
+  const family = /: ipv6_addr \. inet_service$/m.test(text) ? 6 : 4;
+  const elements = text.matchAll(/(?:([\da-f][\da-f.:]*|::\S*) \. )?\b(tcp|udp) \. (\d+) : /g);
   return [...elements].map(([, address, protocol, port]) => ({
     chain,
     protocols: protocol === 'udp' ? ['udp'] : ['tcp'],
     first: Number(port),
     last: Number(port),
+    family,
     ...(address !== undefined && { address }),
   }));
 }

@@ -131,8 +131,13 @@ function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
   return [...new Set(given)].map((server) => `"${bridge}" . ${server}`);
 }
 
-/** The maps that ports are published with, at one address and at each. */
-export const publishedMaps = ['published', 'published_everywhere'] as const;
+/** The maps that ports are published with, at one address and at each, of either family. */
+export const publishedMaps = [
+  'published',
+  'published_everywhere',
+  'published6',
+  'published_everywhere6',
+] as const;
 
 function maps(networks: readonly NetworkInUse[]): string[] {
   const mappings = mappingsOf(networks);
