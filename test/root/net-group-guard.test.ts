@@ -223,6 +223,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
     }
     await guest.unplug();
     await plugin.detach('web');
+    const left = await namespace.run('cat', '/proc/net/nf_conntrack');
+    assert.ok(!left.includes(web.nic.guest), `connections of the VM that is gone: ${left}`);
   });
 
   test('the namespace of a group goes when Nomad removes it, with the tap, whatever the VM does', async () => {

@@ -66,7 +66,9 @@ export async function buildInGroup(
   const found = await look(there, waiting);
   const nic = await planNic(request, found, host, waiting);
   const { queues = 1 } = request;
-  const step = { kind: 'net-group', netns, tap: nic.tap, vm, index } as const;
+  const { tap, gateway } = nic;
+  const guests = guestAddresses(nic);
+  const step = { kind: 'net-group', netns, tap, vm, index, gateway, guests } as const;
   const opened = await undo.perform(step, () => open(nic, { host, there, queues }, waiting));
   return { nic, ...opened };
 }
@@ -94,16 +96,19 @@ async function endOlderFlows(
   there: NetlinkSocket,
   { log, signal }: Waiting & Pick<GroupHost, 'log'>,
 ): Promise<void> {
-  const { netns, mac, guest, six } = nic;
+  const { netns, guest, six } = nic;
   const logged = { log, netns, signal };
-  const own6 = six === undefined ? [] : [six.guest, formatIpv6(linkLocalOf(mac))];
-  await endFlowsOf([guest, ...own6], logged);
+  await endFlowsOf(guestAddresses(nic), logged);
   const ports = portsInGroup(nic).map(({ port, guestPort }) => {
     return { label: '', hostIp: '', hostPort: port, guestPort };
   });
   const local = (await listAddresses(there, { signal })).map(({ address }) => address);
   const claim = { ip: guest, ...(six && { ip6: six.guest }), ports };
   await endStaleFlows([claim], new Set(local), logged);
+}
+
+function guestAddresses({ mac, guest, six }: GroupNic): string[] {
+  return six === undefined ? [guest] : [guest, six.guest, formatIpv6(linkLocalOf(mac))];
 }
 
 async function look(there: NetlinkSocket, waiting: Waiting): Promise<Found> {

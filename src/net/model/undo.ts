@@ -28,6 +28,9 @@ const netUndo = v.variant('kind', [
     tap: v.string(),
     vm: v.string(),
     index: v.number(),
+    /** Its end of the pair and the guest's addresses. Not in steps of the first releases. */
+    gateway: v.exactOptional(v.string()),
+    guests: v.exactOptional(v.array(v.string())),
   }),
 ]);
 
