@@ -4,13 +4,12 @@ import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { admitLinkLocal } from './build/admit-link-local.ts';
 import { claimedNic } from './build/claimed-nic.ts';
-import { reportContested } from './build/contested.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
 import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { Redirects } from './build/redirects.ts';
-import { restoreNetworks } from './build/repair.ts';
+import { lookAfterNetworks } from './build/repair.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import type { Admit } from './dhcp/guests6.ts';
@@ -19,12 +18,13 @@ import { responders6 } from './dhcp/responders6.ts';
 import { nameServers } from './dns/resolvers.ts';
 import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
-import { KnownMacvtaps } from './links/known-macvtaps.ts';
+import { KnownLinks } from './links/known-links.ts';
 import { removeMacvtap, restoreMacvtap } from './links/macvtap.ts';
 import { PerBridge } from './links/per-bridge.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
+import { inTurn } from './model/in-turn.ts';
 import { tableName } from './model/names.ts';
 import type { Net, NetworksOptions } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
@@ -55,7 +55,7 @@ export class Networks implements Net {
   readonly #firewall: Firewall;
   readonly #groups: Groups;
   readonly #limits: Limits;
-  readonly #macvtaps = new KnownMacvtaps(() => this.#withNetlink());
+  readonly #links = new KnownLinks(() => this.#withNetlink());
   readonly #netlink = new LastingSocket();
 
   private constructor(options: NetworksOptions) {
@@ -107,11 +107,12 @@ export class Networks implements Net {
 
   async init(waiting: Waiting): Promise<void> {
     return asNetError('the network of running VMs could not be restored', async () => {
-      await restoreNetworks(await this.#withNetlink(), waiting);
-      await reportContested(this.#host, waiting);
-      await this.#groups.restore(waiting);
-      await this.#limits.restore(waiting);
-      await this.#macvtaps.restore(waiting);
+      await inTurn([
+        async () => lookAfterNetworks(await this.#withNetlink(), waiting),
+        () => this.#groups.restore(waiting),
+        () => this.#limits.restore(waiting),
+        () => this.#links.restore(waiting),
+      ]);
     });
   }
 
@@ -127,7 +128,7 @@ export class Networks implements Net {
       const addressed = await asNetError(failure, () =>
         'claim' in built ? built.claim(limited) : built,
       );
-      const parts = { limits: this.#limits, macvtaps: this.#macvtaps, undo };
+      const parts = { limits: this.#limits, links: this.#links, undo };
       const notes = this.#notes.bind(this, request);
       return claimedNic(request, addressed, { ...parts, notes });
     };
@@ -136,7 +137,7 @@ export class Networks implements Net {
 
   async adopt(nic: KnownNic, waiting: Waiting): Promise<void> {
     await this.#adopt(nic, waiting);
-    this.#macvtaps.keep(nic);
+    this.#links.keep(nic);
     await this.#limits.adopt(nic, waiting);
   }
 
@@ -165,13 +166,14 @@ export class Networks implements Net {
     switch (step.kind) {
       case 'net-tap':
         this.#host.unplugged.delete(step.tap);
+        this.#links.forget(step.tap);
         return removeTap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-claim':
         return dropClaim(step, await this.#withNetlink(), waiting);
       case 'net-bridge':
         return dropUnused(step.bridge, await this.#withNetlink(), waiting);
       case 'net-macvtap':
-        this.#macvtaps.forget(step.link);
+        this.#links.forget(step.link);
         return removeMacvtap((await this.#withNetlink()).netlink, step, waiting);
       case 'net-group':
         return this.#groups.drop(step, waiting);
@@ -206,15 +208,14 @@ export class Networks implements Net {
   }
 
   async #build(request: NicRequest, undo: UndoWriter, waiting: Waiting): Promise<BuiltNic> {
+    const host = await this.#withNetlink();
     switch (request.kind) {
       case 'bridge':
-        return this.#buildOnBridge(request, undo, waiting);
+        return this.#buildOnBridge(request, { host, undo }, waiting);
       case 'user':
-        return buildUserMode(request, await this.#withNetlink(), waiting);
-      case 'macvtap': {
-        const host = await this.#withNetlink();
+        return buildUserMode(request, host, waiting);
+      case 'macvtap':
         return buildMacvtap(request, { ...host, undo, devices: this.#devices }, waiting);
-      }
       case 'group':
         return this.#groups.build(request, undo, waiting);
       default:
@@ -224,10 +225,9 @@ export class Networks implements Net {
 
   async #buildOnBridge(
     request: BridgeRequest,
-    undo: UndoWriter,
+    { host, undo }: { readonly host: ManagedHost; readonly undo: UndoWriter },
     waiting: Waiting,
   ): Promise<BuiltNic> {
-    const host = await this.#withNetlink();
     const configured = this.#managed.get(request.bridge);
     if (configured !== undefined) {
       return buildInManaged(request, { host, configured, undo }, waiting);

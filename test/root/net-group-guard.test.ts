@@ -221,6 +221,15 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
       assert.deepEqual(sorted(await rules()), sorted(sound));
       assert.equal(await container.ask('tcp', address, 80), `guest saw ${other}`);
     }
+    const { tap } = web.nic;
+    await namespace.ip('addr', 'flush', 'dev', tap);
+    await plugin.groups.restore(waiting());
+    assert.equal(await container.ask('tcp', address, 80), `guest saw ${other}`);
+    await namespace.ip('link', 'set', tap, 'down');
+    await plugin.groups.restore(waiting());
+    assert.match(await namespace.ip('link', 'show', tap), /,UP/);
+    const text = `web: Tap ${tap} in the network of the group was down or without its address and was put back`;
+    assert.deepEqual(plugin.events.slice(1), [text, text]);
     await guest.unplug();
     await plugin.detach('web');
     const left = await namespace.run('cat', '/proc/net/nf_conntrack');

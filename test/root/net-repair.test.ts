@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, openTap } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
+import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
 import { macOf } from '../support/accomplice.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -244,6 +245,83 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
       assert.deepEqual(await leftovers(), nothing);
     });
   }
+
+  test('V-111: taps come back into a bridge of others that was made again', async () => {
+    const make = async (bridge: string): Promise<void> => {
+      await must('ip', 'link', 'add', bridge, 'type', 'bridge');
+      await must('ip', 'link', 'set', bridge, 'up');
+    };
+    const lend = async (): Promise<void> => {
+      await make('virbr0');
+      await must('ip', 'addr', 'add', '192.168.122.1/24', 'dev', 'virbr0');
+    };
+    await make('br0');
+    await lend();
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
+    const web = await host.attach('web', { bridge: 'br0' });
+    const db = await host.attach('db');
+    await using restarted = host.again([virbr0], { bridges: ['br0'] });
+    await restarted.networks.adopt(knownAs('web', web), waiting());
+    await restarted.networks.adopt(knownAs('db', db), waiting());
+    for (const plugin of [host, restarted]) {
+      for (const bridge of ['br0', 'virbr0']) await must('ip', 'link', 'del', bridge);
+      await plugin.networks.init(waiting());
+      await make('br0');
+      await lend();
+      await plugin.networks.init(waiting());
+      assert.match(await must('ip', 'link', 'show', web.tap), /,UP.* master br0 /);
+      assert.match(await must('ip', 'link', 'show', db.tap), /,UP.* master virbr0 /);
+      await plugin.networks.init(waiting());
+      assert.deepEqual(plugin.events.toSorted(), [
+        `db: Tap ${db.tap} had left bridge virbr0 and was put back`,
+        `web: Tap ${web.tap} had left bridge br0 and was put back`,
+      ]);
+    }
+    for (const { tapFd } of [web, db]) closeFd(tapFd);
+    for (const vm of ['web', 'db']) await host.detach(vm);
+    await host.networks.init(waiting());
+    for (const bridge of ['br0', 'virbr0']) await must('ip', 'link', 'del', bridge);
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-111: the host routes for running VMs again where that was turned off, with an event', async () => {
+    await using host = await Host.open([{ ...virbr0, address6: 'fd12:3456:789a::1/64' }]);
+    const nic = await host.attach('web');
+    for (const setting of ['ipv4/ip_forward', 'ipv6/conf/all/forwarding']) {
+      writeSysctl(`net/${setting}`, '0');
+      await host.networks.init(waiting());
+      assert.equal(readSysctl(`net/${setting}`), '1', setting);
+    }
+    assert.deepEqual(host.events, [
+      'web: IPv4 forwarding of the host was off and was turned on again',
+      'web: IPv6 forwarding of the host was off and was turned on again',
+    ]);
+    closeFd(nic.tapFd);
+    await host.detach('web');
+    writeSysctl('net/ipv4/ip_forward', '0');
+    await host.networks.init(waiting());
+    assert.equal(readSysctl('net/ipv4/ip_forward'), '0', 'without VMs it is none of ours');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-111: what can not be put back keeps nothing else from coming back', async () => {
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
+    const nic = await host.attach('web');
+    const other = await host.attach('other', { bridge: 'br0' });
+    await using broken = host.again([virbr0], {
+      bridges: ['br0'],
+      nft: await refusing(host.dir),
+    });
+    await broken.networks.adopt(knownAs('other', other), waiting());
+    for (const { tap } of [nic, other]) await must('ip', 'link', 'set', tap, 'nomaster');
+    await assert.rejects(broken.networks.init(waiting()), /nft refused the rules/);
+    assert.match(await must('ip', 'link', 'show', other.tap), /master br0/);
+    for (const { tapFd } of [nic, other]) closeFd(tapFd);
+    for (const vm of ['web', 'other']) await host.detach(vm);
+    await must('ip', 'link', 'del', 'br0');
+    assert.deepEqual(await leftovers(), nothing);
+  });
 
   test('a tap that an operator moved to another bridge stays there', async () => {
     await using host = await Host.open();

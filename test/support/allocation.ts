@@ -132,6 +132,7 @@ export class Allocation extends Machine {
 export class GroupNics implements AsyncDisposable {
   readonly groups: Groups;
   readonly lines: string[] = [];
+  readonly events: string[] = [];
   readonly #dir: string;
   readonly #netlink: Promise<NetlinkSocket>;
 
@@ -140,7 +141,8 @@ export class GroupNics implements AsyncDisposable {
     this.#netlink = NetlinkSocket.open();
     const nft = findProgram('nft') ?? 'nft';
     const log = collect(this.lines);
-    const onEvent = (): void => {};
+    const onEvent = (vm: string, sentence: string): void =>
+      void this.events.push(`${vm}: ${sentence}`);
     const open = async () => ({ netlink: await this.#netlink, log, onEvent });
     this.groups = new Groups(open, { nft, maxConnections });
   }

@@ -4,6 +4,7 @@ import type { Waiting } from '#spec';
 import { whileThere } from '../group/namespace.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
+import { inTurn } from '../model/in-turn.ts';
 import type { OnEvent } from '../model/net.ts';
 import type { KnownNic } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
@@ -59,11 +60,13 @@ export class Limits {
 
   /** Bounds again what other programs freed. Throws NetError that names the first that could not be. */
   async restore(waiting: Waiting): Promise<void> {
-    for (const nic of [...this.#known.values()]) {
-      await this.#queue.run(nic.tap, async () => {
+    const known = [...this.#known.values()].map((nic) => {
+      const work = async (): Promise<void> => {
         if (this.#known.has(nic.tap)) await this.#restore(nic, waiting);
-      });
-    }
+      };
+      return () => this.#queue.run(nic.tap, work);
+    });
+    await inTurn(known);
   }
 
   /** The queue of a link goes with the link, its table does not. */

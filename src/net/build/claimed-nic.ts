@@ -1,6 +1,6 @@
 import type { Waiting } from '#spec';
 import type { Limits } from '../bandwidth/limits.ts';
-import type { KnownMacvtaps } from '../links/known-macvtaps.ts';
+import type { KnownLinks } from '../links/known-links.ts';
 import type { AddressedNic } from '../links/tap.ts';
 import { asNetError } from '../model/error.ts';
 import { type ClaimedNic, failureOf, type NicRequest } from '../model/nic.ts';
@@ -12,12 +12,12 @@ export function claimedNic(
   { address, record: own, plug }: AddressedNic,
   {
     limits,
-    macvtaps,
+    links,
     notes,
     undo,
   }: {
     readonly limits: Limits;
-    readonly macvtaps: KnownMacvtaps;
+    readonly links: KnownLinks;
     /** Given whether the guest has IPv6. */
     readonly notes: (hasIpv6: boolean, waiting: Waiting) => Promise<readonly string[]>;
     readonly undo: UndoWriter;
@@ -25,12 +25,12 @@ export function claimedNic(
 ): ClaimedNic {
   const { vm, bandwidth } = request;
   const record = { ...own, ...(bandwidth !== undefined && { bandwidth }) };
-  macvtaps.keep({ vm, record });
   const settle = async (waiting: Waiting): Promise<readonly string[]> => {
     await asNetError(failureOf(request), async () => {
       await limits.build({ vm, record }, undo, waiting);
       await plug?.(waiting);
     });
+    links.keep({ vm, record });
     return notes(address?.six !== undefined, waiting);
   };
   return { ...(address !== undefined && { address }), record, settle };

@@ -1,11 +1,14 @@
 import { type Link, listAddresses, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
 import { linkLocalAddress } from '../links/bridge.ts';
+import { forward, forward6 } from '../links/forwarding.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
-import { replugTap } from '../links/tap.ts';
+import { isOutside, replugTap } from '../links/tap.ts';
+import { inTurn } from '../model/in-turn.ts';
 import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
+import { reportContested } from './contested.ts';
 import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
 import { redirectFlows } from './ports.ts';
@@ -16,11 +19,21 @@ interface IncompleteNetwork extends NetworkInUse {
   readonly damage: 'gone' | 'down' | 'without its address' | undefined;
 }
 
+/** Puts back what running VMs lack, and reports what they can not have. */
+export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
+  await inTurn([
+    () => restoreNetworks(host, waiting),
+    // After the rules, which filter what is forwarded.
+    () => restoreForwarding(host),
+    () => reportContested(host, waiting),
+  ]);
+}
+
 /**
  * Puts back the rules and bridges of running VMs that were removed from the host, and their taps into the bridges. Cheap
  * when nothing is missing.
  */
-export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
+async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
   const { store, rules } = host;
   if ((await networksWithVms(store)).length === 0) return;
   const isComplete = (await incomplete(host, waiting)).length === 0;
@@ -30,8 +43,24 @@ export async function restoreNetworks(host: ManagedHost, waiting: Waiting): Prom
   if ((await networksWithVms(store)).length === 0) return;
   // Also when they are there: a tap may be outside its bridge because its rules could not be made.
   await renewRules(host, waiting);
-  for (const network of await incomplete(host, waiting))
-    await completeNetwork(network, host, waiting);
+  const networks = await incomplete(host, waiting);
+  await inTurn(networks.map((network) => () => completeNetwork(network, host, waiting)));
+}
+
+/** `sysctl --system` and the like may set what the operator's files have. */
+async function restoreForwarding(host: ManagedHost): Promise<void> {
+  const { store, log, onEvent } = host;
+  const networks = await networksWithVms(store);
+  if (networks.length === 0) return;
+  const report = (claims: readonly Claim[], family: string): void => {
+    for (const vm of vmsOf(joined(claims, host))) {
+      onEvent(vm, `${family} forwarding of the host was off and was turned on again`);
+    }
+  };
+  const claimsOf = (some: readonly NetworkInUse[]) => some.flatMap(({ claims }) => claims);
+  const six = networks.filter(({ record }) => gateway6(asHostHas(record)) !== undefined);
+  if (forward(log)) report(claimsOf(networks), 'IPv4');
+  if (six.length > 0 && forward6(log)) report(claimsOf(six), 'IPv6');
 }
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
@@ -82,8 +111,8 @@ function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
 }
 
 /**
- * Networks of VMs on bridges of the driver that lack the bridge, its address, or a tap in it: network managers flush a
- * link that they do not know, and an interrupted repair leaves taps outside.
+ * Networks of VMs that lack a tap in their bridge and, where that is the driver's, the bridge or its address: network
+ * managers flush a link that they do not know, and an interrupted repair leaves taps outside.
  */
 async function incomplete(
   host: ManagedHost,
@@ -94,14 +123,15 @@ async function incomplete(
   const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
   const addresses = await listAddresses(netlink, waiting);
   return networks
-    .filter(({ record }) => record.owned)
+    .filter(({ record: { owned, bridge } }) => owned || links.has(bridge))
     .map(({ record, claims }) => {
       const bridge = links.get(record.bridge);
       const outside = joined(claims, host).filter(({ tap }) => isOutside(links.get(tap), bridge));
       const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
       const wanted = addressesOf(asHostHas(record), bridge);
       const addressed = wanted.every((each) => own.some(({ address }) => address === each));
-      return { record, claims: outside, damage: damageOf(bridge, addressed) };
+      const damage = record.owned ? damageOf(bridge, addressed) : undefined;
+      return { record, claims: outside, damage };
     })
     .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
 }
@@ -117,12 +147,6 @@ function damageOf(bridge: Link | undefined, addressed: boolean): IncompleteNetwo
   if (bridge === undefined) return 'gone';
   if (!bridge.up) return 'down';
   return addressed ? undefined : 'without its address';
-}
-
-/** A tap that is in another bridge was moved there on purpose. */
-function isOutside(tap: Link | undefined, bridge: Link | undefined): boolean {
-  if (tap === undefined) return false;
-  return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
 }
 
 async function networksWithVms(store: NetworkStore): Promise<readonly NetworkInUse[]> {

@@ -3,6 +3,7 @@ import type { Waiting } from '#spec';
 import type { ReadyNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
+import { inTurn } from '../model/in-turn.ts';
 import type { GroupRequest } from '../model/nic.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, missesAny } from '../rules/run-nft.ts';
@@ -12,6 +13,7 @@ import { formatGroupRules, groupTables } from './group-rules.ts';
 import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
 import { pairPrefix, pairPrefix6 } from './plan-pair.ts';
 import { serveGroup } from './responders.ts';
+import { restoreLink } from './restore-link.ts';
 import { dropGroupNic } from './teardown.ts';
 
 interface Known {
@@ -83,11 +85,13 @@ export class Groups implements AsyncDisposable {
 
   /** Puts back what other programs removed. Throws NetError that names the first that could not be put back. */
   async restore(waiting: Waiting): Promise<void> {
-    for (const { nic } of [...this.#known.values()]) {
-      await this.#queue.run(nic.netns, async () => {
+    const known = [...this.#known.values()].map(({ nic }) => {
+      const work = async (): Promise<void> => {
         if (this.#known.get(nic.tap)?.plugged) await this.#restore(nic, waiting);
-      });
-    }
+      };
+      return () => this.#queue.run(nic.netns, work);
+    });
+    await inTurn(known);
   }
 
   drop(step: Extract<NetUndo, { kind: 'net-group' }>, waiting: Waiting): Promise<void> {
@@ -123,10 +127,16 @@ export class Groups implements AsyncDisposable {
     const there = { nft, netns };
     await whileThere(netns, async () => {
       setGroupSysctls(nic);
-      if (!(await missesAny(groupTables(nic), there, waiting))) return;
-      await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
-      log.warn('firewall rules in the network of the group were gone and were put back', { vm });
-      onEvent(vm, 'Firewall rules in the network of the group were gone and were put back');
+      if (await missesAny(groupTables(nic), there, waiting)) {
+        await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
+        log.warn('firewall rules in the network of the group were gone and were put back', { vm });
+        onEvent(vm, 'Firewall rules in the network of the group were gone and were put back');
+      }
+      if (await restoreLink(nic, waiting)) {
+        const text = `Tap ${nic.tap} in the network of the group was down or without its address`;
+        log.warn('tap in the network of the group was taken up again', { vm, tap: nic.tap });
+        onEvent(vm, `${text} and was put back`);
+      }
     });
   }
 

@@ -2,20 +2,22 @@ import { readdirSync } from 'node:fs';
 import type { Logger } from '#host';
 import { readSysctl, writeSysctl } from '../model/sysctl.ts';
 
-/** Has the host route IPv4. Never reset: other programs of the host may rely on it by now. */
-export function forward(log: Logger): void {
+/** Has the host route IPv4; whether it did not. Never reset: other programs of the host may rely on it by now. */
+export function forward(log: Logger): boolean {
   const name = 'net/ipv4/ip_forward';
-  if (readSysctl(name) !== '0') return;
+  if (readSysctl(name) !== '0') return false;
   writeSysctl(name, '1');
   log.info('IPv4 forwarding turned on for the host', { sysctl: 'net.ipv4.ip_forward' });
+  return true;
 }
 
-/** Has the host route IPv6. */
-export function forward6(log: Logger): void {
+/** Has the host route IPv6; whether it did not. */
+export function forward6(log: Logger): boolean {
   const links = route6();
-  if (links === undefined) return;
+  if (links === undefined) return false;
   const sysctl = 'net.ipv6.conf.all.forwarding';
   log.info('IPv6 forwarding turned on for the host', { sysctl, stillAcceptAdvertisements: links });
+  return true;
 }
 
 /**

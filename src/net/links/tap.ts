@@ -152,6 +152,12 @@ async function refuseShared(
   throw new NetError('host', `${what} by another agent, for its tap ${other.name}`);
 }
 
+/** Whether a tap is missing in its bridge. One that is in another bridge was moved there on purpose. */
+export function isOutside(tap: Link | undefined, bridge: Link | undefined): boolean {
+  if (tap === undefined) return false;
+  return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
+}
+
 /** Puts a NIC's tap back into its bridge when it was taken out. */
 export async function replugTap(
   nic: { readonly vm: string; readonly tap: string; readonly managed: boolean },
