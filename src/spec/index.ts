@@ -66,7 +66,7 @@ export type {
   Protocol,
   UserNic,
 } from './nic.ts';
-export { macvtapModes, protocolsOf, userAddress } from './nic.ts';
+export { macvtapModes, maxMtuOf, protocolsOf, userAddress } from './nic.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';

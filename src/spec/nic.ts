@@ -28,6 +28,25 @@ type OldNicModel =
   | 'pcnet'
   | 'tulip';
 
+/** Maximum of bytes in a packet that a card and its usual drivers carry. */
+export function maxMtuOf(model: NicModel = 'virtio'): number {
+  switch (model) {
+    case 'virtio':
+      return 65_535;
+    case 'e1000':
+    case 'e1000e':
+    case 'e1000-82544gc':
+    case 'e1000-82545em':
+      // Of the drivers in Linux: E1000_MAX_NIC_SIZE and the like, without header and checksum.
+      return 16_110;
+    case 'vmxnet3':
+      // VMXNET3_MAX_MTU
+      return 9000;
+    default:
+      return 1500;
+  }
+}
+
 /** A network interface of a VM. Each kind is another way out of it; the index in the VM's list counts them all. */
 export type NicSpec = BridgeNic | UserNic | MacvtapNic | GroupNic;
 
@@ -43,7 +62,7 @@ export interface NicCommon {
   readonly model?: NicModel;
   /** In lower case. When left out it follows from the VM's name and the interface's index. */
   readonly mac?: string;
-  /** At most that of the network, which is used when it is left out. */
+  /** At most that of the network and of the card, of which the smaller one is used when it is left out. */
   readonly mtu?: number;
   /** Of a virtio card; 1 when left out. */
   readonly queues?: number;

@@ -168,7 +168,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64']
       ...base,
       guest: { ...base.guest, userData: { kind: 'inline', text: remoteShell() } },
       nics: [
-        { kind: 'macvtap', device: 'out0', mode: 'bridge', ports: [] },
+        { kind: 'macvtap', device: 'out0', mode: 'bridge', ports: [], mtu: 1400 },
         { kind: 'user', ports: [port('local', 8082, 80)] },
       ],
     } as const;
@@ -176,6 +176,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'tc', 'qemu-system-x86_64']
     const domain = await first.createDomain(spec, soon());
     await told(log, /TINY-READY/, 120_000);
     const run = (script: string): Promise<string> => runIn('127.0.0.1:8082', script);
+    const seed = await run('wget -q -O - http://127.0.0.1/cidata/network-config');
+    assert.match(seed, /mtu"?: 1400/, 'cards of other models have it from there alone');
     await run('killall udhcpc; ip addr add 192.0.2.20/24 dev eth0');
     assert.match(await outside.ask('tcp', '192.0.2.20', 80), /hello from guest/);
     assert.match(await run('wget -q -O - http://192.0.2.9:4646/'), /outside saw 192\.0\.2\.20/);

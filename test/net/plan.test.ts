@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { contains, parseIpv4 } from '#spec';
 import { planAddress } from '../../src/net/build/plan-address.ts';
+import { planAddress6 } from '../../src/net/build/plan-address6.ts';
 import {
+  checkFamily,
   checkPorts,
   findConflicts,
   portTaken,
@@ -223,6 +225,39 @@ test('V-124: an MTU is the bridge’s or a smaller one', () => {
   assert.throws(() => chooseMtu({ ...on, mtu: 9000 }, link), {
     code: 'host',
     message: 'VM web: mtu 9000: virbr0 carries 1450 bytes',
+  });
+});
+
+test('V-124: an MTU that the network has and the card has not is that of the card', () => {
+  const jumbo = { name: 'virbr0', mtu: 12_000 };
+  const models = ['virtio', 'e1000e', 'vmxnet3', 'rtl8139', 'pcnet'] as const;
+  assert.deepEqual(
+    models.map((model) => chooseMtu({ vm: 'web', model }, jumbo)),
+    [12_000, 12_000, 9000, 1500, 1500],
+  );
+});
+
+test('V-124: with an MTU that IPv6 does not allow a guest has IPv4 only, and no port there', () => {
+  const network = {
+    bridge: 'virbr0',
+    address: '192.168.122.1',
+    prefix: 24,
+    address6: 'fd12::1/64',
+  };
+  const facts = { ip: '192.168.122.9', claims: [], avoid: new Map<string, string>() };
+  const request = {
+    kind: 'bridge',
+    vm: 'web',
+    index: 0,
+    bridge: 'virbr0',
+    hostname: 'web',
+  } as const;
+  const at = { label: 'http', hostIp: '2001:db8::1', hostPort: 8080, guestPort: 80 };
+  assert.equal(planAddress6({ ...request, ports: [] }, network, facts), 'fd12::9');
+  assert.equal(planAddress6({ ...request, ports: [], mtu: 1280 }, network, facts), 'fd12::9');
+  assert.equal(planAddress6({ ...request, ports: [], mtu: 1279 }, network, facts), undefined);
+  assert.throws(() => checkFamily({ ...request, ports: [at], mtu: 1279 }, undefined), {
+    message: 'VM web: port http on [2001:db8::1]:8080: IPv6 needs an mtu of 1280, not 1279',
   });
 });
 

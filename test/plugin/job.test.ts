@@ -502,6 +502,14 @@ test('V-124: cards that can not be', () =>
     'an address that is none': [card('ip', '10.0.0.256'), /ip: "10\.0\.0\.256" is not an IPv4/],
     'an unknown model': [card('model', 'ne2k'), /model: must be one of virtio, e1000e/],
     'a packet that is none': [card('mtu', 500), /mtu: must be/],
+    'a packet that its card does not carry': [
+      config({ network_interface: [{ bridge: { name: 'a' }, model: 'rtl8139', mtu: 9000 }] }),
+      /\[0\]\.mtu: a card of model rtl8139 carries 1500 bytes/,
+    ],
+    'a packet too small for the IPv6 address': [
+      config({ network_interface: [{ bridge: { name: 'a' }, ip6: 'fd12::50', mtu: 1200 }] }),
+      /\[0\]\.ip6: needs an mtu of 1280 or more, not 1200/,
+    ],
     'too many queues': [card('queues', 17), /queues: must be/],
     'queues of a card that has one': [
       config({ network_interface: [{ bridge: { name: 'a' }, model: 'rtl8139', queues: 2 }] }),

@@ -164,7 +164,7 @@ async function claimAddress(
     ports,
     dns,
     isDefaultRoute,
-    mtu: request.mtu,
+    mtu: request.mtu ?? (mtu < bridge.link.mtu ? mtu : undefined),
   };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
     store.keepClaim(name, claim),

@@ -6,6 +6,7 @@ import {
   overlap6,
   parseAddress6,
   parseIpv6,
+  smallestMtu6,
 } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest } from '../model/nic.ts';
@@ -21,14 +22,16 @@ interface Facts {
 
 /**
  * The IPv6 address of a NIC: the one that the job asks for, else the one at the place of its IPv4 address; undefined in a
- * network without IPv6.
+ * network without IPv6, and where the job asks for an MTU that IPv6 does not allow.
  */
 export function planAddress6(
   request: BridgeRequest,
   network: ManagedNetwork,
   facts: Facts,
 ): string | undefined {
-  const { vm, index, ip6 } = request;
+  const { vm, index, ip6, mtu = smallestMtu6 } = request;
+  // The kernel of the guest has no IPv6 on such a link.
+  if (mtu < smallestMtu6) return undefined;
   const planned = ip6 ?? address6Of(network, facts.ip);
   if (planned === undefined) return undefined;
   const what =

@@ -6,6 +6,7 @@ import {
   parseIpv4,
   parseIpv6,
   protocolsOf,
+  smallestMtu6,
   subnetOf,
 } from '#spec';
 import { NetError } from '../model/error.ts';
@@ -30,10 +31,15 @@ export function checkPorts({ vm, ports }: BridgeRequest): void {
 }
 
 /** Refuses ports at IPv6 addresses of the host where the guest has none itself. */
-export function checkFamily({ vm, bridge, ports }: BridgeRequest, ip6: string | undefined): void {
+export function checkFamily(
+  { vm, bridge, ports, mtu = smallestMtu6 }: BridgeRequest,
+  ip6: string | undefined,
+): void {
   const port = ip6 === undefined ? ports.find(isIpv6) : undefined;
   if (port === undefined) return;
   const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
+  if (mtu < smallestMtu6)
+    throw refusal(`${what}: IPv6 needs an mtu of ${smallestMtu6}, not ${mtu}`);
   throw refusal(`${what}: network ${bridge} has IPv4 only`);
 }
 

@@ -15,6 +15,7 @@ import {
   isLinkLocal6,
   isLoopback,
   linkLocalOf,
+  maxMtuOf,
   type PortSpec,
   parseIpv4,
   parseIpv6,
@@ -179,8 +180,9 @@ function groupPortsOf(ports: readonly PortSpec[]): Pick<GroupNic, 'groupPorts'> 
   };
 }
 
-function mtuOf({ vm, mtu }: GroupRequest, ofNetwork: number): number {
-  if (mtu === undefined || mtu <= ofNetwork) return mtu ?? ofNetwork;
+function mtuOf({ vm, mtu, model }: GroupRequest, ofNetwork: number): number {
+  if (mtu === undefined) return Math.min(ofNetwork, maxMtuOf(model));
+  if (mtu <= ofNetwork) return mtu;
   throw new NetError(
     'job',
     `VM ${vm}: mtu ${mtu} is more than that of the network of the group, ${ofNetwork}`,

@@ -1,4 +1,5 @@
 import type { Link } from '#netlink';
+import { maxMtuOf } from '#spec';
 import { NetError } from '../model/error.ts';
 import { isAliasOf, nicMac, ownerInAlias, tapMac, tapName } from '../model/names.ts';
 import type { NicRequest } from '../model/nic.ts';
@@ -50,11 +51,12 @@ export function refuseTakenMac(
   );
 }
 
-/** The guest's MTU: that of the bridge or device, unless the job asks for a smaller one. */
+/** The guest's MTU: that of the bridge or device, unless the job asks for a smaller one, or its card carries no more. */
 export function chooseMtu(
-  { vm, mtu }: Pick<NicRequest, 'vm' | 'mtu'>,
+  { vm, mtu, model }: Pick<NicRequest, 'vm' | 'mtu' | 'model'>,
   link: Pick<Link, 'name' | 'mtu'>,
 ): number {
-  if (mtu === undefined || mtu <= link.mtu) return mtu ?? link.mtu;
+  if (mtu === undefined) return Math.min(link.mtu, maxMtuOf(model));
+  if (mtu <= link.mtu) return mtu;
   throw new NetError('host', `VM ${vm}: mtu ${mtu}: ${link.name} carries ${link.mtu} bytes`);
 }

@@ -105,7 +105,7 @@ async function prepareNic(
         record: { id: `net${index}`, ...record },
         ...(address?.host !== undefined && { hostAddress: address.host }),
         guest: {
-          nics: [{ ...seedNic({ ...attached, ...claimed }, dns), isDefaultRoute }],
+          nics: [{ ...seedNic({ ...attached, ...claimed }, spec, dns), isDefaultRoute }],
           ...(record.kind === 'group-nic' && { env: groupEnv(env, record) }),
         },
       };
@@ -199,10 +199,15 @@ function ip6Of({ six }: NicAddress): Readonly<Record<string, string>> {
 /** Without an address that the driver knows, the guest requests one by DHCP. */
 function seedNic(
   { mac, mtu, address, record }: AttachedNic & Pick<ClaimedNic, 'address' | 'record'>,
+  asked: Pick<NicSpec, 'mtu'>,
   dns: GuestSpec['dns'],
 ): SeedNic {
   const { servers, searches } = dns ?? { servers: [], searches: [] };
-  if (address === undefined) return { mac, nameservers: servers, searches };
+  if (address === undefined) {
+    // The network's own is a matter of its DHCP server.
+    const own = asked.mtu === undefined ? {} : { mtu: asked.mtu };
+    return { mac, ...own, nameservers: servers, searches };
+  }
   // In the network of a group the address contains those of the job, as the guest reaches them.
   const replaces = servers.length > 0 && record.kind !== 'group-nic';
   return {

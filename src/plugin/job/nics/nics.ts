@@ -1,4 +1,11 @@
-import { type MacvtapNic, macvtapModes, type NicSpec, quoted, userAddress } from '#spec';
+import {
+  type MacvtapNic,
+  macvtapModes,
+  type NicSpec,
+  quoted,
+  smallestMtu6,
+  userAddress,
+} from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { addressFields, readAddress, readFixedAddress, refuseAddress } from './address.ts';
@@ -155,6 +162,9 @@ function readNic(block: Block, place: Place): NicSpec | undefined {
     ...readBandwidth(block, place),
     ...(default_route ? ({ defaultRoute: true } as const) : {}),
   };
+  if (block.ip6 !== undefined && (block.mtu ?? smallestMtu6) < smallestMtu6) {
+    report(`${path}.ip6`, `needs an mtu of ${smallestMtu6} or more, not ${block.mtu}`);
+  }
   const [first, second] = kinds.filter((kind) => block[kind] !== undefined);
   if (second !== undefined) report(path, `${first} and ${second} are mutually exclusive`);
   if (netns !== undefined) {
