@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd } from '#host';
 import { NetError } from '../../src/net/model/error.ts';
-import { Machine, must } from '../support/guest.ts';
+import { askFromHost, Machine, must } from '../support/guest.ts';
 import { command, inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
 
@@ -251,6 +251,32 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     }
     assert.deepEqual(await leftovers(), { links: names, tables: [] });
     for (const name of names) await must('ip', 'link', 'del', name);
+  });
+
+  test('V-120: the address that a guest has from a network of others is an event, once the host knows it', async () => {
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    await must('ip', 'addr', 'add', '192.0.2.1/24', 'dev', 'br0');
+    await must('ip', 'link', 'set', 'br0', 'up');
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
+    const web = await host.attach('web', { bridge: 'br0' });
+    const own = { ip: '192.0.2.30', fixed: { prefix: 24, nameservers: [] } };
+    const db = await host.attach('db', { bridge: 'br0', ...own });
+    await using guest = await Machine.guest({ ...web, offload: true });
+    await using other = await Machine.guest({ ...db, offload: true });
+    await guest.configure({ ip: '192.0.2.20', prefix: 24 });
+    await other.configure(db.address);
+    await host.networks.init(waiting());
+    assert.deepEqual(host.events, []);
+    for (const machine of [guest, other]) await machine.serve(80, 'guest');
+    for (const address of ['192.0.2.20', '192.0.2.30']) await askFromHost('tcp', address, 80);
+    for (const _look of [1, 2]) await host.networks.init(waiting());
+    assert.deepEqual(host.events, [
+      'web: Guest has the address 192.0.2.20 on br0, by the neighbour table of the host',
+    ]);
+    for (const machine of [guest, other]) await machine.unplug();
+    for (const vm of ['web', 'db']) await host.detach(vm);
+    await must('ip', 'link', 'del', 'br0');
+    assert.deepEqual(await leftovers(), nothing);
   });
 
   test('D25: a VM on a bridge that is allowed no longer is taken up again all the same', async () => {

@@ -1,6 +1,6 @@
 import type { Logger } from '#host';
-import { findLink, listLinks, type NetlinkSocket } from '#netlink';
-import type { Waiting } from '#spec';
+import { findLink, listLinks, listNeighbours, type NetlinkSocket } from '#netlink';
+import { isLinkLocal6, parseIpv6, type Waiting } from '#spec';
 import { inTurn } from '../model/in-turn.ts';
 import type { OnEvent } from '../model/net.ts';
 import { decodeMacvtapNicRecord, decodeNicRecord, type KnownNic } from '../model/nic.ts';
@@ -18,7 +18,13 @@ interface KnownTap {
   readonly vm: string;
   readonly tap: string;
   readonly bridge: string;
+  readonly mac: string;
+  /** Addresses that an event has reported; undefined where the driver knows the address itself. */
+  readonly seen: Set<string> | undefined;
 }
+
+/** A guest may change its address all the time, and each is an event of its task. */
+const maxSeen = 4;
 
 /** Macvtaps, and taps on bridges of others, that this process has plugged in or adopted: no store has them. */
 export class KnownLinks {
@@ -36,7 +42,9 @@ export class KnownLinks {
     const macvtap = decodeMacvtapNicRecord(record);
     if (macvtap !== undefined) this.#macvtaps.set(macvtap.link, vm);
     const nic = decodeNicRecord(record);
-    if (nic !== undefined) this.#taps.set(nic.tap, { vm, tap: nic.tap, bridge: nic.bridge });
+    if (nic === undefined) return;
+    const seen = nic.ip === undefined ? new Set<string>() : undefined;
+    this.#taps.set(nic.tap, { vm, ...nic, seen });
   }
 
   forget(link: string): void {
@@ -52,7 +60,28 @@ export class KnownLinks {
       await restoreMacvtap({ vm, link }, host, waiting);
       await this.#reportGone({ vm, link }, host, waiting);
     });
-    await inTurn([...macvtaps, () => this.#replug(host, waiting)]);
+    const taps = [() => this.#replug(host, waiting), () => this.#reportSeen(host, waiting)];
+    await inTurn([...macvtaps, ...taps]);
+  }
+
+  /** The address that a guest has from its own network, as far as this host has had to do with it: information. */
+  async #reportSeen({ netlink, onEvent }: LinksHost, waiting: Waiting): Promise<void> {
+    const taps = [...this.#taps.values()];
+    if (taps.every(({ seen }) => seen === undefined || seen.size === maxSeen)) return;
+    const links = await listLinks(netlink, waiting);
+    const neighbours = await listNeighbours(netlink, waiting);
+    for (const { vm, bridge, mac, seen } of taps) {
+      const index = links.find(({ name }) => name === bridge)?.index;
+      for (const { address, linkIndex, mac: its } of neighbours) {
+        if (seen === undefined || linkIndex !== index || its !== mac) continue;
+        if (seen.has(address) || seen.size === maxSeen || isLinkLocal(address)) continue;
+        seen.add(address);
+        onEvent(
+          vm,
+          `Guest has the address ${address} on ${bridge}, by the neighbour table of the host`,
+        );
+      }
+    }
   }
 
   /** The kernel removes it with its device, and nothing gives the guest another one while it runs. */
@@ -82,4 +111,8 @@ export class KnownLinks {
       await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);
     }
   }
+}
+
+function isLinkLocal(address: string): boolean {
+  return isLinkLocal6(parseIpv6(address) ?? 0n);
 }
