@@ -401,7 +401,10 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     const nic = await host.attach('web');
     await using changed = host.again([wider]);
     const refused = changed.attach('other', { bridge: 'virbr8' });
-    await assert.rejects(refused, /virbr8 .* overlaps virbr0 \(192\.168\.122\.1\/24\)/);
+    await assert.rejects(
+      refused,
+      /virbr8 .* overlaps virbr0 \(192\.168\.122\.1\/24\), which still has VMs: give its managed_network another/,
+    );
     closeFd(nic.tapFd);
     await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);

@@ -154,7 +154,11 @@ async function refuseOverlap(network: ResolvedNetwork, store: NetworkStore): Pro
   const other = overlappingNetwork(network, records);
   if (other === undefined) return;
   const its = `${other.bridge} (${other.address}/${other.prefix})`;
-  throw new NetError('host', `network ${bridge} (${address}/${prefix}) overlaps ${its}`);
+  throw new NetError(
+    'host',
+    `network ${bridge} (${address}/${prefix}) overlaps ${its}, which still has VMs: give its managed_network another ` +
+      'address, or wait until they are gone',
+  );
 }
 
 /** What the host reaches through another link would be out of its reach as soon as the bridge has the address. */
