@@ -1,5 +1,6 @@
 import { parseHostPorts } from './host-port.ts';
 import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
+import { parseIpv6 } from './ipv6.ts';
 import { checkAddress6, checkOverlap6 } from './network6.ts';
 import { quoted } from './quoted.ts';
 
@@ -59,7 +60,7 @@ export function checkNetworks(networks: readonly ManagedNetwork[]): readonly Net
       ...checkAddress(network, earlier),
       ...checkAddress6(network).map((text) => ['address6', text] as const),
       ...checkOverlap6(network, earlier).map((text) => ['address6', text] as const),
-      ...checkNameservers(network.nameservers ?? []),
+      ...checkNameservers(network),
       ...checkHostPorts(network.hostPorts ?? []),
       ...checkDomain(network.domain),
     ];
@@ -120,12 +121,11 @@ function hostSubnet({ address, prefix }: ManagedNetwork): Subnet | string {
   return `is the ${which} address of its network, which no host can have: try "${better}"`;
 }
 
-function checkNameservers(nameservers: readonly string[]): readonly Problem[] {
-  return nameservers.flatMap((server, at): Problem[] =>
-    parseIpv4(server) === undefined
-      ? [[`nameservers[${at}]`, `${quoted(server)} is not an IPv4 address`]]
-      : [],
-  );
+function checkNameservers({ nameservers = [] }: ManagedNetwork): readonly Problem[] {
+  return nameservers.flatMap((server, at): Problem[] => {
+    if (parseIpv4(server) !== undefined || parseIpv6(server) !== undefined) return [];
+    return [[`nameservers[${at}]`, `${quoted(server)} is not an IP address`]];
+  });
 }
 
 function checkHostPorts(ports: readonly string[]): readonly Problem[] {

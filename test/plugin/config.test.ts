@@ -256,7 +256,7 @@ const wrong: Readonly<Record<string, [config: unknown, words: RegExp]>> = {
   ],
   'a name server by name': [
     { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', nameservers: ['dns'] }] },
-    /nameservers\[0\]: "dns" is not an IPv4/,
+    /nameservers\[0\]: "dns" is not an IP address/,
   ],
   'a domain with an underscore': [
     { managed_network: [{ bridge: 'a', address: '10.0.0.1/24', domain: 'my_lan' }] },

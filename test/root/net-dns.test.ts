@@ -89,10 +89,15 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
 
   test('V-144: over IPv6 names are answered as over IPv4, to guests alone', async () => {
     await listens();
-    await using _other = await nameServer('127.0.0.53');
-    const six = { ...atLoopback, address6: 'fd12:3456:789a::1/64' };
-    await using host = await Host.open([six]);
+    const elsewhere = '2001:db8:53::53';
+    await must('ip', 'addr', 'add', elsewhere, 'dev', 'lo', 'nodad');
+    await using _other = await nameServer(elsewhere);
+    const address6 = 'fd12:3456:789a::1/64';
+    await using host = await Host.open([
+      { ...virbr0, nameservers: ['127.0.0.53', elsewhere], address6 },
+    ]);
     const nics = [await host.attach('web'), await host.attach('db')] as const;
+    assert.deepEqual(nics[0].address?.nameservers, [gateway, elsewhere]);
     await using web = await guestOf(nics[0]);
     await using db = await guestOf(nics[1]);
     const [webIp, dbIp] = nics.map((nic) => nic.address?.six?.ip ?? assert.fail());
@@ -106,6 +111,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
         'NOERROR web.virbr0.internal',
         'NOERROR 198.51.100.7',
       ]);
+      const past = await ask(web, ['a.example.org'], { transport, server: elsewhere });
+      assert.deepEqual(past, ['NOERROR 198.51.100.7'], 'for the time without a plugin');
       // From an address of the link that no VM has.
       const [ms, stranger] = [700, 'fd12:3456:789a::fffe'];
       await db.namespace.ip('addr', 'add', `${stranger}/64`, 'dev', 'eth0', 'nodad');
@@ -118,6 +125,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await web.namespace.run('busybox', 'nslookup', 'db.virbr0.internal', server);
     for (const one of [web, db]) await one.unplug();
     for (const vm of ['web', 'db']) await host.detach(vm);
+    await must('ip', 'addr', 'del', elsewhere, 'dev', 'lo');
     assert.deepEqual(await leftovers(), nothing);
   });
 

@@ -31,8 +31,9 @@ const cases: Readonly<
   ],
   'name servers that are none': [
     [{ ...network, nameservers: ['9.9.9.9', 'dns'] }],
-    /^0 nameservers\[1\]: "dns" is not an IPv4 address/,
+    /^0 nameservers\[1\]: "dns" is not an IP address/,
   ],
+  'name servers of either family': [[{ ...network, nameservers: ['9.9.9.9', '2620:fe::9'] }]],
   'ports of the host, one protocol or both': [
     [{ ...network, hostPorts: ['53', 'tcp/22', 'udp/65535'] }],
   ],

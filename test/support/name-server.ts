@@ -1,5 +1,5 @@
 import { createSocket, type RemoteInfo } from 'node:dgram';
-import { createServer } from 'node:net';
+import { createServer, isIPv6 } from 'node:net';
 import { decode, encode, type Packet, streamDecode, streamEncode } from 'dns-packet';
 
 /** A question that has arrived. */
@@ -19,7 +19,7 @@ export async function nameServer(
   data = '198.51.100.7',
 ): Promise<AsyncDisposable & { readonly asked: readonly Asked[] }> {
   const asked: Asked[] = [];
-  const udp = createSocket('udp4');
+  const udp = createSocket(isIPv6(address) ? 'udp6' : 'udp4');
   const reply = (query: Packet, from: Pick<Asked, 'port' | 'transport'>): Packet | undefined => {
     const [question] = query.questions ?? [];
     if (question === undefined) return undefined;

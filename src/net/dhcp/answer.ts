@@ -109,13 +109,14 @@ function leaseFor(claim: Claim, network: DhcpNetwork): DhcpLease {
   const subnet = networkSubnet(network);
   const { servers = [], searches = [] } = claim.dns ?? {};
   // DHCP for IPv4 has no place for other addresses; the seed has.
-  const own = servers.filter((server) => parseIpv4(server) !== undefined);
+  const isHere = (server: string): boolean => parseIpv4(server) !== undefined;
+  const own = servers.filter(isHere);
   return {
     leaseSeconds: undefined,
     subnetMask: formatIpv4(subnet.mask),
     broadcastAddress: formatIpv4(subnet.broadcast),
     router: claim.isDefaultRoute === false ? undefined : network.address,
-    nameservers: own.length > 0 ? own : network.nameservers,
+    nameservers: own.length > 0 ? own : network.nameservers.filter(isHere),
     // A job's own servers know nothing of the network's names.
     searches: own.length > 0 ? searches : [...searches, ...network.searches],
     hostname: claim.hostname === '' ? undefined : claim.hostname,

@@ -5,7 +5,10 @@ import {
   defaultDomain,
   formatSubnet,
   type HostAccess,
+  isLoopback,
   type ManagedNetwork,
+  parseIpv4,
+  parseIpv6,
   type Waiting,
 } from '#spec';
 import { NetError } from '../model/error.ts';
@@ -97,11 +100,12 @@ function formatKept({ address, prefix, address6, mtu }: ReturnType<typeof keptOf
 }
 
 async function nameserversOf(
-  { bridge, nameservers = [], dns = true }: ManagedNetwork,
+  { bridge, nameservers = [], dns = true, address6 }: ManagedNetwork,
   warnOnce: WarnOnce,
 ): Promise<readonly string[]> {
-  if (nameservers.length > 0) return nameservers;
-  const found = await hostNameservers();
+  const hasIpv6 = address6 !== undefined && !isIpv6Off();
+  const own = nameservers.filter((server) => isForGuests(server, hasIpv6));
+  const found = nameservers.length > 0 ? own : await hostNameservers();
   // A name server of ours asks those at the host's loopback, too.
   if (found.length === 0 && !dns) {
     const advice = 'list nameservers in its managed_network block';
@@ -111,6 +115,12 @@ async function nameserversOf(
     });
   }
   return found;
+}
+
+/** The host's loopback is not theirs: a name server of ours asks there for them. */
+function isForGuests(server: string, hasIpv6: boolean): boolean {
+  const six = parseIpv6(server);
+  return six === undefined ? !isLoopback(parseIpv4(server) ?? 0) : hasIpv6 && six !== 1n;
 }
 
 /** Ensures that the network's bridge exists as configured. One that had to be made again gets its VMs by `replugAll`. */

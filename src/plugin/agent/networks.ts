@@ -53,7 +53,7 @@ export const networkFields = {
         kind: 'attr',
         type: 'list(string)',
         default: [],
-        doc: "IPv4 name servers that DHCP and the seed give to VMs. Default: the host's.",
+        doc: "Name servers that DHCP and the seed give to VMs, those of IPv6 where the network has it, and that the driver's own name server asks. Default: the host's.",
         example: '["9.9.9.9"]',
       },
       isolate: {
