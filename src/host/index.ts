@@ -3,6 +3,7 @@ export { tryBind } from './bind-tried.ts';
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
 export { sendWithDescriptor } from './descriptor-passing.ts';
 export { errnoOf, HostError } from './error.ts';
+export { answered, widenThreadPool } from './files/answers.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
   closeFd,

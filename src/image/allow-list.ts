@@ -1,5 +1,7 @@
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, relative } from 'node:path';
+import { answered, errnoOf } from '#host';
+import type { Waiting } from '#spec';
 import { ImageError } from './error.ts';
 
 /** The allow-list: absolute directories, of which some may not exist. */
@@ -22,11 +24,13 @@ export interface ImageRoots {
 export interface Root {
   readonly named: string;
   readonly real: string | undefined;
+  /** Whether it exists is not known: its file system does not answer. */
+  readonly silent?: boolean;
   readonly kind: 'trusted' | 'task' | 'reserved' | 'denied';
 }
 
 /** The directories as they are now. */
-export async function findRoots(roots: ImageRoots): Promise<readonly Root[]> {
+export async function findRoots(roots: ImageRoots, waiting: Waiting): Promise<readonly Root[]> {
   const { denied = [], reserved = [], task, trusted } = roots;
   const named = Object.entries({ denied, reserved, task, trusted } as const).flatMap(
     ([kind, paths]) => paths.map((path) => ({ named: path, kind: kind as Root['kind'] })),
@@ -34,8 +38,20 @@ export async function findRoots(roots: ImageRoots): Promise<readonly Root[]> {
   return Promise.all(
     named
       .filter((dir) => isAbsolute(dir.named))
-      .map(async (dir) => ({ ...dir, real: await realpath(dir.named).catch(() => undefined) })),
+      .map(async (dir) => ({ ...dir, ...(await findRoot(dir, waiting)) })),
   );
+}
+
+async function findRoot(
+  { named }: Pick<Root, 'named'>,
+  waiting: Waiting,
+): Promise<Pick<Root, 'real' | 'silent'>> {
+  try {
+    return { real: await answered(named, (path) => realpath(path), waiting) };
+  } catch (error) {
+    waiting.signal.throwIfAborted();
+    return { real: undefined, silent: errnoOf(error) === 'ETIMEDOUT' };
+  }
 }
 
 /** The directories by which a path is allowed: none where a denied or a deeper reserved one contains it. */
@@ -57,8 +73,14 @@ export function allowingByName(dirs: readonly Root[], path: string): readonly Ro
   return allowing(dirs, path, (dir) => isInside(dir.named, path) || holds(dir, path));
 }
 
-function holds({ real }: Root, path: string): boolean {
+/** A directory that does not answer allows nothing, but still forbids what has its name. */
+function holds({ real, silent, named, kind }: Root, path: string): boolean {
+  if (silent === true && isForbidden({ kind })) return isInside(named, path);
   return real !== undefined && isInside(real, path);
+}
+
+function isForbidden({ kind }: Pick<Root, 'kind'>): boolean {
+  return kind === 'denied' || kind === 'reserved';
 }
 
 export function isInside(dir: string, path: string): boolean {
@@ -68,7 +90,6 @@ export function isInside(dir: string, path: string): boolean {
 
 /** A directory is given as a whole, so it contains no forbidden one. */
 export function checkInside(path: string, found: string, dirs: readonly Root[]): void {
-  const isForbidden = ({ kind }: Root): boolean => kind === 'denied' || kind === 'reserved';
   if (!dirs.some((dir) => isForbidden(dir) && isInside(found, dir.real ?? dir.named))) return;
   const text = `${path} contains directories that are not the task's: name one inside of it`;
   throw new ImageError('refused', text);

@@ -41,7 +41,7 @@ export function checkWaiting(what: string, signal: AbortSignal): void {
   throw new ImageError('io', `${what} was cancelled`, { cause: signal.reason });
 }
 
-function asImageError(what: string, cause: unknown): ImageError {
+export function asImageError(what: string, cause: unknown): ImageError {
   if (cause instanceof ImageError) return cause;
   const reason = cause instanceof Error ? cause.message : String(cause);
   return new ImageError('io', `${what}: ${reason}`, { cause });

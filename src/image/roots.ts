@@ -1,7 +1,16 @@
 import { constants, fstatSync, readlinkSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
-import { closeFd, errnoOf, openBeneath, openPath, pathOnly, reopen, setNonBlocking } from '#host';
+import {
+  answered,
+  closeFd,
+  errnoOf,
+  openBeneath,
+  openPath,
+  pathOnly,
+  reopen,
+  setNonBlocking,
+} from '#host';
 import type { Waiting } from '#spec';
 import { refuseAddress } from './address.ts';
 import {
@@ -14,7 +23,7 @@ import {
   notAllowed,
   type Root,
 } from './allow-list.ts';
-import { checkWaiting, ImageError, stepSync } from './error.ts';
+import { asImageError, checkWaiting, ImageError, stepSync } from './error.ts';
 import { checkKind } from './file-kind.ts';
 
 /** A regular file or a directory inside the allow-list, open for reading. The caller closes it. */
@@ -55,15 +64,16 @@ export function openAllowedDirectory(
 async function openNamed(
   name: string,
   { roots, wanted }: { readonly roots: ImageRoots; readonly wanted: 'file' | 'directory' },
-  { signal }: Waiting,
+  waiting: Waiting,
 ): Promise<AllowedFile> {
+  const { signal } = waiting;
   checkWaiting(`opening ${name}`, signal);
   if (name === '' || name.includes('\0')) throw new ImageError('refused', 'no file is named');
   refuseAddress(name);
-  const dirs = await findRoots(roots);
+  const dirs = await findRoots(roots, waiting);
   const paths = candidates(name, roots, dirs);
   for (const path of paths) {
-    const real = await findReal(path, dirs);
+    const real = await findReal(path, dirs, waiting);
     checkWaiting(`opening ${name}`, signal);
     if (real !== undefined) return openReal(path, { real, wanted }, dirs);
   }
@@ -100,10 +110,16 @@ function whereOf(name: string, paths: readonly string[], { relativeTo }: ImageRo
  * The path without links; undefined when there is no such file. What lies outside the allow-list is refused in the
  * same way whether it exists or not, so that a job can't find out which files the host has.
  */
-async function findReal(path: string, dirs: readonly Root[]): Promise<string | undefined> {
+async function findReal(
+  path: string,
+  dirs: readonly Root[],
+  waiting: Waiting,
+): Promise<string | undefined> {
   try {
-    return await realpath(path);
+    return await answered(path, (named) => realpath(named), waiting);
   } catch (cause) {
+    waiting.signal.throwIfAborted();
+    if (isErrno(cause, 'ETIMEDOUT')) throw asImageError(`opening ${path}`, cause);
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
     const around = allowingByName(dirs, path);
     if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {

@@ -122,11 +122,11 @@ test('design-3: after the start of a VM each thread of the executable is where i
   await using ground = VmGround.open();
   const { plugin, client } = await serving(ground);
   await using _plugin = plugin;
+  const threads = (): readonly string[] =>
+    readdirSync(`/proc/${plugin.pid}/task`).map((tid) => `/proc/${plugin.pid}/task/${tid}`);
   const whereabouts = (): readonly string[] =>
-    readdirSync(`/proc/${plugin.pid}/task`).flatMap((tid) =>
-      ['root', 'cwd', 'exe', 'ns/mnt'].map((it) =>
-        readlinkSync(`/proc/${plugin.pid}/task/${tid}/${it}`),
-      ),
+    threads().flatMap((thread) =>
+      ['root', 'cwd', 'exe', 'ns/mnt'].map((it) => readlinkSync(`${thread}/${it}`)),
     );
   const before = new Set(whereabouts());
   const qemus: string[] = [];
@@ -145,6 +145,8 @@ test('design-3: after the start of a VM each thread of the executable is where i
     await client.call(Driver.method.destroyTask, { taskId, force: true });
   }
   assert.equal(new Set(qemus).size, 1, 'one root for all');
+  const names = threads().map((thread) => readFileSync(`${thread}/comm`, 'utf8').trim());
+  assert.equal(names.filter((name) => name === 'libuv-worker').length, 16, names.join());
   assert.ok(!before.has(qemus[0] ?? ''));
   assert.deepEqual(await ground.leftovers(), []);
 });

@@ -32,7 +32,7 @@ const sizes: Readonly<Record<string, readonly [size: number, problem: RegExp]>> 
 
 test('V-55: a directory that is not there is named', async (t) => {
   const dir = tmpDir(t);
-  await assert.rejects(newFile(join(dir, 'none/vdb.qcow2'), dir), {
+  await assert.rejects(newFile(join(dir, 'none/vdb.qcow2'), dir, soon()), {
     message: `there is no directory ${join(dir, 'none')}`,
   });
 });

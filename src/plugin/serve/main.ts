@@ -1,5 +1,5 @@
 import { writeSync } from 'node:fs';
-import { shrinkAtRest } from '#host';
+import { shrinkAtRest, widenThreadPool } from '#host';
 import { messageOf } from '../error/message.ts';
 import { type CreateBackend, createQemu } from '../tasks/backend.ts';
 import { readArguments, usage } from './arguments.ts';
@@ -25,6 +25,7 @@ export async function main(
   { env, argv0 }: { readonly env: NodeJS.ProcessEnv; readonly argv0: string },
   createBackend: CreateBackend = createQemu,
 ): Promise<void> {
+  widenThreadPool(env);
   const launch = readLaunch(env);
   try {
     const [first, ...words] = argv;

@@ -48,7 +48,7 @@ export async function backUp(
   const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, limited);
   const { virtualBytes } = shownNode(disk, nodes);
   checkMaximum(virtualBytes, vm.maxDiskBytes);
-  using file = await newFile(path, vm.dataDir);
+  using file = await newFile(path, vm.dataDir, waiting);
   let consistency: string | undefined;
   await noted(file, vm);
   try {

@@ -42,7 +42,7 @@ export async function saveScreenshot(
   { qmp, dataDir }: { readonly qmp: QmpClient; readonly dataDir: string },
   waiting: Waiting,
 ): Promise<void> {
-  using file = await newFile(path, dataDir);
+  using file = await newFile(path, dataDir, waiting);
   const { format, data } = await takeScreenshot(qmp, waiting);
   if (format !== 'png') throw new VmError('host', 'QEMU on this host can not write PNG files');
   // A QEMU that a guest has taken over may write anything.

@@ -1,5 +1,6 @@
-import { type Stats, statSync } from 'node:fs';
-import { type IdMap, userNamespaceTools } from '#host';
+import type { Stats } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { answered, type IdMap, userNamespaceTools } from '#host';
 import type { Emulator } from '#qemu';
 import { quoted, type ShareSpec, type Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
@@ -17,18 +18,24 @@ export async function volumeShareProblems(
   const volumes = shares.filter(({ volume }) => volume === true);
   if (volumes.length === 0) return [];
   const tools = await shareTools(emulator, waiting);
-  return volumes.flatMap((share) => problemOf(share, tools) ?? []);
+  const problems = volumes.map((share) => problemOf(share, tools, waiting));
+  return (await Promise.all(problems)).flatMap((problem) => problem ?? []);
 }
 
-function problemOf(share: ShareSpec, tools: ShareTools): VmError | undefined {
+async function problemOf(
+  share: ShareSpec,
+  tools: ShareTools,
+  waiting: Waiting,
+): Promise<VmError | undefined> {
   const { source, target, readOnly } = share;
   const problem = (text: string): VmError =>
     new VmError('host', `volume_mount ${quoted(target)}: ${text}`, { recoverable: true });
   if (tools.kind === 'none') return problem(tools.reason);
   let stats: Stats;
   try {
-    stats = statSync(source);
+    stats = await answered(source, (path) => stat(path), waiting);
   } catch (error) {
+    waiting.signal.throwIfAborted();
     return problem(messageOf(error));
   }
   if (stats.isBlockDevice()) {

@@ -9,7 +9,7 @@ import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { isInPlace, prepareInPlace } from './in-place.ts';
 import { diskIo } from './io.ts';
 import { type DiskPlan, planDisk } from './plan.ts';
-import { createIn, type DirectoryPool } from './pool.ts';
+import { checkPool, createIn, type DirectoryPool } from './pool.ts';
 import { openSource, type Source } from './source.ts';
 
 /** Checks a disk that becomes a file of the VM's own, in its directory or a pool. Throws VmError naming the key that is wrong. */
@@ -19,6 +19,7 @@ export async function checkFileDisk(
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
+  if (pool !== undefined) await checkPool(pool, spec, waiting);
   // An overlay takes any base, and what is only read is used as it is.
   const to = spec.chained || spec.readOnly ? undefined : spec.format;
   const source = await openSource(spec, { pool, to, host }, waiting);

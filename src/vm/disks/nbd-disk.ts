@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises';
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { abortable, within } from '#host';
+import { abortable, answered, within } from '#host';
 import { defaultDiskIo, type NbdAddress } from '#qemu';
 import { type DiskPlace, type DiskSpec, diskKey, type NbdServer, type Waiting } from '#spec';
 import type { Prepared } from '../devices/device.ts';
@@ -54,7 +54,7 @@ async function reach(spec: DiskSpec, server: NbdServer, waiting: Waiting): Promi
   using limited = within(answerMs, waiting);
   try {
     if ('socket' in server) {
-      checkSocket(server.socket);
+      await checkSocket(server.socket, waiting);
       await answers({ path: server.socket }, limited);
       return { type: 'unix', path: server.socket };
     }
@@ -71,8 +71,8 @@ async function reach(spec: DiskSpec, server: NbdServer, waiting: Waiting): Promi
   }
 }
 
-function checkSocket(path: string): void {
-  const stats = statSync(path);
+async function checkSocket(path: string, waiting: Waiting): Promise<void> {
+  const stats = await answered(path, (named) => stat(named), waiting);
   if (!stats.isSocket()) throw new Error(`${path} is not a socket`);
   if ((stats.mode & writableByOthers) !== 0) return;
   throw new Error(

@@ -1,7 +1,8 @@
-import { mkdir } from 'node:fs/promises';
-import { type DiskSpec, diskKey, type StoragePool } from '#spec';
+import { mkdir, stat } from 'node:fs/promises';
+import { answered } from '#host';
+import { type DiskSpec, diskKey, type StoragePool, type Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
-import { VmError } from '../error.ts';
+import { VmError, withVmError } from '../error.ts';
 import { poolDisks } from '../store/paths.ts';
 import type { DiskHost } from './disk.ts';
 
@@ -16,6 +17,16 @@ export function poolOf(spec: DiskSpec, { pools: { pools } }: DiskHost): StorageP
   const known = pools.map(({ name }) => name).join(', ') || 'none';
   const text = `there is no storage pool "${place.pool}" on this node; there are: ${known}`;
   throw new VmError('job', `${diskKey(spec, 'pool')}: ${text}`);
+}
+
+/** Throws VmError where the pool's file system does not answer; its directory may not exist yet. */
+export async function checkPool(
+  { path }: DirectoryPool,
+  spec: DiskSpec,
+  waiting: Waiting,
+): Promise<void> {
+  const look = (pool: string): Promise<unknown> => stat(pool).catch(() => undefined);
+  await withVmError(() => answered(path, look, waiting), diskKey(spec, 'pool'));
 }
 
 /** Creates the disk's file by `make`, in its pool or in the VM's directory. */

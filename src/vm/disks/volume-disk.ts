@@ -1,4 +1,5 @@
-import { statSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { answered } from '#host';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
 import { checkDeviceDisk } from './device-disk.ts';
@@ -12,7 +13,10 @@ export async function checkVolumeDisk(
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  const stats = await withVmError(() => statSync(place.hostPath), diskKey(spec, 'volume'));
+  const stats = await withVmError(
+    () => answered(place.hostPath, (path) => stat(path), waiting),
+    diskKey(spec, 'volume'),
+  );
   if (stats.isBlockDevice()) return checkDeviceDisk(spec, place, host, waiting);
   if (spec.kind === 'lun') {
     const text = 'SCSI commands are passed through to block devices only';

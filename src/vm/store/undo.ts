@@ -2,6 +2,7 @@ import { readdir, readlink, realpath, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import {
+  answered,
   errnoOf,
   findByMark,
   kill,
@@ -93,7 +94,7 @@ export async function undoStep(
       await killMarked(step, waiting);
       return;
     case 'file':
-      await rm(step.path, { force: true });
+      await answered(step.path, (path) => rm(path, { force: true }), waiting);
       return;
     case 'rbd':
       await removeRbd(step, pools, waiting);
