@@ -1,8 +1,9 @@
 import { within } from '#host';
 import { LastingSocket } from '#netlink';
-import { checkNetworks, type ManagedNetwork, type Waiting } from '#spec';
+import { checkNetworks, type ManagedNetwork, type NicSpec, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
 import { admitLinkLocal } from './build/admit-link-local.ts';
+import { type Allowed, allowedBy, nicProblem } from './build/allowed.ts';
 import { claimedNic } from './build/claimed-nic.ts';
 import { adoptOnForeignBridge, buildOnForeignBridge } from './build/foreign-bridge.ts';
 import { buildMacvtap } from './build/macvtap.ts';
@@ -49,8 +50,7 @@ const fingerprintMs = 10_000;
 /** Linux bridges, taps and nftables. Makes nothing on the host before the first build. */
 export class Networks implements Net {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
-  readonly #bridges: readonly string[];
-  readonly #devices: readonly string[];
+  readonly #allowed: Allowed;
   readonly #host: Omit<ManagedHost, 'netlink'>;
   readonly #firewall: Firewall;
   readonly #groups: Groups;
@@ -59,13 +59,12 @@ export class Networks implements Net {
   readonly #netlink = new LastingSocket();
 
   private constructor(options: NetworksOptions) {
-    const { stateDir, managed, bridges, nft, maxConnections, log, onEvent = () => {} } = options;
+    const { stateDir, managed, nft, maxConnections, log, onEvent = () => {} } = options;
     const store = new NetworkStore(stateDir);
     const table = tableName(stateDir);
     const rules = new Rules(store, { nft, table, maxConnections });
-    this.#bridges = bridges;
-    this.#devices = options.macvtapDevices ?? [];
     this.#managed = new Map(managed.map((network) => [network.bridge, network]));
+    this.#allowed = allowedBy(options);
     const warnOnce = new WarnOnce(log);
     const admit: Admit = async (newcomer, waiting) =>
       admitLinkLocal(newcomer, await this.#withNetlink(), waiting);
@@ -97,12 +96,16 @@ export class Networks implements Net {
     using limited = within(fingerprintMs, waiting);
     await this.init(limited).catch((error: unknown) => log.warn('network not ready', { error }));
     const bridges = await this.#withNetlink()
-      .then(({ netlink }) => existingBridges(netlink, this.#bridges, limited))
+      .then(({ netlink }) => existingBridges(netlink, this.#allowed.bridges, limited))
       .catch((error: unknown) => {
         log.warn('bridges could not be listed', { error });
         return [];
       });
     return networkAttributes([...this.#managed.keys()], bridges);
+  }
+
+  problemOf(nic: NicSpec): string | undefined {
+    return nicProblem(nic, this.#allowed);
   }
 
   async init(waiting: Waiting): Promise<void> {
@@ -215,7 +218,7 @@ export class Networks implements Net {
       case 'user':
         return buildUserMode(request, host, waiting);
       case 'macvtap':
-        return buildMacvtap(request, { ...host, undo, devices: this.#devices }, waiting);
+        return buildMacvtap(request, { ...host, ...this.#allowed, undo }, waiting);
       case 'group':
         return this.#groups.build(request, undo, waiting);
       default:
@@ -229,11 +232,9 @@ export class Networks implements Net {
     waiting: Waiting,
   ): Promise<BuiltNic> {
     const configured = this.#managed.get(request.bridge);
-    if (configured !== undefined) {
+    if (configured !== undefined)
       return buildInManaged(request, { host, configured, undo }, waiting);
-    }
-    const allowed = { bridges: this.#bridges, managed: [...this.#managed.keys()] };
-    return buildOnForeignBridge(request, { ...host, ...allowed, undo }, waiting);
+    return buildOnForeignBridge(request, { ...host, ...this.#allowed, undo }, waiting);
   }
 
   async #notes(nic: NicRequest, hasIpv6: boolean, waiting: Waiting): Promise<readonly string[]> {

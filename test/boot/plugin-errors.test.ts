@@ -24,6 +24,8 @@ async function failureOfStart(
   return await failureOf(client.call(Driver.method.startTask, { task: request }));
 }
 
+const onBridge = (name: string) => ({ network_interface: [{ bridge: { name } }] });
+
 /** Mistakes of a job that only a look at the host's files and at its QEMU finds → what the message names. */
 const mistakes: Readonly<Record<string, [config: Keys, message: RegExp]>> = {
   'an image that there is not': [{ image: 'local/none.img' }, /^image: .*none\.img/],
@@ -34,6 +36,10 @@ const mistakes: Readonly<Record<string, [config: Keys, message: RegExp]>> = {
   'two of them': [
     { image: 'local/none.img', os: { machine: 'nope' } },
     /^image: .*none\.img.*; .*os\.machine/,
+  ],
+  'one of them, and a bridge that the operator does not allow': [
+    { image: 'local/none.img', ...onBridge('other0') },
+    /^image: .*none\.img.*; bridge other0 is not a managed network/,
   ],
 };
 
@@ -48,12 +54,15 @@ for (const [name, [config, message]] of Object.entries(mistakes)) {
   });
 }
 
-const onBridge = (name: string) => ({ network_interface: [{ bridge: { name } }] });
-
 /** What this host lacks → what the message names. */
 const lacks: Readonly<Record<string, [config: Keys, message: RegExp]>> = {
-  'a bridge that the operator does not allow': [onBridge('other0'), /other0.*bridges = /],
+  // Nothing is made before that is known, and no image copied.
+  'a bridge that the operator does not allow': [onBridge('other0'), /^bridge other0.*bridges = /],
   'a bridge that is allowed and is not there': [onBridge('absent0'), /absent0/],
+  'a device for macvtap that the operator does not allow': [
+    { network_interface: [{ macvtap: { device: 'other0' } }] },
+    /^device other0 is not among .*macvtap_devices = \["other0"\]/,
+  ],
 };
 
 for (const [name, [config, message]] of Object.entries(lacks)) {

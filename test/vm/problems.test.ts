@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { ImageStore } from '#image';
+import { Networks } from '#net';
 import type { DiskSource, UserData, VmSpec } from '#spec';
 import { problemsOf } from '../../src/vm/start/check.ts';
 import { fakeEmulator } from '../support/fake-emulator.ts';
@@ -27,6 +28,14 @@ function hostOf(t: TestContext): {
     pools: { pools: [], default: undefined },
     images: new ImageStore({ dir: join(root, 'data/image-store'), maxBytes: 0, log }),
     uidRange: { min: 1, max: 2 },
+    networks: Networks.open({
+      stateDir: join(root, 'networks'),
+      managed: [],
+      bridges: ['br0'],
+      nft: 'nft',
+      maxConnections: 8192,
+      log,
+    }),
   };
   fakeEmulator(t);
   return {
@@ -129,4 +138,19 @@ test('a look for problems leaves no descriptor behind', async (t) => {
   assert.deepEqual(await problems('local/disk.img'), []);
   assert.equal((await problems('local/disk.img', { kind: 'file', path: '/etc/none' })).length, 1);
   assert.equal(open(), before);
+});
+
+test('V-140: a network that this agent does not allow is a problem before an image is copied for it', async (t) => {
+  const { problems } = hostOf(t);
+  const nics = [
+    { kind: 'bridge', bridge: 'br0', ports: [] },
+    { kind: 'bridge', bridge: 'other0', ports: [] },
+    { kind: 'macvtap', device: 'eno1', mode: 'bridge', ports: [] },
+    { kind: 'user', ports: [] },
+  ] as const;
+  const found = await problems('local/none.img', undefined, { nics });
+  assert.deepEqual(
+    found.map((text) => text.split(' ').slice(0, 4).join(' ')),
+    ['image: there is no', 'bridge other0 is not', 'device eno1 is not'],
+  );
 });

@@ -7,19 +7,16 @@ import { NetError } from '../model/error.ts';
 import type { OnEvent } from '../model/net.ts';
 import { type BridgeRequest, makeNicRecord, type NicRecord } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
+import { type Allowed, bridgeProblem, named } from './allowed.ts';
 import { jobAddress, refuseTakenAddress } from './job-address.ts';
 
 /** Builds a NIC on a bridge that the driver neither makes nor manages, if the operator allows it: it adds only a tap. */
 export async function buildOnForeignBridge(
   request: BridgeRequest,
-  host: {
+  host: Pick<Allowed, 'bridges' | 'managed'> & {
     readonly netlink: NetlinkSocket;
     readonly undo: UndoWriter;
     readonly log: Logger;
-    /** The foreign bridges that are allowed. */
-    readonly bridges: readonly string[];
-    /** The bridges of managed networks. */
-    readonly managed: readonly string[];
   },
   waiting: Waiting,
 ): Promise<BuiltNic> {
@@ -71,22 +68,10 @@ export async function adoptOnForeignBridge(
 
 function refuseUnlisted(
   { vm, bridge }: BridgeRequest,
-  {
-    bridges,
-    managed,
-  }: { readonly bridges: readonly string[]; readonly managed: readonly string[] },
+  allowed: Pick<Allowed, 'bridges' | 'managed'>,
 ): void {
-  if (bridges.includes(bridge)) return;
-  throw new NetError(
-    'host',
-    `VM ${vm}: bridge ${bridge} is not a managed network (there are: ${named(managed)}), and not among the other ` +
-      `bridges that this agent allows (${named(bridges)}): an operator allows it with bridges = ["${bridge}"], or ` +
-      `makes it a network of the driver's with managed_network { bridge = "${bridge}" … }, in the plugin's configuration`,
-  );
-}
-
-function named(bridges: readonly string[]): string {
-  return bridges.length === 0 ? 'none' : bridges.join(', ');
+  const problem = bridgeProblem(bridge, allowed);
+  if (problem !== undefined) throw new NetError('host', `VM ${vm}: ${problem}`);
 }
 
 function refuseUnusable(

@@ -7,6 +7,7 @@ import type { BuiltNic } from '../links/tap.ts';
 import { NetError } from '../model/error.ts';
 import type { MacvtapRequest } from '../model/nic.ts';
 import type { UndoWriter } from '../model/undo.ts';
+import { deviceProblem } from './allowed.ts';
 import { jobAddress, refuseTakenAddress } from './job-address.ts';
 
 /** Builds a NIC directly on a device of the host, if the operator allows it. The guest has its address from that network, or from the job. */
@@ -57,13 +58,8 @@ export async function buildMacvtap(
 }
 
 function refuseUnlisted({ vm, device }: MacvtapRequest, devices: readonly string[]): void {
-  if (devices.includes(device)) return;
-  const allowed = devices.length === 0 ? 'none' : devices.join(', ');
-  throw new NetError(
-    'host',
-    `VM ${vm}: device ${device} is not among those that this agent allows for macvtap (${allowed}): ` +
-      `an operator allows it with macvtap_devices = ["${device}"] in the plugin's configuration`,
-  );
+  const problem = deviceProblem(device, { devices });
+  if (problem !== undefined) throw new NetError('host', `VM ${vm}: ${problem}`);
 }
 
 function refuseUnusable(

@@ -1,5 +1,5 @@
 import type { Logger } from '#host';
-import type { ManagedNetwork, Waiting } from '#spec';
+import type { ManagedNetwork, NicSpec, Waiting } from '#spec';
 import type { AttachedNic, KnownNic, NicRequest } from './nic.ts';
 import type { NetUndo, UndoWriter } from './undo.ts';
 
@@ -23,6 +23,9 @@ export interface Net extends AsyncDisposable {
    * back.
    */
   init(waiting: Waiting): Promise<void>;
+
+  /** Why this agent lets no VM have such a NIC, known before anything of it is made; undefined where it may be. */
+  problemOf(nic: NicSpec): string | undefined;
 
   /**
    * Builds a VM's NIC. The Go driver does this once the VM runs; here it is called before QEMU is spawned, because QEMU

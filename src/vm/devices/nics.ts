@@ -15,16 +15,25 @@ import { VmError, withVmError } from '../error.ts';
 import type { LateFacts, Prepared, Site } from './device.ts';
 import { once } from './together.ts';
 
-/** Cards that the emulator does not have. */
+/** Cards that the emulator does not have, and networks that this agent does not allow. */
 export function nicProblems(
   specs: readonly NicSpec[],
-  emulator: Pick<Emulator, 'path' | 'devices'>,
+  {
+    emulator,
+    networks,
+  }: {
+    readonly emulator: Pick<Emulator, 'path' | 'devices'>;
+    readonly networks: Pick<Net, 'problemOf'>;
+  },
 ): readonly VmError[] {
-  return specs.flatMap(({ model }, index) => {
+  return specs.flatMap((spec, index) => {
+    const { model } = spec;
     const missing = model === undefined ? undefined : missingModel(model, emulator);
-    return missing === undefined
-      ? []
-      : [new VmError('host', `network_interface[${index}].model: ${missing}`)];
+    const texts = [
+      ...(missing === undefined ? [] : [`network_interface[${index}].model: ${missing}`]),
+      ...[networks.problemOf(spec)].filter((text) => text !== undefined),
+    ];
+    return texts.map((text) => new VmError('host', text));
   });
 }
 

@@ -1,3 +1,4 @@
+import type { Net } from '#net';
 import {
   displayProblems,
   type Emulator,
@@ -21,10 +22,13 @@ import type { VmHost } from '../vm-host.ts';
 import { type CheckedKernel, checkKernel } from './kernel.ts';
 
 /** What the check of a job depends on beside the job. */
-export type CheckHost = Pick<
-  VmHost,
-  'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'pools' | 'images' | 'uidRange'
->;
+export interface CheckHost
+  extends Pick<
+    VmHost,
+    'dataDir' | 'runDir' | 'imagePaths' | 'maxImageBytes' | 'pools' | 'images' | 'uidRange'
+  > {
+  readonly networks: Pick<Net, 'problemOf'>;
+}
 
 /** Everything that a job names, checked and found possible; nothing on the host is changed yet. */
 export interface CheckedVm extends Disposable {
@@ -79,7 +83,7 @@ async function check(
   const errors = [
     ...machineErrors(spec, accelerated),
     ...(spec.kernel === undefined ? await bootDiskProblems(primaryOf(disks)) : []),
-    ...nicProblems(spec.nics, emulator),
+    ...nicProblems(spec.nics, { emulator, networks: host.networks }),
     ...(await volumeShareProblems(spec.shares, emulator, waiting)),
   ];
   if (seed instanceof VmError || kernel instanceof VmError || problems.length > 0)
