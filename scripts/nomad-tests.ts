@@ -33,8 +33,9 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
   });
   const agent = tests.agent ?? (await phase('build the Nomad agent', nomadAgent));
   const images = sectorModes.map((mode) => dirname(sectorImage(mode)))[0] ?? '';
-  const [tiny, debian] = await phase('find or build the guests', async () => [
+  const [tiny, uefi, debian] = await phase('find or build the guests', async () => [
     await guest('tiny'),
+    await guest('tiny-uefi'),
     await guest('debian'),
   ]);
   return await phase('Nomad tests', async () => {
@@ -51,6 +52,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
         QMP_PLUGIN: tests.plugin,
         QMP_SECTOR_IMAGES: images,
         QMP_TINY_IMAGE: tiny,
+        QMP_TINY_UEFI_IMAGE: uefi,
         QMP_DEBIAN_IMAGE: debian,
       },
       tests.only !== '.',

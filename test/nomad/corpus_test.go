@@ -43,6 +43,7 @@ func corpusClient(t testing.TB, blocks, more string, names ...string) *client {
 func (c *client) corpusText(text string) string {
 	return strings.NewReplacer(
 		"/var/local/statics/images/", filepath.Dir(tinyImage(c.t))+"/",
+		"/var/local/statics/uefi/", filepath.Dir(os.Getenv("QMP_TINY_UEFI_IMAGE"))+"/",
 		"/var/lib/virt", c.dir+"/data",
 		"/run/virt", c.dir+"/run",
 		"/srv/", c.dir+"/volumes/",
@@ -265,6 +266,9 @@ host_volume "virt-primary-disk" {
 
 // V-136: jobs written for Nomad's builtin driver run as they are, with that driver's plugin block.
 func TestV136_Corpus(t *testing.T) {
+	if os.Getenv("QMP_TINY_UEFI_IMAGE") == "" {
+		t.Skip("the tiny guest for UEFI could not be built on this host")
+	}
 	c := corpusClient(t, `
 plugin "nomad-driver-qmp" {
   config {
@@ -276,7 +280,7 @@ plugin "qemu" {
   config {
     data_dir    = "/var/lib/virt"
     run_dir     = "/run/virt"
-    image_paths = ["/var/local/statics/images/"]
+    image_paths = ["/var/local/statics/images/", "/var/local/statics/uefi/"]
     args_allowlist = []
   }
 }`, "", "nomad-driver-qmp", "qemu")
@@ -284,9 +288,11 @@ plugin "qemu" {
 	for job, text := range map[string]string{
 		"appliance": "The guest has 256 MiB, the memory of its task, and not the 4096 of -m",
 		"bridged":   "Address 192.168.122.",
+		"uefi":      "The UEFI variables of \"/local/OVMF_VARS_4M.fd\" are not used",
 	} {
 		must.StrContains(t, jobs[job].events(), text)
 	}
+	must.StrContains(t, jobs["appliance"].events(), "The screen is for this host only, by VNC at 127.0.0.1:5904")
 }
 
 // V-134: plugin blocks as people have them are taken, read as the agent reads them.

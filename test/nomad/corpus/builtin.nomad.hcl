@@ -214,6 +214,36 @@ job "builtin" {
     }
   }
 
+  # UEFI with its variables in a file of the task, as every guide has it.
+  group "uefi" {
+    task "vm" {
+      driver = "qemu"
+
+      artifact {
+        source      = "http://images.example/OVMF_VARS_4M.fd"
+        destination = "local/OVMF_VARS_4M.fd"
+        mode        = "file"
+      }
+
+      config {
+        image_path      = "/var/local/statics/uefi/disk.qcow2"
+        machine_type    = "q35"
+        drive_interface = "virtio"
+        args = [
+          "-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+          "-drive", "if=pflash,format=raw,unit=1,file=${NOMAD_TASK_DIR}/OVMF_VARS_4M.fd",
+          "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
+          "-nographic",
+        ]
+      }
+
+      resources {
+        cpu    = 100
+        memory = 256
+      }
+    }
+  }
+
   # Disks on every bus, a second card, a directory by 9p, and what has no effect.
   group "everything" {
     task "vm" {
@@ -244,7 +274,9 @@ job "builtin" {
           "-drive", "file=local/data.img,media=cdrom",
           "-snapshot",
           "-nic", "user,model=rtl8139,mac=52:54:00:00:00:01",
-          "-netdev", "tap,id=lan,br=virbr0,helper=/usr/lib/qemu/qemu-bridge-helper", "-device", "e1000e,netdev=lan",
+          "-netdev", "tap,id=lan,br=virbr0,helper=/usr/lib/qemu/qemu-bridge-helper", "-device", "{\"driver\":\"e1000e\",\"netdev\":\"lan\"}",
+          "-object", "memory-backend-memfd,id=mem,size=256M,share=on", "-numa", "node,memdev=mem", "-m", "0.25G",
+          "-chardev", "spicevmc,id=vdagent", "-device", "virtserialport,chardev=vdagent,name=com.redhat.spice.0",
           "-fsdev", "local,id=f0,path=/local,security_model=none", "-device", "virtio-9p-pci,fsdev=f0,mount_tag=host",
           "-machine", "type=q35,accel=tcg", "-M", "q35", "-accel", "tcg,thread=multi",
           "-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
