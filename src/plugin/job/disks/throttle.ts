@@ -4,6 +4,8 @@ import type { Decoded, Fields } from '../../hcl/schema.ts';
 import { parseSize, sizeForm } from '../../hcl/size.ts';
 
 const maxPerSecond = 1_000_000_000;
+/** QEMU's own maximum, with the burst multiplied in. */
+const maxBytes = 1e15;
 
 const operations = (what: string) =>
   ({
@@ -65,10 +67,15 @@ export function readThrottle(raw: Raw | undefined, report: Report): DiskThrottle
 
 function readRate(key: 'bps' | 'bps_read' | 'bps_write', raw: Raw, report: Report): number {
   const text = raw[key] ?? '';
-  const perSecond = parseSize(text) ?? 0;
-  // QEMU's own maximum, with the burst multiplied in.
-  if (perSecond < 1 || perSecond * raw.burst > 1e15) {
-    report(`throttle.${key}`, `${quoted(text)} is not a number of bytes: ${sizeForm}`);
+  const perSecond = parseSize(text);
+  const shown = quoted(text);
+  if (perSecond === undefined) {
+    report(`throttle.${key}`, `${shown} is not a number of bytes: ${sizeForm}`);
+  } else if (perSecond === 0) {
+    report(`throttle.${key}`, 'must be more than 0; leave it out for no limit');
+  } else if (perSecond * raw.burst > maxBytes) {
+    const times = raw.burst === 1 ? '' : ` times burst = ${raw.burst}`;
+    report(`throttle.${key}`, `${shown}${times} is more than the 1000 TB possible`);
   }
-  return perSecond;
+  return perSecond ?? 0;
 }
