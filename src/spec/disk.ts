@@ -58,6 +58,18 @@ export type DiskPlace =
   /** An export of an NBD server, by TCP or by a unix socket of the host. */
   | { readonly kind: 'nbd'; readonly server: NbdServer; readonly export: string };
 
+/**
+ * The name of a disk's file in a directory. Its format is the job's, or that of the name: never what the file contains,
+ * because a guest can write any format's mark into a raw disk.
+ */
+export function keptFile(
+  { name, format }: Pick<DiskSpec, 'name' | 'format'>,
+  { file = '' }: Pick<Extract<DiskPlace, { kind: 'volume' }>, 'file'>,
+): { readonly name: string; readonly format: DiskFormat } {
+  const known = format ?? (/\.(raw|img|iso)$/.test(file) ? 'raw' : 'qcow2');
+  return { name: file || `${name}.${known}`, format: known };
+}
+
 export type NbdServer =
   | { readonly host: string; readonly port: number }
   | { readonly socket: string };

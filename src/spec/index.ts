@@ -12,6 +12,7 @@ export {
   type DiskThrottle,
   diskKey,
   type ForeignFormat,
+  keptFile,
   type NbdServer,
   primaryDisk,
 } from './disk.ts';

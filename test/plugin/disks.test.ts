@@ -524,8 +524,66 @@ const problems: Readonly<Record<string, [blocks: readonly Block[], texts: readon
       'disk[1].throttle.bps: can not be combined with bps_read and bps_write',
       'disk[2].throttle: sets no limit',
       'disk[3].throttle.bps: "1 mile" is not a number of bytes: write a number with a unit, such as "20GiB" or "20GB"; without one it is bytes',
-      'disk[3].throttle.bps_read: "1E" is not a number of bytes: write a number with a unit, such as "20GiB" or "20GB"; without one it is bytes',
+      'disk[3].throttle.bps_read: "1E" is more than the 1000 TB possible',
       'disk[3].throttle.bps: can not be combined with bps_read and bps_write',
+    ],
+  ],
+  'V-53 limits of nothing and, with a burst, of too much': [
+    [{ ...image, throttle: { bps: '0', bps_read: '1TB', bps_write: '1TB', burst: 1001 } }],
+    [
+      'disk[1].throttle.bps: must be more than 0; leave it out for no limit',
+      'disk[1].throttle.bps_read: "1TB" times burst = 1001 is more than the 1000 TB possible',
+      'disk[1].throttle.bps_write: "1TB" times burst = 1001 is more than the 1000 TB possible',
+      'disk[1].throttle.bps: can not be combined with bps_read and bps_write',
+    ],
+  ],
+  'V-53 V-142 what has no effect on a lun': [
+    [
+      other,
+      {
+        volume: '/dev/vdb',
+        kind: 'lun',
+        serial: 'x',
+        cache: 'writethrough',
+        aio: 'threads',
+        discard: false,
+        throttle: { iops: 5 },
+      },
+    ],
+    ['serial', 'cache', 'aio', 'discard', 'throttle'].map(
+      (key) =>
+        `disk[2].${key}: cannot be set for a lun: the guest sends its SCSI commands to the device itself`,
+    ),
+  ],
+  'V-53 V-46 V-47 aio of a disk elsewhere': [
+    [
+      { ...image, primary: true, pool: 'remote', aio: 'native', cache: 'none' },
+      { source: nbd, aio: 'io_uring', cache: 'unsafe' },
+    ],
+    [
+      'disk[1].aio: can only be set for a file or a device of the host, not for a disk elsewhere',
+      'disk[2].aio: can only be set for a file or a device of the host, not for a disk elsewhere',
+    ],
+  ],
+  'V-47 an NBD export of another format': [
+    [{ source: nbd, format: 'qcow2' }],
+    ['disk[1].format: format can only be raw for NBD exports'],
+  ],
+  'V-42 an empty cdrom of some size': [
+    [other, { kind: 'cdrom', size: '1GiB' }],
+    ['disk[2].source: a cdrom needs a source'],
+  ],
+  'V-48 one file for two disks, once by the name that it has by default': [
+    [
+      other,
+      { volume: '/data' },
+      { volume: '/data', file: 'vdb.qcow2' },
+      { volume: '/data', format: 'raw', devname: 'x' },
+      { volume: 'data', file: 'x.raw' },
+    ],
+    [
+      'disk[3].volume: has the content of disk[2] already',
+      'disk[5].volume: has the content of disk[4] already',
     ],
   ],
   'V-40 too many disks': [

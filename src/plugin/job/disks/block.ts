@@ -12,6 +12,7 @@ import { poolKind, readPlace } from './place.ts';
 import { readSize } from './size.ts';
 import { readSource } from './source.ts';
 import { readThrottle } from './throttle.ts';
+import { reportUnfit } from './unfit.ts';
 
 /** What the place of a block among the others decides. */
 interface Among {
@@ -38,6 +39,7 @@ export function readBlock(block: DiskBlock, { name, bus, primary }: Among, job: 
   if (raw.aio === 'native' && !['none', 'directsync', undefined].includes(raw.cache)) {
     report('aio', '"native" needs cache "none" or "directsync"');
   }
+  reportUnfit(block, place, job);
   checkSerial(block);
   return {
     block: number,
@@ -84,6 +86,10 @@ function readFormat(
     if (!['', 'raw'].includes(format)) report('format', 'format can only be raw for ceph volumes');
     return 'raw';
   }
+  if (place.kind === 'nbd') {
+    if (!['', 'raw'].includes(format)) report('format', 'format can only be raw for NBD exports');
+    return 'raw';
+  }
   if (format === 'raw' && raw.chained) {
     report('format', 'format must be qcow2 for chained directory volumes');
   }
@@ -91,7 +97,7 @@ function readFormat(
   if (format !== '') {
     report('format', 'format only supports raw or qcow2 for directory volumes');
   }
-  return place.kind === 'nbd' ? 'raw' : undefined;
+  return undefined;
 }
 
 function readSparse(

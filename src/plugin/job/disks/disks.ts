@@ -1,4 +1,4 @@
-import { type DiskSpec, quoted, type VmSpec } from '#spec';
+import { type DiskSpec, keptFile, quoted, type VmSpec } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
@@ -118,7 +118,8 @@ function checkShared(disks: readonly DiskSpec[], blocks: readonly DiskBlock[]): 
 }
 
 /** What two disks would write to at the same time; undefined for a disk that is created for the VM. */
-function contentOf({ place, name }: DiskSpec): string | undefined {
-  if (place.kind === 'volume') return `${place.hostPath}/${place.file ?? name}`;
+function contentOf(disk: DiskSpec): string | undefined {
+  const { place } = disk;
+  if (place.kind === 'volume') return `${place.hostPath}/${keptFile(disk, place).name}`;
   return place.kind === 'nbd' ? JSON.stringify(place) : undefined;
 }

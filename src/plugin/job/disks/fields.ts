@@ -19,7 +19,7 @@ const blockFields = {
   file: {
     kind: 'attr',
     type: 'string',
-    doc: "Name of the disk's file in a `volume` that is a directory. Default: the disk's name and format, such as `vdb.qcow2`.",
+    doc: "Name of the disk's file in a `volume` that is a directory, and only there. Default: the disk's name and format, such as `vdb.qcow2`.",
     example: '"database.qcow2"',
   },
   devname: {
@@ -40,7 +40,7 @@ const blockFields = {
     type: 'string',
     default: 'disk',
     oneOf: ['disk', 'cdrom', 'lun'],
-    doc: 'A `cdrom` is read-only. A `lun` passes SCSI commands through to the block device of a `volume`.',
+    doc: 'A `cdrom` is read-only. A `lun` passes SCSI commands through to the block device of a `volume`: it has no `serial`, `cache`, `aio`, `discard` and `throttle`.',
     example: '"disk"',
   },
   bus_type: {
@@ -53,7 +53,7 @@ const blockFields = {
   format: {
     kind: 'attr',
     type: 'string',
-    doc: '`raw` or `qcow2`; in a ceph pool and on a block device only `raw`, which is the default there and for NBD. Default elsewhere: that of a copied image, else `qcow2`.',
+    doc: '`raw` or `qcow2`; in a ceph pool, on a block device and for NBD only `raw`, which is the default there. Default elsewhere: that of a copied image, else `qcow2`, or what the name in `file` states.',
     example: '"qcow2"',
   },
   primary: {
@@ -66,7 +66,7 @@ const blockFields = {
   size: {
     kind: 'attr',
     type: 'string',
-    doc: 'A number with a unit: `GB` is a power of 1000, `GiB` and `G` one of 1024; bytes without a unit. At least that of the source, and `limits.min_disk_mb` for the primary disk; at most `limits.max_disk_mb`. Default: the size of the source; required without one.',
+    doc: 'A number with a unit, with decimals where that makes sense (`1.5TiB`): `GB` is a power of 1000, `GiB` and `G` one of 1024; bytes without a unit. At least that of the source, and `limits.min_disk_mb` for the primary disk; at most `limits.max_disk_mb`. Default: the size of the source; required without one.',
     example: '"20GiB"',
   },
   chained: {
@@ -80,7 +80,7 @@ const blockFields = {
     kind: 'attr',
     type: 'bool',
     default: false,
-    doc: 'The guest can not write to the disk. Always so for a cdrom and for a read-only `volume_mount`.',
+    doc: 'The guest can not write to the disk. Always so for a cdrom and for a read-only `volume_mount`. The disk is its source itself then, not a copy: `chained`, `format` and `sparse` change nothing.',
     example: 'false',
   },
   sparse: {
@@ -99,14 +99,14 @@ const blockFields = {
     kind: 'attr',
     type: 'string',
     oneOf: ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'],
-    doc: 'How the host caches the disk, as in QEMU. Default: by what the file system can do.',
+    doc: "How the host caches the disk, as in QEMU; in a ceph pool and for NBD: how QEMU's client does. Default: by what the file system can do, `writeback` in a ceph pool and for NBD.",
     example: '"none"',
   },
   aio: {
     kind: 'attr',
     type: 'string',
     oneOf: ['threads', 'native', 'io_uring'],
-    doc: 'How QEMU reads and writes it. `native` needs the cache `none` or `directsync`. Default: by what the file system can do.',
+    doc: 'How QEMU reads and writes it. `native` needs the cache `none` or `directsync`. Not in a ceph pool nor for NBD. Default: by what the file system can do.',
     example: '"native"',
   },
   discard: {

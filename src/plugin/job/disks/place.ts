@@ -106,10 +106,11 @@ function readNbd({ raw, report }: DiskBlock, text: string): DiskPlace {
 }
 
 /** Whether the job sets a key, to something other than what its absence means. */
-function isWritten(raw: RawDisk, key: string): boolean {
+export function isWritten(raw: RawDisk, key: string): boolean {
   const written: Readonly<Record<string, unknown>> = {
     ...raw,
     sparse: raw.sparse !== undefined,
+    discard: raw.discard !== undefined,
     ...Object.fromEntries(
       Object.entries(raw.source ?? {}).map(([name, value]) => [`source.${name}`, value]),
     ),

@@ -13,11 +13,12 @@ export function readSize(
   { primary, place }: { readonly primary: boolean; readonly place: DiskPlace },
   { limits }: Job,
 ): number | undefined {
+  const isEmpty = place.kind === 'pool' && raw.source === undefined;
+  if (isEmpty && raw.kind === 'cdrom') report('source', 'a cdrom needs a source');
   if (!raw.size) {
-    const isEmpty = place.kind === 'pool' && raw.source === undefined;
-    if (isEmpty && raw.kind === 'cdrom') report('source', 'a cdrom needs a source');
-    else if (isEmpty)
+    if (isEmpty && raw.kind !== 'cdrom') {
       report('size', 'missing required attribute: a disk without a source needs it');
+    }
     return undefined;
   }
   const bytes = parseSize(raw.size);
