@@ -10,7 +10,7 @@ export {
 export { type CommandLine, commandLine } from './command-line.ts';
 export { type DiskDescription, disk, rawNode, readOnlyDisk } from './disks/disk.ts';
 export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';
-export { type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
+export { cacheModes, type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
 export { display, displayProblems } from './display.ts';
 export { type Emulator, findEmulators } from './emulator.ts';
 export { QemuError } from './error.ts';

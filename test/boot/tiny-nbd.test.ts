@@ -36,8 +36,11 @@ function wrote(text: string): number {
 }
 
 inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
-  for (const kind of ['tcp', 'unix'] as const) {
-    test(`V-47: a disk of an NBD server over ${kind} waits for the server, and loses nothing`, async (t) => {
+  for (const [kind, settings] of [
+    ['tcp', { cache: 'directsync', throttle: { iops: 200 } }],
+    ['unix', { cache: 'writethrough', discard: false }],
+  ] as const) {
+    test(`V-47 V-53: a disk of an NBD server over ${kind} waits for the server, and loses nothing`, async (t) => {
       const guest = await guestOrSkip(t, 'tiny');
       if (guest === undefined) return;
       await must('ip', 'link', 'set', 'lo', 'up');
@@ -51,7 +54,8 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
       const tcp = { host: '127.0.0.1', port: 10_809 };
       await using server = await NbdServer.start(file, kind === 'tcp' ? tcp : { path });
       if (kind === 'unix') chmodSync(path, 0o777);
-      const disk = nbdDisk(kind === 'tcp' ? { host: 'localhost', port: 10_809 } : { socket: path });
+      const address = kind === 'tcp' ? { host: 'localhost', port: 10_809 } : { socket: path };
+      const disk = { ...nbdDisk(address), ...settings };
       const pipes = ground.pipes();
       const log = ground.read(pipes.stdoutPath);
       const virtualizer = ground.virtualizer();
@@ -63,6 +67,9 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
         guest: { ...base.guest, userData: { kind: 'inline', text: script } },
       });
       const domain = await virtualizer.createDomain(spec, soon(60_000));
+      assert.equal(domain.attributes['disk.vdb.cache'], settings.cache);
+      const line = readFileSync(`/proc/${domain.record.pid}/cmdline`, 'utf8');
+      assert.match(line, /"drive":"disk-1[^}]*"write-cache":"off"/);
       await told(log, /WROTE 3 /, 120_000);
       await server.kill();
       await eventually(() => domain.state === 'paused', 'it waits', 60_000);

@@ -86,7 +86,7 @@ test('V-54: disks grow while the guest runs, for an adopted VM and the next star
       more(4, 'vdd', { source, chained: false, sizeBytes: 6 * MiB, throttle }),
       more(5, 'sda', { bus: 'scsi', format: 'raw', sizeBytes: 7 * MiB, sparse: false }),
       more(6, 'vde', { place: onDevice }),
-      more(7, 'vdf', { place: onServer }),
+      more(7, 'vdf', { place: onServer, cache: 'none', throttle }),
     ],
     guest: { ...base.guest, userData: { kind: 'inline', text: script } },
   });

@@ -43,9 +43,14 @@ async function lifeOf(cluster: CephCluster, t: TestContext): Promise<void> {
   const virtualizer = ground.virtualizer();
   const disks = [
     inPool(1, 'vda', { source: { kind: 'volume', volume: 'golden@v1' }, chained: true }),
-    inPool(2, 'vdb', { source: { kind: 'volume', volume: 'golden' }, sizeBytes: 8 * MiB }),
+    inPool(2, 'vdb', {
+      source: { kind: 'volume', volume: 'golden' },
+      sizeBytes: 8 * MiB,
+      cache: 'none',
+      throttle: { iops: 100 },
+    }),
     inPool(3, 'vdc', { source: { kind: 'image', image }, sizeBytes: 4 * MiB }),
-    inPool(4, 'vdd', { sizeBytes: 16 * MiB }),
+    inPool(4, 'vdd', { sizeBytes: 16 * MiB, cache: 'writethrough', discard: false }),
     inPool(5, 'vde', { source: { kind: 'image', image: 'local/disk.gz' } }),
   ];
   mkdirSync(join(ground.taskDir, 'local'), { recursive: true });
@@ -74,6 +79,11 @@ async function lifeOf(cluster: CephCluster, t: TestContext): Promise<void> {
       assert.equal(await sizeOf('vm-0_vdd'), 16 * MiB);
       assert.equal(await sizeOf('vm-0_vde'), Math.ceil(statSync(image).size / 512) * 512);
       assert.equal(domain.attributes['disk.vda.path'], 'rbd:vms/vm-0_vda');
+      const caches = ['vda', 'vdb', 'vdd'].map((name) => domain.attributes[`disk.${name}.cache`]);
+      assert.deepEqual(caches, ['writeback', 'none', 'writethrough']);
+      const line = readFileSync(`/proc/${domain.record.pid}/cmdline`, 'utf8');
+      assert.match(line, /"node-name":"disk-1-file"[^\0]*"cache":\{"direct":true/);
+      assert.match(line, /"drive":"disk-3"[^\0]*"write-cache":"off"/);
     },
   );
 

@@ -1,3 +1,4 @@
+import type { DiskCache } from '#spec';
 import { blockdev, type Json, object, type Part, type Places, type QemuOption } from '../part.ts';
 
 /** How a disk's file is read and written; the words are those of QEMU's block layer. */
@@ -21,6 +22,15 @@ export const defaultDiskIo: DiskIo = {
   writeCache: true,
   discard: true,
 };
+
+/** QEMU's meaning of the modes of `cache=`. */
+export const cacheModes = {
+  none: { direct: true, noFlush: false, writeCache: true },
+  writeback: { direct: false, noFlush: false, writeCache: true },
+  writethrough: { direct: false, noFlush: false, writeCache: false },
+  directsync: { direct: true, noFlush: false, writeCache: false },
+  unsafe: { direct: false, noFlush: true, writeCache: true },
+} as const satisfies Record<DiskCache, Pick<DiskIo, 'direct' | 'noFlush' | 'writeCache'>>;
 
 /** What has a disk's bytes. */
 export type DiskProtocol =

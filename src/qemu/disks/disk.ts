@@ -10,6 +10,7 @@ import {
 } from '../part.ts';
 import type { DiskSlot } from './disk-bus.ts';
 import {
+  cacheModes,
   type DiskIo,
   type DiskProtocol,
   defaultDiskIo,
@@ -132,9 +133,18 @@ function formatNode(description: NodeDescription): Json {
 }
 
 /** The node of a raw, writable disk with the options that it has: what `blockdev-reopen` takes. */
-export function rawNode({ id, discard }: { readonly id: string; readonly discard: boolean }): Json {
-  const description = { id, format: 'raw', io: { ...defaultDiskIo, discard } } as const;
-  return formatNode(description);
+export function rawNode({
+  id,
+  discard,
+  cache = 'writeback',
+}: {
+  readonly id: string;
+  readonly discard: boolean;
+  /** As recorded. */
+  readonly cache: string | undefined;
+}): Json {
+  const [, mode] = Object.entries(cacheModes).find(([name]) => name === cache) ?? [];
+  return formatNode({ id, format: 'raw', io: { ...defaultDiskIo, ...mode, discard } });
 }
 
 function throttled({ id, throttle }: DiskDescription): readonly QemuOption[] {

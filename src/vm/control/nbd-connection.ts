@@ -17,14 +17,14 @@ const answerMs = 2000;
  * other disks, and for one of an older release.
  */
 export async function reconnect(
-  { id, nbd }: RecordedDisk,
+  { id, nbd, cache }: RecordedDisk,
   qmp: QmpClient,
   waiting: Waiting,
 ): Promise<void> {
   if (nbd === undefined) return;
   // All of the VM would wait with QEMU for a server that is away.
   await checkAnswers(nbd.server, waiting);
-  const options = [rawNode({ id, discard: nbd.discard })];
+  const options = [rawNode({ id, discard: nbd.discard, cache })];
   await qmp.execute('blockdev-reopen', { options }, waiting);
 }
 

@@ -1,17 +1,8 @@
 import { constants } from 'node:fs';
 import { closeFd, reopen } from '#host';
-import { type DiskIo, defaultDiskIo } from '#qemu';
+import { cacheModes, type DiskIo, defaultDiskIo } from '#qemu';
 import { type DiskCache, type DiskSpec, diskKey } from '#spec';
 import { VmError } from '../error.ts';
-
-/** QEMU's meaning of the modes of `cache=`. */
-const modes = {
-  none: { direct: true, noFlush: false, writeCache: true },
-  writeback: { direct: false, noFlush: false, writeCache: true },
-  writethrough: { direct: false, noFlush: false, writeCache: false },
-  directsync: { direct: true, noFlush: false, writeCache: false },
-  unsafe: { direct: false, noFlush: true, writeCache: true },
-} as const;
 
 /**
  * How a disk is read and written, as far as the job leaves it open: a disk that is kept goes past the page cache where
@@ -26,7 +17,7 @@ export function diskIo(
   const possible = (): boolean => canBeDirect(fd);
   const wantsDirect = aio === 'native' || (aio === undefined && durable);
   const mode = cache ?? (wantsDirect && possible() ? 'none' : 'writeback');
-  const { direct, noFlush, writeCache } = modes[mode];
+  const { direct, noFlush, writeCache } = cacheModes[mode];
   if (direct && cache !== undefined && !possible()) {
     const text = `"${cache}" is not possible on the file system of this disk; leave it out`;
     throw new VmError('job', `${diskKey(spec, 'cache')}: ${text}`);
@@ -43,6 +34,14 @@ export function diskIo(
     writeCache,
     discard,
   };
+}
+
+/** The same for a disk that QEMU reaches over a network: the modes are those of its client. */
+export function remoteDiskIo({
+  cache = 'writeback',
+  discard,
+}: DiskSpec): DiskIo & { readonly cache: DiskCache } {
+  return { ...defaultDiskIo, ...cacheModes[cache], cache, discard };
 }
 
 function canBeDirect(fd: number): boolean {

@@ -2,12 +2,13 @@ import { lookup } from 'node:dns/promises';
 import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { abortable, answered, within } from '#host';
-import { defaultDiskIo, type NbdAddress } from '#qemu';
+import type { NbdAddress } from '#qemu';
 import { type DiskPlace, type DiskSpec, diskKey, type NbdServer, type Waiting } from '#spec';
 import type { Prepared } from '../devices/device.ts';
 import { messageOf, VmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskSeat } from './disk.ts';
+import { remoteDiskIo } from './io.ts';
 
 type NbdPlace = Extract<DiskPlace, { kind: 'nbd' }>;
 
@@ -41,9 +42,8 @@ function prepare(
   }: { readonly place: NbdPlace; readonly server: NbdAddress; readonly seat: DiskSeat },
 ): Prepared {
   const plan = { format: 'raw', base: undefined, virtualBytes: 0, growBeforeBoot: false } as const;
-  const io = { ...defaultDiskIo, discard: spec.discard, cache: 'writeback' } as const;
   return describe({ spec, seat, image: undefined, plan }, textOf(place), {
-    io,
+    io: remoteDiskIo(spec),
     maxFileBytes: 0,
     protocol: { driver: 'nbd', server, export: place.export, reconnectSeconds },
   });

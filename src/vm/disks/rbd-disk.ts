@@ -1,13 +1,13 @@
 import { lookup } from 'node:dns/promises';
 import { abortable, memfd, within } from '#host';
 import type { OpenImage } from '#image';
-import { defaultDiskIo } from '#qemu';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { asVmError, VmError } from '../error.ts';
 import { type CephPool, Rbd } from '../store/rbd.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
+import { remoteDiskIo } from './io.ts';
 import { openSource } from './source.ts';
 
 const lookupMs = 5000;
@@ -108,7 +108,7 @@ async function prepare(wanted: ToCreate, site: Site, waiting: Waiting): Promise<
   } as const;
   const servers = await serversOf(pool, waiting);
   return describe({ spec, seat, image, plan }, `rbd:${pool.pool}/${name}`, {
-    io: { ...defaultDiskIo, discard: spec.discard, cache: 'writeback' },
+    io: remoteDiskIo(spec),
     maxFileBytes: 0,
     protocol: { driver: 'rbd', pool: pool.pool, image: name, user: pool.username, servers },
   });
