@@ -149,6 +149,8 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
   const device = loopDevice(t, 8);
   const image = sectorImage(0);
   writeFileSync(join(volume, 'b.raw'), Buffer.alloc(MiB));
+  writeFileSync(join(ground.taskDir, 'large'), '');
+  truncateSync(join(ground.taskDir, 'large'), 16 * MiB);
   execFileSync('ln', [join(volume, 'b.raw'), join(volume, 'c.raw')]);
   execFileSync('ln', ['-s', '/etc/passwd', join(volume, 'd.raw')]);
   execFileSync('mkfifo', [join(volume, 'e.raw')]);
@@ -180,12 +182,28 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
     [inVolume(volume, { file: 'f.qcow2' }), /^disk\[2\]\.volume: .*f\.qcow2 is refused: .*backing/],
     [
       inVolume(volume, { readOnly: true }),
-      /^disk\[2\]\.volume: .* does not exist, and the disk is read-only/,
+      /^disk\[2\]\.volume: .* does not exist, and a disk that is read-only is not created: put the file there$/,
     ],
     [inVolume(join(volume, 'none')), /^disk\[2\]\.volume: ENOENT/],
     [
       inVolume('/dev/null'),
       /^disk\[2\]\.volume: \/dev\/null is neither a directory nor a block device/,
+    ],
+    [
+      inVolume(device, { file: 'b.raw' }),
+      /^disk\[2\]\.file cannot be set when the Nomad volume is a block device$/,
+    ],
+    [
+      inVolume(device, { kind: 'lun', bus: 'scsi' }),
+      /^disk\[2\]\.kind: \/dev\/\w+ is a block device that takes no SCSI commands; use kind = "disk"$/,
+    ],
+    [
+      inVolume(device, { readOnly: true, source: { kind: 'image', image } }),
+      /^disk\[2\]\.source\.image: the image can not be written to \/dev\/\w+, which is blank, because/,
+    ],
+    [
+      inVolume(device, { source: { kind: 'image', image: 'large' } }),
+      /^disk\[2\]\.source\.image: the image has 16777216 bytes, and the volume's device has 8388608$/,
     ],
     [
       inVolume(device, { sizeBytes: MiB, format: 'qcow2', statesSparse: true }),
@@ -197,23 +215,66 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
     assert.equal(problems.length, 1, `${expected}: ${problems.join('\n')}`);
     assert.match(problems[0] ?? '', expected);
   }
+  const spec = ground.spec(0);
+  const again = { block: 3, name: 'vdc' };
+  execFileSync('mkdir', [join(volume, 'sub')]);
+  execFileSync('ln', ['-s', volume, join(volume, 'sub/up')]);
+  for (const [here, there] of [
+    [inVolume(device), inVolume(device, again)],
+    [
+      inVolume(volume, { file: 'g.raw', sizeBytes: MiB }),
+      inVolume(join(volume, 'sub/up'), { file: 'g.raw', sizeBytes: MiB, ...again }),
+    ],
+  ] as const) {
+    const disks = [...spec.disks, here, there];
+    assert.deepEqual(await ground.virtualizer().problemsOf({ ...spec, disks }, soon()), [
+      'disk[3].volume: is the disk of disk[2].volume as well',
+    ]);
+  }
 });
 
-test('V-52: a disk that one VM has open is refused to another, and free when that one is gone', async (t) => {
+test('V-52 V-49: a disk that one VM has open is refused to another, which writes nothing to it, and free when that one is gone', async (t) => {
   if (!canRunVms(t)) return;
   await using ground = VmGround.open();
   const volume = tmpDir(t);
-  const disk = inVolume(volume, { sizeBytes: 8 * MiB });
+  const device = loopDevice(t, 8);
+  const disk = inVolume(volume, { file: 'data.raw', sizeBytes: 8 * MiB });
+  const blank = inVolume(device, { block: 3, name: 'vdc' });
   const virtualizer = ground.virtualizer();
-  const start = (name: string): Promise<Domain> => {
+  const start = (name: string, ...disks: readonly DiskSpec[]): Promise<Domain> => {
     const spec = ground.spec(0, { name });
-    return virtualizer.createDomain({ ...spec, disks: [...spec.disks, disk] }, soon());
+    return virtualizer.createDomain({ ...spec, disks: [...spec.disks, ...disks] }, soon());
   };
-  await start('vm-0');
-  await assert.rejects(start('vm-1'), {
-    recoverable: true,
-    message: /^a disk of the VM is in use by another VM or program: .*lock/s,
-  });
+  const refused = (name: string, other: DiskSpec): Promise<void> =>
+    assert.rejects(start(name, other), {
+      recoverable: true,
+      message:
+        /^disk\[\d\]\.volume: a disk of the VM is in use by another VM or program: .* is locked$/,
+    });
+  await start('vm-0', disk, blank);
+  await refused('vm-1', { ...disk, sizeBytes: 16 * MiB });
+  assert.equal(statSync(join(volume, 'data.raw')).size, 8 * MiB);
+  await refused('vm-2', { ...blank, source: { kind: 'image', image: sectorImage(0) } });
+  execFileSync('cmp', ['-n', String(MiB), device, '/dev/zero']);
   await virtualizer.destroyDomain('vm-0');
-  assert.equal((await start('vm-1')).state, 'running');
+  const { state } = await start('vm-1', disk, blank);
+  assert.equal(state, 'running');
+});
+
+test('V-52 V-43: a disk in a volume that is only read has the size that it has, whatever the job names', async (t) => {
+  if (!canRunVms(t)) return;
+  await using ground = VmGround.open();
+  const volume = tmpDir(t);
+  writeFileSync(join(volume, 'cd.iso'), Buffer.alloc(MiB));
+  const place = { kind: 'volume', hostPath: volume, readOnly: true, file: 'cd.iso' } as const;
+  const spec = ground.spec(0);
+  const disks = [...spec.disks, inVolume(volume, { place, sizeBytes: 8 * MiB })];
+  const domain = await ground.virtualizer().createDomain({ ...spec, disks }, soon());
+  assert.equal(domain.attributes['disk.vdb.format'], 'raw');
+  assert.equal(domain.attributes['disk.vdb.size'], String(MiB));
+  const messages = ground.events.map(({ event }) => event.message);
+  assert.ok(
+    messages.includes("The disk in the volume keeps its size, which is smaller than the job's"),
+    messages.join(),
+  );
 });

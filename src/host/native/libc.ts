@@ -21,6 +21,7 @@ const prototypes = {
   fallocate: 'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
   fchdir: 'int fchdir(int fd)',
   fcntl: 'int fcntl(int fd, int command, long argument)',
+  fcntlBytes: ['fcntl', 'int', ['int', 'int', 'void *']],
   flock: 'int flock(int fd, int operation)',
   getgroups: 'int getgroups(int length, void *groups)',
   ioctlBytes: ['ioctl', 'int', ['int', 'unsigned long', 'void *']],

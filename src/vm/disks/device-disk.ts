@@ -1,12 +1,14 @@
-import { constants } from 'node:fs';
-import { closeFd, endOf, openPath } from '#host';
-import { type FirstSectors, isBlank, type OpenImage, writeToDevice } from '#image';
+import { constants, fstatSync } from 'node:fs';
+import { closeFd, endOf, openPath, takesScsiCommands } from '#host';
+import { type FirstSectors, isBlank, writeToDevice } from '#image';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
+import { lockForVm } from './exclusive.ts';
 import { diskIo } from './io.ts';
+import type { ImageFacts } from './plan.ts';
 import { openSource, type Source } from './source.ts';
 
 /** Keys that have no meaning for a block device, which has a size and a content of its own. */
@@ -18,53 +20,76 @@ const jobKeys = { sizeBytes: 'size', chained: 'chained' };
  * blank. Throws VmError naming the key that is wrong.
  */
 export async function checkDeviceDisk(
-  spec: DiskSpec,
+  asked: DiskSpec,
   place: VolumePlace,
   host: DiskHost,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  checkKeys(spec);
+  const spec = { ...asked, readOnly: asked.readOnly || place.readOnly };
+  checkKeys(spec, place);
   using opened = new DisposableStack();
-  const written = await openWritten(spec, place);
-  if (written !== undefined) opened.defer(() => closeFd(written.fd));
+  const device = opened.use(await openDevice(spec, place));
   const source = await openSource(spec, { pool: undefined, to: 'raw', host }, waiting);
   if (source !== undefined) opened.use(source);
+  const { written } = device;
+  if (written === undefined && source !== undefined) checkFirst(spec, source, device);
   const owned = opened.move();
   return {
     spec,
     get image() {
       return written ?? source?.image;
     },
+    content: device.content,
     prepare: (seat, site, waiting) => prepare({ spec, source, place, seat }, site, waiting),
     [Symbol.dispose]: () => owned.dispose(),
   };
 }
 
-/** A device that was written before, for a look at how it boots; undefined for a blank one. */
-async function openWritten(
-  spec: DiskSpec,
-  { hostPath: path }: VolumePlace,
-): Promise<FirstSectors | undefined> {
-  return withVmError(
+interface Device extends Disposable {
+  readonly path: string;
+  readonly bytes: number;
+  /** As that of a checked disk. */
+  readonly content: string;
+  /** For a look at how it boots; undefined for a blank one. */
+  readonly written: FirstSectors | undefined;
+}
+
+async function openDevice(spec: DiskSpec, { hostPath: path }: VolumePlace): Promise<Device> {
+  using opened = new DisposableStack();
+  const device = await withVmError(
     async () => {
-      const fd = openPath(path, constants.O_RDONLY);
-      let isKept = false;
-      try {
-        isKept = !(await isBlank(fd));
-        return isKept ? { fd, path, format: 'raw', fileBytes: endOf(fd) } : undefined;
-      } finally {
-        if (!isKept) closeFd(fd);
-      }
+      const fd = opened.adopt(openPath(path, constants.O_RDONLY), closeFd);
+      const bytes = endOf(fd);
+      const first = { fd, path, format: 'raw', fileBytes: bytes } as const;
+      const content = `device ${fstatSync(fd).rdev}`;
+      return { fd, path, bytes, content, written: (await isBlank(fd)) ? undefined : first };
     },
     diskKey(spec, 'volume'),
   );
+  if (spec.kind === 'lun' && !takesScsiCommands(device.fd)) {
+    const text = `${path} is a block device that takes no SCSI commands; use kind = "disk"`;
+    throw new VmError('job', `${diskKey(spec, 'kind')}: ${text}`);
+  }
+  const owned = opened.move();
+  return { ...device, [Symbol.dispose]: () => owned.dispose() };
 }
 
-function checkKeys(spec: DiskSpec): void {
+/** Throws VmError where a blank device can't become what the job wants. */
+function checkFirst(spec: DiskSpec, { facts }: Source, { path, bytes }: Device): void {
+  if (spec.readOnly) {
+    const text = `can not be written to ${path}, which is blank, because the disk is read-only`;
+    throw new VmError('job', `${diskKey(spec, 'source.image')}: the image ${text}`);
+  }
+  // The size of what is compressed is known when it was imported.
+  if (facts !== undefined) checkFits(spec, facts, bytes);
+}
+
+function checkKeys(spec: DiskSpec, { file }: VolumePlace): void {
   const text = 'cannot be set when the Nomad volume is a block device';
   const wrong: string[] = unsupported
     .filter((key) => spec[key] !== undefined && spec[key] !== false)
     .map((key) => `${diskKey(spec, jobKeys[key])} ${text}`);
+  if (file !== undefined) wrong.push(`${diskKey(spec, 'file')} ${text}`);
   if (spec.statesSparse === true) wrong.push(`${diskKey(spec, 'sparse')} ${text}`);
   if (spec.format === 'qcow2')
     wrong.push(`${diskKey(spec, 'format')} can only be raw for a block device`);
@@ -83,11 +108,11 @@ async function prepare(
 ): Promise<Prepared> {
   const { spec, source, place, seat } = wanted;
   const { files, emit } = site;
-  const readOnly = spec.readOnly || place.readOnly;
   const read = files.add(`${seat.id}-read`, openPath(place.hostPath, constants.O_RDONLY));
   const virtualBytes = endOf(read);
-  if (!readOnly) {
+  if (!spec.readOnly) {
     const fd = files.add(seat.id, openPath(place.hostPath, constants.O_RDWR));
+    lockForVm(spec, { fd, path: place.hostPath });
     if (source !== undefined && (await isBlank(fd))) {
       const image = await source.ready(site, waiting);
       checkFits(spec, image, virtualBytes);
@@ -101,14 +126,13 @@ async function prepare(
     io,
     // A device is no file that could grow.
     maxFileBytes: 0,
-    readOnly,
     protocol: { driver: 'host_device' },
     locked: true,
   });
 }
 
-function checkFits(spec: DiskSpec, { path, virtualBytes }: OpenImage, deviceBytes: number): void {
+function checkFits(spec: DiskSpec, { virtualBytes }: ImageFacts, deviceBytes: number): void {
   if (virtualBytes <= deviceBytes) return;
-  const text = `${path} has ${virtualBytes} bytes, and the volume's device has ${deviceBytes}`;
+  const text = `the image has ${virtualBytes} bytes, and the volume's device has ${deviceBytes}`;
   throw new VmError('job', `${diskKey(spec, 'source.image')}: ${text}`);
 }

@@ -31,5 +31,7 @@ export interface CheckedDisk extends Disposable {
   readonly spec: DiskSpec;
   /** Where a disk of unknown content is looked at before the VM boots from it; undefined: not possible, or not before it is prepared. */
   readonly image: FirstSectors | undefined;
+  /** Identity of what is kept and other disks may name as well; undefined for a disk that is made for the VM. */
+  readonly content?: string;
   prepare(seat: DiskSeat, site: Site, waiting: Waiting): Promise<Prepared>;
 }

@@ -38,6 +38,17 @@ export function diskPlaceProblems(
   });
 }
 
+/** Every disk that is the same as one before it, by whatever path, and that one of them may write to. */
+export function sharedDiskProblems(disks: readonly CheckedDisk[]): readonly VmError[] {
+  return disks.flatMap(({ spec, content }, index) => {
+    if (content === undefined) return [];
+    const first = disks.slice(0, index).find((other) => other.content === content)?.spec;
+    if (first === undefined || (first.readOnly && spec.readOnly)) return [];
+    const text = `is the disk of ${diskKey(first, 'volume')} as well`;
+    return [new VmError('job', `${diskKey(spec, 'volume')}: ${text}`)];
+  });
+}
+
 /**
  * Creates every disk, at the same time. In the order of the result, which determines their names in the guest: the
  * primary disk is the first, controllers come before their disks.

@@ -6,6 +6,7 @@ import type { DiskSpec } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { describe } from './describe.ts';
 import type { DiskSeat } from './disk.ts';
+import { lockForVm } from './exclusive.ts';
 import { diskIo } from './io.ts';
 import { fileBytesOf } from './plan.ts';
 
@@ -42,6 +43,7 @@ export function prepareInPlace(
   const { format, virtualBytes, fileBytes, path } = image;
   const read = files.add(`${seat.id}-read`, reopen(image.fd, constants.O_RDONLY));
   const fd = files.add(seat.id, reopen(image.fd, constants.O_RDWR));
+  lockForVm(spec, { fd, path });
   if (format === 'raw') growRaw(fd, virtualBytes);
   const plan = { format, base: undefined, virtualBytes, growBeforeBoot: false };
   return describe({ spec, seat, image: undefined, plan }, path, {

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { reopen } from '#host';
 import { checkDiskFile, growRaw, type OpenImage } from '#image';
-import { type DiskFormat, type DiskSpec, diskKey, type Waiting } from '#spec';
+import { type DiskFormat, type DiskSpec, diskKey, keptFile, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
 import { allocate } from '../store/allocate.ts';
@@ -9,6 +9,7 @@ import { KeptFile } from '../store/kept-file.ts';
 import { writeContent } from './content.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
+import { lockForVm } from './exclusive.ts';
 import { diskIo } from './io.ts';
 import { fileBytesOf, planDisk } from './plan.ts';
 import { openSource, type Source } from './source.ts';
@@ -28,9 +29,8 @@ export async function checkKeptDisk(
       "can't be set for a disk that is kept: it must not depend on an image that may change";
     throw new VmError('job', `${diskKey(spec, 'chained')} ${text}`);
   }
-  const format = formatOf(spec, place);
+  const { name, format } = keptFile(spec, place);
   const wanted = { ...spec, format, readOnly: spec.readOnly || place.readOnly };
-  const name = place.file ?? `${spec.name}.${format}`;
   using opened = new DisposableStack();
   const file = opened.use(
     await withVmError(() => new KeptFile(place.hostPath, name), diskKey(spec, 'volume')),
@@ -47,17 +47,10 @@ export async function checkKeptDisk(
     get image() {
       return present ?? source?.image;
     },
+    content: file.identity,
     prepare: (seat, site, waiting) => prepare({ wanted, source, file, seat, host }, site, waiting),
     [Symbol.dispose]: () => owned.dispose(),
   };
-}
-
-/**
- * The format is the job's, or that of the file's name: never what the file contains, because a guest can write any
- * format's mark into a raw disk.
- */
-function formatOf({ format }: DiskSpec, { file = '' }: VolumePlace): DiskFormat {
-  return format ?? (/\.(raw|img)$/.test(file) ? 'raw' : 'qcow2');
 }
 
 type Wanted = DiskSpec & { readonly format: DiskFormat };
@@ -70,7 +63,7 @@ function checkFirst(spec: Wanted, source: Source | undefined, file: KeptFile): v
 }
 
 function missing(spec: Wanted, { path }: KeptFile): VmError {
-  const text = `${path} does not exist, and the disk is read-only`;
+  const text = `${path} does not exist, and a disk that is read-only is not created: put the file there`;
   return new VmError('job', `${diskKey(spec, 'volume')}: ${text}`);
 }
 
@@ -123,16 +116,18 @@ async function prepare(
   const read = files.add(`${seat.id}-read`, reopen(disk.fd, constants.O_RDONLY));
   const { virtualBytes: now, fileBytes } = disk;
   const wantedBytes = Math.ceil((spec.sizeBytes ?? 0) / 512) * 512;
-  const virtualBytes = Math.max(now, wantedBytes);
-  if (wantedBytes > 0 && wantedBytes < now) {
+  const virtualBytes = spec.readOnly ? now : Math.max(now, wantedBytes);
+  if (wantedBytes > 0 && wantedBytes !== virtualBytes) {
     // An operator has made it larger, or the job has another size now.
-    emit("The disk in the volume keeps its size, which is larger than the job's", {
+    const other = wantedBytes < now ? 'larger' : 'smaller';
+    emit(`The disk in the volume keeps its size, which is ${other} than the job's`, {
       path: file.path,
       bytes: String(now),
     });
   }
   if (!spec.readOnly) {
     const fd = files.add(seat.id, reopen(disk.fd, constants.O_RDWR));
+    lockForVm(spec, { fd, path: file.path });
     if (!spec.sparse && virtualBytes > now) {
       const bytes = fileBytesOf('empty', spec.format, virtualBytes, 0);
       await allocate(fd, { path: file.path, bytes });

@@ -16,7 +16,7 @@ import { nicProblems } from '../devices/nics.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
 import { volumeShareProblems } from '../devices/volume-shares.ts';
 import type { CheckedDisk } from '../disks/disk.ts';
-import { checkDisk, diskPlaceProblems } from '../disks/disks.ts';
+import { checkDisk, diskPlaceProblems, sharedDiskProblems } from '../disks/disks.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
 import { type CheckedKernel, checkKernel } from './kernel.ts';
@@ -80,15 +80,16 @@ async function check(
   const problems = found.filter((result) => result instanceof VmError);
   if (accelerated instanceof VmError) return problems;
   const { emulator, kvm } = accelerated;
+  const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
   const errors = [
     ...machineErrors(spec, accelerated),
+    ...sharedDiskProblems(checked),
     ...(spec.kernel === undefined ? await bootDiskProblems(primaryOf(disks)) : []),
     ...nicProblems(spec.nics, { emulator, networks: host.networks }),
     ...(await volumeShareProblems(spec.shares, emulator, waiting)),
   ];
   if (seed instanceof VmError || kernel instanceof VmError || problems.length > 0)
     return [...problems, ...errors];
-  const checked = disks.flatMap((disk) => (disk instanceof VmError ? [] : [disk]));
   const firmware = await attempt(checkFirmware(spec, emulator, primaryOf(checked)?.image));
   if (firmware instanceof VmError) return [firmware, ...errors];
   if (errors.length > 0) return [...errors];

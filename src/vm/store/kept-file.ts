@@ -69,6 +69,12 @@ export class KeptFile implements Disposable {
     }
   }
 
+  /** The same for every path of the file, except hard links, which are refused. */
+  get identity(): string {
+    const { dev, ino } = fstatSync(this.#directory);
+    return `file ${dev} ${ino} ${this.#name}`;
+  }
+
   /** Whether there is anything of this name. */
   get exists(): boolean {
     return this.#exists();
