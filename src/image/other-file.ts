@@ -5,7 +5,8 @@ export async function otherFile(
   { fd, stats }: { readonly fd: number; readonly stats: { readonly size: number } },
   head: Uint8Array,
 ): Promise<string | undefined> {
-  const text = new TextDecoder('latin1').decode(head);
+  // A TextDecoder's latin1 is windows-1252, which has other characters for 80 to 9f.
+  const text = Buffer.from(head).toString('latin1');
   const found =
     marks.find(([mark]) => mark.test(text)) ?? binaryMarks.find(([mark]) => text.startsWith(mark));
   if (found !== undefined) return found[1];
@@ -33,16 +34,22 @@ const marks: readonly (readonly [RegExp, string])[] = [
   [/^%PDF-/, 'it is a PDF document'],
 ];
 
+const unpackFirst = (what: string, command: string): string =>
+  `it is ${what}, which is not supported; unpack it first with: ${command}`;
+
 const binaryMarks: readonly (readonly [string, string])[] = [
   ['\x7fELF', 'it is a program (ELF)'],
-  [
-    '7z\xbc\xaf\x27\x1c',
-    'it is a 7z archive, which is not supported; unpack it first with: 7z x IMAGE',
-  ],
-  [
-    'Rar!\x1a\x07',
-    'it is a RAR archive, which is not supported; unpack it first with: unrar x IMAGE',
-  ],
+  ['7z\xbc\xaf\x27\x1c', unpackFirst('a 7z archive', '7z x IMAGE')],
+  ['Rar!\x1a\x07', unpackFirst('a RAR archive', 'unrar x IMAGE')],
+  ['\x04\x22\x4d\x18', unpackFirst('lz4-compressed', 'unlz4 IMAGE')],
+  ['\x02\x21\x4c\x18', unpackFirst('lz4-compressed', 'unlz4 IMAGE')],
+  ['\x89LZO\0', unpackFirst('lzop-compressed', 'lzop -d IMAGE')],
+  ['LZIP\x01', unpackFirst('lzip-compressed', 'lzip -d IMAGE')],
+  ['\x5d\0\0\x80\0\xff\xff\xff\xff', unpackFirst('lzma-compressed', 'unlzma IMAGE')],
+  ['\x1f\x9d', unpackFirst('compressed by compress', 'uncompress IMAGE')],
+  ['070701', unpackFirst('a cpio archive', 'cpio -id < IMAGE')],
+  ['070707', unpackFirst('a cpio archive', 'cpio -id < IMAGE')],
+  ['MSWIM\0\0\0', 'it is a Windows image (WIM), which is no disk: install it on one first'],
 ];
 
 /** A DMG has its mark in its last 512 bytes (the structure UDIFResourceFile). */

@@ -23,6 +23,7 @@ export const sniffBytes = 4096;
 export function sniff(head: Uint8Array): FileFormat {
   const found = marks.find(([, at, mark]) => hasBytes(head, at, mark));
   if (found !== undefined) return found[0];
+  if (isOldTar(head)) return 'tar';
   return isVmdkDescriptor(head) ? 'vmdk' : 'raw';
 }
 
@@ -89,6 +90,17 @@ function ascii(text: string): readonly number[] {
 
 function hasBytes(head: Uint8Array, at: number, mark: readonly number[]): boolean {
   return mark.every((byte, index) => head[at + index] === byte);
+}
+
+const checksumAt = [148, 156] as const;
+
+/** The header of the first tar programs has no mark, but a checksum: the sum of its bytes, with blanks in its own place. */
+function isOldTar(head: Uint8Array): boolean {
+  const header = Buffer.from(head.subarray(0, 512));
+  const [, digits] = /^ *([0-7]{1,7})[ \0]/.exec(header.toString('latin1', ...checksumAt)) ?? [];
+  if (header.length < 512 || header[0] === 0 || digits === undefined) return false;
+  const sum = header.fill(' ', ...checksumAt).reduce((total, byte) => total + byte, 0);
+  return sum === Number.parseInt(digits, 8);
 }
 
 // A VMDK may be plain text that lists files. QEMU recognises any text whose first line that is neither empty nor a

@@ -109,6 +109,21 @@ test('design-4: a raw image becomes the qcow2 that the job asks for, and a qcow2
   assert.equal(domain.attributes['disk.vdb.format'], 'qcow2');
   const { dir } = ground.paths();
   assert.equal(readFileSync(join(dir, 'vm-0_vdb.img')).toString('latin1', 0, 3), 'QFI');
+  const vmdk = converted(ground, 'vmdk');
+  for (const [image, is, format] of [
+    [vmdk, 'vmdk', 'raw'],
+    [vmdk, 'vmdk', 'qcow2'],
+    [vmdk, 'vmdk', 'vpc'],
+    [raw, 'raw', 'vmdk'],
+    [raw, 'raw', 'qcow2'],
+    [qcow2, 'qcow2', 'vdi'],
+    [qcow2, 'qcow2', 'vpc'],
+  ] as const) {
+    const spec = ground.spec(0, { disks: [diskFrom({ image, format })] });
+    assert.deepEqual(await virtualizer.problemsOf(spec, soon()), [
+      `disk[1].source.format: ${join(ground.taskDir, image)} is ${is}, not ${format}`,
+    ]);
+  }
   await virtualizer.destroyDomain('vm-0');
 });
 

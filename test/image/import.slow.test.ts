@@ -152,6 +152,7 @@ for (const program of Object.values(compressors)) {
 
 const sparseKinds = {
   'plain tar': ['--format=gnu'],
+  'tar of the first kind': ['--format=v7'],
   ustar: ['--format=ustar'],
   'old GNU sparse': ['--format=gnu', '-S'],
   PAX: ['--format=pax'],
@@ -259,6 +260,11 @@ test('an archive with more than one disk, with none, or without the one named', 
   });
   const none = tar(dir, 'b', 'README');
   await assert.rejects(unpackFile(t, none), { message: /there is no disk in it \(README\)/ });
+  const nested = tar(dir, 'c', 'b');
+  await assert.rejects(unpackFile(t, nested), {
+    code: 'member',
+    message: /no disk in it outside of its archives .*: name a file as member \(b, README\)$/,
+  });
   await assert.rejects(unpackFile(t, none, { member: 'disk' }), {
     message: /there is no file disk in it \(README\)/,
   });

@@ -221,7 +221,7 @@ test('V-32: an address in the place of a path is answered with the path, or the 
 const page = '<!DOCTYPE html>\n<html><head><title>404 Not Found</title>';
 const envelope =
   '<?xml version="1.0"?>\n<!-- a -->\n<ovf:Envelope xmlns="http://schemas.dmtf.org/ovf">';
-const others: Readonly<Record<string, readonly [string, RegExp]>> = {
+const others: Readonly<Record<string, readonly [string | Buffer, RegExp]>> = {
   'an HTML page': [page, /is an HTML page; a server gave it in the place of the image/],
   'an HTML page after a byte order mark and blanks': [
     `\ufeff\r\n  <HTML lang="en">`,
@@ -239,6 +239,15 @@ const others: Readonly<Record<string, readonly [string, RegExp]>> = {
   'a PDF document': ['%PDF-1.7\n', /is a PDF document/],
   'a program': ['\x7fELF\x02', /is a program \(ELF\)/],
   'a RAR archive': ['Rar!\x1a\x07\x01', /is a RAR archive.*unrar x/],
+  'an lz4 file': [Buffer.from('04224d18644', 'hex'), /is lz4-compressed.*unlz4 IMAGE/],
+  'an old lz4 file': [Buffer.from('02214c18644', 'hex'), /is lz4-compressed.*unlz4 IMAGE/],
+  'an lzop file': [Buffer.from('894c5a4f000d', 'hex'), /is lzop-compressed.*lzop -d/],
+  'an lzip file': ['LZIP\x01', /is lzip-compressed.*lzip -d/],
+  'an lzma file': [Buffer.from(`5d00008000${'ff'.repeat(8)}`, 'hex'), /is lzma-compressed.*unlzma/],
+  'a .Z file': [Buffer.from('1f9d90', 'hex'), /is compressed by compress.*uncompress/],
+  'a cpio archive': ['07070100', /is a cpio archive.*cpio -id/],
+  'an old cpio archive': ['070707000', /is a cpio archive.*cpio -id/],
+  'a Windows image': ['MSWIM\0\0\0', /is a Windows image \(WIM\)/],
   'a DMG': [
     `${'\0'.repeat(1024)}koly${'\0'.repeat(508)}`,
     /is an Apple disk image \(DMG\).*-f dmg/,

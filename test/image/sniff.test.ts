@@ -11,6 +11,11 @@ const at = (offset: number, ...bytes: number[]): Uint8Array => {
 };
 const text = (content: string, offset = 0): Uint8Array => at(offset, ...Buffer.from(content));
 
+/** Its name is `x`, and its checksum 376: 120, and eight blanks in the place of the checksum. */
+const oldTar = new Uint8Array(4096);
+oldTar.set(Buffer.from('x'));
+oldTar.set(Buffer.from('000570\0 '), 148);
+
 const cases: Readonly<Record<string, readonly [FileFormat, Uint8Array]>> = {
   'a qcow2 image': ['qcow2', at(0, 0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 3)],
   'a sparse VMDK': ['vmdk', text('KDMV')],
@@ -31,6 +36,8 @@ const cases: Readonly<Record<string, readonly [FileFormat, Uint8Array]>> = {
   'a bzip2 file': ['bzip2', text('BZh9')],
   'a zip file': ['zip', text('PK\x03\x04')],
   'a tar archive': ['tar', text('ustar', 257)],
+  'a tar archive without a mark': ['tar', oldTar],
+  'what has the form of a tar header, with a wrong checksum': ['raw', oldTar.with(0, 0x79)],
   'a boot sector': ['raw', at(510, 0x55, 0xaa)],
   'an ISO 9660 image': ['raw', new Uint8Array(4096)],
   'a text of no kind': ['raw', text('#!/bin/sh\necho version=1\n')],

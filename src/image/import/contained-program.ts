@@ -13,6 +13,7 @@ import {
 } from '#host';
 import type { ProgramPipes } from './fed-program.ts';
 import type { Compression } from './packing.ts';
+import { xzNeedsMemory } from './xz.ts';
 
 const MiB = 1024 * 1024;
 const killMs = 5_000;
@@ -107,7 +108,10 @@ export class ContainedProgram {
     const { how } = this.pipes;
     if (!(await endsWithin(this.#child.exit, endMs))) return `${what}: ${how} does not end`;
     const { code, signal } = await this.#child.exit;
-    return code === 0 ? undefined : `${what}: ${signal ?? textOf(this.#messages)} (${how})`;
+    if (code === 0) return undefined;
+    const text = textOf(this.#messages);
+    const reason = how === 'xz' && text.includes('Memory usage limit') ? xzNeedsMemory : text;
+    return `${what}: ${signal ?? reason} (${how})`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -84,6 +84,7 @@ class ArchiveSearch {
   readonly #depth: number;
   readonly #names: string[] = [];
   readonly #disks: string[] = [];
+  #hasArchives = false;
   #member: string | undefined;
   #stored: string | undefined;
 
@@ -98,12 +99,19 @@ class ArchiveSearch {
     if (this.#member !== undefined && this.#stored !== this.#member) {
       throw wrongMember(`there is no file ${shown(this.#member)} in it`, this.#names);
     }
-    if (this.#stored === undefined)
-      throw new ImageError('refused', withNames('there is no disk in it', this.#names));
+    if (this.#stored === undefined) throw this.#noDisk();
     if (this.#disks.length > 1) {
       throw wrongMember('there is more than one disk in it: name one as member', this.#disks);
     }
     return this.#stored;
+  }
+
+  #noDisk(): ImageError {
+    const what = 'there is no disk in it';
+    if (!this.#hasArchives) return new ImageError('refused', withNames(what, this.#names));
+    const remedy =
+      'outside of its archives and of /disk in layers of a container: name a file as member';
+    return wrongMember(`${what} ${remedy}`, this.#names);
   }
 
   async #look(
@@ -112,6 +120,7 @@ class ArchiveSearch {
   ): Promise<void> {
     const { budget } = this.#search;
     budget.checkDepth(place.depth);
+    this.#hasArchives ||= place.isLayer;
     for await (const file of tarFiles(reader, () => budget.addMember())) {
       await this.#visit({ ...file, name: plainName(file.name) }, place);
     }

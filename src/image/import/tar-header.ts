@@ -27,9 +27,17 @@ export async function decodeHeader(blocks: HeaderBlocks): Promise<TarHeader> {
   };
 }
 
+/**
+ * A header without a mark is of the first tar programs; its checksum has to be right all the same. The type that the package
+ * declares lacks the option.
+ */
+const options: Parameters<typeof extract>[0] & { readonly allowUnknownFormat: boolean } = {
+  allowUnknownFormat: true,
+};
+
 function entryOf(blocks: HeaderBlocks): Promise<Header> {
   const { promise, resolve, reject } = Promise.withResolvers<Header>();
-  const decoder = extract();
+  const decoder = extract(options);
   decoder.on('entry', (header, content) => {
     content.on('error', () => undefined);
     resolve(header);

@@ -70,9 +70,12 @@ class Source {
   }
 }
 
+export const xzNeedsMemory =
+  'its dictionary has more than 64 MiB: compress it with xz -9 or less, or --lzma2=dict=64MiB';
+
 /** By their numbers: xz-embedded, enum xz_ret. */
 const reasons: Readonly<Record<string, string>> = {
-  4: 'it needs more than 64 MiB of memory',
+  4: xzNeedsMemory,
   6: 'it uses a filter or a checksum that is not supported: compress it with xz --check=crc64 and no filter but lzma2',
   8: 'it is not complete',
 };

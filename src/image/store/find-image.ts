@@ -21,7 +21,10 @@ export interface FoundImage extends Disposable {
 }
 
 export interface FindOptions {
-  /** As the job states it; a fixed VHD has no mark at its start. undefined: recognised by its mark. */
+  /**
+   * As the job states it, which only decides what a file without a mark is: a fixed VHD has none at its start. Whether it
+   * is what was found, is for the caller to compare. undefined: recognised by its mark.
+   */
   readonly format: DiskFormat | ForeignFormat | undefined;
   /** Which file of an archive is wanted. */
   readonly member: string | undefined;
@@ -52,7 +55,8 @@ export async function findImage(
     const toImport = { file, image: undefined, [Symbol.dispose]: close };
     if (isPacked(head)) return { ...toImport, disk: undefined };
     checkNoMember(file, options);
-    const format = options.format ?? sniff(head);
+    const marked = sniff(head);
+    const format = options.format === 'vpc' && marked === 'raw' ? 'vpc' : marked;
     if (isForeign(format)) {
       const virtualBytes = await checkForeign(file, { ...options, format });
       return { ...toImport, disk: { format, virtualBytes } };
