@@ -12,6 +12,9 @@ const chunkBytes = 2 * 1024 * 1024;
 /** What the kernel copies between two looks at the signal. */
 const kernelBytes = 32 * 1024 * 1024;
 
+/** How a copy is waited for. */
+export type Copying = Waiting & { readonly onProgress?: (percent: number) => void };
+
 /**
  * Copies the image into the destination, which is open for reading and writing: by sharing its blocks where the file
  * system can, else by copying what is not a hole, inside of the kernel where it can. The copy's header is checked again,
@@ -21,7 +24,7 @@ const kernelBytes = 32 * 1024 * 1024;
 export async function copyImage(
   source: OpenImage,
   destFd: number,
-  waiting: Waiting,
+  waiting: Copying,
 ): Promise<{ readonly how: 'reflink' | 'sparse' }> {
   const what = `copying ${source.path}`;
   checkWaiting(what, waiting.signal);
@@ -49,7 +52,12 @@ export function growRaw(fd: number, bytes: number): void {
   });
 }
 
-async function copySparse(source: OpenImage, destFd: number, waiting: Waiting): Promise<void> {
+/** How much of a file is behind an offset. */
+export function percentOf(offset: number, { fileBytes }: Extent): number {
+  return Math.floor((100 * offset) / Math.max(1, fileBytes));
+}
+
+async function copySparse(source: OpenImage, destFd: number, waiting: Copying): Promise<void> {
   // The file was empty: what is not written reads as zeros.
   ftruncateSync(destFd, source.fileBytes);
   // A file without holes is as it was downloaded. It is read, since its zeros need not take space in the copy.
@@ -66,7 +74,7 @@ function hasHoles(fd: number): boolean {
 async function copyInKernel(
   source: OpenImage,
   destFd: number,
-  { signal }: Waiting,
+  { signal, onProgress }: Copying,
 ): Promise<boolean> {
   for (const { start, end } of dataRanges(source)) {
     for (let offset = start; offset < end; ) {
@@ -75,6 +83,7 @@ async function copyInKernel(
       const bytes = (await copyRange(source.fd, destFd, range)) ?? 0;
       if (bytes === 0) return false;
       offset += bytes;
+      onProgress?.(percentOf(offset, source));
     }
   }
   return true;
@@ -83,13 +92,14 @@ async function copyInKernel(
 async function copyByReading(
   source: OpenImage,
   destFd: number,
-  { signal }: Waiting,
+  { signal, onProgress }: Copying,
 ): Promise<void> {
   let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
   let writing: Promise<void> = Promise.resolve();
   try {
     for (const { start, end } of chunksOfData(source)) {
       checkWaiting(`copying ${source.path}`, signal);
+      onProgress?.(percentOf(start, source));
       const chunk = await readChunk(source, buffer.subarray(0, end - start), start);
       await writing;
       // One chunk is written while the next one is read.

@@ -1,8 +1,7 @@
 import { fdatasync } from 'node:fs';
 import { promisify } from 'node:util';
 import { zeroOut } from '#host';
-import type { Waiting } from '#spec';
-import { chunksOfData } from './copy.ts';
+import { type Copying, chunksOfData, percentOf } from './copy.ts';
 import { checkWaiting, ImageError, step } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';
@@ -22,7 +21,11 @@ export async function isBlank(fd: number): Promise<boolean> {
  * Writes a raw image to a block device that is large enough. The first MiB is written when the rest is on the device:
  * one that was interrupted is still blank, and is written again. Throws ImageError.
  */
-export async function writeToDevice(image: OpenImage, fd: number, waiting: Waiting): Promise<void> {
+export async function writeToDevice(
+  image: OpenImage,
+  fd: number,
+  { onProgress, ...waiting }: Copying,
+): Promise<void> {
   const what = `writing ${image.path} to the device`;
   await step(what, async () => {
     const first = await start(image.fd);
@@ -39,6 +42,7 @@ export async function writeToDevice(image: OpenImage, fd: number, waiting: Waiti
     const buffer = Buffer.alloc(2 * MiB);
     for (const { start: at, end } of chunksOfData(image)) {
       checkWaiting(what, waiting.signal);
+      onProgress?.(percentOf(at, image));
       const chunk = await readAt(image.fd, buffer.subarray(0, end - at), at);
       const skipped = Math.max(0, firstBytes - at);
       if (skipped < chunk.length) await writeAt(fd, chunk.subarray(skipped), at + skipped);

@@ -76,6 +76,25 @@ test('V-38 D33: a private copy keeps its holes', async (t) => {
   closeSync(from);
 });
 
+test('V-104: a copy reports how far it is, in the kernel and by reading', async (t) => {
+  const dir = tmpDir(t);
+  for (const hole of [0, 64 * MiB]) {
+    sourceWith(dir, 128 * MiB, [[hole, 128 * MiB - hole]]);
+    using image = await open(dir);
+    const copy = destination(t, dir);
+    const percents: number[] = [];
+    const onProgress = (percent: number) => percents.push(percent);
+    const { how } = await copyImage(image, copy.fd, { ...soon(), onProgress });
+    if (how === 'reflink') continue;
+    assert.ok(percents.length > 1, `${percents}`);
+    assert.deepEqual(
+      percents,
+      percents.toSorted((a, b) => a - b),
+    );
+    assert.ok(percents.every((percent) => percent >= 0 && percent <= 100));
+  }
+});
+
 test('V-38: zeros that take space in the source become holes in the copy', async (t) => {
   const dir = tmpDir(t);
   writeFileSync(join(dir, 'source.img'), Buffer.alloc(8 * MiB));

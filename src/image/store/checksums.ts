@@ -18,6 +18,9 @@ export interface NamedFile {
   readonly path: string;
 }
 
+/** How a checksum is waited for. */
+export type Checking = Waiting & { readonly onProgress?: (percent: number) => void };
+
 type Known = v.InferOutput<typeof schema>;
 
 /** Files of about 250 bytes. */
@@ -40,7 +43,7 @@ export class Checksums {
   async of(
     file: NamedFile,
     algorithm: Algorithm,
-    { onProgress, ...waiting }: Waiting & { readonly onProgress?: (percent: number) => void },
+    { onProgress, ...waiting }: Checking,
   ): Promise<string> {
     const known = await this.known(file, algorithm);
     if (known !== undefined) return known;
@@ -78,7 +81,7 @@ export class Checksums {
   }
 
   /** Throws ImageError `refused`, with both sums, for a file of another content. */
-  async check(file: NamedFile, { algorithm, hex }: Checksum, waiting: Waiting): Promise<void> {
+  async check(file: NamedFile, { algorithm, hex }: Checksum, waiting: Checking): Promise<void> {
     const found = await this.of(file, algorithm, waiting);
     if (found === hex) return;
     throw new ImageError(

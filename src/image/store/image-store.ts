@@ -7,7 +7,7 @@ import { isPacked } from '../import/packing.ts';
 import { checkDiskFile, type OpenImage } from '../open-image.ts';
 import { readAt } from '../positional.ts';
 import { sniffBytes } from '../sniff.ts';
-import { Checksums, type NamedFile } from './checksums.ts';
+import { type Checking, Checksums, type NamedFile } from './checksums.ts';
 import { Draft } from './draft.ts';
 import { contentsOf, Entry, type Stored, type Usage } from './entry.ts';
 import { type ImportRequest, importImage, type OnProgress } from './import-image.ts';
@@ -71,7 +71,7 @@ export class ImageStore {
   }
 
   /** Checks a file that is used where it is. Throws ImageError `refused`, with both sums, for a file of another content. */
-  async verify(file: NamedFile, checksum: Checksum, waiting: Waiting): Promise<void> {
+  async verify(file: NamedFile, checksum: Checksum, waiting: Checking): Promise<void> {
     await this.#checksums.check(file, checksum, waiting);
   }
 

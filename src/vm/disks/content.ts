@@ -2,6 +2,7 @@ import { copyImage, createEmpty, growRaw, imageHandler, type OpenImage } from '#
 import type { DiskSpec, Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
 import { allocate } from '../store/allocate.ts';
+import { copyEvents } from './import-events.ts';
 import type { DiskPlan } from './plan.ts';
 
 /** Makes an empty file, open for reading and writing, the disk of the plan. */
@@ -27,8 +28,8 @@ export async function writeContent(
   } else if (kind === 'overlay') {
     imageHandler.createThinCopy({ fd, base: image, virtualBytes });
   } else {
-    emit('Copying the image', { image: image.path });
-    await copyImage(image, fd, waiting);
+    const onProgress = copyEvents('Copying the image', image.path, emit);
+    await copyImage(image, fd, { ...waiting, onProgress });
     if (format === 'raw') growRaw(fd, virtualBytes);
   }
   if (!sparse) await allocate(fd, { path, bytes: maxFileBytes });

@@ -7,6 +7,7 @@ import { VmError, withVmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskHost, DiskSeat, VolumePlace } from './disk.ts';
 import { lockForVm } from './exclusive.ts';
+import { copyEvents } from './import-events.ts';
 import { diskIo } from './io.ts';
 import type { ImageFacts } from './plan.ts';
 import { openSource, type Source } from './source.ts';
@@ -116,8 +117,8 @@ async function prepare(
     if (source !== undefined && (await isBlank(fd))) {
       const image = await source.ready(site, waiting);
       checkFits(spec, image, virtualBytes);
-      emit('Writing the image to the volume', { image: image.path });
-      await writeToDevice(image, fd, waiting);
+      const onProgress = copyEvents('Writing the image to the volume', image.path, emit);
+      await writeToDevice(image, fd, { ...waiting, onProgress });
     }
   }
   const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;

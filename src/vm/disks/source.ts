@@ -1,5 +1,12 @@
 import { findProgram } from '#host';
-import { type FoundImage, findImage, ImageError, type ImageRoots, type OpenImage } from '#image';
+import {
+  type FoundImage,
+  findImage,
+  ImageError,
+  type ImageRoots,
+  type ImportProgress,
+  type OpenImage,
+} from '#image';
 import { type DiskFormat, type DiskSource, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
 import { asVmError, VmError, withVmError } from '../error.ts';
@@ -52,19 +59,26 @@ export class Source implements Disposable {
   async ready(site: Site, waiting: Waiting): Promise<OpenImage> {
     const { source } = this.#spec;
     const { images } = this.#host;
+    const { file } = this.#found;
+    const report = importEvents(file.path, site.emit);
     const checksum = source?.kind === 'image' ? source.checksum : undefined;
     if (checksum !== undefined) {
+      const onProgress = (percent: number): void => report({ step: 'checking', percent });
       await withVmError(
-        () => images.verify(this.#found.file, checksum, waiting),
+        () => images.verify(file, checksum, { ...waiting, onProgress }),
         diskKey(this.#spec, 'source.checksum'),
       );
     }
     if (this.image !== undefined) return this.image;
-    this.#imported = this.#opened.use(await this.#import(site, waiting));
+    this.#imported = this.#opened.use(await this.#import(site, report, waiting));
     return this.#imported;
   }
 
-  async #import({ vm, paths, uid, undo, emit }: Site, waiting: Waiting): Promise<OpenImage> {
+  async #import(
+    { vm, paths, uid, undo }: Site,
+    onProgress: (progress: ImportProgress) => void,
+    waiting: Waiting,
+  ): Promise<OpenImage> {
     const { source } = this.#spec;
     const { images, maxImageBytes } = this.#host;
     const { file } = this.#found;
@@ -78,7 +92,7 @@ export class Source implements Disposable {
     return await withSourceKey(this.#spec, () =>
       images.obtain(
         { file, format, member, to: this.#to, maxVirtualBytes: maxImageBytes, converter },
-        { lease: vm, onProgress: importEvents(file.path, emit) },
+        { lease: vm, onProgress },
         waiting,
       ),
     );
