@@ -95,6 +95,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
       'import',
       'copy.ts',
       'open-image.ts',
+      'other-file.ts',
       'positional.ts',
       'roots.ts',
       'sniff.ts',

@@ -470,6 +470,18 @@ test('what is in a compressed file passes the same gate, and the limit of its si
       /damaged or not complete/,
     ],
     [await host.image('g.gz', gzipSync(content('raw ')), { member: 'a' }), /it is no archive/],
+    [
+      await host.image('h.gz', gzipSync(content('raw ')), { format: 'vmdk' }),
+      /contains a disk that is raw, not vmdk/,
+    ],
+    [
+      await host.image('i.gz', gzipSync('<!DOCTYPE html>\n<html>'), { format: undefined }),
+      /i\.gz is refused: it is an HTML page/,
+    ],
+    [
+      await host.image('j.gz', gzipSync(Buffer.from('04224d18', 'hex')), { format: 'raw' }),
+      /j\.gz is refused: it is lz4-compressed/,
+    ],
   ] as const;
   for (const [request, text] of cases) {
     await assert.rejects(obtain(host, request), (error: Error) => {

@@ -4,6 +4,7 @@ import type { DiskFormat, ForeignFormat } from '#spec';
 import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError } from '../error.ts';
 import { checkDiskFile } from '../open-image.ts';
+import { otherFile } from '../other-file.ts';
 import { readAt } from '../positional.ts';
 import { type FileFormat, refusalOf, sniff, sniffBytes } from '../sniff.ts';
 import type { NamedFile } from './checksums.ts';
@@ -24,9 +25,14 @@ export async function inspectCopy(
   try {
     const head = await readAt(fd, Buffer.alloc(sniffBytes), 0);
     const found = recognise(file, head, format);
+    const stats = fstatSync(fd);
+    const other = found === 'raw' ? await otherFile({ fd, stats }, head) : undefined;
+    if (other !== undefined) {
+      throw new ImageError('refused', `${file.path} is refused: ${other}`);
+    }
     if (found === 'raw' || found === 'qcow2') return await inspectOwn(file, path, found);
     const { virtualBytes, problems } = await inspectForeign(found, {
-      fileBytes: fstatSync(fd).size,
+      fileBytes: stats.size,
       read: async (offset, bytes) => Buffer.from(await readAt(fd, Buffer.alloc(bytes), offset)),
     });
     if (problems.length === 0) return { format: found, virtualBytes };
@@ -51,7 +57,7 @@ function recognise(
 ): DiskFormat | ForeignFormat {
   const seen = sniff(head);
   if (stated === undefined) return supported(file, seen);
-  if (seen === stated || (seen === 'raw' && stated !== 'qcow2')) return stated;
+  if (seen === stated || (seen === 'raw' && stated === 'vpc')) return stated;
   throw new ImageError('refused', `${file.path} contains a disk that is ${seen}, not ${stated}`);
 }
 
