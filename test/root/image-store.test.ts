@@ -174,7 +174,10 @@ test('an image that is too large for the disk when it is unpacked is an error th
   one.begin();
   const { code, out } = await one.ended;
   assert.notEqual(code, 0);
-  assert.match(out, /ImageError: unpacking .*disk\.gz: ENOSPC: no space left on device/);
+  assert.match(
+    out,
+    /ImageError: unpacking .*disk\.gz: ENOSPC: no space left on device.*; there is no room left in \S+images/,
+  );
   assert.match(out, /code: 'io'/);
   assert.deepEqual(
     namesIn(store).filter((name) => isKey(name) || name.startsWith('.')),
@@ -201,7 +204,7 @@ test('an import that fills the disk is an error that names it, and leaves the ro
     assert.notEqual(code, 0);
     assert.match(
       out,
-      /ImageError: (copying|converting) .*disk\.vmdk.*(No space left on device|ENOSPC)/,
+      /ImageError: (copying|converting) .*disk\.vmdk.*(No space left on device|ENOSPC).*; there is no room left in \S+images/,
     );
     assert.match(out, /code: 'io'/);
     assert.deepEqual(

@@ -1,11 +1,13 @@
 import { fsync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { bootId, closeFd, openPath } from '#host';
 import { draftMark, type Entry, type Stored } from './entry.ts';
 
 const sync = promisify(fsync);
 const readOnly = 0;
+/** Writers stop before a file system has nothing left at all. */
+const fullBytes = 1024 * 1024;
 
 /** A directory of the store in which an image is made: it becomes an entry, or is removed. Its name is locked by the caller. */
 export class Draft implements AsyncDisposable {
@@ -32,6 +34,16 @@ export class Draft implements AsyncDisposable {
 
   get image(): string {
     return `${this.#dir}/image`;
+  }
+
+  /** Whether there is no room for it; false where that is not known. */
+  async isFull(): Promise<boolean> {
+    const room = await statfs(this.#dir).catch(() => undefined);
+    return room !== undefined && room.bavail * room.bsize < fullBytes;
+  }
+
+  get store(): string {
+    return this.#store;
   }
 
   /** Makes it the entry, which is not there yet: its content is on the disk before its name is. */

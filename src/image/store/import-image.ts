@@ -54,11 +54,23 @@ export async function importImage(
   order: Order,
   waiting: Waiting,
 ): Promise<Stored> {
-  const taken = await takeSource(request, order, waiting);
-  const made = await makeImage(request, { ...order, content: taken.content }, waiting);
-  const stored = await describeImage(request, { ...order, taken }, made, waiting);
-  waiting.signal.throwIfAborted();
-  return stored;
+  try {
+    const taken = await takeSource(request, order, waiting);
+    const made = await makeImage(request, { ...order, content: taken.content }, waiting);
+    const stored = await describeImage(request, { ...order, taken }, made, waiting);
+    waiting.signal.throwIfAborted();
+    return stored;
+  } catch (error) {
+    throw await namingRoom(error, order.draft);
+  }
+}
+
+/** A full file system is that of the store, not that of the file in the message. */
+async function namingRoom(error: unknown, draft: Draft): Promise<unknown> {
+  if (!(error instanceof ImageError) || error.code !== 'io' || !(await draft.isFull()))
+    return error;
+  const text = `${error.message}; there is no room left in ${draft.store}`;
+  return new ImageError('io', text, { cause: error });
 }
 
 /** Makes the draft's source a copy of the file, or of the disk that it contains. */

@@ -1,6 +1,7 @@
 import { copyImage, createEmpty, growRaw, imageHandler, type OpenImage } from '#image';
-import type { DiskSpec, Waiting } from '#spec';
+import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Site } from '../devices/device.ts';
+import { withVmError } from '../error.ts';
 import { allocate } from '../store/allocate.ts';
 import { copyEvents } from './import-events.ts';
 import type { DiskPlan } from './plan.ts';
@@ -10,13 +11,13 @@ export async function writeContent(
   fd: number,
   {
     path,
-    spec: { sparse },
+    spec,
     image,
     plan: { kind, format, virtualBytes, maxFileBytes },
   }: {
     /** For messages. */
     readonly path: string;
-    readonly spec: Pick<DiskSpec, 'sparse'>;
+    readonly spec: Pick<DiskSpec, 'block' | 'key' | 'source' | 'sparse'>;
     readonly image: OpenImage | undefined;
     readonly plan: DiskPlan;
   },
@@ -29,8 +30,13 @@ export async function writeContent(
     imageHandler.createThinCopy({ fd, base: image, virtualBytes });
   } else {
     const onProgress = copyEvents('Copying the image', image.path, emit);
-    await copyImage(image, fd, { ...waiting, onProgress });
+    const key = spec.source?.kind === 'volume' ? 'source.volume' : 'source.image';
+    // A file system that is full is that of the disk.
+    await withVmError(
+      () => copyImage(image, fd, { ...waiting, onProgress }),
+      `${diskKey(spec, key)}: creating ${path}`,
+    );
     if (format === 'raw') growRaw(fd, virtualBytes);
   }
-  if (!sparse) await allocate(fd, { path, bytes: maxFileBytes });
+  if (!spec.sparse) await allocate(fd, { path, bytes: maxFileBytes });
 }

@@ -12,13 +12,18 @@ export async function allocate(
   const { bavail, bsize } = await statfs(`/proc/self/fd/${fd}`);
   const what = `${path} needs ${needed} more bytes, since all of its space is allocated (sparse = false)`;
   // Looked at first: a file system that becomes full while it allocates keeps what it has.
-  if (needed > bavail * bsize) throw new VmError('host', `${what}: ${bavail * bsize} are free`);
+  if (needed > bavail * bsize) throw noRoom(`${what}: ${bavail * bsize} are free`);
   try {
     await allocateSpace(fd, bytes);
   } catch (cause) {
     if (!(cause instanceof HostError)) throw cause;
-    throw new VmError('host', `${what}: ${cause.errno ?? cause.message}`, { cause });
+    throw noRoom(`${what}: ${cause.errno ?? cause.message}`, cause);
   }
+}
+
+/** There may be room another time, as for any other disk that does not fit. */
+function noRoom(text: string, cause?: unknown): VmError {
+  return new VmError('host', text, { cause, recoverable: true });
 }
 
 /** The same for the file at `path` that a process has open: the name may be another file's by now. */
