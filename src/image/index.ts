@@ -7,6 +7,7 @@ export { bootKind, type FirstSectors } from './first-sectors.ts';
 export { imageHandler } from './image-handler.ts';
 export {
   checkDiskFile,
+  markedFormat,
   OpenImage,
   readBytes,
 } from './open-image.ts';

@@ -7,7 +7,7 @@ import { otherFile } from './other-file.ts';
 import { readAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';
 import { type AllowedFile, openAllowed } from './roots.ts';
-import { refusalOf, sniff, sniffBytes } from './sniff.ts';
+import { type FileFormat, refusalOf, sniff, sniffBytes } from './sniff.ts';
 
 /** The formats that are given to QEMU. */
 export type ImageFormat = 'raw' | 'qcow2';
@@ -77,6 +77,16 @@ export async function checkDiskFile(
   options: OpenImageOptions,
 ): Promise<OpenImage> {
   return OpenImage.check({ fd, path, stats: fstatSync(fd) }, options);
+}
+
+/** The format of an open file by its mark, which only errors may depend on: a guest can write any mark into a raw disk. */
+export async function markedFormat({
+  fd,
+  path,
+}: Pick<AllowedFile, 'fd' | 'path'>): Promise<FileFormat> {
+  return step(`reading ${path}`, async () =>
+    sniff(await readAt(fd, new Uint8Array(sniffBytes), 0)),
+  );
 }
 
 /**

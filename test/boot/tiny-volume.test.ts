@@ -152,6 +152,7 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
   writeFileSync(join(ground.taskDir, 'large'), '');
   truncateSync(join(ground.taskDir, 'large'), 16 * MiB);
   execFileSync('ln', [join(volume, 'b.raw'), join(volume, 'c.raw')]);
+  writeFileSync(join(volume, 'g.disk'), Buffer.alloc(MiB));
   execFileSync('ln', ['-s', '/etc/passwd', join(volume, 'd.raw')]);
   execFileSync('mkfifo', [join(volume, 'e.raw')]);
   // Another task that has the volume may write any header into a disk.
@@ -180,6 +181,14 @@ test('V-52: what can not be a disk of a volume is named', async (t) => {
     [inVolume(volume, { file: 'd.raw' }), /ELOOP|EXDEV|is not a regular file/],
     [inVolume(volume, { file: 'e.raw' }), /is not a regular file/],
     [inVolume(volume, { file: 'f.qcow2' }), /^disk\[2\]\.volume: .*f\.qcow2 is refused: .*backing/],
+    [
+      inVolume(volume, { file: 'f.qcow2', format: 'raw' }),
+      /^disk\[2\]\.format: .*f\.qcow2 is qcow2, not raw: state what it is$/,
+    ],
+    [
+      inVolume(volume, { file: 'g.disk' }),
+      /^disk\[2\]\.format: .*g\.disk is raw, not qcow2: state what it is$/,
+    ],
     [
       inVolume(volume, { readOnly: true }),
       /^disk\[2\]\.volume: .* does not exist, and a disk that is read-only is not created: put the file there$/,

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
-import { reopen } from '#host';
-import { checkDiskFile, growRaw, type OpenImage } from '#image';
+import { closeFd, reopen } from '#host';
+import { checkDiskFile, growRaw, markedFormat, type OpenImage } from '#image';
 import { type DiskFormat, type DiskSpec, diskKey, keptFile, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
@@ -78,11 +78,27 @@ async function openPresent(
       const fd = file.open();
       if (fd === undefined) return undefined;
       const { path } = file;
+      await checkFormat(spec, { fd, path });
       const limits = { maxVirtualBytes: maxImageBytes, format: spec.format };
       return await checkDiskFile({ fd, path }, limits);
     },
     diskKey(spec, 'volume'),
   );
+}
+
+/** Throws VmError where the job, or the name of its file, states another format than a disk has that is there. Closes it then. */
+async function checkFormat(
+  spec: Wanted,
+  file: { readonly fd: number; readonly path: string },
+): Promise<void> {
+  const { format } = spec;
+  const marked = await markedFormat(file);
+  const isWrong =
+    format === 'qcow2' ? marked !== 'qcow2' : marked === 'qcow2' && file.path.endsWith('.qcow2');
+  if (!isWrong) return;
+  closeFd(file.fd);
+  const text = `${file.path} is ${marked}, not ${format}: state what it is`;
+  throw new VmError('job', `${diskKey(spec, 'format')}: ${text}`);
 }
 
 interface ToPrepare {
