@@ -90,12 +90,20 @@ test('P-33: the ports of a command that ended without a connection to QEMU make 
 });
 
 test('V-94: a reset of the guest ends its commands at once, and nothing is asked of it for them', async (t) => {
-  const { commands, asked, ports } = await scriptedGuest(t, (request) =>
-    request.execute === 'guest-exec-status' ? undefined : obedient(request),
+  let begins = true;
+  const { commands, asked, ports } = await scriptedGuest(
+    t,
+    (request) => (request.execute === 'guest-exec-status' ? undefined : obedient(request)),
+    { begins: () => begins },
   );
   const running = await commands.start(request, soon());
+  begins = false;
+  const lost = /command was lost: the guest was reset/;
+  const beginning = assert.rejects(commands.start(request, soon()), lost);
+  await eventually(() => asked.filter((it) => it.execute === 'guest-exec').length > 1, 'a start');
   commands.reset();
-  assert.match(String(await readAndLeave(running)), /command was lost: the guest was reset/);
+  assert.match(String(await readAndLeave(running)), lost);
+  await beginning;
   await eventually(() => ports.size === 0, 'no port');
   assert.deepEqual(asked.filter(isEnd), []);
 });

@@ -13,7 +13,7 @@ import { leftPorts, Ports } from './ports.ts';
 import { LeftCommands, Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
-import { type CommandWay, type StartRequest, WayMissing } from './way.ts';
+import { type CommandWay, guestWasReset, type StartRequest, WayMissing } from './way.ts';
 
 const endMs = 10_000;
 const recoverMs = 20_000;
@@ -48,7 +48,9 @@ export class AgentCommands implements CommandWay, Disposable {
   readonly #running = new Running<AgentCommand>();
   readonly #left: LeftCommands;
   readonly #taken: Set<number>;
-  readonly #patience: AgentPatience;
+  #patience: AgentPatience;
+  /** Aborts when the guest boots again. */
+  #boot = new AbortController();
   #ready: Promise<void> = Promise.resolve();
 
   constructor(options: AgentOptions) {
@@ -72,7 +74,8 @@ export class AgentCommands implements CommandWay, Disposable {
     const qmp = await this.#answering(waiting);
     await abortable(this.#ready, waiting);
     const slot = await this.#slot(request, waiting);
-    using turn = within(startMs, waiting);
+    const boot = this.#boot.signal;
+    using turn = within(startMs, { signal: AbortSignal.any([waiting.signal, boot]) });
     const session = randomBytes(8).toString('hex');
     let time: StartTime = { startMs, early: false };
     try {
@@ -84,8 +87,10 @@ export class AgentCommands implements CommandWay, Disposable {
         return await this.#patience.limit({ ms: time.startMs, or: 'idle' }, begin, turn);
       });
     } catch (error) {
-      void this.#abandon({ slot, session }, error);
+      const isRefused = error instanceof QmpError && error.code === 'command';
+      void this.#abandon({ slot, session }, { mayRun: !isRefused && !boot.aborted });
       waiting.signal.throwIfAborted();
+      boot.throwIfAborted();
       throw agentMissing(error, time);
     }
   }
@@ -108,6 +113,10 @@ export class AgentCommands implements CommandWay, Disposable {
   reset(): void {
     this.#left.clear();
     this.#running.reset();
+    this.#boot.abort(guestWasReset());
+    this.#boot = new AbortController();
+    // The agent that was slow, or hung, is no more.
+    this.#patience = new AgentPatience(this.#options.alone);
   }
 
   [Symbol.dispose](): void {
@@ -175,10 +184,9 @@ export class AgentCommands implements CommandWay, Disposable {
   }
 
   /** After a start that failed; the agent may have started the command nevertheless. */
-  async #abandon(place: Place, error: unknown): Promise<void> {
-    const isRefused = error instanceof QmpError && error.code === 'command';
+  async #abandon(place: Place, { mayRun }: { readonly mayRun: boolean }): Promise<void> {
     using limited = within(endMs);
-    if (!isRefused) await this.#end(place.session, limited);
+    if (mayRun) await this.#end(place.session, limited);
     await this.#leave(place);
   }
 
