@@ -35,7 +35,24 @@ func TestDisplayExample(t *testing.T) {
 	job.run()
 	job.becomes("running", 60*time.Second)
 	port := onHost(job.hostPorts()["vnc"])
-	connection, err := net.DialTimeout("tcp", port, patient(10*time.Second))
+	must.Eq(t, []byte{1, 2}, screenLogin(t, port), must.Sprint("one way to log in: by the password"))
+	for _, qemu := range emulators(c.dir) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", qemu.pid))
+		must.NoError(t, err)
+		must.StrNotContains(t, string(line), "hush")
+	}
+	job.stop()
+	job.becomes("complete", 60*time.Second)
+	must.SliceEmpty(t, emulators(c.dir))
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", port)
+	must.NoError(t, err)
+	must.NoError(t, listener.Close())
+}
+
+// screenLogin connects to a VNC server and gives the number of ways to log in, and these.
+func screenLogin(t testing.TB, address string) []byte {
+	t.Helper()
+	connection, err := net.DialTimeout("tcp", address, patient(10*time.Second))
 	must.NoError(t, err)
 	defer connection.Close()
 	must.NoError(t, connection.SetDeadline(time.Now().Add(patient(10*time.Second))))
@@ -48,16 +65,5 @@ func TestDisplayExample(t *testing.T) {
 	ways := make([]byte, 2)
 	_, err = io.ReadFull(connection, ways)
 	must.NoError(t, err)
-	must.Eq(t, []byte{1, 2}, ways, must.Sprint("one way to log in: by the password"))
-	for _, qemu := range emulators(c.dir) {
-		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", qemu.pid))
-		must.NoError(t, err)
-		must.StrNotContains(t, string(line), "hush")
-	}
-	job.stop()
-	job.becomes("complete", 60*time.Second)
-	must.SliceEmpty(t, emulators(c.dir))
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", port)
-	must.NoError(t, err)
-	must.NoError(t, listener.Close())
+	return ways
 }

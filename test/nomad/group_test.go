@@ -195,6 +195,7 @@ func TestV125_BridgeMode(t *testing.T) {
 		}
 		port "echo" { to = 7777 }
 		port "sibling" { to = 9000 }
+		port "screen" { to = 5900 }
 		dns {
 			servers  = ["192.0.2.53"]
 			searches = ["group.test"]
@@ -212,6 +213,12 @@ func TestV125_BridgeMode(t *testing.T) {
 		port     = "http"
 	}`, c.name), `network_interface {
 			group { ports = ["http", "echo"] }
+		}
+		display {
+			vnc {
+				port     = "screen"
+				password = "hush-hus"
+			}
 		}`)
 	job.text = strings.Replace(job.text, "driver = \"virt\"", fmt.Sprintf(`driver = "virt"
       service {
@@ -234,6 +241,11 @@ func TestV125_BridgeMode(t *testing.T) {
 	})
 	t.Run("a sibling keeps its port", func(t *testing.T) {
 		must.StrContains(t, page(t, onHost(ports["sibling"]), 10*time.Second), "sibling saw")
+	})
+	t.Run("the screen is at the port of the group, by its password only", func(t *testing.T) {
+		for _, host := range []string{"192.0.2.2", "127.0.0.1"} {
+			must.Eq(t, []byte{1, 2}, screenLogin(t, net.JoinHostPort(host, fmt.Sprint(ports["screen"]))))
+		}
 	})
 	t.Run("services are registered where they are reached", func(t *testing.T) {
 		alloc, driver := c.service(c.name+"-alloc"), c.service(c.name+"-driver")
