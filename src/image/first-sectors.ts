@@ -19,12 +19,21 @@ export type BootKind = 'bios' | 'uefi' | 'cd' | 'none' | 'unknown';
 const partitions = [446, 462, 478, 494];
 const efiPartition = 0xef;
 
+const known = new WeakMap<FirstSectors, Promise<BootKind>>();
+
+/** The kind of disk, by one look at an image or device: a start asks several times. Throws ImageError `io`. */
+export function bootKind(image: FirstSectors): Promise<BootKind> {
+  const found = known.get(image) ?? lookAt(image);
+  known.set(image, found);
+  return found;
+}
+
 /**
  * `bios` where there is boot code, `uefi` where there is none before a GPT or in a boot record with an EFI partition,
  * `cd` or `none` where there is nothing of this, `unknown` where the sectors can't be found. An image for both kinds of firmware
- * is a `bios` one. Throws ImageError `io`.
+ * is a `bios` one.
  */
-export async function bootKind(image: FirstSectors): Promise<BootKind> {
+async function lookAt(image: FirstSectors): Promise<BootKind> {
   const bytes = await step(`reading the first sectors of ${image.path}`, () => firstBytes(image));
   if (bytes.length < wantedBytes) return 'unknown';
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

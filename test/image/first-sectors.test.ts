@@ -68,6 +68,17 @@ for (const [name, [kind, disk]] of Object.entries(disks)) {
   });
 }
 
+test('an image is looked at once, so that a start does not change its mind', async (t) => {
+  const dir = tmpDir(t);
+  const path = join(dir, 'disk.img');
+  writeFileSync(path, bootable());
+  const roots = { trusted: [dir], task: [], relativeTo: [] };
+  using image = await openImage(path, roots, { maxVirtualBytes }, { signal: t.signal });
+  assert.equal(await bootKind(image), 'bios');
+  writeFileSync(path, gpt());
+  assert.equal(await bootKind(image), 'bios');
+});
+
 test('boot kind: a disk that can not be read is an error of the system that names the disk', async (t) => {
   const path = join(tmpDir(t), 'disk.img');
   writeFileSync(path, gpt());
