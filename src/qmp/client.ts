@@ -1,11 +1,13 @@
 import { once } from 'node:events';
-import { connect as connectSocket, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Waiting } from '#spec';
 import { type Commands, decodeAnswer } from './commands.ts';
 import { QmpError } from './error.ts';
 import { EventQueue } from './event-queue.ts';
 import { FrameReader, formatCommand } from './frame.ts';
+import { Greeting } from './greeting.ts';
 import { parseMessage, type QmpEvent, type QmpMessage } from './message.ts';
+import { connectMonitor } from './monitor-socket.ts';
 import { type Pass, passOn } from './passing.ts';
 import { PendingCalls, timedOut } from './pending-calls.ts';
 
@@ -26,23 +28,26 @@ export class QmpClient implements AsyncDisposable {
   readonly #frames = new FrameReader();
   readonly #calls = new PendingCalls();
   readonly #queues = new Set<EventQueue>();
-  readonly #greeting = Promise.withResolvers<void>();
+  readonly #greeting = new Greeting();
   readonly #closed = Promise.withResolvers<void>();
-  #greeted = false;
   /** Why the session ended, and whether it broke; undefined while it lasts. The first cause is kept. */
   #end: { readonly error: QmpError; readonly broke: boolean } | undefined;
 
   /** Connects to the monitor's socket. Throws QmpError `connect` where nothing listens, then as `negotiate`. */
   static async connect(path: string, waiting: Waiting): Promise<QmpClient> {
-    const socket = connectSocket({ path });
-    try {
-      await once(socket, 'connect', waiting);
-    } catch (cause) {
-      socket.on('error', ignore).destroy();
-      if (waiting.signal.aborted) throw timedOut(`connecting to ${path}`, waiting);
-      throw new QmpError('connect', `no QMP monitor at ${path}`, { cause });
-    }
-    return QmpClient.negotiate(socket, waiting);
+    return QmpClient.negotiate(await connectMonitor(path, waiting), waiting);
+  }
+
+  /** The same with a first command that is sent at once. Throws what `connect` and `execute` throw. */
+  static async connectWith<C extends keyof Commands>(
+    path: string,
+    [command, parameters]: readonly [C, Commands[C]['arguments']],
+    waiting: Waiting,
+  ): Promise<{ readonly qmp: QmpClient; readonly answer: Commands[C]['return'] }> {
+    const qmp = new QmpClient(await connectMonitor(path, waiting));
+    const answers = [qmp.#negotiate(waiting), qmp.execute(command, parameters, waiting)] as const;
+    const [, answer] = await qmp.#unlessFailed(Promise.all(answers));
+    return { qmp, answer };
   }
 
   /**
@@ -51,21 +56,13 @@ export class QmpClient implements AsyncDisposable {
    */
   static async negotiate(socket: Socket, waiting: Waiting): Promise<QmpClient> {
     const client = new QmpClient(socket);
-    try {
-      // QEMU reads what was sent before its greeting after it: no round trip is waited for.
-      const negotiated = client.#call('qmp_capabilities', {}, waiting);
-      await Promise.all([client.#awaitGreeting(waiting), negotiated]);
-      return client;
-    } catch (error) {
-      await client[Symbol.asyncDispose]();
-      throw error;
-    }
+    await client.#unlessFailed(client.#negotiate(waiting));
+    return client;
   }
 
   private constructor(socket: Socket) {
     this.#socket = socket;
     this.closed = this.#closed.promise;
-    this.#greeting.promise.catch(ignore);
     const closed = (): void =>
       this.#finish(new QmpError('closed', 'the QMP connection is closed'), false);
     socket.on('error', (cause) =>
@@ -145,15 +142,19 @@ export class QmpClient implements AsyncDisposable {
     if (!this.#socket.closed) await once(this.#socket, 'close').catch(ignore);
   }
 
-  async #awaitGreeting(waiting: Waiting): Promise<void> {
-    const abort = (): void =>
-      this.#greeting.reject(timedOut('waiting for the QMP greeting', waiting));
-    waiting.signal.addEventListener('abort', abort, { once: true });
-    if (waiting.signal.aborted) abort();
+  async #negotiate(waiting: Waiting): Promise<void> {
+    // QEMU reads what was sent before its greeting after it: no round trip is waited for.
+    const negotiated = this.#call('qmp_capabilities', {}, waiting);
+    await Promise.all([this.#greeting.wait(waiting), negotiated]);
+  }
+
+  /** Closes the session where the beginning of it fails. */
+  async #unlessFailed<T>(begun: Promise<T>): Promise<T> {
     try {
-      await this.#greeting.promise;
-    } finally {
-      waiting.signal.removeEventListener('abort', abort);
+      return await begun;
+    } catch (error) {
+      await this[Symbol.asyncDispose]();
+      throw error;
     }
   }
 
@@ -203,9 +204,7 @@ export class QmpClient implements AsyncDisposable {
   #route(message: QmpMessage, bytes: number): void {
     switch (message.kind) {
       case 'greeting':
-        if (this.#greeted) throw new QmpError('protocol', 'QEMU greeted twice');
-        this.#greeted = true;
-        this.#greeting.resolve();
+        this.#greeting.arrive();
         return;
       case 'reply':
         this.#calls.resolve(message.id, message.value);
@@ -240,7 +239,7 @@ export class QmpClient implements AsyncDisposable {
     if (this.#end !== undefined) return;
     this.#end = { error, broke };
     this.#socket.destroy();
-    this.#greeting.reject(error);
+    this.#greeting.fail(error);
     this.#calls.rejectAll(error);
     for (const queue of [...this.#queues]) queue.end(broke ? error : undefined);
     this.#closed.resolve();

@@ -202,9 +202,9 @@ async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): 
   });
   const either = { signal: AbortSignal.any([waiting.signal, exited.signal]) };
   try {
-    const qmp = await QmpClient.connect(paths.qmp, either);
     // A QEMU that fails later may send its greeting; an answered command means that the machine is initialised.
-    const nodes = await qmp.execute('query-named-block-nodes', { flat: true }, either);
+    const first = ['query-named-block-nodes', { flat: true }] as const;
+    const { qmp, answer: nodes } = await QmpClient.connectWith(paths.qmp, first, either);
     return { qmp, nodes };
   } catch (error) {
     await endsWithin(qemu.exit, dyingMs);
