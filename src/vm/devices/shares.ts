@@ -1,6 +1,13 @@
-import { constants, existsSync, statSync } from 'node:fs';
-import { chmod, chown, mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import {
   bindDirectory,
   closeFd,
@@ -44,7 +51,7 @@ export async function prepareShares(
   const toolsOf = ({ ninePfs }: ShareSpec): ShareTools =>
     ninePfs === true && emulator.ninePfs ? { ...tools, kind: '9p', virtiofsd: undefined } : tools;
   const isRead = specs.some((spec) => toolsOf(spec).kind === '9p');
-  await openShares(site.paths, isRead ? site.uid : 0);
+  openShares(site.paths, isRead ? site.uid : 0);
   const prepared = await Promise.all(
     specs.map((spec, index) => prepareShare({ spec, index }, toolsOf(spec), site, waiting)),
   );
@@ -55,11 +62,11 @@ export async function prepareShares(
  * Creates the directory of a VM's shares. Their mounts bypass the permissions that protect the task's files where
  * Nomad keeps them, so only their reader has access: virtiofsd, which is root, or with 9p the user of this QEMU.
  */
-async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<void> {
-  await mkdir(shares, { mode: 0o700 });
+function openShares({ run, shares }: VmPaths, readerUid: number): void {
+  mkdirSync(shares, { mode: 0o700 });
   if (readerUid === 0) return;
-  await chown(shares, readerUid, 0);
-  await chmod(run, 0o711);
+  chownSync(shares, readerUid, 0);
+  chmodSync(run, 0o711);
 }
 
 /**
@@ -67,23 +74,19 @@ async function openShares({ run, shares }: VmPaths, readerUid: number): Promise<
  * then works relative to it, a virtiofsd has its own namespace of mounts before it answers QEMU. The mounts live on with them,
  * and Nomad does not count them among the node's disks.
  */
-export async function closeShares({ run, shares }: VmPaths): Promise<void> {
-  await chmod(run, 0o700);
-  for (const path of await placesOf(run, shares)) unmount(path);
+export function closeShares({ run, shares }: VmPaths): void {
+  chmodSync(run, 0o700);
+  for (const path of placesOf(run, shares)) unmount(path);
   if (!existsSync(shares)) return;
-  await chown(shares, 0, 0);
-  await chmod(shares, 0o700);
+  chownSync(shares, 0, 0);
+  chmodSync(shares, 0o700);
 }
 
-async function placesOf(run: string, shares: string): Promise<readonly string[]> {
-  const names = await readdir(run);
-  const parents = names.filter(
-    (name) => name.startsWith(volumePlace) || join(run, name) === shares,
-  );
-  const places = parents.map(async (parent) =>
-    (await readdir(join(run, parent))).map((name) => join(run, parent, name)),
-  );
-  return (await Promise.all(places)).flat();
+function placesOf(run: string, shares: string): readonly string[] {
+  return readdirSync(run)
+    .map((name) => join(run, name))
+    .filter((path) => path === shares || basename(path).startsWith(volumePlace))
+    .flatMap((parent) => readdirSync(parent).map((name) => join(parent, name)));
 }
 
 /**
@@ -99,9 +102,9 @@ export async function prepareShare(
   const { tag, source, target, readOnly } = spec;
   try {
     const idMap = spec.volume === true && !readOnly ? idMapOf(statSync(source)) : undefined;
-    const path = await placeOf({ spec, index }, idMap?.firstId, site.paths);
-    await site.undo.perform({ kind: 'mount', target: path }, async () => {
-      await mkdir(path, { mode: 0o700 });
+    const path = placeOf({ spec, index }, idMap?.firstId, site.paths);
+    await site.undo.perform({ kind: 'mount', target: path }, () => {
+      mkdirSync(path, { mode: 0o700 });
       bindShare(spec, path, site.allocDir);
     });
     const { virtiofsd, dialect } = tools;
@@ -127,16 +130,16 @@ export async function prepareShare(
  * Where the directory is mounted. A virtiofsd that is not root needs a way to it, which the others must not have: one
  * of its own.
  */
-async function placeOf(
+function placeOf(
   { spec: { tag }, index }: { readonly spec: ShareSpec; readonly index: number },
   ownerId: number | undefined,
   { run, shares }: VmPaths,
-): Promise<string> {
+): string {
   if (ownerId === undefined) return `${shares}/${tag}`;
   const parent = join(run, `${volumePlace}${index}`);
-  await mkdir(parent, { mode: 0o700 });
-  await chown(parent, ownerId, ownerId);
-  await chmod(run, 0o711);
+  mkdirSync(parent, { mode: 0o700 });
+  chownSync(parent, ownerId, ownerId);
+  chmodSync(run, 0o711);
   return `${parent}/${tag}`;
 }
 

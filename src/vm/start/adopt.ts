@@ -107,7 +107,7 @@ async function adoptDevices(
   const { name: vm } = record;
   try {
     // Earlier releases gave every user of the host access.
-    await closeShares(paths);
+    closeShares(paths);
   } catch (error) {
     log.warn('access to shared directories not restricted', { vm, error: messageOf(error) });
   }

@@ -90,7 +90,8 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     const beforeGuest = async (): Promise<void> => {
       for (const device of devices) await device.beforeGuest?.(qmp, booting);
     };
-    await together([beforeGuest(), closeShares(paths)]);
+    await beforeGuest();
+    closeShares(paths);
     await qmp.execute('cont', {}, booting);
     emit('Guest started', {
       pid: String(identity.pid),
