@@ -37,6 +37,7 @@ const testPackages = [
   ['openssh-client', 'ssh', 'to log in to a guest'],
   ['socat', 'socat', 'the way to a console and a screen that docs/guests.md has'],
   ['isc-dhcp-client', 'dhclient', 'a client of DHCPv6'],
+  ['dnsmasq-base', 'dnsmasq', "a DHCP server that is not the driver's"],
   ['dhcpcd-base', 'dhcpcd', 'another one, which heeds router advertisements'],
   ['ceph-mon', 'ceph-mon', 'a real Ceph cluster of one node'],
   ['ceph-osd', 'ceph-osd', 'the same'],

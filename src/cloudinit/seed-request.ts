@@ -23,6 +23,8 @@ export interface SeedNic {
   /** Domains to try for names without dots. */
   readonly searches?: readonly string[];
   readonly mtu?: number;
+  /** It asks a DHCP server that other guests ask as well. */
+  readonly sharesDhcp?: boolean;
   /** false: the default route goes through another interface, whatever DHCP answers on this one. */
   readonly isDefaultRoute?: boolean;
 }

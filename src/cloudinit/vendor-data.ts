@@ -1,6 +1,6 @@
 import { formatEnvFile, shellWord } from './env-file.ts';
 import type { Plain } from './json-yaml.ts';
-import { nameServerCommand } from './name-servers.ts';
+import { clientIdCommand, nameServerCommand } from './network-commands.ts';
 import { readPassword } from './password.ts';
 import {
   authorizedKeys,
@@ -50,10 +50,11 @@ export function vendorData(request: SeedRequest): Plain {
 }
 
 function bootCommands({ mounts, network = [], networkConfig, ssh }: SeedRequest): string[] {
-  const nameServers = networkConfig === undefined ? nameServerCommand(network) : undefined;
+  // A job's own network configuration is the job's matter.
+  const ours = networkConfig === undefined ? network : [];
   return [
     ...mounts.map(mountCommand),
-    ...(nameServers === undefined ? [] : [nameServers]),
+    ...[nameServerCommand(ours), clientIdCommand(ours)].filter((command) => command !== undefined),
     startLogin,
     ...(ssh ? [letIn(ssh)] : []),
   ];

@@ -5,14 +5,15 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { type DiskSpec, primaryDisk } from '#spec';
 import { askVm } from '#vm';
+import { ForeignNetwork } from '../support/foreign-network.ts';
 import { must } from '../support/guest.ts';
-import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
+import { guestOrSkip, guestSpec, network, powerOff, told } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { patient } from '../support/patience.ts';
 import { findVirtiofsd } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
-import { eventually, soon } from '../support/vm.ts';
+import { eventually, soon, VmGround } from '../support/vm.ts';
 
 // A whole Debian with systemd and cloud-init, booted once: what the seed says must come out as it was meant there, not
 // only read back from its bytes.
@@ -98,13 +99,18 @@ function directoryDisk(directory: string): DiskSpec {
 
 inOwnNetns(
   import.meta.url,
-  ['ip', 'nft'],
+  ['ip', 'nft', 'dnsmasq'],
   () => {
     test('a task on Debian with cloud-init', async (t) => {
       const guest = await guestOrSkip(t, 'debian');
       if (guest === undefined) return;
       await must('ip', 'link', 'set', 'lo', 'up');
-      await using ground = groundFor(guest);
+      await using ground = VmGround.open({
+        managedNetworks: [network],
+        bridges: ['lan0'],
+        imagePaths: [dirname(guest.path)],
+      });
+      const foreign = await ForeignNetwork.open(ground);
       const dirs = ['alloc/alloc', 'alloc/task/local', 'alloc/task/secrets'].map((it) =>
         join(ground.root, it),
       );
@@ -119,7 +125,7 @@ inOwnNetns(
         ...pipes,
         vcpus: 2,
         memoryMiB: 768,
-        nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }],
+        nics: ['virbr0', foreign.bridge].map((bridge) => ({ kind: 'bridge', bridge, ports: [] })),
         shares: [
           { tag: 'allocDir', source: allocDir, target: '/alloc', readOnly: true },
           { tag: 'localDir', source: localDir, target: '/local', readOnly: true },
@@ -202,6 +208,14 @@ inOwnNetns(
           assert.match(found.get('resolver') ?? '', /^search example\.test$/m);
         },
       );
+      await t.test('V-63: on a bridge of others it has asked with its MAC address', async () => {
+        await eventually(() => foreign.leasesByMac().length > 0, 'a lease');
+        const own = found.get('addresses')?.matchAll(/eth1 +inet ([^/]+)/g) ?? [];
+        assert.deepEqual(
+          [...own].map(([, ip]) => ip),
+          foreign.leasesByMac(),
+        );
+      });
       await t.test('V-67 V-68 D9: directories are mounted read-only, past fstab', (t) => {
         if (!requireOrSkip(t, findVirtiofsd() !== undefined, 'needs virtiofsd')) return;
         is('local', 'from a template');

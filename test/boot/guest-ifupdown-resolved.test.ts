@@ -6,12 +6,13 @@ import { networkComesUp } from '../support/network-ways.ts';
 
 inOwnNetns(
   import.meta.url,
-  ['ip', 'nft'],
+  ['ip', 'nft', 'dnsmasq'],
   () => {
     test('V-63 V-120 V-124 V-126: Debian 12 with ifupdown and systemd-resolved has addresses, routes and name servers, and is reached', async (t) => {
       await networkComesUp(t, {
         guest: 'debian',
         renderer: 'eni',
+        isOwn: true,
         started: ['networking.service'],
         masked: ['systemd-networkd.service'],
       });

@@ -4,7 +4,7 @@ import { networkComesUp } from '../support/network-ways.ts';
 
 inOwnNetns(
   import.meta.url,
-  ['ip', 'nft'],
+  ['ip', 'nft', 'dnsmasq'],
   () => {
     test('V-63 V-120 V-124 V-126: Debian 12 with netplan has addresses, routes and name servers, and is reached', async (t) => {
       await networkComesUp(t, { guest: 'debian', renderer: 'netplan' });

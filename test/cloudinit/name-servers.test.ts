@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { nameServerCommand } from '../../src/cloudinit/name-servers.ts';
+import { nameServerCommand } from '../../src/cloudinit/network-commands.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 // The command is run by a shell on a copy of the files that it looks at.

@@ -8,12 +8,13 @@ import type { Domain } from '#vm';
 import type { Guest, GuestName } from '../../scripts/guests/images.ts';
 import { diskOn } from './disks.ts';
 import { runCommand, sh } from './exec.ts';
+import { ForeignNetwork } from './foreign-network.ts';
 import { must } from './guest.ts';
 import { guestOrSkip, network, until } from './live-vm.ts';
 import { patient } from './patience.ts';
 import { findProgram } from './programs.ts';
 import { requireOrSkip } from './require.ts';
-import { soon, VmGround } from './vm.ts';
+import { eventually, soon, VmGround } from './vm.ts';
 
 /** What configures the network of a Debian guest. */
 export interface NetworkWay {
@@ -25,6 +26,8 @@ export interface NetworkWay {
   readonly masked?: readonly string[];
   /** The seed has no network configuration: the guest asks the network. */
   readonly asks?: boolean;
+  /** Without the interface that asks on a bridge of others. */
+  readonly isOwn?: boolean;
 }
 
 const storage = { bridge: 'storage0', address: '10.20.0.1', prefix: 24, nameservers: [] } as const;
@@ -36,6 +39,8 @@ function commandLine({ renderer, started = [], masked = [] }: NetworkWay): strin
     `root=LABEL=root ro net.ifnames=0 ${readFileSync(usual, 'utf8').trim()}`,
     ...started.map((unit) => `systemd.wants=${unit}`),
     ...masked.map((unit) => `systemd.mask=${unit}`),
+    // As if the image had it.
+    'systemd.machine_id=0123456789abcdef0123456789abcdef',
     `cc: {system_info: {network: {renderers: [${renderer}]}}} end_cc`,
   ].join(' ');
 }
@@ -56,7 +61,7 @@ cat /etc/resolv.conf
 
 /**
  * Boots a Debian guest with two interfaces: what the seed says must come out in its kernel and resolver, and it must be reached
- * over IPv4 and IPv6.
+ * over IPv4 and IPv6. A third one asks a DHCP server that other guests of this image may ask as well.
  */
 export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<void> {
   if (!requireOrSkip(t, findProgram('ssh') !== undefined, 'needs ssh')) return;
@@ -65,8 +70,10 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
   await must('ip', 'link', 'set', 'lo', 'up');
   await using ground = VmGround.open({
     managedNetworks: [network, storage],
+    bridges: ['lan0'],
     imagePaths: [dirname(guest.path)],
   });
+  const foreign = await ForeignNetwork.open(ground);
   const pipes = ground.pipes();
   const log = ground.read(pipes.stdoutPath);
   const usualSpec = ground.spec(0, { disks: [diskOn(guest.path, 1200)] });
@@ -78,7 +85,11 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
       kernel: kernelOf(ground, guest, way),
       memoryMiB: guest.memoryMiB,
       vcpus: 2,
-      nics: [network, storage].map(({ bridge }) => ({ kind: 'bridge', bridge, ports: [] })),
+      nics: [network, storage, ...(way.isOwn ? [] : [foreign])].map(({ bridge }) => ({
+        kind: 'bridge',
+        bridge,
+        ports: [],
+      })),
       exec: { via: 'ssh' },
       guest: {
         ...usualSpec.guest,
@@ -103,6 +114,11 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
   assert.match(await banner(`${own}%${network.bridge}`), greeting);
   // NetworkManager's own choice (RFC 7217), where the seed made none.
   assert.equal(/ff:fe/.test(own ?? ''), !way.asks, own);
+  await eventually(
+    () => foreign.leasesByMac().length > 0,
+    'a lease of the third interface',
+    60_000,
+  );
 }
 
 /** All that is expected is in the guest's kernel and resolver, and no second default route. */

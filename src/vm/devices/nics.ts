@@ -207,7 +207,7 @@ function ip6Of({ six }: NicAddress): Readonly<Record<string, string>> {
 
 /** Without an address that the driver knows, the guest requests one by DHCP. */
 function seedNic(
-  { mac, mtu, address, record }: AttachedNic & Pick<ClaimedNic, 'address' | 'record'>,
+  { mac, mtu, backend, address, record }: AttachedNic & Pick<ClaimedNic, 'address' | 'record'>,
   asked: Pick<NicSpec, 'mtu'>,
   dns: GuestSpec['dns'],
 ): SeedNic {
@@ -215,7 +215,8 @@ function seedNic(
   if (address === undefined) {
     // The network's own is a matter of its DHCP server.
     const own = asked.mtu === undefined ? {} : { mtu: asked.mtu };
-    return { mac, ...own, nameservers: servers, searches };
+    const sharesDhcp = backend.kind === 'tap';
+    return { mac, ...own, nameservers: servers, searches, sharesDhcp };
   }
   // In the network of a group the address contains those of the job, as the guest reaches them.
   const replaces = servers.length > 0 && record.kind !== 'group-nic';

@@ -50,3 +50,31 @@ function resolved(
     'systemctl --no-block try-restart systemd-resolved.service',
   ].join('; ');
 }
+
+/**
+ * The command by which systemd-networkd asks for addresses with the MAC address, as the other programs do; undefined where no
+ * interface asks on a network with other guests. By itself it asks with an identifier made of the machine-id, which VMs of one
+ * image may have in common, and then all of them get one address. cloud-init has a key for it with netplan and version 2 alone.
+ * In guests without its files nothing is changed.
+ */
+export function clientIdCommand(nics: readonly SeedNic[]): string | undefined {
+  const names = nics.flatMap(({ sharesDhcp }, index) => (sharesDhcp ? [nicName(index)] : []));
+  if (names.length === 0) return undefined;
+  const files = names.flatMap((name) => [
+    `/etc/systemd/network/10-cloud-init-${name}.network`,
+    `/run/systemd/network/10-netplan-${name}.network`,
+  ]);
+  const lines = ['[DHCPv4]', 'ClientIdentifier=mac', '[DHCPv6]', 'DUIDType=link-layer'];
+  const each = [
+    'd=/etc/systemd/network/$(basename $f).d',
+    'if [ ! -f $f ] || [ -e $d/nomad.conf ] || grep -q ^ClientIdentifier= $f; then continue; fi',
+    `mkdir -p $d; printf '%s\\n' ${lines.map(shellWord).join(' ')} >$d/nomad.conf; changed=1`,
+  ];
+  return `(changed=; for f in ${files.join(' ')}; do ${each.join('; ')}; done; [ -z "$changed" ] || (${askAgain}))`;
+}
+
+// Everything that needs the network is started after this: without the wait it would find none.
+const askAgain = [
+  'systemctl try-restart systemd-networkd.service',
+  '! cd /lib/systemd || ./systemd-networkd-wait-online --any --timeout=30 || true',
+].join('; ');
