@@ -90,7 +90,7 @@ export class BarePath {
     if (role === 'disk') {
       const fd = openSync(path, 'wx+');
       const base = { path: sectorImage(0), format: 'raw' as const, virtualBytes: MiB };
-      imageHandler.createThinCopy({ fd, base, virtualBytes: 64 * MiB });
+      await imageHandler.createThinCopy({ fd, base, virtualBytes: 64 * MiB });
       return fd;
     }
     if (role === 'seed') {

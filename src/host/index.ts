@@ -7,6 +7,7 @@ export { answered, widenThreadPool } from './files/answers.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
   closeFd,
+  createFile,
   lockDescriptor,
   lockFile,
   memfd,

@@ -21,7 +21,7 @@ export interface ImageHandler {
   ): Promise<OpenImage>;
 
   /** Makes an empty file a copy-on-write copy of the base, of the size given, with the base's format stated in it. Throws ImageError. */
-  createThinCopy(copy: OverlayOptions): void;
+  createThinCopy(copy: OverlayOptions): Promise<void>;
 }
 
 export const imageHandler: ImageHandler = {

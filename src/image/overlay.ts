@@ -1,6 +1,7 @@
-import { fstatSync, ftruncateSync, writeSync } from 'node:fs';
+import { fstatSync, ftruncate, write } from 'node:fs';
 import { isAbsolute } from 'node:path';
-import { ImageError, stepSync } from './error.ts';
+import { promisify } from 'node:util';
+import { ImageError, step } from './error.ts';
 import type { ImageFormat } from './open-image.ts';
 import {
   layOutOverlay,
@@ -8,6 +9,9 @@ import {
   maxOverlayBytes,
   type OverlayLayout,
 } from './overlay-layout.ts';
+
+const truncate = promisify(ftruncate);
+const writeAt = promisify(write);
 
 export interface OverlayOptions {
   /** An empty file, open for reading and writing. */
@@ -26,20 +30,20 @@ export interface OverlayOptions {
  * Makes the file a qcow2 overlay of the base: three small writes, without running a program (0.1 ms). The base is named
  * by its absolute path and its stated format. Throws ImageError.
  */
-export function createOverlay({ fd, base, virtualBytes }: OverlayOptions): void {
+export async function createOverlay({ fd, base, virtualBytes }: OverlayOptions): Promise<void> {
   const rounded = Math.ceil(virtualBytes / 512) * 512;
   checkRequest(base, rounded);
   const { path, format } = base;
   const layout = layOutOverlay({ base: { path, format }, virtualBytes: rounded });
-  stepSync(`writing the overlay of ${base.path}`, () => write(fd, layout));
+  await step(`writing the overlay of ${base.path}`, () => lay(fd, layout));
 }
 
 /** Makes an empty file a disk of zeros, of a multiple of 512 bytes, that takes space only as it is written to. Throws ImageError. */
-export function createEmpty({ fd, format, virtualBytes }: EmptyDisk): void {
-  stepSync('creating an empty disk', () => {
+export async function createEmpty({ fd, format, virtualBytes }: EmptyDisk): Promise<void> {
+  await step('creating an empty disk', async () => {
     if (virtualBytes > maxOverlayBytes) throw tooLarge(virtualBytes);
-    if (format === 'raw') ftruncateSync(fd, virtualBytes);
-    else write(fd, layOutOverlay({ virtualBytes }));
+    if (format === 'raw') await truncate(fd, virtualBytes);
+    else await lay(fd, layOutOverlay({ virtualBytes }));
   });
 }
 
@@ -50,10 +54,10 @@ export interface EmptyDisk {
   readonly virtualBytes: number;
 }
 
-function write(fd: number, { pieces, fileBytes }: OverlayLayout): void {
+async function lay(fd: number, { pieces, fileBytes }: OverlayLayout): Promise<void> {
   if (fstatSync(fd).size !== 0) throw new ImageError('io', 'a new disk needs an empty file');
-  ftruncateSync(fd, fileBytes);
-  for (const { offset, bytes } of pieces) writeAll(fd, bytes, offset);
+  await truncate(fd, fileBytes);
+  for (const { offset, bytes } of pieces) await writeAll(fd, bytes, offset);
 }
 
 function checkRequest(base: OverlayOptions['base'], virtualBytes: number): void {
@@ -74,9 +78,10 @@ function tooLarge(virtualBytes: number): ImageError {
   return new ImageError('refused', `a disk of ${virtualBytes} bytes is more than qcow2 can hold`);
 }
 
-function writeAll(fd: number, bytes: Uint8Array, offset: number): void {
+async function writeAll(fd: number, bytes: Uint8Array, offset: number): Promise<void> {
   let written = 0;
   while (written < bytes.length) {
-    written += writeSync(fd, bytes, written, bytes.length - written, offset + written);
+    const left = bytes.length - written;
+    written += (await writeAt(fd, bytes, written, left, offset + written)).bytesWritten;
   }
 }

@@ -64,7 +64,7 @@ async function guestDisks(
   const overlayFd = openSync(overlay, 'wx+');
   const copyFd = openSync(copy, 'wx+');
   try {
-    createOverlay({ fd: overlayFd, base: image, virtualBytes: image.virtualBytes });
+    await createOverlay({ fd: overlayFd, base: image, virtualBytes: image.virtualBytes });
     await copyImage(image, copyFd, waiting);
   } finally {
     closeSync(overlayFd);

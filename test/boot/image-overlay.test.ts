@@ -22,14 +22,14 @@ function tools(t: TestContext): boolean {
   return requireOrSkip(t, found, 'qemu-img and qemu-io are not installed');
 }
 
-function writeOverlay(
+async function writeOverlay(
   path: string,
   base: { path: string; format: 'raw' | 'qcow2'; virtualBytes: number },
   virtualBytes: number,
-): void {
+): Promise<void> {
   const fd = openSync(path, 'wx+');
   try {
-    createOverlay({ fd, base, virtualBytes });
+    await createOverlay({ fd, base, virtualBytes });
   } finally {
     closeSync(fd);
   }
@@ -61,7 +61,7 @@ for (const format of ['raw', 'qcow2'] as const) {
       { maxVirtualBytes: 16 * MiB },
       soon(),
     );
-    writeOverlay(overlayPath, base, 10 * MiB);
+    await writeOverlay(overlayPath, base, 10 * MiB);
     assert.match(run('qemu-img', 'check', overlayPath), /No errors were found/);
     const seen = info(overlayPath);
     assert.equal(seen.format, 'qcow2');
@@ -73,14 +73,14 @@ for (const format of ['raw', 'qcow2'] as const) {
     assert.equal(seen['format-specific'].data['refcount-bits'], 16);
   });
 
-  test(`V-36 D5: what is written through an overlay of a ${format} base stays out of the base`, (t) => {
+  test(`V-36 D5: what is written through an overlay of a ${format} base stays out of the base`, async (t) => {
     if (!tools(t)) return;
     const dir = tmpDir(t);
     const [basePath, overlayPath] = [join(dir, 'base'), join(dir, 'overlay')];
     run('qemu-img', 'create', '-q', '-f', format, basePath, '4M');
     run('qemu-io', '-f', format, '-c', 'write -P 0xab 1M 64k', basePath);
     const before = run('sha256sum', basePath);
-    writeOverlay(overlayPath, { path: basePath, format, virtualBytes: 4 * MiB }, 10 * MiB);
+    await writeOverlay(overlayPath, { path: basePath, format, virtualBytes: 4 * MiB }, 10 * MiB);
     const script = [
       'read -P 0xab 1M 64k',
       'read -P 0 0 1M',
@@ -98,17 +98,17 @@ for (const format of ['raw', 'qcow2'] as const) {
   });
 }
 
-test('V-36: property: overlays of any size from 1 MiB to 64 TiB are consistent and writable at their end', (t) => {
+test('V-36: property: overlays of any size from 1 MiB to 64 TiB are consistent and writable at their end', async (t) => {
   if (!tools(t)) return;
   const dir = tmpDir(t);
   const basePath = join(dir, 'base');
   writeFileSync(basePath, '');
   truncateSync(basePath, MiB);
   let count = 0;
-  const check = (virtualBytes: number): void => {
+  const check = async (virtualBytes: number): Promise<void> => {
     count += 1;
     const path = join(dir, `overlay-${count}`);
-    writeOverlay(path, { path: basePath, format: 'raw', virtualBytes: MiB }, virtualBytes);
+    await writeOverlay(path, { path: basePath, format: 'raw', virtualBytes: MiB }, virtualBytes);
     const rounded = Math.ceil(virtualBytes / 512) * 512;
     assert.equal(info(path)['virtual-size'], rounded);
     run('qemu-img', 'check', path);
@@ -117,43 +117,43 @@ test('V-36: property: overlays of any size from 1 MiB to 64 TiB are consistent a
     assert.ok(statSync(path).blocks * 512 < 2 * MiB);
   };
   const edges = [MiB, MiB + 1, 512 * MiB, 512 * MiB + 1, 16 * TiB - 1, 16 * TiB, 64 * TiB];
-  for (const edge of edges) check(edge);
+  for (const edge of edges) await check(edge);
   const sizes = fc.oneof(
     fc.integer({ min: MiB, max: 64 * MiB }),
     fc.double({ min: Math.log2(MiB), max: 44, noNaN: true }).map((log) => Math.floor(2 ** log)),
   );
-  fc.assert(fc.property(sizes, check), { numRuns: 25 });
+  await fc.assert(fc.asyncProperty(sizes, check), { numRuns: 25 });
 });
 
-test('V-37: an overlay smaller than its base is refused, and so is what qcow2 can not hold', (t) => {
+test('V-37: an overlay smaller than its base is refused, and so is what qcow2 can not hold', async (t) => {
   const dir = tmpDir(t);
   const base = { path: '/images/base', format: 'raw', virtualBytes: 10 * MiB } as const;
   const make = (name: string, change: Partial<typeof base> | { path: string }, bytes: number) =>
     writeOverlay(join(dir, name), { ...base, ...change }, bytes);
-  assert.throws(() => make('small', {}, 10 * MiB - 512), {
+  await assert.rejects(make('small', {}, 10 * MiB - 512), {
     code: 'refused',
     message: /does not fit a disk/,
   });
-  assert.throws(() => make('large', {}, 4 * 1024 * TiB), {
+  await assert.rejects(make('large', {}, 4 * 1024 * TiB), {
     code: 'refused',
     message: /more than qcow2 can hold/,
   });
-  assert.throws(() => make('relative', { path: 'base' }, 20 * MiB), { code: 'refused' });
-  assert.throws(() => make('long', { path: `/${'x'.repeat(1023)}` }, 20 * MiB), {
+  await assert.rejects(make('relative', { path: 'base' }, 20 * MiB), { code: 'refused' });
+  await assert.rejects(make('long', { path: `/${'x'.repeat(1023)}` }, 20 * MiB), {
     code: 'refused',
   });
   const used = join(dir, 'used');
   writeFileSync(used, 'x');
   const fd = openSync(used, 'r+');
-  assert.throws(() => createOverlay({ fd, base, virtualBytes: 20 * MiB }), { code: 'io' });
+  await assert.rejects(createOverlay({ fd, base, virtualBytes: 20 * MiB }), { code: 'io' });
   closeSync(fd);
 });
 
-test('V-36: the longest base name that QEMU takes', (t) => {
+test('V-36: the longest base name that QEMU takes', async (t) => {
   if (!tools(t)) return;
   const dir = tmpDir(t);
   const longest = `/${'x'.repeat(200)}`.repeat(6).slice(0, 1023);
   const overlay = join(dir, 'overlay');
-  writeOverlay(overlay, { path: longest, format: 'qcow2', virtualBytes: MiB }, MiB);
+  await writeOverlay(overlay, { path: longest, format: 'qcow2', virtualBytes: MiB }, MiB);
   assert.equal(info(overlay)['backing-filename'], longest);
 });

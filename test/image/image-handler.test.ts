@@ -26,7 +26,7 @@ test('V-37: a thin copy states the format of the file that was opened, whatever 
   writeFileSync(path, readFileSync(sectorImage(0, 'qcow2')));
   const fd = openSync(join(dir, 'copy'), 'w+');
   t.after(() => closeSync(fd));
-  imageHandler.createThinCopy({ fd, base, virtualBytes: 2 * MiB });
+  await imageHandler.createThinCopy({ fd, base, virtualBytes: 2 * MiB });
   const copy = readFileSync(join(dir, 'copy'));
   const { virtualBytes, problems } = inspectQcow2(copy, copy.length);
   assert.equal(virtualBytes, 2 * MiB);

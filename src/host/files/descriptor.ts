@@ -1,5 +1,6 @@
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, open, openSync, writeSync } from 'node:fs';
 import { relative } from 'node:path';
+import { promisify } from 'node:util';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError, hostError } from '../error.ts';
 import { attempt, must } from '../native/libc.ts';
@@ -12,6 +13,8 @@ export const pathOnly = 0o10000000;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
 const duplicateCloexec = 1030;
+const openAside = promisify(open);
+
 const getFlags = 3;
 const setFlags = 4;
 const memfdCloexec = 1;
@@ -28,6 +31,18 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
     return openSync(path, flags, mode); // libuv adds O_CLOEXEC
   } catch (error) {
     throw hostError(`opening ${path}`, error);
+  }
+}
+
+/**
+ * Creates a file (mode 0600), open for reading and writing. Not on the event loop: a file system that writes for a guest may
+ * take its time. Throws HostError.
+ */
+export async function createFile(path: string): Promise<number> {
+  try {
+    return await openAside(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  } catch (error) {
+    throw hostError(`creating ${path}`, error);
   }
 }
 

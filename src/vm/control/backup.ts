@@ -53,7 +53,7 @@ export async function backUp(
   await noted(file, vm);
   try {
     await file.create(async (fd) => {
-      createEmpty({ fd, format: 'qcow2', virtualBytes });
+      await createEmpty({ fd, format: 'qcow2', virtualBytes });
       vm.onFileGrowth(qcow2FileBytes(virtualBytes));
       consistency = await copied({ disk, fd, speed }, vm, waiting);
       await checkedBackup(fd, path, virtualBytes);

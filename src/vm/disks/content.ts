@@ -25,9 +25,9 @@ export async function writeContent(
   waiting: Waiting,
 ): Promise<void> {
   if (image === undefined) {
-    createEmpty({ fd, format, virtualBytes });
+    await createEmpty({ fd, format, virtualBytes });
   } else if (kind === 'overlay') {
-    imageHandler.createThinCopy({ fd, base: image, virtualBytes });
+    await imageHandler.createThinCopy({ fd, base: image, virtualBytes });
   } else {
     const onProgress = copyEvents('Copying the image', image.path, emit);
     const key = spec.source?.kind === 'volume' ? 'source.volume' : 'source.image';

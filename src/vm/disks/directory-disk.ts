@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFd, openPath } from '#host';
+import { closeFd, createFile, openPath } from '#host';
 import { FatDirectory } from '#image';
 import { type DiskSource, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -47,9 +47,8 @@ async function prepare(
     });
   }
   const path = await createIn(undefined, spec, site, async (path) => {
-    const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
     using opened = new DisposableStack();
-    const fd = opened.adopt(openPath(path, create, 0o600), closeFd);
+    const fd = opened.adopt(await createFile(path), closeFd);
     await withVmError(() => files.write(fd, waiting), diskKey(spec, 'source.image'));
   });
   const read = site.files.add(`${seat.id}-read`, openPath(path, constants.O_RDONLY));

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { openPath, reopen } from '#host';
+import { createFile, openPath, reopen } from '#host';
 import type { ImageRoots, OpenImage } from '#image';
 import type { DiskSpec, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -89,8 +89,7 @@ async function openFiles(
     return image.path;
   }
   const path = await createIn(pool, spec, site, async (path) => {
-    const create = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL;
-    const fd = files.add(id, openPath(path, create, 0o600));
+    const fd = files.add(id, await createFile(path));
     await writeContent(fd, { path, spec, image, plan }, site, waiting);
   });
   if (plan.kind === 'overlay' && image !== undefined) {
