@@ -18,7 +18,10 @@ export function nameServerCommand(nics: readonly SeedNic[]): string | undefined 
   if (own.length === 0) return undefined;
   const servers = [...new Set(own.flatMap(({ nameservers }) => nameservers))];
   const searches = [...new Set(own.flatMap(({ searches }) => searches))];
-  const names = own.map(({ name }) => name);
+  // What the hook made of one that uses DHCP, for the same lines are written for it, is no better.
+  const names = nics.flatMap(({ nameservers, searches = [] }, index) =>
+    nameservers.length + searches.length > 0 ? [nicName(index)] : [],
+  );
   return `(${[
     'grep -qs dns-nameservers /etc/network/interfaces /etc/network/interfaces.d/* || exit 0',
     `if [ ! -L /etc/resolv.conf ]; then ${resolvConf(servers, searches)}; fi`,

@@ -12,7 +12,6 @@ inOwnNetns(
       await networkComesUp(t, {
         guest: 'debian',
         renderer: 'eni',
-        isOwn: true,
         started: ['networking.service'],
         masked: ['systemd-networkd.service'],
       });

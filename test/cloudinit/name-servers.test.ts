@@ -21,6 +21,8 @@ const second = {
   prefix: 24,
   nameservers: ['10.0.0.1'],
 };
+/** Its name servers are in the guest's file for ifupdown as well. */
+const asks = { mac: '52:54:00:00:00:03', nameservers: ['10.0.0.1'], searches: ['lan.test'] };
 const interfaces = {
   'etc/network/interfaces.d/50-cloud-init':
     'iface eth0 inet static\n    dns-nameservers 10.0.0.1\n',
@@ -35,7 +37,7 @@ function guestAfter(t: TestContext, files: Readonly<Record<string, string>>, lin
     writeFileSync(join(root, name), text);
   }
   if (link !== undefined) symlinkSync(link, join(root, 'etc/resolv.conf'));
-  const command = nameServerCommand([first, second]) ?? assert.fail('there is no command');
+  const command = nameServerCommand([first, second, asks]) ?? assert.fail('there is no command');
   const here = command.replaceAll(/(?<![\w.*])\/(etc|run|sys)\//g, `${root}/$1/`);
   const script = `systemctl() { printf '%s ' "$@" >>${root}/called; }; ${here}; echo "ended $?"`;
   const { stdout, stderr } = spawnSync('/bin/sh', ['-c', script], { encoding: 'utf8' });
@@ -59,6 +61,8 @@ test('V-63: one with ifupdown and systemd-resolved has them there, and not what 
       'run/systemd/resolve/netif/2': 'SERVERS=DNS\nDOMAINS=DOMAINS\n',
       'sys/class/net/eth0/ifindex': '2\n',
       'sys/class/net/eth1/ifindex': '3\n',
+      'run/systemd/resolve/netif/4': 'SERVERS=DNS\nDOMAINS=DOMAINS\n',
+      'sys/class/net/eth2/ifindex': '4\n',
     },
     '../run/systemd/resolve/stub-resolv.conf',
   );
@@ -66,7 +70,7 @@ test('V-63: one with ifupdown and systemd-resolved has them there, and not what 
     file('run/systemd/resolved.conf.d/nomad.conf'),
     '[Resolve]\nDNS=10.0.0.1 192.0.2.53\nDomains=example.test lan.test\n',
   );
-  assert.equal(file('run/systemd/resolve/netif/2'), undefined);
+  for (const name of [2, 4]) assert.equal(file(`run/systemd/resolve/netif/${name}`), undefined);
   assert.equal(file('etc/resolv.conf'), 'nameserver 127.0.0.53\n');
   assert.equal(file('called'), '--no-block try-restart systemd-resolved.service ');
 });
