@@ -9,6 +9,7 @@ import type { NetlinkSocket } from './socket.ts';
 export interface FlowSide {
   readonly source: string;
   readonly destination: string;
+  readonly sourcePort: number | undefined;
   readonly destinationPort: number | undefined;
 }
 
@@ -41,7 +42,7 @@ const attribute = { original: 1, reply: 2, id: 12, zone: 18, filter: 25 } as con
 const tuple = { ip: 1, protocol: 2 } as const;
 const ip = { source: 1, destination: 2 } as const;
 const ip6 = { source: 3, destination: 4 } as const;
-const protocol = { number: 1, destinationPort: 3 } as const;
+const protocol = { number: 1, sourcePort: 2, destinationPort: 3 } as const;
 const filterFlags = { original: 1, reply: 2 } as const;
 const wanted = { source: 1 << 0, protocol: 1 << 3, destinationPort: 1 << 5 } as const;
 // The kernel requires this flag for CTA_FILTER (nla_parse_nested).
@@ -177,7 +178,11 @@ function decodeSide(bytes: Buffer): { side: FlowSide; protocol: number } | undef
   const destination = addressText(addresses.get(ip.destination) ?? addresses.get(ip6.destination));
   const number = ports.get(protocol.number)?.[0];
   if (source === undefined || destination === undefined || number === undefined) return undefined;
-  const port = ports.get(protocol.destinationPort);
-  const destinationPort = port?.length === 2 ? port.readUInt16BE() : undefined;
-  return { side: { source, destination, destinationPort }, protocol: number };
+  const sourcePort = portIn(ports.get(protocol.sourcePort));
+  const destinationPort = portIn(ports.get(protocol.destinationPort));
+  return { side: { source, destination, sourcePort, destinationPort }, protocol: number };
+}
+
+function portIn(bytes: Buffer | undefined): number | undefined {
+  return bytes?.length === 2 ? bytes.readUInt16BE() : undefined;
 }

@@ -35,8 +35,18 @@ test('a tracked connection is read from its bytes', () => {
   const { key, ...rest } = flow ?? { key: [] };
   assert.deepEqual(rest, {
     protocol: 17,
-    original: { source: '127.0.0.1', destination: '127.0.0.1', destinationPort: 8080 },
-    reply: { source: '127.0.0.1', destination: '127.0.0.1', destinationPort: 54599 },
+    original: {
+      source: '127.0.0.1',
+      destination: '127.0.0.1',
+      sourcePort: 54599,
+      destinationPort: 8080,
+    },
+    reply: {
+      source: '127.0.0.1',
+      destination: '127.0.0.1',
+      sourcePort: 8080,
+      destinationPort: 54599,
+    },
   });
   assert.deepEqual(
     key.map(([type]) => type),

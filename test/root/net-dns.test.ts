@@ -375,6 +375,21 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await guest.unplug();
     await host.detach('dns');
   });
+
+  test('a question on its way is answered, although another guest publishes port 53 meanwhile', async () => {
+    await listens();
+    await using upstream = await nameServer('127.0.0.53');
+    await using host = await Host.open([atLoopback]);
+    await using guest = await guestOf(await host.attach('web'));
+    const answer = ask(guest, ['slow.org']);
+    await until(() => upstream.asked.length > 0);
+    const port = { label: 'dns', hostIp: gateway, hostPort: 53, guestPort: 53 };
+    await host.attach('dns', { ports: [port] });
+    assert.deepEqual(await answer, ['NOERROR 198.51.100.7']);
+    await guest.unplug();
+    await host.detach('web');
+    await host.detach('dns');
+  });
 });
 
 async function guestAddress(guest: Machine): Promise<string> {

@@ -2,6 +2,8 @@ import { createSocket, type RemoteInfo } from 'node:dgram';
 import { createServer, isIPv6 } from 'node:net';
 import { decode, encode, type Packet, streamDecode, streamEncode } from 'dns-packet';
 
+const lateMs = 700;
+
 /** A question that has arrived. */
 interface Asked {
   readonly id: number;
@@ -12,7 +14,8 @@ interface Asked {
 
 /**
  * A name server somewhere else, in this process, at port 53 of an address: it answers each name with `data`, and those
- * that begin with `large` with more than fits a datagram. Names that begin with `silent` get no answer.
+ * that begin with `large` with more than fits a datagram. Names that begin with `silent` get no answer, and over UDP those
+ * that begin with `slow` get it late.
  */
 export async function nameServer(
   address: string,
@@ -37,7 +40,10 @@ export async function nameServer(
   };
   udp.on('message', (message: Buffer, from: RemoteInfo) => {
     const packet = reply(decode(message), { port: from.port, transport: 'udp' });
-    if (packet !== undefined) udp.send(encode(packet), from.port, from.address);
+    if (packet === undefined) return;
+    const send = (): void => udp.send(encode(packet), from.port, from.address);
+    if (packet.questions?.[0]?.name.startsWith('slow')) setTimeout(send, lateMs);
+    else send();
   });
   const tcp = createServer((socket) => {
     socket.on('error', () => {});

@@ -65,13 +65,22 @@ export async function endStaleFlows(
           .map((own): Search => {
             const target = { protocol: udp, port: port.hostPort };
             const isMeant = (flow: Flow): boolean =>
-              isAddressed(flow, port, local) && flow.reply.source !== own;
+              isAddressed(flow, port, local) && !isRightful(flow, own);
             const isIpv6 = own.includes(':');
             return { filter: { side: 'original', isIpv6, target }, isMeant };
           }),
       ),
   );
   if (searches.length > 0) await end(searches, logged);
+}
+
+/**
+ * Whether the rules lead it there: to the guest, or to another port of the host itself, as a guest's questions to the name
+ * server of its network, which are no connections to the published port.
+ */
+function isRightful({ original, reply }: Flow, own: string): boolean {
+  const isRedirected = reply.sourcePort !== original.destinationPort;
+  return reply.source === own || (reply.source === original.destination && isRedirected);
 }
 
 function isAddressed(
