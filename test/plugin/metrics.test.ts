@@ -209,3 +209,12 @@ test('V-103: many who ask at once cost one measurement; a connection has one ans
   assert.deepEqual(new Set(await Promise.all(silent)), new Set(['']));
   assert.equal((await scrape(path))[0], 200);
 });
+
+test('V-103: figures that can not be formatted end the connection, not the plugin', async (t) => {
+  const path = join(tmpDir(t), 'metrics.sock');
+  const domains = (): never => assert.fail('a bug');
+  const place = { kind: 'unix', path } as const;
+  using _endpoint = MetricsEndpoint.open({ place, domains, log: collect([]) });
+  await eventually(() => existsSync(path), 'the socket');
+  assert.equal(await hostile(path, 'GET /metrics HTTP/1.1\r\n\r\n'), '');
+});

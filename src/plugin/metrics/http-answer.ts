@@ -35,7 +35,7 @@ export function answerOne(
     socket.off('data', read);
     const request = isWhole ? requestOf(head) : undefined;
     if (request === undefined) socket.destroy();
-    else void respond(socket, answer(request));
+    else respond(socket, answer(request)).catch(() => socket.destroy());
   };
   socket.on('data', read);
 }
