@@ -160,7 +160,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     model: [],
   },
   host: {
-    process: ['files', 'native', 'waiting.ts', 'error.ts'],
+    process: ['files', 'native', 'turns.ts', 'waiting.ts', 'error.ts'],
     'icmp6-socket.ts': ['socket.ts', 'files', 'native', 'error.ts'],
     'socket.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'listen-tcp.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
@@ -175,7 +175,8 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'per-file.ts': ['shared-answers.ts'],
     'shared-answers.ts': ['waiting.ts'],
     'keyed-queue.ts': [],
-    'beat.ts': [],
+    'beat.ts': ['turns.ts'],
+    'turns.ts': [],
     'waiting.ts': [],
     'log.ts': [],
     'error.ts': [],

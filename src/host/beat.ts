@@ -1,4 +1,8 @@
 import type { Waiting } from '#spec';
+import { inTurns } from './turns.ts';
+
+/** Samples of so many VMs take a few milliseconds, and some ten where the code is cold. */
+const perTurn = 32;
 
 interface Moment {
   readonly timer: NodeJS.Timeout;
@@ -10,7 +14,7 @@ const moments = new Map<number, Moment>();
 
 /**
  * The beat of what is done again and again. All of one interval have their beats at the same moments: this process wakes up
- * once for all of them, and what they send leaves in one piece.
+ * once for all of them, and what they send leaves in few pieces.
  */
 export class Beat {
   readonly #intervalMs: number;
@@ -63,7 +67,7 @@ function newMoment(dueMs: number): Moment {
   const waiting = new Set<() => void>();
   const come = (): void => {
     moments.delete(dueMs);
-    for (const resolve of waiting) resolve();
+    void inTurns([...waiting], perTurn, (resolve) => resolve());
   };
   const timer = setTimeout(come, dueMs - performance.now()).unref();
   const moment = { timer, waiting };

@@ -88,6 +88,7 @@ export {
   udpSocket,
 } from './socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
+export { inTurns } from './turns.ts';
 export {
   abortable,
   aborted,

@@ -59,9 +59,9 @@ const figures: DomainFigures = {
   guest: { totalBytes: 1024, majorFaults: 3 },
 };
 
-test('V-103: the figures as OpenMetrics, with the labels of the task and what is measured alone', () => {
+test('V-103: the figures as OpenMetrics, with the labels of the task and what is measured alone', async () => {
   const bare = { ...figures, disks: [], nics: [], guest: {}, vcpus: [] };
-  const text = formatMetrics([figures, bare]).toString();
+  const text = (await formatMetrics([figures, bare])).toString();
   const own = 'namespace="default",job="shop \\"x\\"\\\\\\n",group="g",task="web",alloc="a1b2"';
   for (const line of [
     '# TYPE nomad_vm_disk_bytes counter',
@@ -208,6 +208,35 @@ test('V-103: many who ask at once cost one measurement; a connection has one ans
   const silent = Array.from({ length: 16 }, () => hostile(path, 'GET /metr'));
   assert.deepEqual(new Set(await Promise.all(silent)), new Set(['']));
   assert.equal((await scrape(path))[0], 200);
+});
+
+test('V-103: two hundred VMs are measured and written in turns, between which all else goes on', async (t) => {
+  const path = join(tmpDir(t), 'metrics.sock');
+  let [turn, measured] = [0, 0];
+  const turns = new Set<number>();
+  const domain = {
+    figures: async () => {
+      turns.add(turn);
+      measured += 1;
+      return figures;
+    },
+  };
+  const place = { kind: 'unix', path } as const;
+  const domains = Array.from({ length: 200 }, () => domain);
+  using _endpoint = MetricsEndpoint.open({ place, domains: () => domains, log: collect([]) });
+  await eventually(() => existsSync(path), 'the socket');
+  let counting = true;
+  const count = (): void => {
+    turn += 1;
+    if (counting) setImmediate(count);
+  };
+  count();
+  const [status, text] = await scrape(path);
+  counting = false;
+  assert.equal(status, 200);
+  assert.equal(measured, 200);
+  assert.equal(text.match(/^nomad_vm_memory_rss_bytes\{/gm)?.length, 200);
+  assert.ok(turns.size >= 10, `measured in ${turns.size} turns of the event loop`);
 });
 
 test('V-103: figures that can not be formatted end the connection, not the plugin', async (t) => {

@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { geteuid } from 'node:process';
-import { setImmediate as immediate } from 'node:timers/promises';
 import type { Waiting } from '#spec';
 import { HostError } from '../error.ts';
 import { attempt } from '../native/libc.ts';
+import { inTurns } from '../turns.ts';
 import { abortable, within } from '../waiting.ts';
 import { identify, type ProcessIdentity } from './process.ts';
 
@@ -70,14 +70,11 @@ async function findByUsers(
 ): Promise<readonly FoundProcess[]> {
   const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 0 && pid <= maxPid);
   const found: FoundProcess[] = [];
-  for (let at = 0; at < pids.length; at += looksPerTurn) {
+  await inTurns(pids, looksPerTurn, (pid) => {
     signal.throwIfAborted();
-    for (const pid of pids.slice(at, at + looksPerTurn)) {
-      const process = look(pid, users);
-      if (process !== undefined) found.push(process);
-    }
-    await immediate();
-  }
+    const process = look(pid, users);
+    if (process !== undefined) found.push(process);
+  });
   return found;
 }
 

@@ -1,3 +1,4 @@
+import { inTurns } from '#host';
 import type { DomainFigures } from '#vm';
 
 /** Labels beside those of the task, as text, and a value; undefined where it was not measured. */
@@ -77,10 +78,11 @@ const families: readonly Family[] = [
 ];
 
 /** The figures of all VMs as OpenMetrics text, version 1.0, in UTF-8. */
-export function formatMetrics(all: readonly DomainFigures[]): Buffer {
+export async function formatMetrics(all: readonly DomainFigures[]): Promise<Buffer> {
   const labelled = all.map((figures) => ({ figures, own: labelsOf(figures) }));
   // With 200 VMs there are seven thousand lines: collecting the garbage of one long text took longer than making it.
-  const parts = families.map((family) => Buffer.from(formatFamily(family, labelled)));
+  const parts: Buffer[] = [];
+  await inTurns(families, 1, (family) => parts.push(Buffer.from(formatFamily(family, labelled))));
   return Buffer.concat([...parts, Buffer.from('# EOF\n')]);
 }
 
