@@ -52,7 +52,6 @@ export class Networks implements Net {
   readonly #managed: ReadonlyMap<string, ManagedNetwork>;
   readonly #allowed: Allowed;
   readonly #host: Omit<ManagedHost, 'netlink'>;
-  readonly #firewall: Firewall;
   readonly #groups: Groups;
   readonly #limits: Limits;
   readonly #links = new KnownLinks(() => this.#withNetlink());
@@ -73,10 +72,10 @@ export class Networks implements Net {
       new PerBridge(responders6(store, { admit, log }), log),
       new PerBridge(nameServers(store, { table, log }), log),
     ];
-    const unplugged = new Set<string>();
+    const firewall = new Firewall(rules, warnOnce);
     const redirects = new Redirects(() => this.#netlink.get(), log);
-    this.#host = { store, rules, servers, redirects, unplugged, warnOnce, log, onEvent };
-    this.#firewall = new Firewall(rules, warnOnce);
+    const ours = { store, rules, firewall, servers, redirects, unplugged: new Set<string>() };
+    this.#host = { ...ours, warnOnce, log, onEvent };
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
   }
@@ -239,8 +238,9 @@ export class Networks implements Net {
 
   async #notes(nic: NicRequest, hasIpv6: boolean, waiting: Waiting): Promise<readonly string[]> {
     if (nic.kind !== 'bridge') return [];
-    const { bridge } = nic;
-    return this.#firewall.notes({ bridge, hasIpv6, isManaged: this.#managed.has(bridge) }, waiting);
+    const { bridge, vm } = nic;
+    const guests = { bridge, hasIpv6, isManaged: this.#managed.has(bridge) };
+    return this.#host.firewall.notes(guests, vm, waiting);
   }
 
   async #withNetlink(): Promise<ManagedHost> {

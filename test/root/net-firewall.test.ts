@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { closeFd, findProgram } from '#host';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
-import { Host, leftovers, nothing, virbr0 } from '../support/networks.ts';
+import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const network6 = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
@@ -88,6 +88,31 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'c
     await guest.unplug();
     await host.detach('web');
     await must('nft', 'flush', 'ruleset');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('a firewall that comes while VMs run is reported to each of them once, and again after it was gone', async () => {
+    await using host = await Host.open();
+    const early = await host.attach('early');
+    const look = async (): Promise<readonly string[]> => {
+      const before = host.events.length;
+      await host.networks.init(waiting());
+      return host.events.slice(before).map((event) => event.replace(/ may drop .*/, ''));
+    };
+    assert.deepEqual(await look(), []);
+    for (const round of ['first', 'second']) {
+      await chain('filter', 'FORWARD', forward('drop'));
+      const late = await host.attach(`late-${round}`);
+      assert.equal(late.notes.length, 1);
+      assert.deepEqual(await look(), ['early: Firewall rules of this host']);
+      assert.deepEqual(await look(), []);
+      closeFd(late.tapFd);
+      await host.detach(`late-${round}`);
+      await must('nft', 'delete', 'table', 'ip', 'filter');
+      assert.deepEqual(await look(), []);
+    }
+    closeFd(early.tapFd);
+    await host.detach('early');
     assert.deepEqual(await leftovers(), nothing);
   });
 

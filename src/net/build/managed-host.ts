@@ -1,6 +1,7 @@
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { NetworkHost, ResolvedNetwork } from '../links/managed-bridge.ts';
 import type { GuestServers } from '../links/per-bridge.ts';
+import type { Firewall } from '../rules/firewall.ts';
 import type { Rules } from '../rules/nft.ts';
 import type { Claim } from '../store/claim.ts';
 
@@ -10,6 +11,8 @@ export const rulesFreshMs = 5000;
 /** What managed networks are made with. Everything here is used under the store's lock. */
 export interface ManagedHost extends NetworkHost {
   readonly rules: Rules;
+  /** Rules of other programs. */
+  readonly firewall: Firewall;
   /** What answers guests: DHCP, names. */
   readonly servers: readonly GuestServers[];
   /** Ends connections that are older than the rules of a claim's ports. */

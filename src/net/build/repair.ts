@@ -26,6 +26,7 @@ export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Pr
     // After the rules, which filter what is forwarded.
     () => restoreForwarding(host),
     () => reportContested(host, waiting),
+    () => reportFirewall(host, waiting),
   ]);
 }
 
@@ -61,6 +62,17 @@ async function restoreForwarding(host: ManagedHost): Promise<void> {
   const six = networks.filter(({ record }) => gateway6(asHostHas(record)) !== undefined);
   if (forward(log)) report(claimsOf(networks), 'IPv4');
   if (six.length > 0 && forward6(log)) report(claimsOf(six), 'IPv6');
+}
+
+/** A firewall that was started, or changed, after the VMs. */
+async function reportFirewall(host: ManagedHost, waiting: Waiting): Promise<void> {
+  const { store, firewall, onEvent } = host;
+  for (const { record, claims } of await networksWithVms(store)) {
+    const hasIpv6 = gateway6(asHostHas(record)) !== undefined;
+    const guests = { bridge: record.bridge, hasIpv6, isManaged: true };
+    const news = await firewall.news(guests, [...vmsOf(joined(claims, host))], waiting);
+    for (const vm of news?.vms ?? []) onEvent(vm, news?.note ?? '');
+  }
 }
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */

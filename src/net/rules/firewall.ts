@@ -20,34 +20,60 @@ interface Guests {
 export class Firewall {
   readonly #rules: Rules;
   readonly #warnOnce: WarnOnce;
-  /** Bridge → the state of the host's other rules at which nothing was found, or could not be read. */
-  readonly #checked = new Map<string, number>();
+  /** What was found for guests of a bridge, and at which state of the host's other rules. */
+  readonly #found = new Map<
+    string,
+    { readonly state: number; readonly note: string | undefined }
+  >();
+  /** Bridge → the VMs in it → the note that each has. */
+  readonly #notes = new Map<string, ReadonlyMap<string, string | undefined>>();
 
   constructor(rules: Rules, warnOnce: WarnOnce) {
     this.#rules = rules;
     this.#warnOnce = warnOnce;
   }
 
-  /**
-   * Notes about a bridge; [] when no rule drops its packets. A bridge without such rules is not checked again until another
-   * program changes rules; others are reported for each VM, until the rules are corrected. Never fails.
-   */
-  async notes(guests: Guests, waiting: Waiting): Promise<readonly string[]> {
-    const { bridge } = guests;
+  /** Notes for a VM that starts; [] when no rule drops its packets. Never fails. */
+  async notes(guests: Guests, vm: string, waiting: Waiting): Promise<readonly string[]> {
+    const note = await this.#note(guests, waiting);
+    const { bridge, isManaged } = guests;
+    if (isManaged) this.#notes.set(bridge, new Map(this.#notes.get(bridge)).set(vm, note));
+    return note === undefined ? [] : [note];
+  }
+
+  /** The note that some of the running VMs of a bridge do not have yet, if any, and these VMs. Never fails. */
+  async news(
+    guests: Guests,
+    vms: readonly string[],
+    waiting: Waiting,
+  ): Promise<{ readonly note: string; readonly vms: readonly string[] } | undefined> {
+    const note = await this.#note(guests, waiting);
+    const former = this.#notes.get(guests.bridge);
+    this.#notes.set(guests.bridge, new Map(vms.map((vm) => [vm, note])));
+    return note === undefined
+      ? undefined
+      : { note, vms: vms.filter((vm) => former?.get(vm) !== note) };
+  }
+
+  /** A bridge is not checked again until another program changes rules. */
+  async #note(guests: Guests, waiting: Waiting): Promise<string | undefined> {
+    const { bridge, hasIpv6 } = guests;
     const met = guests.isManaged ? guests : bridgedAs(guests);
-    if (met === undefined) return [];
+    if (met === undefined) return undefined;
     const state = await this.#rules.stateOfOthers(waiting);
-    if (this.#checked.get(bridge) === state) return [];
+    const key = `${bridge} ${hasIpv6}`;
+    const known = this.#found.get(key);
+    if (known?.state === state) return known.note;
     try {
       const filters = findForwardFilters(await this.#rules.list(waiting), met);
-      if (filters.length > 0) return [this.#report(bridge, filters)];
-      this.#checked.set(bridge, state);
-      return [];
+      const note = filters.length === 0 ? undefined : this.#report(bridge, filters);
+      this.#found.set(key, { state, note });
+      return note;
     } catch (error) {
       // A listing that takes too long or is too large is not repeated for each VM.
-      if (!waiting.signal.aborted) this.#checked.set(bridge, state);
+      if (!waiting.signal.aborted) this.#found.set(key, { state, note: undefined });
       this.#warnOnce.warn('other firewall rules could not be read', { bridge, error });
-      return [];
+      return undefined;
     }
   }
 
