@@ -9,7 +9,7 @@ const root = resolve(import.meta.dirname, '..');
  * more than three seconds of processor time each, mostly for processes of the plugin and for images of their own.
  */
 export function unprivilegedTests(speed: 'fast' | 'slow'): string[] {
-  const others = /^test\/(root|boot|nomad|support)\//;
+  const others = /^test\/(root|boot|debian|nomad|support)\//;
   return globSync('test/**/*.test.ts', { cwd: root })
     .filter((path) => !others.test(path) && path.endsWith('.slow.test.ts') === (speed === 'slow'))
     .map((path) => join(root, path))

@@ -20,7 +20,7 @@ import {
 import { hasGo } from './setup/nomad-agent.ts';
 
 // npm test                                         everything
-// npm test -- root boot                            some of: check slow guests root boot nomad
+// npm test -- root boot                            some of: check slow guests root boot debian nomad
 // npm test -- --only Restart boot nomad            tests whose name matches
 // npm test -- test/vm/line.test.ts                 one file, or several
 // npm test -- --update test/vm/line.test.ts        with its snapshots written anew
@@ -35,17 +35,18 @@ const phases: Readonly<Record<string, (selection: Selection) => Promise<Totals>>
   guests,
   root: (selection) => isolatedTests('root', selection),
   boot: (selection) => isolatedTests('boot', selection),
+  debian: (selection) => isolatedTests('debian', selection, { concurrency: 1, fileSeconds: 600 }),
   nomad,
 };
 
 /**
  * All parts in their order. Side by side are parts that wait (for packages, for agents) and others, which are run one after
- * the other.
+ * the other: first those that measure times, then the systems that keep a processor busy for minutes.
  */
 const everything: readonly (readonly (readonly string[])[])[] = [
   [['check'], ['guests']],
   [['boot']],
-  [['nomad'], ['slow', 'root']],
+  [['nomad'], ['slow', 'root', 'debian']],
 ];
 
 /** What tests need that is built from packages: it is there before them, for they have no network to fetch packages from. */
@@ -69,13 +70,17 @@ async function orSkip(what: string, build: () => Promise<unknown>): Promise<void
   }
 }
 
-async function isolatedTests(kind: string, selection: Selection): Promise<Totals> {
+async function isolatedTests(
+  kind: string,
+  selection: Selection,
+  { concurrency = 2, fileSeconds = 300 } = {},
+): Promise<Totals> {
   const files = globSync(`test/${kind}/**/*.test.ts`, { cwd: root }).toSorted();
   return await phase(`${kind} tests`, () =>
     runNodeTests({
       files,
-      concurrency: 2,
-      limitSeconds: { file: 300, all: 1200 },
+      concurrency,
+      limitSeconds: { file: fileSeconds, all: 1800 },
       wrapper,
       selection,
     }),
@@ -84,7 +89,7 @@ async function isolatedTests(kind: string, selection: Selection): Promise<Totals
 
 /** One file, in the namespaces that its folder's tests run in. */
 async function fileTests(file: string, selection: Selection): Promise<Totals> {
-  const isIsolated = /^test\/(root|boot)\//.test(relative(root, resolve(file)));
+  const isIsolated = /^test\/(root|boot|debian)\//.test(relative(root, resolve(file)));
   return await phase(file, () =>
     runNodeTests({
       files: [file],
