@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { DomainFigures } from '#vm';
@@ -10,6 +11,7 @@ import { Driver } from '../../src/plugin/gen/driver_pb.ts';
 import { MetricsEndpoint } from '../../src/plugin/metrics/endpoint.ts';
 import { formatMetrics } from '../../src/plugin/metrics/exposition.ts';
 import { figureAttributes } from '../../src/plugin/tasks/figure-attributes.ts';
+import { patient } from '../support/patience.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { collect, eventually } from '../support/vm.ts';
 import { freshId, installEmulator, processPlugin, task } from './requests.ts';
@@ -237,6 +239,23 @@ test('V-103: two hundred VMs are measured and written in turns, between which al
   assert.equal(measured, 200);
   assert.equal(text.match(/^nomad_vm_memory_rss_bytes\{/gm)?.length, 200);
   assert.ok(turns.size >= 10, `measured in ${turns.size} turns of the event loop`);
+});
+
+test('V-103: a long request of any form is read in linear time', async (t) => {
+  const path = join(tmpDir(t), 'metrics.sock');
+  const place = { kind: 'unix', path } as const;
+  using _endpoint = MetricsEndpoint.open({ place, domains: () => [], log: collect([]) });
+  await eventually(() => existsSync(path), 'the socket');
+  const delay = monitorEventLoopDelay({ resolution: 10 });
+  delay.enable();
+  const bytes = 60_000;
+  for (const text of ['/', 'A', ' ', '?', '/ ', '\r', '\n ', ' HTTP/1.1']) {
+    for (const before of ['', 'GET ', 'GET /']) {
+      await hostile(path, `${before}${text.repeat(bytes / text.length)} X\r\n\r\n`);
+    }
+  }
+  delay.disable();
+  assert.ok(delay.max / 1e6 < patient(1000), `the event loop stopped for ${delay.max / 1e6} ms`);
 });
 
 test('V-103: figures that can not be formatted end the connection, not the plugin', async (t) => {

@@ -29,7 +29,7 @@ export function answerOne(
   let head = '';
   const read = (chunk: Buffer): void => {
     head += chunk.toString('latin1');
-    const isWhole = /\r?\n\r?\n/.test(head);
+    const isWhole = /\n\r?\n/.test(head);
     if (!isWhole && head.length <= maxHeadBytes) return;
     clearTimeout(late);
     socket.off('data', read);
@@ -40,9 +40,13 @@ export function answerOne(
   socket.on('data', read);
 }
 
+/** By its parts, each found once: a pattern of the whole line took seconds for one of a client that harms. */
 function requestOf(head: string): HttpRequest | undefined {
-  const [, method, path] = /^([A-Z]+) ([^ ?]+)[^ ]* HTTP\/1\.[01]\r?\n/.exec(head) ?? [];
-  return method === undefined || path === undefined ? undefined : { method, path };
+  const [line = ''] = head.split(/\r?\n/, 1);
+  const [method = '', target = '', version = '', ...more] = line.split(' ', 4);
+  const [path = ''] = target.split('?', 1);
+  const isRequest = /^[A-Z]+$/.test(method) && /^HTTP\/1\.[01]$/.test(version);
+  return isRequest && path !== '' && more.length === 0 ? { method, path } : undefined;
 }
 
 async function respond(socket: Socket, answer: Promise<HttpAnswer>): Promise<void> {
