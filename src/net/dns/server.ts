@@ -1,5 +1,6 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, isIPv6, type Server, type Socket } from 'node:net';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { type Logger, tcpSocket, udpSocket } from '#host';
 import { adoptDatagrams, adoptSocket, closeSocket } from '../links/adopt-socket.ts';
 import { netError } from '../model/error.ts';
@@ -128,6 +129,8 @@ export class DnsServer implements AsyncDisposable {
         const reply = await this.#answer(message, { guest, transport: 'tcp' });
         if (reply === undefined) break;
         await writeMessage(socket, reply);
+        // One read may hold thousands of questions, of which nothing here waits for the kernel.
+        await immediate();
       }
     } catch {
       // The guest has closed it, or was silent for too long.
