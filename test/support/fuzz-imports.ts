@@ -44,7 +44,7 @@ export async function fuzzImports(options: {
       await Promise.race([importOne(bytes, 256 + random(8192), options.uid), hangs]);
       imported += 1;
     } catch (cause) {
-      if (!(cause instanceof ImageError && cause.code === 'refused')) {
+      if (!(cause instanceof ImageError) || cause.code === 'io') {
         throw new Error(`input ${input} of seed ${options.seed}`, { cause });
       }
       refused += 1;
