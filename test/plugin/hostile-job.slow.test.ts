@@ -1,24 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { create } from '@bufbuild/protobuf';
 import { encode } from '@msgpack/msgpack';
-import { toStatus } from '../../src/plugin/error/status.ts';
-import { TaskConfigSchema } from '../../src/plugin/gen/driver_pb.ts';
 import type { Field, Fields } from '../../src/plugin/hcl/schema.ts';
-import { invalidTask } from '../../src/plugin/job/invalid-task.ts';
-import { planTask, taskSchema } from '../../src/plugin/job/task.ts';
+import { taskSchema } from '../../src/plugin/job/task.ts';
+import { answerTask, maxMs } from '../support/answer-task.ts';
 import { smallest, type TaskInit, task } from './requests.ts';
-
-const maxMs = 100;
-/** Compilation and garbage come and go; what a task does to the loop comes each time. */
-const rounds = 5;
-
-const context = {
-  driverName: 'qmp',
-  hostArch: 'x86_64',
-  limits: { minMemoryMiB: 500, minDiskMiB: 2000, maxDiskMiB: 100_000, maxConnections: 8192 },
-  pools: { pools: [{ kind: 'directory', name: 'local', path: '/pool' }], default: 'local' },
-} as const;
 
 /** The first is large enough to show what takes quadratic time, and small enough for a test to fail within seconds. */
 const sizes = [64 * 1024, 1024 * 1024];
@@ -67,26 +53,11 @@ function* valuesWith(field: Field, value: unknown): Generator<readonly [string, 
     yield [`.${path}`, field.kind === 'block' ? block : [block]];
 }
 
-/** How long this thread works to read a task and to answer with what is wrong with it, at best. */
-function answer(init: TaskInit): { readonly ms: number; readonly message: string } {
-  const config = create(TaskConfigSchema, init);
-  let ms = Number.POSITIVE_INFINITY;
-  let message = '';
-  for (let round = 0; round < rounds && ms > maxMs; round += 1) {
-    const started = process.threadCpuUsage();
-    const { problems } = planTask(config, context);
-    ({ message } = toStatus(invalidTask(config, context, { problems })));
-    const { user, system } = process.threadCpuUsage(started);
-    ms = Math.min(ms, (user + system) / 1000);
-  }
-  return { ms, message };
-}
-
 for (const [kind, text] of Object.entries(texts)) {
   test(`one MiB of ${kind} at any place of a job is answered at once, and quoted in part`, () => {
     for (const bytes of sizes) {
       for (const [path, init] of tasksWith(text(bytes))) {
-        const { ms, message } = answer(init);
+        const { ms, message } = answerTask(init);
         assert.ok(ms <= maxMs, `${path}: ${ms.toFixed(0)} ms for ${bytes} bytes`);
         assert.ok(message.length < 2500, `${path}: ${message.length} characters`);
       }
@@ -112,6 +83,15 @@ const lists: Readonly<Record<string, (count: number) => TaskInit>> = {
   'disks with names': (count) =>
     task({ config: { disk: many(count, (at) => ({ devname: `d${at}`, serial: `s${at}` })) } }),
   'disks without names': (count) => task({ config: { disk: many(count, () => ({ size: '1G' })) } }),
+  interfaces: (count) =>
+    task({
+      config: { ...smallest, network_interface: many(count, () => ({ bridge: { name: 'br0' } })) },
+    }),
+  directories: (count) =>
+    task({
+      config: smallest,
+      mounts: Array.from({ length: count }, (_, at) => ({ taskPath: `/${at}`, hostPath: '/h' })),
+    }),
   'disks in volumes': (count) =>
     task({
       config: { disk: many(count, (at) => ({ volume: `/no/${at}` })) },
@@ -124,8 +104,19 @@ const lists: Readonly<Record<string, (count: number) => TaskInit>> = {
 
 for (const [kind, list] of Object.entries(lists)) {
   test(`thousands of ${kind} are answered at once`, () => {
-    const { ms, message } = answer(list(5000));
+    const { ms, message } = answerTask(list(5000));
     assert.ok(ms <= maxMs, `${ms.toFixed(0)} ms`);
     assert.match(message, /^qmp: invalid configuration/);
   });
 }
+
+test('more interfaces and directories than a machine has places for are refused before any is made', () => {
+  for (const kind of ['interfaces', 'directories']) {
+    const init = (count: number): TaskInit => lists[kind]?.(count) ?? assert.fail();
+    assert.doesNotMatch(answerTask(init(31)).message, /possible/);
+    assert.match(
+      answerTask(init(32)).message,
+      new RegExp(`32 ${kind} are more than the 31 possible`),
+    );
+  }
+});

@@ -3,6 +3,7 @@ import { posix } from 'node:path';
 import { quoted, type ShareSpec } from '#spec';
 import type { Mount } from '../gen/driver_pb.ts';
 import type { Job } from './job.ts';
+import { withPlaces } from './places.ts';
 import { sharesOf } from './shares.ts';
 
 /** The limit of 9p; virtiofs has 36 bytes. */
@@ -26,7 +27,8 @@ export function readVolumes(
     if (problem !== undefined) report('volume_mount', `${quoted(mount.taskPath)} ${problem}`);
   }
   const mounts = task.mounts.filter(({ taskPath }) => !diskMounts.has(taskPath));
-  return mounts.map((mount) => {
+  const possible = withPlaces(mounts, { key: 'volume_mount', what: 'directories', report });
+  return possible.map((mount) => {
     // Absolute, as for a container.
     const target = posix.resolve('/', mount.taskPath.slice(0, maxPathBytes));
     const taken = targets.has(target) ? 'is a mount already' : undefined;

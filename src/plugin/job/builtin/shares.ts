@@ -3,6 +3,7 @@ import { quoted, type ShareSpec } from '#spec';
 import { tagProblem } from '../../args/share-options.ts';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Job } from '../job.ts';
+import { withPlaces } from '../places.ts';
 import { taskDirOf } from '../shares.ts';
 import { argKey, type Wishes } from './args.ts';
 
@@ -23,7 +24,8 @@ export function readArgShares(
       report(argKey(at), `-device: there is no -fsdev with id=${fsdev}`);
     }
   }
-  return shares.flatMap(({ tag, path, at }) => {
+  const possible = withPlaces(shares, { key: 'args', what: 'directories', report });
+  return possible.flatMap(({ tag, path, at }) => {
     const source = directoryOf(path, task);
     const problem =
       tagProblem(tag) ??

@@ -8,6 +8,7 @@ import {
 } from '#spec';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
+import { withPlaces } from '../places.ts';
 import { addressFields, readAddress, readFixedAddress, refuseAddress } from './address.ts';
 import { bandwidthFields, readBandwidth, refuseBandwidth } from './bandwidth.ts';
 import { cardFields, readCard } from './card.ts';
@@ -34,7 +35,7 @@ const ports = {
 export const nicFields = {
   network_interface: {
     kind: 'block-list',
-    doc: 'A network interface of the guest, any number of times; the guest sees them in this order. Each has exactly one of `bridge`, `macvtap`, `user` and `group`. Without any the guest has one in the network of its group, or none where the group uses that of the host.',
+    doc: 'A network interface of the guest, up to 31 times; the guest sees them in this order. Each has exactly one of `bridge`, `macvtap`, `user` and `group`. Without any the guest has one in the network of its group, or none where the group uses that of the host.',
     fields: {
       bridge: {
         kind: 'block',
@@ -110,11 +111,12 @@ interface Place {
 }
 
 export function readNics(
-  { network_interface: blocks }: Decoded<typeof nicFields>,
+  { network_interface: all }: Decoded<typeof nicFields>,
   { task, report }: Job,
   /** Label of the port at which the display is seen. */
   displayPort: string | undefined,
 ): readonly NicSpec[] {
+  const blocks = withPlaces(all, { key: 'network_interface', what: 'interfaces', report });
   const readPorts = readerOfPorts(task, report);
   const netns = groupNetns(task);
   if (blocks.length === 0 && netns !== undefined) {
