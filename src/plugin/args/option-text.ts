@@ -1,26 +1,29 @@
+import { Refusal } from './wish.ts';
+
+/** Far more than any option has; most of all the forwarded ports of a network. */
+const maxPairs = 1024;
+const maxJsonLength = 64 * 1024;
+const maxDepth = 16;
+
+interface Pair {
+  readonly key: string;
+  readonly value: string;
+}
+
 /** `key=value` pairs of one option, as QEMU reads them. */
 export class OptionText {
-  readonly #pairs: { readonly key: string; readonly value: string }[];
+  #pairs: readonly Pair[];
 
   /**
    * Reads `first,key=value,flag`: a comma ends a value, two are one comma of it. `implied` is the key of a first value
-   * without one; any other word without `=` is a flag, which is on. The same as a JSON object is read as well.
+   * without one; any other word without `=` is a flag, which is on. The same as a JSON object is read as well. Throws Refusal
+   * where there are too many.
    */
   constructor(text: string, implied?: string) {
     const object = text.startsWith('{') ? parseObject(text) : undefined;
-    this.#pairs = object === undefined ? [] : pairsOf(object, '');
-    if (object !== undefined) return;
-    for (let at = 0; at < text.length; ) {
-      const { key, from } = keyAt(text, at, at === 0 ? implied : undefined);
-      if (from === undefined) {
-        this.#pairs.push({ key, value: 'on' });
-        at += key.length + 1;
-        continue;
-      }
-      const { value, end } = valueAt(text, from);
-      this.#pairs.push({ key, value });
-      at = end + 1;
-    }
+    const pairs = object === undefined ? pairsIn(text, implied) : membersOf(object);
+    this.#pairs = [...pairs.take(maxPairs + 1)];
+    if (this.#pairs.length > maxPairs) throw new Refusal(`has more than ${maxPairs} keys`);
   }
 
   /** The last value of a key, which wins; each is taken once. */
@@ -42,8 +45,7 @@ export class OptionText {
   }
 
   ignore(...keys: readonly string[]): void {
-    const others = this.#pairs.filter(({ key }) => !keys.includes(key));
-    this.#pairs.splice(0, this.#pairs.length, ...others);
+    this.#pairs = this.#pairs.filter(({ key }) => !keys.includes(key));
   }
 
   /** The keys that were not taken. */
@@ -53,6 +55,8 @@ export class OptionText {
 }
 
 function parseObject(text: string): object | undefined {
+  if (text.length > maxJsonLength)
+    throw new Refusal(`is JSON of more than ${maxJsonLength} characters`);
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? value : undefined;
@@ -62,12 +66,23 @@ function parseObject(text: string): object | undefined {
 }
 
 /** Members of a member have both names, with a dot between them. */
-function pairsOf(object: object, prefix: string): { key: string; value: string }[] {
-  return Object.entries(object).flatMap(([name, value]: [string, unknown]) => {
+function* membersOf(object: object, prefix = '', depth = 1): Generator<Pair> {
+  if (depth > maxDepth) throw new Refusal(`nests deeper than ${maxDepth} levels`);
+  for (const [name, value] of Object.entries<unknown>({ ...object })) {
     const key = `${prefix}${name}`;
-    if (typeof value === 'object' && value !== null) return pairsOf(value, `${key}.`);
-    return [{ key, value: value === true ? 'on' : value === false ? 'off' : String(value) }];
-  });
+    if (typeof value === 'object' && value !== null) yield* membersOf(value, `${key}.`, depth + 1);
+    else yield { key, value: value === true ? 'on' : value === false ? 'off' : String(value) };
+  }
+}
+
+function* pairsIn(text: string, implied: string | undefined): Generator<Pair> {
+  for (let at = 0; at < text.length; ) {
+    const { key, from } = keyAt(text, at, at === 0 ? implied : undefined);
+    const { value, end } =
+      from === undefined ? { value: 'on', end: at + key.length } : valueAt(text, from);
+    yield { key, value };
+    at = end + 1;
+  }
 }
 
 /** The key that begins here, and where its value begins; without one it is a flag. */

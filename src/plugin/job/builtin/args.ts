@@ -37,8 +37,15 @@ export function argKey(at: number): string {
   return `args[${at}]`;
 }
 
+/** Far more than any job has. Options that belong together are looked up among all others. */
+const maxArgs = 1024;
+
 /** Reports the options that are not possible, and those that the operator does not allow. */
-export function readWishes(args: readonly string[], { builtin, report }: Job): Wishes {
+export function readWishes(all: readonly string[], { builtin, report }: Job): Wishes {
+  const args = all.slice(0, maxArgs);
+  if (all.length > maxArgs) {
+    report('args', `has ${all.length} items, more than the ${maxArgs} possible`);
+  }
   const allowed = new Set(builtin?.args ?? []);
   // As the builtin driver does it: whatever has a dash, values included.
   for (const [at, arg] of args.entries()) {

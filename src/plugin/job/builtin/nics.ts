@@ -12,6 +12,7 @@ import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { groupNetns } from '../nics/group.ts';
+import { withPlaces } from '../places.ts';
 import { argKey, type Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
@@ -37,7 +38,8 @@ export function readArgNics(
   job: Job,
 ): readonly NicSpec[] {
   checkNetworks(wishes, job);
-  const bridges = onBridges(wishes).map(({ network, card }) => ({
+  const onBridge = withPlaces(onBridges(wishes), { key: 'args', what: 'interfaces', ...job });
+  const bridges = onBridge.map(({ network, card }) => ({
     at: card?.at ?? network.at,
     nic: { kind: 'bridge', bridge: network.bridge, ports: [], ...cardOf(card, machine) } as const,
   }));
@@ -77,8 +79,15 @@ function readUserNic(
   // A network by id has no card until a device names it.
   const hasCard = card !== undefined || (network !== undefined && network.id === undefined);
   if (!hasCard && mapped.length === 0 && !isUsual) return [];
+  const reserved = Map.groupBy(
+    portsOf(job.task),
+    ({ groupPort, hostPort }) => groupPort ?? hostPort,
+  );
   const forwarded = networks.flatMap(({ forwards, at }) =>
-    forwards.map((forward) => portOf(forward, job, (text) => job.report(argKey(at), text))),
+    forwards.map((forward) => {
+      const [port] = reserved.get(forward.hostPort) ?? [];
+      return portOf(forward, port, { ...job, report: (text) => job.report(argKey(at), text) });
+    }),
   );
   const withPorts = card === undefined && mapped.length > 0 ? { model: 'virtio' as const } : {};
   const nic = {
@@ -169,10 +178,10 @@ function portsOf(task: TaskConfig): readonly Reserved[] {
 }
 
 function readPortMap({ port_map: maps = [] }: Raw, { task, report }: Job): readonly PortSpec[] {
-  const known = portsOf(task);
+  const known = Map.groupBy(portsOf(task), ({ label }) => label);
   const entries = maps.flatMap((map) => Object.entries(map));
   return entries.flatMap(([label, guestPort]) => {
-    const ports = known.filter((port) => port.label === label);
+    const ports = known.get(label) ?? [];
     if (ports.length === 0) report(`port_map.${label}`, `Unknown port label ${quoted(label)}`);
     return ports.map((port) => ({ ...port, guestPort }));
   });
@@ -186,12 +195,10 @@ const firstUnprivileged = 1024;
  */
 function portOf(
   { hostIp, hostPort, guestPort, protocol }: HostForward,
-  { task }: Job,
-  report: (text: string) => void,
+  reserved: Reserved | undefined,
+  { task, report }: { readonly task: TaskConfig; readonly report: (text: string) => void },
 ): PortSpec {
-  const known = portsOf(task);
   const isInGroup = groupNetns(task) !== undefined;
-  const reserved = known.find((port) => (port.groupPort ?? port.hostPort) === hostPort);
   const label = reserved?.label ?? `port-${hostPort}`;
   if (isInGroup) {
     return {
