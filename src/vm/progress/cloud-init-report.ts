@@ -29,7 +29,7 @@ export function cloudInitEvent(output: string): TaskEvent {
   const stages = decode(status, second)?.v1;
   if (errors === undefined || stages === undefined) return unreadable;
   const warnings = Object.values(stages).flatMap((value) => {
-    const found = v.safeParse(stage, value);
+    const found = v.safeParse(stage, value, { abortEarly: true });
     return found.success ? Object.values(found.output.recoverable_errors).flat() : [];
   });
   if (warnings.length > 0) return withTexts('warnings', warnings);
@@ -60,7 +60,7 @@ function decode<T>(
 ): T | undefined {
   for (const text of alternatives) {
     try {
-      const found = v.safeParse(schema, JSON.parse(text));
+      const found = v.safeParse(schema, JSON.parse(text), { abortEarly: true });
       if (found.success) return found.output;
     } catch {
       // No JSON.
