@@ -130,6 +130,21 @@ test('V-136: an empty directory is an empty disk', async (t) => {
   assert.equal(shown.trim(), '');
 });
 
+test('V-136: a directory with many files is looked at in turns, between which all else goes on', async (t) => {
+  const { put, open } = hostOf(t);
+  const files = 2000;
+  for (let number = 0; number < files; number += 1) put(`images/many/${number}`, 'x');
+  let [turns, isOpen] = [0, false];
+  const count = (): void => {
+    turns += 1;
+    if (!isOpen) setImmediate(count);
+  };
+  count();
+  using _directory = await open('many');
+  isOpen = true;
+  assert.ok(turns >= files / 10, `looked at in ${turns} turns of the event loop`);
+});
+
 /** What a task, or a careless job, may put into its directory. */
 const attacks: Readonly<
   Record<string, readonly [(host: ReturnType<typeof hostOf>) => string, RegExp]>

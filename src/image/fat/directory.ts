@@ -1,7 +1,8 @@
 import { constants, fstatSync, ftruncateSync, type Stats } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { relative } from 'node:path';
-import { closeFd, openBeneath, pathOnly, reopen } from '#host';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { closeFd, KeyedQueue, openBeneath, pathOnly, reopen } from '#host';
 import type { Waiting } from '#spec';
 import type { ImageRoots } from '../allow-list.ts';
 import { checkWaiting, ImageError, step, stepSync } from '../error.ts';
@@ -16,6 +17,10 @@ import { diskBytes } from './volume.ts';
 const maxEntries = 4096;
 const maxDepth = 16;
 const chunkBytes = 1024 * 1024;
+/** That are looked at in one turn of the event loop: a job has tens of directories with thousands of files each. */
+const entriesInTurn = 8;
+/** Of all directories of all jobs: to plan a full one takes tens of milliseconds. */
+const planning = new KeyedQueue();
 
 /**
  * A directory of the allow-list as the disk that QEMU's `fat:` would make of it: open, and with all that is in it looked
@@ -45,7 +50,11 @@ export class FatDirectory implements Disposable {
     const directory = await openAllowedDirectory(name, roots, waiting);
     try {
       const root = await new Walk(directory, waiting).folder(directory.path, directory.stats, 0);
-      return new FatDirectory(directory, planFat(root, label));
+      const plan = await planning.run('plan', async () => {
+        await immediate();
+        return planFat(root, label);
+      });
+      return new FatDirectory(directory, plan);
     } catch (error) {
       closeFd(directory.fd);
       throw error;
@@ -97,6 +106,7 @@ class Walk {
   readonly #directory: AllowedFile;
   readonly #waiting: Waiting;
   #count = 0;
+  #looked = 0;
 
   constructor(directory: AllowedFile, waiting: Waiting) {
     this.#directory = directory;
@@ -113,6 +123,8 @@ class Walk {
     // Before they are opened: one in another encoding is not found by what was read of it.
     checkNames(names, path);
     for (const name of names) {
+      this.#looked += 1;
+      if (this.#looked % entriesInTurn === 0) await immediate();
       entries.push(await this.#entry(`${path}/${name}`, name, depth));
     }
     const name = path.slice(path.lastIndexOf('/') + 1);

@@ -11,6 +11,8 @@ const maxLongName = 255;
 /** QEMU's vvfat does as well without more: seven digits would leave nothing of the name. */
 const maxSameNames = 99_999;
 
+// U+FFFD is what bytes that are no UTF-8 are read as.
+const impossible = /[\p{Cc}"*/:<>?\\|\ufffd]/u;
 const plain = "[A-Z0-9_$~!#%&'()@^`{}-]";
 const shortForm = new RegExp(`^(${plain}{1,8})(?:\\.(${plain}{1,3}))?$`);
 
@@ -46,8 +48,7 @@ function refused(folder: string, name: string, problem: string): ImageError {
 }
 
 function nameProblem(name: string): string | undefined {
-  // U+FFFD is what bytes that are no UTF-8 are read as.
-  const wrong = [...name].find((char) => char < ' ' || '"*/:<>?\\|\x7f\ufffd'.includes(char));
+  const [wrong] = impossible.exec(name) ?? [];
   if (wrong !== undefined) return `contains ${JSON.stringify(wrong)}`;
   if (name.length > maxLongName) return `is longer than ${maxLongName} characters`;
   return /[. ]$/.test(name) ? 'ends with a dot or a space' : undefined;
@@ -79,7 +80,7 @@ function makeShort(
 }
 
 function onlyPlain(text: string): string {
-  return [...text.toUpperCase()].filter((char) => /[A-Z0-9_-]/.test(char)).join('');
+  return text.toUpperCase().replaceAll(/[^A-Z0-9_-]/g, '');
 }
 
 function padded(stem: string, extension: string): string {

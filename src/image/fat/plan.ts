@@ -79,12 +79,20 @@ function countRecords(folder: FatFolder): number {
   return namesOf(folder).reduce((count, name) => count + recordCount(name), 0);
 }
 
-function namesOf({ entries, path }: FatFolder): readonly FatName[] {
-  return fatNames(
-    entries.map(({ name }) => name),
-    path,
-  );
+/** Made once for each folder: they are counted before they are written. */
+function namesOf(folder: FatFolder): readonly FatName[] {
+  const { entries, path } = folder;
+  const names =
+    namesOfFolders.get(folder) ??
+    fatNames(
+      entries.map(({ name }) => name),
+      path,
+    );
+  namesOfFolders.set(folder, names);
+  return names;
 }
+
+const namesOfFolders = new WeakMap<FatFolder, readonly FatName[]>();
 
 /** What has a place so far: clusters are given out one after the other, so each file is in one piece. */
 class Disk {

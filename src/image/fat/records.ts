@@ -26,7 +26,7 @@ export interface RecordOf {
 
 /** The records of a file or a folder: those of its long name, the last part first, and its own. */
 export function entryRecords(name: FatName, entry: RecordOf): Buffer {
-  return Buffer.concat([...longRecords(name), shortRecord(name.short, entry)]);
+  return Buffer.concat([longRecords(name), shortRecord(name.short, entry)]);
 }
 
 /** `.` and `..` of a folder. */
@@ -46,24 +46,27 @@ export function labelRecord(label: string): Buffer {
   return record;
 }
 
-function longRecords({ short, long }: FatName): readonly Buffer[] {
-  if (long === undefined) return [];
+/** In one piece: a directory may have tens of thousands of them. */
+function longRecords({ short, long }: FatName): Buffer {
+  if (long === undefined) return Buffer.alloc(0);
   const checksum = checksumOf(short);
   const count = Math.ceil(long.length / charsOfRecord);
-  return Array.from({ length: count }, (_, index) => {
+  const records = Buffer.alloc(count * recordBytes);
+  for (let index = 0; index < count; index += 1) {
     const number = count - index;
-    const text = long.slice((number - 1) * charsOfRecord, number * charsOfRecord);
-    const record = Buffer.alloc(recordBytes);
-    record[0] = number | (index === 0 ? lastRecord : 0);
-    for (const [at, place] of charPlaces.entries()) {
+    const first = (number - 1) * charsOfRecord;
+    const start = index * recordBytes;
+    records[start] = number | (index === 0 ? lastRecord : 0);
+    for (let at = 0; at < charsOfRecord; at += 1) {
+      const from = first + at;
       // A zero ends a name that does not fill its records.
-      const code = at < text.length ? text.charCodeAt(at) : at === text.length ? 0 : 0xffff;
-      record.writeUInt16LE(code, place);
+      const code = from < long.length ? long.charCodeAt(from) : from === long.length ? 0 : 0xffff;
+      records.writeUInt16LE(code, start + (charPlaces[at] ?? 0));
     }
-    record[11] = attributes.longName;
-    record[13] = checksum;
-    return record;
-  });
+    records[start + 11] = attributes.longName;
+    records[start + 13] = checksum;
+  }
+  return records;
 }
 
 function checksumOf(short: string): number {
