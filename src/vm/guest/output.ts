@@ -1,8 +1,12 @@
 import type { Socket } from 'node:net';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { abortable } from '#host';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import { type Mark, MarkReader } from './marks.ts';
+
+/** Of one stream in one turn of the event loop: a guest may send what looks like marks, thousands in one chunk. */
+const piecesInTurn = 64;
 
 /** What comes from the guest, in order: output of one of the streams, or a mark. */
 export type Piece<N> =
@@ -47,8 +51,11 @@ async function next<N>(stream: Stream<N>) {
 
 async function* pieces<N>(stream: N, socket: Socket, session: string): Stream<N> {
   const reader = new MarkReader(session);
+  let count = 0;
   for await (const chunk of chunksOf(socket)) {
     for (const piece of reader.push(chunk)) {
+      count += 1;
+      if (count % piecesInTurn === 0) await immediate();
       if (piece instanceof Uint8Array) yield { stream, data: piece };
       else {
         yield { stream, mark: piece };
