@@ -43,3 +43,9 @@ export function formatSubnet(subnet: Subnet): string {
 export function isLoopback(address: number): boolean {
   return address >>> 24 === 127;
 }
+
+/** Whether a machine may have it on a network: not 0.0.0.0/8, a loopback address, or one of many machines and beyond. */
+export function isOfOneMachine(address: number): boolean {
+  const first = address >>> 24;
+  return first !== 0 && !isLoopback(address) && first < 224;
+}

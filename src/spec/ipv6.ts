@@ -73,6 +73,12 @@ export function isLinkLocal6(address: bigint): boolean {
   return address >> 118n === 0xfe80n >> 6n;
 }
 
+/** Whether a machine may have it on a network: not one in ::/8, as the loopback address and those that stand for IPv4 ones, nor of many. */
+export function isOfOneMachine6(address: bigint): boolean {
+  const first = address >> 120n;
+  return first !== 0n && first !== 0xffn;
+}
+
 /** A link that carries less than this has no IPv6 (RFC 8200, 5). */
 export const smallestMtu6 = 1280;
 

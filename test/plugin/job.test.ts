@@ -493,6 +493,26 @@ test('V-120: an IPv6 address is read in each of its forms', () => {
   });
 });
 
+test('V-120: an address that no machine in a network has is refused: the host would connect to itself', () => {
+  const way = { macvtap: { device: 'eno1' }, prefix: 24, prefix6: 64 };
+  const one = (ip: string, ip6: string): Change =>
+    config({ network_interface: [{ ...way, ip, ip6 }] });
+  const pairs = [
+    ['127.0.0.1', '::1'],
+    ['0.0.0.0', '::'],
+    ['224.0.0.1', 'ff02::1'],
+    ['255.255.255.255', '::ffff:127.0.0.1'],
+  ] as const;
+  refused(
+    Object.fromEntries(
+      pairs.map(([ip, ip6]) => [
+        `${ip} and ${ip6}`,
+        [one(ip, ip6), new RegExp(`2 problems: .*\\.ip: ${ip} is not .*\\.ip6: ${ip6} is not `)],
+      ]),
+    ),
+  );
+});
+
 test('V-124: cards that can not be', () =>
   refused({
     'a MAC address that is none': [card('mac', '52:54:00'), /\[0\]\.mac: "52:54:00" is not a MAC/],

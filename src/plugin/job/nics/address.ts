@@ -1,6 +1,8 @@
 import {
   contains,
   formatIpv6,
+  isOfOneMachine,
+  isOfOneMachine6,
   type JobAddresses,
   listed,
   overlap6,
@@ -62,6 +64,8 @@ export const addressFields = {
     example: '["192.0.2.53"]',
   },
 } as const satisfies Fields;
+
+const ofNone = 'is not the address of a machine in a network';
 
 type Address = Decoded<typeof addressFields>;
 interface Place {
@@ -149,6 +153,8 @@ function check(address: Address, { path, report }: Place): void {
     report(`${path}.prefix`, `is required with ${listed(needPrefix)}`);
   }
   const [own, way] = [parseIpv4(ip ?? ''), parseIpv4(gateway ?? '')];
+  // The host itself connects to it, for `ready` and ssh.
+  if (own !== undefined && !isOfOneMachine(own)) report(`${path}.ip`, `${ip} ${ofNone}`);
   if (prefix === undefined || own === undefined || way === undefined) return;
   if (!contains(subnetOf(own, prefix), way)) {
     report(`${path}.gateway`, `${gateway} is not in the subnet of ${ip}/${prefix}`);
@@ -181,6 +187,7 @@ function check6(address: Address, { path, report }: Place): void {
     report(`${path}.prefix6`, 'is required with gateway6');
   }
   const [own, way] = [parseIpv6(ip6 ?? ''), parseIpv6(gateway6 ?? '')];
+  if (own !== undefined && !isOfOneMachine6(own)) report(`${path}.ip6`, `${ip6} ${ofNone}`);
   if (prefix6 === undefined || own === undefined || way === undefined) return;
   const isLinkLocal = way >> 118n === 0xfe80n >> 6n;
   if (!isLinkLocal && !overlap6({ address: own, prefix: prefix6 }, { address: way, prefix: 128 })) {
