@@ -87,7 +87,7 @@ inOwnNetns(
       const spec = guestSpec(ground, guest, {
         ...pipes,
         ...onBridge,
-        vcpus: 2,
+        vcpus: 1,
         memoryMiB: 768,
         exec: { onHangUp: ['systemctl', 'reload', 'ssh'] },
         guest: {

@@ -123,7 +123,7 @@ inOwnNetns(
       const files = filesIn(join(localDir, 'files'));
       const system = guestSpec(ground, guest, {
         ...pipes,
-        vcpus: 2,
+        vcpus: 1,
         memoryMiB: 768,
         nics: ['virbr0', foreign.bridge].map((bridge) => ({ kind: 'bridge', bridge, ports: [] })),
         shares: [

@@ -81,7 +81,7 @@ func newReached(c *client, consul *consul, image, diskMiB, memoryMiB string, con
 	text, err := os.ReadFile("../../examples/exec.nomad.hcl")
 	must.NoError(c.t, err)
 	id := c.name + "-commands"
-	parts := append([]string{fmt.Sprintf("%q", image), `accelerator = "tcg"`, "vcpus = 2"}, config...)
+	parts := append([]string{fmt.Sprintf("%q", image), `accelerator = "tcg"`, "vcpus = 1"}, config...)
 	it := &reached{consul: consul, job: &job{c: c, id: id, text: strings.NewReplacer(
 		`job "commands" {`, fmt.Sprintf("job %q {\n  datacenters = [%q]", id, c.name),
 		"nomad/jobs/commands", "nomad/jobs/"+id,

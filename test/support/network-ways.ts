@@ -82,7 +82,7 @@ export async function networkComesUp(t: TestContext, way: NetworkWay): Promise<v
       ...pipes,
       kernel: kernelOf(ground, guest, way),
       memoryMiB: guest.memoryMiB,
-      vcpus: 2,
+      vcpus: 1,
       nics: [network, storage, foreign].map(({ bridge }) => ({
         kind: 'bridge',
         bridge,
