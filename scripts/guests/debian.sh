@@ -44,6 +44,12 @@ else
   : > etc/resolv.conf
 fi
 for unit in $(cat "$3"); do ln -sf /dev/null "etc/systemd/system/$unit"; done
+mkdir -p etc/systemd/system-generators
+for kind in cryptsetup gpt-auto hibernate-resume integritysetup rc-local system-update veritysetup; do
+  ln -s /dev/null "etc/systemd/system-generators/systemd-$kind-generator"
+done
+# By the features of its processor a guest would load KVM and ciphers.
+echo 'SUBSYSTEM=="cpu", ENV{MODALIAS}=""' > etc/udev/rules.d/50-no-cpu-modules.rules
 rm -rf var/lib/apt/lists/* var/cache/apt/* var/log/*.log etc/ssh/ssh_host_*
 SETUP
 include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,cloud-init,qemu-guest-agent,openssh-server
