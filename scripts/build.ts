@@ -13,10 +13,10 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { createRequire } from 'node:module';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build as bundle } from 'esbuild';
-import { nativeAssets, netlinkAddon } from './build/native-addons.ts';
 
 const root = resolve(import.meta.dirname, '..');
 const dist = join(root, 'dist');
@@ -33,7 +33,7 @@ const resourceName = 'NODE_SEA_BLOB';
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
 /**
- * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and the native addons in it. Does nothing
+ * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and koffi's addon in it. Does nothing
  * when sources, lock file and this script are those of the last build.
  */
 export async function build(arch: string = process.arch): Promise<string> {
@@ -62,7 +62,7 @@ export async function build(arch: string = process.arch): Promise<string> {
 }
 
 function hashInputs(arch: string): string {
-  const files = globSync('{bin,src,scripts/build}/**', { cwd: root })
+  const files = globSync('{bin,src}/**', { cwd: root })
     .concat('scripts/build.ts', 'package.json', 'package-lock.json')
     .filter((path) => statSync(join(root, path)).isFile());
   const hash = createHash('sha256').update(arch);
@@ -101,7 +101,6 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
     logLevel: 'warning',
     // src/host/native/native.ts knows that import.meta.url is empty in here.
     logOverride: { 'empty-import-meta': 'silent' },
-    plugins: [netlinkAddon(join(root, 'src/host/native/native.ts'))],
   });
 }
 
@@ -111,7 +110,7 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
  */
 const v8Options = ['--max-semi-space-size=1', '--no-parallel-scavenge', '--expose-gc'];
 
-/** The blob that goes into the executable: the script with its compiled code, and the addons. */
+/** The blob that goes into the executable: the script with its compiled code, and the addon. */
 function makeBlob(work: string, script: string, arch: string): string {
   const output = join(work, 'sea.blob');
   const config = join(work, 'sea.json');
@@ -128,7 +127,7 @@ function makeBlob(work: string, script: string, arch: string): string {
       execArgv: v8Options,
       execArgvExtension: 'none',
       assets: {
-        ...nativeAssets(arch),
+        'koffi.node': koffiAddon(arch),
         ...Object.fromEntries(Object.keys(workers).map((asset) => [asset, join(work, asset)])),
       },
     }),
@@ -139,6 +138,12 @@ function makeBlob(work: string, script: string, arch: string): string {
     stdio: 'pipe',
   });
   return output;
+}
+
+/** Koffi has one optional package for each platform. */
+function koffiAddon(arch: string): string {
+  const koffi = dirname(createRequire(import.meta.url).resolve('koffi'));
+  return join(koffi, `../@koromix/koffi-linux-${arch}/linux_${arch}/koffi.node`);
 }
 
 function makeExecutable(work: string, blob: string, arch: string): string {

@@ -162,6 +162,7 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
   host: {
     process: ['files', 'native', 'turns.ts', 'waiting.ts', 'error.ts'],
     'icmp6-socket.ts': ['socket.ts', 'files', 'native', 'error.ts'],
+    'netlink-socket.ts': ['files', 'native'],
     'socket.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'listen-tcp.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
     'bind-tried.ts': ['files', 'native', 'socket-address.ts', 'error.ts'],
@@ -190,7 +191,6 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@msgpack/msgpack': ['src/plugin/hcl/cty.ts'],
   'dns-packet': ['src/net/dns/message.ts'],
   koffi: ['src/host/native/libc.ts', 'src/host/native/native.ts'],
-  netlink: ['src/netlink/socket.ts'],
   valibot: ['src/'],
   'js-yaml': ['src/cloudinit/yaml.ts'],
   'tar-stream': ['src/image/import/tar-header.ts'],

@@ -6,6 +6,7 @@ export { errnoOf, HostError } from './error.ts';
 export { answered, widenThreadPool } from './files/answers.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
+  closeAside,
   closeFd,
   createFile,
   lockDescriptor,
@@ -41,6 +42,7 @@ export { icmp6Port, icmp6Socket } from './icmp6-socket.ts';
 export { KeyedQueue } from './keyed-queue.ts';
 export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
+export { netlinkSocket, receive, receiveAside, sendAside } from './netlink-socket.ts';
 export { PerFile } from './per-file.ts';
 export type { BareFile } from './process/bare-root.ts';
 export {

@@ -1,5 +1,13 @@
 import { getSystemErrorName } from 'node:util';
-import { withNetns } from '#host';
+import {
+  abortable,
+  closeAside,
+  netlinkSocket,
+  receive,
+  receiveAside,
+  sendAside,
+  withNetns,
+} from '#host';
 import type { Waiting } from '#spec';
 import { NetlinkError } from './error.ts';
 import {
@@ -32,24 +40,11 @@ export interface NetlinkOptions {
   readonly family?: keyof typeof families;
 }
 
-/** The part of the package's raw socket that is used. */
-interface RawSocket {
-  send(bytes: Uint8Array, options: object, done: (error?: Error) => void): void;
-  close(): void;
-  ref(): void;
-  unref(): void;
-  on(event: 'message', listener: (datagram: Buffer) => void): unknown;
-  on(event: 'error', listener: (error: Error) => void): unknown;
-}
-
-interface Pending {
-  readonly sequence: number;
-  readonly what: string;
+/** What a request is answered with, as far as it has arrived. */
+interface Answer {
   readonly messages: Message[];
-  readonly maxMessages: number;
-  readonly keeps: (message: Message) => boolean;
-  interrupted: boolean;
-  readonly settle: (outcome: NetlinkError | undefined) => void;
+  /** Something changed meanwhile, or a part did not fit into the buffer. */
+  incomplete: boolean;
 }
 
 // NETLINK_ROUTE and NETLINK_NETFILTER (linux/netlink.h).
@@ -59,30 +54,29 @@ const ignoredSequence = 0;
 // A dump during which something changed is repeated, but not endlessly on a host that changes all the time.
 const maxDumpAttempts = 8;
 
+// The kernel makes no longer parts of a dump (netlink_recvmsg), unless a single message is longer.
+const usualBytes = 32 * 1024;
+
 /**
- * A netlink socket of one network namespace. Only the package's lowest layer is used, because its upper one turns
- * the kernel's errno into text and never settles requests that are pending at close.
+ * A netlink socket of one network namespace. The kernel carries out a request while it is sent, and each part of a dump but
+ * the first while the one before is received. It may have to wait meanwhile: for the one lock that all changes of links
+ * have (RTNL), as long as another program makes it delete links, and for the end of packets under way (RCU). So both are
+ * done in a thread of the pool.
  */
 export class NetlinkSocket implements AsyncDisposable {
-  readonly #raw: RawSocket;
+  readonly #fd: number;
+  #buffer: Buffer = Buffer.allocUnsafeSlow(usualBytes);
   #sequence = 1;
-  #pending: Pending | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  private constructor(raw: RawSocket) {
-    this.#raw = raw;
-    raw.on('message', (datagram) => this.#receive(datagram));
-    raw.on('error', (error) => this.#close(error));
-    raw.unref();
+  private constructor(fd: number) {
+    this.#fd = fd;
   }
 
   /** Throws NetlinkError. */
   static async open({ netns, family = 'route' }: NetlinkOptions = {}): Promise<NetlinkSocket> {
-    // On first use: two of the three instances that Nomad starts never need it. Only the file with the socket itself: the
-    // package's main file loads every protocol that it supports, and takes 22 ms instead of 3.
-    const { RawNetlinkSocket } = await import('netlink/dist/raw.js');
-    const make = (): RawSocket => new RawNetlinkSocket(families[family]);
+    const make = (): number => netlinkSocket(families[family]);
     try {
       return new NetlinkSocket(netns === undefined ? make() : withNetns(netns, make));
     } catch (cause) {
@@ -98,8 +92,8 @@ export class NetlinkSocket implements AsyncDisposable {
   /** Sends one request and waits for its whole answer. */
   async request(request: NetlinkRequest, waiting: Waiting): Promise<readonly Message[]> {
     for (let attempt = 1; ; attempt++) {
-      const { messages, interrupted } = await this.#enqueue(request, waiting);
-      if (!interrupted) return messages;
+      const { messages, incomplete } = await this.#enqueue(request, waiting);
+      if (!incomplete) return messages;
       if (attempt === maxDumpAttempts) {
         throw new NetlinkError(`${request.what}: changed during each of ${attempt} reads`);
       }
@@ -110,76 +104,56 @@ export class NetlinkSocket implements AsyncDisposable {
    * One at a time: the kernel answers a second dump on a socket with EBUSY (netlink_dump_start). The call of an
    * aborted signal ends at once, but the next request still waits until the kernel has finished the abandoned one.
    */
-  #enqueue(request: NetlinkRequest, waiting: Waiting): Promise<Pending> {
+  #enqueue(request: NetlinkRequest, waiting: Waiting): Promise<Answer> {
     const turn = this.#queue.then(() => {
       waiting.signal.throwIfAborted();
       return this.#exchange(request);
     });
     this.#queue = turn.catch(() => undefined);
-    return abortable(turn, waiting.signal);
+    return abortable(turn, waiting);
   }
 
-  #exchange({
-    what,
-    type,
-    flags,
-    body,
-    maxMessages,
-    keeps = () => true,
-    ahead = [],
-  }: NetlinkRequest): Promise<Pending> {
-    const { promise, resolve, reject } = Promise.withResolvers<Pending>();
+  async #exchange(request: NetlinkRequest): Promise<Answer> {
+    const { what, flags } = request;
     if (this.#closed) throw new NetlinkError(`${what}: the netlink socket is closed`);
     const sequence = this.#sequence;
     this.#sequence = (sequence + 1) >>> 0 || 1;
-    const pending: Pending = {
-      sequence,
-      what,
-      messages: [],
-      maxMessages: maxMessages ?? Number.POSITIVE_INFINITY,
-      keeps,
-      interrupted: false,
-      settle: (error) => {
-        this.#pending = undefined;
-        if (!this.#closed) this.#raw.unref();
-        if (error === undefined) resolve(pending);
-        else reject(error);
-      },
-    };
-    this.#pending = pending;
-    this.#raw.ref();
-    const each = { type, flags: flags | flag.request };
-    const bytes = [
-      ...ahead.map((other) => encodeMessage({ ...each, sequence: ignoredSequence, body: other })),
-      encodeMessage({ ...each, flags: each.flags | flag.ack, sequence, body }),
-    ];
-    this.#raw.send(Buffer.concat(bytes), {}, (cause) => {
-      if (cause === undefined || this.#pending !== pending) return;
-      pending.settle(new NetlinkError(`${what}: sending failed`, { cause }));
+    await sendAside(this.#fd, encodeRequest(request, sequence)).catch((cause) => {
+      throw new NetlinkError(`${what}: sending failed`, { cause });
     });
-    return promise;
-  }
-
-  #receive(datagram: Uint8Array): void {
-    for (const message of decodeMessages(datagram)) {
-      const pending = this.#pending;
-      if (pending === undefined || message.sequence !== pending.sequence) continue;
-      if ((message.flags & flag.dumpInterrupted) !== 0) pending.interrupted = true;
-      if (message.type === messageType.error || message.type === messageType.done) {
-        const status = statusOf(message);
-        pending.settle(status < 0 ? refusal(pending.what, status) : undefined);
-      } else if (pending.messages.length < pending.maxMessages && pending.keeps(message)) {
-        pending.messages.push(message);
-      }
+    // Whatever else is there to be received is there by now: the kernel was asked, and not another program.
+    const isDump = (flags & flag.dump) === flag.dump;
+    const answer: Answer = { messages: [], incomplete: false };
+    for (;;) {
+      if (this.#closed) throw new NetlinkError(`${what}: the netlink socket was closed`);
+      const datagram = await this.#receive(what, isDump);
+      if (datagram === undefined) answer.incomplete = true;
+      else if (take(datagram, { answer, request, sequence })) return answer;
     }
   }
 
-  #close(cause?: Error): void {
+  /** Undefined where the next datagram did not fit into the buffer. The next one of its size does. */
+  async #receive(what: string, aside: boolean): Promise<Buffer | undefined> {
+    const into = this.#buffer;
+    let bytes: number | undefined;
+    try {
+      bytes = aside ? await receiveAside(this.#fd, into) : receive(this.#fd, into);
+    } catch (cause) {
+      // What else was lost can't be known (ENOBUFS).
+      this.#close();
+      throw new NetlinkError(`${what}: receiving failed`, { cause });
+    }
+    if (bytes === undefined) throw new NetlinkError(`${what}: the kernel gave no answer`);
+    if (bytes <= into.length) return Buffer.from(into.subarray(0, bytes));
+    this.#buffer = Buffer.allocUnsafeSlow(bytes);
+    return undefined;
+  }
+
+  /** The descriptor is in use until the kernel has answered. */
+  #close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#raw.close();
-    const what = this.#pending?.what ?? '';
-    this.#pending?.settle(new NetlinkError(`${what}: the netlink socket was closed`, { cause }));
+    void this.#queue.then(() => closeAside(this.#fd));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -187,17 +161,41 @@ export class NetlinkSocket implements AsyncDisposable {
   }
 }
 
+function encodeRequest(
+  { type, flags, body, ahead = [] }: NetlinkRequest,
+  sequence: number,
+): Buffer {
+  const each = { type, flags: flags | flag.request };
+  return Buffer.concat([
+    ...ahead.map((other) => encodeMessage({ ...each, sequence: ignoredSequence, body: other })),
+    encodeMessage({ ...each, flags: each.flags | flag.ack, sequence, body }),
+  ]);
+}
+
+/** Whether the answer is complete with that datagram. Throws NetlinkError where the kernel refused. */
+function take(
+  datagram: Uint8Array,
+  {
+    answer,
+    request,
+    sequence,
+  }: { readonly answer: Answer; readonly request: NetlinkRequest; readonly sequence: number },
+): boolean {
+  const { what, maxMessages = Number.POSITIVE_INFINITY, keeps = () => true } = request;
+  for (const message of decodeMessages(datagram)) {
+    if (message.sequence !== sequence) continue;
+    if ((message.flags & flag.dumpInterrupted) !== 0) answer.incomplete = true;
+    if (message.type === messageType.error || message.type === messageType.done) {
+      const status = statusOf(message);
+      if (status < 0) throw refusal(what, status);
+      return true;
+    }
+    if (answer.messages.length < maxMessages && keeps(message)) answer.messages.push(message);
+  }
+  return false;
+}
+
 function refusal(what: string, status: number): NetlinkError {
   const errno = getSystemErrorName(status);
   return new NetlinkError(`${what}: ${errno}`, { errno });
-}
-
-/** The same promise, but rejected as soon as the signal aborts. */
-function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  return promise;
 }

@@ -9,9 +9,8 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
-import { createRequire } from 'node:module';
 import { release } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
   bindDirectory,
@@ -30,6 +29,7 @@ import {
   unmount,
 } from '#host';
 import { loadBytes } from '../../src/host/native/native.ts';
+import { addonBytes } from '../support/addon.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -141,11 +141,9 @@ test('V-132: an addon is loaded although the first directory is mounted noexec',
   mountTmpfs(noexec, { sizeBytes: 8 << 20, mode: 0o700 });
   // Not in t.after: hooks run in the order they were set, and the directory's would come first.
   using _ = { [Symbol.dispose]: () => unmount(noexec) };
-  const manifest = createRequire(import.meta.url).resolve('netlink/package.json');
-  const addon = `prebuilds/linux-${process.arch}/node.napi.node`;
-  const bytes = readFileSync(join(dirname(manifest), addon));
-  assert.throws(() => loadBytes('netlink', bytes, [noexec]), { name: 'HostError' });
-  assert.ok(loadBytes('netlink', bytes, [noexec, good]));
+  const bytes = addonBytes();
+  assert.throws(() => loadBytes('koffi', bytes, [noexec]), { name: 'HostError' });
+  assert.ok(loadBytes('koffi', bytes, [noexec, good]));
   assert.deepEqual([readdirSync(noexec), readdirSync(good)], [[], []]);
 });
 

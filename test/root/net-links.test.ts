@@ -189,6 +189,20 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     assert.equal((await listLinks(netlink, waiting())).length, 1);
   });
 
+  test('a message that is longer than the socket expects is read whole, alone and in a list', async () => {
+    await using netlink = await NetlinkSocket.open();
+    await cable('v0', 'v1');
+    // 128 bytes each.
+    const names = Array.from({ length: 300 }, (_, at) => `${at}-`.padEnd(124, 'x'));
+    const more = names.flatMap((name) => ['altname', name]);
+    await must('ip', 'link', 'property', 'add', 'dev', 'v0', ...more);
+    assert.equal((await link(netlink, 'v0')).name, 'v0');
+    await using other = await NetlinkSocket.open();
+    const listed = (await listLinks(other, waiting())).map(({ name }) => name);
+    assert.deepEqual(listed.toSorted(), ['lo', 'v0', 'v1']);
+    await deleteLink(netlink, await link(netlink, 'v0'), waiting());
+  });
+
   test('two hundred links, more than one datagram holds, are listed whole', async () => {
     await using netlink = await NetlinkSocket.open();
     for (let pair = 0; pair < 100; pair++) {

@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, open, openSync, writeSync } from 'node:fs';
+import { close, closeSync, constants, fstatSync, open, openSync, writeSync } from 'node:fs';
 import { relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { Waiting } from '#spec';
@@ -13,7 +13,8 @@ export const pathOnly = 0o10000000;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
 const duplicateCloexec = 1030;
-const openAside = promisify(open);
+const openFile = promisify(open);
+const closeFile = promisify(close);
 
 const getFlags = 3;
 const setFlags = 4;
@@ -34,13 +35,22 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
   }
 }
 
+/** The same in a thread of the pool, for what may wait for a lock of the kernel. Throws HostError. */
+export async function openAside(path: string, flags: number): Promise<number> {
+  try {
+    return await openFile(path, flags);
+  } catch (error) {
+    throw hostError(`opening ${path}`, error);
+  }
+}
+
 /**
  * Creates a file (mode 0600), open for reading and writing. Not on the event loop: a file system that writes for a guest may
  * take its time. Throws HostError.
  */
 export async function createFile(path: string): Promise<number> {
   try {
-    return await openAside(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    return await openFile(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
   } catch (error) {
     throw hostError(`creating ${path}`, error);
   }
@@ -99,6 +109,14 @@ export function closeFd(fd: number): void {
   } catch (error) {
     if (errnoOf(error) !== 'EBADF') throw hostError(`closing descriptor ${fd}`, error);
   }
+}
+
+/**
+ * The same in a thread of the pool, for what may wait for a lock of the kernel: the last close of a tap deletes the link. The
+ * descriptor is no longer the caller's as soon as this is called. Never rejects.
+ */
+export async function closeAside(...fds: readonly number[]): Promise<void> {
+  await Promise.all(fds.map((fd) => closeFile(fd).catch(() => undefined)));
 }
 
 /** O_NONBLOCK is a flag of the open file, so the change affects every process that shares it. Throws HostError. */

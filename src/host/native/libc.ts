@@ -1,6 +1,6 @@
 import type * as Koffi from 'koffi';
 import { HostError } from '../error.ts';
-import { loadNative } from './native.ts';
+import { loadKoffi } from './native.ts';
 
 /**
  * The C functions that this room calls and Node doesn't offer. Variadic ones (ioctl, fcntl, syscall) are declared with
@@ -39,6 +39,8 @@ const prototypes = {
     ['void *', 'str', 'const void *', 'const void *', 'str *', 'str *'],
   ],
   prlimit: 'int prlimit(int pid, int resource, const void *wanted, void *former)',
+  recv: 'long recv(int fd, void *buffer, size_t length, int flags)',
+  send: 'long send(int fd, const void *bytes, size_t length, int flags)',
   sendmsg: 'long sendmsg(int fd, const msghdr *message, int flags)',
   schedSetaffinity: ['sched_setaffinity', 'int', ['int', 'size_t', 'const void *']],
   setns: 'int setns(int fd, int type)',
@@ -112,6 +114,9 @@ interface Bound {
 
 let bound: Bound | undefined;
 
+/** Arguments of calls that other threads are making: the memory of buffers among them must not be collected. */
+const underWay = new Set<readonly Argument[]>();
+
 /** The outcome of a call that may fail: `errno` is undefined on success. */
 export interface Outcome {
   readonly value: number;
@@ -148,9 +153,11 @@ export function attemptAside(name: LibcFunction, ...values: readonly Argument[])
     const answered = (error: unknown, result: unknown): void => {
       // Koffi keeps the pool thread's errno while this function runs.
       const number = koffi.errno();
+      underWay.delete(values);
       if (error) failed(error);
       else done(outcomeOf(Number(result), number, errnoNames));
     };
+    underWay.add(values);
     // Koffi declares types only for functions whose parameters are declared.
     Reflect.apply(call.async, call, [...values, answered]);
   });
@@ -178,7 +185,7 @@ export function libcError(what: string, errno: string): HostError {
 }
 
 function bind(): Bound {
-  const koffi = asKoffi(loadNative('koffi'));
+  const koffi = asKoffi(loadKoffi());
   const errnoNames = new Map<number, string>();
   for (const [name, number] of Object.entries(koffi.os.errno)) {
     if (!errnoNames.has(number)) errnoNames.set(number, name);

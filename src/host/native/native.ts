@@ -1,40 +1,36 @@
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { getRawAsset, isSea } from 'node:sea';
 import { HostError } from '../error.ts';
 
-/** The packages with a native part. Their single-executable asset is `<name>.node`. */
-export type NativeName = 'koffi' | 'netlink';
+// The asset of the single executable.
+const asset = 'koffi.node';
 
-const loaded = new Map<NativeName, unknown>();
+let koffi: unknown;
 
 /**
- * The exports of a package's native part. From sources it is loaded out of node_modules, inside a single executable out
- * of the asset `<name>.node`, on the first call. Throws HostError.
+ * The exports of koffi's native part. From sources it is loaded out of node_modules, inside a single executable out of
+ * its asset, on the first call. Throws HostError.
  */
-export function loadNative(name: NativeName): unknown {
-  if (!loaded.has(name)) loaded.set(name, isSea() ? loadAsset(name) : loadInstalled(name));
-  return loaded.get(name);
+export function loadKoffi(): unknown {
+  koffi ??= isSea() ? loadAsset() : loadInstalled();
+  return koffi;
 }
 
-function loadInstalled(name: NativeName): unknown {
+function loadInstalled(): unknown {
   // In a CommonJS bundle import.meta.url is empty, and __filename is there instead.
   const require = createRequire(import.meta.url ?? __filename);
   try {
-    if (name === 'koffi') return require('koffi');
-    const manifest = require.resolve('netlink/package.json');
-    const build: unknown = createRequire(manifest)('node-gyp-build');
-    if (typeof build !== 'function') throw new TypeError('node-gyp-build is not a function');
-    return build(dirname(manifest));
+    return require('koffi');
   } catch (error) {
-    throw new HostError(`cannot load the native part of ${name}`, { cause: error });
+    throw new HostError('cannot load the native part of koffi', { cause: error });
   }
 }
 
-function loadAsset(name: NativeName): unknown {
-  return loadBytes(name, new Uint8Array(getRawAsset(`${name}.node`)), [
+function loadAsset(): unknown {
+  return loadBytes('koffi', new Uint8Array(getRawAsset(asset)), [
     process.env.TMPDIR ?? '',
     tmpdir(),
     '/run',
