@@ -12,8 +12,8 @@ export class BareBridge implements Disposable {
   }
 
   /** A tap in the bridge; it is removed when its descriptor is closed. */
-  plug(name: string): number {
-    const { fd } = openTap(name);
+  async plug(name: string): Promise<number> {
+    const { fd } = await openTap(name);
     ip('link', 'set', name, 'master', bridge, 'up');
     return fd;
   }

@@ -1,8 +1,8 @@
 import { chmodSync, constants } from 'node:fs';
 import { isIPv4 } from 'node:net';
 import { errnoOf, HostError } from './error.ts';
-import { closeFd, openPath } from './files/descriptor.ts';
-import { must } from './native/libc.ts';
+import { closeAside, closeFd, openAside, openPath } from './files/descriptor.ts';
+import { attemptAside, libcError, must } from './native/libc.ts';
 import { socketAddress } from './socket-address.ts';
 
 const familyUnix = 1;
@@ -157,8 +157,9 @@ function setOption(
 }
 
 /**
- * Makes a tap that lives as long as its descriptor (it is not persistent). `name` has at most 15 bytes and may contain
- * %d for a number that the kernel chooses; the resulting name is returned. Needs CAP_NET_ADMIN.
+ * Makes a tap, in the network namespace that this is called in. It lives as long as its descriptor (it is not
+ * persistent). `name` has at most 15 bytes and may contain %d for a number that the kernel chooses; the resulting name is
+ * returned. Needs CAP_NET_ADMIN. The kernel waits for the lock of all links, so it is asked in a thread of the pool. Throws HostError.
  *
  * With `manyQueues` each further call with the name gives the tap another queue.
  *
@@ -166,10 +167,10 @@ function setOption(
  * also names two bytes of the frame to be filled in with a checksum that it controls, and the kernel fills them in when
  * the frame leaves through the receiver's tap: after all rules have been applied.
  */
-export function openTap(
+export async function openTap(
   name: string,
   { offload = false, manyQueues = false } = {},
-): { readonly fd: number; readonly name: string } {
+): Promise<{ readonly fd: number; readonly name: string }> {
   const bytes = Buffer.from(name);
   if (bytes.length === 0 || bytes.length > maxLinkNameBytes || bytes.includes(0)) {
     throw new HostError(`a link name has 1 to ${maxLinkNameBytes} bytes: ${name}`);
@@ -184,41 +185,50 @@ export function openTap(
       (offload ? flagVnetHeader : 0) |
       (manyQueues ? flagManyQueues : 0);
     request.writeUInt16LE(flags, 16);
-    must(`making the tap ${name}`, 'ioctlBytes', fd, tunSetInterface, request);
+    await requestAside(`making the tap ${name}`, fd, { code: tunSetInterface, request });
     return { fd, name: request.toString('latin1', 0, request.indexOf(0)) };
   } catch (error) {
-    closeFd(fd);
+    await closeAside(fd);
     throw error;
   }
 }
 
 /**
- * Opens one more queue of a macvtap link. Undefined when the device file of that index is absent or another link's:
+ * Opens one more queue of a macvtap link, in a thread of the pool as well. Undefined when the device file of that index is absent or another link's:
  * links of other network namespaces may have the same index, and the name of the file has nothing else in it.
  */
-export function openMacvtap(link: {
+export async function openMacvtap(link: {
   readonly index: number;
   readonly name: string;
-}): number | undefined {
+}): Promise<number | undefined> {
   const path = `/dev/tap${link.index}`;
   let fd: number;
   try {
-    fd = openPath(path, constants.O_RDWR | constants.O_NONBLOCK);
+    fd = await openAside(path, constants.O_RDWR | constants.O_NONBLOCK);
   } catch (error) {
     if (/^(ENOENT|ENODEV|ENXIO)$/.test(errnoOf(error) ?? '')) return undefined;
     throw error;
   }
   try {
-    if (nameOf(fd, path) === link.name) return fd;
+    if ((await nameOf(fd, path)) === link.name) return fd;
   } catch (error) {
     if (!(error instanceof HostError)) throw error;
   }
-  closeFd(fd);
+  await closeAside(fd);
   return undefined;
 }
 
-function nameOf(fd: number, path: string): string {
+async function nameOf(fd: number, path: string): Promise<string> {
   const request = Buffer.alloc(interfaceRequestBytes);
-  must(`asking ${path} for its link`, 'ioctlBytes', fd, tunGetInterface, request);
+  await requestAside(`asking ${path} for its link`, fd, { code: tunGetInterface, request });
   return request.toString('latin1', 0, maxLinkNameBytes + 1).replace(/\0.*$/s, '');
+}
+
+async function requestAside(
+  what: string,
+  fd: number,
+  { code, request }: { readonly code: number; readonly request: Buffer },
+): Promise<void> {
+  const { errno } = await attemptAside('ioctlBytes', fd, code, request);
+  if (errno !== undefined) throw libcError(what, errno);
 }

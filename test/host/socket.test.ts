@@ -77,9 +77,9 @@ test('a datagram socket refuses what it cannot have', () => {
   });
 });
 
-test('a tap name that no link can have is refused before the kernel is asked', () => {
+test('a tap name that no link can have is refused before the kernel is asked', async () => {
   for (const name of ['', 'sixteen-bytes-xx', 'a\0b']) {
-    assert.throws(() => openTap(name), { name: 'HostError' });
+    await assert.rejects(openTap(name), { name: 'HostError' });
   }
 });
 

@@ -15,20 +15,20 @@ const links = (): string[] =>
 const netns = (): string => readlinkSync('/proc/thread-self/ns/net');
 
 inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
-  test('a tap lives as long as its descriptor', () => {
-    const { fd, name } = openTap('nqtap0');
+  test('a tap lives as long as its descriptor', async () => {
+    const { fd, name } = await openTap('nqtap0');
     assert.equal(name, 'nqtap0');
     assert.ok(links().includes('nqtap0'));
     assert.ok(fstatSync(fd).isCharacterDevice());
     // O_CLOEXEC, O_NONBLOCK, O_RDWR; O_LARGEFILE comes along on some architectures.
     assert.match(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'), /^flags:\s+02[01]04002$/m);
-    assert.throws(() => openTap('nqtap0'), { name: 'HostError', errno: 'EBUSY' });
+    await assert.rejects(openTap('nqtap0'), { name: 'HostError', errno: 'EBUSY' });
     closeFd(fd);
     assert.ok(!links().includes('nqtap0'));
   });
 
-  test('a tap name with %d gets a number', () => {
-    const taps = [openTap('nq%d'), openTap('nq%d')];
+  test('a tap name with %d gets a number', async () => {
+    const taps = [await openTap('nq%d'), await openTap('nq%d')];
     assert.deepEqual(
       taps.map(({ name }) => name),
       ['nq0', 'nq1'],
@@ -36,14 +36,14 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     for (const { fd } of taps) closeFd(fd);
   });
 
-  test('a tap name of 15 bytes comes back whole', () => {
-    const { fd, name } = openTap('fifteen-bytes-x');
+  test('a tap name of 15 bytes comes back whole', async () => {
+    const { fd, name } = await openTap('fifteen-bytes-x');
     assert.equal(name, 'fifteen-bytes-x');
     closeFd(fd);
   });
 
   test('a tap handed to a program goes when the program dies', async () => {
-    const { fd } = openTap('nqtap0');
+    const { fd } = await openTap('nqtap0');
     const child = await spawnDetached({
       program: '/bin/sleep',
       args: ['60'],
@@ -58,11 +58,12 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
   test('V-125: what runs in another namespace happens there, and the way home is always taken', async () => {
     await using there = await Namespace.open();
     const home = netns();
-    const made = withNetns(there.path, () => {
+    const [making] = withNetns(there.path, () => {
       assert.notEqual(netns(), home);
-      return openTap('nqthere');
+      return [openTap('nqthere')] as const;
     });
     assert.equal(netns(), home);
+    const made = await making;
     assert.ok(!links().includes('nqthere'));
     assert.match(await there.ip('link', 'show', 'nqthere'), /nqthere/);
     closeFd(made.fd);
@@ -103,7 +104,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     const before = readdirSync('/proc/self/fd').length;
     await using there = await Namespace.open();
     for (let round = 0; round < 5; round += 1) withNetns(there.path, () => undefined);
-    assert.throws(() => openTap('lo'), HostError);
+    await assert.rejects(openTap('lo'), HostError);
     const after = readdirSync('/proc/self/fd').length;
     assert.ok(after <= before + 1, `${before} then ${after}`);
   });

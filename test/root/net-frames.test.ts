@@ -4,7 +4,7 @@ import { writeFileSync, writeSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
-import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import {
   arpQuestion,
   broadcastMac,
@@ -111,7 +111,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
     // Otherwise the bridge itself puts fragments together, and passes none on that lacks the rest.
     const joins = 'net/bridge/bridge-nf-call-iptables';
     const before = readSysctl(joins) ?? '0';
-    writeSysctl(joins, '0');
+    await writeSysctls({ [joins]: '0' });
     await inTwos(async (_, web, peer) => {
       const mac = [web.mac, peer.mac] as const;
       const whole = udpFrame({ mac, ip: [ipOf(web), ipOf(peer)], port: [6767, 7777] });
@@ -124,7 +124,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'bridge'], () => {
         ['0000', '2000', '0001'],
       );
     });
-    writeSysctl(joins, before);
+    await writeSysctls({ [joins]: before });
   });
 
   // Each is what the rules let through, and what the receiver is to see: two bytes at a place in the frame.

@@ -304,7 +304,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount'], () => {
 
   test('what an interrupted build left on the host is removed, and a namespace that is none is refused', async () => {
     await using plugin = await GroupNics.open();
-    const { fd, name } = openTap('qmp00000001');
+    const { fd, name } = await openTap('qmp00000001');
     await must('ip', 'link', 'set', name, 'alias', tapAlias('web', 0, '192.0.0.66'));
     const gone = '/run/netns/gone';
     const step = { kind: 'net-group', netns: gone, tap: name, vm: 'web', index: 0 } as const;

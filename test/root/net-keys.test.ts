@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { closeFd } from '#host';
 import { dhcpSockets } from '../../src/net/dhcp/server.ts';
-import { writeSysctl } from '../../src/net/model/sysctl.ts';
+import { writeSysctls } from '../../src/net/model/sysctl.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, type TestNic, virbr0 } from '../support/networks.ts';
@@ -39,7 +39,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
   // Docker, for example, turns it on: then the kernel bridges what is translated, instead of routing it.
   for (const bridged of ['0', '1'])
     test(`isolate: guests reach each other at published ports only (br_netfilter: ${bridged})`, async () => {
-      writeSysctl('net/bridge/bridge-nf-call-iptables', bridged);
+      await writeSysctls({ 'net/bridge/bridge-nf-call-iptables': bridged });
       await using outside = await outsideMachine();
       await outside.serve(7000, 'outside');
       await using host = await Host.open([{ ...virbr0, isolate: true }]);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd, openTap } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
-import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { macOf } from '../support/accomplice.ts';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
@@ -288,7 +288,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using host = await Host.open([{ ...virbr0, address6: 'fd12:3456:789a::1/64' }]);
     const nic = await host.attach('web');
     for (const setting of ['ipv4/ip_forward', 'ipv6/conf/all/forwarding']) {
-      writeSysctl(`net/${setting}`, '0');
+      await writeSysctls({ [`net/${setting}`]: '0' });
       await host.networks.init(waiting());
       assert.equal(readSysctl(`net/${setting}`), '1', setting);
     }
@@ -298,7 +298,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     ]);
     closeFd(nic.tapFd);
     await host.detach('web');
-    writeSysctl('net/ipv4/ip_forward', '0');
+    await writeSysctls({ 'net/ipv4/ip_forward': '0' });
     await host.networks.init(waiting());
     assert.equal(readSysctl('net/ipv4/ip_forward'), '0', 'without VMs it is none of ours');
     assert.deepEqual(await leftovers(), nothing);
@@ -417,7 +417,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using host = await Host.open();
     const nic = await host.attach('web');
     closeFd(nic.tapFd);
-    const { fd } = openTap(nic.tap, { offload: true });
+    const { fd } = await openTap(nic.tap, { offload: true });
     await using restarted = host.again();
     await restarted.networks.adopt(knownAs('web', nic), waiting());
     const tap = await must('ip', '-d', 'link', 'show', nic.tap);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
-import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { attacksOf, type Ends6, hello, neededBy, type Shot } from '../net/attacks6.ts';
 import { arpQuestion, received, send, tagged, withForgedChecksum } from '../net/frames.ts';
 import {
@@ -47,13 +47,13 @@ async function inTwos(run: (web: Guest, peer: Guest) => Promise<void>, managed =
   // Otherwise the bridge itself puts fragments together.
   const joins = 'net/bridge/bridge-nf-call-ip6tables';
   const before = readSysctl(joins) ?? '0';
-  writeSysctl(joins, '0');
+  await writeSysctls({ [joins]: '0' });
   await using host = await Host.open([managed]);
   const [web, peer] = [await host.attach('web'), await host.attach('peer')];
   await run(guestOf(web), guestOf(peer));
   for (const { tapFd } of [web, peer]) closeFd(tapFd);
   for (const vm of ['web', 'peer']) await host.detach(vm);
-  writeSysctl(joins, before);
+  await writeSysctls({ [joins]: before });
   assert.deepEqual(await leftovers(), nothing);
 }
 

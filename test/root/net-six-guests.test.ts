@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf } from '#spec';
-import { readSysctl, writeSysctl } from '../../src/net/model/sysctl.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { received, send } from '../net/frames.ts';
 import {
   allServers,
@@ -298,10 +298,10 @@ inOwnNetns(
       const none = '1';
       const mode = 'net/ipv6/conf/default/addr_gen_mode';
       const before = readSysctl(mode) ?? '0';
-      writeSysctl(mode, none);
+      await writeSysctls({ [mode]: none });
       await using host = await Host.open([six]);
       const nic = await host.attach('web');
-      writeSysctl(mode, before);
+      await writeSysctls({ [mode]: before });
       await using guest = await Machine.guest(nic);
       await routed(guest);
       await guest.unplug();

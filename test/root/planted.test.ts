@@ -212,7 +212,7 @@ test('V-68: what is shared lies beneath the allocation as it was looked at: a li
       undoStep(step, { networks: { vmTerminatedTeardown: () => assert.fail() }, pools }, waiting),
     { decode: decodeVmUndo, log: collect(lines) },
   );
-  using files = new OpenFiles();
+  await using files = new OpenFiles();
   const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
   const share = (tag: string, source: string) =>
     prepareShare(

@@ -55,7 +55,7 @@ export class Accomplice implements Disposable {
   }
 
   static async open(): Promise<Accomplice> {
-    const { fd } = openTap('out0');
+    const { fd } = await openTap('out0');
     await must('ip', 'addr', 'add', '192.0.2.1/24', 'dev', 'out0');
     await must('ip', 'link', 'set', 'out0', 'up');
     await must('ip', 'neigh', 'add', accompliceIp, 'lladdr', mac, 'dev', 'out0');

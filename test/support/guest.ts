@@ -71,7 +71,8 @@ export class Machine implements AsyncDisposable {
   }): Promise<Machine> {
     const machine = new Machine(await Namespace.open());
     const { offload = false } = nic;
-    const inner = withNetns(machine.namespace.path, () => openTap('eth0', { offload })).fd;
+    const [opening] = withNetns(machine.namespace.path, () => [openTap('eth0', { offload })]);
+    const inner = (await opening).fd;
     const own = '/proc/sys/net/ipv6/conf/eth0';
     const choices = {
       random: `echo 3 >${own}/addr_gen_mode`,

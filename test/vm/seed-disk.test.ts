@@ -32,7 +32,7 @@ for (const [name, changes] of [
     const dir = tmpDir(t);
     const paths = vmPaths('vm-0', `${dir}/data`, `${dir}/run`);
     mkdirSync(paths.run, { recursive: true });
-    using files = new OpenFiles();
+    await using files = new OpenFiles();
     const notes: string[] = [];
     const seed = await checkSeed({ name: 'vm-0', guest: { ...guest, ...changes } }, roots, waiting);
     const emit = (note: string): void => void notes.push(note);

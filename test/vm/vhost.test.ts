@@ -14,9 +14,9 @@ test('V-124: the kernel serves taps of guests under KVM, where it can', async ()
   assert.equal(await usesVhost({ accelerator: 'kvm' }, async () => missing), false);
 });
 
-test('V-124: only cards of virtio are served so, each queue by a descriptor of its own', () => {
+test('V-124: only cards of virtio are served so, each queue by a descriptor of its own', async () => {
   const { site, warnings } = newSite();
-  using files = site.files;
+  await using files = site.files;
   const open = (queues: number) => openVhostNet(queues, '/dev/null');
   assert.equal(openVhost({ index: 0, model: 'e1000e' }, 1, site, open), false);
   assert.equal(openVhost({ index: 1 }, 2, site, open), true);
@@ -25,9 +25,9 @@ test('V-124: only cards of virtio are served so, each queue by a descriptor of i
   assert.deepEqual(warnings, []);
 });
 
-test('V-124: a VM starts without vhost-net when it cannot be opened, which the log reports', () => {
+test('V-124: a VM starts without vhost-net when it cannot be opened, which the log reports', async () => {
   const { site, warnings } = newSite();
-  using _files = site.files;
+  await using _files = site.files;
   const open = (): never => {
     throw new HostError('opening /dev/vhost-net: EMFILE', { errno: 'EMFILE' });
   };

@@ -1,8 +1,7 @@
-import { close, constants } from 'node:fs';
-import { promisify } from 'node:util';
+import { constants } from 'node:fs';
 import { errnoOf } from '../error.ts';
 import { attempt } from '../native/libc.ts';
-import { closeFd, openPath } from './descriptor.ts';
+import { closeAside, closeFd, openPath } from './descriptor.ts';
 
 const device = '/dev/vhost-net';
 
@@ -39,8 +38,8 @@ export async function probeVhostNet(path = device): Promise<VhostVerdict> {
   try {
     return tried(fd, path);
   } finally {
-    // Not closeFd: the kernel waits for others here (synchronize_rcu).
-    await promisify(close)(fd);
+    // The kernel waits for others here (synchronize_rcu).
+    await closeAside(fd);
   }
 }
 

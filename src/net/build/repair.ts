@@ -60,8 +60,8 @@ async function restoreForwarding(host: ManagedHost): Promise<void> {
   };
   const claimsOf = (some: readonly NetworkInUse[]) => some.flatMap(({ claims }) => claims);
   const six = networks.filter(({ record }) => gateway6(asHostHas(record)) !== undefined);
-  if (forward(log)) report(claimsOf(networks), 'IPv4');
-  if (six.length > 0 && forward6(log)) report(claimsOf(six), 'IPv6');
+  if (await forward(log)) report(claimsOf(networks), 'IPv4');
+  if (six.length > 0 && (await forward6(log))) report(claimsOf(six), 'IPv6');
 }
 
 /** A firewall that was started, or changed, after the VMs. */

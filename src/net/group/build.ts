@@ -1,4 +1,4 @@
-import { closeFd } from '#host';
+import { closeAside } from '#host';
 import {
   addAddress,
   changeLink,
@@ -209,11 +209,11 @@ async function open(
 ): Promise<Pick<BuiltGroupNic, 'fds' | 'link'>> {
   const { netns, tap, gateway, six } = nic;
   const { netlink } = host;
-  const fds = openQueues({ tap, managed: true, queues });
+  const fds = await openQueues({ tap, managed: true, queues });
   try {
     const made = await configure(nic, netlink, waiting);
     const link = await moveLink(made, netns, { here: netlink, there }, waiting);
-    setGroupSysctls(nic);
+    await setGroupSysctls(nic);
     const linkIndex = link.index;
     await addAddress(there, { linkIndex, address: gateway, prefix: pairPrefix }, waiting);
     if (six !== undefined) {
@@ -221,7 +221,7 @@ async function open(
     }
     return { fds, link };
   } catch (error) {
-    for (const fd of fds) closeFd(fd);
+    await closeAside(...fds);
     throw error;
   }
 }

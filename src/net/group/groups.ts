@@ -126,7 +126,7 @@ export class Groups implements AsyncDisposable {
     const { nft, maxConnections, log, onEvent } = await this.#host();
     const there = { nft, netns };
     await whileThere(netns, async () => {
-      setGroupSysctls(nic);
+      await setGroupSysctls(nic);
       if (await missesAny(groupTables(nic), there, waiting)) {
         await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
         log.warn('firewall rules in the network of the group were gone and were put back', { vm });

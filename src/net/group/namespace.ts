@@ -1,12 +1,12 @@
 import { constants, statSync, watch } from 'node:fs';
 import { dirname } from 'node:path';
-import { closeFd, openPath, withNetns } from '#host';
+import { closeFd, openPath } from '#host';
 import { changeLink, findLink, type Link, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import { route6 } from '../links/forwarding.ts';
 import { NetError, netError } from '../model/error.ts';
 import type { GroupNic } from '../model/group.ts';
-import { writeSysctl } from '../model/sysctl.ts';
+import { writeSysctls } from '../model/sysctl.ts';
 
 /** Whether there is a network namespace at the path, other than the one that this process is in. */
 export function isNamespace(path: string): boolean {
@@ -61,26 +61,28 @@ export async function moveLink(
 }
 
 /** Lets the namespace route between the tap and its other links, and 127.0.0.1 be reached through translated addresses. */
-export function setGroupSysctls({
+export async function setGroupSysctls({
   netns,
   tap,
   six,
-}: Pick<GroupNic, 'netns' | 'tap' | 'six'>): void {
-  withNetns(netns, () => {
-    writeSysctl('net/ipv4/ip_forward', '1');
-    writeSysctl(`net/ipv4/conf/${tap}/route_localnet`, '1');
+}: Pick<GroupNic, 'netns' | 'tap' | 'six'>): Promise<void> {
+  const [four, conf6] = [`net/ipv4/conf/${tap}`, `net/ipv6/conf/${tap}`];
+  const settings = {
+    'net/ipv4/ip_forward': '1',
+    [`${four}/route_localnet`]: '1',
     // Answers to ARP for the address of this link only, and only to the guest's.
-    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '2');
+    [`${four}/arp_ignore`]: '2',
     // A guest whose packet goes back to itself is not sent another way.
-    writeSysctl(`net/ipv4/conf/${tap}/send_redirects`, '0');
-    writeSysctl(`net/ipv6/conf/${tap}/accept_ra`, '0');
+    [`${four}/send_redirects`]: '0',
+    [`${conf6}/accept_ra`]: '0',
     // No guest can have the namespace's addresses, and one that claims to is not listened to.
-    writeSysctl(`net/ipv6/conf/${tap}/accept_dad`, '0');
+    [`${conf6}/accept_dad`]: '0',
     // A router is known by its link-local address (RFC 4861, 4.2), which other links may do without.
-    writeSysctl(`net/ipv6/conf/${tap}/addr_gen_mode`, '0');
-    writeSysctl(`net/ipv6/conf/${tap}/disable_ipv6`, six === undefined ? '1' : '0');
-    if (six !== undefined) route6();
-  });
+    [`${conf6}/addr_gen_mode`]: '0',
+    [`${conf6}/disable_ipv6`]: six === undefined ? '1' : '0',
+  };
+  await writeSysctls(settings, netns);
+  if (six !== undefined) await route6(netns);
 }
 
 /** Runs `action`, unless the namespace is gone, also if it goes meanwhile. */

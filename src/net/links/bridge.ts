@@ -23,7 +23,7 @@ import {
 } from '#spec';
 import { NetError } from '../model/error.ts';
 import { bridgeMac, ownAlias } from '../model/names.ts';
-import { writeSysctl } from '../model/sysctl.ts';
+import { writeSysctls } from '../model/sysctl.ts';
 import { forward, forward6 } from './forwarding.ts';
 import { type BridgePlan, ownsBridge, planBridge } from './plan-bridge.ts';
 
@@ -85,8 +85,8 @@ export async function applyBridge(
   const { plan, address6 } = inspected;
   const link = inspected.link ?? (await createBridge(netlink, network, { log, signal }));
   if (plan !== 'foreign') await configureBridge(netlink, { network, link, inspected }, waiting);
-  forward(log);
-  if (address6 !== undefined) forward6(log);
+  await forward(log);
+  if (address6 !== undefined) await forward6(log);
   return {
     link: { ...link, mtu: network.mtu ?? link.mtu },
     owned: plan !== 'foreign',
@@ -126,7 +126,7 @@ async function configureBridge(
   const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
   await changeLink(netlink, link, change, waiting);
   const six = parseAddress6(network.address6 ?? '');
-  setBridgeSysctls(link.name, six !== undefined);
+  await setBridgeSysctls(link.name, six !== undefined);
   const { address, prefix, mtu } = network;
   if (mtu !== undefined && mtu !== link.mtu) await changeLink(netlink, link, { mtu }, waiting);
   const linkIndex = link.index;
@@ -152,17 +152,20 @@ function unlessThere(error: unknown): void {
   if (!(error instanceof NetlinkError && error.errno === 'EEXIST')) throw error;
 }
 
-function setBridgeSysctls(bridge: string, hasIpv6: boolean): void {
-  // Answers to what the host sent from 127.0.0.1 come back over the bridge; the ruleset drops everything else that
-  // is addressed to 127.0.0.0/8 there.
-  writeSysctl(`net/ipv4/conf/${bridge}/route_localnet`, '1');
-  // The host is the router here. In a network with IPv4 only it has no address of the link either. No guest can have the
-  // host's address, so the host does not ask whether one has, which would take until the first guest is there.
-  writeSysctl(`net/ipv6/conf/${bridge}/accept_ra`, '0');
-  writeSysctl(`net/ipv6/conf/${bridge}/accept_dad`, '0');
-  // A router is known by its link-local address (RFC 4861, 4.2), which other links of the host may do without.
-  writeSysctl(`net/ipv6/conf/${bridge}/addr_gen_mode`, '0');
-  writeSysctl(`net/ipv6/conf/${bridge}/disable_ipv6`, hasIpv6 ? '0' : '1');
+async function setBridgeSysctls(bridge: string, hasIpv6: boolean): Promise<void> {
+  const conf6 = `net/ipv6/conf/${bridge}`;
+  await writeSysctls({
+    // Answers to what the host sent from 127.0.0.1 come back over the bridge; the ruleset drops everything else that
+    // is addressed to 127.0.0.0/8 there.
+    [`net/ipv4/conf/${bridge}/route_localnet`]: '1',
+    // The host is the router here. In a network with IPv4 only it has no address of the link either. No guest can have the
+    // host's address, so the host does not ask whether one has, which would take until the first guest is there.
+    [`${conf6}/accept_ra`]: '0',
+    [`${conf6}/accept_dad`]: '0',
+    // A router is known by its link-local address (RFC 4861, 4.2), which other links of the host may do without.
+    [`${conf6}/addr_gen_mode`]: '0',
+    [`${conf6}/disable_ipv6`]: hasIpv6 ? '0' : '1',
+  });
 }
 
 function written({ address, prefix }: Omit<LinkAddress, 'linkIndex'>): string {

@@ -1,4 +1,4 @@
-import { closeFd, type Logger, openMacvtap } from '#host';
+import { closeAside, type Logger, openMacvtap } from '#host';
 import {
   changeLink,
   createLink,
@@ -12,7 +12,8 @@ import type { MacvtapNic, Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { isAliasOf, tapAlias } from '../model/names.ts';
 import type { OnEvent } from '../model/net.ts';
-import { silenceHost } from './tap.ts';
+import { writeSysctls } from '../model/sysctl.ts';
+import { silence } from './tap.ts';
 
 /** A macvtap to be made. */
 export interface MacvtapPlan {
@@ -53,7 +54,7 @@ export async function makeMacvtap(
   return await asNetError(what, async () => {
     for (let attempt = 0; attempt < attempts; attempt += 1) {
       const link = await create(netlink, plan, lower, waiting);
-      const fds = openQueues(link, plan.queues);
+      const fds = await openQueues(link, plan.queues);
       if (fds !== undefined) return { fds, link };
       await deleteLink(netlink, link, waiting);
     }
@@ -74,7 +75,7 @@ async function create(
   await createLink(netlink, { ...kind, name, ...(mac !== undefined && { address: mac }) }, waiting);
   const link = await findLink(netlink, name, waiting);
   if (link === undefined) throw new NetError('host', `VM ${vm}: macvtap ${name} disappeared`);
-  silenceHost(name);
+  await writeSysctls(silence(name));
   // With passthrough the kernel gives it the device's address, whatever was asked for (macvlan_common_newlink).
   const address = mac === undefined || mac === link.address ? {} : { address: mac };
   await changeLink(netlink, link, { alias: tapAlias(vm, index, ip, ip6), ...address }, waiting);
@@ -83,12 +84,12 @@ async function create(
 }
 
 /** Undefined when the device file is another link's. */
-function openQueues(link: Link, queues: number): readonly number[] | undefined {
+async function openQueues(link: Link, queues: number): Promise<readonly number[] | undefined> {
   const fds: number[] = [];
   while (fds.length < queues) {
-    const fd = openMacvtap(link);
+    const fd = await openMacvtap(link);
     if (fd === undefined) {
-      for (const open of fds) closeFd(open);
+      await closeAside(...fds);
       return undefined;
     }
     fds.push(fd);

@@ -1,4 +1,4 @@
-import { closeFd, type Logger, openTap } from '#host';
+import { closeAside, type Logger, openTap } from '#host';
 import {
   changeLink,
   deleteLink,
@@ -12,7 +12,7 @@ import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { OnEvent } from '../model/net.ts';
 import type { AttachedNic, ClaimedNic } from '../model/nic.ts';
-import { writeSysctl } from '../model/sysctl.ts';
+import { type Sysctls, writeSysctls } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
 
 /** A NIC that carries traffic once it is plugged in. Without `plug` it does already. */
@@ -54,7 +54,7 @@ export async function openNicTap(
   try {
     return { fds, link: await configureTap(netlink, plan, owner, waiting) };
   } catch (error) {
-    for (const fd of fds) closeFd(fd);
+    await closeAside(...fds);
     throw error;
   }
 }
@@ -68,19 +68,19 @@ export async function openTapOf(
 }
 
 /** One descriptor a queue. */
-export function openQueues({
+export async function openQueues({
   tap,
   managed,
   queues,
-}: Pick<BridgedTapPlan, 'tap' | 'managed' | 'queues'>): readonly number[] {
+}: Pick<BridgedTapPlan, 'tap' | 'managed' | 'queues'>): Promise<readonly number[]> {
   const fds: number[] = [];
   try {
     // No offloads where rules check checksummed fields of what a guest sends.
     const options = { offload: !managed, manyQueues: queues > 1 };
-    while (fds.length < queues) fds.push(openTap(tap, options).fd);
+    while (fds.length < queues) fds.push((await openTap(tap, options)).fd);
     return fds;
   } catch (error) {
-    for (const fd of fds) closeFd(fd);
+    await closeAside(...fds);
     throw error;
   }
 }
@@ -95,10 +95,9 @@ export async function configureTap(
   return asNetError(`VM ${vm}: configuring tap ${tap} failed`, async () => {
     const link = await findLink(netlink, tap, waiting);
     if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
-    silenceHost(tap);
     // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
     // from there, or guests could fill the host's neighbour table.
-    writeSysctl(`net/ipv4/conf/${tap}/arp_ignore`, '8');
+    await writeSysctls({ ...silence(tap), [`net/ipv4/conf/${tap}/arp_ignore`]: '8' });
     const change = {
       alias: tapAlias(vm, index, ip, ip6),
       mtu: bridge.mtu,
@@ -109,10 +108,10 @@ export async function configureTap(
   });
 }
 
-/** The host has no IPv6 address of its own on a guest's link and takes no advertisements there. */
-export function silenceHost(link: string): void {
-  writeSysctl(`net/ipv6/conf/${link}/accept_ra`, '0');
-  writeSysctl(`net/ipv6/conf/${link}/disable_ipv6`, '1');
+/** Settings with which the host has no IPv6 address of its own on a guest's link and takes no advertisements there. */
+export function silence(link: string): Sysctls {
+  const conf = `net/ipv6/conf/${link}`;
+  return { [`${conf}/accept_ra`]: '0', [`${conf}/disable_ipv6`]: '1' };
 }
 
 /** Puts an open tap into its bridge and takes it up. */

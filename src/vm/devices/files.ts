@@ -1,7 +1,7 @@
-import { closeFd } from '#host';
+import { closeAside } from '#host';
 
 /** Files to be passed to QEMU, by role; all are closed in this process when the start's scope ends. */
-export class OpenFiles implements Disposable {
+export class OpenFiles implements AsyncDisposable {
   readonly #open = new Map<string, number>();
   readonly #unnamed: number[] = [];
 
@@ -29,8 +29,9 @@ export class OpenFiles implements Disposable {
     return roles.map((role) => this.get(role));
   }
 
-  [Symbol.dispose](): void {
-    for (const fd of [...this.#open.values(), ...this.#unnamed.splice(0)]) closeFd(fd);
+  async [Symbol.asyncDispose](): Promise<void> {
+    const fds = [...this.#open.values(), ...this.#unnamed.splice(0)];
     this.#open.clear();
+    await closeAside(...fds);
   }
 }

@@ -82,7 +82,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     ]);
     failed.use(qmp);
     // QEMU and its helpers have their own copies.
-    files[Symbol.dispose]();
+    await files[Symbol.asyncDispose]();
     // Not earlier: the guest's memory may be a file as well, which has its full length by now.
     containment.begin(identity, limits);
     checkNodes(nodes, line.nodes);

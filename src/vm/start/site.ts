@@ -29,7 +29,7 @@ export async function openSite(
   { host, emit }: { readonly host: VmHost; readonly emit: Emit },
   seedBytes: number,
   waiting: Waiting,
-): Promise<Site & Disposable> {
+): Promise<Site & AsyncDisposable> {
   const { name: vm, allocDir } = spec;
   const paths = vmPaths(vm, host.dataDir, host.runDir);
   return withVmError(async () => {
@@ -41,7 +41,7 @@ export async function openSite(
       { decode: decodeVmUndo, log: host.log },
     );
     const undo = log.keep();
-    using opened = new DisposableStack();
+    await using opened = new AsyncDisposableStack();
     opened.use(held);
     await undo.perform({ kind: 'mount', target: paths.run }, () => mountRun(paths, seedBytes));
     const uid = await claimUid(
@@ -52,7 +52,7 @@ export async function openSite(
     );
     const files = opened.use(new OpenFiles());
     const all = opened.move();
-    const close = { [Symbol.dispose]: () => all.dispose() };
+    const close = { [Symbol.asyncDispose]: () => all.disposeAsync() };
     return { vm, paths, allocDir, uid, undo, files, emit, log: host.log, ...close };
   });
 }

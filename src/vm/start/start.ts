@@ -36,7 +36,7 @@ export async function startVm(
   waiting: Waiting,
 ): Promise<Machine> {
   using checked = await checkVm(spec, host, waiting);
-  using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
+  await using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
   for (const note of spec.notes ?? []) emit(note);
   const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
   const containment = new Containment(longestFile(devices), host.log);
