@@ -16,7 +16,8 @@ import type { Claim, NetworkInUse } from '../store/claim.ts';
 
 /** Refuses ports that can't be mapped on any host. */
 export function checkPorts({ vm, ports }: BridgeRequest): void {
-  for (const [at, port] of ports.entries()) {
+  const seen = new Map<number, PortSpec[]>();
+  for (const port of ports) {
     const what = `VM ${vm}: port ${port.label} on ${where(port)}`;
     if (port.hostIp !== '' && !isIpv6(port) && parseIpv4(port.hostIp) === undefined) {
       throw refusal(`${what}: not an IP address`);
@@ -24,9 +25,11 @@ export function checkPorts({ vm, ports }: BridgeRequest): void {
     if (port.hostIp === '::1') {
       throw refusal(`${what}: nothing is forwarded from ::1, use 127.0.0.1`);
     }
-    if (ports.slice(0, at).some((other) => overlaps(port, other))) {
+    const others = seen.get(port.hostPort) ?? [];
+    if (others.some((other) => overlaps(port, other))) {
       throw refusal(`${what}: requested twice`);
     }
+    seen.set(port.hostPort, [...others, port]);
   }
 }
 
@@ -58,15 +61,18 @@ export interface PortConflict {
   readonly port: PortSpec;
 }
 
-/** Every other NIC, in any network, that has a port of this request. */
+/** Every other NIC, in any network, that has a port of this request. Both may have thousands. */
 export function findConflicts(
   request: Pick<NicRequest, 'vm' | 'index' | 'ports'>,
   networks: readonly NetworkInUse[],
 ): readonly PortConflict[] {
+  const wanted = Map.groupBy(request.ports, ({ hostPort }) => hostPort);
   return networks.flatMap(({ record: { bridge }, claims }) =>
     claims.flatMap((claim) => {
       if (claim.vm === request.vm && claim.index === request.index) return [];
-      const port = request.ports.find((own) => claim.ports.some((other) => overlaps(own, other)));
+      const [port] = claim.ports.flatMap(
+        (other) => wanted.get(other.hostPort)?.find((own) => overlaps(own, other)) ?? [],
+      );
       return port === undefined ? [] : [{ bridge, claim, port }];
     }),
   );

@@ -7,7 +7,7 @@ import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
-import { isListenedOn } from './host-port.ts';
+import { findListenedOn } from './host-port.ts';
 import { forgetGuests, type ManagedHost } from './managed-host.ts';
 import {
   checkPorts,
@@ -31,7 +31,7 @@ export async function securePorts(
   waiting: Waiting,
 ): Promise<void> {
   checkPorts(request);
-  const busy = request.ports.find(isListenedOn);
+  const busy = await findListenedOn(request.ports);
   if (busy !== undefined) throw portListenedOn(request, busy);
   const conflicts = findConflicts(request, await host.store.networks());
   // A tap lives exactly as long as its VM, and while the lock is held every claim already has its tap. The undo steps

@@ -4,7 +4,7 @@ import { NetError } from '../model/error.ts';
 import { nicMac } from '../model/names.ts';
 import { portMapOf, type UserRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
-import { isListenedOn } from './host-port.ts';
+import { findListenedOn } from './host-port.ts';
 import type { ManagedHost } from './managed-host.ts';
 import { findConflicts, portListenedOn, portTaken, where } from './plan-ports.ts';
 import { refusePublished } from './ports.ts';
@@ -38,7 +38,7 @@ export async function buildUserMode(
     );
   }
   for (const port of ports) refuseUnusable(request, port);
-  const busy = ports.find(isListenedOn);
+  const busy = await findListenedOn(ports);
   if (busy !== undefined) throw portListenedOn(request, busy);
   // A published port is translated before any socket of the host can receive.
   const [conflict] = findConflicts(request, await host.store.networks());
