@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { PortSpec } from '#spec';
 import { findListenedOn } from '../../src/net/build/host-port.ts';
 import { checkPorts, findConflicts } from '../../src/net/build/plan-ports.ts';
+import { anyOf } from '../../src/net/rules/stale-flows.ts';
 
 /** Nomad has this many for its jobs unless the operator says otherwise. */
 const count = 12_000;
@@ -77,4 +78,21 @@ test('V-112: what listens on thousands of ports is looked at in turns', async ()
   await findListenedOn(ports.map((port) => ({ ...port, hostIp: '192.0.2.1' })));
   isOver = true;
   assert.ok(turns > ports.length / 100, `looked at in ${turns} turns of the event loop`);
+});
+
+test('V-112: tracked connections are compared with the ports that they lead to, and no others', () => {
+  const searches = portsFrom(20_000).map(({ hostPort: port }) => ({
+    filter: { side: 'original', isIpv6: false, target: { protocol: 17, port } } as const,
+    isMeant: () => true,
+  }));
+  const flows = Array.from({ length: 1024 }, (_, at) => {
+    const side = { source: '192.0.2.9', destination: '192.0.2.2', sourcePort: 40_000 };
+    const original = { ...side, destinationPort: 31_000 + at * 2 };
+    return { protocol: 17, original, reply: { ...side, destinationPort: 40_000 }, key: [] };
+  });
+  const { isMeant } = anyOf(searches);
+  const meant = flows.filter(({ original: { destinationPort } }) => destinationPort < 32_000);
+  assert.deepEqual(flows.filter(isMeant), meant);
+  const spentMs = workMs(() => void flows.filter(isMeant));
+  assert.ok(spentMs < maxMs, `${Math.round(spentMs)} ms of work`);
 });

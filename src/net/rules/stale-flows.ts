@@ -25,7 +25,7 @@ type Logged = Waiting & {
   readonly netns?: string;
 };
 
-interface Search {
+export interface Search {
   readonly filter: FlowFilter;
   /** Which of those that the filter finds are to be ended. */
   readonly isMeant: (flow: Flow) => boolean;
@@ -100,7 +100,9 @@ async function end(searches: readonly Search[], { log, netns, signal }: Logged):
   try {
     const there = netns === undefined ? {} : { netns };
     await using socket = await NetlinkSocket.open({ ...there, family: 'netfilter' });
-    for (const search of searches.length > 1 && tracked <= maxQuiet ? [all(searches)] : searches) {
+    for (const search of searches.length > 1 && tracked <= maxQuiet
+      ? [anyOf(searches)]
+      : searches) {
       await endFound(socket, search, waiting);
     }
   } catch (error) {
@@ -114,9 +116,13 @@ function countFlows(): number {
   return Number(readSysctl('net/netfilter/nf_conntrack_count') ?? Number.POSITIVE_INFINITY);
 }
 
-function all(searches: readonly Search[]): AnySearch {
+/** One search over all connections, each of which is compared with searches for its own ports alone. */
+export function anyOf(searches: readonly Search[]): AnySearch {
+  const byPort = Map.groupBy(searches, ({ filter }) => filter.target?.port);
   const isMeant = (flow: Flow): boolean =>
-    searches.some((search) => matchesFlow(flow, search.filter) && search.isMeant(flow));
+    [...new Set([undefined, flow.original.destinationPort, flow.reply.destinationPort])]
+      .flatMap((port) => byPort.get(port) ?? [])
+      .some((search) => matchesFlow(flow, search.filter) && search.isMeant(flow));
   return { isMeant };
 }
 
