@@ -41,7 +41,7 @@ async function begun(
     sockets,
     agent: line,
     log,
-    pieces: piecesOf(streamsOf(sockets, session)),
+    pieces: piecesOf(streamsOf(sockets, { session, terminal: terminal !== undefined })),
     onDispose: resolve,
   });
   return { command, guest, finished: async () => await promise };

@@ -23,7 +23,9 @@ for (const [what, piece] of Object.entries({ marks: '@1;', 'what only looks like
     const socket = connect(path);
     await once(socket, 'connect');
     let [pieces, inTurn, most] = [0, 0, 0];
-    for await (const _ of piecesOf(streamsOf(new Map([['out', socket]]), session))) {
+    for await (const _ of piecesOf(
+      streamsOf(new Map([['out', socket]]), { session, terminal: false }),
+    )) {
       pieces += 1;
       inTurn += 1;
       most = Math.max(most, inTurn);

@@ -5,9 +5,8 @@ import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { CommandExit } from '../virtualizer.ts';
 import type { AgentLine } from './agent-line.ts';
-import { exitOf } from './exit-code.ts';
 import { endProgram, type Program, terminalGreeting } from './scripts.ts';
-import { type CommandStreams, StreamedCommand } from './streamed-command.ts';
+import { type CommandStreams, exitOf, StreamedCommand } from './streamed-command.ts';
 
 const agentMs = 5000;
 /** A command that ends without a mark, or whose guest was reset, is found out about after this time. */

@@ -1,12 +1,16 @@
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { abortable } from '#host';
+import { abortable, within } from '#host';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
+import { type Chunks, wholeLetters } from './letters.ts';
 import { type Mark, MarkReader } from './marks.ts';
 
 /** Of one stream in one turn of the event loop: a guest may send what looks like marks, thousands in one chunk. */
 const piecesInTurn = 64;
+/** The rest of a letter that was written at once comes sooner. */
+const letterMs = 200;
 
 /** What comes from the guest, in order: output of one of the streams, or a mark. */
 export type Piece<N> =
@@ -23,12 +27,21 @@ export function outputsOf<N extends string>(
   return new Map([...sockets].filter((it): it is [N, Socket] => it[0] !== 'in'));
 }
 
-/** Output and marks of each stream as they come; each ends with the command's mark, or with its socket. */
+/**
+ * Output and marks of each stream as they come; each ends with the command's mark, or with its socket. What comes from a
+ * terminal has whole letters: Nomad's web UI decodes each message for itself.
+ */
 export function streamsOf<N extends string>(
   sockets: ReadonlyMap<N, Socket>,
-  session: string,
+  { session, terminal }: { readonly session: string; readonly terminal: boolean },
 ): ReadonlyMap<N, Stream<N>> {
-  return new Map([...sockets].map(([name, socket]) => [name, pieces(name, socket, session)]));
+  return new Map(
+    [...sockets].map(([name, socket]) => {
+      const chunks = chunksOf(socket);
+      const shown = terminal ? wholeLetters(chunks, () => hasMore(socket)) : chunks;
+      return [name, pieces(name, shown, session)];
+    }),
+  );
 }
 
 /** What comes of several streams. At most one chunk of each is read ahead. */
@@ -49,10 +62,10 @@ async function next<N>(stream: Stream<N>) {
   return { stream, result: await stream.next() };
 }
 
-async function* pieces<N>(stream: N, socket: Socket, session: string): Stream<N> {
+async function* pieces<N>(stream: N, chunks: Chunks, session: string): Stream<N> {
   const reader = new MarkReader(session);
   let count = 0;
-  for await (const chunk of chunksOf(socket)) {
+  for await (const chunk of chunks) {
     for (const piece of reader.push(chunk)) {
       count += 1;
       if (count % piecesInTurn === 0) await immediate();
@@ -67,8 +80,16 @@ async function* pieces<N>(stream: N, socket: Socket, session: string): Stream<N>
   if (rest.length > 0) yield { stream, data: rest };
 }
 
+async function hasMore(socket: Socket): Promise<boolean> {
+  if (socket.readableLength > 0) return true;
+  using limited = within(letterMs);
+  // An error is reported to the reader.
+  await once(socket, 'readable', limited).catch(() => {});
+  return socket.readableLength > 0;
+}
+
 /** A socket that is destroyed, or reset by QEMU's end, is at its end. It stays open for a caller that stops early. */
-async function* chunksOf(socket: Socket): AsyncGenerator<Uint8Array, void, undefined> {
+async function* chunksOf(socket: Socket): Chunks {
   try {
     for await (const chunk of socket.iterator({ destroyOnReturn: false })) yield chunk;
   } catch (error) {

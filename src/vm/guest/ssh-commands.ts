@@ -97,7 +97,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     const connection = await this.#connected(waiting);
     await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
     const process = await connection.run(loaderCommand(session), terminal);
-    const pieces = piecesOf(streamsOf(outputsOf(process.sockets), session));
+    const pieces = piecesOf(streamsOf(outputsOf(process.sockets), { session, terminal }));
     try {
       const number = await begun(pieces, terminal, waiting);
       log.debug('command started in the guest', { session, way: 'ssh' });

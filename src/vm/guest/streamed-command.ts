@@ -4,7 +4,6 @@ import { abortable, aborted, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
-import { exitOf } from './exit-code.ts';
 import type { Piece, Stream } from './output.ts';
 import { type Program, resizeProgram } from './scripts.ts';
 import { guestWasReset } from './way.ts';
@@ -15,6 +14,8 @@ const maxTries = 5;
 /** Ctrl-D, the end of input at a terminal. */
 const endOfTerminal = '\x04';
 const defaultSize: TerminalSize = { rows: 24, columns: 80 };
+const noSignal = 128;
+const maxSignal = 64;
 
 export interface CommandStreams<N extends string> {
   readonly sockets: ReadonlyMap<N | 'in', Socket>;
@@ -194,4 +195,11 @@ async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Prom
   } finally {
     written.abort();
   }
+}
+
+/** A shell reports a signal as 128 and its number. */
+export function exitOf(code: number, signal = 0): CommandExit {
+  const number =
+    signal === 0 && code > noSignal && code <= noSignal + maxSignal ? code - noSignal : signal;
+  return { exitCode: number > 0 ? noSignal + number : code, signal: number };
 }
