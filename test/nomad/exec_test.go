@@ -15,12 +15,13 @@ import (
 	"github.com/shoenig/test/must"
 )
 
-// V-95 V-133 P-32 P-33: the example's commands reach the small guest: nomad alloc exec with and without input and a terminal, an action, a script check, a template whose change runs a script.
+// V-95 V-133 P-32 P-33: the example's commands reach the small guest: nomad alloc exec with and without input and a terminal, an action, a script check, a template whose change runs a script; and so does the terminal of the web UI.
 func TestV95_CommandsInTheSmallGuest(t *testing.T) {
 	c, consul := newClientWithConsul(t)
 	guest := newReached(c, consul, tinyImage(t), "64", "160")
 	guest.says("TINY-READY")
 	guest.isReached(t, "first")
+	guest.isReachedByBrowser(t, "server", "client")
 }
 
 // V-95 V-133 P-32 P-33: the same commands reach a Debian without a guest agent by ssh, and by the agent from the moment that one runs; a shell at a terminal does not hold up a stop.

@@ -9,12 +9,13 @@ import {
 } from '@bufbuild/protobuf';
 import { aborted } from '#host';
 import type { Waiting } from '#spec';
+import type { GuestCommand } from '#vm';
 import {
   Driver,
   type ExecTaskStreamingRequestSchema,
   type ExecTaskStreamingResponseSchema,
 } from '../../src/plugin/gen/driver_pb.ts';
-import { execTask } from '../../src/plugin/serve/exec.ts';
+import { execStreaming, execTask } from '../../src/plugin/serve/exec.ts';
 import { failureOf, type PluginClient } from '../support/plugin-client.ts';
 import { freshId, shared, smallest, task } from './requests.ts';
 
@@ -142,6 +143,41 @@ test('P-33: a user who goes away ends the command', async () => {
     }
   });
   await client.call(method.destroyTask, { taskId, force: true });
+});
+
+test('P-33: a silent command has empty messages, by which Nomad notices that its user has gone away', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  async function* output() {
+    yield { stream: 'stdout' as const, data: bytes('a') };
+    await ended;
+    yield { stream: 'stderr' as const, data: bytes('b') };
+  }
+  const unused = (): void => {};
+  const command: GuestCommand = {
+    output: output(),
+    exit: async () => ({ exitCode: 0, signal: 0 }),
+    write: async () => {},
+    endInput: unused,
+    resize: unused,
+    [Symbol.dispose]: unused,
+  };
+  async function* requests() {
+    yield create(execTaskStreaming.input, { setup: { taskId: 'a', command: ['true'] } });
+  }
+  const { signal } = new AbortController();
+  const task = { domain: { exec: async () => command }, env: {} };
+  const messages = execStreaming(requests(), () => task, { signal });
+  assert.deepEqual((await messages.next()).value, { stdout: { data: bytes('a') } });
+  for (let times = 0; times < 2; times += 1) {
+    const next = messages.next();
+    await new Promise(setImmediate);
+    t.mock.timers.tick(3000);
+    assert.deepEqual((await next).value, {});
+  }
+  end();
+  assert.deepEqual((await messages.next()).value, { stderr: { data: bytes('b') } });
+  assert.deepEqual((await messages.next()).value, { stdout: { close: true } });
 });
 
 test('P-33: what can’t be run is refused with words', async () => {

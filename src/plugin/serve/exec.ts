@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { within } from '#host';
+import { endsWithin, within } from '#host';
 import type { Waiting } from '#spec';
 import type { Domain, GuestCommand, TerminalSize } from '#vm';
 import { PluginError } from '../error/plugin-error.ts';
@@ -16,6 +16,8 @@ type Response = MessageInitShape<typeof ExecTaskStreamingResponseSchema>;
 
 /** As much of the end of a check's output is kept as Nomad's own executor keeps. */
 const keptBytes = 4096;
+/** A command whose user has gone away is ended after this time twice. */
+const silentMs = 3000;
 
 /** Runs a command to its end; what it prints comes together, as with Nomad's own drivers. */
 export async function execTask(
@@ -67,11 +69,28 @@ export async function* execStreaming(
   using _ended = onAbort(call, () => running[Symbol.dispose]());
   // The client need not end its side, so that this may wait until the call is over.
   void feed(running, incoming, call).catch(() => running.endInput());
-  for await (const { stream, data } of running.output) yield { [stream]: { data } };
+  for await (const piece of neverSilent(running.output)) {
+    yield piece === undefined ? {} : { [piece.stream]: { data: piece.data } };
+  }
   const { exitCode, signal } = await running.exit(call);
   yield { stdout: { close: true } };
   yield { stderr: { close: true } };
   yield { exited: true, result: { exitCode, signal } };
+}
+
+/**
+ * The output, and undefined from time to time while there is none. Nomad looks after a user who may have gone away only when
+ * something comes from the command; an empty message is nothing to its clients.
+ */
+async function* neverSilent<T>(output: AsyncIterable<T>): AsyncGenerator<T | undefined> {
+  const coming = output[Symbol.asyncIterator]();
+  for (;;) {
+    const next = coming.next();
+    while (!(await endsWithin(next, silentMs))) yield undefined;
+    const { value, done } = await next;
+    if (done === true) return;
+    yield value;
+  }
 }
 
 async function begin(
