@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -128,6 +129,12 @@ export class Allocation extends Machine {
   }
 }
 
+/** Directories with state, which several of these processes use one after the other. */
+const dirs = new Set<string>();
+process.once('exit', () => {
+  for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
+});
+
 /** A plugin process, as far as NICs in groups go. */
 export class GroupNics implements AsyncDisposable {
   readonly groups: Groups;
@@ -148,7 +155,9 @@ export class GroupNics implements AsyncDisposable {
   }
 
   static async open(options: { readonly maxConnections?: number } = {}): Promise<GroupNics> {
-    return new GroupNics(await mkdtemp(join(tmpdir(), 'nq-group-')), options.maxConnections);
+    const dir = await mkdtemp(join(tmpdir(), 'nq-group-'));
+    dirs.add(dir);
+    return new GroupNics(dir, options.maxConnections);
   }
 
   /** As while QEMU initialises, which has the tap already. */
