@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { endsWithin, within } from '#host';
+import { slept, within } from '#host';
 import type { Waiting } from '#spec';
 import type { Domain, GuestCommand, TerminalSize } from '#vm';
 import { PluginError } from '../error/plugin-error.ts';
@@ -85,8 +85,12 @@ export async function* execStreaming(
 async function* neverSilent<T>(output: AsyncIterable<T>): AsyncGenerator<T | undefined> {
   const coming = output[Symbol.asyncIterator]();
   for (;;) {
-    const next = coming.next();
-    while (!(await endsWithin(next, silentMs))) yield undefined;
+    const there = new AbortController();
+    // Listened to once: a command may be silent for months.
+    const next = coming.next().finally(() => there.abort());
+    // It is reported to the one who awaits it below, unless the user has gone away.
+    next.catch(() => undefined);
+    while (await slept(silentMs, there)) yield undefined;
     const { value, done } = await next;
     if (done === true) return;
     yield value;
