@@ -1,4 +1,7 @@
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { formatGroupRules } from '../../src/net/group/group-rules.ts';
+import type { GroupNic } from '../../src/net/model/group.ts';
 import { formatRuleset } from '../../src/net/rules/ruleset.ts';
 import { formatTracking } from '../../src/net/rules/tracking.ts';
 
@@ -28,6 +31,22 @@ const record = {
   domain: 'virbr0.internal',
   upstream: [],
 } as const;
+
+const groupNic: GroupNic = {
+  vm: 'web',
+  index: 0,
+  netns: '/run/netns/x',
+  tap: 'qmp0',
+  mac: '52:54:00:01:02:03',
+  gateway: '192.0.0.65',
+  guest: '192.0.0.66',
+  six: { ip: 'fd98::2', gateway: 'fde5:4a95:8da2::1', guest: 'fde5:4a95:8da2::2' },
+  mtu: 1500,
+  hostname: 'web',
+  nameservers: [],
+  searches: [],
+  portMap: { web: 80 },
+};
 
 const cases = {
   'nothing in use': [],
@@ -95,3 +114,21 @@ for (const [name, networks] of Object.entries(cases)) {
     });
   });
 }
+
+test('V-117: a VM that is gone keeps no place in a set that guests fill', () => {
+  const networks = [{ record: { ...record, address6: 'fd12::1/64' }, claims: [claim] }];
+  const scripts = [
+    formatRuleset('own', networks),
+    formatTracking('own', networks, 8192),
+    formatGroupRules(groupNic, 8192),
+  ].join('');
+  const filled = [...scripts.matchAll(/^ {2}set (\S+) \{\n.*flags dynamic.*$/gm)];
+  assert.ok(filled.length > 20);
+  const lasting = filled.filter(([text]) => !text.includes('timeout')).map(([, name = '']) => name);
+  // The kernel itself removes counters of connections that are over.
+  const isCounter = (name: string) => scripts.includes(`add @${name} { `) && /_open/.test(name);
+  assert.deepEqual(
+    lasting.filter((name) => !isCounter(name)),
+    [],
+  );
+});

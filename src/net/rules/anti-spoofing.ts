@@ -6,7 +6,7 @@ import {
   ownedLinkLocals,
   sixChains,
 } from './anti-spoofing6.ts';
-import { maxDynamic, set } from './nft-text.ts';
+import { rateSet, set } from './nft-text.ts';
 
 /**
  * The table that filters frames from our taps in managed networks: a guest sends from its own MAC and IP address only,
@@ -82,9 +82,7 @@ function queries(claims: readonly Claim[]): string {
   const own = claims.map(
     ({ tap, mac }) => `    iifname "${tap}" @th,288,48 0x${mac.replaceAll(':', '')} return\n`,
   );
-  return `  set askers {
-    type ifname; size ${maxDynamic}; flags dynamic
-  }
+  return `${rateSet('askers', 'ifname')}
   chain queries {
     ip frag-off & 0x3fff != 0 drop
     update @askers { iifname limit rate over 20/second burst 40 packets } drop

@@ -1,7 +1,7 @@
 import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
 import { bridgeMac } from '../model/names.ts';
 import { type Claim, linkLocalsOf, type NetworkInUse } from '../store/claim.ts';
-import { maxDynamic } from './nft-text.ts';
+import { maxDynamic, rateSet } from './nft-text.ts';
 
 /** A guest's NIC, and whose it is. */
 type Owner = Pick<Claim, 'vm' | 'tap' | 'mac' | 'ip6' | 'linkLocals'>;
@@ -50,9 +50,7 @@ export function ownedLinkLocals(networks: readonly NetworkInUse[]): readonly str
  * nft finds the transport header behind extension headers, and a rule whose bytes are not in the packet does not match.
  */
 export const sixChains: readonly string[] = [
-  `  set talkers {
-    type ifname; size ${maxDynamic}; flags dynamic
-  }`,
+  rateSet('talkers', 'ifname'),
   // 143, 131 and 132 are reports of multicast groups. Redirects, router advertisements and queries of a router are not
   // among what is accepted.
   `  chain six {
@@ -90,10 +88,8 @@ export const sixChains: readonly string[] = [
     drop
   }`,
   // What the driver answers, so that no query of another guest is lost.
-  `  set askers6 {
-    type ifname; size ${maxDynamic}; flags dynamic
-  }
-  chain queries6 {
+  rateSet('askers6', 'ifname'),
+  `  chain queries6 {
     update @askers6 { iifname limit rate over 20/second burst 40 packets } drop
     accept
   }`,
@@ -122,9 +118,7 @@ export function newcomerRules(claims: readonly Claim[]): string {
   set ${contested} {
     type ifname . ipv6_addr; size ${maxDynamic}; flags dynamic,timeout; timeout 1h
   }
-  set trying {
-    type ifname; size ${maxDynamic}; flags dynamic
-  }
+${rateSet('trying', 'ifname')}
   chain newcomers {
     ip6 nexthdr ipv6-icmp icmpv6 type nd-router-solicit ip6 length 8 goto strangers
     jump own_solicits

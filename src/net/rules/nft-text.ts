@@ -4,6 +4,16 @@
  */
 export const maxDynamic = 16_384;
 
+/**
+ * A set of rates, one for each tap or address that has sent of late. Those of VMs that are gone end: the kernel takes no new
+ * element into a full set, and the rule then lets everything pass. Each bucket is full again by then.
+ */
+export function rateSet(name: string, type: string): string {
+  return `  set ${name} {
+    type ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
+  }`;
+}
+
 /** One set or map of an nftables table, with its elements. */
 export function set(name: string, type: string, elements: readonly string[]): string {
   const list =

@@ -3,7 +3,7 @@ import { resolverPort, tapPrefix } from '../model/names.ts';
 import { type NetworkInUse, namesOf } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
-import { maxDynamic, set } from './nft-text.ts';
+import { rateSet, set } from './nft-text.ts';
 import { mappingsOf, maps6, metadata6, resolvers6, sets6 } from './ruleset6.ts';
 
 // Per guest: more than its programs ask, and little work for the process that answers.
@@ -113,9 +113,7 @@ function resolvers(table: string, networks: readonly NetworkInUse[]): string[] {
       'ifname . ipv4_addr . inet_service',
       own.map(({ bridge, address, port }) => `${bridge} . ${address} . ${port}`),
     ),
-    `  set questions {
-    type ipv4_addr; size ${maxDynamic}; flags dynamic
-  }`,
+    rateSet('questions', 'ipv4_addr'),
     set('set host_resolvers', 'ifname . ipv4_addr', networks.flatMap(givenResolvers)),
     ...resolvers6(table, networks),
   ];

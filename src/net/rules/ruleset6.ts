@@ -11,7 +11,7 @@ import {
 } from '#spec';
 import { resolverPort } from '../model/names.ts';
 import { type Claim, type NetworkInUse, type NetworkRecord, namesOf } from '../store/claim.ts';
-import { maxDynamic, set } from './nft-text.ts';
+import { rateSet, set } from './nft-text.ts';
 
 /** Where clouds have what only the host may read: Amazon's, Google's and Oracle's. Link-local addresses are not routed. */
 export const metadata6 = [
@@ -95,9 +95,7 @@ export function resolvers6(table: string, networks: readonly NetworkInUse[]): re
       'ifname . ipv6_addr . inet_service',
       own.map(({ at, port }) => `${at} . ${port}`),
     ),
-    `  set questions6 {
-    type ipv6_addr; size ${maxDynamic}; flags dynamic
-  }`,
+    rateSet('questions6', 'ipv6_addr'),
     set('set host_resolvers6', 'ifname . ipv6_addr', networks.flatMap(givenResolvers)),
   ];
 }

@@ -1,6 +1,6 @@
 import { formatIpv6 } from '#spec';
 import { linkLocalsOf } from '../store/claim.ts';
-import { maxDynamic } from './nft-text.ts';
+import { maxDynamic, rateSet } from './nft-text.ts';
 
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
@@ -104,16 +104,12 @@ ${directions.map((direction) => counters(direction, type, `${suffix}_${max}`)).j
   set neighbours${suffix} {
     type ${type} . ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 5m
   }
-  set neighbours_rate${suffix} {
-    type ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
-  }`;
+${rateSet(`neighbours_rate${suffix}`, type)}`;
 }
 
 /** Both are keyed by an address of the guest. A VM without traffic has no entry. */
 function counters(what: Direction | 'own', type: string, suffix: string): string {
-  return `  set ${what}_rate${suffix} {
-    type ${type}; size ${maxDynamic}; flags dynamic,timeout; timeout 1m
-  }
+  return `${rateSet(`${what}_rate${suffix}`, type)}
   set ${what}_open${suffix} {
     type ${type}; size ${maxDynamic}; flags dynamic
   }`;
