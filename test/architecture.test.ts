@@ -252,7 +252,7 @@ const pure: readonly string[] = [
   'src/image/zero-runs.ts',
   'src/net/model/network-attributes.ts',
   'src/net/rules/changes.ts',
-  'src/net/rules/forward-filters.ts',
+  'src/net/rules/foreign-filters.ts',
   'src/net/group/group-rules.ts',
   'src/net/group/group-rules6.ts',
   'src/net/group/plan-pair.ts',

@@ -11,6 +11,7 @@ import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { Redirects } from './build/redirects.ts';
 import { lookAfterNetworks } from './build/repair.ts';
+import { firewallNotes, reportFirewall } from './build/report-firewall.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import type { Admit } from './dhcp/guests6.ts';
@@ -114,6 +115,7 @@ export class Networks implements Net {
         () => this.#groups.restore(waiting),
         () => this.#limits.restore(waiting),
         () => this.#links.restore(waiting),
+        async () => reportFirewall(await this.#withNetlink(), this.#links.vms(), waiting),
       ]);
     });
   }
@@ -131,7 +133,8 @@ export class Networks implements Net {
         'claim' in built ? built.claim(limited) : built,
       );
       const parts = { limits: this.#limits, links: this.#links, undo };
-      const notes = this.#notes.bind(this, request);
+      const notes = async (some: Waiting): Promise<readonly string[]> =>
+        firewallNotes(request, await this.#withNetlink(), some);
       return claimedNic(request, addressed, { ...parts, notes });
     };
     return { mac, mtu, backend, claim };
@@ -234,13 +237,6 @@ export class Networks implements Net {
     if (configured !== undefined)
       return buildInManaged(request, { host, configured, undo }, waiting);
     return buildOnForeignBridge(request, { ...host, ...this.#allowed, undo }, waiting);
-  }
-
-  async #notes(nic: NicRequest, hasIpv6: boolean, waiting: Waiting): Promise<readonly string[]> {
-    if (nic.kind !== 'bridge') return [];
-    const { bridge, vm } = nic;
-    const guests = { bridge, hasIpv6, isManaged: this.#managed.has(bridge) };
-    return this.#host.firewall.notes(guests, vm, waiting);
   }
 
   async #withNetlink(): Promise<ManagedHost> {

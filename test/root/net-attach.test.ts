@@ -416,7 +416,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat'], () => {
     await must('nft', 'add', 'table', 'ip', 'filter');
     await must('nft', 'add', 'chain', 'ip', 'filter', 'FORWARD', chain);
     const nic = await host.attach('web');
-    assert.match(host.lines.join('\n'), /drop forwarded packets .*ip filter FORWARD/);
+    assert.match(host.lines.join('\n'), /drop packets of guests .*ip filter FORWARD/);
     closeFd(nic.tapFd);
     await host.detach('web');
     await must('nft', 'flush', 'ruleset');

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -8,6 +10,7 @@ import { closeFd, findProgram } from '#host';
 import { Machine, must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import { Host, leftovers, nothing, virbr0, waiting } from '../support/networks.ts';
+import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 
 const network6 = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
@@ -17,6 +20,7 @@ const lan = {
   address: '192.0.2.9',
   six: { hostAddress: '2001:db8:2::1', address: '2001:db8:2::9' },
 };
+const dnsClient = join(import.meta.dirname, '../support/dns-ask.ts');
 const bridged = '/proc/sys/net/bridge/bridge-nf-call-iptables';
 
 async function chain(table: string, name: string, hook: string, ...rules: readonly string[]) {
@@ -31,6 +35,17 @@ async function notes(host: Host, vm: string, bridge = 'virbr0'): Promise<readonl
   closeFd(nic.tapFd);
   await host.detach(vm);
   return nic.notes;
+}
+
+/** What the name server there gives the guest. */
+async function nameOf(
+  guest: Machine,
+  name: string,
+  server: string,
+  ms = patient(5000),
+): Promise<string> {
+  const args = [dnsClient, 'udp', server, String(ms), name];
+  return (await guest.namespace.try(process.execPath, ...args)).output.trim();
 }
 
 const said = (host: Host): readonly string[] =>
@@ -49,7 +64,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'c
     assert.deepEqual(await notes(host, 'web'), expected);
     assert.deepEqual(await notes(host, 'other'), expected);
     assert.equal(said(host).length, 1);
-    assert.match(said(host)[0] ?? '', /drop forwarded packets .*ip filter FORWARD/);
+    assert.match(said(host)[0] ?? '', /drop packets of guests .*ip filter FORWARD/);
     await must('nft', 'insert', 'rule', 'ip', 'filter', 'FORWARD', 'iifname virbr0 accept');
     assert.deepEqual(await notes(host, 'web'), []);
     await must('nft', 'flush', 'ruleset');
@@ -63,6 +78,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'c
     assert.deepEqual(await notes(host, 'early'), []);
     for (const program of ['iptables', 'ip6tables']) {
       await must(program, '-P', 'FORWARD', 'DROP');
+      await must(program, '-A', 'INPUT', '-i', 'out0', '-j', 'ACCEPT');
+      await must(program, '-P', 'INPUT', 'DROP');
       await must(program, '-N', 'DOCKER-USER');
       await must(program, '-A', 'FORWARD', '-j', 'DOCKER-USER');
     }
@@ -73,17 +90,25 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'c
     assert.deepEqual(others, []);
     assert.match(
       note,
-      /: ip filter FORWARD, ip6 filter FORWARD, ip mine last\. To let them pass: /,
+      /: ip filter FORWARD, ip filter INPUT, ip6 filter FORWARD, ip6 filter INPUT, ip mine last\. To let them pass: /,
     );
     await using guest = await Machine.guest(web);
     await guest.configure(web.address);
     await guest.serve(80, 'web', '::');
+    assert.match(await nameOf(guest, 'web', '192.168.122.1', 700), /timed out|no reply|^$/);
     for (const command of note.replace(/.*To let them pass: /, '').split('; ')) {
       await must('sh', '-c', command);
     }
     for (const address of ['192.0.2.1', '2001:db8:2::1']) {
       assert.match(await outside.ask('tcp', address, 8080), /^web saw /);
     }
+    for (const gateway of ['192.168.122.1', 'fd12:3456:789a::1']) {
+      assert.match(await nameOf(guest, 'web', gateway), /192\.168\.122\./);
+    }
+    // What lets guests ask for names opens nothing else of the host.
+    await using secret = createServer().listen(8500, '0.0.0.0');
+    await once(secret, 'listening');
+    await guest.askInVain('tcp', '192.168.122.1', 8500);
     assert.deepEqual(await notes(host, 'late'), []);
     await guest.unplug();
     await host.detach('web');
@@ -113,6 +138,46 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'iptables', 'ip6tables', 'nsenter', 'c
     }
     closeFd(early.tapFd);
     await host.detach('early');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-109: a firewall that comes while VMs run on a bridge of others is reported to each of them', async (t) => {
+    await must('ip', 'link', 'add', 'br0', 'type', 'bridge');
+    await using host = await Host.open([virbr0], { bridges: ['br0'] });
+    const web = await host.attach('web', { bridge: 'br0' });
+    await using restarted = host.again([virbr0], { bridges: ['br0'] });
+    await restarted.networks.adopt({ vm: 'web', index: 0, record: web.record }, waiting());
+    const look = async (plugin: Host): Promise<readonly string[]> => {
+      const before = plugin.events.length;
+      await plugin.networks.init(waiting());
+      return plugin.events.slice(before);
+    };
+    const expected = (chain: string, link: string): string =>
+      `web: Firewall rules of this host may drop packets of bridge br0: ${chain}. To let them pass: ` +
+      `nft insert rule ${chain} iifname ${link} accept && nft insert rule ${chain} oifname ${link} accept`;
+    for (const plugin of [host, restarted]) {
+      assert.deepEqual(await look(plugin), []);
+      await must('nft', `table bridge a { chain c ${forward('drop')}; }`);
+      assert.deepEqual(await look(plugin), [expected('bridge a c', 'qmp*')]);
+      assert.deepEqual(await look(plugin), []);
+      await must('nft', 'insert rule bridge a c iifname qmp* accept');
+      assert.deepEqual(await look(plugin), []);
+      await must('nft', 'flush', 'ruleset');
+    }
+    if (requireOrSkip(t, existsSync(bridged), 'needs br_netfilter')) {
+      writeFileSync(bridged, '0');
+      await must('nft', `table ip b { chain c ${forward('drop')}; }`);
+      assert.deepEqual(await look(host), []);
+      // As kubelet does, for instance.
+      writeFileSync(bridged, '1');
+      assert.deepEqual(await look(host), [expected('ip b c', 'br0')]);
+      writeFileSync(bridged, '0');
+    }
+    closeFd(web.tapFd);
+    await host.detach('web');
+    assert.deepEqual(await look(host), []);
+    await must('nft', 'flush', 'ruleset');
+    await must('ip', 'link', 'del', 'br0');
     assert.deepEqual(await leftovers(), nothing);
   });
 

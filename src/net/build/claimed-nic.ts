@@ -18,8 +18,7 @@ export function claimedNic(
   }: {
     readonly limits: Limits;
     readonly links: KnownLinks;
-    /** Given whether the guest has IPv6. */
-    readonly notes: (hasIpv6: boolean, waiting: Waiting) => Promise<readonly string[]>;
+    readonly notes: (waiting: Waiting) => Promise<readonly string[]>;
     readonly undo: UndoWriter;
   },
 ): ClaimedNic {
@@ -31,7 +30,7 @@ export function claimedNic(
       await plug?.(waiting);
     });
     links.keep({ vm, record });
-    return notes(address?.six !== undefined, waiting);
+    return notes(waiting);
   };
   return { ...(address !== undefined && { address }), record, settle };
 }

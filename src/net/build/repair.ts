@@ -26,7 +26,6 @@ export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Pr
     // After the rules, which filter what is forwarded.
     () => restoreForwarding(host),
     () => reportContested(host, waiting),
-    () => reportFirewall(host, waiting),
   ]);
 }
 
@@ -62,17 +61,6 @@ async function restoreForwarding(host: ManagedHost): Promise<void> {
   const six = networks.filter(({ record }) => gateway6(asHostHas(record)) !== undefined);
   if (await forward(log)) report(claimsOf(networks), 'IPv4');
   if (six.length > 0 && (await forward6(log))) report(claimsOf(six), 'IPv6');
-}
-
-/** A firewall that was started, or changed, after the VMs. */
-async function reportFirewall(host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store, firewall, onEvent } = host;
-  for (const { record, claims } of await networksWithVms(store)) {
-    const hasIpv6 = gateway6(asHostHas(record)) !== undefined;
-    const guests = { bridge: record.bridge, hasIpv6, isManaged: true };
-    const news = await firewall.news(guests, [...vmsOf(joined(claims, host))], waiting);
-    for (const vm of news?.vms ?? []) onEvent(vm, news?.note ?? '');
-  }
 }
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
@@ -111,7 +99,7 @@ async function completeNetwork(
 }
 
 /** Without those of NICs that are being built. */
-function joined(
+export function joined(
   claims: readonly Claim[],
   { unplugged }: Pick<ManagedHost, 'unplugged'>,
 ): readonly Claim[] {

@@ -52,6 +52,12 @@ export class KnownLinks {
     this.#taps.delete(link);
   }
 
+  /** The VMs on each bridge. */
+  vms(): ReadonlyMap<string, readonly string[]> {
+    const byBridge = Map.groupBy(this.#taps.values(), ({ bridge }) => bridge);
+    return new Map([...byBridge].map(([bridge, taps]) => [bridge, taps.map(({ vm }) => vm)]));
+  }
+
   /** Takes up again what something else on the host set down, and puts back what left its bridge. */
   async restore(waiting: Waiting): Promise<void> {
     if (this.#macvtaps.size === 0 && this.#taps.size === 0) return;

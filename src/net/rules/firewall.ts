@@ -1,13 +1,13 @@
 import type { Waiting } from '#spec';
 import { readSysctl } from '../model/sysctl.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
-import { type ForwardFilter, findForwardFilters } from './forward-filters.ts';
+import { type ForeignFilter, findForeignFilters, type Met } from './foreign-filters.ts';
 import type { Rules } from './nft.ts';
 
 const maxNamed = 8;
 
-interface Guests {
-  readonly bridge: string;
+/** The guests of a bridge. */
+export interface BridgeGuests extends Pick<Met, 'bridge' | 'isServed'> {
   readonly hasIpv6: boolean;
   /** The host routes for them. */
   readonly isManaged: boolean;
@@ -34,16 +34,16 @@ export class Firewall {
   }
 
   /** Notes for a VM that starts; [] when no rule drops its packets. Never fails. */
-  async notes(guests: Guests, vm: string, waiting: Waiting): Promise<readonly string[]> {
+  async notes(guests: BridgeGuests, vm: string, waiting: Waiting): Promise<readonly string[]> {
     const note = await this.#note(guests, waiting);
-    const { bridge, isManaged } = guests;
-    if (isManaged) this.#notes.set(bridge, new Map(this.#notes.get(bridge)).set(vm, note));
+    const { bridge } = guests;
+    this.#notes.set(bridge, new Map(this.#notes.get(bridge)).set(vm, note));
     return note === undefined ? [] : [note];
   }
 
   /** The note that some of the running VMs of a bridge do not have yet, if any, and these VMs. Never fails. */
   async news(
-    guests: Guests,
+    guests: BridgeGuests,
     vms: readonly string[],
     waiting: Waiting,
   ): Promise<{ readonly note: string; readonly vms: readonly string[] } | undefined> {
@@ -56,16 +56,15 @@ export class Firewall {
   }
 
   /** A bridge is not checked again until another program changes rules. */
-  async #note(guests: Guests, waiting: Waiting): Promise<string | undefined> {
-    const { bridge, hasIpv6 } = guests;
-    const met = guests.isManaged ? guests : bridgedAs(guests);
-    if (met === undefined) return undefined;
+  async #note(guests: BridgeGuests, waiting: Waiting): Promise<string | undefined> {
+    const { bridge } = guests;
+    const met = metBy(guests);
     const state = await this.#rules.stateOfOthers(waiting);
-    const key = `${bridge} ${hasIpv6}`;
+    const key = JSON.stringify(met);
     const known = this.#found.get(key);
     if (known?.state === state) return known.note;
     try {
-      const filters = findForwardFilters(await this.#rules.list(waiting), met);
+      const filters = findForeignFilters(await this.#rules.list(waiting), met);
       const note = filters.length === 0 ? undefined : this.#report(bridge, filters);
       this.#found.set(key, { state, note });
       return note;
@@ -77,19 +76,21 @@ export class Firewall {
     }
   }
 
-  #report(bridge: string, all: readonly ForwardFilter[]): string {
+  #report(bridge: string, all: readonly ForeignFilter[]): string {
     const named = all.slice(0, maxNamed);
     const more = all.length - named.length;
     const chains = [...named.map(({ chain }) => chain), ...(more > 0 ? [`${more} more`] : [])];
     const advice = [...new Set(named.map(({ remedy }) => remedy))].join('; ');
-    this.#warnOnce.warn('other firewall rules drop forwarded packets', { bridge, chains, advice });
+    this.#warnOnce.warn('other firewall rules drop packets of guests', { bridge, chains, advice });
     const what = `Firewall rules of this host may drop packets of bridge ${bridge}`;
     return `${what}: ${chains.join(', ')}. To let them pass: ${advice}`;
   }
 }
 
-/** What is not routed passes the host's rules with br_netfilter only. */
-function bridgedAs({ bridge }: Guests): Omit<Guests, 'isManaged'> | undefined {
-  if (readSysctl('net/bridge/bridge-nf-call-iptables') !== '1') return undefined;
-  return { bridge, hasIpv6: readSysctl('net/bridge/bridge-nf-call-ip6tables') === '1' };
+/** What is not routed passes the host's rules for IP with br_netfilter only. */
+function metBy({ bridge, hasIpv6, isServed, isManaged }: BridgeGuests): Met {
+  if (isManaged) return { bridge, ipv4: true, ipv6: hasIpv6, isServed };
+  const isCalled = (program: string): boolean =>
+    readSysctl(`net/bridge/bridge-nf-call-${program}`) === '1';
+  return { bridge, ipv4: isCalled('iptables'), ipv6: isCalled('ip6tables'), isServed };
 }

@@ -1,25 +1,38 @@
-/** A chain that drops what is forwarded for a bridge. */
+/** A chain that drops packets of a bridge. */
 interface Dropper {
   /** Family and name. */
   readonly table: string;
   readonly name: string;
-  /** All chains of its table. */
-  readonly siblings: readonly string[];
+  /** The chains of its table that these packets meet. */
+  readonly met: readonly string[];
+  /** What comes from the bridge to the host, else what is forwarded. */
+  readonly isInput: boolean;
 }
 
-/** The command with which an operator lets the packets of a bridge pass a chain; both for what comes and what goes. */
-export function letPass({ table, name, siblings }: Dropper, bridge: string): string {
+type Way = 'i' | 'o';
+
+/**
+ * The command with which an operator lets the packets of a bridge, or of taps, pass a chain; of forwarded ones both what comes
+ * and what goes. The driver's own rules still keep guests from the host.
+ */
+export function letPass({ table, name, met, isInput }: Dropper, link: string): string {
   if (table === 'inet firewalld') {
-    // A rule in its table is gone when it reloads. The driver's own rules still keep guests from the host.
-    return `firewall-cmd --permanent --zone=trusted --add-interface=${bridge} && firewall-cmd --reload`;
+    // A rule in its table is gone when it reloads.
+    return `firewall-cmd --permanent --zone=trusted --add-interface=${link} && firewall-cmd --reload`;
   }
+  const each = (command: (way: Way) => string): string =>
+    (isInput ? (['i'] as const) : (['i', 'o'] as const)).map(command).join(' && ');
   const program = iptablesOf(table, name);
   if (program === undefined) {
-    return both((way) => `nft insert rule ${table} ${name} ${way}ifname ${bridge} accept`);
+    return each((way) => `nft insert rule ${table} ${name} ${way}ifname ${link} accept`);
   }
-  // Docker makes its other chains again whenever it starts.
-  const chain = siblings.includes('DOCKER-USER') ? 'DOCKER-USER' : name;
-  return both((way) => `${program} -I ${chain} -${way} ${bridge} -j ACCEPT`);
+  // ufw and Docker make their other chains again whenever they start.
+  if (met.some((chain) => chain.startsWith('ufw'))) {
+    const ways = { i: 'in', o: 'out' } as const;
+    return each((way) => `ufw ${isInput ? '' : 'route '}allow ${ways[way]} on ${link}`);
+  }
+  const chain = met.includes('DOCKER-USER') ? 'DOCKER-USER' : name;
+  return each((way) => `${program} -I ${chain} -${way} ${link} -j ACCEPT`);
 }
 
 /** iptables manages tables of certain names and has no chains in lower case of its own. */
@@ -27,8 +40,4 @@ function iptablesOf(table: string, chain: string): string | undefined {
   if (!/^[A-Z]/.test(chain)) return undefined;
   if (table === 'ip filter') return 'iptables';
   return table === 'ip6 filter' ? 'ip6tables' : undefined;
-}
-
-function both(command: (way: 'i' | 'o') => string): string {
-  return `${command('i')} && ${command('o')}`;
 }

@@ -8,15 +8,15 @@ export interface ListedChain {
   readonly rules: readonly string[];
 }
 
-/** Of tables whose chains IPv4 packets pass, IPv6 ones, or both. */
-export type Family = 'ip' | 'ip6' | 'inet';
+/** Of tables whose chains IPv4 packets pass, IPv6 ones, both, or frames of bridges. */
+export type Family = 'ip' | 'ip6' | 'inet' | 'bridge';
 
-const families: readonly string[] = ['ip', 'ip6', 'inet'] satisfies readonly Family[];
+const families: readonly string[] = ['ip', 'ip6', 'inet', 'bridge'] satisfies readonly Family[];
 
 /** Tables of this driver, also of other agents. */
 export const driverTable = /^nomad_driver_qmp_/;
 
-/** Output of `nft list ruleset` → the chains that IP packets pass, but for those of this driver. */
+/** Output of `nft list ruleset` → the chains that packets of guests may pass, but for those of this driver. */
 export function parseChains(text: string): readonly ListedChain[] {
   return text.split(/^table /m).flatMap((part) => {
     const [, family = '', name = ''] = /^(\S+) (\S+)/.exec(part) ?? [];

@@ -40,6 +40,8 @@ const ofTable: Readonly<Record<Family, Match>> = {
   ip: { family: 4 },
   ip6: { family: 6 },
   inet: {},
+  // No addresses are translated there.
+  bridge: {},
 };
 
 // The kernel allows 16 (NFT_JUMP_STACK_SIZE).

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findForwardFilters } from '../../src/net/rules/forward-filters.ts';
+import { findForeignFilters, type Met } from '../../src/net/rules/foreign-filters.ts';
 
 const chain = (name: string, ...rules: readonly string[]): string =>
   `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;
@@ -10,6 +10,10 @@ const forward = 'type filter hook forward priority filter; policy accept;';
 const dropping = 'type filter hook forward priority filter; policy drop;';
 const warning =
   '# Warning: table ip filter is managed by iptables-nft, do not touch!\n# Warning: table ip nat is managed by iptables-nft, do not touch!\n';
+
+const guests: Met = { bridge: 'virbr0', ipv4: true, ipv6: false, isServed: false };
+const incoming = (policy: string): string =>
+  `type filter hook input priority filter; policy ${policy};`;
 
 const firewalld = [
   chain(
@@ -115,12 +119,32 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
         'inet b',
         chain('c', 'type filter hook input priority filter; policy drop;', 'iifname "virbr0" drop'),
       ) +
-      table('bridge c', chain('c', dropping)) +
+      table('bridge c', chain('c', forward, 'iifname "veth*" drop', 'oifname "qmp*" accept')) +
       table('ip6 d', chain('c', dropping)) +
       table(
         'inet nomad_driver_qmp_01234567',
         chain('passing', forward, 'oifname "virbr0" reject with icmpx admin-prohibited'),
       ),
+    [],
+  ],
+  'a rule on the bridge by its number, as libvirt has it in tables of its own': [
+    table(
+      'ip libvirt_network',
+      chain('forward', forward, 'counter jump guest_input'),
+      chain('guest_input', 'oif "virbr0" ct state related accept', 'oif "virbr0" counter reject'),
+    ),
+    ['ip libvirt_network guest_input'],
+  ],
+  'frames, as ebtables has it': [
+    table('bridge filter', chain('FORWARD', dropping, 'iifname "veth0" accept')),
+    ['bridge filter FORWARD'],
+  ],
+  'frames of taps by the beginning of their names': [
+    table('bridge a', chain('c', forward, 'oifname "qmp*" drop')),
+    ['bridge a c'],
+  ],
+  'frames, where those of taps are let pass': [
+    table('bridge filter', chain('FORWARD', dropping, 'iifname "qmp*" accept')),
     [],
   ],
   'sets and maps between the chains': [
@@ -134,7 +158,7 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
 };
 for (const [name, [text, expected]] of Object.entries(cases)) {
   test(`firewall rules in the way: ${name}`, () => {
-    const found = findForwardFilters(text, { bridge: 'virbr0', hasIpv6: false });
+    const found = findForeignFilters(text, guests);
     assert.deepEqual(
       found.map((each) => each.chain),
       expected,
@@ -165,10 +189,42 @@ const remedies: Readonly<Record<string, readonly [string, string]>> = {
     table('inet filter', chain('forward', dropping)),
     pair((way) => `nft insert rule inet filter forward ${way}ifname virbr0 accept`),
   ],
+  'frames of bridges': [
+    table('bridge filter', chain('FORWARD', dropping)),
+    pair((way) => `nft insert rule bridge filter FORWARD ${way}ifname qmp* accept`),
+  ],
+  'what comes to the host': [
+    table('ip filter', chain('INPUT', incoming('drop')), chain('DOCKER-USER')),
+    'iptables -I INPUT -i virbr0 -j ACCEPT',
+  ],
+  'what comes to the host, with a table of the operator': [
+    table('inet filter', chain('in', incoming('accept'), 'ct state established accept', 'drop')),
+    'nft insert rule inet filter in iifname virbr0 accept',
+  ],
+  'Docker whose chain packets of IPv6 do not meet': [
+    table('ip6 filter', chain('FORWARD', dropping), chain('DOCKER-USER')),
+    pair((way) => `ip6tables -I FORWARD -${way} virbr0 -j ACCEPT`),
+  ],
+  'ufw, forwarded': [
+    table(
+      'ip filter',
+      chain('FORWARD', dropping, 'jump ufw-user-forward'),
+      chain('ufw-user-forward'),
+    ),
+    'ufw route allow in on virbr0 && ufw route allow out on virbr0',
+  ],
+  'ufw, to the host': [
+    table(
+      'ip6 filter',
+      chain('INPUT', incoming('drop'), 'jump ufw6-user-input'),
+      chain('ufw6-user-input'),
+    ),
+    'ufw allow in on virbr0',
+  ],
 };
 for (const [name, [text, remedy]] of Object.entries(remedies)) {
   test(`firewall rules in the way: the command to run for ${name}`, () => {
-    const found = findForwardFilters(text, { bridge: 'virbr0', hasIpv6: true });
+    const found = findForeignFilters(text, { ...guests, ipv6: true, isServed: true });
     assert.deepEqual(
       found.map((each) => each.remedy),
       [remedy],
@@ -178,18 +234,37 @@ for (const [name, [text, remedy]] of Object.entries(remedies)) {
 
 test('firewall rules in the way: those of IPv6 are no matter to guests without', () => {
   const text = table('ip6 filter', chain('FORWARD', dropping));
-  assert.deepEqual(findForwardFilters(text, { bridge: 'virbr0', hasIpv6: false }), []);
+  assert.deepEqual(findForeignFilters(text, guests), []);
 });
 
 test('firewall rules in the way: a rule on the bridge is none after one that accepts all the same way', () => {
   const ways = (...rules: readonly string[]) =>
-    findForwardFilters(table('inet a', chain('c', forward, ...rules)), {
-      bridge: 'virbr0',
-      hasIpv6: true,
-    }).length;
+    findForeignFilters(table('inet a', chain('c', forward, ...rules)), { ...guests, ipv6: true })
+      .length;
   const drop = 'oifname "virbr0" counter drop';
   assert.equal(ways('oifname "virbr0" accept', drop), 0);
   assert.equal(ways('iifname "virbr0" accept', drop), 1);
   assert.equal(ways('oifname "virbr0" tcp dport 80 accept', drop), 1);
   assert.equal(ways(drop, 'oifname "virbr0" accept'), 1);
+});
+
+test('firewall rules in the way: what comes to the host matters where it answers guests', () => {
+  const closed = (...rules: readonly string[]) =>
+    table('inet a', chain('f', forward, 'iifname "virbr0" accept'), chain('i', ...rules));
+  const found = (text: string, isServed: boolean) =>
+    findForeignFilters(text, { ...guests, isServed }).map(({ chain: each }) => each);
+  assert.deepEqual(found(closed(incoming('drop')), true), ['inet a i']);
+  assert.deepEqual(found(closed(incoming('drop')), false), []);
+  assert.deepEqual(found(closed(incoming('drop'), 'iifname "virbr0" accept'), true), []);
+});
+
+test('firewall rules in the way: where the host does not route, those of IP are met with br_netfilter only', () => {
+  const text = ['ip a', 'ip6 b', 'inet c', 'bridge d'].map((each) =>
+    table(each, chain('c', dropping)),
+  );
+  const found = (ipv4: boolean, ipv6: boolean) =>
+    findForeignFilters(text.join(''), { ...guests, ipv4, ipv6 }).map(({ chain: each }) => each);
+  assert.deepEqual(found(false, false), ['bridge d c']);
+  assert.deepEqual(found(true, false), ['ip a c', 'inet c c', 'bridge d c']);
+  assert.deepEqual(found(false, true), ['ip6 b c', 'inet c c', 'bridge d c']);
 });
