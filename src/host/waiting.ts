@@ -11,11 +11,29 @@ const maxTimerMs = 2 ** 31 - 1;
 export function within(ms: number, waiting?: Waiting): Waiting & Disposable {
   const deadline = new AbortController();
   const expire = (): void => deadline.abort(new DOMException('the time is up', 'TimeoutError'));
-  const timer = setTimeout(expire, Math.min(maxTimerMs, Math.max(1, Math.ceil(ms)))).unref();
+  const stop = afterAnswers(Math.min(maxTimerMs, Math.max(1, Math.ceil(ms))), expire, {
+    ref: false,
+  });
   const { signal } = deadline;
   return {
     signal: waiting ? AbortSignal.any([waiting.signal, signal]) : signal,
-    [Symbol.dispose]: () => clearTimeout(timer),
+    [Symbol.dispose]: stop,
+  };
+}
+
+/**
+ * Acts once the time is up, but after all answers that are there by then: where this process had no processor meanwhile,
+ * they are there as well, and Node looks at timers first. Returns what stops it.
+ */
+function afterAnswers(ms: number, act: () => void, { ref }: { readonly ref: boolean }): () => void {
+  let immediate: NodeJS.Immediate | undefined;
+  const timer = setTimeout(() => {
+    immediate = setImmediate(act);
+  }, ms);
+  if (!ref) timer.unref();
+  return () => {
+    clearTimeout(timer);
+    clearImmediate(immediate);
   };
 }
 
@@ -66,13 +84,11 @@ export function aborted({ signal }: Waiting): Promise<void> {
 
 /** Whether the promise settles within the time. */
 export async function endsWithin(ended: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), Math.max(0, ms));
-  });
+  const { promise: late, resolve } = Promise.withResolvers<false>();
+  const stop = afterAnswers(Math.max(0, ms), () => resolve(false), { ref: true });
   try {
     return await Promise.race([ended.then(() => true), late]);
   } finally {
-    clearTimeout(timer);
+    stop();
   }
 }

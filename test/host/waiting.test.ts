@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
+import { stat } from 'node:fs/promises';
 import { test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
-import { abortable, slept, within } from '#host';
+import { setTimeout as delay, setImmediate as immediate } from 'node:timers/promises';
+import { abortable, endsWithin, slept, within } from '#host';
 
 test('P-12: what fails after its caller was called off ends no process', async () => {
   const gone = AbortSignal.abort(new Error('gone'));
@@ -46,4 +47,20 @@ test('P-43: a deadline that is disposed of keeps nothing, one that is not aborts
   await assert.rejects(abortable(new Promise(() => {}), { signal: soon }), {
     name: 'TimeoutError',
   });
+});
+
+test('an answer that is there at the deadline counts, however late this process looks', async () => {
+  const hold = (): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  // Timers come next then.
+  await immediate();
+  {
+    using limited = within(20);
+    const answer = abortable(stat('/'), limited);
+    hold();
+    assert.ok((await answer).isDirectory());
+  }
+  await immediate();
+  const answer = endsWithin(stat('/'), 20);
+  hold();
+  assert.ok(await answer);
 });
