@@ -24,11 +24,11 @@ import {
   planCgroup,
   runProgram,
   type SpawnedProcess,
-  setAffinity,
   spawnDetached,
   unmount,
 } from '#host';
 import { loadBytes } from '../../src/host/native/native.ts';
+import { setAffinity } from '../../src/host/process/limits.ts';
 import { addonBytes } from '../support/addon.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';

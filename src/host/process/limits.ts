@@ -1,9 +1,23 @@
 import { readFileSync, writeFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { errnoOf } from '../error.ts';
 import { attempt, must } from '../native/libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
 const names = ['core', 'cpuSeconds', 'fileSize', 'openFiles', 'processes'] as const;
 const maxCore = 8191;
+
+/** Restricts the threads that a process has now to these cores, if there are any. Throws HostError. */
+export async function pinProcess(pid: number, cores: readonly number[]): Promise<void> {
+  if (cores.length === 0) return;
+  for (const tid of await readdir(`/proc/${pid}/task`)) {
+    try {
+      setAffinity(Number(tid), cores);
+    } catch (error) {
+      if (errnoOf(error) !== 'ESRCH') throw error; // it has ended meanwhile
+    }
+  }
+}
 
 /** Restricts thread `tid` to these cores. Throws HostError (ESRCH: no such thread, EINVAL: no such core). */
 export function setAffinity(tid: number, cores: readonly number[]): void {

@@ -1,5 +1,5 @@
 import { readdirSync } from 'node:fs';
-import { readSmall, SmallFile } from '#host';
+import { errnoOf, readSmall, SmallFile } from '#host';
 import type { VcpuFigures } from '../domain-figures.ts';
 
 interface VcpuThread {
@@ -48,7 +48,7 @@ export class Vcpus implements Disposable {
   #find(): readonly VcpuThread[] {
     const tasks = `/proc/${this.#pid}/task`;
     const found = readdirSync(tasks).flatMap((tid) => {
-      const name = readSmall(`${tasks}/${tid}/comm`);
+      const name = threadName(`${tasks}/${tid}`);
       // `CPU 0/KVM`, `CPU 0/TCG`, and one thread for all processors where there is only one: `ALL CPUs/TCG`.
       const [, number] = /^(?:CPU (\d+)|ALL CPUs)\/\w+$/m.exec(name) ?? [];
       const named = /^(CPU \d+|ALL CPUs)\//.test(name);
@@ -61,5 +61,15 @@ export class Vcpus implements Disposable {
       .map(({ index, path }) => ({ index, file: opened.use(SmallFile.open(path)) }));
     opened.move();
     return threads;
+  }
+}
+
+/** Empty for a thread that has ended: QEMU ends those that do its disk's work when they are not needed. */
+function threadName(task: string): string {
+  try {
+    return readSmall(`${task}/comm`);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return '';
+    throw error;
   }
 }

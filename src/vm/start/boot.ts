@@ -1,14 +1,13 @@
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import {
   type CgroupPlan,
   endsWithin,
   joinCgroup,
   oomKills,
+  pinProcess,
   planCgroup,
   type SpawnedProcess,
-  setAffinity,
   within,
 } from '#host';
 import { type CommandLine, memoryLimit, type Platform } from '#qemu';
@@ -86,7 +85,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     // Not earlier: the guest's memory may be a file as well, which has its full length by now.
     containment.begin(identity, limits);
     checkNodes(nodes, line.nodes);
-    if (cgroup === undefined) await pin(identity.pid, spec.pinnedCores);
+    if (cgroup === undefined) await pinProcess(identity.pid, spec.pinnedCores);
     const beforeGuest = async (): Promise<void> => {
       for (const device of devices) await device.beforeGuest?.(qmp, booting);
     };
@@ -222,12 +221,6 @@ function checkNodes(nodes: readonly BlockNode[], planned: ReadonlySet<string>): 
   if (unplanned.length === 0) return;
   const files = unplanned.map(({ file }) => file).join(', ');
   throw new VmError('job', `the image was changed while it was opened: it refers to ${files}`);
-}
-
-/** Without a cgroup of Nomad's, QEMU's threads are pinned to the reserved cores one by one. */
-async function pin(pid: number, cores: readonly number[]): Promise<void> {
-  if (cores.length === 0) return;
-  for (const tid of await readdir(`/proc/${pid}/task`)) setAffinity(Number(tid), cores);
 }
 
 function startError(error: unknown, paths: VmPaths): VmError {
