@@ -1,11 +1,10 @@
-import { readFileSync, statSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFileSync, readlinkSync, statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { geteuid } from 'node:process';
 import type { Waiting } from '#spec';
-import { HostError } from '../error.ts';
 import { attempt } from '../native/libc.ts';
 import { inTurns } from '../turns.ts';
-import { abortable, within } from '../waiting.ts';
+import { argumentsOf } from './arguments.ts';
 import { identify, type ProcessIdentity } from './process.ts';
 
 /** A process that was found, with the user that it runs as. */
@@ -40,6 +39,14 @@ function hasNone(uid: number): boolean {
   return attempt('syscall4', sysGetPriority, prioUser, uid, 0, 0).errno === 'ESRCH';
 }
 
+/** Of which processes the arguments are looked at. */
+export interface MarkedAmong {
+  /** False: not of those of this process's own user. */
+  readonly own?: boolean;
+  /** Those that run one of these files. */
+  readonly programs?: readonly string[];
+}
+
 /**
  * All processes but this one that have an argument with `mark` in it and run as one of these users, or as this process's
  * own unless `own` is false. The memory of other users' processes is not read: they can delay the read as long as they like.
@@ -48,7 +55,7 @@ export async function findByMark(
   mark: string,
   users: readonly number[],
   waiting: Waiting,
-  { own = true }: { readonly own?: boolean } = {},
+  { own = true, programs }: MarkedAmong = {},
 ): Promise<readonly MarkedProcess[]> {
   if (mark === '') throw new RangeError('an empty mark is in every argument');
   const marked: MarkedProcess[] = [];
@@ -56,6 +63,7 @@ export async function findByMark(
   if (wanted.every(hasNone)) return [];
   for (const found of await findByUsers(new Set(wanted), waiting)) {
     if (found.pid === process.pid) continue;
+    if (programs !== undefined && !programs.includes(programOf(found.pid))) continue;
     const args = await argumentsOf(found, waiting);
     // Its pid may have passed to another process while its arguments were read.
     const same = identify(found.pid)?.startTicks === found.startTicks;
@@ -100,6 +108,16 @@ function readStatus(pid: number): string {
   }
 }
 
+/** The file that it runs, which the kernel names without a look at its memory; empty when it has ended. */
+function programOf(pid: number): string {
+  try {
+    // After an upgrade of the package the kernel marks the running program's file as deleted.
+    return readlinkSync(`/proc/${pid}/exe`).replace(/ \(deleted\)$/, '');
+  } catch {
+    return '';
+  }
+}
+
 /**
  * The user in a /proc/<pid>/status: real, effective, saved and for files. undefined where they differ: a set-user-ID
  * program that another user started is not the driver's, and that user can delay reads of its memory.
@@ -107,39 +125,4 @@ function readStatus(pid: number): string {
 export function parseUser(status: string): number | undefined {
   const ids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(status)?.slice(1) ?? [];
   return new Set(ids).size === 1 ? Number(ids[0]) : undefined;
-}
-
-/** The arguments are read at once, or the page that holds them waits for a file system that hangs. */
-const argumentsMs = 500;
-
-/** Reads that hang, by process: each occupies one of the four threads in which Node does all work on files. */
-const hanging = new Set<string>();
-const maxHanging = 2;
-
-let lastRead: Promise<unknown> = Promise.resolve();
-
-/** One process at a time, so that at most `maxHanging` of them occupy a thread. */
-function argumentsOf(identity: ProcessIdentity, waiting: Waiting): Promise<readonly string[]> {
-  const read = lastRead.then(() => {
-    waiting.signal.throwIfAborted();
-    return readArguments(identity);
-  });
-  lastRead = read.catch(() => {});
-  return read;
-}
-
-/** Empty for a process that has ended, and for one whose memory can't be read: no mark is found in it. */
-async function readArguments({ pid, startTicks }: ProcessIdentity): Promise<readonly string[]> {
-  const key = `${pid} ${startTicks}`;
-  if (hanging.has(key)) return [];
-  if (hanging.size >= maxHanging) {
-    const others = [...hanging].map((key) => key.split(' ')[0]).join(' and ');
-    throw new HostError(`searching processes: the memory of ${others} can't be read`);
-  }
-  const reading = readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-  hanging.add(key);
-  void reading.then(() => hanging.delete(key));
-  using limited = within(argumentsMs);
-  const text = await abortable(reading, limited).catch(() => '');
-  return text.split('\0');
 }

@@ -1,4 +1,4 @@
-import { readdir, readlink, realpath, rm, rmdir } from 'node:fs/promises';
+import { readdir, realpath, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import {
@@ -167,15 +167,8 @@ async function processesOf(
   waiting: Waiting,
 ): Promise<readonly ProcessIdentity[]> {
   if (uid !== undefined) return findByMark(mark, [uid], waiting, { own: false });
-  const marked = await findByMark(mark, [], waiting);
   const real = await realpath(program).catch(() => program);
-  const ours: ProcessIdentity[] = [];
-  for (const identity of marked) {
-    const exe = await readlink(`/proc/${identity.pid}/exe`).catch(() => '');
-    // After an upgrade of the package the kernel marks the running program's file as deleted.
-    if ([program, real].includes(exe.replace(/ \(deleted\)$/, ''))) ours.push(identity);
-  }
-  return ours;
+  return findByMark(mark, [], waiting, { programs: [program, real] });
 }
 
 async function killMarked(step: ProcessStep, waiting: Waiting): Promise<void> {
