@@ -111,6 +111,7 @@ export class Networks implements Net {
   async init(waiting: Waiting): Promise<void> {
     return asNetError('the network of running VMs could not be restored', async () => {
       await inTurn([
+        () => this.#links.restoreNames(waiting),
         async () => lookAfterNetworks(await this.#withNetlink(), waiting),
         () => this.#groups.restore(waiting),
         () => this.#limits.restore(waiting),

@@ -41,6 +41,8 @@ export interface Link {
 /** What may be changed. `master: 0` takes the link out of its bridge; `netnsPid` and `netnsFd` move it to another namespace. */
 export interface LinkChange {
   readonly up?: boolean;
+  /** Of a link that is down. */
+  readonly name?: string;
   readonly master?: number;
   readonly mtu?: number;
   readonly address?: string;
@@ -114,6 +116,7 @@ export async function changeLink(
   waiting: Waiting,
 ): Promise<void> {
   const attributes: Attribute[] = [];
+  if (change.name !== undefined) attributes.push([attribute.name, change.name]);
   if (change.address !== undefined) attributes.push(hardwareAddress(change.address));
   if (change.mtu !== undefined) attributes.push([attribute.mtu, change.mtu]);
   if (change.master !== undefined) attributes.push([attribute.master, change.master]);

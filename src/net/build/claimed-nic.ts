@@ -22,14 +22,14 @@ export function claimedNic(
     readonly undo: UndoWriter;
   },
 ): ClaimedNic {
-  const { vm, bandwidth } = request;
+  const { vm, index, bandwidth } = request;
   const record = { ...own, ...(bandwidth !== undefined && { bandwidth }) };
   const settle = async (waiting: Waiting): Promise<readonly string[]> => {
     await asNetError(failureOf(request), async () => {
       await limits.build({ vm, record }, undo, waiting);
       await plug?.(waiting);
     });
-    links.keep({ vm, record });
+    links.keep({ vm, index, record });
     return notes(waiting);
   };
   return { ...(address !== undefined && { address }), record, settle };

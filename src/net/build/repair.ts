@@ -4,6 +4,7 @@ import { linkLocalAddress } from '../links/bridge.ts';
 import { forward, forward6 } from '../links/forwarding.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
+import { renamedBridge } from '../links/plan-bridge.ts';
 import { isOutside, replugTap } from '../links/tap.ts';
 import { inTurn } from '../model/in-turn.ts';
 import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
@@ -16,7 +17,7 @@ import { redirectFlows } from './ports.ts';
 /** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
 interface IncompleteNetwork extends NetworkInUse {
   /** What was done to the bridge itself. */
-  readonly damage: 'gone' | 'down' | 'without its address' | undefined;
+  readonly damage: string | undefined;
 }
 
 /** Puts back what running VMs lack, and reports what they can not have. */
@@ -130,7 +131,8 @@ async function incomplete(
       const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
       const wanted = addressesOf(asHostHas(record), bridge);
       const addressed = wanted.every((each) => own.some(({ address }) => address === each));
-      const damage = record.owned ? damageOf(bridge, addressed) : undefined;
+      const renamed = renamedBridge([...links.values()], record.bridge);
+      const damage = record.owned ? damageOf(bridge, { addressed, renamed }) : undefined;
       return { record, claims: outside, damage };
     })
     .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
@@ -143,8 +145,11 @@ function addressesOf(record: NetworkRecord, bridge: Link | undefined): readonly 
   return [record.address, six, linkLocalAddress(bridge)];
 }
 
-function damageOf(bridge: Link | undefined, addressed: boolean): IncompleteNetwork['damage'] {
-  if (bridge === undefined) return 'gone';
+function damageOf(
+  bridge: Link | undefined,
+  { addressed, renamed }: { readonly addressed: boolean; readonly renamed: Link | undefined },
+): string | undefined {
+  if (bridge === undefined) return renamed === undefined ? 'gone' : `called ${renamed.name}`;
   if (!bridge.up) return 'down';
   return addressed ? undefined : 'without its address';
 }

@@ -1,5 +1,6 @@
 import { KeyedQueue } from '#host';
 import type { Waiting } from '#spec';
+import { GoneLinks } from '../links/nic-link.ts';
 import type { ReadyNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
@@ -13,7 +14,7 @@ import { formatGroupRules, groupTables } from './group-rules.ts';
 import { isNamespace, setGroupSysctls, watchNamespace, whileThere } from './namespace.ts';
 import { pairPrefix, pairPrefix6 } from './plan-pair.ts';
 import { serveGroup } from './responders.ts';
-import { restoreLink } from './restore-link.ts';
+import { restoreLink, restoreTapName } from './restore-link.ts';
 import { dropGroupNic } from './teardown.ts';
 
 interface Known {
@@ -32,6 +33,7 @@ type OpenHost = () => Promise<Omit<GroupHost, keyof Settings>>;
 export class Groups implements AsyncDisposable {
   readonly #host: () => Promise<GroupHost>;
   readonly #known = new Map<string, Known>();
+  readonly #gone = new GoneLinks();
   /** Two VMs of a group may be started at the same time. */
   readonly #queue = new KeyedQueue();
 
@@ -97,6 +99,7 @@ export class Groups implements AsyncDisposable {
   drop(step: Extract<NetUndo, { kind: 'net-group' }>, waiting: Waiting): Promise<void> {
     return this.#queue.run(step.netns, async () => {
       await this.#forget(step.tap);
+      this.#gone.forget(step.tap);
       await dropGroupNic(step, await this.#host(), waiting);
     });
   }
@@ -126,6 +129,8 @@ export class Groups implements AsyncDisposable {
     const { nft, maxConnections, log, onEvent } = await this.#host();
     const there = { nft, netns };
     await whileThere(netns, async () => {
+      const isThere = await restoreTapName(nic, { log, onEvent, gone: this.#gone }, waiting);
+      if (!isThere) return;
       await setGroupSysctls(nic);
       if (await missesAny(groupTables(nic), there, waiting)) {
         await applyScript(formatGroupRules(nic, maxConnections), there, waiting);

@@ -25,7 +25,8 @@ import { NetError } from '../model/error.ts';
 import { bridgeMac, ownAlias } from '../model/names.ts';
 import { writeSysctls } from '../model/sysctl.ts';
 import { forward, forward6 } from './forwarding.ts';
-import { type BridgePlan, ownsBridge, planBridge } from './plan-bridge.ts';
+import { renameLink } from './nic-link.ts';
+import { type BridgePlan, ownsBridge, planBridge, renamedBridge } from './plan-bridge.ts';
 
 /** A bridge that exists, and whether the driver made it. */
 export interface ReadyBridge {
@@ -51,7 +52,7 @@ interface Inspection {
 }
 
 /** Finds out how the managed network gets its bridge; refuses one that is not what was configured. */
-export async function inspectBridge(
+async function inspectBridge(
   netlink: NetlinkSocket,
   network: ManagedNetwork,
   waiting: Waiting,
@@ -72,6 +73,22 @@ export async function inspectBridge(
   const plan = planBridge(network, found);
   const six = plan === 'foreign' && !addressed6 ? {} : sixOf(network);
   return { plan, link, addressed, addressed6, linkLocal, ...six };
+}
+
+/** The same, once the driver's own bridge has its name back where something else on the host has renamed it. */
+export async function inspectNamed(
+  netlink: NetlinkSocket,
+  network: ManagedNetwork,
+  { log, signal }: Waiting & { readonly log: Logger },
+): Promise<Inspection> {
+  const inspected = await inspectBridge(netlink, network, { signal });
+  if (inspected.plan !== 'create') return inspected;
+  const { bridge } = network;
+  const renamed = renamedBridge(await listLinks(netlink, { signal }), bridge);
+  if (renamed === undefined) return inspected;
+  await renameLink(netlink, renamed, bridge, { signal });
+  log.warn('bridge was renamed and has its name again', { bridge, was: renamed.name });
+  return inspectBridge(netlink, network, { signal });
 }
 
 /** Carries the plan out. Safe to repeat: what an interrupted start left half-made is completed. */
@@ -192,7 +209,7 @@ export async function removeBridge(
   { log, signal }: Waiting & { readonly log: Logger },
 ): Promise<void> {
   const links = await listLinks(netlink, { signal });
-  const link = links.find(({ name }) => name === bridge);
+  const link = links.find(({ name }) => name === bridge) ?? renamedBridge(links, bridge);
   if (link === undefined || !ownsBridge({ ...link, mac: link.address })) return;
   const ports = links.filter(({ master }) => master === link.index).map(({ name }) => name);
   if (ports.length > 0) {

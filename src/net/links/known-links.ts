@@ -1,10 +1,11 @@
 import type { Logger } from '#host';
-import { findLink, listLinks, listNeighbours, type NetlinkSocket } from '#netlink';
+import { listLinks, listNeighbours, type NetlinkSocket } from '#netlink';
 import { isLinkLocal6, parseIpv6, type Waiting } from '#spec';
 import { inTurn } from '../model/in-turn.ts';
 import type { OnEvent } from '../model/net.ts';
 import { decodeMacvtapNicRecord, decodeNicRecord, type KnownNic } from '../model/nic.ts';
 import { restoreMacvtap } from './macvtap.ts';
+import { GoneLinks, type NicLink, restoreName } from './nic-link.ts';
 import { isOutside, replugTap } from './tap.ts';
 
 interface LinksHost {
@@ -26,11 +27,11 @@ interface KnownTap {
 /** A guest may change its address all the time, and each is an event of its task. */
 const maxSeen = 4;
 
-/** Macvtaps, and taps on bridges of others, that this process has plugged in or adopted: no store has them. */
+/** Macvtaps and taps on bridges that this process has plugged in or adopted. */
 export class KnownLinks {
   readonly #host: () => Promise<LinksHost>;
-  /** Link → VM. */
-  readonly #macvtaps = new Map<string, string>();
+  readonly #links = new Map<string, NicLink>();
+  readonly #gone = new GoneLinks();
   readonly #taps = new Map<string, KnownTap>();
 
   constructor(host: () => Promise<LinksHost>) {
@@ -38,17 +39,22 @@ export class KnownLinks {
   }
 
   /** From now on `restore` looks after it, where the record is one of such a link. */
-  keep({ vm, record }: Pick<KnownNic, 'vm' | 'record'>): void {
+  keep({ vm, index, record }: KnownNic): void {
     const macvtap = decodeMacvtapNicRecord(record);
-    if (macvtap !== undefined) this.#macvtaps.set(macvtap.link, vm);
+    if (macvtap !== undefined) {
+      const name = macvtap.link;
+      this.#links.set(name, { vm, index, name, kind: 'macvtap' });
+    }
     const nic = decodeNicRecord(record);
     if (nic === undefined) return;
+    this.#links.set(nic.tap, { vm, index, name: nic.tap, kind: 'tun' });
     const seen = nic.ip === undefined ? new Set<string>() : undefined;
     this.#taps.set(nic.tap, { vm, ...nic, seen });
   }
 
   forget(link: string): void {
-    this.#macvtaps.delete(link);
+    this.#links.delete(link);
+    this.#gone.forget(link);
     this.#taps.delete(link);
   }
 
@@ -58,14 +64,33 @@ export class KnownLinks {
     return new Map([...byBridge].map(([bridge, taps]) => [bridge, taps.map(({ vm }) => vm)]));
   }
 
+  /** Names links again as they were, before all that knows them by their names, and reports those that are gone. */
+  async restoreNames(waiting: Waiting): Promise<void> {
+    const known = [...this.#links.values()];
+    if (known.length === 0) return;
+    const host = await this.#host();
+    const links = await listLinks(host.netlink, waiting);
+    const looks = known.map((nic) => async () => {
+      const isThere = await restoreName(nic, { ...host, links }, waiting);
+      // It may have been removed with its VM meanwhile.
+      if (this.#links.get(nic.name) !== nic) return;
+      if (isThere) this.#gone.forget(nic.name);
+      else this.#gone.report(nic, host);
+    });
+    await inTurn(looks);
+  }
+
   /** Takes up again what something else on the host set down, and puts back what left its bridge. */
   async restore(waiting: Waiting): Promise<void> {
-    if (this.#macvtaps.size === 0 && this.#taps.size === 0) return;
+    if (this.#links.size === 0) return;
     const host = await this.#host();
-    const macvtaps = [...this.#macvtaps].map(([link, vm]) => async () => {
-      await restoreMacvtap({ vm, link }, host, waiting);
-      await this.#reportGone({ vm, link }, host, waiting);
-    });
+    const macvtaps = [...this.#links.values()]
+      .filter(({ kind }) => kind === 'macvtap')
+      .map(
+        ({ vm, name }) =>
+          () =>
+            restoreMacvtap({ vm, link: name }, host, waiting),
+      );
     const taps = [() => this.#replug(host, waiting), () => this.#reportSeen(host, waiting)];
     await inTurn([...macvtaps, ...taps]);
   }
@@ -88,19 +113,6 @@ export class KnownLinks {
         );
       }
     }
-  }
-
-  /** The kernel removes it with its device, and nothing gives the guest another one while it runs. */
-  async #reportGone(
-    { vm, link }: { readonly vm: string; readonly link: string },
-    { netlink, log, onEvent }: LinksHost,
-    waiting: Waiting,
-  ): Promise<void> {
-    if ((await findLink(netlink, link, waiting)) !== undefined) return;
-    // It may have been removed with its VM meanwhile.
-    if (!this.#macvtaps.delete(link)) return;
-    log.warn('macvtap is gone', { vm, link });
-    onEvent(vm, `Macvtap ${link} is gone, with its device: restart the task once that is back`);
   }
 
   async #replug(host: LinksHost, waiting: Waiting): Promise<void> {

@@ -5,6 +5,7 @@ import {
   deleteLink,
   findLink,
   type Link,
+  listLinks,
   type MacvtapMode,
   type NetlinkSocket,
 } from '#netlink';
@@ -13,6 +14,7 @@ import { asNetError, NetError } from '../model/error.ts';
 import { isAliasOf, tapAlias } from '../model/names.ts';
 import type { OnEvent } from '../model/net.ts';
 import { writeSysctls } from '../model/sysctl.ts';
+import { nicLinkIn } from './nic-link.ts';
 import { silence } from './tap.ts';
 
 /** A macvtap to be made. */
@@ -126,7 +128,8 @@ export async function removeMacvtap(
   nic: { readonly link: string; readonly vm: string; readonly index: number },
   waiting: Waiting,
 ): Promise<void> {
-  const link = await findLink(netlink, nic.link, waiting);
+  const own = { ...nic, name: nic.link, kind: 'macvtap' } as const;
+  const link = nicLinkIn(await listLinks(netlink, waiting), own);
   if (link?.kind !== 'macvtap') return;
   if (link.alias !== '' && !isAliasOf(link.alias, nic.vm, nic.index)) return;
   await deleteLink(netlink, link, waiting);

@@ -17,7 +17,7 @@ import type { OnEvent } from '../model/net.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { networkSubnet, overlappingNetwork, overlappingRoute } from '../store/subnets.ts';
-import { applyBridge, inspectBridge, type ReadyBridge } from './bridge.ts';
+import { applyBridge, inspectNamed, type ReadyBridge } from './bridge.ts';
 import { asHostHas, isIpv6Off } from './host-ipv6.ts';
 import { hostNameservers } from './resolver.ts';
 import { replugTap } from './tap.ts';
@@ -132,7 +132,7 @@ export async function useBridge(
   const { bridge } = network;
   const { netlink, store, log } = host;
   await refuseOverlap(network, store);
-  const inspected = await inspectBridge(netlink, network, waiting);
+  const inspected = await inspectNamed(netlink, network, { log, ...waiting });
   if (inspected.plan === 'create') await refuseRouted(network, netlink, waiting);
   const owned = inspected.plan !== 'foreign';
   if (!owned) log.info('using a bridge that existed', { bridge, address: network.address });

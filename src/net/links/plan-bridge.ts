@@ -1,3 +1,4 @@
+import type { Link } from '#netlink';
 import type { ManagedNetwork } from '#spec';
 import { NetError } from '../model/error.ts';
 import { bridgeMac, ownAlias } from '../model/names.ts';
@@ -43,6 +44,14 @@ function sameMtu({ bridge, mtu }: ManagedNetwork, found: number): BridgePlan {
     'host',
     `bridge ${bridge} exists with MTU ${found}, but the network ${bridge} is configured with mtu = ${mtu}: ` +
       `leave the key out, or change the bridge`,
+  );
+}
+
+/** The driver's own bridge of that name, among links, where something else on the host has renamed it. */
+export function renamedBridge(links: readonly Link[], bridge: string): Link | undefined {
+  return links.find(
+    ({ name, kind, alias, address }) =>
+      name !== bridge && kind === 'bridge' && alias === ownAlias && address === bridgeMac(bridge),
   );
 }
 
