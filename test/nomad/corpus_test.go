@@ -293,6 +293,7 @@ plugin "qemu" {
 		must.StrContains(t, jobs[job].events(), text)
 	}
 	must.StrContains(t, jobs["appliance"].events(), "The screen is for this host only, by VNC at 127.0.0.1:5904")
+	must.StrContains(t, jobs["appliance"].events(), "The port \"vnc\" of port_map is that of the screen")
 }
 
 // V-134: plugin blocks as people have them are taken, read as the agent reads them.

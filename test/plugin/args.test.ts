@@ -277,6 +277,8 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-vnc [::1]:1', [{ kind: 'vnc', port: 5901 }]],
   ['-vnc unix:/tmp/vnc', [{ kind: 'vnc', port: undefined }]],
   ['-vnc none', []],
+  ['-vnc none,ipv4', []],
+  ['-vnc localhost:1,ipv6=on', [{ kind: 'vnc', port: 5901 }]],
   ['-vnc host:1,websocket=on', /^-vnc "websocket" is not supported/],
   ['-vga std', [{ kind: 'video', video: 'std' }]],
   ['-vga virtio', [{ kind: 'video', video: 'virtio' }]],

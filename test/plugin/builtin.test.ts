@@ -183,6 +183,49 @@ test('V-136: port_map and hostfwd forward the ports of the task to the guest', (
   ]);
 });
 
+test('V-136: a port that both port_map and hostfwd lead to the guest is that of hostfwd, and of port_map for UDP', () => {
+  const args = ['-net', 'nic', '-net', 'user,hostfwd=tcp::20080-:3389'];
+  const { spec, problems } = plan({ image_path, port_map: [{ http: 80 }], args });
+  assert.deepEqual(problems, []);
+  assert.deepEqual(net(spec)[0]?.ports, [
+    port('http', 20_080, 80, { hostIp: '192.0.2.1', protocol: 'udp' }),
+    port('http', 20_080, 3389, tcp),
+  ]);
+});
+
+test('V-136: a port of port_map that is the screen’s stays the screen’s', () => {
+  const ports = [
+    { label: 'web', value: 8223, hostIp: '192.0.2.1' },
+    { label: 'vnc', value: 5904, to: 5904, hostIp: '192.0.2.1' },
+  ];
+  const config = {
+    image_path,
+    port_map: [{ vnc: 5904 }],
+    args: ['-vnc', '0.0.0.0:4', '-net', 'nic', '-net', 'user,hostfwd=tcp::8223-:8123'],
+  };
+  const resources = { allocatedResources: { memory: { memoryMb: 512n } }, ports };
+  const inGroup = { networkIsolationSpec: { mode: 1, path: '/var/run/netns/a1b2c3d4' } };
+  for (const place of [{}, inGroup]) {
+    const request = task({ config, resources, ...place });
+    const { spec, problems } = planTask(create(TaskConfigSchema, request), context);
+    assert.deepEqual(problems, []);
+    const forwarded = spec.nics.flatMap((nic) => nic.ports.map(({ label }) => label));
+    assert.deepEqual(forwarded, ['web']);
+    assert.match(
+      spec.notes?.join('\n') ?? '',
+      /^The port "vnc" of port_map is that of the screen/m,
+    );
+  }
+  // By hostfwd it is two programs at one port, for QEMU as well.
+  const request = task({
+    config: { image_path, args: ['-vnc', ':4', '-net', 'user,hostfwd=tcp::5904-:5904'] },
+    resources,
+  });
+  assert.deepEqual(planTask(create(TaskConfigSchema, request), context).problems, [
+    { path: 'args', text: '"vnc" is forwarded to the guest already; use another port' },
+  ]);
+});
+
 test('V-136: a network of args may be a bridge of the host, beside the user-mode network', () => {
   const bridge = ['-netdev', 'bridge,id=hn0,br=br1'];
   const card = ['-device', 'virtio-net-pci,netdev=hn0,id=nic1,mac=52:54:84:ba:49:20'];

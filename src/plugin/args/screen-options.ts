@@ -37,6 +37,8 @@ function readVnc(value: string): readonly Wish[] {
   const option = new OptionText(value, 'address');
   const address = option.take('address') ?? '';
   option.ignore('password', 'to', 'share', 'power-control', 'id', 'lossy', 'non-adaptive');
+  // Which kind of address a name stands for.
+  option.ignore('ipv4', 'ipv6');
   refuseRest(option);
   if (address === 'none') return [];
   if (address.startsWith('unix:')) return [{ kind: 'vnc', port: undefined }];

@@ -99,19 +99,24 @@ function readPort(label: string, { task, report }: Job): VncSpec['listen'] {
   });
 }
 
-/** A port leads to one place. */
+/** A port leads to one place. `key` is what the job has the screen by. */
 export function checkDisplayPort(
   {
     nics,
     display,
-  }: { readonly nics: readonly NicSpec[]; readonly display?: DisplaySpec | undefined },
+    key,
+  }: {
+    readonly nics: readonly NicSpec[];
+    readonly display?: DisplaySpec | undefined;
+    readonly key: string;
+  },
   { report }: Pick<Job, 'report'>,
 ): void {
   const forwarded = nics.flatMap(({ ports }) => ports.map(({ label }) => label));
   const twice = display?.vnc?.listen.find(({ label }) => forwarded.includes(label));
   if (twice === undefined) return;
   const text = `${quoted(twice.label)} is forwarded to the guest already; use another port`;
-  report('display.vnc.port', text);
+  report(key, text);
 }
 
 function isLoopback(address: string): boolean {

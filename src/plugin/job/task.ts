@@ -76,8 +76,9 @@ function readTask(raw: Raw, builtin: Builtin | undefined, job: Job): VmSpec {
     ...(builtin?.nics ?? []),
   ];
   const blocks = readBlocks(optional, raw, job);
-  const display = builtin?.settings.display ?? blocks.display;
-  checkDisplayPort({ nics, display }, job);
+  const ofArgs = builtin?.settings.display;
+  const display = ofArgs ?? blocks.display;
+  checkDisplayPort({ nics, display, key: ofArgs ? 'args' : 'display.vnc.port' }, job);
   return {
     name: vmName(task.id),
     identity: readIdentity(job),

@@ -172,13 +172,15 @@ job "builtin" {
     }
   }
 
-  # More memory than the task has, an old card, a network of its own numbers, a compressed image.
+  # More memory than the task has, ports that port_map and an option have, an old card, a network of its own numbers, a compressed image.
   group "appliance" {
     network {
       port "webui" {
         static = 18123
       }
-      port "vnc" {}
+      port "vnc" {
+        static = 5904
+      }
     }
 
     task "home-assistant" {
@@ -196,7 +198,8 @@ job "builtin" {
         graceful_shutdown = true
 
         port_map = {
-          vnc = 5904
+          webui = 8123
+          vnc   = 5904
         }
 
         args = [
@@ -281,7 +284,7 @@ job "builtin" {
           "-machine", "type=q35,accel=tcg", "-M", "q35", "-accel", "tcg,thread=multi",
           "-object", "rng-random,id=rng0,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng0",
           "-device", "virtio-balloon-pci", "-balloon", "virtio", "-watchdog", "i6300esb",
-          "-nographic", "-serial", "mon:stdio", "-monitor", "none", "-parallel", "none", "-display", "none",
+          "-nographic", "-vnc", "none,ipv4", "-serial", "mon:stdio", "-monitor", "none", "-parallel", "none", "-display", "none",
           "-vga", "none", "-usb", "-usbdevice", "tablet", "-k", "en-us", "-name", "vm,process=vm", "-no-hpet",
           "-localtime", "-boot", "order=c,menu=off", "-uuid", "550e8400-e29b-41d4-a716-446655440000",
         ]

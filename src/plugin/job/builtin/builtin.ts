@@ -12,6 +12,7 @@ import { readDrives } from './disks.ts';
 import type { builtinFields } from './fields.ts';
 import { readMachineKeys, readSettings } from './machine.ts';
 import { readArgNics } from './nics.ts';
+import { readPortMap } from './reserved-ports.ts';
 import { readArgShares } from './shares.ts';
 
 type Raw = Decoded<
@@ -42,13 +43,17 @@ export function readBuiltin(raw: Raw, job: Job): Builtin {
   const machine = { arch, machine: keys.os?.machine, hasOwn } as const;
   const shares = hasGuestKeys(raw) ? sharesOf(job.task) : [];
   checkChardevs(wishes, job);
+  const settings = readSettings(wishes, job);
+  const mapped = readPortMap(raw, settings.display, job);
+  const notes = [...(settings.notes ?? []), ...mapped.notes];
   return {
     keys,
     disks: readDisks(raw, { arch, wishes }, job),
-    nics: readArgNics(raw, { wishes, machine }, job),
+    nics: readArgNics(mapped.ports, { wishes, machine }, job),
     shares: [...shares, ...readArgShares(wishes, shares, job)],
     settings: {
-      ...readSettings(wishes, job),
+      ...settings,
+      ...(notes.length === 0 ? {} : { notes }),
       ...(hasGuestKeys(raw) ? {} : { seed: false }),
     },
   };

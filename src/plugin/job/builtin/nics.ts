@@ -1,22 +1,12 @@
-import {
-  type NicModel,
-  type NicSpec,
-  type PortSpec,
-  protocolsOf,
-  quoted,
-  type VmSpec,
-} from '#spec';
+import { type NicModel, type NicSpec, type PortSpec, protocolsOf, type VmSpec } from '#spec';
 import type { PlacedWish } from '../../args/read-args.ts';
 import type { CardWish, HostForward, NetdevWish } from '../../args/wish.ts';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
-import type { Decoded } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
 import { groupNetns } from '../nics/group.ts';
 import { withPlaces } from '../places.ts';
 import { argKey, type Wishes } from './args.ts';
-import type { builtinFields } from './fields.ts';
-
-type Raw = Pick<Decoded<typeof builtinFields>, 'port_map'>;
+import { portsOf, type Reserved } from './reserved-ports.ts';
 
 interface Machine {
   readonly machine: string | undefined;
@@ -33,7 +23,7 @@ type Card = PlacedWish & CardWish;
  * user-mode network, like every guest of QEMU without other options.
  */
 export function readArgNics(
-  raw: Raw,
+  mapped: readonly PortSpec[],
   { wishes, machine }: { readonly wishes: Wishes; readonly machine: Machine },
   job: Job,
 ): readonly NicSpec[] {
@@ -43,7 +33,7 @@ export function readArgNics(
     at: card?.at ?? network.at,
     nic: { kind: 'bridge', bridge: network.bridge, ports: [], ...cardOf(card, machine) } as const,
   }));
-  const user = readUserNic(raw, { wishes, machine }, job);
+  const user = readUserNic(mapped, { wishes, machine }, job);
   return [...user, ...bridges].toSorted((a, b) => a.at - b.at).map(({ nic }) => nic);
 }
 
@@ -68,12 +58,11 @@ function cardOf(card: Card | undefined, machine: Machine): Pick<NicSpec, 'model'
  * is a managed network the guest is in that one, which leads to the world and not to the host.
  */
 function readUserNic(
-  raw: Raw,
+  mapped: readonly PortSpec[],
   { wishes, machine }: { readonly wishes: Wishes; readonly machine: Machine },
   job: Job,
 ): readonly { readonly at: number; readonly nic: NicSpec }[] {
   const { network, card, networks } = ofUser(wishes);
-  const mapped = readPortMap(raw, job);
   const options = ['netdev', 'card', 'no-defaults', 'no-network'] as const;
   const isUsual = options.every((kind) => !wishes.has(kind)) && !machine.hasOwn;
   // A network by id has no card until a device names it.
@@ -91,7 +80,7 @@ function readUserNic(
   );
   const withPorts = card === undefined && mapped.length > 0 ? { model: 'virtio' as const } : {};
   const nic = {
-    ports: unique([...mapped, ...forwarded]),
+    ports: unique([...withoutForwarded(mapped, forwarded), ...forwarded]),
     ...cardOf(card, machine),
     ...withPorts,
   };
@@ -150,43 +139,6 @@ function checkNetworks(wishes: Wishes, { report }: Job): void {
   }
 }
 
-/** A port that Nomad has reserved. */
-type Reserved = Omit<PortSpec, 'guestPort'>;
-
-/**
- * The task's ports by label, from the group or from `resources { network }`. In the network of a group a port has its `to`,
- * and so it is called in the environment of the task.
- */
-function portsOf(task: TaskConfig): readonly Reserved[] {
-  const { resources } = task;
-  const isInGroup = groupNetns(task) !== undefined;
-  const group = (resources?.ports ?? []).map(({ label, value, hostIp, to }) => ({
-    label,
-    hostIp,
-    hostPort: value,
-    ...(isInGroup ? { groupPort: to > 0 ? to : value } : {}),
-  }));
-  const own = (resources?.allocatedResources?.networks ?? []).flatMap((network) =>
-    [...network.reservedPorts, ...network.dynamicPorts].map(({ label, value }) => ({
-      label,
-      hostIp: network.ip,
-      hostPort: value,
-    })),
-  );
-  const labels = new Set(group.map(({ label }) => label));
-  return [...group, ...own.filter(({ label }) => !labels.has(label))];
-}
-
-function readPortMap({ port_map: maps = [] }: Raw, { task, report }: Job): readonly PortSpec[] {
-  const known = Map.groupBy(portsOf(task), ({ label }) => label);
-  const entries = maps.flatMap((map) => Object.entries(map));
-  return entries.flatMap(([label, guestPort]) => {
-    const ports = known.get(label) ?? [];
-    if (ports.length === 0) report(`port_map.${label}`, `Unknown port label ${quoted(label)}`);
-    return ports.map((port) => ({ ...port, guestPort }));
-  });
-}
-
 const firstUnprivileged = 1024;
 
 /**
@@ -215,6 +167,27 @@ function portOf(
     );
   }
   return { label, hostIp, hostPort, guestPort, protocol };
+}
+
+/**
+ * What of `port_map` no `hostfwd` has. Jobs write both, for the builtin driver forwards nothing of `port_map` where the ports
+ * are the group's; without an address `hostfwd` has every one of the host.
+ */
+function withoutForwarded(
+  mapped: readonly PortSpec[],
+  forwarded: readonly PortSpec[],
+): readonly PortSpec[] {
+  const numberOf = ({ groupPort, hostPort }: PortSpec): number => groupPort ?? hostPort;
+  return mapped.flatMap((port) => {
+    const same = forwarded.filter(
+      (other) => numberOf(other) === numberOf(port) && ['', port.hostIp].includes(other.hostIp),
+    );
+    if (same.length === 0) return [port];
+    const taken = same.flatMap(protocolsOf);
+    return protocolsOf(port)
+      .filter((protocol) => !taken.includes(protocol))
+      .map((protocol) => ({ ...port, protocol }));
+  });
 }
 
 /** Each port once for each protocol: those of `port_map`, which come first, are for TCP and UDP. */
