@@ -139,10 +139,18 @@ function rawBytes({ path, stats }: LookedAtFile): number {
   return Math.ceil(stats.size / 512) * 512;
 }
 
+/** Problems that a copy of the whole disk does not have. Whoever makes it reads the other files, so it is not done here. */
+const convertible =
+  /backing file|data in another file|external data file|internal snapshots|unknown features/;
+const conversion =
+  'of an image that you trust, make a copy without that: qemu-img convert -O qcow2 IN OUT';
+
 function qcow2Bytes({ path, stats }: LookedAtFile, head: Uint8Array): number {
   const { virtualBytes, problems } = inspectQcow2(head, stats.size);
   if (problems.length === 0) return virtualBytes;
-  throw new ImageError('refused', `${path} is refused: ${problems.join('; ')}`);
+  const list = problems.join('; ');
+  const remedy = convertible.test(list) ? `; ${conversion}` : '';
+  throw new ImageError('refused', `${path} is refused: ${list}${remedy}`);
 }
 
 function checkSize({ path }: LookedAtFile, virtualBytes: number, maxVirtualBytes: number): void {
