@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { readArguments } from '../../src/plugin/serve/arguments.ts';
 import { isOperatorCommand, runOperatorCommand } from '../../src/plugin/serve/operator-command.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -76,4 +77,11 @@ test('V-141: an operator’s command is known by its first word, and every other
     false,
     false,
   ]);
+});
+
+test('V-141: a word that is no command is named, with what there is', () => {
+  assert.throws(() => readArguments(['dsk', 'resize'], 'nomad-driver-qmp'), {
+    code: 'invalid',
+    message: /^"dsk" is not known: the arguments are --driver-name NAME, .*disk and screenshot$/,
+  });
 });

@@ -52,10 +52,21 @@ export function readArguments(argv: readonly string[], argv0: string): Arguments
   return { driverName, logFile, help, version };
 }
 
+const known = 'the arguments are --driver-name NAME, --log-file PATH, --version and --help';
+
 function parse(argv: readonly string[]) {
+  const { values, positionals } = parseWords(argv);
+  const [word] = positionals;
+  if (word === undefined) return { values };
+  const text = `${quoted(word)} is not known: ${known}, the commands of an operator disk and screenshot`;
+  throw new PluginError('invalid', text);
+}
+
+function parseWords(argv: readonly string[]) {
   try {
     return parseArgs({
       args: [...argv],
+      allowPositionals: true,
       options: {
         'driver-name': { type: 'string' },
         'log-file': { type: 'string' },
@@ -64,7 +75,6 @@ function parse(argv: readonly string[]) {
       },
     });
   } catch (cause) {
-    const known = '--driver-name NAME, --log-file PATH, --version and --help';
-    throw new PluginError('invalid', `the arguments are ${known}`, { cause });
+    throw new PluginError('invalid', known, { cause });
   }
 }
