@@ -1,19 +1,18 @@
 import { closeSync, openSync, readlinkSync, writeFileSync } from 'node:fs';
 import type { Waiting } from '#spec';
 import { HostError, hostError } from '../error.ts';
+import { closeFd } from '../files/descriptor.ts';
+import { pipeTo } from '../files/pipe.ts';
 import { pause } from '../waiting.ts';
 import { kill } from './process.ts';
 import { findProgram } from './programs.ts';
-import { type SpawnOptions, spawnDetached } from './spawn.ts';
+import { type SpawnedProcess, type SpawnOptions, spawnDetached } from './spawn.ts';
 
 /** What the ids 0 to count - 1 inside a user namespace are outside: `firstId` and the ones that follow. */
 export interface IdMap {
   readonly firstId: number;
   readonly count: number;
 }
-
-/** Longer than it is needed: it is killed once its namespace is open. */
-const holderSeconds = '60';
 
 /** The programs of util-linux that user namespaces are made and entered with: this process has threads, so it cannot. */
 export function userNamespaceTools():
@@ -28,13 +27,11 @@ export async function createUserNamespace(
   { firstId, count }: IdMap,
   waiting: Waiting,
 ): Promise<number> {
-  const { unshare } = tools();
-  const { identity } = await spawnDetached({
-    program: unshare,
-    args: ['--user', 'sleep', holderSeconds],
-    env: { PATH: process.env.PATH ?? '/usr/bin:/bin' },
-    stdio: ['ignore', 'ignore', 'ignore'],
-  });
+  // What holds the namespace until it is open ends with this process as well: it reads a pipe whose other end is here.
+  using ends = new DisposableStack();
+  const { read, write } = pipeTo('write');
+  ends.adopt(write, closeFd);
+  const { identity } = await startHolder(read);
   const { pid } = identity;
   let opened: number | undefined;
   try {
@@ -53,6 +50,19 @@ export async function createUserNamespace(
     });
   }
   return opened;
+}
+
+async function startHolder(stdin: number): Promise<SpawnedProcess> {
+  try {
+    return await spawnDetached({
+      program: tools().unshare,
+      args: ['--user', 'cat'],
+      env: { PATH: process.env.PATH ?? '/usr/bin:/bin' },
+      stdio: [stdin, 'ignore', 'ignore'],
+    });
+  } finally {
+    closeFd(stdin);
+  }
 }
 
 /** How a program is started as the namespace's user 0, with every capability there and none outside. `fd`: its number in the program's list of descriptors. */
