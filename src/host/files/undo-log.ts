@@ -19,13 +19,19 @@ export interface UndoLogOptions<Step> {
   readonly log: Logger;
 }
 
+/** How a step is written down. */
+export interface Keeping {
+  /** What is done outlives a crash of the host, as a file on another file system does, or an image in a cluster. */
+  readonly lasting?: boolean;
+}
+
 const disposeMs = 30_000;
 
 /**
  * The steps to undo on this host, each logged before it is performed: lines of JSON, `{"do": step}` and, once undone,
  * `{"done": number of the step}`, which are only appended. Only a complete line counts, so a kill at any moment leaves a
- * readable log. Nothing is synced to the disk: a killed process loses none of its writes, and the entries that a crash of
- * the whole host loses (the last seconds) name links, rules and processes that ended with the same crash.
+ * readable log. Only what outlives a crash of the whole host is synced to the disk: a killed process loses none of its
+ * writes, and the other entries that such a crash loses (the last seconds) name links, rules and processes that ended with it.
  */
 export class UndoLog<Step> implements AsyncDisposable {
   readonly #path: string;
@@ -109,15 +115,15 @@ export class UndoLog<Step> implements AsyncDisposable {
   }
 
   /** Writes the step to disk, then runs the action. The step of a failed action stays: part of it may have happened. */
-  async perform<T>(step: Step, action: () => T | Promise<T>): Promise<T> {
-    await this.note(step);
+  async perform<T>(step: Step, action: () => T | Promise<T>, keeping?: Keeping): Promise<T> {
+    await this.note(step, keeping);
     return await action();
   }
 
   /** Writes a step to disk whose action happens elsewhere. Throws HostError. */
-  async note(step: Step): Promise<void> {
+  async note(step: Step, { lasting = false }: Keeping = {}): Promise<void> {
     await this.#inTurn(async () => {
-      await this.#append({ do: step });
+      await this.#append({ do: step }, lasting);
       this.#pending.set(this.#nextNumber, step);
       this.#nextNumber += 1;
     });
@@ -176,7 +182,10 @@ export class UndoLog<Step> implements AsyncDisposable {
     return result;
   }
 
-  async #append(entry: { readonly do: Step } | { readonly done: number }): Promise<void> {
+  async #append(
+    entry: { readonly do: Step } | { readonly done: number },
+    lasting = false,
+  ): Promise<void> {
     // Not created again: undoing a step may have removed the directory and the log with it, which completes it as well.
     const line = Buffer.from(`${JSON.stringify(entry)}\n`);
     try {
@@ -185,6 +194,8 @@ export class UndoLog<Step> implements AsyncDisposable {
         // A full disk may accept half a line.
         this.#torn = true;
         await file.writeFile(line);
+        // With the entries before it, and with the name of a file that is new (ext4, XFS, Btrfs).
+        if (lasting) await file.sync();
       });
       this.#torn = false;
       this.#bytes += line.length;

@@ -107,7 +107,7 @@ async function checkedBackup(fd: number, path: string, maxVirtualBytes: number):
 async function noted(file: KeptFile, { paths, log }: BackupOf): Promise<void> {
   const nothing = async (): Promise<void> => {};
   const undo = await UndoLog.open<VmUndo>(paths.undo, nothing, { decode: decodeVmUndo, log });
-  await undo.keep().note({ kind: 'file', path: file.temporaryPath });
+  await undo.keep().note({ kind: 'file', path: file.temporaryPath }, { lasting: true });
   await writeFile(paths.backup, file.temporaryPath, { mode: 0o600 });
 }
 

@@ -33,7 +33,7 @@ export async function checkPool(
 export async function createIn(
   pool: DirectoryPool | undefined,
   { name, primary }: DiskSpec,
-  { vm, paths, undo }: Site,
+  { vm, paths, undo }: Pick<Site, 'vm' | 'paths' | 'undo'>,
   make: (path: string) => void | Promise<void>,
 ): Promise<string> {
   if (pool === undefined) {
@@ -45,6 +45,6 @@ export async function createIn(
   await mkdir(pool.path, { recursive: true, mode: 0o755 });
   await mkdir(poolDisks(pool), { recursive: true, mode: 0o700 });
   const path = `${poolDisks(pool)}/${vm}_${name}.img`;
-  await undo.perform({ kind: 'file', path }, () => make(path));
+  await undo.perform({ kind: 'file', path }, () => make(path), { lasting: true });
   return path;
 }

@@ -63,13 +63,18 @@ async function volumeBytes(
   { pool, name }: { readonly pool: CephPool; readonly name: string },
   waiting: Waiting,
 ): Promise<number> {
+  const key = diskKey(spec, 'source.volume');
+  const { bytes } = await withKey(key, () => new Rbd(pool).info(name, waiting), waiting);
+  return bytes;
+}
+
+async function withKey<T>(key: string, step: () => Promise<T>, { signal }: Waiting): Promise<T> {
   try {
-    const { bytes } = await new Rbd(pool).info(name, waiting);
-    return bytes;
+    return await step();
   } catch (cause) {
+    signal.throwIfAborted();
     const { code, recoverable, message } = asVmError(cause);
-    const text = `${diskKey(spec, 'source.volume')}: ${message}`;
-    throw new VmError(code, text, { cause, recoverable });
+    throw new VmError(code, `${key}: ${message}`, { cause, recoverable });
   }
 }
 
@@ -96,8 +101,10 @@ interface ToCreate {
 async function prepare(wanted: ToCreate, site: Site, waiting: Waiting): Promise<Prepared> {
   const { spec, pool, image, bytes, seat } = wanted;
   const name = `${site.vm}_${spec.name}`;
-  await site.undo.perform({ kind: 'rbd', pool: pool.name, image: name }, () =>
-    create(wanted, name, waiting),
+  await site.undo.perform(
+    { kind: 'rbd', pool: pool.name, image: name },
+    () => withKey(diskKey(spec, 'pool'), () => create(wanted, name, waiting), waiting),
+    { lasting: true },
   );
   site.files.add(`${seat.id}-key`, memfd('ceph-key', Buffer.from(pool.secret)));
   const plan = {
