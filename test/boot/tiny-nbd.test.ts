@@ -12,9 +12,9 @@ import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
 type Server = Extract<DiskPlace, { kind: 'nbd' }>['server'];
 
-function nbdDisk(server: Server): DiskSpec {
+function nbdDisk(server: Server, name = 'data'): DiskSpec {
   const { source: _, ...disk } = primaryDisk({ image: '', thin: false });
-  const place = { kind: 'nbd', server, export: 'data' } as const;
+  const place = { kind: 'nbd', server, export: name } as const;
   return { ...disk, block: 2, name: 'vdb', primary: false, place };
 }
 
@@ -93,19 +93,23 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
     truncateSync(file, 2 ** 20);
     await using _ = await NbdServer.start(file, { path: closed });
     chmodSync(closed, 0o700);
-    const servers: readonly (readonly [Server, RegExp])[] = [
+    const open = join(tmpDir(t), 'open.sock');
+    await using _open = await NbdServer.start(file, { path: open });
+    chmodSync(open, 0o777);
+    const servers: readonly (readonly [Server, RegExp, string?])[] = [
       [{ host: '127.0.0.1', port: 1 }, /ECONNREFUSED/],
       [{ host: 'none.invalid', port: 1 }, /none\.invalid/],
-      [{ socket: '/none' }, /ENOENT/],
-      [{ socket: file }, /is not a socket$/],
+      [{ socket: '/none' }, /there is no socket \/none$/],
+      [{ socket: file }, /there is no socket /],
       [{ socket: closed }, /a VM is a user of its own .*: chmod o\+w /],
+      [{ socket: open }, /asked for the export "other", it does not have it/, 'other'],
     ];
-    for (const [server, expected] of servers) {
+    for (const [server, expected, name] of servers) {
       const spec = ground.spec(0);
-      const disks = [...spec.disks, nbdDisk(server)];
+      const disks = [...spec.disks, nbdDisk(server, name)];
       const problems = await ground.virtualizer().problemsOf({ ...spec, disks }, soon());
       assert.equal(problems.length, 1, problems.join('\n'));
-      assert.match(problems[0] ?? '', /^disk\[2\]\.source\.nbd: the NBD server does not answer: /);
+      assert.match(problems[0] ?? '', /^disk\[2\]\.source\.nbd: the NBD server can't be used: /);
       assert.match(problems[0] ?? '', expected);
     }
   });

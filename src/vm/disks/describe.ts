@@ -1,6 +1,6 @@
 import type { OpenImage } from '#image';
 import { type DiskDescription, type DiskIo, disk } from '#qemu';
-import type { DiskCache, DiskFormat, DiskSpec } from '#spec';
+import { type DiskCache, type DiskFormat, type DiskSpec, diskKey } from '#spec';
 import type { Prepared } from '../devices/device.ts';
 import type { DiskSeat } from './disk.ts';
 
@@ -49,6 +49,8 @@ export function describe(
       ...(bootIndex === undefined ? {} : { bootIndex }),
       serial: serialOf(spec),
     }),
+    ...(protocol?.driver === 'nbd' ? { awaited: diskKey(spec, 'source.nbd') } : {}),
+    ...(protocol?.driver === 'rbd' ? { awaited: diskKey(spec, 'pool') } : {}),
     record: {
       kind: 'disk',
       id,

@@ -1,7 +1,5 @@
 import { lookup } from 'node:dns/promises';
-import { stat } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { abortable, answered, within } from '#host';
+import { abortable, within } from '#host';
 import type { NbdAddress } from '#qemu';
 import { type DiskPlace, type DiskSpec, diskKey, type NbdServer, type Waiting } from '#spec';
 import type { Prepared } from '../devices/device.ts';
@@ -9,22 +7,24 @@ import { messageOf, VmError } from '../error.ts';
 import { describe } from './describe.ts';
 import type { CheckedDisk, DiskSeat } from './disk.ts';
 import { remoteDiskIo } from './io.ts';
+import type { NbdExport } from './nbd-handshake.ts';
+import { askServer, type NbdPeer } from './nbd-server.ts';
 
 type NbdPlace = Extract<DiskPlace, { kind: 'nbd' }>;
 
-const answerMs = 5000;
+const lookupMs = 5000;
+/** QEMU's BDRV_MAX_LENGTH. */
+const maxBytes = 2n ** 63n - 2n ** 30n;
 /** Requests wait so long for a server that went away; then QEMU pauses the guest, which is resumed at intervals. */
 const reconnectSeconds = 10;
-/** What others need to connect to a socket: to write to it. */
-const writableByOthers = 0o002;
 
-/** Checks a disk that an NBD server has, by connecting to the server. Throws VmError naming the key that is wrong. */
+/** Checks a disk that an NBD server has, by asking the server for it. Throws VmError naming the key that is wrong. */
 export async function checkNbdDisk(
   spec: DiskSpec,
   place: NbdPlace,
   waiting: Waiting,
 ): Promise<CheckedDisk> {
-  const server = await reach(spec, place.server, waiting);
+  const server = await reach(spec, place, waiting);
   return {
     spec,
     image: undefined,
@@ -50,20 +50,14 @@ function prepare(
 }
 
 /** Names are looked up here: QEMU sees no configuration of the host. */
-async function reach(spec: DiskSpec, server: NbdServer, waiting: Waiting): Promise<NbdAddress> {
-  using limited = within(answerMs, waiting);
+async function reach(spec: DiskSpec, place: NbdPlace, waiting: Waiting): Promise<NbdAddress> {
   try {
-    if ('socket' in server) {
-      await checkSocket(server.socket, waiting);
-      await answers({ path: server.socket }, limited);
-      return { type: 'unix', path: server.socket };
-    }
-    const { address } = await abortable(lookup(server.host), limited);
-    await answers({ host: address, port: server.port }, limited);
-    return { type: 'inet', host: address, port: String(server.port) };
+    const { peer, address } = await find(place.server, waiting);
+    checkExport(spec, await askServer(peer, place.export, waiting));
+    return address;
   } catch (cause) {
     waiting.signal.throwIfAborted();
-    const text = `the NBD server does not answer: ${messageOf(cause)}`;
+    const text = `the NBD server can't be used: ${messageOf(cause)}`;
     throw new VmError('host', `${diskKey(spec, 'source.nbd')}: ${text}`, {
       cause,
       recoverable: true,
@@ -71,30 +65,28 @@ async function reach(spec: DiskSpec, server: NbdServer, waiting: Waiting): Promi
   }
 }
 
-async function checkSocket(path: string, waiting: Waiting): Promise<void> {
-  const stats = await answered(path, (named) => stat(named), waiting);
-  if (!stats.isSocket()) throw new Error(`${path} is not a socket`);
-  if ((stats.mode & writableByOthers) !== 0) return;
-  throw new Error(
-    `a VM is a user of its own and may not connect to ${path}; allow it: chmod o+w ${path}`,
-  );
+async function find(
+  server: NbdServer,
+  waiting: Waiting,
+): Promise<{ readonly peer: NbdPeer; readonly address: NbdAddress }> {
+  if ('socket' in server) {
+    const { socket: path } = server;
+    return { peer: { path }, address: { type: 'unix', path } };
+  }
+  using limited = within(lookupMs, waiting);
+  const { address: host } = await abortable(lookup(server.host), limited);
+  const { port } = server;
+  return { peer: { host, port }, address: { type: 'inet', host, port: String(port) } };
 }
 
-async function answers(
-  to: { readonly path: string } | { readonly host: string; readonly port: number },
-  waiting: Waiting,
-): Promise<void> {
-  const socket = connect(to);
-  try {
-    await abortable(
-      new Promise<void>((resolve, reject) => {
-        socket.once('connect', resolve);
-        socket.once('error', reject);
-      }),
-      waiting,
-    );
-  } finally {
-    socket.destroy();
+/** What QEMU refuses too, in words that lead nowhere. */
+function checkExport({ readOnly }: DiskSpec, found: NbdExport): void {
+  if (found.kind === 'unknown') return;
+  if (found.bytes > maxBytes) {
+    throw new Error(`its export has ${found.bytes} bytes, more than a disk can have`);
+  }
+  if (found.readOnly && !readOnly) {
+    throw new Error('its export is read-only: set read_only = true');
   }
 }
 

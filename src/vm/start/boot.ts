@@ -16,17 +16,17 @@ import type { VmSpec, Waiting } from '#spec';
 import { factsOf, type Prepared, type Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares.ts';
 import { together } from '../devices/together.ts';
-import { asVmError, isBug, messageOf, VmError } from '../error.ts';
+import { VmError } from '../error.ts';
 import type { Containment } from '../live/containment.ts';
 import { qemuLimits } from '../live/limits.ts';
 import { Machine } from '../live/machine.ts';
-import { lastMessages } from '../logs/log-tail.ts';
 import type { TaskLogs } from '../logs/task-logs.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { type VmRecord, writeRecord } from '../store/record.ts';
 import { fitsBareRoot } from './bare-root.ts';
 import { recordReady } from './ready.ts';
 import { spawnQemu } from './spawn.ts';
+import { startError } from './start-error.ts';
 
 /** Includes the time to map and, with hugepages, to clear the guest's memory. */
 const bootBaseMs = 30_000;
@@ -114,7 +114,8 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     });
   } catch (error) {
     const starved = cgroup !== undefined && oomKills(cgroup) > planned.oomKillsBefore;
-    throw startError(starved ? new Error(outOfMemory, { cause: error }) : error, paths);
+    const cause = starved ? new Error(outOfMemory, { cause: error }) : error;
+    throw startError(cause, { paths, devices });
   }
 }
 
@@ -221,20 +222,4 @@ function checkNodes(nodes: readonly BlockNode[], planned: ReadonlySet<string>): 
   if (unplanned.length === 0) return;
   const files = unplanned.map(({ file }) => file).join(', ');
   throw new VmError('job', `the image was changed while it was opened: it refers to ${files}`);
-}
-
-function startError(error: unknown, paths: VmPaths): VmError {
-  if (error instanceof VmError) return error;
-  if (isBug(error)) return asVmError(error);
-  const messages = lastMessages(paths.messages);
-  if (/Failed to get ("\w+"|shared "\w+") lock/.test(messages)) {
-    const text = `a disk of the VM is in use by another VM or program: ${messages}`;
-    return new VmError('host', text, { cause: error, recoverable: true });
-  }
-  const reported = messages === '' ? '' : `; QEMU reported: ${messages}`;
-  return new VmError('host', `QEMU did not start the VM: ${messageOf(error)}${reported}`, {
-    cause: error,
-    // The job passed every check, so this is the host's failure (memory, load) and a retry may succeed.
-    recoverable: true,
-  });
 }
