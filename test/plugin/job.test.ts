@@ -642,12 +642,12 @@ test('every key of other drivers is answered with what to write, all at once, an
     kind === 'instead' ? [key] : [],
   );
   const expected =
-    'args command drive_interface emulator graceful_shutdown guest_agent image_path machine_type port_map';
+    'args authorized_ssh_key command drive_interface emulator graceful_shutdown guest_agent image_path machine_type password port_map';
   assert.deepEqual(keys.toSorted(), expected.split(' '));
   const words = failureText(config(Object.fromEntries(keys.map((key) => [key, ['-m', '1']]))));
   const guide = readFileSync(join(import.meta.dirname, '../../docs/migrating.md'), 'utf8');
   for (const key of keys) {
-    assert.match(words, new RegExp(`${key}: is not a key of this driver: use \\S`));
+    assert.match(words, new RegExp(`${key}: is not a key of this driver: (use \`|leave it out, )`));
     assert.match(guide, new RegExp(`^\\| \`${key}\` .*error|^\\| \`${key}\` .*Refused`, 'm'));
   }
   assert.match(words, /port_map: [^;]*`network_interface \{ bridge \{ ports = \["http"\] \} \}`/);

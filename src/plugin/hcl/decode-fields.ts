@@ -2,7 +2,7 @@ import { quoted } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 import { CtyError, type CtyValue, decodeCty, isList, isMap, toNumber } from './cty.ts';
 import type { Problem } from './problem.ts';
-import type { AttrField, BlockListField, Decoded, Field, Fields } from './schema.ts';
+import type { AttrField, BlockListField, Decoded, Field, Fields, InsteadField } from './schema.ts';
 
 /**
  * Decodes a configuration as Nomad sends it; `what` names it. Problems are collected as by `decodeFields`. Throws
@@ -69,11 +69,15 @@ function decodeField(field: Field, value: CtyValue, place: Place): unknown {
     case 'block-map':
       return decodeBlockMap(field.fields, value, place);
     case 'instead':
-      if (value !== null) report(place, `is not a key of this driver: use ${field.use}`);
+      if (value !== null) report(place, `is not a key of this driver: ${answerOf(field)}`);
       return undefined;
     default:
       return field satisfies never;
   }
+}
+
+function answerOf({ use, needless }: InsteadField): string {
+  return use === undefined ? `leave it out, ${needless}` : `use ${use}`;
 }
 
 /** Jobs posted as JSON may write a single block as a list of one. */

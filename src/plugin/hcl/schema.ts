@@ -59,8 +59,10 @@ export interface BlockMapField {
  */
 export interface InsteadField {
   readonly kind: 'instead';
-  /** What to write: a key, or a sentence after a colon. */
-  readonly use: string;
+  /** What to write. */
+  readonly use?: string;
+  /** Why nothing is to be written. */
+  readonly needless?: string;
 }
 
 interface Values {

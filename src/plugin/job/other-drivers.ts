@@ -15,10 +15,13 @@ export const otherDriverFields = {
   },
   graceful_shutdown: {
     kind: 'instead',
-    use: 'no key: every stop is graceful for the time of `kill_timeout`, leave it out',
+    needless: 'every stop is graceful for the time of `kill_timeout`',
   },
   guest_agent: {
     kind: 'instead',
-    use: 'no key: every guest has the port of the guest agent, leave it out',
+    needless: 'every guest has the port of the guest agent',
   },
+  // Of examples from before the first release of nomad-driver-virt.
+  password: { kind: 'instead', use: '`default_user_password`' },
+  authorized_ssh_key: { kind: 'instead', use: '`default_user_authorized_ssh_key`' },
 } as const satisfies Fields;
