@@ -121,7 +121,8 @@ async function createBridge(
   // Without STP the forward delay would only make a new port wait before it carries anything.
   const kind = { kind: 'bridge', stp: false, forwardDelayMs: 0 } as const;
   const mac = bridgeMac(bridge);
-  await createLink(netlink, { ...kind, name: bridge, address: mac, mtu }, { signal });
+  const made = { ...kind, name: bridge, address: mac, mtu };
+  await createLink(netlink, made, { signal }).catch(unlessThere);
   log.info('bridge created', { bridge, address: `${address}/${prefix}`, mtu });
   const link = await findLink(netlink, bridge, { signal });
   if (link === undefined) throw new NetError('host', `bridge ${bridge} disappeared`);
@@ -147,10 +148,12 @@ async function configureBridge(
   const { address, prefix, mtu } = network;
   if (mtu !== undefined && mtu !== link.mtu) await changeLink(netlink, link, { mtu }, waiting);
   const linkIndex = link.index;
-  if (!inspected.addressed) await addAddress(netlink, { linkIndex, address, prefix }, waiting);
+  if (!inspected.addressed) {
+    await addAddress(netlink, { linkIndex, address, prefix }, waiting).catch(unlessThere);
+  }
   if (six !== undefined && !inspected.addressed6) {
     const own = { linkIndex, address: formatIpv6(six.address), prefix: six.prefix };
-    await addAddress(netlink, own, waiting);
+    await addAddress(netlink, own, waiting).catch(unlessThere);
   }
   // The kernel makes it once there is a guest, and not again where it was removed.
   if (six !== undefined && !inspected.linkLocal) {
@@ -165,6 +168,7 @@ export function linkLocalAddress({ address }: Pick<Link, 'address'>): string {
   return formatIpv6(linkLocalOf(address));
 }
 
+/** Another agent that shares the bridge may be faster. */
 function unlessThere(error: unknown): void {
   if (!(error instanceof NetlinkError && error.errno === 'EEXIST')) throw error;
 }

@@ -1,3 +1,4 @@
+import { tapPrefix } from '../model/names.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 import {
   guestAddresses6,
@@ -126,11 +127,13 @@ const chains: readonly string[] = [
   // Ports are in hairpin mode, for a guest that connects to its own published port. Its broadcasts must not come back.
   // Isolated guests get nothing from each other but what they sent to the host's MAC address: with br_netfilter the kernel
   // translates a connection to a published port here and bridges it on, instead of routing it. This is why their ports do
-  // not have the bridge's own flag for it (BR_ISOLATED).
+  // not have the bridge's own flag for it (BR_ISOLATED). Other taps are those of another agent on the bridge.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same meta pkttype { broadcast, multicast } drop
     iifname @taps6 ip6 saddr fe80::/10 iifname . ip6 saddr != @addresses6 drop
     iifname @isolated oifname @isolated oifname . ether daddr != @isolated_guests drop
+    iifname @isolated oifname "${tapPrefix}*" oifname != @isolated drop
+    oifname @isolated iifname "${tapPrefix}*" iifname != @isolated drop
   }`,
 ];

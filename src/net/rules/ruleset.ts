@@ -1,14 +1,14 @@
-import { contains, formatSubnet, parseHostPorts, parseIpv4, protocolsOf, subnetOf } from '#spec';
-import { resolverPort, tapPrefix } from '../model/names.ts';
-import { type NetworkInUse, namesOf } from '../store/claim.ts';
+import { formatSubnet, parseHostPorts, protocolsOf } from '#spec';
+import { bridgeMac, tapPrefix } from '../model/names.ts';
+import type { NetworkInUse } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
-import { rateSet, set } from './nft-text.ts';
-import { mappingsOf, maps6, metadata6, resolvers6, sets6 } from './ruleset6.ts';
+import { set } from './nft-text.ts';
+import { linkLocalResolvers, resolvers } from './resolver-sets.ts';
+import { mappingsOf, maps6, metadata6, sets6 } from './ruleset6.ts';
 
 // Per guest: more than its programs ask, and little work for the process that answers.
 const questions = { rate: 200, burst: 400 };
-const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
 
 /**
  * The nftables script that replaces the table by one made from the claims, in one transaction: no packet meets neither
@@ -54,6 +54,11 @@ function sets(networks: readonly NetworkInUse[]): string[] {
       bridges.map((bridge) => `${bridge} . ${bridge}`),
     ),
     set(
+      'set gateways',
+      'ifname . ether_addr',
+      networks.map(({ record }) => `"${record.bridge}" . ${bridgeMac(record.bridge)}`),
+    ),
+    set(
       'set isolated',
       'ifname . ifname',
       isolated.map(({ bridge }) => `"${bridge}" . "${bridge}"`),
@@ -86,47 +91,6 @@ function routedPorts({ record, claims }: NetworkInUse): readonly string[] {
 
 function distinct(elements: readonly string[]): readonly string[] {
   return [...new Set(elements)];
-}
-
-/** Name servers of guests that they would not reach without a rule: clouds have theirs at 169.254.169.25x. */
-function linkLocalResolvers({ record: { bridge, nameservers } }: NetworkInUse): readonly string[] {
-  const servers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
-  return distinct(servers.map((server) => `"${bridge}" . ${server}`));
-}
-
-/** The name servers of ours: where guests' questions to the gateway are led, and what the host accepts there. */
-function resolvers(table: string, networks: readonly NetworkInUse[]): string[] {
-  const own = networks
-    .filter(({ record }) => namesOf(record) !== undefined)
-    .map(({ record: { bridge, address } }) => {
-      const port = resolverPort(table, bridge);
-      return { bridge: `"${bridge}"`, address, port };
-    });
-  return [
-    set(
-      'map resolver',
-      'ifname . ipv4_addr : ipv4_addr . inet_service',
-      own.map(({ bridge, address, port }) => `${bridge} . ${address} : ${address} . ${port}`),
-    ),
-    set(
-      'set resolver_ports',
-      'ifname . ipv4_addr . inet_service',
-      own.map(({ bridge, address, port }) => `${bridge} . ${address} . ${port}`),
-    ),
-    rateSet('questions', 'ipv4_addr'),
-    set('set host_resolvers', 'ifname . ipv4_addr', networks.flatMap(givenResolvers)),
-    ...resolvers6(table, networks),
-  ];
-}
-
-/** Name servers that guests were given, which the host itself may be, and its address in the network. */
-function givenResolvers({ record, claims }: NetworkInUse): readonly string[] {
-  const { bridge, address, nameservers } = record;
-  const ofJobs = claims.flatMap(({ dns }) => dns?.servers ?? []);
-  const given = [address, ...nameservers, ...ofJobs].filter(
-    (server) => parseIpv4(server) !== undefined,
-  );
-  return [...new Set(given)].map((server) => `"${bridge}" . ${server}`);
 }
 
 /** The maps that ports are published with, at one address and at each, of either family. */
@@ -200,21 +164,26 @@ ${translate}
   // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
   // here, too, where br_netfilter is on. A packet routed to an address without a guest would make the host look for it,
   // and all links of the host share one table of neighbours; broadcasts are not routed, nor what is for a link-local address.
+  // Guests of another agent on the bridge are in its table alone: what was translated, or bridged, is for one that there is.
   `  chain passing {
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same iifname . oifname != @isolated ip6 daddr fe80::/10 accept
-    meta pkttype host oifname @owned ip daddr != @guests reject with icmpx host-unreachable
-    meta pkttype host oifname @owned ip6 daddr != @guests6 reject with icmpx host-unreachable
     iifname . ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
     iifname @bridges ip daddr 169.254.0.0/16 drop
     iifname @bridges ip6 daddr { ${metadata6.join(', ')} } drop
     oifname @bridges ct state established,related accept
     oifname @bridges ct status dnat accept
+    meta pkttype host oifname @owned ip daddr != @guests jump absent
+    meta pkttype host oifname @owned ip6 daddr != @guests6 jump absent
     oifname @bridges ip daddr . meta l4proto . th dport @routed accept
     oifname @bridges ip6 daddr . meta l4proto . th dport @routed6 accept
     iifname . oifname @isolated reject with icmpx admin-prohibited
     iifname . oifname @same accept
     oifname @owned reject with icmpx admin-prohibited
+  }`,
+  `  chain absent {
+    iifname . oifname @same oifname . ether daddr != @gateways return
+    reject with icmpx host-unreachable
   }`,
   `  chain asked {
     update @questions { ip saddr limit rate over ${questions.rate}/second burst ${questions.burst} packets } drop
