@@ -1,25 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { UndoLog } from '#host';
 import { FatDirectory, PlainFile, readBytes } from '../../src/image/index.ts';
 import { openImage } from '../../src/image/open-image.ts';
-import { OpenFiles } from '../../src/vm/devices/files.ts';
-import { prepareShare } from '../../src/vm/devices/shares.ts';
 import { openLogSink, releaseLogPipes } from '../../src/vm/logs/log-sink.ts';
 import { KeptFile } from '../../src/vm/store/kept-file.ts';
-import { pathsIn } from '../../src/vm/store/paths.ts';
-import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import { openedOf } from '../support/opens.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
@@ -187,69 +174,4 @@ test('a pipe of the allocation is opened for the log, beneath it', async (t) => 
     closeSync(sink.held);
   });
   assert.deepEqual(opened, [path]);
-});
-
-test('V-68: what is shared lies beneath the allocation as it was looked at: a link on the way shows nothing', async (t) => {
-  const allocation = allocationOf(t);
-  if (allocation === undefined) return;
-  const { allocDir, local } = allocation;
-  const root = tmpDir(t);
-  const foreign = join(root, 'alloc-1/task/local');
-  mkdirSync(foreign, { recursive: true });
-  writeFileSync(join(foreign, 'nomad_token'), 'of a neighbour');
-  mkdirSync(join(allocDir, 'web'));
-  symlinkSync(foreign, join(allocDir, 'web/local'));
-  symlinkSync(join(root, 'alloc-1/task'), join(allocDir, 'linked'));
-  symlinkSync('../alloc-1/task', join(allocDir, 'relative'));
-  const lines: string[] = [];
-  const paths = pathsIn(join(root, 'vm'), { name: 'vm-0', run: join(root, 'run') });
-  mkdirSync(paths.shares, { recursive: true });
-  mkdirSync(paths.dir);
-  const pools = { pools: [], default: undefined };
-  const undo = await UndoLog.open<VmUndo>(
-    paths.undo,
-    (step, waiting) =>
-      undoStep(step, { networks: { vmTerminatedTeardown: () => assert.fail() }, pools }, waiting),
-    { decode: decodeVmUndo, log: collect(lines) },
-  );
-  await using files = new OpenFiles();
-  const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
-  const share = (tag: string, source: string) =>
-    prepareShare(
-      { spec: { tag, source, target: `/${tag}`, readOnly: true }, index: 0 },
-      tools,
-      {
-        vm: 'vm-0',
-        uid: 0,
-        emit: () => {},
-        files,
-        paths,
-        allocDir,
-        undo,
-        log: collect(lines),
-      },
-      { signal: AbortSignal.timeout(patient(10_000)) },
-    );
-  try {
-    assert.ok((await share('own', local)) !== undefined);
-    assert.deepEqual(readdirSync(join(paths.shares, 'own')), readdirSync(local));
-    const sources = {
-      last: join(allocDir, 'web/local'),
-      way: join(allocDir, 'linked/local'),
-      relative: join(allocDir, 'relative/local'),
-      above: join(allocDir, '../alloc-1/task/local'),
-      elsewhere: foreign,
-    };
-    for (const [tag, source] of Object.entries(sources)) {
-      assert.equal(await share(tag, source), undefined, tag);
-      assert.deepEqual(readdirSync(join(paths.shares, tag)), [], tag);
-    }
-    const refusals = lines.filter((line) => line.includes('directory not shared'));
-    assert.equal(refusals.length, Object.keys(sources).length);
-  } finally {
-    const { failed } = await undo.keep().rollback(soon());
-    assert.deepEqual(failed, []);
-  }
-  assert.deepEqual(readdirSync(paths.shares), []);
-  assert.deepEqual(readdirSync(foreign), ['nomad_token']);
 });

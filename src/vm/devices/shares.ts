@@ -3,9 +3,9 @@ import {
   chownSync,
   constants,
   existsSync,
+  fstatSync,
   mkdirSync,
   readdirSync,
-  statSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import {
@@ -18,6 +18,7 @@ import {
   listenUnix,
   openPath,
   pathOnly,
+  reopen,
   type SpawnedProcess,
   spawnDetached,
   unmount,
@@ -100,12 +101,16 @@ export async function prepareShare(
   waiting: Waiting,
 ): Promise<Prepared | undefined> {
   const { tag, source, target, readOnly } = spec;
+  using opened = new DisposableStack();
   try {
-    const idMap = spec.volume === true && !readOnly ? idMapOf(statSync(source)) : undefined;
+    // What is mounted is what was looked at.
+    const directory = opened.adopt(openShare(spec, site.allocDir), closeFd);
+    const idMap =
+      spec.volume === true && !readOnly ? idMapOf(fstatSync(directory), spec) : undefined;
     const path = placeOf({ spec, index }, idMap?.firstId, site.paths);
     await site.undo.perform({ kind: 'mount', target: path }, () => {
       mkdirSync(path, { mode: 0o700 });
-      bindShare(spec, path, site.allocDir);
+      bindDirectory(`/proc/self/fd/${directory}`, path, { writable: !readOnly });
     });
     const { virtiofsd, dialect } = tools;
     const served =
@@ -144,27 +149,14 @@ function placeOf(
 }
 
 /**
- * Mounts a directory of the allocation by a descriptor, opened without following links: another task may replace it at
- * any time. The path of a volume is the client's.
+ * Opens a directory of the allocation without following links that lead out of it: another task may replace it at any time.
+ * The path of a volume is the client's.
  */
-function bindShare(
-  { source, readOnly, volume }: ShareSpec,
-  target: string,
-  allocDir: string,
-): void {
-  const bind = (fd: number): void =>
-    bindDirectory(`/proc/self/fd/${fd}`, target, { writable: !readOnly });
-  const flags = constants.O_DIRECTORY;
-  if (volume !== true) {
-    withBeneath(allocDir, source, flags | constants.O_NOFOLLOW, bind);
-    return;
-  }
-  const fd = openPath(source, pathOnly | flags);
-  try {
-    bind(fd);
-  } finally {
-    closeFd(fd);
-  }
+function openShare({ source, volume }: ShareSpec, allocDir: string): number {
+  const flags = pathOnly | constants.O_DIRECTORY;
+  if (volume === true) return openPath(source, flags);
+  const inside = constants.O_DIRECTORY | constants.O_NOFOLLOW;
+  return withBeneath(allocDir, source, inside, (found) => reopen(found, flags));
 }
 
 interface Served {

@@ -28,8 +28,7 @@ async function problemOf(
   waiting: Waiting,
 ): Promise<VmError | undefined> {
   const { source, target, readOnly } = share;
-  const problem = (text: string): VmError =>
-    new VmError('host', `volume_mount ${quoted(target)}: ${text}`, { recoverable: true });
+  const problem = (text: string): VmError => problemWith(share, text);
   if (tools.kind === 'none') return problem(tools.reason);
   let stats: Stats;
   try {
@@ -55,17 +54,24 @@ async function problemOf(
       'a writable directory needs the programs unshare and nsenter; install util-linux',
     );
   }
-  if (stats.uid !== 0) return undefined;
+  return stats.uid === 0 ? problem(ofRoot(share)) : undefined;
+}
+
+function problemWith({ target }: ShareSpec, text: string): VmError {
+  return new VmError('host', `volume_mount ${quoted(target)}: ${text}`, { recoverable: true });
+}
+
+function ofRoot({ source }: ShareSpec): string {
   const id = 200_000;
-  return problem(
-    `${source} belongs to root, which the guest's root must not be on this host; give it to another user, for example: chown ${id}:${id} ${source}; or set read_only`,
-  );
+  return `${source} belongs to root, which the guest's root must not be on this host; give it to another user, for example: chown ${id}:${id} ${source}; or set read_only`;
 }
 
 /**
  * Who the guest's users are in a writable directory: its owner is the guest's root. Where the owner is beyond the
- * host's own accounts, the guest's other users are the ids that follow; else they have no place in it.
+ * host's own accounts, the guest's other users are the ids that follow; else they have no place in it. Throws VmError where the
+ * owner is root: another task that has the volume may have changed that since it was checked.
  */
-export function idMapOf({ uid }: Pick<Stats, 'uid'>): IdMap {
+export function idMapOf({ uid }: Pick<Stats, 'uid'>, share: ShareSpec): IdMap {
+  if (uid === 0) throw problemWith(share, ofRoot(share));
   return { firstId: uid, count: uid < firstSubordinateId ? 1 : 65_536 };
 }

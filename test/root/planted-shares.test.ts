@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { UndoLog } from '#host';
+import type { ShareSpec } from '#spec';
+import { OpenFiles } from '../../src/vm/devices/files.ts';
+import { prepareShare } from '../../src/vm/devices/shares.ts';
+import { pathsIn } from '../../src/vm/store/paths.ts';
+import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
+import { patient } from '../support/patience.ts';
+import { requireOrSkip } from '../support/require.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { collect } from '../support/vm.ts';
+
+const soon = () => ({ signal: AbortSignal.timeout(patient(10_000)) });
+const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
+
+/** A VM that is being created, as far as its shares are; undefined where there is no root. */
+async function siteOf(t: TestContext) {
+  if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root: mounts')) return undefined;
+  const root = tmpDir(t);
+  const allocDir = join(root, 'alloc-0');
+  const local = join(allocDir, 'task/local');
+  mkdirSync(local, { recursive: true });
+  const lines: string[] = [];
+  const paths = pathsIn(join(root, 'vm'), { name: 'vm-0', run: join(root, 'run') });
+  mkdirSync(paths.shares, { recursive: true });
+  mkdirSync(paths.dir);
+  const pools = { pools: [], default: undefined };
+  const undo = await UndoLog.open<VmUndo>(
+    paths.undo,
+    (step, waiting) =>
+      undoStep(step, { networks: { vmTerminatedTeardown: () => assert.fail() }, pools }, waiting),
+    { decode: decodeVmUndo, log: collect(lines) },
+  );
+  const files = new OpenFiles();
+  const own = { vm: 'vm-0', uid: 0, emit: () => {}, log: collect(lines) };
+  const site = { ...own, ...{ files, paths, allocDir, undo } };
+  const share = (spec: Pick<ShareSpec, 'tag' | 'source' | 'volume'>, readOnly = true) =>
+    prepareShare(
+      { spec: { target: `/${spec.tag}`, readOnly, ...spec }, index: 0 },
+      tools,
+      site,
+      soon(),
+    );
+  return {
+    ...{ root, allocDir, local, lines, share },
+    at: (tag: string) => join(paths.shares, tag),
+    async [Symbol.asyncDispose]() {
+      await files[Symbol.asyncDispose]();
+      const { failed } = await undo.keep().rollback(soon());
+      assert.deepEqual(failed, []);
+      assert.deepEqual(readdirSync(paths.shares), []);
+    },
+  };
+}
+
+test('V-68: what is shared lies beneath the allocation as it was looked at: a link on the way shows nothing', async (t) => {
+  const opened = await siteOf(t);
+  if (opened === undefined) return;
+  await using site = opened;
+  const { root, allocDir, local, lines } = site;
+  const foreign = join(root, 'alloc-1/task/local');
+  mkdirSync(foreign, { recursive: true });
+  writeFileSync(join(foreign, 'nomad_token'), 'of a neighbour');
+  mkdirSync(join(allocDir, 'web'));
+  symlinkSync(foreign, join(allocDir, 'web/local'));
+  symlinkSync(join(root, 'alloc-1/task'), join(allocDir, 'linked'));
+  symlinkSync('../alloc-1/task', join(allocDir, 'relative'));
+  assert.ok((await site.share({ tag: 'own', source: local })) !== undefined);
+  assert.deepEqual(readdirSync(site.at('own')), readdirSync(local));
+  const sources = {
+    last: join(allocDir, 'web/local'),
+    way: join(allocDir, 'linked/local'),
+    relative: join(allocDir, 'relative/local'),
+    above: join(allocDir, '../alloc-1/task/local'),
+    elsewhere: foreign,
+  };
+  for (const [tag, source] of Object.entries(sources)) {
+    assert.equal(await site.share({ tag, source }), undefined, tag);
+    assert.ok(!existsSync(site.at(tag)), tag);
+  }
+  const refusals = lines.filter((line) => line.includes('directory not shared'));
+  assert.equal(refusals.length, Object.keys(sources).length);
+  assert.deepEqual(readdirSync(foreign), ['nomad_token']);
+});
+
+test('V-69 V-70: a volume that another task has given to root since its check is not shared for writing', async (t) => {
+  const opened = await siteOf(t);
+  if (opened === undefined) return;
+  await using site = opened;
+  const source = join(site.root, 'volume');
+  mkdirSync(source);
+  chownSync(source, 200_000, 200_000);
+  chownSync(source, 0, 0);
+  await assert.rejects(site.share({ tag: 'data', source, volume: true }, false), {
+    message: /^volume_mount "\/data": .* belongs to root, .* chown 200000:200000 /,
+  });
+  assert.ok((await site.share({ tag: 'read', source, volume: true })) !== undefined);
+});
+
+test('V-69: of a volume that is replaced, what was looked at is mounted', async (t) => {
+  const opened = await siteOf(t);
+  if (opened === undefined) return;
+  await using site = opened;
+  const [source, other] = [join(site.root, 'volume'), join(site.root, 'other')];
+  for (const dir of [source, other]) mkdirSync(join(dir, 'in'), { recursive: true });
+  chownSync(source, 200_000, 200_000);
+  writeFileSync(join(other, 'of-root'), '');
+  // The undo log is written before the mount: until then its name leads to another directory of root's.
+  const sharing = site.share({ tag: 'data', source, volume: true });
+  renameSync(source, join(site.root, 'gone'));
+  symlinkSync(other, source);
+  assert.ok((await sharing) !== undefined);
+  assert.deepEqual(readdirSync(site.at('data')), ['in']);
+});
