@@ -10,16 +10,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { UndoLog } from '#host';
 import type { ShareSpec } from '#spec';
-import { OpenFiles } from '../../src/vm/devices/files.ts';
 import { prepareShare } from '../../src/vm/devices/shares.ts';
-import { pathsIn } from '../../src/vm/store/paths.ts';
-import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
+import { siteIn } from '../support/site.ts';
 import { tmpDir } from '../support/tmp.ts';
-import { collect } from '../support/vm.ts';
 
 const soon = () => ({ signal: AbortSignal.timeout(patient(10_000)) });
 const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } as const;
@@ -28,37 +24,21 @@ const tools = { kind: '9p', virtiofsd: undefined, dialect: 'rust', reason: '' } 
 async function siteOf(t: TestContext) {
   if (!requireOrSkip(t, process.getuid?.() === 0, 'needs root: mounts')) return undefined;
   const root = tmpDir(t);
-  const allocDir = join(root, 'alloc-0');
+  const lines: string[] = [];
+  const site = await siteIn(root, lines);
+  const { allocDir, paths } = site;
   const local = join(allocDir, 'task/local');
   mkdirSync(local, { recursive: true });
-  const lines: string[] = [];
-  const paths = pathsIn(join(root, 'vm'), { name: 'vm-0', run: join(root, 'run') });
-  mkdirSync(paths.shares, { recursive: true });
-  mkdirSync(paths.dir);
-  const pools = { pools: [], default: undefined };
-  const undo = await UndoLog.open<VmUndo>(
-    paths.undo,
-    (step, waiting) =>
-      undoStep(step, { networks: { vmTerminatedTeardown: () => assert.fail() }, pools }, waiting),
-    { decode: decodeVmUndo, log: collect(lines) },
-  );
-  const files = new OpenFiles();
-  const own = { vm: 'vm-0', uid: 0, emit: () => {}, log: collect(lines) };
-  const site = { ...own, ...{ files, paths, allocDir, undo } };
-  const share = (spec: Pick<ShareSpec, 'tag' | 'source' | 'volume'>, readOnly = true) =>
-    prepareShare(
-      { spec: { target: `/${spec.tag}`, readOnly, ...spec }, index: 0 },
-      tools,
-      site,
-      soon(),
-    );
+  mkdirSync(paths.shares);
+  const share = (spec: Pick<ShareSpec, 'tag' | 'source' | 'volume'>, readOnly = true) => {
+    const whole = { target: `/${spec.tag}`, readOnly, ...spec };
+    return prepareShare({ spec: whole, index: 0 }, tools, site, soon());
+  };
   return {
     ...{ root, allocDir, local, lines, share },
     at: (tag: string) => join(paths.shares, tag),
     async [Symbol.asyncDispose]() {
-      await files[Symbol.asyncDispose]();
-      const { failed } = await undo.keep().rollback(soon());
-      assert.deepEqual(failed, []);
+      await site[Symbol.asyncDispose]();
       assert.deepEqual(readdirSync(paths.shares), []);
     },
   };

@@ -3,9 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { appendFileSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { StoragePool } from '#spec';
+import { tmpDir } from './tmp.ts';
 
 const run = promisify(execFile);
 const port = 16_789;
@@ -152,4 +154,19 @@ export class CephCluster implements AsyncDisposable {
       await exit;
     }
   }
+}
+
+/** A pool of a cluster that `rbd`, which the test has in its place, does not reach. */
+export function unreachablePool(t: TestContext): Extract<StoragePool, { kind: 'ceph' }> {
+  const bin = tmpDir(t);
+  const answer = `echo "rbd: couldn't connect to the cluster!" >&2; exit 110`;
+  writeFileSync(join(bin, 'rbd'), `#!/bin/sh\n${answer}\n`, { mode: 0o755 });
+  const { PATH } = process.env;
+  process.env.PATH = bin;
+  t.after(() => {
+    process.env.PATH = PATH;
+  });
+  const hosts = [{ host: '192.0.2.1', port: 6789 }];
+  const access = { pool: 'vms', hosts, username: user, secret: 'a2V5' };
+  return { kind: 'ceph', name: 'far', ...access };
 }

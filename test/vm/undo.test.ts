@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decodeVmUndo, undoStep, type VmUndo } from '../../src/vm/store/undo.ts';
+import { unreachablePool } from '../support/ceph.ts';
 
 /** Every kind of step, as it is written into an undo log. */
 const kinds: Readonly<Record<string, VmUndo>> = {
@@ -72,5 +73,22 @@ test('undoing an unknown step fails and names it, so that it stays in the log', 
       { signal: AbortSignal.timeout(1000) },
     ),
     /the undo step \{"kind":"swtpm"\}: update/,
+  );
+});
+
+test('V-51: an image that can not be removed is named with its storage pool', async (t) => {
+  const pools = [unreachablePool(t)];
+  const networks = { vmTerminatedTeardown: async () => assert.fail('not a step of the network') };
+  await assert.rejects(
+    undoStep(
+      { kind: 'rbd', pool: 'far', image: 'vm-0_vdb' },
+      { networks, pools: { pools, default: undefined } },
+      { signal: AbortSignal.timeout(10_000) },
+    ),
+    {
+      message:
+        'image vm-0_vdb in storage pool "far": rbd status: couldn\'t connect to the cluster!',
+      recoverable: true,
+    },
   );
 });

@@ -14,7 +14,7 @@ import {
 import { releaseImages } from '#image';
 import { decodeNetUndo, type Net, type NetUndo } from '#net';
 import type { StoragePools, Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { messageOf, VmError } from '../error.ts';
 import { Rbd } from './rbd.ts';
 import { releaseUid } from './uid.ts';
 
@@ -128,7 +128,12 @@ async function removeRbd(
     const text = `storage pool "${name}" is not configured any more, and image ${image} is still in it`;
     throw new VmError('host', text, { recoverable: true });
   }
-  await new Rbd(pool).remove(image, waiting);
+  try {
+    await new Rbd(pool).remove(image, waiting);
+  } catch (cause) {
+    const text = `image ${image} in storage pool "${name}": ${messageOf(cause)}`;
+    throw new VmError('host', text, { cause, recoverable: true });
+  }
 }
 
 /** What is mounted on the directory may belong to the task: nothing in the mount is removed. */
