@@ -26,7 +26,7 @@ import { PerBridge } from './links/per-bridge.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
-import { inTurn } from './model/in-turn.ts';
+import { inTurn, together } from './model/in-turn.ts';
 import { tableName } from './model/names.ts';
 import type { Net, NetworksOptions } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
@@ -113,10 +113,10 @@ export class Networks implements Net {
       await inTurn([
         () => this.#links.restoreNames(waiting),
         async () => lookAfterNetworks(await this.#withNetlink(), waiting),
-        () => this.#groups.restore(waiting),
-        () => this.#limits.restore(waiting),
         () => this.#links.restore(waiting),
         async () => reportFirewall(await this.#withNetlink(), this.#links.vms(), waiting),
+        // Last: tasks of groups may make it slow in their namespaces.
+        () => together([() => this.#groups.restore(waiting), () => this.#limits.restore(waiting)]),
       ]);
     });
   }

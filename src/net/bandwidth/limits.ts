@@ -4,9 +4,9 @@ import type { Waiting } from '#spec';
 import { whileThere } from '../group/namespace.ts';
 import { decodeLimitedNic, type LimitedNic } from '../model/bandwidth.ts';
 import { asNetError, NetError, netError } from '../model/error.ts';
-import { inTurn } from '../model/in-turn.ts';
 import type { OnEvent } from '../model/net.ts';
 import type { KnownNic } from '../model/nic.ts';
+import { Turns } from '../model/turns.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, list, type Nft } from '../rules/run-nft.ts';
 import { formatRemoval, keyOf, type LimitPlan, limitTable, planLimits } from './plan-limits.ts';
@@ -22,6 +22,7 @@ export class Limits {
   readonly #host: () => Promise<LimitsHost>;
   readonly #nft: string;
   readonly #known = new Map<string, LimitedNic>();
+  readonly #turns = new Turns();
   /** One link is not bounded and freed at the same time. */
   readonly #queue = new KeyedQueue();
 
@@ -61,12 +62,13 @@ export class Limits {
   /** Bounds again what other programs freed. Throws NetError that names the first that could not be. */
   async restore(waiting: Waiting): Promise<void> {
     const known = [...this.#known.values()].map((nic) => {
-      const work = async (): Promise<void> => {
-        if (this.#known.has(nic.tap)) await this.#restore(nic, waiting);
+      const { netns, tap } = nic;
+      const restore = async (limited: Waiting): Promise<void> => {
+        if (this.#known.has(tap)) await this.#restore(nic, limited);
       };
-      return () => this.#queue.run(nic.tap, work);
+      return { netns, work: (own: Waiting) => this.#queue.run(tap, () => restore(own)) };
     });
-    await inTurn(known);
+    await this.#turns.run(known, waiting);
   }
 
   /** The queue of a link goes with the link, its table does not. */

@@ -4,8 +4,8 @@ import { GoneLinks } from '../links/nic-link.ts';
 import type { ReadyNic } from '../links/tap.ts';
 import { asNetError, NetError } from '../model/error.ts';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
-import { inTurn } from '../model/in-turn.ts';
 import type { GroupRequest } from '../model/nic.ts';
+import { Turns } from '../model/turns.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
 import { applyScript, missesAny } from '../rules/run-nft.ts';
 import { buildInGroup, plugInGroup } from './build.ts';
@@ -34,6 +34,7 @@ export class Groups implements AsyncDisposable {
   readonly #host: () => Promise<GroupHost>;
   readonly #known = new Map<string, Known>();
   readonly #gone = new GoneLinks();
+  readonly #turns = new Turns();
   /** Two VMs of a group may be started at the same time. */
   readonly #queue = new KeyedQueue();
 
@@ -88,12 +89,15 @@ export class Groups implements AsyncDisposable {
   /** Puts back what other programs removed. Throws NetError that names the first that could not be put back. */
   async restore(waiting: Waiting): Promise<void> {
     const known = [...this.#known.values()].map(({ nic }) => {
-      const work = async (): Promise<void> => {
-        if (this.#known.get(nic.tap)?.plugged) await this.#restore(nic, waiting);
+      const { netns, tap, vm } = nic;
+      const what = `VM ${vm}: the network of its group could not be restored`;
+      const restore = async (limited: Waiting): Promise<void> => {
+        if (this.#known.get(tap)?.plugged)
+          await asNetError(what, () => this.#restore(nic, limited));
       };
-      return () => this.#queue.run(nic.netns, work);
+      return { netns, work: (own: Waiting) => this.#queue.run(netns, () => restore(own)) };
     });
-    await inTurn(known);
+    await this.#turns.run(known, waiting);
   }
 
   drop(step: Extract<NetUndo, { kind: 'net-group' }>, waiting: Waiting): Promise<void> {
