@@ -162,12 +162,14 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
 
   test("a cloud's name server is open to guests, and nothing else of its address", async () => {
     await using outside = await outsideMachine();
-    for (const address of ['169.254.169.253', '169.254.169.254']) {
+    for (const address of ['169.254.169.253', '169.254.169.254', '168.63.129.16']) {
       await outside.namespace.ip('addr', 'add', `${address}/32`, 'dev', 'out0p');
       await must('ip', 'route', 'add', address, 'via', '192.0.2.9');
     }
     for (const port of [53, 80]) await outside.serve(port, `port ${port}`);
-    await using host = await Host.open([{ ...virbr0, nameservers: ['169.254.169.253'] }]);
+    await using host = await Host.open([
+      { ...virbr0, nameservers: ['169.254.169.253', '168.63.129.16'] },
+    ]);
     const nic = await host.attach('web');
     await using guest = await Machine.guest(nic);
     await guest.configure(nic.address);
@@ -181,6 +183,9 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     assert.match(await guest.ask('udp', '169.254.169.253', 53), /port 53 saw/);
     assert.match(await askFromHost('udp', '169.254.169.253', 80), /port 80 saw/);
     await guest.askInVain('udp', '169.254.169.253', 80);
+    await answersFrom('168.63.129.16');
+    assert.match(await guest.ask('udp', '168.63.129.16', 53), /port 53 saw/);
+    await guest.askInVain('udp', '168.63.129.16', 80);
     await answersFrom('169.254.169.254');
     assert.match(await askFromHost('udp', '169.254.169.254', 53), /port 53 saw/);
     await guest.askInVain('udp', '169.254.169.254', 53);
@@ -191,15 +196,20 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
 
   test("the host's cloud metadata is closed to guests", async () => {
     await using outside = await outsideMachine();
-    await outside.namespace.ip('addr', 'add', '169.254.169.254/32', 'dev', 'out0p');
-    await must('ip', 'route', 'add', '169.254.169.254', 'via', '192.0.2.9');
+    const places = ['169.254.169.254', '168.63.129.16', '100.100.100.200', '192.0.0.192'];
+    for (const address of places) {
+      await outside.namespace.ip('addr', 'add', `${address}/32`, 'dev', 'out0p');
+      await must('ip', 'route', 'add', address, 'via', '192.0.2.9');
+    }
     await outside.serve(80, 'metadata');
     await using host = await Host.open();
     const nic = await host.attach('web');
     await using guest = await Machine.guest(nic);
     await guest.configure(nic.address);
-    assert.match(await askFromHost('tcp', '169.254.169.254', 80), /metadata saw/);
-    await guest.askInVain('tcp', '169.254.169.254', 80);
+    for (const address of places) {
+      assert.match(await askFromHost('tcp', address, 80), /metadata saw/);
+      await guest.askInVain('tcp', address, 80);
+    }
     assert.match(await guest.ask('tcp', '192.0.2.9', 80), /metadata saw/);
     await guest.unplug();
     await host.detach('web');

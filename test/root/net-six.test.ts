@@ -202,7 +202,8 @@ inOwnNetns(
 
     test("the host's cloud metadata over IPv6 is closed to guests", async () => {
       await using outside = await outsideMachine();
-      const places = ['fd00:ec2::254', 'fd20:ce::254', 'fd00:c1::a9fe:a9fe'];
+      const embedded = ['64:ff9b::a9fe:a9fe', '64:ff9b:1::a9fe:a9fe', '2002:a9fe:a9fe::1'];
+      const places = ['fd00:ec2::254', 'fd20:ce::254', 'fd00:c1::a9fe:a9fe', ...embedded];
       for (const address of [...places, 'fd77::1']) {
         await outside.namespace.ip('addr', 'add', `${address}/128`, 'dev', 'out0p', 'nodad');
         await must('ip', 'route', 'add', address, 'via', '2001:db8:2::9');

@@ -1,10 +1,9 @@
-import { contains, parseIpv4, subnetOf } from '#spec';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
+import { isMetadata, metadata4 } from '../rules/metadata.ts';
 import { set } from '../rules/nft-text.ts';
 import { formatTracking, trackingTable } from '../rules/tracking.ts';
 import { type Rules6, rules6 } from './group-rules6.ts';
 
-const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
 const protocols = ['tcp', 'udp'] as const;
 
 /** The nftables tables of one NIC in an allocation's namespace; each NIC there has its own. */
@@ -67,7 +66,7 @@ ${six.arriving}  }`;
 const translate = 'fib daddr type local dnat ip to meta l4proto . th dport map @published';
 
 function chains({ tap, gateway, guest, nameservers }: GroupNic, six: Rules6): readonly string[] {
-  const resolvers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
+  const resolvers = nameservers.filter(isMetadata);
   const from = `iifname "${tap}"`;
   const to = `oifname "${tap}"`;
   return [
@@ -94,11 +93,11 @@ ${six.translate}  }`,
     ip saddr ${guest} oifname != { "${tap}", "lo" } masquerade
     ${to} ct status dnat ip saddr { 127.0.0.0/8, ${guest} } masquerade
 ${six.leaving}  }`,
-    // Link-local addresses are the host's cloud metadata and, in some clouds, its name server.
+    // The host's cloud metadata and, in some clouds, its name server.
     `  chain passing {
     type filter hook forward priority filter; policy accept;
 ${resolvers.map((server) => `    ${from} ip daddr ${server} meta l4proto { tcp, udp } th dport 53 accept\n`).join('')}\
-    ${from} ip daddr 169.254.0.0/16 drop
+    ${from} ip daddr { ${metadata4.join(', ')} } drop
 ${six.passing}    ${to} ct state established,related accept
     ${to} ct status dnat accept
     ${to} reject with icmpx admin-prohibited

@@ -2,8 +2,8 @@ import { formatIpv6, linkLocalOf, parseIpv6 } from '#spec';
 import { type GroupNic, portsInGroup } from '../model/group.ts';
 import { tapMac } from '../model/names.ts';
 import { guestAddresses6, hex, neighbourRules, sixChains } from '../rules/anti-spoofing6.ts';
+import { metadata6 } from '../rules/metadata.ts';
 import { set } from '../rules/nft-text.ts';
-import { metadata6 } from '../rules/ruleset6.ts';
 
 const linkLocalPrefix = 0xfe80n << 112n;
 /** The guest's two, and those that it chose. */

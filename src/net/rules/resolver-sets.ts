@@ -1,16 +1,15 @@
-import { contains, parseIpv4, subnetOf } from '#spec';
+import { parseIpv4 } from '#spec';
 import { resolverPort } from '../model/names.ts';
 import { type NetworkInUse, namesOf } from '../store/claim.ts';
+import { isMetadata } from './metadata.ts';
 import { rateSet, set } from './nft-text.ts';
 import { resolvers6 } from './ruleset6.ts';
 
-const linkLocal = subnetOf(parseIpv4('169.254.0.0') ?? 0, 16);
-
-/** Name servers of guests that they would not reach without a rule: clouds have theirs at 169.254.169.25x. */
-export function linkLocalResolvers({
+/** Name servers of guests that they would not reach without a rule: clouds have theirs beside their metadata. */
+export function cloudResolvers({
   record: { bridge, nameservers },
 }: NetworkInUse): readonly string[] {
-  const servers = nameservers.filter((server) => contains(linkLocal, parseIpv4(server) ?? 0));
+  const servers = nameservers.filter(isMetadata);
   return [...new Set(servers.map((server) => `"${bridge}" . ${server}`))];
 }
 

@@ -3,9 +3,10 @@ import { bridgeMac, tapPrefix } from '../model/names.ts';
 import type { NetworkInUse } from '../store/claim.ts';
 import { networkSubnet } from '../store/subnets.ts';
 import { formatAntiSpoofing } from './anti-spoofing.ts';
+import { metadata4, metadata6 } from './metadata.ts';
 import { set } from './nft-text.ts';
-import { linkLocalResolvers, resolvers } from './resolver-sets.ts';
-import { mappingsOf, maps6, metadata6, sets6 } from './ruleset6.ts';
+import { cloudResolvers, resolvers } from './resolver-sets.ts';
+import { mappingsOf, maps6, sets6 } from './ruleset6.ts';
 
 // Per guest: more than its programs ask, and little work for the process that answers.
 const questions = { rate: 200, burst: 400 };
@@ -69,7 +70,7 @@ function sets(networks: readonly NetworkInUse[]): string[] {
     set('set translated', 'ipv4_addr; flags interval', translated),
     set('set subnets', 'ipv4_addr; flags interval', subnets),
     ...sets6(networks),
-    set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(linkLocalResolvers)),
+    set('set resolvers', 'ifname . ipv4_addr', networks.flatMap(cloudResolvers)),
   ];
 }
 
@@ -161,7 +162,7 @@ ${translate}
     oifname @bridges ct status dnat ip6 saddr ::1 masquerade
     oifname @bridges ct status dnat ip6 saddr @subnets6 masquerade
   }`,
-  // Link-local addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
+  // Some addresses are the host's cloud metadata and, in some clouds, its name server. Bridged frames come through
   // here, too, where br_netfilter is on. A packet routed to an address without a guest would make the host look for it,
   // and all links of the host share one table of neighbours; broadcasts are not routed, nor what is for a link-local address.
   // Guests of another agent on the bridge are in its table alone: what was translated, or bridged, is for one that there is.
@@ -169,7 +170,7 @@ ${translate}
     type filter hook forward priority filter; policy accept;
     iifname . oifname @same iifname . oifname != @isolated ip6 daddr fe80::/10 accept
     iifname . ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
-    iifname @bridges ip daddr 169.254.0.0/16 drop
+    iifname @bridges ip daddr { ${metadata4.join(', ')} } drop
     iifname @bridges ip6 daddr { ${metadata6.join(', ')} } drop
     oifname @bridges ct state established,related accept
     oifname @bridges ct status dnat accept

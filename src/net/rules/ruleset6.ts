@@ -13,14 +13,6 @@ import { resolverPort } from '../model/names.ts';
 import { type Claim, type NetworkInUse, type NetworkRecord, namesOf } from '../store/claim.ts';
 import { rateSet, set } from './nft-text.ts';
 
-/** Where clouds have what only the host may read: Amazon's, Google's and Oracle's. Link-local addresses are not routed. */
-export const metadata6 = [
-  'fe80::/10',
-  'fd00:ec2::/32',
-  'fd20:ce::254',
-  'fd00:c1::a9fe:a9fe',
-] as const;
-
 /** One published port, over one protocol. */
 interface Mapping {
   readonly claim: Claim;
