@@ -204,13 +204,14 @@ test('V-74: a process joins the groups of its task, is limited, and its OOM kill
       `${root}/${it}/${parent}`,
       `${root}/${it}/${parent}/${own}`,
     ]),
-    ...['', '/reserve', `/reserve/${own}`].map((it) => `${root}/cpuset/${parent}${it}`),
+    ...['', '/share', '/reserve', `/reserve/${own}`].map((it) => `${root}/cpuset/${parent}${it}`),
   ];
   for (const group of made) mkdirSync(group);
   t.after(async () => {
     for (const group of made.toReversed()) await removeGroup(group);
   });
-  for (const group of [`${root}/cpuset/${parent}`, `${root}/cpuset/${parent}/reserve`]) {
+  for (const it of ['', '/share', '/reserve']) {
+    const group = `${root}/cpuset/${parent}${it}`;
     for (const name of ['cpuset.cpus', 'cpuset.mems']) {
       writeFileSync(join(group, name), readFileSync(`${root}/cpuset/${name}`));
     }
@@ -230,7 +231,19 @@ test('V-74: a process joins the groups of its task, is limited, and its OOM kill
   const line = `while ! grep -q ${parent} /proc/self/cgroup; do sleep 0.02; done; exec dd if=/dev/zero of=/dev/null bs=200M count=1`;
   const child = await shell(t, line);
   assert.equal(oomKills(plan), 0);
-  joinCgroup(plan, child.identity.pid);
+  const sharing = new RegExp(`cpuset:/(.*/)?${parent}/share$`, 'm');
+  // Cores that Nomad has given back meanwhile can't be had.
+  writeFileSync(`${root}/cpuset/${parent}/reserve/cpuset.cpus`, '\n');
+  const early = await shell(t, 'sleep 100');
+  assert.deepEqual(joinCgroup(plan, early.identity.pid), { sharesCores: true });
+  assert.match(readFileSync(`/proc/${early.identity.pid}/cgroup`, 'utf8'), sharing);
+  process.kill(early.identity.pid, 'SIGKILL');
+  await early.exit;
+  writeFileSync(
+    `${root}/cpuset/${parent}/reserve/cpuset.cpus`,
+    readFileSync(`${root}/cpuset/cpuset.cpus`),
+  );
+  assert.deepEqual(joinCgroup(plan, child.identity.pid), { sharesCores: false });
   for (const group of plan.groups) {
     const pids = readFileSync(`${group}/cgroup.procs`, 'utf8').split('\n');
     assert.ok(pids.includes(String(child.identity.pid)), group);

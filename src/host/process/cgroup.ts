@@ -109,13 +109,41 @@ export function weightOfShares(shares: number): number {
   return 1 + Math.floor(((clampShares(shares) - minShares) * 9999) / (maxShares - minShares));
 }
 
-/** Sets the limits, then moves the process with all its threads. Throws HostError. */
-export function joinCgroup(plan: CgroupPlan, pid: number): void {
-  for (const { file, value } of plan.writes) {
-    write(file, value);
-    if (file.endsWith('/cpuset.cpus')) inheritMemoryNodes(dirname(file));
+/** What became of a process in its groups. */
+export interface Joined {
+  /** It runs on the cores of all tasks, where it was to have some of its own. */
+  readonly sharesCores: boolean;
+}
+
+/**
+ * Sets the limits, then moves the process with all its threads. Nomad gives cores back by their numbers: an allocation that
+ * ends while the next one starts on the same cores takes them from that one, and in version 1 no group can have them then
+ * (client/lib/cgroupslib/partition_linux.go). Throws HostError.
+ */
+export function joinCgroup(plan: CgroupPlan, pid: number): Joined {
+  const lost = plan.writes.filter((limit) => !isSet(limit)).map(({ file }) => dirname(file));
+  for (const group of plan.groups) {
+    const joined = lost.includes(group) ? shareBeside(group) : group;
+    write(join(joined, 'cgroup.procs'), String(pid));
   }
-  for (const group of plan.groups) write(join(group, 'cgroup.procs'), String(pid));
+  return { sharesCores: lost.length > 0 };
+}
+
+/** Sets a limit; false for cores that the group's parent does not have. */
+function isSet({ file, value }: CgroupPlan['writes'][number]): boolean {
+  const isCores = file.endsWith('/cpuset.cpus');
+  try {
+    write(file, value);
+  } catch (error) {
+    if (isCores && errnoOf(error) === 'EACCES') return false;
+    throw error;
+  }
+  if (isCores) inheritMemoryNodes(dirname(file));
+  return true;
+}
+
+function shareBeside(reserved: string): string {
+  return join(dirname(dirname(reserved)), 'share');
 }
 
 /** A v1 cpuset begins with no memory nodes at all; v2 takes the parent's by itself and shows an empty file for it. */

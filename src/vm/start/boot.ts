@@ -36,6 +36,9 @@ const dyingMs = 100;
 
 const outOfMemory = 'the kernel killed QEMU: the task used more memory than its limit';
 
+const sharedCores =
+  'The VM runs on the cores of all tasks: Nomad gave its reserved ones back with an allocation that has ended';
+
 /** Everything that QEMU is started with. */
 export interface Launch {
   readonly spec: VmSpec;
@@ -74,7 +77,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     const qemu = await spawnQemu({ program, line, machine, limits, bareRoot }, site);
     const { identity } = qemu;
     log.info('QEMU spawned', { vm: spec.name, pid: identity.pid, uid });
-    if (cgroup !== undefined) joinCgroup(cgroup, identity.pid);
+    const joined = cgroup === undefined ? undefined : joinCgroup(cgroup, identity.pid);
     const [{ qmp, nodes }, record] = await together([
       connect(paths, qemu, booting),
       finishDevices(launch, planned, paths),
@@ -92,6 +95,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     await beforeGuest();
     closeShares(paths);
     await qmp.execute('cont', {}, booting);
+    if (joined?.sharesCores) emit(sharedCores);
     emit('Guest started', {
       pid: String(identity.pid),
       machine: machine.type,
