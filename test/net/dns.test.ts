@@ -284,14 +284,18 @@ test('DNS: a question that is cut or damaged anywhere is refused or read, and ne
   );
 });
 
-test('a guest can use up its own share only', () => {
+test('a guest can use up its own share only, and some together not the first of another', () => {
   const limits = new Limits({ each: 2, all: 3 });
   const first = limits.take('a');
   assert.ok(first && limits.take('a'));
   assert.equal(limits.take('a'), undefined);
   assert.ok(limits.take('b'));
+  assert.equal(limits.take('b'), undefined);
+  const other = limits.take('c');
+  assert.ok(other);
   assert.equal(limits.take('c'), undefined);
   for (let twice = 0; twice < 2; twice++) first[Symbol.dispose]();
-  assert.ok(limits.take('c'));
-  assert.equal(limits.take('b'), undefined);
+  assert.equal(limits.take('b'), undefined, 'all is in use');
+  other[Symbol.dispose]();
+  assert.ok(limits.take('b'));
 });

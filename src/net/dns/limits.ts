@@ -1,4 +1,4 @@
-/** How much of something each guest and all of them may have at a time. */
+/** How much of something each guest and all of them may have at a time; each may have one. */
 export class Limits {
   readonly #each: number;
   readonly #all: number;
@@ -10,10 +10,13 @@ export class Limits {
     this.#all = all;
   }
 
-  /** One more for the guest, given back when disposed; undefined when it has its share, or all is in use. */
+  /**
+   * One more for the guest, given back when disposed; undefined when it has its share, or all is in use. The first is given
+   * all the same: a few guests together must not take it from the others.
+   */
   take(guest: string): Disposable | undefined {
     const held = this.#held.get(guest) ?? 0;
-    if (held >= this.#each || this.#total >= this.#all) return undefined;
+    if (held >= this.#each || (held > 0 && this.#total >= this.#all)) return undefined;
     this.#held.set(guest, held + 1);
     this.#total += 1;
     let given = false;
