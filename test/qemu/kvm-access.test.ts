@@ -24,7 +24,7 @@ for (const [name, stats, gid] of cases.slice(1)) {
     if (!closed) return assert.equal(remedy, undefined);
     assert.match(
       remedy ?? '',
-      /open to root only.*: chown root:kvm \/dev\/kvm && chmod 660 \/dev\/kvm$/,
+      /open to root only.*: groupadd --force --system kvm && chown root:kvm \/dev\/kvm && chmod 660 \/dev\/kvm$/,
     );
   });
 }

@@ -38,7 +38,9 @@ export function closedDevice(
 ): string | undefined {
   if (kvm === undefined || (kvm.mode & othersReadWrite) === othersReadWrite) return undefined;
   if (vmGid(uid, kvm) !== uid) return undefined;
-  return `${device} is open to root only, and VMs run as users of their own: open it to the group kvm with: chown root:kvm ${device} && chmod 660 ${device}`;
+  // Not every host has the group: it comes with udev's rules.
+  const command = `groupadd --force --system kvm && chown root:kvm ${device} && chmod 660 ${device}`;
+  return `${device} is open to root only, and VMs run as users of their own: open it to the group kvm with: ${command}`;
 }
 
 function deviceStats(): Stats | undefined {
