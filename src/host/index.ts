@@ -56,6 +56,7 @@ export {
 } from './process/cgroup.ts';
 export type { Exit } from './process/child.ts';
 export { cpuClockNs } from './process/cpu-clock.ts';
+export { type EmptyNamespaces, openEmpty } from './process/empty-namespaces.ts';
 export { limitProcess, pinProcess } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';
 export { lowNiceness } from './process/priority.ts';

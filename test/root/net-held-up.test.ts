@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { Worker } from 'node:worker_threads';
-import { openTap, withNetns } from '#host';
+import { openTap, spawnDetached, withNetns } from '#host';
 import { changeLink, findLink, listLinks, NetlinkSocket } from '#netlink';
 import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { OpenFiles } from '../../src/vm/devices/files.ts';
@@ -36,7 +36,7 @@ async function manyLinks(there: Namespace, t: TestContext): Promise<() => Promis
 }
 
 /** The stack of a thread in the kernel, from the kernel's lock of links or what spins until that is free. */
-const waitsForLinks = 'rtnl|__mutex_lock|tun_chr|sysctl';
+const waitsForLinks = 'rtnl|__mutex_lock|tun_chr|sysctl|copy_net_ns';
 
 const watcher = `
 const { readFileSync } = require('node:fs');
@@ -101,13 +101,19 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
     const waiting = { signal: AbortSignal.timeout(patient(60_000)) };
     const lo = await findLink(netlink, 'lo', waiting);
     assert.ok(lo);
+    let taps = 0;
     const openAndClose = async (): Promise<void> => {
       await using files = new OpenFiles();
-      files.add('tap', (await openTap('nqtap0')).fd);
+      // A program that is being started has the last one open for a moment as well.
+      files.add('tap', (await openTap(`nqtap${taps++}`)).fd);
     };
     const forwarding = 'net/ipv4/conf/lo/forwarding';
     const toggle = async (): Promise<void> => {
       for (const value of ['1', '0']) await writeSysctls({ [forwarding]: value }, other.path);
+    };
+    const startAlone = async (): Promise<void> => {
+      const child = await spawnDetached({ program: '/bin/true', args: [], stdio: [], alone: true });
+      assert.deepEqual(await child.exit, { code: 0, signal: null });
     };
     const kinds: Readonly<Record<string, () => Promise<unknown>>> = {
       'a link is changed': () => changeLink(netlink, lo, { up: true }, waiting),
@@ -116,6 +122,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
       'a tap is opened and closed': openAndClose,
       'a tap is refused': () => assert.rejects(openTap('lo'), { errno: 'EINVAL' }),
       'a setting is written': toggle,
+      'a program is started alone': startAlone,
     };
     // As the plugin runs: V8's threads wait for a processor while those of the pool do (restart_syscall in the kernel).
     setFlagsFromString('--no-parallel-scavenge');

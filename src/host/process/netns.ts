@@ -12,17 +12,6 @@ export function withNetns<T>(path: string, run: () => T): T {
 }
 
 /**
- * Runs `run` with the main thread in a new network and a new IPC namespace: no links but a loopback that is down, no
- * abstract sockets, shared memory or message queues of other processes. What `run` spawns stays there; the namespaces
- * end with it. Otherwise as `withNetns`.
- */
-export function inEmptyNamespaces<T>(run: () => T): T {
-  const what = 'making namespaces for network and IPC';
-  const both = cloneNew.net | cloneNew.ipc;
-  return elsewhere(['net', 'ipc'], () => must(what, 'unshare', both), run);
-}
-
-/**
  * Runs `run`, which starts one program, the first of a new namespace of processes: when it ends, the kernel ends all that
  * it has started before its end is reported. Otherwise as `withNetns`.
  */

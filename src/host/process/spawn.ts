@@ -1,8 +1,14 @@
 import { HostError } from '../error.ts';
 import { type BareFile, inBareRoot, inBareRootWith } from './bare-root.ts';
 import { type ChildOptions, type Exit, exitOf, startChild } from './child.ts';
+import {
+  closeEmpty,
+  type EmptyNamespaces,
+  inEmptyNamespaces,
+  openEmpty,
+} from './empty-namespaces.ts';
 import { inheritNothing, type ProcessLimits, startUndumped } from './limits.ts';
-import { inEmptyNamespaces, inProcessNamespace } from './netns.ts';
+import { inProcessNamespace } from './netns.ts';
 import { yieldsToOthers } from './priority.ts';
 import { identifyChild, type ProcessIdentity } from './process.ts';
 
@@ -24,6 +30,22 @@ export interface SpawnOptions {
   readonly gid?: number;
 }
 
+interface DetachedOptions extends SpawnOptions {
+  readonly stdio: readonly (number | 'ignore')[];
+  /** In new, empty network and IPC namespaces, or in those; descriptors from outside keep working there. */
+  readonly alone?: boolean | EmptyNamespaces;
+  /** Gets processor time after others, with all that it starts. */
+  readonly yields?: boolean;
+  /** All that it starts ends with it. */
+  readonly endsWhole?: boolean;
+  /** Sees no file of the host but programs and libraries; a program that needs others fails. */
+  readonly bareRoot?: boolean;
+  /** Beside them it sees these files, by which it has a bare root of its own. */
+  readonly bareFiles?: readonly BareFile[];
+  /** Soft limits, which the program may raise again; `limitProcess` sets hard ones. */
+  readonly limits?: ProcessLimits;
+}
+
 /**
  * Starts a program that outlives this one: own session and process group, inheriting nothing but the descriptors in
  * `stdio` (number n of the list becomes descriptor n there, /dev/null what is missing of the first three; the caller still
@@ -31,23 +53,19 @@ export interface SpawnOptions {
  * them. It leaves no core file. Resolves once the program runs; throws HostError naming it and the reason (ENOENT,
  * EACCES).
  */
-export async function spawnDetached(
-  options: SpawnOptions & {
-    readonly stdio: readonly (number | 'ignore')[];
-    /** New, empty network and IPC namespaces; descriptors from outside keep working there. */
-    readonly alone?: boolean;
-    /** Gets processor time after others, with all that it starts. */
-    readonly yields?: boolean;
-    /** All that it starts ends with it. */
-    readonly endsWhole?: boolean;
-    /** Sees no file of the host but programs and libraries; a program that needs others fails. */
-    readonly bareRoot?: boolean;
-    /** Beside them it sees these files, by which it has a bare root of its own. */
-    readonly bareFiles?: readonly BareFile[];
-    /** Soft limits, which the program may raise again; `limitProcess` sets hard ones. */
-    readonly limits?: ProcessLimits;
-  },
-): Promise<SpawnedProcess> {
+export async function spawnDetached(options: DetachedOptions): Promise<SpawnedProcess> {
+  const { alone = false } = options;
+  if (alone !== true)
+    return start(options, (begin) => (alone ? inEmptyNamespaces(alone, begin) : begin()));
+  const empty = await openEmpty();
+  try {
+    return start(options, (begin) => inEmptyNamespaces(empty, begin));
+  } finally {
+    if (empty !== undefined) closeEmpty(empty);
+  }
+}
+
+function start(options: DetachedOptions, where: (begin: () => number) => number): SpawnedProcess {
   inheritNothing();
   const stdio = Array.from(
     { length: Math.max(3, options.stdio.length) },
@@ -62,7 +80,7 @@ export async function spawnDetached(
     return options.bareRoot === true ? inBareRoot(begin) : begin();
   };
   const whole = (): number => (options.endsWhole === true ? inProcessNamespace(bare) : bare());
-  const pid = startUndumped(() => (options.alone === true ? inEmptyNamespaces(whole) : whole()));
+  const pid = startUndumped(() => where(whole));
   // Read before the event loop can reap it: even a program that has ended already still is a zombie here.
   const identity = identifyChild(pid);
   const exit = exitOf(pid);

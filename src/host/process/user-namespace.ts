@@ -1,12 +1,10 @@
-import { closeSync, openSync, readlinkSync, writeFileSync } from 'node:fs';
+import { constants, writeFileSync } from 'node:fs';
 import type { Waiting } from '#spec';
-import { HostError, hostError } from '../error.ts';
-import { closeFd } from '../files/descriptor.ts';
-import { pipeTo } from '../files/pipe.ts';
-import { pause } from '../waiting.ts';
-import { kill } from './process.ts';
+import { HostError } from '../error.ts';
+import { openPath } from '../files/descriptor.ts';
+import { openNew, unshareProgram } from './new-namespaces.ts';
 import { findProgram } from './programs.ts';
-import { type SpawnedProcess, type SpawnOptions, spawnDetached } from './spawn.ts';
+import type { SpawnOptions } from './spawn.ts';
 
 /** What the ids 0 to count - 1 inside a user namespace are outside: `firstId` and the ones that follow. */
 export interface IdMap {
@@ -18,7 +16,7 @@ export interface IdMap {
 export function userNamespaceTools():
   | { readonly unshare: string; readonly nsenter: string }
   | undefined {
-  const [unshare, nsenter] = [findProgram('unshare'), findProgram('nsenter')];
+  const [unshare, nsenter] = [unshareProgram(), findProgram('nsenter')];
   return unshare === undefined || nsenter === undefined ? undefined : { unshare, nsenter };
 }
 
@@ -27,42 +25,16 @@ export async function createUserNamespace(
   { firstId, count }: IdMap,
   waiting: Waiting,
 ): Promise<number> {
-  // What holds the namespace until it is open ends with this process as well: it reads a pipe whose other end is here.
-  using ends = new DisposableStack();
-  const { read, write } = pipeTo('write');
-  ends.adopt(write, closeFd);
-  const { identity } = await startHolder(read);
-  const { pid } = identity;
-  let opened: number | undefined;
-  try {
-    const own = readlinkSync('/proc/self/ns/user');
-    while (readlinkSync(`/proc/${pid}/ns/user`) === own) await pause(1, waiting);
-    const map = `0 ${firstId} ${count}`;
-    writeFileSync(`/proc/${pid}/uid_map`, map);
-    writeFileSync(`/proc/${pid}/gid_map`, map);
-    opened = openSync(`/proc/${pid}/ns/user`, 'r');
-  } catch (error) {
-    throw hostError('creating a user namespace', error);
-  } finally {
-    await kill(identity, waiting).catch((error: unknown) => {
-      if (opened !== undefined) closeSync(opened);
-      throw error;
-    });
-  }
-  return opened;
-}
-
-async function startHolder(stdin: number): Promise<SpawnedProcess> {
-  try {
-    return await spawnDetached({
-      program: tools().unshare,
-      args: ['--user', 'cat'],
-      env: { PATH: process.env.PATH ?? '/usr/bin:/bin' },
-      stdio: [stdin, 'ignore', 'ignore'],
-    });
-  } finally {
-    closeFd(stdin);
-  }
+  return openNew(
+    ['user'],
+    (pid) => {
+      const map = `0 ${firstId} ${count}`;
+      writeFileSync(`/proc/${pid}/uid_map`, map);
+      writeFileSync(`/proc/${pid}/gid_map`, map);
+      return openPath(`/proc/${pid}/ns/user`, constants.O_RDONLY);
+    },
+    waiting,
+  );
 }
 
 /** How a program is started as the namespace's user 0, with every capability there and none outside. `fd`: its number in the program's list of descriptors. */

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import {
   type CgroupPlan,
+  type EmptyNamespaces,
   endsWithin,
   joinCgroup,
   oomKills,
@@ -46,6 +47,8 @@ export interface Launch {
   readonly program: string;
   readonly platform: Platform;
   readonly line: CommandLine;
+  /** Where QEMU runs if it needs no network. */
+  readonly empty: EmptyNamespaces | undefined;
   readonly devices: readonly Prepared[];
   readonly logs: TaskLogs;
   readonly containment: Containment;
@@ -58,7 +61,7 @@ export interface Launch {
  * finished while QEMU initialises. Throws VmError with QEMU's own messages.
  */
 export async function boot(launch: Launch, site: Site, waiting: Waiting): Promise<Machine> {
-  const { spec, program, platform, line, devices, logs, containment } = launch;
+  const { spec, program, platform, line, devices, empty, logs, containment } = launch;
   const { paths, uid, files, emit, log } = site;
   await using failed = new AsyncDisposableStack();
   failed.use(logs);
@@ -74,7 +77,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       throw new VmError('host', text);
     }
     const { machine } = platform;
-    const qemu = await spawnQemu({ program, line, machine, limits, bareRoot }, site);
+    const qemu = await spawnQemu({ program, line, machine, limits, bareRoot, empty }, site);
     const { identity } = qemu;
     log.info('QEMU spawned', { vm: spec.name, pid: identity.pid, uid });
     const joined = cgroup === undefined ? undefined : joinCgroup(cgroup, identity.pid);

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import {
   type BareFile,
+  type EmptyNamespaces,
   limitProcess,
   memfd,
   openPath,
@@ -21,6 +22,7 @@ export async function spawnQemu(
     machine,
     limits,
     bareRoot,
+    empty,
   }: {
     readonly program: string;
     readonly line: CommandLine;
@@ -28,6 +30,8 @@ export async function spawnQemu(
     readonly limits: QemuLimits;
     /** Whether QEMU's root file system has only the host's /usr. */
     readonly bareRoot: boolean;
+    /** Where it runs if it needs no network. */
+    readonly empty: EmptyNamespaces | undefined;
   },
   { paths, uid, undo, files }: Site,
 ): Promise<SpawnedProcess> {
@@ -47,7 +51,7 @@ export async function spawnQemu(
       uid,
       gid: machine.accelerator === 'kvm' ? vmGid(uid) : uid,
       stdio: [negotiation, journal, messages, ...files.inOrder(line.files)],
-      alone: !line.network,
+      alone: !line.network && (empty ?? true),
       bareRoot,
       ...(bareRoot && line.reads.length > 0 && { bareFiles: line.reads.map(readOnly) }),
       limits: { openFiles: limits.openFiles, processes: limits.processes },

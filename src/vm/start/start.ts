@@ -1,3 +1,4 @@
+import { type EmptyNamespaces, openEmpty } from '#host';
 import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
@@ -38,7 +39,10 @@ export async function startVm(
   using checked = await checkVm(spec, host, waiting);
   await using site = await openSite(spec, { host, emit }, checked.seed.maxBytes, waiting);
   for (const note of spec.notes ?? []) emit(note);
-  const devices = await withVmError(() => prepareDevices(spec, checked, { host, site }, waiting));
+  const [devices, empty] = await together([
+    withVmError(() => prepareDevices(spec, checked, { host, site }, waiting)),
+    emptyNamespaces(site, waiting),
+  ]);
   const containment = new Containment(longestFile(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
   await using opened = new AsyncDisposableStack();
@@ -53,7 +57,21 @@ export async function startVm(
   const { path: program } = checked.emulator;
   opened.move(); // boot owns the logs
   const limits = { containment, maxDiskBytes: host.maxImageBytes };
-  return await boot({ spec, program, platform, line, devices, logs, ...limits }, site, waiting);
+  return await boot(
+    { spec, program, platform, line, devices, empty, logs, ...limits },
+    site,
+    waiting,
+  );
+}
+
+/** QEMU's, in most VMs: made while its devices are, because the kernel may take its time. */
+async function emptyNamespaces(
+  { files }: Site,
+  waiting: Waiting,
+): Promise<EmptyNamespaces | undefined> {
+  const empty = await openEmpty(waiting);
+  if (empty !== undefined) for (const fd of [empty.net, empty.ipc]) files.own(fd);
+  return empty;
 }
 
 /**
