@@ -147,15 +147,20 @@ test('P-33: a user who goes away ends the command', async () => {
 
 test('P-33: a silent command has empty messages, by which Nomad notices that its user has gone away', async (t) => {
   t.mock.timers.enable({ apis: ['setTimeout'] });
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  async function* output() {
-    yield { stream: 'stdout' as const, data: bytes('a') };
-    await ended;
-    yield { stream: 'stderr' as const, data: bytes('b') };
-  }
+  const first = { stream: 'stdout' as const, data: bytes('a') };
+  const last = { stream: 'stderr' as const, data: bytes('b') };
+  const coming = Promise.withResolvers<IteratorResult<typeof first | typeof last>>();
+  // It may be silent for months: it must not be listened to at each message.
+  const listen = t.mock.method(coming.promise, 'then');
+  const turns = [Promise.resolve({ value: first }), coming.promise];
+  const output = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => turns.shift() ?? Promise.resolve({ value: undefined, done: true as const }),
+    }),
+  };
   const unused = (): void => {};
   const command: GuestCommand = {
-    output: output(),
+    output,
     exit: async () => ({ exitCode: 0, signal: 0 }),
     write: async () => {},
     endInput: unused,
@@ -169,13 +174,14 @@ test('P-33: a silent command has empty messages, by which Nomad notices that its
   const task = { domain: { exec: async () => command }, env: {} };
   const messages = execStreaming(requests(), () => task, { signal });
   assert.deepEqual((await messages.next()).value, { stdout: { data: bytes('a') } });
-  for (let times = 0; times < 2; times += 1) {
+  for (let times = 0; times < 5; times += 1) {
     const next = messages.next();
     await new Promise(setImmediate);
     t.mock.timers.tick(3000);
     assert.deepEqual((await next).value, {});
   }
-  end();
+  assert.equal(listen.mock.callCount(), 1);
+  coming.resolve({ value: last });
   assert.deepEqual((await messages.next()).value, { stderr: { data: bytes('b') } });
   assert.deepEqual((await messages.next()).value, { stdout: { close: true } });
 });
