@@ -46,20 +46,35 @@ export function streamsOf<N extends string>(
 
 /** What comes of several streams. At most one chunk of each is read ahead. */
 export async function* piecesOf<N extends string>(streams: ReadonlyMap<N, Stream<N>>): Stream<N> {
-  const coming = new Map([...streams.values()].map((stream) => [stream, next(stream)]));
-  while (coming.size > 0) {
-    const { stream, result } = await Promise.race(coming.values());
-    if (result.done === true) coming.delete(stream);
+  const open = new Set(streams.values());
+  const come: { readonly stream: Stream<N>; readonly next: ReturnType<Stream<N>['next']> }[] = [];
+  let wake = (): void => {};
+  const ask = (stream: Stream<N>): void => {
+    const next = stream.next();
+    const report = (): void => {
+      come.push({ stream, next });
+      wake();
+    };
+    // Listened to once: Promise.race would keep each piece until the other stream, which may be silent, has one.
+    next.then(report, report);
+  };
+  open.forEach(ask);
+  while (open.size > 0) {
+    const first = come.shift();
+    if (first === undefined) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+      continue;
+    }
+    const { value, done } = await first.next;
+    if (done === true) open.delete(first.stream);
     else {
       // Asked again before the piece is passed on: the other stream may have its turn meanwhile.
-      coming.set(stream, next(stream));
-      yield result.value;
+      ask(first.stream);
+      yield value;
     }
   }
-}
-
-async function next<N>(stream: Stream<N>) {
-  return { stream, result: await stream.next() };
 }
 
 async function* pieces<N>(stream: N, chunks: Chunks, session: string): Stream<N> {
