@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { ImageError } from '../error.ts';
@@ -57,12 +56,16 @@ async function* through(
 }
 
 async function feed(decoder: Duplex, bytes: Bytes): Promise<void> {
-  const closed = once(decoder, 'close').catch(() => undefined);
+  let goOn = (): void => {};
+  decoder.once('close', () => goOn());
   try {
     for await (const piece of bytes) {
       if (decoder.destroyed) return;
-      const written = new Promise((resolve) => decoder.write(piece, resolve));
-      await Promise.race([written, closed]);
+      // Not a race with the close, which would keep something of each piece until then.
+      await new Promise<void>((resolve) => {
+        goOn = resolve;
+        decoder.write(piece, () => resolve());
+      });
     }
     decoder.end();
   } catch (error) {
