@@ -4,6 +4,13 @@ export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
 export { sendWithDescriptor } from './descriptor-passing.ts';
 export { errnoOf, HostError } from './error.ts';
 export { answered, widenThreadPool } from './files/answers.ts';
+export {
+  closeLater,
+  openBeneathAside,
+  reopenAside,
+  resizeAside,
+  statAside,
+} from './files/aside.ts';
 export { writeAtomic } from './files/atomic-file.ts';
 export {
   closeAside,
@@ -12,6 +19,7 @@ export {
   lockDescriptor,
   lockFile,
   memfd,
+  openAside,
   openBeneath,
   openPath,
   pathOnly,
@@ -32,7 +40,8 @@ export {
   punchHole,
   reserveSpace,
   seekData,
-  seekHole,
+  seekDataAside,
+  seekHoleAside,
   zeroOut,
 } from './files/sparse.ts';
 export { readUndoLog, UndoLog } from './files/undo-log.ts';

@@ -1,7 +1,15 @@
-import { type BigIntStats, fstatSync, ftruncateSync } from 'node:fs';
-import { copyRange, errnoOf, ficlone, seekData, seekHole } from '#host';
+import type { BigIntStats } from 'node:fs';
+import {
+  copyRange,
+  errnoOf,
+  ficlone,
+  resizeAside,
+  seekDataAside,
+  seekHoleAside,
+  statAside,
+} from '#host';
 import type { Waiting } from '#spec';
-import { checkWaiting, ImageError, step, stepSync } from './error.ts';
+import { checkWaiting, ImageError, step } from './error.ts';
 import type { OpenImage } from './open-image.ts';
 import { readAt, writeAt } from './positional.ts';
 import { inspectQcow2 } from './qcow2.ts';
@@ -29,12 +37,12 @@ export async function copyImage(
   const what = `copying ${source.path}`;
   checkWaiting(what, waiting.signal);
   return step(what, async () => {
-    const before = fstatSync(source.fd, { bigint: true });
-    ftruncateSync(destFd, 0);
+    const before = await statAside(source.fd, { bigint: true });
+    await resizeAside(destFd, 0);
     const how = (await ficlone(destFd, source.fd, waiting)) ? 'reflink' : 'sparse';
     if (how === 'sparse') {
       await copySparse(source, destFd, waiting);
-      checkUnchanged(source, before);
+      await checkUnchanged(source, before);
     }
     await checkCopy(source, destFd);
     return { how };
@@ -42,13 +50,13 @@ export async function copyImage(
 }
 
 /** Makes a raw disk larger, with zeros; `bytes` is its new size. ImageError `refused` when it would shrink. */
-export function growRaw(fd: number, bytes: number): void {
-  stepSync('growing a raw disk', () => {
-    const now = fstatSync(fd).size;
+export async function growRaw(fd: number, bytes: number): Promise<void> {
+  await step('growing a raw disk', async () => {
+    const { size: now } = await statAside(fd);
     if (bytes < now) {
       throw new ImageError('refused', `a raw disk of ${now} bytes does not fit into ${bytes}`);
     }
-    if (bytes > now) ftruncateSync(fd, bytes);
+    if (bytes > now) await resizeAside(fd, bytes);
   });
 }
 
@@ -59,14 +67,14 @@ export function percentOf(offset: number, { fileBytes }: Extent): number {
 
 async function copySparse(source: OpenImage, destFd: number, waiting: Copying): Promise<void> {
   // The file was empty: what is not written reads as zeros.
-  ftruncateSync(destFd, source.fileBytes);
+  await resizeAside(destFd, source.fileBytes);
   // A file without holes is as it was downloaded. It is read, since its zeros need not take space in the copy.
-  if (hasHoles(source.fd) && (await copyInKernel(source, destFd, waiting))) return;
+  if ((await hasHoles(source.fd)) && (await copyInKernel(source, destFd, waiting))) return;
   await copyByReading(source, destFd, waiting);
 }
 
-function hasHoles(fd: number): boolean {
-  const { blocks, size } = fstatSync(fd);
+async function hasHoles(fd: number): Promise<boolean> {
+  const { blocks, size } = await statAside(fd);
   return blocks * 512 < size;
 }
 
@@ -76,7 +84,7 @@ async function copyInKernel(
   destFd: number,
   { signal, onProgress }: Copying,
 ): Promise<boolean> {
-  for (const { start, end } of dataRanges(source)) {
+  for await (const { start, end } of dataRanges(source)) {
     for (let offset = start; offset < end; ) {
       checkWaiting(`copying ${source.path}`, signal);
       const range = { offset, length: Math.min(end - offset, kernelBytes) };
@@ -97,7 +105,7 @@ async function copyByReading(
   let [buffer, other] = [Buffer.alloc(chunkBytes), Buffer.alloc(chunkBytes)];
   let writing: Promise<void> = Promise.resolve();
   try {
-    for (const { start, end } of chunksOfData(source)) {
+    for await (const { start, end } of chunksOfData(source)) {
       checkWaiting(`copying ${source.path}`, signal);
       onProgress?.(percentOf(start, source));
       const chunk = await readChunk(source, buffer.subarray(0, end - start), start);
@@ -115,15 +123,15 @@ async function copyByReading(
 }
 
 /** Parts read one after the other are one image only when nothing was written in the meantime. */
-function checkUnchanged(source: OpenImage, before: BigIntStats): void {
-  const after = fstatSync(source.fd, { bigint: true });
+async function checkUnchanged(source: OpenImage, before: BigIntStats): Promise<void> {
+  const after = await statAside(source.fd, { bigint: true });
   const same = before.mtimeNs === after.mtimeNs && Number(after.size) === source.fileBytes;
   if (!same) throw changed(source);
 }
 
 /** What is not a hole, in parts that fit a buffer. Parts end at multiples of its size, which keeps runs of zeros aligned. */
-export function* chunksOfData(file: Extent): Generator<Range, void, undefined> {
-  for (const { start, end: hole } of dataRanges(file)) {
+export async function* chunksOfData(file: Extent): AsyncGenerator<Range, void, undefined> {
+  for await (const { start, end: hole } of dataRanges(file)) {
     for (let at = start; at < hole; ) {
       const end = Math.min(hole, at - (at % chunkBytes) + chunkBytes);
       yield { start: at, end };
@@ -140,12 +148,12 @@ export interface Range {
 }
 
 /** What is not a hole of the file. */
-export function* dataRanges(file: Extent): Generator<Range, void, undefined> {
-  let start = nextData(file, 0);
+export async function* dataRanges(file: Extent): AsyncGenerator<Range, void, undefined> {
+  let start = await nextData(file, 0);
   while (start < file.fileBytes) {
-    const end = nextHole(file, start);
+    const end = await nextHole(file, start);
     yield { start, end };
-    start = nextData(file, end);
+    start = await nextData(file, end);
   }
 }
 
@@ -162,7 +170,7 @@ async function writeChunk(destFd: number, chunk: Buffer, offset: number): Promis
 }
 
 async function checkCopy(source: OpenImage, destFd: number): Promise<void> {
-  const { size } = fstatSync(destFd);
+  const { size } = await statAside(destFd);
   if (size !== source.fileBytes) throw changed(source);
   if (source.format === 'raw') return;
   const head = await readAt(destFd, new Uint8Array(sniffBytes), 0);
@@ -177,19 +185,20 @@ function changed({ path }: OpenImage): ImageError {
   return new ImageError('io', `${path} changed while it was being copied`);
 }
 
-function nextData({ fd, fileBytes }: Extent, from: number): number {
+async function nextData({ fd, fileBytes }: Extent, from: number): Promise<number> {
   if (from >= fileBytes) return fileBytes;
-  return withoutHoles(() => Math.min(seekData(fd, from) ?? fileBytes, fileBytes), from);
+  const at = await withoutHoles(async () => (await seekDataAside(fd, from)) ?? fileBytes, from);
+  return Math.min(at, fileBytes);
 }
 
-function nextHole({ fd, fileBytes }: Extent, from: number): number {
-  return withoutHoles(() => Math.min(seekHole(fd, from), fileBytes), fileBytes);
+async function nextHole({ fd, fileBytes }: Extent, from: number): Promise<number> {
+  return Math.min(await withoutHoles(() => seekHoleAside(fd, from), fileBytes), fileBytes);
 }
 
 // A file system without SEEK_DATA and SEEK_HOLE reports no holes: everything is data.
-function withoutHoles(seek: () => number, otherwise: number): number {
+async function withoutHoles(seek: () => Promise<number>, otherwise: number): Promise<number> {
   try {
-    return seek();
+    return await seek();
   } catch (error) {
     if (unknownSeek.has(errnoOf(error) ?? '')) return otherwise;
     throw error;

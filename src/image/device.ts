@@ -40,7 +40,7 @@ export async function writeToDevice(
       await zeroOut(fd, at, Math.min(zeroStepBytes, image.virtualBytes - at));
     }
     const buffer = Buffer.alloc(2 * MiB);
-    for (const { start: at, end } of chunksOfData(image)) {
+    for await (const { start: at, end } of chunksOfData(image)) {
       checkWaiting(what, waiting.signal);
       onProgress?.(percentOf(at, image));
       const chunk = await readAt(image.fd, buffer.subarray(0, end - at), at);

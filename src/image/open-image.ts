@@ -1,5 +1,4 @@
-import { fstatSync } from 'node:fs';
-import { closeFd } from '#host';
+import { closeAside, closeLater, statAside } from '#host';
 import type { Waiting } from '#spec';
 import type { ImageRoots } from './allow-list.ts';
 import { ImageError, step } from './error.ts';
@@ -56,14 +55,14 @@ export class OpenImage implements Disposable {
       checkSize(file, virtualBytes, options.maxVirtualBytes);
       return new OpenImage(file, format, virtualBytes);
     } catch (error) {
-      closeFd(file.fd);
+      await closeAside(file.fd);
       throw error;
     }
   }
 
   [Symbol.dispose](): void {
     // A second time the number may belong to another file.
-    if (this.#open) closeFd(this.fd);
+    if (this.#open) closeLater(this.fd);
     this.#open = false;
   }
 }
@@ -76,7 +75,7 @@ export async function checkDiskFile(
   { fd, path }: { readonly fd: number; readonly path: string },
   options: OpenImageOptions,
 ): Promise<OpenImage> {
-  return OpenImage.check({ fd, path, stats: fstatSync(fd) }, options);
+  return OpenImage.check({ fd, path, stats: await statAside(fd) }, options);
 }
 
 /** The format of an open file by its mark, which only errors may depend on: a guest can write any mark into a raw disk. */
@@ -119,7 +118,7 @@ export async function readBytes(
     }
     return bytes;
   } finally {
-    closeFd(fd);
+    await closeAside(fd);
   }
 }
 

@@ -1,6 +1,7 @@
-import { fstatSync, ftruncate, write } from 'node:fs';
+import { write } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
+import { resizeAside, statAside } from '#host';
 import { ImageError, step } from './error.ts';
 import type { ImageFormat } from './open-image.ts';
 import {
@@ -10,7 +11,6 @@ import {
   type OverlayLayout,
 } from './overlay-layout.ts';
 
-const truncate = promisify(ftruncate);
 const writeAt = promisify(write);
 
 export interface OverlayOptions {
@@ -42,7 +42,7 @@ export async function createOverlay({ fd, base, virtualBytes }: OverlayOptions):
 export async function createEmpty({ fd, format, virtualBytes }: EmptyDisk): Promise<void> {
   await step('creating an empty disk', async () => {
     if (virtualBytes > maxOverlayBytes) throw tooLarge(virtualBytes);
-    if (format === 'raw') await truncate(fd, virtualBytes);
+    if (format === 'raw') await resizeAside(fd, virtualBytes);
     else await lay(fd, layOutOverlay({ virtualBytes }));
   });
 }
@@ -55,8 +55,9 @@ export interface EmptyDisk {
 }
 
 async function lay(fd: number, { pieces, fileBytes }: OverlayLayout): Promise<void> {
-  if (fstatSync(fd).size !== 0) throw new ImageError('io', 'a new disk needs an empty file');
-  await truncate(fd, fileBytes);
+  if ((await statAside(fd)).size !== 0)
+    throw new ImageError('io', 'a new disk needs an empty file');
+  await resizeAside(fd, fileBytes);
   for (const { offset, bytes } of pieces) await writeAll(fd, bytes, offset);
 }
 

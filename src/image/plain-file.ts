@@ -1,4 +1,4 @@
-import { closeFd } from '#host';
+import { closeLater } from '#host';
 import type { Waiting } from '#spec';
 import type { ImageRoots } from './allow-list.ts';
 import { checkWaiting, ImageError, step } from './error.ts';
@@ -53,7 +53,7 @@ export class PlainFile implements Disposable {
 
   [Symbol.dispose](): void {
     // A second time the number may belong to another file.
-    if (this.#open) closeFd(this.#file.fd);
+    if (this.#open) closeLater(this.#file.fd);
     this.#open = false;
   }
 }

@@ -1,15 +1,16 @@
-import { constants, fstatSync, readlinkSync, type Stats } from 'node:fs';
+import { constants, readlinkSync, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import {
   answered,
   closeFd,
   errnoOf,
-  openBeneath,
-  openPath,
+  openAside,
+  openBeneathAside,
   pathOnly,
-  reopen,
+  reopenAside,
   setNonBlocking,
+  statAside,
 } from '#host';
 import type { Waiting } from '#spec';
 import { refuseAddress } from './address.ts';
@@ -23,7 +24,7 @@ import {
   notAllowed,
   type Root,
 } from './allow-list.ts';
-import { asImageError, checkWaiting, ImageError, stepSync } from './error.ts';
+import { asImageError, checkWaiting, ImageError, step } from './error.ts';
 import { checkKind } from './file-kind.ts';
 
 /** A regular file or a directory inside the allow-list, open for reading. The caller closes it. */
@@ -75,7 +76,7 @@ async function openNamed(
   for (const path of paths) {
     const real = await findReal(path, dirs, waiting);
     checkWaiting(`opening ${name}`, signal);
-    if (real !== undefined) return openReal(path, { real, wanted }, dirs);
+    if (real !== undefined) return await openReal(path, { real, wanted }, dirs);
   }
   throw new ImageError('refused', `there is no ${wanted} ${name}${whereOf(name, paths, roots)}`);
 }
@@ -122,7 +123,8 @@ async function findReal(
     if (isErrno(cause, 'ETIMEDOUT')) throw asImageError(`opening ${path}`, cause);
     const missing = isErrno(cause, 'ENOENT', 'ENOTDIR');
     const around = allowingByName(dirs, path);
-    if (!missing || around.length === 0 || around.some((dir) => leavesRoot(dir, path))) {
+    const leaving = await Promise.all(around.map((dir) => leavesRoot(dir, path)));
+    if (!missing || around.length === 0 || leaving.includes(true)) {
       // Without the cause, which would reveal whether the file exists.
       throw notAllowed(path, dirs);
     }
@@ -131,27 +133,27 @@ async function findReal(
 }
 
 /** Whether the path of a missing file follows a link out of the directory. */
-function leavesRoot({ named, real }: Root, path: string): boolean {
+async function leavesRoot({ named, real }: Root, path: string): Promise<boolean> {
   if (real === undefined) return false;
   try {
-    closeFd(findInRoot(real, relative(isInside(named, path) ? named : real, path)));
+    closeFd(await findInRoot(real, relative(isInside(named, path) ? named : real, path)));
     return false;
   } catch (error) {
     return isErrno(error, 'EXDEV', 'ELOOP');
   }
 }
 
-function openReal(
+async function openReal(
   path: string,
   { real, wanted }: { readonly real: string; readonly wanted: 'file' | 'directory' },
   dirs: readonly Root[],
-): AllowedFile {
+): Promise<AllowedFile> {
   const [root] = allowing(dirs, real).flatMap((dir) => dir.real ?? []);
   if (root === undefined) throw notAllowed(path, dirs);
-  const found = find(path, relative(root, real), root, dirs);
+  const found = await find(path, relative(root, real), root, dirs);
   try {
-    const checked = check(path, { fd: found, wanted }, dirs);
-    const fd = stepSync(`opening ${path}`, () => reopen(found, readFlags));
+    const checked = await check(path, { fd: found, wanted }, dirs);
+    const fd = await step(`opening ${path}`, () => reopenAside(found, readFlags));
     // io_uring fails with EAGAIN on a non-blocking descriptor where an ordinary read would wait for the disk.
     setNonBlocking(fd, false);
     return { fd, ...checked };
@@ -160,9 +162,14 @@ function openReal(
   }
 }
 
-function find(path: string, inside: string, root: string, dirs: readonly Root[]): number {
+async function find(
+  path: string,
+  inside: string,
+  root: string,
+  dirs: readonly Root[],
+): Promise<number> {
   try {
-    return findInRoot(root, inside);
+    return await findInRoot(root, inside);
   } catch (cause) {
     if (isErrno(cause, 'ENOENT', 'ENOTDIR')) {
       throw new ImageError('refused', `${path} disappeared while it was being opened`, { cause });
@@ -174,22 +181,22 @@ function find(path: string, inside: string, root: string, dirs: readonly Root[])
   }
 }
 
-function findInRoot(root: string, inside: string): number {
-  const rootFd = openPath(root, pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+async function findInRoot(root: string, inside: string): Promise<number> {
+  const rootFd = await openAside(root, pathOnly | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
-    return openBeneath(rootFd, inside === '' ? '.' : inside, pathOnly);
+    return await openBeneathAside(rootFd, inside === '' ? '.' : inside, pathOnly);
   } finally {
     closeFd(rootFd);
   }
 }
 
-function check(
+async function check(
   path: string,
   { fd, wanted }: { readonly fd: number; readonly wanted: 'file' | 'directory' },
   dirs: readonly Root[],
-): Omit<AllowedFile, 'fd'> {
-  return stepSync(`examining ${path}`, () => {
-    const stats = fstatSync(fd);
+): Promise<Omit<AllowedFile, 'fd'>> {
+  return await step(`examining ${path}`, async () => {
+    const stats = await statAside(fd);
     checkKind(path, stats, wanted);
     const found = readlinkSync(`/proc/self/fd/${fd}`);
     const holders = allowing(dirs, found);

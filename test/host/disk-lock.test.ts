@@ -6,19 +6,19 @@ import { lockDisk, takesScsiCommands } from '#host';
 import { duplicate } from '../../src/host/files/descriptor.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-test('V-52: a disk that is locked is refused to others until its last descriptor is closed', (t) => {
+test('V-52: a disk that is locked is refused to others until its last descriptor is closed', async (t) => {
   const path = join(tmpDir(t), 'disk');
   writeFileSync(path, '');
   const [first, second] = [openSync(path, 'r+'), openSync(path, 'r+')];
   t.after(() => closeSync(second));
-  assert.ok(lockDisk(first, path));
-  assert.ok(lockDisk(first, path), 'the holder may ask again');
-  assert.equal(lockDisk(second, path), false);
+  assert.ok(await lockDisk(first, path));
+  assert.ok(await lockDisk(first, path), 'the holder may ask again');
+  assert.equal(await lockDisk(second, path), false);
   const passedOn = duplicate(first);
   closeSync(first);
-  assert.equal(lockDisk(second, path), false);
+  assert.equal(await lockDisk(second, path), false);
   closeSync(passedOn);
-  assert.ok(lockDisk(second, path));
+  assert.ok(await lockDisk(second, path));
 });
 
 test('V-142: a file takes no SCSI commands', (t) => {

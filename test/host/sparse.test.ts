@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { constants, fstatSync, ftruncateSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { closeFd, copyRange, ficlone, openPath, punchHole, seekData, seekHole } from '#host';
+import {
+  closeFd,
+  copyRange,
+  ficlone,
+  openPath,
+  punchHole,
+  seekData,
+  seekDataAside,
+  seekHoleAside,
+} from '#host';
 import { tmpDir } from '../support/tmp.ts';
 
 const kibibyte = 1024;
@@ -16,13 +25,15 @@ function sparseFile(t: TestContext): number {
   return fd;
 }
 
-test('data and holes are found', (t) => {
+test('data and holes are found', async (t) => {
   const fd = sparseFile(t);
   assert.equal(seekData(fd, 0), 256 * kibibyte);
-  assert.equal(seekHole(fd, 0), 0);
-  assert.equal(seekHole(fd, 256 * kibibyte), 320 * kibibyte);
+  assert.equal(await seekDataAside(fd, 0), 256 * kibibyte);
+  assert.equal(await seekHoleAside(fd, 0), 0);
+  assert.equal(await seekHoleAside(fd, 256 * kibibyte), 320 * kibibyte);
   assert.equal(seekData(fd, 320 * kibibyte), undefined);
-  assert.equal(seekHole(fd, 1024 * kibibyte - 1), 1024 * kibibyte - 1);
+  assert.equal(await seekDataAside(fd, 320 * kibibyte), undefined);
+  assert.equal(await seekHoleAside(fd, 1024 * kibibyte - 1), 1024 * kibibyte - 1);
 });
 
 test('offsets beyond 4 GiB survive the way into C and back', (t) => {
@@ -79,7 +90,10 @@ test('cloning shares the content where the file system can, and reports that whe
 test('a descriptor that is not open is an error with its errno', async () => {
   const waiting = { signal: AbortSignal.timeout(5000) };
   await assert.rejects(ficlone(-1, -1, waiting), { name: 'HostError', errno: 'EBADF' });
-  for (const act of [() => seekHole(-1, 0), () => seekData(-1, 0), () => punchHole(-1, 0, 1)]) {
+  for (const act of [() => seekData(-1, 0), () => punchHole(-1, 0, 1)]) {
     assert.throws(act, { name: 'HostError', errno: 'EBADF' });
+  }
+  for (const seek of [seekHoleAside, seekDataAside]) {
+    await assert.rejects(seek(-1, 0), { name: 'HostError', errno: 'EBADF' });
   }
 });

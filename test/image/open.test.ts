@@ -16,6 +16,7 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import { type ImageRoots, type OpenImage, readBytes } from '../../src/image/index.ts';
@@ -368,6 +369,7 @@ test('image: the descriptor is read-only, blocking, closed on exec and closed by
   assert.equal(flags & 0o2000000, 0o2000000);
   const { fd } = image;
   image[Symbol.dispose]();
+  while (openFds() > before) await immediate();
   assert.throws(() => fstatSync(fd), { code: 'EBADF' });
   using other = await openImage(at('images/base.img'), roots, limit, soon());
   assert.equal(other.fd, fd);

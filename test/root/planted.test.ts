@@ -115,7 +115,7 @@ test('a device in the place of a disk or a backup that is about to be created is
     names.map((name) => join(dir, `.${name}.new`)),
     async () => {
       for (const name of names) {
-        using file = new KeptFile(dir, name);
+        using file = await KeptFile.in(dir, name);
         await assert.rejects(
           file.create(async () => {}, soon()),
           { message: /is not a regular file/ },

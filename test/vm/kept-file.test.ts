@@ -27,8 +27,8 @@ const write =
     writeSync(fd, text);
   };
 
-function content(file: KeptFile): string | undefined {
-  const fd = file.open();
+async function content(file: KeptFile): Promise<string | undefined> {
+  const fd = await file.open();
   if (fd === undefined) return undefined;
   try {
     return readFileSync(fd, 'utf8');
@@ -39,9 +39,9 @@ function content(file: KeptFile): string | undefined {
 
 test('V-52: a file appears with its whole content, once, however many create it', async (t) => {
   const dir = tmpDir(t);
-  const files = Array.from({ length: 8 }, () => new KeptFile(dir, 'data.raw'));
+  const files = await Promise.all(Array.from({ length: 8 }, () => KeptFile.in(dir, 'data.raw')));
   await Promise.all(files.map((file, index) => file.create(write(`from ${index}`), waiting())));
-  const contents = new Set(files.map(content));
+  const contents = new Set(await Promise.all(files.map(content)));
   assert.equal(contents.size, 1);
   assert.match([...contents][0] ?? '', /^from \d$/);
   assert.deepEqual(readdirSync(dir), ['data.raw']);
@@ -50,7 +50,7 @@ test('V-52: a file appears with its whole content, once, however many create it'
 
 test('V-52 V-99: a creation that fails leaves nothing', async (t) => {
   const dir = tmpDir(t);
-  using file = new KeptFile(dir, 'data.raw');
+  using file = await KeptFile.in(dir, 'data.raw');
   await assert.rejects(
     file.create(() => Promise.reject(new Error('no space')), waiting()),
     /no space/,
@@ -77,19 +77,19 @@ for (const [title, [leave, expected]] of Object.entries(killed)) {
   test(`V-52: after a killed creation that left ${title}, the disk is complete`, async (t) => {
     const dir = tmpDir(t);
     leave(dir);
-    using file = new KeptFile(dir, 'data.raw');
-    if (content(file) === undefined) await file.create(write('whole'), waiting());
-    assert.equal(content(file), expected);
+    using file = await KeptFile.in(dir, 'data.raw');
+    if ((await content(file)) === undefined) await file.create(write('whole'), waiting());
+    assert.equal(await content(file), expected);
     assert.deepEqual(readdirSync(dir), ['data.raw']);
   });
 }
 
 test('V-52: a creation that goes on elsewhere is waited for, up to the deadline', async (t) => {
   const dir = tmpDir(t);
-  using file = new KeptFile(dir, 'data.raw');
+  using file = await KeptFile.in(dir, 'data.raw');
   await using _ = await lockFile(join(dir, '.data.raw.new'), waiting());
   await assert.rejects(file.create(write('whole'), waiting(100)), { name: 'TimeoutError' });
-  assert.equal(content(file), undefined);
+  assert.equal(await content(file), undefined);
 });
 
 /** What a task with the same directory may put in the place of a file that is about to be created. */
@@ -116,9 +116,9 @@ for (const [title, plant] of Object.entries(planted)) {
     const opened = openSync(temporary, 'r');
     t.after(() => closeSync(opened));
     const before = readFileSync(opened, 'utf8');
-    using file = new KeptFile(dir, 'data.raw');
+    using file = await KeptFile.in(dir, 'data.raw');
     await file.create(write('secret'), waiting());
-    assert.equal(content(file), 'secret');
+    assert.equal(await content(file), 'secret');
     assert.equal(readFileSync(other, 'utf8'), 'of another');
     const { mode, uid } = statSync(join(dir, 'data.raw'));
     assert.deepEqual({ mode: mode & 0o777, uid }, { mode: 0o600, uid: process.getuid?.() });
@@ -133,13 +133,13 @@ test('V-33: neither the name nor the temporary name leads out of the volume', as
   for (const name of ['data.raw', '.data.raw.new']) {
     const dir = tmpDir(t);
     symlinkSync(outside, join(dir, name));
-    using file = new KeptFile(dir, 'data.raw');
+    using file = await KeptFile.in(dir, 'data.raw');
     await assert.rejects(async () => {
-      content(file);
+      await content(file);
       await file.create(write('whole'), waiting());
     }, /ELOOP|EXDEV|not a regular file/);
     assert.equal(readFileSync(outside, 'utf8'), 'secret');
   }
-  using linked = new KeptFile(tmpDir(t), 'x');
+  using linked = await KeptFile.in(tmpDir(t), 'x');
   assert.ok(!existsSync(linked.path));
 });

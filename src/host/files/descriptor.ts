@@ -3,7 +3,7 @@ import { relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError, hostError } from '../error.ts';
-import { attempt, must } from '../native/libc.ts';
+import { attempt, libcError, must } from '../native/libc.ts';
 import { pause } from '../waiting.ts';
 
 // Kernel numbers that are the same on x86-64 and arm64; those that differ (O_NOFOLLOW, O_DIRECTORY) come from Node.
@@ -35,10 +35,10 @@ export function openPath(path: string, flags: number, mode = 0o600): number {
   }
 }
 
-/** The same in a thread of the pool, for what may wait for a lock of the kernel. Throws HostError. */
+/** The same in a thread of the pool, for what may wait for a lock of the kernel or for a file system. Throws HostError. */
 export async function openAside(path: string, flags: number): Promise<number> {
   try {
-    return await openFile(path, flags);
+    return await openFile(path, flags, 0o600);
   } catch (error) {
     throw hostError(`opening ${path}`, error);
   }
@@ -71,20 +71,24 @@ export function duplicate(fd: number): number {
  * directory; one that does is EXDEV (openat2 with RESOLVE_BENEATH, Linux 5.6). Throws HostError.
  */
 export function openBeneath(rootFd: number, name: string, flags: number): number {
+  const { what, call, maxTries } = beneath(rootFd, name, flags);
+  for (let tries = 1; ; tries += 1) {
+    const { value, errno } = attempt(...call);
+    if (errno === undefined) return value;
+    if (errno !== 'EAGAIN' || tries >= maxTries) throw libcError(what, errno);
+  }
+}
+
+/** The call that does so, and how often it is tried. */
+export function beneath(rootFd: number, name: string, flags: number) {
   const how = Buffer.alloc(24); // struct open_how: flags, mode, resolve, 64 bits each
   how.writeBigUInt64LE(BigInt(flags | oCloexec), 0);
   how.writeBigUInt64LE(BigInt(flags & constants.O_CREAT ? 0o600 : 0), 8);
   how.writeBigUInt64LE(BigInt(resolveBeneath), 16);
   if (name.includes('\0')) throw new HostError('opening a name with a NUL byte in it');
-  const what = `opening ${name} inside the allowed directory`;
+  const call = ['syscallOpenat2', sysOpenat2, rootFd, name, how, how.length] as const;
   // EAGAIN: a rename elsewhere raced with a ".." of the path, and the call has to be repeated.
-  for (let tries = 0; ; tries += 1) {
-    const args = [sysOpenat2, rootFd, name, how, how.length] as const;
-    if (tries >= 10) return must(what, 'syscallOpenat2', ...args);
-    const { value, errno } = attempt('syscallOpenat2', ...args);
-    if (errno === undefined) return value;
-    if (errno !== 'EAGAIN') throw new HostError(`${what}: ${errno}`, { errno });
-  }
+  return { what: `opening ${name} inside the allowed directory`, call, maxTries: 11 } as const;
 }
 
 /**
@@ -149,7 +153,7 @@ export function memfd(name: string, content: Uint8Array): number {
 export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDisposable> {
   waiting.signal.throwIfAborted();
   // Opened for reading, so that an existing lock file works on a read-only file system as well.
-  const fd = openPath(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+  const fd = await openAside(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW);
   try {
     if (!fstatSync(fd).isFile())
       throw new HostError(`${path} is not a regular file and can't be locked`);

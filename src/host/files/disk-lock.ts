@@ -1,4 +1,4 @@
-import { must } from '../native/libc.ts';
+import { attemptAside, libcError } from '../native/libc.ts';
 
 const getLock = 36;
 const setLock = 37;
@@ -13,15 +13,19 @@ const lockedBytes = [101, 201] as const;
  * Locks an open disk for writing by the rules of QEMU, until the last descriptor of this opening is closed: one that is
  * handed to QEMU keeps the lock. false when another VM or program has it open for reading or writing. Throws HostError.
  */
-export function lockDisk(fd: number, name: string): boolean {
-  const what = `locking ${name}`;
+export async function lockDisk(fd: number, name: string): Promise<boolean> {
+  const change = async (command: number, lock: Buffer): Promise<void> => {
+    const { errno } = await attemptAside('fcntlBytes', fd, command, lock);
+    if (errno !== undefined) throw libcError(`locking ${name}`, errno);
+  };
   // First locked, then looked at: of two that do so at once, both may fail, but never none.
-  for (const byte of lockedBytes) must(what, 'fcntlBytes', fd, setLock, lockOf(read, byte));
-  return lockedBytes.every((byte) => {
+  for (const byte of lockedBytes) await change(setLock, lockOf(read, byte));
+  for (const byte of lockedBytes) {
     const lock = lockOf(write, byte);
-    must(what, 'fcntlBytes', fd, getLock, lock);
-    return lock.readInt16LE(0) === unlocked;
-  });
+    await change(getLock, lock);
+    if (lock.readInt16LE(0) !== unlocked) return false;
+  }
+  return true;
 }
 
 /** `struct flock` for one byte of a file. */

@@ -2,7 +2,8 @@ import type { Waiting } from '#spec';
 import { KeyedQueue } from '../keyed-queue.ts';
 import { attempt, attemptAside, libcError, must } from '../native/libc.ts';
 import { abortable } from '../waiting.ts';
-import { closeFd, duplicate } from './descriptor.ts';
+import { closeLater } from './aside.ts';
+import { duplicate } from './descriptor.ts';
 
 // The same on x86-64 and arm64: _IOW(0x94, 9, int).
 const ficloneRequest = 0x40049409;
@@ -39,8 +40,8 @@ async function cloneAside(destFd: number, sourceFd: number): Promise<boolean> {
   const dest = duplicate(destFd);
   const source = duplicate(sourceFd);
   const { errno } = await attemptAside('ioctlNumber', dest, ficloneRequest, source).finally(() => {
-    closeFd(dest);
-    closeFd(source);
+    closeLater(dest);
+    closeLater(source);
   });
   if (errno === undefined) return true;
   if (cannotClone.has(errno)) return false;
@@ -60,9 +61,19 @@ export function seekData(fd: number, offset: number): number | undefined {
   throw libcError(`looking for data in descriptor ${fd}`, errno);
 }
 
+/** The same in a thread of the pool. */
+export async function seekDataAside(fd: number, offset: number): Promise<number | undefined> {
+  const { value, errno } = await attemptAside('lseek', fd, offset, whenceData);
+  if (errno === undefined) return value;
+  if (errno === 'ENXIO') return undefined;
+  throw libcError(`looking for data in descriptor ${fd}`, errno);
+}
+
 /** Where the next hole at or after `offset` (bytes) begins; the end of the file counts as one. */
-export function seekHole(fd: number, offset: number): number {
-  return must(`looking for a hole in descriptor ${fd}`, 'lseek', fd, offset, whenceHole);
+export async function seekHoleAside(fd: number, offset: number): Promise<number> {
+  const { value, errno } = await attemptAside('lseek', fd, offset, whenceHole);
+  if (errno === undefined) return value;
+  throw libcError(`looking for a hole in descriptor ${fd}`, errno);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { constants as system } from 'node:os';
-import { closeFd, setNonBlocking } from '../files/descriptor.ts';
+import { closeLater } from '../files/aside.ts';
+import { setNonBlocking } from '../files/descriptor.ts';
 import { attempt, must, mustReturnZero } from '../native/libc.ts';
 import { asUser } from './credentials.ts';
 import { type ProcessLimits, startLimited } from './limits.ts';
@@ -68,7 +69,7 @@ export function startChild(options: ChildOptions): number {
   } finally {
     attempt('spawnActionsDestroy', actions);
     attempt('spawnAttributesDestroy', attributes);
-    for (const fd of duplicates) closeFd(fd);
+    for (const fd of duplicates) closeLater(fd);
   }
 }
 

@@ -1,5 +1,4 @@
-import { fstatSync, ftruncateSync } from 'node:fs';
-import { askWorker, lowNiceness, type WorkerProgram } from '#host';
+import { askWorker, lowNiceness, resizeAside, statAside, type WorkerProgram } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { dataRanges, type Range } from '../copy.ts';
 import { step } from '../error.ts';
@@ -55,9 +54,9 @@ export async function digest(
   waiting: Waiting,
 ): Promise<readonly string[]> {
   return step(what, async () => {
-    const fileBytes = fstatSync(source).size;
-    const ranges = wholeBlocks(dataRanges({ fd: source, fileBytes }), fileBytes);
-    if (target !== undefined) ftruncateSync(target, fileBytes);
+    const { size: fileBytes } = await statAside(source);
+    const ranges = await wholeBlocks(dataRanges({ fd: source, fileBytes }), fileBytes);
+    if (target !== undefined) await resizeAside(target, fileBytes);
     const counter = new SharedArrayBuffer(8);
     const order = {
       source,
@@ -86,9 +85,12 @@ export async function digest(
 const blockBytes = 64 * 1024;
 
 /** File systems have holes of other sizes: a block that is a hole in part is read as a whole. */
-function wholeBlocks(ranges: Iterable<Range>, fileBytes: number): readonly Range[] {
+async function wholeBlocks(
+  ranges: AsyncIterable<Range>,
+  fileBytes: number,
+): Promise<readonly Range[]> {
   const whole: { start: number; end: number }[] = [];
-  for (const range of ranges) {
+  for await (const range of ranges) {
     const start = Math.floor(range.start / blockBytes) * blockBytes;
     const end = Math.min(fileBytes, Math.ceil(range.end / blockBytes) * blockBytes);
     const last = whole.at(-1);

@@ -1,4 +1,4 @@
-import { closeFd } from '#host';
+import { closeLater } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import type { ImageRoots } from '../allow-list.ts';
 import { inspectForeign } from '../convert/foreign.ts';
@@ -45,7 +45,7 @@ export async function findImage(
   let open = true;
   const close = (): void => {
     // A second time the number may belong to another file.
-    if (open) closeFd(file.fd);
+    if (open) closeLater(file.fd);
     open = false;
   };
   try {

@@ -17,8 +17,8 @@ export async function newFile(path: string, dataDir: string, waiting: Waiting): 
       `${path} is in ${dataDir}, which is the driver's own: write it elsewhere`,
     );
   }
-  const file = new KeptFile(directory, basename(path));
-  if (!file.exists) return file;
+  const file = await KeptFile.in(directory, basename(path));
+  if (!(await file.exists())) return file;
   file[Symbol.dispose]();
   throw existsAlready(path);
 }

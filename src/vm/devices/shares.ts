@@ -1,12 +1,4 @@
-import {
-  chmodSync,
-  chownSync,
-  constants,
-  existsSync,
-  fstatSync,
-  mkdirSync,
-  readdirSync,
-} from 'node:fs';
+import { chmodSync, chownSync, constants, existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import {
   bindDirectory,
@@ -16,11 +8,12 @@ import {
   type IdMap,
   inUserNamespace,
   listenUnix,
-  openPath,
+  openAside,
   pathOnly,
   reopen,
   type SpawnedProcess,
   spawnDetached,
+  statAside,
   unmount,
   withBeneath,
 } from '#host';
@@ -104,9 +97,9 @@ export async function prepareShare(
   using opened = new DisposableStack();
   try {
     // What is mounted is what was looked at.
-    const directory = opened.adopt(openShare(spec, site.allocDir), closeFd);
+    const directory = opened.adopt(await openShare(spec, site.allocDir), closeFd);
     const idMap =
-      spec.volume === true && !readOnly ? idMapOf(fstatSync(directory), spec) : undefined;
+      spec.volume === true && !readOnly ? idMapOf(await statAside(directory), spec) : undefined;
     const path = placeOf({ spec, index }, idMap?.firstId, site.paths);
     await site.undo.perform({ kind: 'mount', target: path }, () => {
       mkdirSync(path, { mode: 0o700 });
@@ -152,9 +145,9 @@ function placeOf(
  * Opens a directory of the allocation without following links that lead out of it: another task may replace it at any time.
  * The path of a volume is the client's.
  */
-function openShare({ source, volume }: ShareSpec, allocDir: string): number {
+async function openShare({ source, volume }: ShareSpec, allocDir: string): Promise<number> {
   const flags = pathOnly | constants.O_DIRECTORY;
-  if (volume === true) return openPath(source, flags);
+  if (volume === true) return await openAside(source, flags);
   const inside = constants.O_DIRECTORY | constants.O_NOFOLLOW;
   return withBeneath(allocDir, source, inside, (found) => reopen(found, flags));
 }

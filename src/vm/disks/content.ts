@@ -36,7 +36,7 @@ export async function writeContent(
       () => copyImage(image, fd, { ...waiting, onProgress }),
       `${diskKey(spec, key)}: creating ${path}`,
     );
-    if (format === 'raw') growRaw(fd, virtualBytes);
+    if (format === 'raw') await growRaw(fd, virtualBytes);
   }
   if (!spec.sparse) await allocate(fd, { path, bytes: maxFileBytes });
 }

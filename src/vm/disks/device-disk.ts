@@ -1,5 +1,5 @@
-import { constants, fstatSync } from 'node:fs';
-import { closeFd, endOf, openPath, takesScsiCommands } from '#host';
+import { constants } from 'node:fs';
+import { closeLater, endOf, openAside, statAside, takesScsiCommands } from '#host';
 import { type FirstSectors, isBlank, writeToDevice } from '#image';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -59,10 +59,10 @@ async function openDevice(spec: DiskSpec, { hostPath: path }: VolumePlace): Prom
   using opened = new DisposableStack();
   const device = await withVmError(
     async () => {
-      const fd = opened.adopt(openPath(path, constants.O_RDONLY), closeFd);
+      const fd = opened.adopt(await openAside(path, constants.O_RDONLY), closeLater);
       const bytes = endOf(fd);
       const first = { fd, path, format: 'raw', fileBytes: bytes } as const;
-      const content = `device ${fstatSync(fd).rdev}`;
+      const content = `device ${(await statAside(fd)).rdev}`;
       return { fd, path, bytes, content, written: (await isBlank(fd)) ? undefined : first };
     },
     diskKey(spec, 'volume'),
@@ -109,11 +109,11 @@ async function prepare(
 ): Promise<Prepared> {
   const { spec, source, place, seat } = wanted;
   const { files, emit } = site;
-  const read = files.add(`${seat.id}-read`, openPath(place.hostPath, constants.O_RDONLY));
+  const read = files.add(`${seat.id}-read`, await openAside(place.hostPath, constants.O_RDONLY));
   const virtualBytes = endOf(read);
   if (!spec.readOnly) {
-    const fd = files.add(seat.id, openPath(place.hostPath, constants.O_RDWR));
-    lockForVm(spec, { fd, path: place.hostPath });
+    const fd = files.add(seat.id, await openAside(place.hostPath, constants.O_RDWR));
+    await lockForVm(spec, { fd, path: place.hostPath });
     if (source !== undefined && (await isBlank(fd))) {
       const image = await source.ready(site, waiting);
       checkFits(spec, image, virtualBytes);
@@ -122,7 +122,7 @@ async function prepare(
     }
   }
   const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;
-  const io = diskIo(spec, { durable: true, fd: read });
+  const io = await diskIo(spec, { durable: true, fd: read });
   return describe({ spec, seat, image: source?.image, plan }, place.hostPath, {
     io,
     // A device is no file that could grow.

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFd, createFile, openPath } from '#host';
+import { closeLater, createFile, openAside } from '#host';
 import { FatDirectory } from '#image';
 import { type DiskSource, type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -48,12 +48,12 @@ async function prepare(
   }
   const path = await createIn(undefined, spec, site, async (path) => {
     using opened = new DisposableStack();
-    const fd = opened.adopt(await createFile(path), closeFd);
+    const fd = opened.adopt(await createFile(path), closeLater);
     await withVmError(() => files.write(fd, waiting), diskKey(spec, 'source.image'));
   });
-  const read = site.files.add(`${seat.id}-read`, openPath(path, constants.O_RDONLY));
-  if (!spec.readOnly) site.files.add(seat.id, openPath(path, constants.O_RDWR));
-  const io = diskIo(spec, { durable: false, fd: read });
+  const read = site.files.add(`${seat.id}-read`, await openAside(path, constants.O_RDONLY));
+  if (!spec.readOnly) site.files.add(seat.id, await openAside(path, constants.O_RDWR));
+  const io = await diskIo(spec, { durable: false, fd: read });
   const plan = { format: 'raw', base: undefined, virtualBytes, growBeforeBoot: false } as const;
   return describe({ spec, seat, image: undefined, plan }, path, {
     io,

@@ -6,11 +6,11 @@ import { VmError } from '../error.ts';
  * Locks a disk that is kept before anything is written to it: QEMU, which locks it as well, comes later. QEMU gets this
  * descriptor, so the lock is the VM's from now on. Throws VmError where another VM has it.
  */
-export function lockForVm(
+export async function lockForVm(
   spec: DiskSpec,
   { fd, path }: { readonly fd: number; readonly path: string },
-): void {
-  if (lockDisk(fd, path)) return;
+): Promise<void> {
+  if (await lockDisk(fd, path)) return;
   const text = `a disk of the VM is in use by another VM or program: ${path} is locked`;
   const key = spec.place.kind === 'volume' ? 'volume' : 'source.image';
   throw new VmError('host', `${diskKey(spec, key)}: ${text}`, { recoverable: true });

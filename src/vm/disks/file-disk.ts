@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { createFile, openPath, reopen } from '#host';
+import { createFile, openAside, reopenAside } from '#host';
 import type { ImageRoots, OpenImage } from '#image';
 import type { DiskSpec, Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -72,7 +72,7 @@ async function prepare(wanted: ToPrepare, site: Site, waiting: Waiting): Promise
   const plan = planDisk(spec, image);
   const disk = { ...wanted, image, plan };
   const path = await openFiles(disk, site, waiting);
-  const io = diskIo(spec, { durable: false, fd: site.files.get(`${seat.id}-read`) });
+  const io = await diskIo(spec, { durable: false, fd: site.files.get(`${seat.id}-read`) });
   return describe(disk, path, { io, maxFileBytes: plan.maxFileBytes });
 }
 
@@ -85,7 +85,7 @@ async function openFiles(
   const { files } = site;
   const { id } = seat;
   if (plan.kind === 'image' && image !== undefined) {
-    files.add(`${id}-read`, reopen(image.fd, constants.O_RDONLY));
+    files.add(`${id}-read`, await reopenAside(image.fd, constants.O_RDONLY));
     return image.path;
   }
   const path = await createIn(pool, spec, site, async (path) => {
@@ -93,8 +93,8 @@ async function openFiles(
     await writeContent(fd, { path, spec, image, plan }, site, waiting);
   });
   if (plan.kind === 'overlay' && image !== undefined) {
-    files.add(seat.base, reopen(image.fd, constants.O_RDONLY));
+    files.add(seat.base, await reopenAside(image.fd, constants.O_RDONLY));
   }
-  files.add(`${id}-read`, openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW));
+  files.add(`${id}-read`, await openAside(path, constants.O_RDONLY | constants.O_NOFOLLOW));
   return path;
 }

@@ -1,6 +1,6 @@
 import { constants, realpathSync } from 'node:fs';
 import { sep } from 'node:path';
-import { reopen } from '#host';
+import { reopenAside } from '#host';
 import { growRaw, type ImageRoots, type OpenImage } from '#image';
 import type { DiskSpec } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -35,19 +35,19 @@ function isBelow(directory: string, path: string): boolean {
 }
 
 /** The image, opened for writing. It stays when the VM is removed, for the next start of the same task. */
-export function prepareInPlace(
+export async function prepareInPlace(
   spec: DiskSpec,
   { image, seat }: { readonly image: OpenImage; readonly seat: DiskSeat },
   { files }: Site,
-): Prepared {
+): Promise<Prepared> {
   const { format, virtualBytes, fileBytes, path } = image;
-  const read = files.add(`${seat.id}-read`, reopen(image.fd, constants.O_RDONLY));
-  const fd = files.add(seat.id, reopen(image.fd, constants.O_RDWR));
-  lockForVm(spec, { fd, path });
-  if (format === 'raw') growRaw(fd, virtualBytes);
+  const read = files.add(`${seat.id}-read`, await reopenAside(image.fd, constants.O_RDONLY));
+  const fd = files.add(seat.id, await reopenAside(image.fd, constants.O_RDWR));
+  await lockForVm(spec, { fd, path });
+  if (format === 'raw') await growRaw(fd, virtualBytes);
   const plan = { format, base: undefined, virtualBytes, growBeforeBoot: false };
   return describe({ spec, seat, image: undefined, plan }, path, {
-    io: diskIo(spec, { durable: true, fd: read }),
+    io: await diskIo(spec, { durable: true, fd: read }),
     maxFileBytes: fileBytesOf('copy', format, virtualBytes, fileBytes),
     locked: true,
   });

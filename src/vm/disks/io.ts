@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFd, reopen } from '#host';
+import { closeLater, reopenAside } from '#host';
 import { cacheModes, type DiskIo, defaultDiskIo } from '#qemu';
 import { type DiskCache, type DiskSpec, diskKey } from '#spec';
 import { VmError } from '../error.ts';
@@ -9,16 +9,16 @@ import { VmError } from '../error.ts';
  * the file system can do that, because its content matters more than the speed of a second reading; a disk that ends
  * with its VM uses the page cache. `fd` is any open descriptor of it. Throws VmError for what the file system can't do.
  */
-export function diskIo(
+export async function diskIo(
   spec: DiskSpec,
   { durable, fd }: { readonly durable: boolean; readonly fd: number },
-): DiskIo & { readonly cache: DiskCache } {
+): Promise<DiskIo & { readonly cache: DiskCache }> {
   const { cache, aio, discard } = spec;
-  const possible = (): boolean => canBeDirect(fd);
+  const possible = (): Promise<boolean> => canBeDirect(fd);
   const wantsDirect = aio === 'native' || (aio === undefined && durable);
-  const mode = cache ?? (wantsDirect && possible() ? 'none' : 'writeback');
+  const mode = cache ?? (wantsDirect && (await possible()) ? 'none' : 'writeback');
   const { direct, noFlush, writeCache } = cacheModes[mode];
-  if (direct && cache !== undefined && !possible()) {
+  if (direct && cache !== undefined && !(await possible())) {
     const text = `"${cache}" is not possible on the file system of this disk; leave it out`;
     throw new VmError('job', `${diskKey(spec, 'cache')}: ${text}`);
   }
@@ -44,9 +44,9 @@ export function remoteDiskIo({
   return { ...defaultDiskIo, ...cacheModes[cache], cache, discard };
 }
 
-function canBeDirect(fd: number): boolean {
+async function canBeDirect(fd: number): Promise<boolean> {
   try {
-    closeFd(reopen(fd, constants.O_RDONLY | constants.O_DIRECT));
+    closeLater(await reopenAside(fd, constants.O_RDONLY | constants.O_DIRECT));
     return true;
   } catch {
     return false;

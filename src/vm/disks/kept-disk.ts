@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFd, reopen } from '#host';
+import { closeLater, reopenAside } from '#host';
 import { checkDiskFile, growRaw, markedFormat, type OpenImage } from '#image';
 import { type DiskFormat, type DiskSpec, diskKey, keptFile, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
@@ -33,7 +33,7 @@ export async function checkKeptDisk(
   const wanted = { ...spec, format, readOnly: spec.readOnly || place.readOnly };
   using opened = new DisposableStack();
   const file = opened.use(
-    await withVmError(() => new KeptFile(place.hostPath, name), diskKey(spec, 'volume')),
+    await withVmError(() => KeptFile.in(place.hostPath, name), diskKey(spec, 'volume')),
   );
   const present = await openPresent(wanted, file, host);
   if (present !== undefined) opened.use(present);
@@ -75,7 +75,7 @@ async function openPresent(
 ): Promise<OpenImage | undefined> {
   return withVmError(
     async () => {
-      const fd = file.open();
+      const fd = await file.open();
       if (fd === undefined) return undefined;
       const { path } = file;
       await checkFormat(spec, { fd, path });
@@ -96,7 +96,7 @@ async function checkFormat(
   const isWrong =
     format === 'qcow2' ? marked !== 'qcow2' : marked === 'qcow2' && file.path.endsWith('.qcow2');
   if (!isWrong) return;
-  closeFd(file.fd);
+  closeLater(file.fd);
   const text = `${file.path} is ${marked}, not ${format}: state what it is`;
   throw new VmError('job', `${diskKey(spec, 'format')}: ${text}`);
 }
@@ -129,7 +129,7 @@ async function prepare(
   }
   if (present === undefined) throw new VmError('host', `${file.path} disappeared`);
   using disk = present;
-  const read = files.add(`${seat.id}-read`, reopen(disk.fd, constants.O_RDONLY));
+  const read = files.add(`${seat.id}-read`, await reopenAside(disk.fd, constants.O_RDONLY));
   const { virtualBytes: now, fileBytes } = disk;
   const wantedBytes = Math.ceil((spec.sizeBytes ?? 0) / 512) * 512;
   const virtualBytes = spec.readOnly ? now : Math.max(now, wantedBytes);
@@ -142,18 +142,18 @@ async function prepare(
     });
   }
   if (!spec.readOnly) {
-    const fd = files.add(seat.id, reopen(disk.fd, constants.O_RDWR));
-    lockForVm(spec, { fd, path: file.path });
+    const fd = files.add(seat.id, await reopenAside(disk.fd, constants.O_RDWR));
+    await lockForVm(spec, { fd, path: file.path });
     if (!spec.sparse && virtualBytes > now) {
       const bytes = fileBytesOf('empty', spec.format, virtualBytes, 0);
       await allocate(fd, { path: file.path, bytes });
     }
-    if (spec.format === 'raw') growRaw(fd, virtualBytes);
+    if (spec.format === 'raw') await growRaw(fd, virtualBytes);
   }
   const growBeforeBoot = !spec.readOnly && spec.format === 'qcow2' && virtualBytes > now;
   const plan = { format: spec.format, base: undefined, virtualBytes, growBeforeBoot };
   return describe({ spec, seat, image: undefined, plan }, file.path, {
-    io: diskIo(spec, { durable: true, fd: read }),
+    io: await diskIo(spec, { durable: true, fd: read }),
     maxFileBytes: fileBytesOf('copy', spec.format, virtualBytes, fileBytes),
     readOnly: spec.readOnly,
     locked: true,

@@ -1,6 +1,14 @@
-import { constants, fstatSync, lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
-import { allocateSpace, closeFd, errnoOf, HostError, openPath, type ProcessIdentity } from '#host';
+import { constants, type Stats } from 'node:fs';
+import { lstat, readdir, stat, statfs } from 'node:fs/promises';
+import {
+  allocateSpace,
+  closeAside,
+  errnoOf,
+  HostError,
+  openAside,
+  type ProcessIdentity,
+  statAside,
+} from '#host';
 import { VmError } from '../error.ts';
 
 /** Allocates the space of a disk's file, also beyond its end; what it contains stays. Throws VmError where there is not as much. */
@@ -8,7 +16,8 @@ export async function allocate(
   fd: number,
   { path, bytes }: { readonly path: string; readonly bytes: number },
 ): Promise<void> {
-  const needed = bytes - fstatSync(fd).blocks * 512;
+  const { blocks } = await statAside(fd);
+  const needed = bytes - blocks * 512;
   const { bavail, bsize } = await statfs(`/proc/self/fd/${fd}`);
   const what = `${path} needs ${needed} more bytes, since all of its space is allocated (sparse = false)`;
   // Looked at first: a file system that becomes full while it allocates keeps what it has.
@@ -31,24 +40,30 @@ export async function allocateOpen(
   { pid }: Pick<ProcessIdentity, 'pid'>,
   file: { readonly path: string; readonly bytes: number },
 ): Promise<void> {
-  const named = lstatSync(file.path);
-  const link = readdirSync(`/proc/${pid}/fd`)
-    .map((it) => `/proc/${pid}/fd/${it}`)
-    .find((it) => isSame(named, it));
+  const named = await lstat(file.path);
+  const link = await linkTo(named, `/proc/${pid}/fd`);
   if (!named.isFile() || link === undefined) {
     throw new VmError('host', `${file.path} is not the file that QEMU has open`);
   }
-  const fd = openPath(link, constants.O_RDWR);
+  const fd = await openAside(link, constants.O_RDWR);
   try {
     await allocate(fd, file);
   } finally {
-    closeFd(fd);
+    await closeAside(fd);
   }
 }
 
-function isSame({ dev, ino }: Stats, link: string): boolean {
+async function linkTo(named: Stats, links: string): Promise<string | undefined> {
+  for (const name of await readdir(links)) {
+    const link = `${links}/${name}`;
+    if (await isSame(named, link)) return link;
+  }
+  return undefined;
+}
+
+async function isSame({ dev, ino }: Stats, link: string): Promise<boolean> {
   try {
-    const stats = statSync(link);
+    const stats = await stat(link);
     return stats.dev === dev && stats.ino === ino;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return false;

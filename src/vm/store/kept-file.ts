@@ -1,14 +1,17 @@
-import { constants, fstatSync, fsync, linkSync, type Stats, unlinkSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { constants, fsync, type Stats } from 'node:fs';
+import { link, unlink } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import {
+  closeAside,
   closeFd,
   errnoOf,
   lockDescriptor,
-  openBeneath,
-  openPath,
+  openAside,
+  openBeneathAside,
   pathOnly,
-  reopen,
+  reopenAside,
+  statAside,
   within,
 } from '#host';
 import type { Waiting } from '#spec';
@@ -28,27 +31,40 @@ export class KeptFile implements Disposable {
   readonly #name: string;
   /** For messages. */
   readonly path: string;
+  /** The same for every path of the file, except hard links, which are refused. */
+  readonly identity: string;
+
+  private constructor(path: string, directory: number, { dev, ino }: Stats) {
+    this.path = path;
+    this.#directory = directory;
+    this.#name = basename(path);
+    this.identity = `file ${dev} ${ino} ${this.#name}`;
+  }
 
   /** `name` is a plain file name. Throws HostError when there is no such directory. */
-  constructor(directory: string, name: string) {
-    this.#directory = openPath(directory, pathOnly | constants.O_DIRECTORY);
-    this.#name = name;
-    this.path = `${directory}/${name}`;
+  static async in(directory: string, name: string): Promise<KeptFile> {
+    const fd = await openAside(directory, pathOnly | constants.O_DIRECTORY);
+    try {
+      return new KeptFile(`${directory}/${name}`, fd, await statAside(fd));
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
   }
 
   /** Opens the file for reading; undefined when it does not exist. Throws VmError for what is no plain file of this name. */
-  open(): number | undefined {
+  async open(): Promise<number | undefined> {
     // Nothing is opened before it was looked at: opening has effects on a device.
-    const found = this.#openNamed(this.#name, pathOnly);
+    const found = await this.#openNamed(this.#name);
     if (found === undefined) return undefined;
     try {
-      const stats = this.#withoutTemporary(found, fstatSync(found));
+      const stats = await this.#withoutTemporary(found, await statAside(found));
       this.#checkRegular(stats);
       if (stats.nlink !== 1) {
         const text = `${this.path} has ${stats.nlink} names (hard links): it may be any file of the host`;
         throw new VmError('job', text);
       }
-      return reopen(found, constants.O_RDONLY);
+      return await reopenAside(found, constants.O_RDONLY);
     } finally {
       closeFd(found);
     }
@@ -58,26 +74,23 @@ export class KeptFile implements Disposable {
   async create(fill: (fd: number) => Promise<void>, waiting: Waiting): Promise<void> {
     const fd = await this.#newTemporary(waiting);
     if (fd === undefined) return;
+    await using opened = new AsyncDisposableStack();
+    opened.adopt(fd, closeAside);
     try {
       await fill(fd);
       await sync(fd);
-      linkSync(this.#at(this.#temporary), this.#at(this.#name));
-      if (!this.#isTemporary(fd)) throw this.#replaced();
+      await link(this.#at(this.#temporary), this.#at(this.#name));
+      if (!(await this.#isTemporary(fd))) throw this.#replaced();
     } finally {
-      this.#removeTemporary();
-      closeFd(fd);
+      await this.#removeTemporary();
     }
   }
 
-  /** The same for every path of the file, except hard links, which are refused. */
-  get identity(): string {
-    const { dev, ino } = fstatSync(this.#directory);
-    return `file ${dev} ${ino} ${this.#name}`;
-  }
-
   /** Whether there is anything of this name. */
-  get exists(): boolean {
-    return this.#exists();
+  async exists(): Promise<boolean> {
+    const fd = await this.#openNamed(this.#name);
+    if (fd !== undefined) closeFd(fd);
+    return fd !== undefined;
   }
 
   /** Where the file is until it is complete. */
@@ -95,39 +108,39 @@ export class KeptFile implements Disposable {
    */
   async #newTemporary(waiting: Waiting): Promise<number | undefined> {
     for (let tries = 0; tries < maxTries; tries += 1) {
-      using opened = new DisposableStack();
-      const made = this.#openNew();
-      const fd = made ?? this.#openTemporary();
+      await using opened = new AsyncDisposableStack();
+      const made = await this.#openNew();
+      const fd = made ?? (await this.#openTemporary());
       if (fd === undefined) continue;
-      opened.adopt(fd, closeFd);
+      opened.adopt(fd, closeAside);
       await this.#lock(fd, waiting);
-      const isNamed = this.#isTemporary(fd);
-      if (isNamed && fd === made && !this.#exists()) {
+      const isNamed = await this.#isTemporary(fd);
+      if (isNamed && fd === made && !(await this.exists())) {
         opened.move();
         return fd;
       }
-      if (isNamed) this.#removeTemporary();
-      if (this.#exists()) return undefined;
+      if (isNamed) await this.#removeTemporary();
+      if (await this.exists()) return undefined;
     }
     throw this.#replaced();
   }
 
-  #openNew(): number | undefined {
+  async #openNew(): Promise<number | undefined> {
     const flags = constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
     try {
-      return openBeneath(this.#directory, this.#temporary, flags);
+      return await openBeneathAside(this.#directory, this.#temporary, flags);
     } catch (error) {
       if (errnoOf(error) === 'EEXIST') return undefined;
       throw error;
     }
   }
 
-  #openTemporary(): number | undefined {
-    const found = this.#openNamed(this.#temporary, pathOnly);
+  async #openTemporary(): Promise<number | undefined> {
+    const found = await this.#openNamed(this.#temporary);
     if (found === undefined) return undefined;
     try {
-      this.#checkRegular(fstatSync(found));
-      return reopen(found, constants.O_RDWR);
+      this.#checkRegular(await statAside(found));
+      return await reopenAside(found, constants.O_RDWR);
     } finally {
       closeFd(found);
     }
@@ -145,12 +158,14 @@ export class KeptFile implements Disposable {
   }
 
   /** Other tasks may have put another file in its place. */
-  #isTemporary(fd: number): boolean {
-    const named = this.#openNamed(this.#temporary, pathOnly);
+  async #isTemporary(fd: number): Promise<boolean> {
+    const named = await this.#openNamed(this.#temporary);
     if (named === undefined) return false;
-    const same = sameFile(fstatSync(named), fstatSync(fd));
-    closeFd(named);
-    return same;
+    try {
+      return sameFile(await statAside(named), await statAside(fd));
+    } finally {
+      closeFd(named);
+    }
   }
 
   #replaced(): VmError {
@@ -161,30 +176,25 @@ export class KeptFile implements Disposable {
     if (!stats.isFile()) throw new VmError('job', `${this.path} is not a regular file`);
   }
 
-  #exists(): boolean {
-    const fd = this.#openNamed(this.#name, pathOnly);
-    if (fd !== undefined) closeFd(fd);
-    return fd !== undefined;
-  }
-
   /** A creation that was killed at its end leaves both names. */
-  #withoutTemporary(fd: number, stats: Stats): Stats {
+  async #withoutTemporary(fd: number, stats: Stats): Promise<Stats> {
     if (stats.nlink !== 2) return stats;
-    if (this.#isTemporary(fd)) this.#removeTemporary();
-    return fstatSync(fd);
+    if (await this.#isTemporary(fd)) await this.#removeTemporary();
+    return await statAside(fd);
   }
 
-  #removeTemporary(): void {
+  async #removeTemporary(): Promise<void> {
     try {
-      unlinkSync(this.#at(this.#temporary));
+      await unlink(this.#at(this.#temporary));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
   }
 
-  #openNamed(name: string, flags: number): number | undefined {
+  /** Refers to it without opening it. */
+  async #openNamed(name: string): Promise<number | undefined> {
     try {
-      return openBeneath(this.#directory, name, flags | constants.O_NOFOLLOW);
+      return await openBeneathAside(this.#directory, name, pathOnly | constants.O_NOFOLLOW);
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw error;
