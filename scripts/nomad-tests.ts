@@ -44,7 +44,7 @@ export async function runNomadTests(tests: NomadTests): Promise<Totals> {
         ...tests.wrapper,
         binary,
         '-test.v=test2json',
-        '-test.timeout=25m',
+        '-test.timeout=40m',
         `-test.run=${tests.only}`,
       ],
       {
