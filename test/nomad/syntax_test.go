@@ -93,6 +93,8 @@ func TestP18_JobSyntax(t *testing.T) {
 		"port_map":                         word("http"),
 		"graceful_shutdown":                word("true"),
 		"guest_agent":                      word("true"),
+		"password":                         word("change me"),
+		"authorized_ssh_key":               word("ssh-ed25519 AAAA me@example"),
 		"image":                            word("local/disk.raw"),
 		"primary_disk_size":                number("10000", 10000),
 		"use_thin_copy":                    {[]string{"= true", `= "true"`}, true, cty.True},
