@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { closeSync, readdirSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { test } from 'node:test';
 import { HostError, memfd, runProgram } from '#host';
+import { closedAgain, openFds } from '../support/open-files.ts';
 import { patient } from '../support/patience.ts';
-import { eventually } from '../support/vm.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
 
@@ -60,15 +60,14 @@ test('thirty programs at once keep their outputs apart', async () => {
 });
 
 test('no descriptor stays open, whether a program runs, reads its input, or does not start', async () => {
-  const open = (): number => readdirSync('/proc/self/fd').length;
   const run = (program: string, args: readonly string[] = []) =>
     runProgram({ program, args, stdin: 'x'.repeat(1_000_000) }, waiting());
   await run('/bin/true');
-  const before = open();
+  const before = await openFds();
   assert.equal((await run('/bin/true')).code, 0);
   assert.equal((await run('/usr/bin/wc', ['-c'])).stdout, '1000000\n');
   await assert.rejects(run('/no/such/program'), /ENOENT/);
-  await eventually(() => open() === before, 'all descriptors closed');
+  await closedAgain(before);
 });
 
 test('a program has three pipes, and no other descriptor of ours', async () => {

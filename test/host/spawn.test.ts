@@ -4,7 +4,6 @@ import {
   closeSync,
   existsSync,
   openSync,
-  readdirSync,
   readFileSync,
   readlinkSync,
   symlinkSync,
@@ -15,6 +14,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { HostError, kill, memfd, runProgram, spawnDetached } from '#host';
 import type { ProcessLimits } from '../../src/host/process/limits.ts';
+import { closedAgain, openFds } from '../support/open-files.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 10_000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });
@@ -86,12 +86,11 @@ test('a detached program has exactly the descriptors it was given', async (t) =>
 });
 
 test('what is not given of the first three descriptors is /dev/null, and none is opened for it here', async () => {
-  const open = (): number => readdirSync('/proc/self/fd').length;
   for (const stdio of [[], ['ignore'], ['ignore', 'ignore']] as const) {
-    const before = open();
+    const before = await openFds();
     const child = await spawnDetached({ program: '/bin/sleep', args: ['60'], stdio });
     try {
-      assert.equal(open(), before);
+      await closedAgain(before);
       const there = [0, 1, 2].map((fd) => readlinkSync(`/proc/${child.identity.pid}/fd/${fd}`));
       assert.deepEqual(there, ['/dev/null', '/dev/null', '/dev/null']);
     } finally {
@@ -102,16 +101,15 @@ test('what is not given of the first three descriptors is /dev/null, and none is
 
 test('where one descriptor can not be given, no program starts and none stays open', async () => {
   const kept = memfd('kept', new Uint8Array());
-  const open = (): number => readdirSync('/proc/self/fd').length;
   const start = (fds: readonly number[]) =>
     spawnDetached({
       program: '/bin/true',
       args: [],
       stdio: ['ignore', 'ignore', 'ignore', ...fds],
     });
-  const before = open();
+  const before = await openFds();
   await assert.rejects(start([kept, kept, 999_999]), { name: 'HostError', errno: 'EBADF' });
-  assert.equal(open(), before);
+  await closedAgain(before);
   closeSync(kept);
 });
 

@@ -5,7 +5,6 @@ import {
   fstatSync,
   linkSync,
   mkdirSync,
-  readdirSync,
   readFileSync,
   readSync,
   rmSync,
@@ -16,12 +15,11 @@ import {
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { setImmediate as immediate } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import { gzipSync } from 'node:zlib';
 import { type ImageRoots, type OpenImage, readBytes } from '../../src/image/index.ts';
 import { openImage } from '../../src/image/open-image.ts';
-import { until } from '../support/live-vm.ts';
+import { closedAgain, openFds } from '../support/open-files.ts';
 import { patient } from '../support/patience.ts';
 import { notAllowed, notFound, notRegular, tooLarge } from '../support/refused.ts';
 import { tmpDir } from '../support/tmp.ts';
@@ -54,8 +52,6 @@ function content({ fd }: OpenImage): string {
   const buffer = Buffer.alloc(100);
   return buffer.toString('utf8', 0, readSync(fd, buffer, 0, 100, 0));
 }
-
-const openFds = (): number => readdirSync('/proc/self/fd').length;
 
 async function read(name: string, roots: ImageRoots): Promise<string> {
   using image = await openImage(name, roots, limit, soon());
@@ -259,9 +255,9 @@ for (const [name, [bytes, message]] of Object.entries(others)) {
   test(`V-35: ${name}, saved as an image, is refused by its kind`, async (t) => {
     const { at, roots } = hostOf(t);
     writeFileSync(at('images/a.img'), bytes);
-    const fds = openFds();
+    const fds = await openFds();
     await assert.rejects(read('a.img', roots), { code: 'refused', message });
-    assert.equal(openFds(), fds);
+    await closedAgain(fds);
     // The disk of a VM, whatever its guest has written into it.
     using image = await openImage('a.img', roots, { ...limit, format: 'raw' }, soon());
     assert.equal(image.format, 'raw');
@@ -359,7 +355,7 @@ function swap(dir: string, evil: string, parked: string): () => Promise<unknown>
 
 test('image: the descriptor is read-only, blocking, closed on exec and closed by disposal once', async (t) => {
   const { at, roots } = hostOf(t);
-  const before = openFds();
+  const before = await openFds();
   const image = await openImage(at('images/base.img'), roots, limit, soon());
   const flags = Number.parseInt(
     /flags:\t(\d+)/.exec(readFileSync(`/proc/self/fdinfo/${image.fd}`, 'utf8'))?.[1] ?? '',
@@ -370,13 +366,13 @@ test('image: the descriptor is read-only, blocking, closed on exec and closed by
   assert.equal(flags & 0o2000000, 0o2000000);
   const { fd } = image;
   image[Symbol.dispose]();
-  while (openFds() > before) await immediate();
+  await closedAgain(before);
   assert.throws(() => fstatSync(fd), { code: 'EBADF' });
   using other = await openImage(at('images/base.img'), roots, limit, soon());
   assert.equal(other.fd, fd);
   image[Symbol.dispose]();
   fstatSync(other.fd);
-  assert.equal(openFds(), before + 1);
+  assert.equal(await openFds(), before + 1);
 });
 
 test('image: refusals leave no descriptor behind', async (t) => {
@@ -385,17 +381,12 @@ test('image: refusals leave no descriptor behind', async (t) => {
   writeFileSync(at('images/empty'), '');
   writeFileSync(at('images/evil'), 'QFI\xfb', 'latin1');
   await read(at('images/base.img'), roots);
-  const before = openFds();
+  const before = await openFds();
   for (const name of ['hard', 'local', 'empty', 'evil', 'none', '/etc/shadow', '']) {
     await assert.rejects(read(name, roots));
   }
   await assert.rejects(readBytes('base.img', roots, { maxBytes: 1 }, soon()));
-  // They are closed in threads.
-  await until(
-    async () => openFds(),
-    (open) => open <= before,
-    5000,
-  );
+  await closedAgain(before);
 });
 
 test('image: a raw disk has its file size in whole sectors; an empty file is refused', async (t) => {

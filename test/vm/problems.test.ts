@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -8,7 +8,7 @@ import { Networks } from '#net';
 import type { DiskSource, UserData, VmSpec } from '#spec';
 import { problemsOf } from '../../src/vm/start/check.ts';
 import { fakeEmulator } from '../support/fake-emulator.ts';
-import { until } from '../support/live-vm.ts';
+import { closedAgain, openFds } from '../support/open-files.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { smallestSpec } from '../support/vm.ts';
 
@@ -113,48 +113,30 @@ test('V-35: what a job states about an image is true, or the disk is refused', a
     problems(image, undefined, {
       disks: [{ ...base, block: 1, source: { kind: 'image', image, ...more } }],
     });
-  const open = (): number => readdirSync('/proc/self/fd').length;
   assert.deepEqual(await withSource({ format: 'raw' }), []);
-  const before = open();
+  const before = await openFds();
   assert.deepEqual(await withSource({ format: 'qcow2' }), [
     'disk[1].source.format: /alloc/task/local/disk.img is raw, not qcow2',
   ]);
-  await until(
-    async () => open(),
-    (now) => now <= before,
-    5000,
-  );
+  await closedAgain(before);
   assert.deepEqual(await withSource({ member: 'a' }), [
     'disk[1].source.member: /alloc/task/local/disk.img is no archive, so it has no file a',
   ]);
-  await until(
-    async () => open(),
-    (now) => now <= before,
-    5000,
-  );
+  await closedAgain(before);
   writeFileSync(join(taskDir, 'local/disk.img.gz'), gzipSync(Buffer.alloc(512)));
   // What is in it is known after the import, which is none of the check.
   const packed = { image: 'local/disk.img.gz', format: 'qcow2', member: 'a' } as const;
   assert.deepEqual(await withSource(packed), []);
-  await until(
-    async () => open(),
-    (now) => now <= before,
-    5000,
-  );
+  await closedAgain(before);
 });
 
 test('a look for problems leaves no descriptor behind', async (t) => {
   const { problems } = hostOf(t);
-  const open = (): number => readdirSync('/proc/self/fd').length;
   await problems('local/disk.img');
-  const before = open();
+  const before = await openFds();
   assert.deepEqual(await problems('local/disk.img'), []);
   assert.equal((await problems('local/disk.img', { kind: 'file', path: '/etc/none' })).length, 1);
-  await until(
-    async () => open(),
-    (now) => now <= before,
-    5000,
-  );
+  await closedAgain(before);
 });
 
 test('V-140: a network that this agent does not allow is a problem before an image is copied for it', async (t) => {
