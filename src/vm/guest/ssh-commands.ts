@@ -58,7 +58,8 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     try {
       return await this.#begin(request, session, limited);
     } catch (error) {
-      void this.#leave(session, true);
+      // It has no program yet, and ends with its connection: there is nothing to end in the guest.
+      this.#slots.give(0);
       waiting.signal.throwIfAborted();
       throw limited.signal.aborted ? tooLate(startMs, error) : error;
     }
@@ -95,11 +96,12 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     const { command, env, terminal } = request;
     const { user, log, commandsDir } = this.#options;
     const connection = await this.#connected(waiting);
-    await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
     const process = await connection.run(loaderCommand(session), terminal);
     const pieces = piecesOf(streamsOf(outputsOf(process.sockets), { session, terminal }));
     try {
       const number = await begun(pieces, terminal, waiting);
+      // Before it has its program, so that none runs that the next plugin process does not know.
+      await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
       log.debug('command started in the guest', { session, way: 'ssh' });
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const started: SshCommand = new SshCommand({
