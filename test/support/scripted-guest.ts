@@ -21,6 +21,10 @@ export interface AgentRequest {
 
 export interface ScriptedGuest {
   readonly commands: AgentCommands;
+  /** Those of the plugin process that comes after this one. */
+  next(): AgentCommands;
+  /** Directory of the files of commands that could not be ended. */
+  readonly commandsDir: string;
   /** What the agent was asked for, in order; pings aside. */
   readonly asked: readonly AgentRequest[];
   /** Ids of the ports that are plugged in. */
@@ -58,6 +62,7 @@ export async function scriptedGuest(
   const asked: AgentRequest[] = [];
   const ports = new Set<string>();
   const dir = tmpDir(t);
+  const commandsDir = join(dir, 'commands');
   const outputs = new Map<string, Socket>();
   for (const slot of Array.from({ length: execSlots }, (_, index) => index)) {
     for (const stream of execStreams) {
@@ -98,17 +103,17 @@ export async function scriptedGuest(
     await agent[Symbol.asyncDispose]();
   });
   const options = {
-    ...{
-      agent,
-      dir,
-      qmp: () => (connected() ? qmp : undefined),
-      reserved: [],
-      user: undefined,
-      alone,
-      log,
-    },
+    agent,
+    dir,
+    commandsDir,
+    qmp: () => (connected() ? qmp : undefined),
+    reserved: [],
+    user: undefined,
+    alone,
+    log,
   };
-  return { commands: new AgentCommands(options), asked, ports };
+  const next = (): AgentCommands => new AgentCommands(options);
+  return { commands: next(), next, commandsDir, asked, ports };
 }
 
 async function monitor(t: TestContext, ports: Set<string>): Promise<QmpClient> {
@@ -118,6 +123,9 @@ async function monitor(t: TestContext, ports: Set<string>): Promise<QmpClient> {
         const closed = { label: execChannel(0, 'in'), filename: '', 'frontend-open': false };
         const agent = { label: 'agent', filename: '', 'frontend-open': true };
         peer.answer(number, [closed, agent]);
+      } else if (execute === 'qom-list') {
+        const named = [...ports].map((name) => ({ name, type: 'child<virtserialport>' }));
+        peer.answer(number, named);
       } else if (execute === 'device_add' && !isTaken(ports, String(id))) {
         ports.add(String(id));
         peer.answer(number);

@@ -3,13 +3,14 @@ import { abortable, KeyedQueue, type Logger, pause, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
+import { CommandFiles } from '../store/command-files.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
 import { agentMissing, type StartTime, withAgent } from './agent-missing.ts';
 import { AgentPatience, startMs } from './agent-patience.ts';
 import { beginningOf, outputsOf, piecesOf, streamsOf } from './output.ts';
-import { leftPorts, Ports } from './ports.ts';
+import { leftPorts, type PortPlace, Ports } from './ports.ts';
 import { LeftCommands, Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
 import { Slots } from './slots.ts';
@@ -24,6 +25,8 @@ export interface AgentOptions {
   readonly agent: AgentLine;
   /** Directory of the sockets of the streams. */
   readonly dir: string;
+  /** Directory of a file for each command that could not be ended, by which the next plugin process finds it. */
+  readonly commandsDir: string;
   /** undefined while there is no connection. */
   readonly qmp: () => QmpClient | undefined;
   /** Numbers of the guest's consoles that are not for commands. */
@@ -46,6 +49,7 @@ export class AgentCommands implements CommandWay, Disposable {
    */
   readonly #plugging = new KeyedQueue();
   readonly #running = new Running<AgentCommand>();
+  readonly #files: CommandFiles;
   readonly #left: LeftCommands;
   readonly #taken: Set<number>;
   #patience: AgentPatience;
@@ -58,10 +62,9 @@ export class AgentCommands implements CommandWay, Disposable {
     this.#ports = new Ports(options);
     this.#taken = new Set(options.reserved);
     this.#patience = new AgentPatience(options.alone);
-    this.#left = new LeftCommands({
-      end: (...ended) => this.#endAlone(...ended),
-      log: options.log,
-    });
+    this.#files = new CommandFiles(options.commandsDir);
+    const end = this.#endAlone.bind(this);
+    this.#left = new LeftCommands({ end, files: this.#files, log: options.log });
   }
 
   recover(waiting: Waiting): void {
@@ -194,8 +197,9 @@ export class AgentCommands implements CommandWay, Disposable {
   async #end(session: string, waiting: Waiting): Promise<void> {
     try {
       await runToEnd(endProgram(session), this.#options.agent, waiting);
+      await this.#files.remove(session);
     } catch (error) {
-      this.#left.add(session, error);
+      await this.#left.add(session, error);
     }
   }
 
@@ -221,11 +225,14 @@ export class AgentCommands implements CommandWay, Disposable {
   async #recover(waiting: Waiting): Promise<void> {
     using limited = within(recoverMs, waiting);
     const { log } = this.#options;
+    const left = await this.#files.sessions();
     const qmp = await this.#connection(limited);
-    for (const [session, slot] of await leftPorts(qmp, limited)) {
+    const places = await leftPorts(qmp, limited);
+    for (const session of new Set([...places.keys(), ...left])) {
       log.info('ending a command that an earlier process started', { session });
       await this.#end(session, limited);
-      await this.#ports.unplug({ slot, session });
+      const slot = places.get(session);
+      if (slot !== undefined) await this.#ports.unplug({ slot, session });
     }
   }
 
@@ -238,7 +245,4 @@ export class AgentCommands implements CommandWay, Disposable {
   }
 }
 
-interface Place {
-  readonly session: string;
-  readonly slot: number;
-}
+type Place = Pick<PortPlace, 'session' | 'slot'>;

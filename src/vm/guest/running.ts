@@ -1,6 +1,7 @@
 import { abortable, type Logger, slept, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
+import type { CommandFiles } from '../store/command-files.ts';
 
 const endMs = 10_000;
 const againMs = 3000;
@@ -40,12 +41,13 @@ export class Running<C extends Resettable> {
 export interface LeftOptions {
   /** Ends what runs of one in the guest. */
   readonly end: (session: string, waiting: Waiting) => Promise<void>;
+  readonly files: CommandFiles;
   readonly log: Logger;
 }
 
 /**
  * Commands that are over for this host, and may still run in the guest: it could not be reached when they were to be ended,
- * because it was paused, or too busy. It is tried again until it succeeds.
+ * because it was paused, or too busy. It is tried again until it succeeds, by the next plugin process as well.
  */
 export class LeftCommands implements Disposable {
   readonly #options: LeftOptions;
@@ -57,15 +59,21 @@ export class LeftCommands implements Disposable {
     this.#options = options;
   }
 
-  add(session: string, cause: unknown): void {
-    const { log } = this.#options;
+  /** Never rejects. The next plugin process knows of it afterwards. */
+  async add(session: string, cause: unknown): Promise<void> {
+    const { files, log } = this.#options;
+    if (this.#over.signal.aborted) return;
     log.warn('a command is left in the guest for now', { session, error: messageOf(cause) });
     this.#sessions.add(session);
     if (!this.#trying) void this.#keepTrying();
+    await files.add(session).catch((error: unknown) => {
+      log.warn('a command that is left has no file', { session, error: messageOf(error) });
+    });
   }
 
   /** The guest has booted again: nothing of them is left. */
   clear(): void {
+    for (const session of this.#sessions) void this.#forget(session);
     this.#sessions.clear();
   }
 
@@ -92,6 +100,12 @@ export class LeftCommands implements Disposable {
       }
       log.info('a command that was left in the guest was ended', { session });
       this.#sessions.delete(session);
+      await this.#forget(session);
     }
+  }
+
+  /** Never rejects: the next plugin process would only find that nothing of it runs. */
+  async #forget(session: string): Promise<void> {
+    await this.#options.files.remove(session).catch(() => {});
   }
 }

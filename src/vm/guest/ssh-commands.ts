@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { readdir, rm, writeFile } from 'node:fs/promises';
-import { abortable, errnoOf, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
+import { abortable, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
+import { CommandFiles } from '../store/command-files.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
 import { outputsOf, piecesOf, streamsOf } from './output.ts';
 import { LeftCommands, Running } from './running.ts';
@@ -34,6 +34,7 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   readonly #slots = new Slots();
   readonly #aside = new KeyedQueue();
   readonly #running = new Running<SshCommand>();
+  readonly #files: CommandFiles;
   readonly #left: LeftCommands;
   #connection: Promise<SshConnection> | undefined;
   #ready: Promise<void> = Promise.resolve();
@@ -41,7 +42,12 @@ export class SshCommands implements CommandWay, AsyncDisposable {
 
   constructor(options: SshOptions) {
     this.#options = options;
-    this.#left = new LeftCommands({ end: (...ended) => this.#end(...ended), log: options.log });
+    this.#files = new CommandFiles(options.commandsDir);
+    this.#left = new LeftCommands({
+      end: (session, waiting) => this.#run(endProgram(session), waiting),
+      files: this.#files,
+      log: options.log,
+    });
   }
 
   recover(waiting: Waiting): void {
@@ -94,14 +100,14 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     again = true,
   ): Promise<GuestCommand> {
     const { command, env, terminal } = request;
-    const { user, log, commandsDir } = this.#options;
+    const { user, log } = this.#options;
     const connection = await this.#connected(waiting);
     const process = await connection.run(loaderCommand(session), terminal);
     const pieces = piecesOf(streamsOf(outputsOf(process.sockets), { session, terminal }));
     try {
       const number = await begun(pieces, terminal, waiting);
       // Before it has its program, so that none runs that the next plugin process does not know.
-      await writeFile(`${commandsDir}/${session}`, '', { mode: 0o600 });
+      await this.#files.add(session);
       log.debug('command started in the guest', { session, way: 'ssh' });
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const started: SshCommand = new SshCommand({
@@ -152,26 +158,18 @@ export class SshCommands implements CommandWay, AsyncDisposable {
   async #leave(session: string, runs: boolean): Promise<void> {
     using limited = within(endMs);
     if (runs && !this.#disposed) await this.#endOrAgain(session, limited);
-    else await this.#forget(session).catch(() => {});
+    else await this.#files.remove(session).catch(() => {});
     this.#slots.give(0);
   }
 
   /** Never rejects. */
   async #endOrAgain(session: string, waiting: Waiting): Promise<void> {
     try {
-      await this.#end(session, waiting);
+      await this.#run(endProgram(session), waiting);
+      await this.#files.remove(session);
     } catch (error) {
-      this.#left.add(session, error);
+      await this.#left.add(session, error);
     }
-  }
-
-  async #end(session: string, waiting: Waiting): Promise<void> {
-    await this.#run(endProgram(session), waiting);
-    await this.#forget(session);
-  }
-
-  async #forget(session: string): Promise<void> {
-    await rm(`${this.#options.commandsDir}/${session}`, { force: true });
   }
 
   /** One at a time. Throws where it does not succeed. */
@@ -195,21 +193,12 @@ export class SshCommands implements CommandWay, AsyncDisposable {
 
   async #recover(waiting: Waiting): Promise<void> {
     using limited = within(recoverMs, waiting);
-    const { host, commandsDir, log } = this.#options;
+    const { host, log } = this.#options;
     for (const left of await findByUser(host.uid, limited)) await kill(left, limited);
-    for (const session of await namesIn(commandsDir)) {
+    for (const session of await this.#files.sessions()) {
       log.info('ending a command that an earlier process started', { session });
       await this.#endOrAgain(session, limited);
     }
-  }
-}
-
-async function namesIn(directory: string): Promise<readonly string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
   }
 }
 

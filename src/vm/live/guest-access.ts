@@ -45,7 +45,8 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
   // At the first console of such a VM people work.
   const reserved = record.interactiveConsole === true ? [0] : [];
   const alone = via === 'agent' || sshOf(record) === undefined;
-  const own = { dir: paths.exec, reserved, user, alone };
+  const { exec: dir, agentCommands: commandsDir } = paths;
+  const own = { dir, commandsDir, reserved, user, alone };
   const byAgent = opened.use(new AgentCommands({ ...own, agent, qmp, log }));
   const ways = [
     ['agent', byAgent],

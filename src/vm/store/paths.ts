@@ -36,6 +36,8 @@ export interface VmPaths {
   readonly ssh: string;
   /** Directory of a file for each command that ssh runs in the guest. */
   readonly sshCommands: string;
+  /** Directory of a file for each command of the agent that may still run in the guest, though it is over for the host. */
+  readonly agentCommands: string;
   readonly console: string;
   /** The interactive console: for operators, QEMU's end, and its history. */
   readonly consoleSocket: string;
@@ -80,6 +82,7 @@ export function pathsIn(
     vnc: `${run}/vnc.sock`,
     ssh: `${run}/ssh`,
     sshCommands: `${run}/ssh-commands`,
+    agentCommands: `${run}/agent-commands`,
     console: `${run}/console.log`,
     consoleSocket: `${run}/console.sock`,
     hvcSocket: `${run}/hvc0.sock`,

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { test } from 'node:test';
+import type { AgentCommands } from '../../src/vm/guest/agent-commands.ts';
+import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
+import { eventually, soon } from '../support/vm.ts';
+
+const isEnd = ({ script }: AgentRequest): boolean => script.includes('NOMAD_ENDED=');
+
+test('P-41: a command that could not be ended is ended by the next plugin process, and known to none after a reset', async (t) => {
+  let isReached = false;
+  const { commands, next, commandsDir, asked, ports } = await scriptedGuest(t, (request) =>
+    isEnd(request) && !isReached ? '{"error": {"desc": "not now"}}' : obedient(request),
+  );
+  const leaveOne = async (own: AgentCommands): Promise<string> => {
+    const request = { command: ['sleep', '1000'], env: {}, terminal: false };
+    const command = await own.start(request, soon());
+    assert.equal(ports.size, 3);
+    command[Symbol.dispose]();
+    await eventually(() => ports.size === 0, 'no port');
+    const [session = 'none'] = readdirSync(commandsDir);
+    return session;
+  };
+  const left = await leaveOne(commands);
+  // As a kill of the process ends its tries.
+  commands[Symbol.dispose]();
+  isReached = true;
+  const later = next();
+  t.after(() => later[Symbol.dispose]());
+  later.recover(soon());
+  await eventually(
+    () => asked.findLast(isEnd)?.script.includes(left) === true && asked.filter(isEnd).length > 1,
+    'another try',
+  );
+  await eventually(() => readdirSync(commandsDir).length === 0, 'no file');
+
+  isReached = false;
+  assert.notEqual(await leaveOne(later), 'none');
+  later.reset();
+  await eventually(() => readdirSync(commandsDir).length === 0, 'no file');
+});
