@@ -53,7 +53,8 @@ export function decodeAgentAnswer<C extends keyof AgentCommands>(
   throw new QmpError('protocol', `the guest agent's answer to ${command} is unusable`);
 }
 
-const count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const whole = v.pipe(v.number(), v.safeInteger());
+const count = v.pipe(whole, v.minValue(0));
 const nothing = v.pipe(
   v.unknown(),
   v.transform((): Empty => ({})),
@@ -67,8 +68,8 @@ const answers: {
   'guest-exec': v.object({ pid: count }),
   'guest-exec-status': v.object({
     exited: v.boolean(),
-    exitcode: v.exactOptional(count),
-    signal: v.exactOptional(count),
+    exitcode: v.exactOptional(whole),
+    signal: v.exactOptional(whole),
     'out-data': v.exactOptional(v.string()),
   }),
   'guest-fsfreeze-freeze': count,

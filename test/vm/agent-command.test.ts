@@ -148,6 +148,26 @@ suite('an agent that harms', { concurrency: true }, () => {
     assert.deepEqual(await command.exit(soon()), { exitCode: 137, signal: 9 });
   });
 
+  for (const exit of [
+    { exitcode: 256 },
+    { exitcode: 2 ** 40 },
+    { exitcode: -1 },
+    { signal: 65 },
+    { exitcode: 1, signal: -(2 ** 40) },
+  ]) {
+    const report = JSON.stringify(exit);
+    test(`a command that ended with ${report}, as the agent reports, is lost`, async (t) => {
+      const agent = answers(`${JSON.stringify({ return: { exited: true, ...exit } })}\n`);
+      const { command, guest } = await begun(t, { terminal: undefined, agent });
+      guest.write('the last of it');
+      assert.equal(await readAll(command), 'the last of it');
+      await assert.rejects(command.exit(soon()), {
+        name: 'VmError',
+        message: /^the guest agent reports an exit that no program has: code/,
+      });
+    });
+  }
+
   test('a command whose exit was in an answer that came too late keeps its output and exit', async (t) => {
     const forgotten = Promise.withResolvers<void>();
     let asked = 0;

@@ -6,7 +6,7 @@ import { VmError } from '../error.ts';
 import type { CommandExit } from '../virtualizer.ts';
 import type { AgentLine } from './agent-line.ts';
 import { endProgram, type Program, terminalGreeting } from './scripts.ts';
-import { type CommandStreams, exitOf, StreamedCommand } from './streamed-command.ts';
+import { type CommandStreams, exitOf, isExit, StreamedCommand } from './streamed-command.ts';
 
 const agentMs = 5000;
 /** A command that ends without a mark, or whose guest was reset, is found out about after this time. */
@@ -83,8 +83,14 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
 
   #settleUnmarked({ exitCode, signal }: CommandExit): void {
     this.#unmarked = true;
-    this.settle(exitOf(exitCode, signal));
-    this.closeStreams();
+    if (isExit({ exitCode, signal })) {
+      this.settle(exitOf(exitCode, signal));
+      this.closeStreams();
+    } else {
+      const reported = `code ${exitCode}, signal ${signal}`;
+      const message = `the guest agent reports an exit that no program has: ${reported}`;
+      this.lose(new VmError('host', message));
+    }
   }
 
   /** The exit as the agent reports it, once. */

@@ -15,6 +15,7 @@ const maxTries = 5;
 const endOfTerminal = '\x04';
 const defaultSize: TerminalSize = { rows: 24, columns: 80 };
 const noSignal = 128;
+const maxCode = 255;
 const maxSignal = 64;
 
 export interface CommandStreams<N extends string> {
@@ -195,6 +196,11 @@ async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Prom
   } finally {
     written.abort();
   }
+}
+
+/** Whether a program can end so. Agents, which guests may replace, report any numbers. */
+export function isExit({ exitCode, signal }: CommandExit): boolean {
+  return exitCode >= 0 && exitCode <= maxCode && signal >= 0 && signal <= maxSignal;
 }
 
 /** A shell reports a signal as 128 and its number. */
