@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect as connectSocket, type Socket } from 'node:net';
-import type { Waiting } from '#spec';
+import { printable, type Waiting } from '#spec';
 import { type AgentCommands, decodeAgentAnswer } from './agent-commands.ts';
 import { QmpError } from './error.ts';
 import { FrameReader } from './frame.ts';
@@ -17,6 +17,8 @@ const maxAnswerBytes = 64 * 1024;
 
 /** Late answers to earlier commands, and the rest of one. A guest may send lines without end, faster than they are read. */
 const maxStrayLines = 100;
+
+const maxReasonLength = 200;
 
 /** The agent's parser restarts at this byte, and puts it before its answer to a delimited sync. */
 const restart = 0xff;
@@ -174,6 +176,7 @@ async function* linesOf(socket: Socket): AsyncGenerator<string> {
 function refuseErrors(command: string, answer: Readonly<Record<string, unknown>>): void {
   const { error } = answer;
   if (typeof error !== 'object' || error === null) return;
-  const reason = 'desc' in error && typeof error.desc === 'string' ? error.desc.slice(0, 200) : '';
+  const reason =
+    'desc' in error && typeof error.desc === 'string' ? printable(error.desc, maxReasonLength) : '';
   throw new QmpError('command', `the guest agent refused ${command}: ${reason}`);
 }

@@ -70,6 +70,7 @@ export type {
   UserNic,
 } from './nic.ts';
 export { macvtapModes, maxMtuOf, protocolsOf, userAddress } from './nic.ts';
+export { printable } from './printable.ts';
 export { listed, quoted } from './quoted.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';

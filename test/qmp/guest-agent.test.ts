@@ -46,6 +46,19 @@ test('an order that is refused fails with the agent’s message', async (t) => {
   });
 });
 
+test('V-84: what an agent gives as its reason is one short line, harmless to the terminal that shows it', async (t) => {
+  const desc = `no\u001b[2J\r\n\u202e${'x'.repeat(60_000)}`;
+  const path = await listen(t, (line, socket) => {
+    if (answerSync(line, socket)) return;
+    socket.write(`${JSON.stringify({ error: { desc } })}\n`);
+  });
+  await using agent = await GuestAgent.connect(path, within(2000));
+  await assert.rejects(agent.execute('guest-ping', {}, within(2000)), {
+    code: 'command',
+    message: /^the guest agent refused guest-ping: no \[2J x{192}…$/,
+  });
+});
+
 const before: Readonly<Record<string, string>> = {
   'answers to somebody else': '{"return": 17}\n{"return": {}}\n{"return": 1',
   'the rest of a line': 'turn": {"a": [1, 2',

@@ -1,11 +1,10 @@
 import { isIP } from 'node:net';
 import { slept, within } from '#host';
 import { type AgentCommands, QmpError } from '#qmp';
-import type { Waiting } from '#spec';
+import { printable, type Waiting } from '#spec';
 import type { AgentLine } from '../guest/agent-line.ts';
 import type { TaskEvent } from '../task-event.ts';
 import { cloudInitEvent } from './cloud-init-report.ts';
-import { printable } from './printable.ts';
 
 /** Short: an agent that hangs must not keep a stop from its turn. */
 const answerMs = 1000;

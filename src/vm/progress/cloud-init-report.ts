@@ -1,6 +1,6 @@
 import * as v from 'valibot';
+import { printable } from '#spec';
 import type { TaskEvent } from '../task-event.ts';
-import { printable } from './printable.ts';
 
 const texts = v.array(v.string());
 const result = v.object({ v1: v.object({ errors: v.optional(texts, []) }) });
