@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import type { AgentCommands } from '../../src/vm/guest/agent-commands.ts';
+import { LeftCommands } from '../../src/vm/guest/running.ts';
+import { CommandFiles } from '../../src/vm/store/command-files.ts';
 import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';
-import { eventually, soon } from '../support/vm.ts';
+import { tmpDir } from '../support/tmp.ts';
+import { collect, eventually, soon } from '../support/vm.ts';
 
 const isEnd = ({ script }: AgentRequest): boolean => script.includes('NOMAD_ENDED=');
 
@@ -38,4 +42,18 @@ test('P-41: a command that could not be ended is ended by the next plugin proces
   assert.notEqual(await leaveOne(later), 'none');
   later.reset();
   await eventually(() => readdirSync(commandsDir).length === 0, 'no file');
+});
+
+test('of commands that can never be ended, as where the agent has hung for months, the newest are kept', async (t) => {
+  const dir = join(tmpDir(t), 'commands');
+  using left = new LeftCommands({
+    end: () => Promise.reject(new Error('it has hung')),
+    files: new CommandFiles(dir),
+    log: collect([]),
+  });
+  const names = Array.from({ length: 100 }, (_, index) => `session-${index}`);
+  for (const name of names) await left.add(name, new Error('it has hung'));
+  const kept = readdirSync(dir);
+  assert.ok(kept.length > 0 && kept.length < 40, `${kept.length} files`);
+  assert.deepEqual(new Set(kept), new Set(names.slice(-kept.length)));
 });

@@ -5,6 +5,8 @@ import type { CommandFiles } from '../store/command-files.ts';
 
 const endMs = 10_000;
 const againMs = 3000;
+/** An agent that has hung leaves one for each check, for months, and the VM's tmpfs has room for about eighty files. */
+const maxLeft = 32;
 
 interface Resettable extends Disposable {
   reset(): void;
@@ -47,7 +49,8 @@ export interface LeftOptions {
 
 /**
  * Commands that are over for this host, and may still run in the guest: it could not be reached when they were to be ended,
- * because it was paused, or too busy. It is tried again until it succeeds, by the next plugin process as well.
+ * because it was paused, or too busy. It is tried again until it succeeds, by the next plugin process as well; of many, only
+ * for the newest.
  */
 export class LeftCommands implements Disposable {
   readonly #options: LeftOptions;
@@ -69,6 +72,11 @@ export class LeftCommands implements Disposable {
     await files.add(session).catch((error: unknown) => {
       log.warn('a command that is left has no file', { session, error: messageOf(error) });
     });
+    const [oldest] = this.#sessions;
+    if (oldest === undefined || this.#sessions.size <= maxLeft) return;
+    log.warn('a command is left in the guest', { session: oldest });
+    this.#sessions.delete(oldest);
+    await this.#forget(oldest);
   }
 
   /** The guest has booted again: nothing of them is left. */
