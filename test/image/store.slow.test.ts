@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
   truncateSync,
   utimesSync,
@@ -301,30 +302,50 @@ test('an import begins anew over the leftovers of its key', async (t) => {
   assert.deepEqual(leftIn(host.dir), []);
 });
 
-for (const [damage, harm] of [
-  ['changed in one byte', (bytes: Buffer) => bytes.writeUInt8(bytes.readUInt8(5) ^ 1, 5)],
-  ['cut off', (bytes: Buffer) => bytes.subarray(0, MiB)],
-] as const) {
-  test(`after a start of the host an image that was ${damage} is imported again`, async (t) => {
-    const host = hostOf(t);
-    const bytes = content('crash ');
-    const request = await host.image('one.img', bytes);
-    const path = await obtain(host, request);
-    const bad = Buffer.from(bytes);
-    const cut = harm(bad);
-    writeFileSync(path, typeof cut === 'number' ? bad : cut);
-    // In the same run of the host nothing is read again.
-    assert.equal(await obtain(host, request), path);
-    assert.ok(!readFileSync(path).equals(bytes));
-    writeFileSync(join(path, '../verified'), 'another boot');
-    assert.equal(await obtain(host, request), path);
-    assert.ok(readFileSync(path).equals(bytes));
-    const { ino } = statSync(path);
-    writeFileSync(join(path, '../verified'), 'another boot');
-    await obtain(host, request);
-    assert.equal(statSync(path).ino, ino, 'an intact one is kept');
-  });
+/** Changes one byte, with the times of before. */
+function changeSecretly(path: string): void {
+  const { atime, mtime } = statSync(path);
+  const bytes = readFileSync(path);
+  bytes.writeUInt8(bytes.readUInt8(5) ^ 1, 5);
+  writeFileSync(path, bytes);
+  utimesSync(path, atime, mtime);
 }
+
+const anotherBoot = (path: string): void => writeFileSync(join(path, '../verified'), 'another');
+
+test('V-45: a stored image that is no longer what was stored is imported again, and an intact one is kept', async (t) => {
+  const host = hostOf(t);
+  const bytes = content('crash ');
+  const request = await host.image('one.img', bytes);
+  const path = await obtain(host, request);
+  const harms: Readonly<Record<string, (path: string) => void>> = {
+    'changed in one byte': changeSecretly,
+    'cut off': (it) => truncateSync(it, MiB),
+    removed: (it) => rmSync(it),
+    'changed before the host started again': (it) => {
+      changeSecretly(it);
+      anotherBoot(it);
+    },
+  };
+  for (const [damage, harm] of Object.entries(harms)) {
+    harm(path);
+    assert.equal(await obtain(host, request, { lease: damage }), path);
+    assert.ok(readFileSync(path).equals(bytes), damage);
+    assert.deepEqual(readdirSync(join(path, '../users')), [damage]);
+  }
+  const { ino } = statSync(path);
+  for (const change of [anotherBoot, (it: string): void => utimesSync(it, 1000, 1000)]) {
+    change(path);
+    const before = readBytes();
+    await obtain(host, request);
+    assert.ok(readBytes() - before >= 100_000, 'it is read');
+    const verified = readFileSync(join(path, '../verified'), 'utf8');
+    await obtain(host, request);
+    assert.equal(readFileSync(join(path, '../verified'), 'utf8'), verified);
+  }
+  assert.equal(statSync(path).ino, ino, 'an intact one is kept');
+  assert.deepEqual(leftIn(host.dir), []);
+});
 
 test('a source that is written to while it is imported is an error, and nothing is stored', async (t) => {
   const host = hostOf(t);

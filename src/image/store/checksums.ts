@@ -6,6 +6,7 @@ import { writeAtomic } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError } from '../error.ts';
 import { type Algorithm, digest } from './digest.ts';
+import { identityOf } from './identity.ts';
 
 const schema = v.object({
   sha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))),
@@ -123,8 +124,8 @@ export class Checksums {
   }
 }
 
-function nameOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-  return createHash('sha256').update([dev, ino, size, mtimeNs, ctimeNs].join(' ')).digest('hex');
+function nameOf(stats: BigIntStats): string {
+  return createHash('sha256').update(identityOf(stats)).digest('hex');
 }
 
 function isSettled({ ctimeMs, mtimeMs }: BigIntStats): boolean {

@@ -1,8 +1,8 @@
 import { fsync } from 'node:fs';
-import { mkdir, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { bootId, closeFd, openPath } from '#host';
-import { draftMark, type Entry, type Stored } from './entry.ts';
+import { closeFd, openPath } from '#host';
+import { draftMark, type Entry, type Stored, verifiedMark } from './entry.ts';
 
 const sync = promisify(fsync);
 const readOnly = 0;
@@ -49,7 +49,8 @@ export class Draft implements AsyncDisposable {
   /** Makes it the entry, which is not there yet: its content is on the disk before its name is. */
   async publish(entry: Entry, stored: Stored): Promise<void> {
     await writeFile(`${this.#dir}/image.json`, JSON.stringify(stored), { mode: 0o600 });
-    await writeFile(`${this.#dir}/verified`, bootId(), { mode: 0o600 });
+    const verified = verifiedMark(await stat(this.image, { bigint: true }));
+    await writeFile(`${this.#dir}/verified`, verified, { mode: 0o600 });
     await mkdir(`${this.#dir}/users`, { mode: 0o700 });
     for (const name of ['image', 'image.json', 'verified', '.']) {
       await syncPath(`${this.#dir}/${name}`);

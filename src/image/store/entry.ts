@@ -1,8 +1,10 @@
+import type { BigIntStats } from 'node:fs';
 import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { bootId, closeFd, errnoOf, openPath, writeAtomic } from '#host';
+import { bootId, closeLater, errnoOf, openAside, writeAtomic } from '#host';
 import type { Waiting } from '#spec';
 import { digest } from './digest.ts';
+import { identityOf } from './identity.ts';
 
 const readOnly = 0;
 
@@ -60,16 +62,17 @@ export class Entry {
   }
 
   /**
-   * Whether the image is what was stored: after a start of the host, which may be one after a crash, its content is
-   * compared once.
+   * Whether the image is what was stored. Its content is compared once after a start of the host, which may be one after a
+   * crash, and again when its file is another one or was written to.
    */
   async isIntact({ content, fileBytes }: Stored, waiting: Waiting): Promise<boolean> {
     const marker = `${this.dir}/verified`;
+    const stats = await stat(this.image, { bigint: true }).catch(ifMissing);
+    if (stats === undefined || Number(stats.size) !== fileBytes) return false;
     const verified = await readFile(marker, 'utf8').catch(() => '');
-    if (verified === bootId()) return true;
-    const fd = openPath(this.image, readOnly);
+    if (verified === verifiedMark(stats)) return true;
+    const fd = await openAside(this.image, readOnly);
     try {
-      if ((await stat(this.image)).size !== fileBytes) return false;
       const [found] = await digest(
         fd,
         { what: `verifying ${this.image}`, algorithms: ['sha256'], holes: 'skipped' },
@@ -77,9 +80,9 @@ export class Entry {
       );
       if (found !== content) return false;
     } finally {
-      closeFd(fd);
+      closeLater(fd);
     }
-    await writeAtomic(marker, bootId(), { mode: 0o600 });
+    await writeAtomic(marker, verifiedMark(stats), { mode: 0o600 });
     return true;
   }
 
@@ -103,10 +106,7 @@ export class Entry {
   }
 
   async users(): Promise<readonly string[]> {
-    return await readdir(this.#users).catch((error: unknown) => {
-      if (errnoOf(error) === 'ENOENT') return [];
-      throw error;
-    });
+    return (await readdir(this.#users).catch(ifMissing)) ?? [];
   }
 
   async usage(): Promise<Usage> {
@@ -118,6 +118,15 @@ export class Entry {
     ]);
     return { entry: this, isUsed: users.length > 0, usedMs: mtimeMs, bytes: blocks * 512 };
   }
+}
+
+/** Of an image that was found to be what was stored, in this run of the host. */
+export function verifiedMark(stats: BigIntStats): string {
+  return `${bootId()} ${identityOf(stats)}`;
+}
+
+function ifMissing(error: unknown): undefined {
+  if (errnoOf(error) !== 'ENOENT') throw error;
 }
 
 export interface Usage {
@@ -137,10 +146,7 @@ const keyForm = /^[0-9a-f]{64}$/;
 export async function contentsOf(
   store: string,
 ): Promise<{ readonly keys: readonly string[]; readonly leftovers: ReadonlyMap<string, string> }> {
-  const names = await readdir(store).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
+  const names = (await readdir(store).catch(ifMissing)) ?? [];
   const leftovers = names.flatMap((name) => {
     const mark = [draftMark, goneMark].find((it) => name.startsWith(it));
     return mark === undefined ? [] : [[`${store}/${name}`, name.slice(mark.length)] as const];

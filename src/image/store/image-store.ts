@@ -197,7 +197,9 @@ export class ImageStore {
     const stored = await entry.read();
     if (stored !== undefined && (await entry.isIntact(stored, waiting))) return stored;
     if (stored !== undefined) {
-      this.#log.warn('stored image is damaged and imported again', { image: entry.image });
+      // They have its file open, whatever has become of it: what takes its place is not theirs.
+      const users = (await entry.users()).join(' ');
+      this.#log.warn('stored image is damaged and imported again', { image: entry.image, users });
     }
     await entry.remove();
     return undefined;
