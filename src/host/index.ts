@@ -92,6 +92,7 @@ export { WatchedProcess } from './process/watched-process.ts';
 export { SharedAnswers } from './shared-answers.ts';
 export {
   connectUnix,
+  connectUnixAside,
   listenUnix,
   openMacvtap,
   openTap,

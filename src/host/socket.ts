@@ -67,6 +67,20 @@ export function connectUnix(path: string): number {
   }
 }
 
+/**
+ * The same in a thread of the pool, and without a wait for a server that accepts nothing (EAGAIN), for a path that may be on
+ * any file system. The descriptor is for one of Node's sockets. Throws HostError.
+ */
+export async function connectUnixAside(path: string): Promise<number> {
+  const address = unixAddress(path);
+  const type = typeStream | typeCloexec | typeNonBlocking;
+  const fd = must('making a unix socket', 'socket', familyUnix, type, 0);
+  const { errno } = await attemptAside('connect', fd, address, address.length);
+  if (errno === undefined) return fd;
+  closeFd(fd);
+  throw libcError(`connecting to ${path}`, errno);
+}
+
 /** Two Unix stream sockets that are connected to each other, in blocking mode. Throws HostError. */
 export function socketPair(): readonly [number, number] {
   const ends = Buffer.alloc(8); // int[2]

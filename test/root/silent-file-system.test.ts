@@ -4,10 +4,13 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { QmpClient } from '#qmp';
 import type { DiskSpec, VmSpec } from '#spec';
+import { reconnect } from '../../src/vm/control/nbd-connection.ts';
 import { diskOn } from '../support/disks.ts';
 import { sectorImage } from '../support/images.ts';
 import { patient } from '../support/patience.ts';
+import { QmpServer } from '../support/qmp-server.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { silentMount } from '../support/silent-mount.ts';
 import { canRunVms, soon, VmGround } from '../support/vm.ts';
@@ -91,6 +94,26 @@ test('a file system that does not answer fails the start that needs it, and hold
       assert.ok(ms < patient(100), `the event loop was held ${ms} ms`);
     });
   }
+  await t.test('an NBD server before its disk is resized', async () => {
+    await using server = await QmpServer.start();
+    await using qmp = await QmpClient.connect(server.path, soon());
+    const nbd = {
+      server: { type: 'unix', path: join(silent, 'other.sock') },
+      discard: true,
+    } as const;
+    const disk = {
+      kind: 'disk',
+      id: 'disk-2',
+      path: 'nbd',
+      format: 'raw',
+      image: '',
+      nbd,
+    } as const;
+    const asked = reconnect(disk, qmp, soon(30_000)).then(String, String);
+    const { result, ms } = await longestHold(asked);
+    assert.match(result, /the NBD server does not answer: /);
+    assert.ok(ms < patient(100), `the event loop was held ${ms} ms`);
+  });
   await t.test('a VM that needs none of it starts', async () => {
     const domain = await virtualizer.createDomain(ground.spec(0), soon(60_000));
     await virtualizer.destroyDomain(domain.name);

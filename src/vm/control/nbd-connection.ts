@@ -1,6 +1,7 @@
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { within } from '#host';
+import { answered, closeFd, connectUnixAside, within } from '#host';
 import { rawNode } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
@@ -30,15 +31,27 @@ export async function reconnect(
 
 async function checkAnswers(server: NbdServer, waiting: Waiting): Promise<void> {
   using limited = within(answerMs, waiting);
-  const socket =
-    server.type === 'unix'
-      ? connect({ path: server.path })
-      : connect({ host: server.host, port: Number(server.port) });
   try {
-    await once(socket, 'connect', limited);
+    await (server.type === 'unix' ? checkPath(server.path, limited) : checkHost(server, limited));
   } catch (cause) {
     waiting.signal.throwIfAborted();
     throw new VmError('host', `the NBD server does not answer: ${messageOf(cause)}`, { cause });
+  }
+}
+
+/** Its file system may be that of a server which is away as well. */
+async function checkPath(socket: string, waiting: Waiting): Promise<void> {
+  await answered(socket, (path) => stat(path), waiting);
+  closeFd(await connectUnixAside(socket));
+}
+
+async function checkHost(
+  { host, port }: Extract<NbdServer, { type: 'inet' }>,
+  waiting: Waiting,
+): Promise<void> {
+  const socket = connect({ host, port: Number(port) });
+  try {
+    await once(socket, 'connect', waiting);
   } finally {
     socket.destroy();
   }

@@ -1,7 +1,15 @@
-import { fstatSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { connect, type Socket } from 'node:net';
-import { abortable, answered, closeFd, openPath, pathOnly, within } from '#host';
+import { connect, Socket } from 'node:net';
+import {
+  abortable,
+  answered,
+  closeLater,
+  connectUnixAside,
+  openAside,
+  pathOnly,
+  statAside,
+  within,
+} from '#host';
 import type { Waiting } from '#spec';
 import { type NbdExport, NbdHandshake } from './nbd-handshake.ts';
 
@@ -21,7 +29,7 @@ export async function askServer(peer: NbdPeer, name: string, waiting: Waiting): 
   if ('path' in peer) await answered(peer.path, (path) => stat(path).catch(() => {}), waiting);
   using limited = within(answerMs, waiting);
   using opened = new DisposableStack();
-  const socket = opened.adopt(connectTo(peer, opened), (it) => it.destroy());
+  const socket = opened.adopt(await connectTo(peer), (it) => it.destroy());
   try {
     return await answerOf(socket, name, limited);
   } catch (error) {
@@ -33,17 +41,18 @@ export async function askServer(peer: NbdPeer, name: string, waiting: Waiting): 
 }
 
 /** A socket may be replaced by a link at any time: it is connected to as it was looked at. */
-function connectTo(peer: NbdPeer, opened: DisposableStack): Socket {
+async function connectTo(peer: NbdPeer): Promise<Socket> {
   if ('host' in peer) return connect(peer);
-  const fd = opened.adopt(findSocket(peer.path), closeFd);
-  return connect(`/proc/self/fd/${fd}`);
+  using opened = new DisposableStack();
+  const found = opened.adopt(await findSocket(peer.path), closeLater);
+  return new Socket({ fd: await connectUnixAside(`/proc/self/fd/${found}`) });
 }
 
 /** Whether there is another file of this name, or none, is not for every job to learn. */
-function findSocket(path: string): number {
+async function findSocket(path: string): Promise<number> {
   using opened = new DisposableStack();
-  const fd = opened.adopt(openNamed(path), closeFd);
-  const stats = fstatSync(fd);
+  const fd = opened.adopt(await openNamed(path), closeLater);
+  const stats = await statAside(fd);
   if (!stats.isSocket()) throw noSocket(path);
   if ((stats.mode & writableByOthers) === 0) {
     throw new Error(
@@ -54,9 +63,9 @@ function findSocket(path: string): number {
   return fd;
 }
 
-function openNamed(path: string): number {
+async function openNamed(path: string): Promise<number> {
   try {
-    return openPath(path, pathOnly);
+    return await openAside(path, pathOnly);
   } catch {
     throw noSocket(path);
   }
