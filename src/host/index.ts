@@ -76,6 +76,7 @@ export {
   kill,
   type ProcessIdentity,
   pidfdSignal,
+  stateOf,
   waitGone,
 } from './process/process.ts';
 export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';

@@ -3,10 +3,12 @@ import { chmodSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type DiskPlace, type DiskSpec, primaryDisk } from '#spec';
+import { messageOf } from '../../src/vm/error.ts';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, told } from '../support/live-vm.ts';
 import { NbdServer } from '../support/nbd-server.ts';
 import { inOwnNetns } from '../support/netns.ts';
+import { silentNbd } from '../support/silent-nbd.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { canRunVms, eventually, soon, VmGround } from '../support/vm.ts';
 
@@ -33,6 +35,15 @@ const script = `#!/bin/sh
 
 function wrote(text: string): number {
   return Number([...text.matchAll(/WROTE (\d+) \[0*\1\]/g)].at(-1)?.[1] ?? 0);
+}
+
+/** What a start with this disk fails with. */
+async function startError(ground: VmGround, disk: DiskSpec): Promise<string> {
+  const spec = ground.spec(0);
+  const disks = [...spec.disks, disk];
+  const virtualizer = ground.virtualizer();
+  const started = virtualizer.createDomain({ ...spec, disks }, soon(60_000));
+  return await started.then(String, messageOf);
 }
 
 inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
@@ -96,6 +107,7 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
     const open = join(tmpDir(t), 'open.sock');
     await using _open = await NbdServer.start(file, { path: open });
     chmodSync(open, 0o777);
+    const silent = startError(ground, nbdDisk({ socket: await silentNbd(t) }));
     const servers: readonly (readonly [Server, RegExp, string?])[] = [
       [{ host: '127.0.0.1', port: 1 }, /ECONNREFUSED/],
       [{ host: 'none.invalid', port: 1 }, /none\.invalid/],
@@ -112,5 +124,10 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
       assert.match(problems[0] ?? '', /^disk\[2\]\.source\.nbd: the NBD server can't be used: /);
       assert.match(problems[0] ?? '', expected);
     }
+    assert.match(
+      await silent,
+      /^disk\[2\]\.source\.nbd: QEMU has waited 10 s for an answer of its server$/,
+    );
+    assert.deepEqual(await ground.leftovers(), []);
   });
 });

@@ -47,6 +47,11 @@ export function identifyChild(pid: number): ProcessIdentity | undefined {
   return stat && identityOf(pid, stat);
 }
 
+/** The state of its first thread: `S` of one that waits. undefined: there is no such process. */
+export function stateOf(pid: number): string | undefined {
+  return readStat(pid)?.state;
+}
+
 function identityOf(pid: number, { startTicks }: ProcessStat): ProcessIdentity {
   return { pid, startTicks, bootId: bootId() };
 }

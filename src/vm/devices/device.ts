@@ -50,8 +50,8 @@ export type Prepared = PreparedPart & (Facts | LateFacts);
 
 interface PreparedPart {
   readonly part: Part;
-  /** The key of the job that names the server whose answer QEMU waits for while it initialises. */
-  readonly awaited?: string;
+  /** The server whose answer QEMU waits for while it initialises: the job's key for it, and for how long it may be silent. */
+  readonly awaited?: { readonly key: string; readonly silenceMs: number };
   /**
    * Work that must be finished before the guest runs but not before QEMU starts: done while QEMU initialises. Returns
    * the processes that serve the device: they are added to the task's cgroup and statistics.

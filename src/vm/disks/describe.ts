@@ -1,6 +1,6 @@
 import type { OpenImage } from '#image';
 import { type DiskDescription, type DiskIo, disk } from '#qemu';
-import { type DiskCache, type DiskFormat, type DiskSpec, diskKey } from '#spec';
+import type { DiskCache, DiskFormat, DiskSpec } from '#spec';
 import type { Prepared } from '../devices/device.ts';
 import type { DiskSeat } from './disk.ts';
 
@@ -24,13 +24,14 @@ export interface DiskFacts {
   readonly readOnly?: boolean;
   readonly protocol?: DiskDescription['protocol'];
   readonly locked?: boolean;
+  readonly awaited?: Prepared['awaited'];
 }
 
 /** The disk at `path`, for QEMU, the VM's record and its last requests. */
 export function describe(
   { spec, seat, image, plan }: ReadyDisk,
   path: string,
-  { io, maxFileBytes, readOnly = spec.readOnly, protocol, locked }: DiskFacts,
+  { io, maxFileBytes, readOnly = spec.readOnly, protocol, locked, awaited }: DiskFacts,
 ): Prepared {
   const { id, device, slot, bootIndex } = seat;
   const { format, base, virtualBytes, growBeforeBoot } = plan;
@@ -49,8 +50,7 @@ export function describe(
       ...(bootIndex === undefined ? {} : { bootIndex }),
       serial: serialOf(spec),
     }),
-    ...(protocol?.driver === 'nbd' ? { awaited: diskKey(spec, 'source.nbd') } : {}),
-    ...(protocol?.driver === 'rbd' ? { awaited: diskKey(spec, 'pool') } : {}),
+    ...(awaited && { awaited }),
     record: {
       kind: 'disk',
       id,

@@ -17,6 +17,8 @@ const lookupMs = 5000;
 const maxBytes = 2n ** 63n - 2n ** 30n;
 /** Requests wait so long for a server that went away; then QEMU pauses the guest, which is resumed at intervals. */
 const reconnectSeconds = 10;
+/** A server that has stated what its export is reads its first sector within this time, also from a disk that has to spin up. */
+const silenceMs = 10_000;
 
 /** Checks a disk that an NBD server has, by asking the server for it. Throws VmError naming the key that is wrong. */
 export async function checkNbdDisk(
@@ -46,6 +48,7 @@ function prepare(
     io: remoteDiskIo(spec),
     maxFileBytes: 0,
     protocol: { driver: 'nbd', server, export: place.export, reconnectSeconds },
+    awaited: { key: diskKey(spec, 'source.nbd'), silenceMs },
   });
 }
 

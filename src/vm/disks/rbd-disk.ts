@@ -12,6 +12,8 @@ import { openSource } from './source.ts';
 
 const lookupMs = 5000;
 const defaultPort = 6789;
+/** A cluster that has lost a part of itself answers once the others have agreed on that. */
+const silenceMs = 30_000;
 
 /** Checks a disk that becomes an image of a Ceph pool. Throws VmError naming the key that is wrong. */
 export async function checkRbdDisk(
@@ -118,6 +120,7 @@ async function prepare(wanted: ToCreate, site: Site, waiting: Waiting): Promise<
     io: remoteDiskIo(spec),
     maxFileBytes: 0,
     protocol: { driver: 'rbd', pool: pool.pool, image: name, user: pool.username, servers },
+    awaited: { key: diskKey(spec, 'pool'), silenceMs },
   });
 }
 

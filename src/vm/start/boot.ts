@@ -26,6 +26,7 @@ import type { VmPaths } from '../store/paths.ts';
 import { type VmRecord, writeRecord } from '../store/record.ts';
 import { fitsBareRoot } from './bare-root.ts';
 import { recordReady } from './ready.ts';
+import { watchServers } from './silent-server.ts';
 import { spawnQemu } from './spawn.ts';
 import { startError } from './start-error.ts';
 
@@ -82,7 +83,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     log.info('QEMU spawned', { vm: spec.name, pid: identity.pid, uid });
     const joined = cgroup === undefined ? undefined : joinCgroup(cgroup, identity.pid);
     const [{ qmp, nodes }, record] = await together([
-      connect(paths, qemu, booting),
+      connect(paths, { qemu, devices }, booting),
       finishDevices(launch, planned, paths),
     ]);
     failed.use(qmp);
@@ -201,14 +202,19 @@ interface Connected {
 }
 
 /** Connects to a QEMU that was just spawned; the listening socket was created before it. */
-async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): Promise<Connected> {
-  const exited = new AbortController();
+async function connect(
+  paths: VmPaths,
+  { qemu, devices }: { readonly qemu: SpawnedProcess } & Pick<Launch, 'devices'>,
+  waiting: Waiting,
+): Promise<Connected> {
+  const failed = new AbortController();
   void qemu.exit.then(({ code, signal }) => {
-    exited.abort(
+    failed.abort(
       new Error(signal === null ? `QEMU exited with code ${code}` : `QEMU was ended by ${signal}`),
     );
   });
-  const either = { signal: AbortSignal.any([waiting.signal, exited.signal]) };
+  using _ = watchServers(qemu.identity, devices, (error) => failed.abort(error));
+  const either = { signal: AbortSignal.any([waiting.signal, failed.signal]) };
   try {
     // A QEMU that fails later may send its greeting; an answered command means that the machine is initialised.
     const first = ['query-named-block-nodes', { flat: true }] as const;
@@ -216,7 +222,7 @@ async function connect(paths: VmPaths, qemu: SpawnedProcess, waiting: Waiting): 
     return { qmp, nodes };
   } catch (error) {
     await endsWithin(qemu.exit, dyingMs);
-    throw exited.signal.aborted ? exited.signal.reason : error;
+    throw failed.signal.aborted ? failed.signal.reason : error;
   }
 }
 

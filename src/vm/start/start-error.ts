@@ -27,6 +27,6 @@ export function startError(
 
 /** QEMU opens its disks before it answers. */
 function awaitedBy(devices: readonly Prepared[]): string {
-  const keys = devices.flatMap(({ awaited = [] }) => awaited);
+  const keys = devices.flatMap(({ awaited }) => awaited?.key ?? []);
   return keys.length === 0 ? '' : `; it may be waiting for the server of ${keys.join(', ')}`;
 }
