@@ -114,7 +114,8 @@ export class Machine implements AsyncDisposable {
     if (six !== undefined) {
       await this.namespace.ip('addr', 'add', `${six.ip}/${six.prefix}`, 'dev', 'eth0', 'nodad');
       const way = six.gateway === undefined ? [] : ['via', six.gateway, 'dev', 'eth0'];
-      if (way.length > 0) await this.namespace.ip('-6', 'route', 'add', 'default', ...way);
+      // On a busy host a router advertisement may have come first.
+      if (way.length > 0) await this.namespace.ip('-6', 'route', 'replace', 'default', ...way);
     }
     if (address.gateway === undefined) return this;
     await this.namespace.ip('route', 'add', 'default', 'via', address.gateway);
