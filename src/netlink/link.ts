@@ -11,21 +11,20 @@ import { NetlinkError } from './error.ts';
 import {
   type BridgeChange,
   type BridgePort,
-  decodeKind,
+  decodeInfo,
   encodeBridgeChange,
   encodeBridgePort,
   encodeKind,
+  type LinkInfo,
   type LinkKind,
 } from './linkinfo.ts';
 import { flag, type Message, messageType } from './message.ts';
 import type { NetlinkSocket } from './socket.ts';
 
 /** A network interface as the kernel describes it. */
-export interface Link {
+export interface Link extends LinkInfo {
   readonly index: number;
   readonly name: string;
-  /** `bridge`, `veth`, `tun` (taps too), `macvtap`, …; undefined for real hardware. */
-  readonly kind: string | undefined;
   /** Hardware address, `52:54:00:aa:bb:cc`; '' where there is none. */
   readonly address: string;
   readonly mtu: number;
@@ -157,7 +156,7 @@ function decodeLink(message: Message): Link {
   return {
     index: body.readInt32LE(4),
     name: readText(attributes.get(attribute.name)) ?? '',
-    kind: decodeKind(attributes.get(attribute.info)),
+    ...decodeInfo(attributes.get(attribute.info)),
     address: readMac(attributes.get(attribute.address)),
     mtu: readU32(attributes.get(attribute.mtu)) ?? 0,
     up: (body.readUInt32LE(8) & interfaceUp) !== 0,

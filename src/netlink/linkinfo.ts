@@ -1,4 +1,4 @@
-import { type Attribute, decodeAttributes, u32 } from './attributes.ts';
+import { type Attribute, decodeAttributes, readU32, u32 } from './attributes.ts';
 
 /** MACVTAP_MODE: which interfaces a macvtap's frames may reach (linux/if_link.h, MACVLAN_MODE_*). */
 export const macvtapModes = { private: 1, vepa: 2, bridge: 4, passthru: 8 } as const;
@@ -69,11 +69,35 @@ export function encodeBridgePort({ hairpin }: BridgePort): Attribute {
   ];
 }
 
-/** IFLA_LINKINFO bytes → the kind's name. */
-export function decodeKind(bytes: Buffer | undefined): string | undefined {
-  if (bytes === undefined) return undefined;
+/** What IFLA_LINKINFO has about a link: what it is, and its settings as a bridge or as the port of one. */
+export interface LinkInfo extends BridgePort, BridgeChange {
+  /** `bridge`, `veth`, `tun` (taps too), `macvtap`, …; undefined for real hardware. */
+  readonly kind: string | undefined;
+}
+
+export function decodeInfo(bytes: Buffer | undefined): LinkInfo {
+  if (bytes === undefined) return { kind: undefined };
+  const found = decodeAttributes(bytes);
   // Not every kind's name ends in a NUL here.
-  return decodeAttributes(bytes).get(info.kind)?.toString().replace(/\0.*$/s, '');
+  const [kind, portKind] = [info.kind, info.portKind].map((each) =>
+    found.get(each)?.toString().replace(/\0.*$/s, ''),
+  );
+  const port = portKind === 'bridge' ? nested(found, info.portData) : undefined;
+  const options = kind === 'bridge' ? nested(found, info.data)?.get(bridge.options) : undefined;
+  const [hairpin, values] = [port?.get(bridgePort.hairpin)?.at(0), readU32(options)];
+  return {
+    kind,
+    ...(hairpin !== undefined && { hairpin: hairpin !== 0 }),
+    ...(values !== undefined && { linkLocalLearn: (values & noLinkLocalLearn) === 0 }),
+  };
+}
+
+function nested(
+  attributes: ReadonlyMap<number, Buffer>,
+  type: number,
+): ReadonlyMap<number, Buffer> | undefined {
+  const bytes = attributes.get(type);
+  return bytes && decodeAttributes(bytes);
 }
 
 function linkInfo(kind: string, data: readonly Attribute[]): Attribute {

@@ -9,7 +9,7 @@ import {
   readU32,
 } from '../../src/netlink/attributes.ts';
 import {
-  decodeKind,
+  decodeInfo,
   encodeBridgeChange,
   encodeBridgePort,
   encodeKind,
@@ -79,13 +79,13 @@ test('messages and attributes cut at any byte, or random, never throw and never 
   for (let length = 0; length < whole.length; length++) {
     assert.deepEqual(decodeMessages(whole.subarray(0, length)), []);
     decodeAttributes(whole.subarray(16, length));
-    decodeKind(whole.subarray(20, Math.max(20, length)));
+    decodeInfo(whole.subarray(20, Math.max(20, length)));
   }
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
       decodeMessages(bytes);
       decodeAttributes(bytes);
-      decodeKind(Buffer.from(bytes));
+      decodeInfo(Buffer.from(bytes));
     }),
   );
 });
@@ -106,9 +106,17 @@ for (const [name, attributes] of Object.entries(kinds)) {
   });
 }
 
-test('the kind of a link comes back from its bytes', () => {
-  const kind = encodeKind({ kind: 'bridge', stp: true, forwardDelayMs: 15_000 });
-  assert.equal(decodeKind(decodeAttributes(encodeAttributes(kind)).get(18)), 'bridge');
-  assert.equal(decodeKind(encodeAttributes([[1, Buffer.from('tun\0')]])), 'tun');
-  assert.equal(decodeKind(undefined), undefined);
+test('the kind of a link, and what a bridge and its port are set to, come back from their bytes', () => {
+  const whole = (...attributes: Parameters<typeof encodeAttributes>[0]) =>
+    decodeInfo(decodeAttributes(encodeAttributes(attributes)).get(18));
+  assert.deepEqual(whole(...encodeKind({ kind: 'bridge', stp: true, forwardDelayMs: 15_000 })), {
+    kind: 'bridge',
+  });
+  assert.deepEqual(decodeInfo(encodeAttributes([[1, Buffer.from('tun\0')]])), { kind: 'tun' });
+  assert.deepEqual(decodeInfo(undefined), { kind: undefined });
+  for (const on of [true, false]) {
+    const bridge = encodeBridgeChange({ linkLocalLearn: on });
+    assert.deepEqual(whole(bridge), { kind: 'bridge', linkLocalLearn: on });
+    assert.deepEqual(whole(encodeBridgePort({ hairpin: on })), { kind: undefined, hairpin: on });
+  }
 });

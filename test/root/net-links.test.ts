@@ -50,6 +50,7 @@ inOwnNetns(import.meta.url, ['ip', 'nsenter'], () => {
         up: false,
         master: undefined,
         alias: '',
+        linkLocalLearn: true,
       },
     );
     await changeLink(netlink, made, { up: true, alias: 'what it is for' }, waiting());

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { closeFd } from '#host';
 import type { NicSpec } from '#spec';
 import { nicMac } from '../../src/net/model/names.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { nicFigures } from '../../src/vm/figures/links.ts';
 import { arpQuestion, broadcastMac } from '../net/frames.ts';
 import { Machine, must } from '../support/guest.ts';
@@ -100,6 +101,13 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter'], () => {
     assert.match(await linkText(nic.name), /<[^>]*\bUP\b/);
     assert.deepEqual(restarted.events.slice(1), [
       `web: Macvtap ${nic.name} was down and was taken up again`,
+    ]);
+    const own6 = `net/ipv6/conf/${nic.name}/disable_ipv6`;
+    await writeSysctls({ [own6]: '0' });
+    for (const _look of [1, 2]) await restarted.networks.init(waiting());
+    assert.equal(readSysctl(own6), '1');
+    assert.deepEqual(restarted.events.splice(2), [
+      `web: Macvtap ${nic.name} was changed (disable_ipv6) and was put back`,
     ]);
     // The kernel takes it along with its device; what else the plugin looks after is not held up.
     await must('ip', 'link', 'del', 'out0');

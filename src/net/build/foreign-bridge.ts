@@ -57,13 +57,13 @@ export async function buildOnForeignBridge(
 
 /** Puts the tap of a running VM back where it was taken out. */
 export async function adoptOnForeignBridge(
-  { vm, record: { bridge, tap } }: { readonly vm: string; readonly record: NicRecord },
+  { vm, record: { bridge, tap, mac } }: { readonly vm: string; readonly record: NicRecord },
   host: { readonly netlink: NetlinkSocket; readonly log: Logger; readonly onEvent: OnEvent },
   waiting: Waiting,
 ): Promise<void> {
   const link = await findLink(host.netlink, bridge, waiting);
   if (link === undefined) return;
-  await replugTap({ vm, tap, managed: false }, { ...host, bridge: link }, waiting);
+  await replugTap({ vm, tap, mac, managed: false }, { ...host, bridge: link }, waiting);
 }
 
 function refuseUnlisted(

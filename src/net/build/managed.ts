@@ -230,7 +230,7 @@ export async function adoptInManaged(
   { host, wanted }: { readonly host: ManagedHost; readonly wanted: ManagedNetwork },
   waiting: Waiting,
 ): Promise<void> {
-  const { bridge, tap } = nic.record;
+  const { bridge, tap, mac } = nic.record;
   const { store, rules } = host;
   await using _ = await store.lock(waiting);
   // Before anything that may fail: as long as rules are missing, nothing filters the guests.
@@ -242,5 +242,9 @@ export async function adoptInManaged(
   if (!isDeepStrictEqual(before, await store.record(bridge))) await rules.apply(waiting);
   await ensureServers(host, network, ready);
   await replugAll(ready, host, waiting);
-  await replugTap({ vm: nic.vm, tap, managed: true }, { ...host, bridge: ready.link }, waiting);
+  await replugTap(
+    { vm: nic.vm, tap, mac, managed: true },
+    { ...host, bridge: ready.link },
+    waiting,
+  );
 }

@@ -1,11 +1,13 @@
 import { type Link, listAddresses, listLinks } from '#netlink';
 import type { Waiting } from '#spec';
 import { linkLocalAddress } from '../links/bridge.ts';
+import { changedOfBridge } from '../links/bridge-settings.ts';
 import { forward, forward6 } from '../links/forwarding.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { renamedBridge } from '../links/plan-bridge.ts';
-import { isOutside, replugTap } from '../links/tap.ts';
+import { replugTap } from '../links/tap.ts';
+import { changedOfTap, isOutside } from '../links/tap-settings.ts';
 import { inTurn } from '../model/in-turn.ts';
 import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
 import type { NetworkStore } from '../store/store.ts';
@@ -14,7 +16,7 @@ import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
 import { redirectFlows } from './ports.ts';
 
-/** A network in use with those of its claims whose tap is not in the bridge, or is down there. */
+/** A network in use with those of its claims whose tap is not in the bridge, or is down or was changed there. */
 interface IncompleteNetwork extends NetworkInUse {
   /** What was done to the bridge itself. */
   readonly damage: string | undefined;
@@ -112,8 +114,9 @@ function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
 }
 
 /**
- * Networks of VMs that lack a tap in their bridge and, where that is the driver's, the bridge or its address: network
- * managers flush a link that they do not know, and an interrupted repair leaves taps outside.
+ * Networks of VMs that lack a tap in their bridge and, where that is the driver's, the bridge or its address, or what either
+ * is set to: network managers flush a link that they do not know, `sysctl --system` sets what the operator's files have, and
+ * an interrupted repair leaves taps outside.
  */
 async function incomplete(
   host: ManagedHost,
@@ -123,19 +126,26 @@ async function incomplete(
   const networks = await networksWithVms(store);
   const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
   const addresses = await listAddresses(netlink, waiting);
-  return networks
-    .filter(({ record: { owned, bridge } }) => owned || links.has(bridge))
-    .map(({ record, claims }) => {
-      const bridge = links.get(record.bridge);
-      const outside = joined(claims, host).filter(({ tap }) => isOutside(links.get(tap), bridge));
-      const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
-      const wanted = addressesOf(asHostHas(record), bridge);
-      const addressed = wanted.every((each) => own.some(({ address }) => address === each));
-      const renamed = renamedBridge([...links.values()], record.bridge);
-      const damage = record.owned ? damageOf(bridge, { addressed, renamed }) : undefined;
-      return { record, claims: outside, damage };
-    })
-    .filter(({ claims, damage }) => claims.length > 0 || damage !== undefined);
+  const found: IncompleteNetwork[] = [];
+  for (const { record, claims } of networks) {
+    const bridge = links.get(record.bridge);
+    if (!record.owned && bridge === undefined) continue;
+    const own = addresses.filter(({ linkIndex }) => linkIndex === bridge?.index);
+    const wanted = addressesOf(asHostHas(record), bridge);
+    const addressed = wanted.every((each) => own.some(({ address }) => address === each));
+    const renamed = renamedBridge([...links.values()], record.bridge);
+    const damage = record.owned
+      ? await damageOf(bridge, record, { addressed, renamed })
+      : undefined;
+    const lost: Claim[] = [];
+    for (const claim of joined(claims, host)) {
+      const tap = links.get(claim.tap);
+      const changed = await changedOfTap(tap, bridge, { ...claim, managed: true });
+      if (changed.length > 0 || isOutside(tap, bridge)) lost.push(claim);
+    }
+    if (lost.length > 0 || damage !== undefined) found.push({ record, claims: lost, damage });
+  }
+  return found;
 }
 
 /** With IPv6 also that of the link: guests know their router by it. */
@@ -145,13 +155,16 @@ function addressesOf(record: NetworkRecord, bridge: Link | undefined): readonly 
   return [record.address, six, linkLocalAddress(bridge)];
 }
 
-function damageOf(
+async function damageOf(
   bridge: Link | undefined,
+  record: NetworkRecord,
   { addressed, renamed }: { readonly addressed: boolean; readonly renamed: Link | undefined },
-): string | undefined {
+): Promise<string | undefined> {
   if (bridge === undefined) return renamed === undefined ? 'gone' : `called ${renamed.name}`;
   if (!bridge.up) return 'down';
-  return addressed ? undefined : 'without its address';
+  if (!addressed) return 'without its address';
+  const changed = await changedOfBridge(bridge, asHostHas(record));
+  return changed.length === 0 ? undefined : `changed (${changed.join(', ')})`;
 }
 
 async function networksWithVms(store: NetworkStore): Promise<readonly NetworkInUse[]> {

@@ -22,8 +22,9 @@ import {
   type Waiting,
 } from '#spec';
 import { NetError } from '../model/error.ts';
-import { bridgeMac, ownAlias } from '../model/names.ts';
+import { bridgeMac } from '../model/names.ts';
 import { writeSysctls } from '../model/sysctl.ts';
+import { bridgeSysctls, ownBridge } from './bridge-settings.ts';
 import { forward, forward6 } from './forwarding.ts';
 import { renameLink } from './nic-link.ts';
 import { type BridgePlan, ownsBridge, planBridge, renamedBridge } from './plan-bridge.ts';
@@ -138,13 +139,10 @@ async function configureBridge(
   }: { readonly network: ManagedNetwork; readonly link: Link; readonly inspected: Inspection },
   waiting: Waiting,
 ): Promise<void> {
-  // The alias first: it marks the bridge as ours if the rest is interrupted. Frames to 01:80:c2:00:00:0X pass no
-  // rule on what comes in, and the bridge must not learn from them: a guest could name its neighbour as their sender and
-  // receive that neighbour's traffic (br_handle_frame, __br_handle_local_finish).
-  const change = { alias: ownAlias, bridge: { linkLocalLearn: false } };
-  await changeLink(netlink, link, change, waiting);
+  // First: it marks the bridge as ours if the rest is interrupted.
+  await changeLink(netlink, link, ownBridge, waiting);
+  await writeSysctls(bridgeSysctls(network));
   const six = parseAddress6(network.address6 ?? '');
-  await setBridgeSysctls(link.name, six !== undefined);
   const { address, prefix, mtu } = network;
   if (mtu !== undefined && mtu !== link.mtu) await changeLink(netlink, link, { mtu }, waiting);
   const linkIndex = link.index;
@@ -171,22 +169,6 @@ export function linkLocalAddress({ address }: Pick<Link, 'address'>): string {
 /** Another agent that shares the bridge may be faster. */
 function unlessThere(error: unknown): void {
   if (!(error instanceof NetlinkError && error.errno === 'EEXIST')) throw error;
-}
-
-async function setBridgeSysctls(bridge: string, hasIpv6: boolean): Promise<void> {
-  const conf6 = `net/ipv6/conf/${bridge}`;
-  await writeSysctls({
-    // Answers to what the host sent from 127.0.0.1 come back over the bridge; the ruleset drops everything else that
-    // is addressed to 127.0.0.0/8 there.
-    [`net/ipv4/conf/${bridge}/route_localnet`]: '1',
-    // The host is the router here. In a network with IPv4 only it has no address of the link either. No guest can have the
-    // host's address, so the host does not ask whether one has, which would take until the first guest is there.
-    [`${conf6}/accept_ra`]: '0',
-    [`${conf6}/accept_dad`]: '0',
-    // A router is known by its link-local address (RFC 4861, 4.2), which other links of the host may do without.
-    [`${conf6}/addr_gen_mode`]: '0',
-    [`${conf6}/disable_ipv6`]: hasIpv6 ? '0' : '1',
-  });
 }
 
 function written({ address, prefix }: Omit<LinkAddress, 'linkIndex'>): string {

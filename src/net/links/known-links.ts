@@ -6,7 +6,8 @@ import type { OnEvent } from '../model/net.ts';
 import { decodeMacvtapNicRecord, decodeNicRecord, type KnownNic } from '../model/nic.ts';
 import { restoreMacvtap } from './macvtap.ts';
 import { GoneLinks, type NicLink, restoreName } from './nic-link.ts';
-import { isOutside, replugTap } from './tap.ts';
+import { replugTap } from './tap.ts';
+import { changedOfTap, isOutside } from './tap-settings.ts';
 
 interface LinksHost {
   readonly netlink: NetlinkSocket;
@@ -122,8 +123,10 @@ export class KnownLinks {
       (await listLinks(host.netlink, waiting)).map((link) => [link.name, link]),
     );
     for (const nic of taps) {
-      const bridge = links.get(nic.bridge);
-      if (bridge === undefined || !isOutside(links.get(nic.tap), bridge)) continue;
+      const [tap, bridge] = [links.get(nic.tap), links.get(nic.bridge)];
+      if (bridge === undefined) continue;
+      const changed = await changedOfTap(tap, bridge, { ...nic, managed: false });
+      if (changed.length === 0 && !isOutside(tap, bridge)) continue;
       // Of managed networks the rules come first.
       if ((await host.store.record(nic.bridge)) !== undefined) continue;
       await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);

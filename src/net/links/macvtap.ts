@@ -13,9 +13,9 @@ import type { MacvtapNic, Waiting } from '#spec';
 import { asNetError, NetError } from '../model/error.ts';
 import { isAliasOf, tapAlias } from '../model/names.ts';
 import type { OnEvent } from '../model/net.ts';
-import { writeSysctls } from '../model/sysctl.ts';
+import { changedSysctls, writeSysctls } from '../model/sysctl.ts';
 import { nicLinkIn } from './nic-link.ts';
-import { silence } from './tap.ts';
+import { silence } from './tap-settings.ts';
 
 /** A macvtap to be made. */
 export interface MacvtapPlan {
@@ -99,7 +99,7 @@ async function openQueues(link: Link, queues: number): Promise<readonly number[]
   return fds;
 }
 
-/** Takes a macvtap up again that something else on the host set down. */
+/** Takes a macvtap up again that something else on the host set down, and gives it its settings again. */
 export async function restoreMacvtap(
   { vm, link: name }: { readonly vm: string; readonly link: string },
   {
@@ -115,7 +115,14 @@ export async function restoreMacvtap(
 ): Promise<void> {
   return asNetError(`VM ${vm}: taking up its macvtap ${name} again failed`, async () => {
     const link = await findLink(netlink, name, waiting);
-    if (link === undefined || link.up) return;
+    if (link === undefined) return;
+    const changed = await changedSysctls(silence(name));
+    if (changed.length > 0) {
+      await writeSysctls(silence(name));
+      log.warn('macvtap was changed and was put back', { vm, link: name, changed });
+      onEvent(vm, `Macvtap ${name} was changed (${changed.join(', ')}) and was put back`);
+    }
+    if (link.up) return;
     await changeLink(netlink, link, { up: true }, waiting);
     log.warn('macvtap was down and was taken up again', { vm, link: name });
     onEvent(vm, `Macvtap ${name} was down and was taken up again`);

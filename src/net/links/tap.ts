@@ -12,8 +12,9 @@ import { asNetError, NetError } from '../model/error.ts';
 import { addressInAlias, isAliasOf, tapAlias, tapMac } from '../model/names.ts';
 import type { OnEvent } from '../model/net.ts';
 import type { AttachedNic, ClaimedNic } from '../model/nic.ts';
-import { type Sysctls, writeSysctls } from '../model/sysctl.ts';
+import { writeSysctls } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
+import { changedOfTap, type TapOfNic, tapSysctls } from './tap-settings.ts';
 
 /** A NIC that carries traffic once it is plugged in. Without `plug` it does already. */
 export type AddressedNic = Omit<ClaimedNic, 'settle'> & {
@@ -95,9 +96,7 @@ export async function configureTap(
   return asNetError(`VM ${vm}: configuring tap ${tap} failed`, async () => {
     const link = await findLink(netlink, tap, waiting);
     if (link === undefined) throw new NetError('host', `VM ${vm}: tap ${tap} disappeared`);
-    // A bridge hands frames to 01:80:c2:00:00:0X to the host as if they had come to the port itself: no answer to ARP
-    // from there, or guests could fill the host's neighbour table.
-    await writeSysctls({ ...silence(tap), [`net/ipv4/conf/${tap}/arp_ignore`]: '8' });
+    await writeSysctls(tapSysctls(tap));
     const change = {
       alias: tapAlias(vm, index, ip, ip6),
       mtu: bridge.mtu,
@@ -106,12 +105,6 @@ export async function configureTap(
     await changeLink(netlink, link, change, waiting);
     return link;
   });
-}
-
-/** Settings with which the host has no IPv6 address of its own on a guest's link and takes no advertisements there. */
-export function silence(link: string): Sysctls {
-  const conf = `net/ipv6/conf/${link}`;
-  return { [`${conf}/accept_ra`]: '0', [`${conf}/disable_ipv6`]: '1' };
 }
 
 /** Puts an open tap into its bridge and takes it up. */
@@ -151,15 +144,9 @@ async function refuseShared(
   throw new NetError('host', `${what} by another agent, for its tap ${other.name}`);
 }
 
-/** Whether a tap is missing in its bridge. One that is in another bridge was moved there on purpose. */
-export function isOutside(tap: Link | undefined, bridge: Link | undefined): boolean {
-  if (tap === undefined) return false;
-  return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
-}
-
-/** Puts a NIC's tap back into its bridge when it was taken out. */
+/** Puts a NIC's tap back into its bridge when it was taken out, and gives it its settings again. */
 export async function replugTap(
-  nic: { readonly vm: string; readonly tap: string; readonly managed: boolean },
+  nic: TapOfNic & { readonly vm: string },
   host: {
     readonly netlink: NetlinkSocket;
     readonly bridge: Link;
@@ -169,14 +156,26 @@ export async function replugTap(
   waiting: Waiting,
 ): Promise<void> {
   const { netlink, bridge, log, onEvent } = host;
-  const link = await findLink(netlink, nic.tap, waiting);
-  if (link === undefined || (link.master === bridge.index && link.up)) return;
-  const { vm, tap, managed } = nic;
-  // The kernel forgets a port's settings when it leaves. It is up last: a tap that is down is one to be put back again.
-  await changeLink(netlink, link, { master: bridge.index, up: false }, waiting);
-  await changeLink(netlink, link, { port: { hairpin: managed }, up: true }, waiting);
-  log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
-  onEvent(vm, `Tap ${tap} had left bridge ${bridge.name} and was put back`);
+  const { vm, tap, mac, managed } = nic;
+  const found = await findLink(netlink, tap, waiting);
+  if (found === undefined) return;
+  const isIn = found.master === bridge.index && found.up;
+  const changed = isIn ? await changedOfTap(found, bridge, nic) : [];
+  if (isIn && changed.length === 0) return;
+  // It is up last: a tap that is down is one to be put back again.
+  if (!isIn) await changeLink(netlink, found, { master: bridge.index, up: false }, waiting);
+  await writeSysctls(tapSysctls(tap));
+  // The kernel forgets a port's settings when it leaves.
+  const port = managed || !isIn ? { port: { hairpin: managed } } : {};
+  const settings = { mtu: bridge.mtu, address: tapMac(mac), ...port };
+  await changeLink(netlink, found, { ...settings, up: true }, waiting);
+  if (!isIn) {
+    log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });
+    onEvent(vm, `Tap ${tap} had left bridge ${bridge.name} and was put back`);
+  } else {
+    log.warn('tap was changed and was put back', { vm, tap, changed });
+    onEvent(vm, `Tap ${tap} was changed (${changed.join(', ')}) and was put back`);
+  }
 }
 
 /** Removes a tap that a process still holds open, if it belongs to that NIC. */

@@ -36,11 +36,28 @@ export function readSysctl(name: string): string | undefined {
  * does not wait for it. Throws NetError where one can't be changed.
  */
 export async function writeSysctls(settings: Sysctls, netns?: string): Promise<void> {
+  await eachSetting(settings, netns, apply);
+}
+
+/** The last parts of the names of those of the settings that have another value. Throws NetError. */
+export async function changedSysctls(settings: Sysctls): Promise<readonly string[]> {
+  const changed: string[] = [];
+  await eachSetting(settings, undefined, async (setting) => {
+    if (!(await isSet(setting))) changed.push(setting.name.replace(/^.*\//, ''));
+  });
+  return changed;
+}
+
+async function eachSetting(
+  settings: Sysctls,
+  netns: string | undefined,
+  action: (setting: OpenSetting) => Promise<void>,
+): Promise<void> {
   // To which namespace a file belongs is decided when it is opened, which waits for nothing.
   const open = (): readonly OpenSetting[] => Object.entries(settings).flatMap(openSetting);
   const opened = netns === undefined ? open() : withNetns(netns, open);
   try {
-    for (const setting of opened) await apply(setting);
+    for (const setting of opened) await action(setting);
   } finally {
     for (const { fd } of opened) closeFd(fd);
   }
@@ -56,14 +73,25 @@ function openSetting([name, value]: readonly [string, string]): readonly OpenSet
 }
 
 /** Writes only where the value is another one: where /proc/sys is read-only, an operator may have set it. */
-async function apply({ name, value, fd }: OpenSetting): Promise<void> {
+async function apply(setting: OpenSetting): Promise<void> {
+  if (await isSet(setting)) return;
+  const { name, value, fd } = setting;
   try {
-    const now = Buffer.alloc(maxValueBytes);
-    const { bytesRead } = await readAside(fd, now, 0, now.length, 0);
-    if (now.toString('latin1', 0, bytesRead).trim() === value) return;
     const writable = openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY);
     await writeAside(writable, value).finally(() => closeFd(writable));
   } catch (cause) {
     throw netError(`setting /proc/sys/${name} to ${value} failed`, cause);
+  }
+}
+
+async function isSet({ name, value, fd }: OpenSetting): Promise<boolean> {
+  try {
+    const now = Buffer.alloc(maxValueBytes);
+    const { bytesRead } = await readAside(fd, now, 0, now.length, 0);
+    return now.toString('latin1', 0, bytesRead).trim() === value;
+  } catch (cause) {
+    // Its link has gone meanwhile.
+    if (errnoOf(cause) === 'ENOENT') return true;
+    throw netError(`reading /proc/sys/${name} failed`, cause);
   }
 }
