@@ -29,7 +29,7 @@ export {
 } from './files/descriptor.ts';
 export { lockDisk } from './files/disk-lock.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
-export { pipeBytes, widePipe } from './files/pipe.ts';
+export { pipeBytes, pipeTo, widePipe } from './files/pipe.ts';
 export { takesScsiCommands } from './files/scsi.ts';
 export { readSmall, SmallFile } from './files/small-file.ts';
 export {

@@ -3,7 +3,7 @@ import { type Json, option, type Part } from './part.ts';
 /** How many commands can run in the guest at the same time. */
 export const execSlots = 8;
 
-/** The streams of a command; with a terminal there is one, in the place of `in`. */
+/** The streams of a command; a terminal is one port, in the place of `in`. */
 export const execStreams = ['in', 'out', 'err'] as const;
 export type ExecStream = (typeof execStreams)[number];
 
@@ -51,10 +51,19 @@ export function execDevice(port: ExecPort): Json {
     driver: terminal ? 'virtconsole' : 'virtserialport',
     bus: 'serialbus0.0',
     nr,
-    chardev: execChannel(slot, stream),
+    chardev: terminal ? execDeviceId(port) : execChannel(slot, stream),
     id: execDeviceId(port),
     ...name,
   };
+}
+
+/**
+ * The host's end of a terminal, as `chardev-add` takes it, under the id of its device: two pipes, of which `path` has QEMU's
+ * ends. QEMU drops what does not fit, and a pipe holds bytes, while a socket holds 278 writes, of two bytes for each end of a line.
+ */
+export function execTerminal(id: string, path: string): Json {
+  // Without `append` QEMU truncates its output, which is an error for a pipe.
+  return { id, backend: { type: 'file', data: { in: path, out: path, append: true } } };
 }
 
 export function execDeviceId({ slot, stream, session }: Omit<ExecPort, 'terminal'>): string {

@@ -24,6 +24,7 @@ export {
   execPorts,
   execSlots,
   execStreams,
+  execTerminal,
 } from './exec-ports.ts';
 export { usableFirmware } from './firmware.ts';
 export { ignitionConfig } from './firmware-config.ts';

@@ -77,13 +77,19 @@ export interface Commands {
     arguments: { readonly path: string };
     return: readonly { readonly name: string }[];
   };
+  'chardev-add': { arguments: Readonly<Record<string, unknown>>; return: Empty };
+  /** Refused while a device uses it. */
+  'chardev-remove': { arguments: { readonly id: string }; return: Empty };
   device_add: { arguments: Readonly<Record<string, unknown>>; return: Empty };
   /** DEVICE_DELETED follows once the device is gone. */
   device_del: { arguments: { readonly id: string }; return: Empty };
   /** Names a descriptor that was passed with the command; the next command that uses the name takes it. */
   getfd: { arguments: { readonly fdname: string }; return: Empty };
-  /** Makes a file of the descriptor that was passed with the command: `/dev/fdset/<fdset-id>`. */
-  'add-fd': { arguments: Empty; return: { readonly 'fdset-id': number } };
+  /** Makes a file of the descriptor that was passed with the command, `/dev/fdset/<fdset-id>`, or adds it to that file. */
+  'add-fd': {
+    arguments: { readonly 'fdset-id'?: number };
+    return: { readonly 'fdset-id': number };
+  };
   'remove-fd': { arguments: { readonly 'fdset-id': number }; return: Empty };
   set_password: {
     arguments: { readonly protocol: 'vnc'; readonly password: string };
@@ -181,6 +187,8 @@ const answers: {
   system_powerdown: nothing,
   'qom-get': anything,
   'qom-list': v.array(v.object({ name: text })),
+  'chardev-add': nothing,
+  'chardev-remove': nothing,
   device_add: nothing,
   device_del: nothing,
   getfd: nothing,

@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { commandsWork, exitCodes } from '../support/guest-commands.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told } from '../support/live-vm.ts';
-import { workAtTerminal } from '../support/terminal.ts';
-import { soon } from '../support/vm.ts';
+import { openFiles } from '../support/open-files.ts';
+import { heldUntilPrinted, workAtTerminal } from '../support/terminal.ts';
+import { eventually, soon } from '../support/vm.ts';
 
 const addWorker = `#!/bin/sh
 echo "worker:x:1000:1000::/home/worker:/bin/sh" >> /etc/passwd
@@ -37,6 +38,18 @@ test('commands in a guest with an agent', async (t) => {
     },
   );
 
+  await t.test('V-95: a terminal shows all, however late the plugin reads', async () => {
+    const script = 'seq 1000; echo ALL-SHOWN >/dev/ttyS0';
+    using command = await execIn(domain, sh(script), { terminal: true });
+    let shown = '';
+    for await (const { data } of command.output) {
+      if (shown === '') heldUntilPrinted(/ALL-SHOWN/, ground.paths().console);
+      shown += Buffer.from(data).toString('latin1');
+    }
+    const lines = Array.from({ length: 1000 }, (_, index) => `${index + 1}\r\n`);
+    assert.equal(shown, lines.join(''));
+  });
+
   await t.test('an exec in progress does not delay a stop', async () => {
     using sleeper = await execIn(domain, ['sleep', '1000']);
     const begun = performance.now();
@@ -53,10 +66,10 @@ test('P-41: a plugin that was killed leaves no command in the guest, and the nex
   const guest = await guestOrSkip(t, 'tiny');
   if (guest === undefined) return;
   await using ground = groundFor(guest);
-  const pipes = ground.pipes();
-  const log = ground.read(pipes.stdoutPath);
+  const logs = ground.pipes();
+  const log = ground.read(logs.stdoutPath);
   const spec = guestSpec(ground, guest, {
-    ...pipes,
+    ...logs,
     exec: { user: 'worker' },
     guest: { ...ground.spec(0).guest, userData: { kind: 'inline', text: addWorker } },
   });
@@ -65,6 +78,11 @@ test('P-41: a plugin that was killed leaves no command in the guest, and the nex
   await told(log, /TINY-READY/, 120_000);
   await starter.exec(['sleep', '1234'], ['sh', '-c', 'sleep 1234 & wait']);
   await starter.exec(['sh', '-c', 'trap "" HUP; while :; do sleep 1234; done']);
+  const pipes = (): number =>
+    openFiles(known.pid).filter((path) => path.startsWith('pipe:')).length;
+  const before = pipes();
+  await starter.openTerminal('sleep', '1234');
+  assert.equal(pipes(), before + 2);
   await starter.kill();
   const virtualizer = ground.virtualizer();
   const domain = await virtualizer.recoverDomain(known, spec, soon());
@@ -76,4 +94,5 @@ test('P-41: a plugin that was killed leaves no command in the guest, and the nex
   const user = await runCommand(domain, sh('id -un; id -gn; echo $HOME; exit 3'));
   assert.deepEqual([user.stdout, user.exitCode], ['worker\nworker\n/home/worker\n', 3]);
   await workAtTerminal(domain, /\/dev\/hvc\d/);
+  await eventually(() => pipes() === before, 'QEMU has no terminal left');
 });

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import type { Domain, GuestCommand } from '#vm';
 import type { CommandExit, TerminalSize } from '../../src/vm/virtualizer.ts';
 import { execIn } from './exec.ts';
 import { until } from './live-vm.ts';
+import { patient } from './patience.ts';
 import { soon } from './vm.ts';
 
 /** A shell at a terminal in the guest, with all that it has shown. */
@@ -59,6 +61,16 @@ export class Terminal implements Disposable {
       assert.equal(stream, 'stdout');
       this.#screen += Buffer.from(data).toString('latin1');
     }
+  }
+}
+
+/** Keeps this process from all other work until the guest has printed it on its console, whose file this is. */
+export function heldUntilPrinted(pattern: RegExp, console: string): void {
+  const clock = new Int32Array(new SharedArrayBuffer(4));
+  const end = performance.now() + patient(60_000);
+  while (!pattern.test(readFileSync(console, 'latin1'))) {
+    assert.ok(performance.now() < end, `${pattern} on the console`);
+    Atomics.wait(clock, 0, 0, 10);
   }
 }
 

@@ -13,10 +13,10 @@ process.stdin.once('data', async () => {
   try {
     const domain = await virtualizer.createDomain(spec, soon());
     process.stdout.write(`${JSON.stringify({ record: domain.record })}\n`);
-    // Each further line is a command for the guest.
+    // Each further line is a command for the guest, and whether it has a terminal.
     process.stdin.on('data', async (lines: Buffer) => {
       for (const line of lines.toString().trim().split('\n')) {
-        const request = { command: JSON.parse(line), env: {}, terminal: false };
+        const request = { ...JSON.parse(line), env: {} };
         await domain.exec(request, soon());
         process.stdout.write('{}\n');
       }

@@ -23,6 +23,7 @@ import { type Domain, type DomainEvent, type DomainRecord, QemuVirtualizer } fro
 import { type CpuFigures, parseStat } from '../../src/vm/figures/stats.ts';
 import type { VirtualizerOptions } from '../../src/vm/qemu-virtualizer.ts';
 import { uuidOf, type VmPaths, vmPaths } from '../../src/vm/store/paths.ts';
+import type { ExecRequest } from '../../src/vm/virtualizer.ts';
 import { diskOn, imageOf } from './disks.ts';
 import { type SectorMode, sectorImage } from './images.ts';
 import { patient } from './patience.ts';
@@ -242,10 +243,16 @@ export class Starter {
 
   /** Starts commands in the guest, and leaves them running. */
   async exec(...commands: readonly (readonly string[])[]): Promise<void> {
-    for (const command of commands) {
-      this.#child.stdin?.write(`${JSON.stringify(command)}\n`);
-      assert.equal(await this.#line(), '{}');
-    }
+    for (const command of commands) await this.#begin({ command, terminal: false });
+  }
+
+  async openTerminal(...command: readonly string[]): Promise<void> {
+    await this.#begin({ command, terminal: true });
+  }
+
+  async #begin(request: Pick<ExecRequest, 'command' | 'terminal'>): Promise<void> {
+    this.#child.stdin?.write(`${JSON.stringify(request)}\n`);
+    assert.equal(await this.#line(), '{}');
   }
 
   /** SIGKILL: nothing of it runs afterwards. */

@@ -160,8 +160,8 @@ export class AgentCommands implements CommandWay, Disposable {
         waiting,
       );
       log.debug('command started in the guest', { session, pid, way: 'agent' });
-      const streams = streamsOf(terminal ? sockets : outputsOf(sockets), { session, terminal });
-      const begun = await beginningOf(streams.get(terminal ? 'in' : 'out'), waiting);
+      const streams = streamsOf(outputsOf(sockets), { session, terminal });
+      const begun = await beginningOf(streams.get('out'), waiting);
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
       const left = async (finished: Promise<void>): Promise<void> => {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
-import { type Logger, within } from '#host';
+import { connect, Socket } from 'node:net';
+import { closeFd, type Logger, pipeTo, sendWithDescriptor, widePipe, within } from '#host';
 import {
   type ExecStream,
   execChannel,
@@ -8,15 +8,14 @@ import {
   execDeviceId,
   execPortOf,
   execStreams,
+  execTerminal,
 } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 
 const unplugMs = 10_000;
-
-/** QEMU drops the output of a terminal that is not read: more of it is kept here than of a stream. */
-const terminalBytes = 1024 * 1024;
+const releaseMs = 10_000;
 
 export interface PortPlace {
   /** Directory of the sockets. */
@@ -75,14 +74,14 @@ async function plugPorts(
   qmp: QmpClient,
   waiting: Waiting,
 ): Promise<ReadonlyMap<ExecStream, Socket>> {
-  const { dir, slot, terminal } = place;
+  const { dir, slot } = place;
+  if (place.terminal) return await plugTerminal(place, qmp, waiting);
   const sockets = new Map<ExecStream, Socket>();
   try {
-    for (const stream of terminal ? (['in'] as const) : execStreams) {
+    for (const stream of execStreams) {
       const path = `${dir}/${execChannel(slot, stream)}`;
-      const highWaterMark = terminal ? { highWaterMark: terminalBytes } : {};
       // Half open: QEMU reads to the end of the input before it takes note of the end.
-      const socket = connect({ path, allowHalfOpen: true, ...highWaterMark });
+      const socket = connect({ path, allowHalfOpen: true });
       socket.on('error', () => {});
       sockets.set(stream, socket);
       await once(socket, 'connect', waiting);
@@ -92,6 +91,66 @@ async function plugPorts(
   } catch (error) {
     for (const socket of sockets.values()) socket.destroy();
     throw error;
+  }
+}
+
+/** The host's ends first, as always. */
+async function plugTerminal(
+  place: PortPlace,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<ReadonlyMap<ExecStream, Socket>> {
+  const device = { ...place, stream: 'in' } as const;
+  const sockets = await openTerminal(execDeviceId(device), qmp, waiting);
+  try {
+    await qmp.execute('device_add', execDevice(device), waiting);
+    return sockets;
+  } catch (error) {
+    for (const socket of sockets.values()) socket.destroy();
+    throw error;
+  }
+}
+
+/** The host's ends of a terminal that QEMU knows by this id: what is typed, and what is shown. */
+async function openTerminal(
+  id: string,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<ReadonlyMap<ExecStream, Socket>> {
+  using opened = new DisposableStack();
+  using passed = new DisposableStack();
+  const typed = pipeTo('write');
+  opened.adopt(typed.write, closeFd);
+  passed.adopt(typed.read, closeFd);
+  const shown = widePipe('read');
+  opened.adopt(shown.read, closeFd);
+  passed.adopt(shown.write, closeFd);
+  await addTerminal(id, { input: typed.read, output: shown.write }, qmp, waiting);
+  opened.move();
+  const sockets = new Map<ExecStream, Socket>([
+    ['in', new Socket({ fd: typed.write, readable: false, writable: true })],
+    ['out', new Socket({ fd: shown.read, readable: true, writable: false })],
+  ]);
+  for (const socket of sockets.values()) socket.on('error', () => {});
+  return sockets;
+}
+
+async function addTerminal(
+  id: string,
+  { input, output }: { readonly input: number; readonly output: number },
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<void> {
+  const passing = (fd: number) => sendWithDescriptor.bind(null, fd);
+  const set = await qmp.executeWith(passing(input), 'add-fd', {}, waiting);
+  try {
+    await qmp.executeWith(passing(output), 'add-fd', set, waiting);
+    const path = `/dev/fdset/${set['fdset-id']}`;
+    await qmp.execute('chardev-add', execTerminal(id, path), waiting);
+  } finally {
+    // QEMU has them open by other descriptors now.
+    using ending = within(releaseMs);
+    await qmp.execute('remove-fd', set, ending).catch(() => {});
   }
 }
 
@@ -105,13 +164,14 @@ async function unplugPorts(
   const leaving = new Set<unknown>();
   for (const stream of execStreams) {
     const id = execDeviceId({ slot, session, stream });
-    if (await remove(id, qmp, waiting)) leaving.add(id);
+    if (await remove('device_del', id, qmp, waiting)) leaving.add(id);
   }
   while (leaving.size > 0) {
     const { value, done } = await events.next();
     if (done === true) return;
     if (value.event === 'DEVICE_DELETED') leaving.delete(value.data.device);
   }
+  await remove('chardev-remove', execDeviceId({ slot, session, stream: 'in' }), qmp, waiting);
 }
 
 /** The slots of the commands whose ports are there, by their session. */
@@ -120,17 +180,25 @@ export async function leftPorts(
   waiting: Waiting,
 ): Promise<ReadonlyMap<string, number>> {
   const peripherals = await qmp.execute('qom-list', { path: '/machine/peripheral' }, waiting);
+  const terminals = await qmp.execute('query-chardev', {}, waiting);
+  const names = [...peripherals.map(({ name }) => name), ...terminals.map(({ label }) => label)];
   return new Map(
-    peripherals.flatMap(({ name }) => {
+    names.flatMap((name) => {
       const port = execPortOf(name);
       return port === undefined ? [] : [[port.session, port.slot] as const];
     }),
   );
 }
 
-async function remove(id: string, qmp: QmpClient, waiting: Waiting): Promise<boolean> {
+/** false: it is not there. */
+async function remove(
+  command: 'device_del' | 'chardev-remove',
+  id: string,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<boolean> {
   try {
-    await qmp.execute('device_del', { id }, waiting);
+    await qmp.execute(command, { id }, waiting);
     return true;
   } catch (error) {
     if (error instanceof QmpError && error.code === 'command') return false;
