@@ -9,6 +9,7 @@ import type { VmSpec } from '#spec';
 import { documentedLine } from '../support/documented.ts';
 import { execIn, runCommand, sh } from '../support/exec.ts';
 import { groundFor, guestOrSkip, guestSpec, told } from '../support/live-vm.ts';
+import { heldUntilPrinted } from '../support/terminal.ts';
 import { eventually, soon } from '../support/vm.ts';
 
 /** A shell on the console, as systemd would start a login there. */
@@ -108,6 +109,17 @@ test('an interactive console beside the log', async (t) => {
     one.type('echo both$((1+1))\n');
     await one.shows(/both2\r\n/);
     await other.shows(/both2\r\n/);
+  });
+
+  await t.test('V-107: an operator sees all, however late the plugin reads', async () => {
+    using operator = await Operator.attach(path);
+    await operator.shows(/# /);
+    operator.type('stty -echo; seq 1000; echo ALL-$((6*7)) >/dev/ttyS0; stty echo\n');
+    await operator.shows(/\n1\r\n/);
+    heldUntilPrinted(/ALL-42/, ground.paths().console);
+    const lines = Array.from({ length: 1000 }, (_, index) => `${index + 1}\r\n`);
+    await operator.shows(/\n1000\r\n/);
+    assert.ok(operator.screen.includes(`\n${lines.join('')}`), operator.screen);
   });
 
   await t.test('what was typed last before leaving arrives', async () => {

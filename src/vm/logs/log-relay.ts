@@ -31,6 +31,8 @@ export interface RelayOptions {
   readonly sink: number | undefined;
   /** Of what was forwarded, the last bytes that stay in the history; 0 when left out. */
   readonly keptBytes?: number;
+  /** Whether an operator looks at it now: then no pause becomes longer. */
+  readonly hurry?: () => boolean;
   readonly log: Logger;
   /** Called with the current length of the history, holes included. */
   readonly onGrowth?: (bytes: number) => void;
@@ -51,6 +53,7 @@ export class LogRelay implements AsyncDisposable {
   readonly #running: Promise<void>;
   #offset: number;
   #finishing = false;
+  #isOpen = true;
   #sinkOpen: boolean;
   #burstMs = burstMs;
   #readMs = Number.NEGATIVE_INFINITY;
@@ -87,6 +90,20 @@ export class LogRelay implements AsyncDisposable {
     signal.removeEventListener('abort', abort);
   }
 
+  /** How much of the history was forwarded, from its beginning. */
+  get forwarded(): number {
+    return this.#offset;
+  }
+
+  /** Forwards what is there without a pause. For a relay without a sink, which nothing stops. */
+  flush(): void {
+    let length = this.#isOpen ? chunkBytes : 0;
+    while (length === chunkBytes) {
+      length = readSync(this.#fd, chunk, 0, chunkBytes, this.#offset);
+      if (length > 0) this.#advance(chunk.subarray(0, length));
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#abort();
     await this.#running;
@@ -114,6 +131,7 @@ export class LogRelay implements AsyncDisposable {
     } catch (error) {
       log.warn('log relay ended early', { history, error: messageOf(error) });
     } finally {
+      this.#isOpen = false;
       closeSync(this.#fd);
       closeSync(this.#markFd);
       if (this.#options.sink !== undefined) closeFd(this.#options.sink);
@@ -140,7 +158,8 @@ export class LogRelay implements AsyncDisposable {
   /** A pause that becomes longer for as long as the guest goes on writing. A line in a while costs one, and one read. */
   async #burst(): Promise<void> {
     if (this.#finishing || this.#ended.signal.aborted) return;
-    const goesOn = performance.now() - this.#readMs < maxBurstMs;
+    const isLong = performance.now() - this.#readMs >= maxBurstMs;
+    const goesOn = !isLong && this.#options.hurry?.() !== true;
     this.#burstMs = goesOn ? Math.min(this.#burstMs * 2, maxBurstMs) : burstMs;
     await this.#woken(this.#burstMs);
   }

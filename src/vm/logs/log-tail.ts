@@ -2,13 +2,13 @@ import { closeSync, constants, fstatSync, readSync } from 'node:fs';
 import { openPath, seekData } from '#host';
 
 /**
- * The end of a growing file: at most its last `maxBytes`, without the hole at its front that trimming leaves. Throws
- * HostError 'file' when it can't be opened.
+ * The end of a growing file, or of its first `length` bytes: at most `maxBytes`, without the hole at its front that
+ * trimming leaves. Throws HostError 'file' when it can't be opened.
  */
-export function readTail(path: string, maxBytes: number): Buffer {
+export function readTail(path: string, maxBytes: number, length?: number): Buffer {
   const fd = openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
-    const { size } = fstatSync(fd);
+    const size = length ?? fstatSync(fd).size;
     const from = Math.max(seekData(fd, 0) ?? size, size - maxBytes);
     const bytes = Buffer.alloc(size - from);
     return bytes.subarray(0, readSync(fd, bytes, 0, bytes.length, from));

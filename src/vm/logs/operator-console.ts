@@ -18,21 +18,30 @@ export type OperatorPaths = Pick<VmPaths, 'consoleSocket' | 'hvcSocket' | 'hvcLo
 
 /**
  * The guest's interactive console for operators: each that connects gets what was written before, then what is written,
- * and types into it. QEMU writes the history, so it is complete whether or not there is an operator, or a plugin; and it
- * drops what is not read, so the guest never waits.
+ * and types into it. QEMU writes the history, so it is complete whether or not there is an operator, or a plugin. All that
+ * is shown comes from there: of what QEMU writes to its socket it drops what is not read at once, so the guest never waits.
  */
 export class OperatorConsole implements AsyncDisposable {
   readonly #paths: OperatorPaths;
   readonly #log: Logger;
   readonly #history: LogRelay;
   readonly #server: Server;
-  readonly #operators = new Set<Socket>();
-  /** Connected as long as there are operators: QEMU serves one client. */
+  readonly #operators: Set<Socket>;
+  /** Connected as long as there are operators, for what they type: QEMU serves one client. */
   #guest: Socket | undefined;
 
-  private constructor(paths: OperatorPaths, history: LogRelay, fd: number, log: Logger) {
+  private constructor(
+    paths: OperatorPaths,
+    {
+      history,
+      operators,
+      fd,
+    }: { readonly history: LogRelay; readonly operators: Set<Socket>; readonly fd: number },
+    log: Logger,
+  ) {
     this.#paths = paths;
     this.#history = history;
+    this.#operators = operators;
     this.#log = log;
     this.#server = createServer((operator) => this.#attach(operator));
     this.#server.on('error', (error) => log.warn('console not served', { error: error.message }));
@@ -50,21 +59,27 @@ export class OperatorConsole implements AsyncDisposable {
     rmSync(consoleSocket, { force: true });
     const fd = listenUnix(consoleSocket);
     const mark = `${hvcLog}.mark`;
+    const operators = new Set<Socket>();
     const history = LogRelay.open({
       history: hvcLog,
       mark,
       sink: undefined,
       keptBytes,
+      hurry: () => operators.size > 0,
       log,
       onGrowth,
+      onOutput: (bytes) => show(bytes, operators),
     });
-    return new OperatorConsole(paths, history, fd, log);
+    return new OperatorConsole(paths, { history, operators, fd }, log);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.close();
+    this.#showRest();
     for (const operator of this.#operators) operator.destroy();
-    this.#guest?.destroy();
+    const guest = this.#guest;
+    this.#guest = undefined;
+    guest?.destroy();
     await this.#history[Symbol.asyncDispose]();
   }
 
@@ -74,7 +89,7 @@ export class OperatorConsole implements AsyncDisposable {
     operator.on('error', () => {});
     operator.once('close', () => this.#detach(operator));
     try {
-      operator.write(readTail(this.#paths.hvcLog, keptBytes));
+      operator.write(readTail(this.#paths.hvcLog, keptBytes, this.#history.forwarded));
     } catch (error) {
       this.#log.debug('no history of the console', { error: messageOf(error) });
     }
@@ -90,13 +105,19 @@ export class OperatorConsole implements AsyncDisposable {
     this.#guest = undefined;
   }
 
+  /** Before the console ends for those who look at it. */
+  #showRest(): void {
+    try {
+      this.#history.flush();
+    } catch (error) {
+      this.#log.debug('end of the console not shown', { error: messageOf(error) });
+    }
+  }
+
   #connect(): Socket {
     const guest = connect(this.#paths.hvcSocket);
     guest.on('error', () => {});
-    guest.on('data', (bytes: Buffer) => {
-      for (const operator of this.#operators) {
-        if (operator.writableLength < maxUnsentBytes) operator.write(bytes);
-      }
+    guest.on('data', () => {
       // A guest that writes without end leaves time for everything else.
       guest.pause();
       setImmediate(() => guest.resume());
@@ -104,9 +125,18 @@ export class OperatorConsole implements AsyncDisposable {
     guest.once('close', () => {
       if (this.#guest !== guest) return;
       this.#guest = undefined;
-      for (const operator of this.#operators) operator.destroy();
+      this.#showRest();
+      for (const operator of this.#operators) operator.destroySoon();
     });
     return guest;
+  }
+}
+
+/** The bytes are valid during the call. */
+function show(bytes: Uint8Array, operators: ReadonlySet<Socket>): void {
+  const shown = operators.size > 0 ? Buffer.from(bytes) : bytes;
+  for (const operator of operators) {
+    if (operator.writableLength < maxUnsentBytes) operator.write(shown);
   }
 }
 
