@@ -85,6 +85,24 @@ test('a detached program has exactly the descriptors it was given', async (t) =>
   assert.equal(text, 'content\n0\n1\n2\n3');
 });
 
+test('descriptors are those that were given, whatever their numbers are here', async (t) => {
+  using open = new DisposableStack();
+  const fds = Array.from({ length: 40 }, (_, at) =>
+    open.adopt(memfd(`given ${at}`, Buffer.from(`${at} `)), closeSync),
+  );
+  const line = `cat ${fds.map((_, at) => `/proc/self/fd/${at + 3}`).join(' ')}`;
+  const [low = 0, ...others] = fds;
+  const orders = {
+    backwards: fds.toReversed(),
+    'by one': [...others, low],
+    twice: [...fds, ...fds],
+  };
+  for (const [name, given] of Object.entries(orders)) {
+    const wanted = given.slice(0, fds.length).map((fd) => fds.indexOf(fd));
+    assert.equal(await sayDetached(t, line, { fds: given }), wanted.join(' '), name);
+  }
+});
+
 test('what is not given of the first three descriptors is /dev/null, and none is opened for it here', async () => {
   for (const stdio of [[], ['ignore'], ['ignore', 'ignore']] as const) {
     const before = await openFds();

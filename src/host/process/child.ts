@@ -44,16 +44,19 @@ export function startChild(options: ChildOptions): number {
   const duplicates: number[] = [];
   const actions = Buffer.alloc(structureBytes);
   const attributes = Buffer.alloc(structureBytes);
+  // Numbers in the new program are taken from 0 on: what has a greater one here is used before it is overwritten.
+  const duplicateAbove = (fd: number): number => {
+    const duplicate = must(what, 'fcntl', fd, duplicateCloexec, stdio.length);
+    duplicates.push(duplicate);
+    return duplicate;
+  };
   mustReturnZero(what, 'spawnActionsInit', actions);
   mustReturnZero(what, 'spawnAttributesInit', attributes);
   try {
     for (const [number, fd] of stdio.entries()) {
       if (fd === 'ignore') placeNull(number, actions);
       else {
-        // Numbers in the new program are taken from 0 on: none of these is overwritten before it is used.
-        const duplicate = must(what, 'fcntl', fd, duplicateCloexec, stdio.length);
-        duplicates.push(duplicate);
-        place(duplicate, number, actions);
+        place(fd > number ? fd : duplicateAbove(fd), number, actions);
       }
     }
     if (cwd !== undefined) mustReturnZero(what, 'spawnActionsAddChdir', actions, cwd);
