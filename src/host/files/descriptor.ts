@@ -3,13 +3,14 @@ import { relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { Waiting } from '#spec';
 import { errnoOf, HostError, hostError } from '../error.ts';
-import { attempt, libcError, must } from '../native/libc.ts';
+import { attempt, attemptAside, libcError, must } from '../native/libc.ts';
 import { pause } from '../waiting.ts';
 
 // Kernel numbers that are the same on x86-64 and arm64; those that differ (O_NOFOLLOW, O_DIRECTORY) come from Node.
 const oCloexec = 0o2000000;
 /** O_PATH, for which Node has no constant: refers to a file without opening it, so a device or FIFO is not affected. */
 export const pathOnly = 0o10000000;
+export const sysCloseRange = 436;
 const sysOpenat2 = 437;
 const resolveBeneath = 0x08;
 const duplicateCloexec = 1030;
@@ -120,7 +121,27 @@ export function closeFd(fd: number): void {
  * descriptor is no longer the caller's as soon as this is called. Never rejects.
  */
 export async function closeAside(...fds: readonly number[]): Promise<void> {
-  await Promise.all(fds.map((fd) => closeFile(fd).catch(() => undefined)));
+  await Promise.all(runsOf(fds).map(closeRun));
+}
+
+/** Consecutive numbers, of which a start has many, take one request; before Linux 5.9 one each. */
+async function closeRun(run: readonly number[]): Promise<void> {
+  const [first = 0, last] = [run[0], run.at(-1)];
+  if (last !== undefined && last > first) {
+    const { errno } = await attemptAside('syscall4', sysCloseRange, first, last, 0, 0);
+    if (errno === undefined) return;
+  }
+  await Promise.all(run.map((fd) => closeFile(fd).catch(() => undefined)));
+}
+
+function runsOf(fds: readonly number[]): readonly (readonly number[])[] {
+  const runs: number[][] = [];
+  for (const fd of fds.toSorted((one, other) => one - other)) {
+    const run = runs.at(-1);
+    if (run?.at(-1) === fd - 1) run.push(fd);
+    else runs.push([fd]);
+  }
+  return runs;
 }
 
 /** O_NONBLOCK is a flag of the open file, so the change affects every process that shares it. Throws HostError. */

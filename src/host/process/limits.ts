@@ -1,6 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { errnoOf } from '../error.ts';
+import { sysCloseRange } from '../files/descriptor.ts';
 import { attempt, must } from '../native/libc.ts';
 
 const resources = { core: 4, cpuSeconds: 0, fileSize: 1, openFiles: 7, processes: 6 } as const;
@@ -115,7 +116,6 @@ export function startUndumped<T>(start: () => T): T {
   }
 }
 
-const sysCloseRange = 436;
 const closeRangeCloseOnExec = 4;
 
 /**
