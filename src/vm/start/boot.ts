@@ -87,8 +87,6 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
       finishDevices(launch, planned, paths),
     ]);
     failed.use(qmp);
-    // QEMU and its helpers have their own copies.
-    await files[Symbol.asyncDispose]();
     // Not earlier: the guest's memory may be a file as well, which has its full length by now.
     containment.begin(identity, limits);
     checkNodes(nodes, line.nodes);
@@ -98,7 +96,8 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     };
     await beforeGuest();
     closeShares(paths);
-    await qmp.execute('cont', {}, booting);
+    // QEMU and its helpers have their own copies of the files.
+    await together([qmp.execute('cont', {}, booting), files[Symbol.asyncDispose]()]);
     if (joined?.sharesCores) emit(sharedCores);
     emit('Guest started', {
       pid: String(identity.pid),
