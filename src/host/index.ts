@@ -65,7 +65,7 @@ export {
 } from './process/cgroup.ts';
 export type { Exit } from './process/child.ts';
 export { cpuClockNs } from './process/cpu-clock.ts';
-export { type EmptyNamespaces, openEmpty } from './process/empty-namespaces.ts';
+export type { EmptyNamespaces } from './process/empty-namespaces.ts';
 export { limitProcess, pinProcess } from './process/limits.ts';
 export { withNetns } from './process/netns.ts';
 export { lowNiceness } from './process/priority.ts';
@@ -82,6 +82,7 @@ export {
 export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';
 export { findProgram } from './process/programs.ts';
 export { type RunResult, runProgram } from './process/run-program.ts';
+export { SpareNamespaces } from './process/spare-namespaces.ts';
 export { type SpawnedProcess, spawnDetached } from './process/spawn.ts';
 export {
   createUserNamespace,

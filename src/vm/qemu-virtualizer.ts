@@ -1,5 +1,5 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { bootId, findProgram, KeyedQueue, type Logger, within } from '#host';
+import { bootId, findProgram, KeyedQueue, type Logger, SpareNamespaces, within } from '#host';
 import { ImageStore } from '#image';
 import { Networks } from '#net';
 import type { ManagedNetwork, StoragePools, VmSpec, Waiting } from '#spec';
@@ -51,6 +51,7 @@ const defaultStoreBytes = 50 * 1024 ** 3;
 /** The one backend: QEMU, controlled over QMP. Creates nothing on the host before the first VM. */
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
+  readonly #namespaces = new SpareNamespaces();
   readonly #domains = new Map<string, Machine>();
   /** One piece of work at a time for each VM. */
   readonly #queue = new KeyedQueue();
@@ -145,13 +146,16 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   }
 
   async #startOrUndo(spec: VmSpec, waiting: Waiting): Promise<Machine> {
+    const [host, namespaces] = [this.#host, this.#namespaces];
     const emit = this.#events.of(spec.name);
     try {
-      return await startVm(spec, { host: this.#host, emit }, waiting);
+      return await startVm(spec, { host, namespaces, emit }, waiting);
     } catch (error) {
       // A failed removal is recorded and retried; the start's own error is the one to report.
       await this.#destroy(spec.name).catch(() => {});
       throw error;
+    } finally {
+      namespaces.replace();
     }
   }
 
@@ -234,6 +238,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#sweeper[Symbol.dispose]();
     for (const machine of this.#domains.values()) await machine.release();
+    await this.#namespaces[Symbol.asyncDispose]();
     await this.#host.networks[Symbol.asyncDispose]();
   }
 }

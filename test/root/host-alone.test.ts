@@ -4,10 +4,12 @@ import { readlink } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { kill, spawnDetached } from '#host';
+import { closeAside, kill, SpareNamespaces, spawnDetached } from '#host';
+import { openFiles } from '../support/open-files.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { tmpDir } from '../support/tmp.ts';
+import { eventually } from '../support/vm.ts';
 
 const isRoot = (t: TestContext): boolean =>
   requireOrSkip(t, process.getuid?.() === 0, 'needs root: namespaces');
@@ -81,4 +83,30 @@ test('a program that can not be started leaves this process at home, too', async
   const start = spawnDetached({ program: '/no/such', args: [], stdio: [], alone: true });
   await assert.rejects(start, { name: 'HostError', errno: 'ENOENT' });
   assert.deepEqual(namespaces('self'), home);
+});
+
+test('a spare pair of namespaces is made after a start, given once, and closed with its owner', async (t) => {
+  if (!isRoot(t)) return;
+  const held = (): readonly string[] =>
+    openFiles(process.pid).filter((path) => /^(net|ipc):/.test(path));
+  await using given = new AsyncDisposableStack();
+  await using spares = new SpareNamespaces();
+  const take = async (): Promise<readonly string[]> => {
+    const empty = await spares.take({ signal: AbortSignal.timeout(patient(10_000)) });
+    assert.ok(empty !== undefined);
+    const fds = [empty.net, empty.ipc];
+    given.defer(() => closeAside(...fds));
+    return fds.map((fd) => readlinkSync(`/proc/self/fd/${fd}`));
+  };
+  const first = await take();
+  assert.deepEqual(held(), first);
+  spares.replace();
+  await eventually(() => held().length === 4, 'a spare pair');
+  const spare = held().filter((path) => !first.includes(path));
+  assert.deepEqual(await take(), spare);
+  assert.equal(new Set([...first, ...spare, ...(await take())]).size, 6);
+  spares.replace();
+  await eventually(() => held().length === 8, 'another spare pair');
+  await spares[Symbol.asyncDispose]();
+  assert.equal(held().length, 6);
 });

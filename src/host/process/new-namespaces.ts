@@ -52,7 +52,8 @@ export async function openNew<T>(
 }
 
 function startHolder(program: string, kinds: readonly NewKind[], stdin: number): number {
-  const args = [...kinds.map((kind) => options[kind]), 'cat'];
+  // Without a path it would be looked for by attempts to execute it.
+  const args = [...kinds.map((kind) => options[kind]), findProgram('cat') ?? 'cat'];
   const env = { PATH: process.env.PATH ?? '/usr/bin:/bin' };
   inheritNothing();
   try {

@@ -1,4 +1,4 @@
-import { type EmptyNamespaces, openEmpty } from '#host';
+import type { EmptyNamespaces, SpareNamespaces } from '#host';
 import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
@@ -33,7 +33,11 @@ import { openSite } from './site.ts';
  */
 export async function startVm(
   spec: VmSpec,
-  { host, emit }: { readonly host: VmHost; readonly emit: Emit },
+  {
+    host,
+    namespaces,
+    emit,
+  }: { readonly host: VmHost; readonly namespaces: SpareNamespaces; readonly emit: Emit },
   waiting: Waiting,
 ): Promise<Machine> {
   using checked = await checkVm(spec, host, waiting);
@@ -41,7 +45,7 @@ export async function startVm(
   for (const note of spec.notes ?? []) emit(note);
   const [devices, empty] = await together([
     withVmError(() => prepareDevices(spec, checked, { host, site }, waiting)),
-    emptyNamespaces(site, waiting),
+    emptyNamespaces(namespaces, site, waiting),
   ]);
   const containment = new Containment(longestFile(devices), host.log);
   const onGrowth = (bytes: number): void => containment.grown(bytes);
@@ -64,12 +68,13 @@ export async function startVm(
   );
 }
 
-/** QEMU's, in most VMs: made while its devices are, because the kernel may take its time. */
+/** QEMU's, in most VMs: made while its devices are where none are ready, because the kernel may take its time. */
 async function emptyNamespaces(
+  namespaces: SpareNamespaces,
   { files }: Site,
   waiting: Waiting,
 ): Promise<EmptyNamespaces | undefined> {
-  const empty = await openEmpty(waiting);
+  const empty = await namespaces.take(waiting);
   if (empty !== undefined) for (const fd of [empty.net, empty.ipc]) files.own(fd);
   return empty;
 }
