@@ -234,7 +234,7 @@ test('V-74: a process joins the groups of its task, is limited, and its OOM kill
   const sharing = new RegExp(`cpuset:/(.*/)?${parent}/share$`, 'm');
   // Cores that Nomad has given back meanwhile can't be had.
   writeFileSync(`${root}/cpuset/${parent}/reserve/cpuset.cpus`, '\n');
-  const early = await shell(t, 'sleep 100');
+  const early = await shell(t, 'exec sleep 100');
   assert.deepEqual(joinCgroup(plan, early.identity.pid), { sharesCores: true });
   assert.match(readFileSync(`/proc/${early.identity.pid}/cgroup`, 'utf8'), sharing);
   process.kill(early.identity.pid, 'SIGKILL');
