@@ -11,7 +11,7 @@ const shellName = /^[A-Za-z_][A-Za-z0-9_]*$/;
 export interface EnvFile {
   /** `KEY="value"` lines in order of the keys; '' when nothing is left. */
   readonly text: string;
-  /** One sentence for each variable that had to be left out. */
+  /** One sentence for each reason to leave variables out: a task has ten events, of which the oldest goes. */
   readonly notes: readonly string[];
 }
 
@@ -20,24 +20,26 @@ export interface EnvFile {
  * quotes, because systemd reads the shell's idiom for a single quote inside single quotes differently.
  */
 export function formatEnvFile(env: Readonly<Record<string, string>>): EnvFile {
-  const notes: string[] = [];
+  const left = new Map<string, readonly string[]>();
   const lines: string[] = [];
   // By code units, not by locale: the same environment gives the same bytes everywhere.
   for (const key of Object.keys(env).sort()) {
     const value = env[key] ?? '';
     const problem = problemOf(key, value);
-    if (problem !== undefined)
-      notes.push(`environment variable ${quoted(key)} left out: ${problem}`);
+    if (problem !== undefined) left.set(problem, [...(left.get(problem) ?? []), quoted(key)]);
     else lines.push(`${key}="${value.replace(/["\\$`]/g, '\\$&')}"\n`);
   }
+  const notes = [...left].map(
+    ([problem, keys]) => `environment variables left out, ${problem}: ${keys.join(', ')}`,
+  );
   return { text: lines.join(''), notes };
 }
 
 function problemOf(key: string, value: string): string | undefined {
-  if (!shellName.test(key)) return 'its name is not valid in a shell';
-  if (reserved.has(key)) return 'shells reserve this name';
-  if (value.includes('\0')) return 'its value contains a NUL byte';
-  if (!value.isWellFormed()) return 'its value is not valid Unicode';
+  if (!shellName.test(key)) return 'whose names are not valid in a shell';
+  if (reserved.has(key)) return 'whose names shells reserve';
+  if (value.includes('\0')) return 'whose values contain a NUL byte';
+  if (!value.isWellFormed()) return 'whose values are not valid Unicode';
   return undefined;
 }
 

@@ -358,9 +358,10 @@ test('V-61: a request that a seed is made of has no problems', () => {
 });
 
 test('V-62: variables that a shell cannot have are left out, and the reason is reported', () => {
-  assert.deepEqual(seedNotes({ ...smallest, env: { 'a-b': '', OK: '1', UID: '0', NIL: '\0' } }), [
-    'environment variable "NIL" left out: its value contains a NUL byte',
-    'environment variable "UID" left out: shells reserve this name',
-    'environment variable "a-b" left out: its name is not valid in a shell',
+  const env = { 'a-b': '', 'a-c': '', OK: '1', UID: '0', NIL: '\0' };
+  assert.deepEqual(seedNotes({ ...smallest, env }), [
+    'environment variables left out, whose values contain a NUL byte: "NIL"',
+    'environment variables left out, whose names shells reserve: "UID"',
+    'environment variables left out, whose names are not valid in a shell: "a-b", "a-c"',
   ]);
 });
