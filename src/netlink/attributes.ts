@@ -31,15 +31,22 @@ function payload(value: AttributeValue): Uint8Array {
 
 /** Type → payload; of a type that occurs twice the last one counts. Everything after a truncated attribute is ignored. */
 export function decodeAttributes(bytes: Uint8Array): ReadonlyMap<number, Buffer> {
+  return new Map(eachAttribute(bytes));
+}
+
+/** The payloads of attributes that are a list. */
+export function decodeList(bytes: Uint8Array): readonly Buffer[] {
+  return [...eachAttribute(bytes)].map(([, payload]) => payload);
+}
+
+function* eachAttribute(bytes: Uint8Array): Generator<readonly [type: number, payload: Buffer]> {
   const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const found = new Map<number, Buffer>();
   for (let at = 0; at + headerBytes <= view.length; ) {
     const length = view.readUInt16LE(at);
-    if (length < headerBytes || at + length > view.length) break;
-    found.set(view.readUInt16LE(at + 2) & typeMask, view.subarray(at + headerBytes, at + length));
+    if (length < headerBytes || at + length > view.length) return;
+    yield [view.readUInt16LE(at + 2) & typeMask, view.subarray(at + headerBytes, at + length)];
     at += align(length);
   }
-  return found;
 }
 
 export function u32(value: number): Buffer {

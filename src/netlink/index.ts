@@ -27,5 +27,6 @@ export {
 } from './link.ts';
 export type { MacvtapMode } from './linkinfo.ts';
 export { ruleGeneration } from './nftables.ts';
+export { setElements } from './set-elements.ts';
 export { listShapers, type Shaper, setShaper } from './shaper.ts';
 export { NetlinkSocket } from './socket.ts';

@@ -122,11 +122,11 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount', 'tc'], () =
       const made = await limitsOf(nic.tap, netns);
       assert.match(made[0], /^qdisc tbf .* rate 16Mbit burst 64Kb/);
       assert.match(made[1], /limit rate over 2000000 bytes\/second/);
-      const remove = async (): Promise<void> => {
+      const remove = async (...rules: readonly string[]): Promise<void> => {
         await run(netns, 'tc', 'qdisc', 'del', 'dev', nic.tap, 'root');
-        await run(netns, 'nft', 'flush', 'ruleset');
+        await run(netns, 'nft', 'flush', ...rules);
       };
-      await remove();
+      await remove('ruleset');
       await host.networks.init(waiting());
       assert.deepEqual(
         (await limitsOf(nic.tap, netns)).map(withoutHandle),
@@ -135,7 +135,7 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'mount', 'tc'], () =
       assert.match(host.lines.join('\n'), /limits of bandwidth were gone and were put back/);
       assert.ok(host.events.includes('web: Limits of bandwidth were gone and were put back'));
 
-      await remove();
+      await remove('table', 'netdev', `${nic.tap}_rate`);
       await using restarted = host.again([virbr0], options);
       await restarted.networks.adopt({ vm: 'web', index: 0, record: nic.record }, waiting());
       assert.deepEqual(

@@ -8,7 +8,8 @@ import type { OnEvent } from '../model/net.ts';
 import type { KnownNic } from '../model/nic.ts';
 import { Turns } from '../model/turns.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
-import { applyScript, list, type Nft } from '../rules/run-nft.ts';
+import { applyScript, type Nft } from '../rules/run-nft.ts';
+import { rulesIn } from '../rules/table-state.ts';
 import { formatRemoval, keyOf, type LimitPlan, limitTable, planLimits } from './plan-limits.ts';
 
 interface LimitsHost {
@@ -99,9 +100,9 @@ export class Limits {
     return this.#withLink(nic, waiting, async (link, netlink) => {
       const isFree =
         leaving !== undefined && !(await listShapers(netlink, waiting)).has(link.index);
-      const tables = arriving && (await list('tables', ['tables'], this.#nftOf(nic), waiting));
       const isOpen =
-        tables !== undefined && !tables.split('\n').includes(`table ${limitTable(nic.tap)}`);
+        arriving !== undefined &&
+        (await rulesIn([limitTable(nic.tap)], this.#nftOf(nic), waiting)) === undefined;
       if (!isFree && !isOpen) return undefined;
       return { ...(isFree && { leaving }), ...(isOpen && { arriving }) };
     });

@@ -40,7 +40,7 @@ async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<voi
   const { store, rules } = host;
   if ((await networksWithVms(store)).length === 0) return;
   const isComplete = (await incomplete(host, waiting)).length === 0;
-  if (isComplete && !(await rules.gone(waiting))) return;
+  if (isComplete && (await rules.look(waiting)) === 'whole') return;
   await using _ = await store.lock(waiting);
   // The previous holder of the lock may have ended the last VM.
   if ((await networksWithVms(store)).length === 0) return;
@@ -69,9 +69,7 @@ async function restoreForwarding(host: ManagedHost): Promise<void> {
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
 export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<void> {
   const { store, rules, log, onEvent } = host;
-  const gone = await rules.gone(waiting);
-  await rules.apply(waiting);
-  if (!gone) return;
+  if (!(await rules.renew(waiting))) return;
   const all = (await store.networks()).flatMap((network) => network.claims);
   const claims = joined(all, host);
   // Those of the first VM are not missed before it has joined its bridge.

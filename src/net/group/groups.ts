@@ -1,4 +1,5 @@
 import { KeyedQueue } from '#host';
+import { NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import { GoneLinks } from '../links/nic-link.ts';
 import type { ReadyNic } from '../links/tap.ts';
@@ -7,7 +8,8 @@ import { type GroupNic, portsInGroup } from '../model/group.ts';
 import type { GroupRequest } from '../model/nic.ts';
 import { Turns } from '../model/turns.ts';
 import type { NetUndo, UndoWriter } from '../model/undo.ts';
-import { applyScript, missesAny } from '../rules/run-nft.ts';
+import { applyScript, type Nft } from '../rules/run-nft.ts';
+import { tableState } from '../rules/table-state.ts';
 import { buildInGroup, plugInGroup } from './build.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules, groupTables } from './group-rules.ts';
@@ -34,6 +36,8 @@ export class Groups implements AsyncDisposable {
   readonly #host: () => Promise<GroupHost>;
   readonly #known = new Map<string, Known>();
   readonly #gone = new GoneLinks();
+  /** What the tables of a tap held at the first look. */
+  readonly #states = new Map<string, string>();
   readonly #turns = new Turns();
   /** Two VMs of a group may be started at the same time. */
   readonly #queue = new KeyedQueue();
@@ -104,6 +108,7 @@ export class Groups implements AsyncDisposable {
     return this.#queue.run(step.netns, async () => {
       await this.#forget(step.tap);
       this.#gone.forget(step.tap);
+      this.#states.delete(step.tap);
       await dropGroupNic(step, await this.#host(), waiting);
     });
   }
@@ -136,7 +141,7 @@ export class Groups implements AsyncDisposable {
       const isThere = await restoreTapName(nic, { log, onEvent, gone: this.#gone }, waiting);
       if (!isThere) return;
       await setGroupSysctls(nic);
-      if (await missesAny(groupTables(nic), there, waiting)) {
+      if (await this.#areDamaged(nic, there, waiting)) {
         await applyScript(formatGroupRules(nic, maxConnections), there, waiting);
         log.warn('firewall rules in the network of the group were gone and were put back', { vm });
         onEvent(vm, 'Firewall rules in the network of the group were gone and were put back');
@@ -147,6 +152,16 @@ export class Groups implements AsyncDisposable {
         onEvent(vm, `${text} and was put back`);
       }
     });
+  }
+
+  /** Whether rules are missing, or other ones than at the first look. */
+  async #areDamaged(nic: GroupNic, there: Nft, waiting: Waiting): Promise<boolean> {
+    await using netfilter = await NetlinkSocket.open({ netns: nic.netns, family: 'netfilter' });
+    const state = await tableState(groupTables(nic), { ...there, netfilter }, waiting);
+    const first = this.#states.get(nic.tap);
+    if (state === undefined || (first !== undefined && first !== state)) return true;
+    this.#states.set(nic.tap, state);
+    return false;
   }
 
   async #keep(nic: GroupNic, { plugged }: Pick<Known, 'plugged'>): Promise<void> {

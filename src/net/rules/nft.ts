@@ -3,11 +3,15 @@ import type { Waiting } from '#spec';
 import type { NetworkStore } from '../store/store.ts';
 import { type Asked, askedIn, contested, strangers } from './anti-spoofing6.ts';
 import { changesOf } from './changes.ts';
-import { driverTable } from './listed-chains.ts';
-import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
-import { formatRuleset, publishedMaps } from './ruleset.ts';
-import { applyScript, list, listElements, missesAny } from './run-nft.ts';
+import type { PublishedElsewhere } from './published-elsewhere.ts';
+import { readPublished } from './published-maps.ts';
+import { formatRuleset } from './ruleset.ts';
+import { applyScript, list, listElements } from './run-nft.ts';
+import { tableState } from './table-state.ts';
 import { formatTracking, trackingTable } from './tracking.ts';
+
+/** `unknown` where some were changed before a look at them, or another process has applied its own. */
+type RulesFound = 'whole' | 'damaged' | 'unknown';
 
 /** The driver's rules on the host, made from the store alone. The caller of `apply` holds its lock. */
 export class Rules {
@@ -22,6 +26,8 @@ export class Rules {
         readonly atMs: number;
         /** Of the kernel's rules right after it; undefined where another program changed rules meanwhile. */
         readonly generation: number | undefined;
+        /** What the tables held then, from the first look on that found no other generation. */
+        readonly state?: string;
       }
     | undefined;
   #published:
@@ -55,7 +61,7 @@ export class Rules {
     const changes = known ? changesOf(this.#applied?.script ?? '', script) : undefined;
     const atMs = performance.now();
     if (changes === '') {
-      this.#applied = { script, atMs, generation: before };
+      this.#applied = { ...this.#applied, script, atMs, generation: before };
       return;
     }
     this.#applied = undefined;
@@ -111,16 +117,35 @@ export class Rules {
     return this.isFresh(freshMs) && this.#applied?.script === (await this.#script());
   }
 
-  /** Whether one of our tables was deleted, or a chain in it emptied, as `nft flush table` does. */
-  async gone(waiting: Waiting): Promise<boolean> {
+  /** What other programs have done to the rules since this process applied them. */
+  async look(waiting: Waiting): Promise<RulesFound> {
+    const applied = this.#applied;
     const generation = await this.#generation(waiting);
-    if (generation !== undefined && generation === this.#applied?.generation) return false;
-    const tables = [
-      `inet ${this.#table}`,
-      `bridge ${this.#table}`,
-      `inet ${trackingTable(this.#table)}`,
-    ];
-    return missesAny(tables, { nft: this.#nft }, waiting);
+    const isOwn = generation !== undefined && generation === applied?.generation;
+    if (isOwn && applied?.state !== undefined) return 'whole';
+    const state = await this.#state(waiting);
+    if (state === undefined) return 'damaged';
+    // Those of the process before, which adoption loads anew.
+    if (applied === undefined) return 'whole';
+    if (isOwn) {
+      const isStill = generation === (await this.#generation(waiting));
+      if (isStill && this.#applied === applied) this.#applied = { ...applied, state };
+      return 'whole';
+    }
+    if (applied.state === undefined || applied.script !== (await this.#script())) return 'unknown';
+    if (applied.state !== state) return 'damaged';
+    if (this.#applied === applied) this.#applied = { ...applied, generation };
+    return 'whole';
+  }
+
+  /** Applies the rules. Whether some of them were missing; the caller holds the store's lock. */
+  async renew(waiting: Waiting): Promise<boolean> {
+    const before = this.#applied?.script;
+    const found = await this.look(waiting);
+    const state = found === 'unknown' ? await this.#state(waiting) : undefined;
+    await this.apply(waiting);
+    if (found !== 'unknown') return found === 'damaged';
+    return before === this.#applied?.script && state !== (await this.#state(waiting));
   }
 
   /** All rules of the host, without counters and elements of sets. Throws NetError when they are too many. */
@@ -143,7 +168,8 @@ export class Rules {
     if (generation !== undefined && this.#published?.generation === generation) {
       return this.#published.ports;
     }
-    const ports = await this.#readPublished(waiting);
+    const own = { table: this.#table, rules: await this.list(waiting) };
+    const ports = await readPublished(own, { nft: this.#nft }, waiting);
     const isStill = generation !== undefined && generation === (await this.#generation(waiting));
     this.#published = isStill ? { ports, generation } : undefined;
     return ports;
@@ -184,21 +210,14 @@ export class Rules {
     }
   }
 
-  async #readPublished(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
-    const rules = await this.list(waiting);
-    const tables = [...rules.matchAll(/^table inet (\S+) \{\n(.*?)^\}/gms)];
-    const maps = tables.flatMap(([, table = '', content = '']) => {
-      if (!isPublishing(table) || table === this.#table) return [];
-      // Agents of earlier releases have not all of them.
-      const names = publishedMaps.filter((map) => content.includes(`\tmap ${map} {`));
-      return names.map((map) => ({ table, map }));
-    });
-    const lists = maps.map(async ({ table, map }) => {
-      const object = ['map', 'inet', table, map];
-      const text = await listElements(`map ${map}`, object, { nft: this.#nft }, waiting);
-      return readPublishedMap(text, `inet ${table} arriving`);
-    });
-    return [...findPublished(rules), ...(await Promise.all(lists)).flat()];
+  async #state(waiting: Waiting): Promise<string | undefined> {
+    const tables = [
+      `inet ${this.#table}`,
+      `bridge ${this.#table}`,
+      `inet ${trackingTable(this.#table)}`,
+    ];
+    const netfilter = await this.#netfilter.get();
+    return tableState(tables, { nft: this.#nft, netfilter }, waiting);
   }
 
   async #script(without?: string): Promise<string> {
@@ -212,9 +231,4 @@ export class Rules {
 /** The generation after one transaction; 0 is none. */
 function next(generation: number): number {
   return (generation + 1) >>> 0 || 1;
-}
-
-/** Of an agent; another table of it bounds the connections. */
-function isPublishing(table: string): boolean {
-  return driverTable.test(table) && table !== trackingTable(table.replace(/_tracked$/, ''));
 }

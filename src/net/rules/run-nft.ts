@@ -7,9 +7,6 @@ const deadlineMs = 10_000;
 // Hosts of a big cluster have tens of thousands of rules; more than this is not read.
 const maxListedBytes = 4 * 1024 * 1024;
 
-// Every chain that the driver makes has a rule; the line of its hook is none.
-const emptyChain = /^\tchain \S+ \{\n(\t\ttype .*\n)?\t\}$/m;
-
 /** The nft program, and the network namespace whose rules it works on: this process's own when left out. */
 export interface Nft {
   /** Absolute path. */
@@ -45,21 +42,6 @@ export async function listElements(
   const { code, stdout, stderr } = await run(['-s', 'list', ...object], nft, waiting);
   if (code === 0) return stdout;
   throw new NetError('host', `nft refused to list ${what}: ${reason(code, stderr)}`);
-}
-
-/** Whether one of the tables, such as `inet x`, was deleted, or a chain in it emptied, as `nft flush table` does. */
-export async function missesAny(
-  tables: readonly string[],
-  nft: Nft,
-  waiting: Waiting,
-): Promise<boolean> {
-  const present = (await list('tables', ['tables'], nft, waiting)).split('\n');
-  if (tables.some((table) => !present.includes(`table ${table}`))) return true;
-  // One run each: nft 1.0.6 finds only the last one when it lists several in one run.
-  const lists = tables.map((table) =>
-    list('a table', ['table', ...table.split(' ')], nft, waiting),
-  );
-  return (await Promise.all(lists)).some((text) => emptyChain.test(text));
 }
 
 async function run(

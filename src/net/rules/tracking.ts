@@ -5,6 +5,10 @@ import { maxDynamic, rateSet } from './nft-text.ts';
 /** The table that bounds how many connections each guest makes the kernel track. */
 export const trackingTable = (table: string): string => `${table}_tracked`;
 
+export function isTrackingTable(table: string): boolean {
+  return table.endsWith(trackingTable(''));
+}
+
 // Limits new neighbours on the host's links that a guest makes the host look for. The kernel keeps at most 1024 for all
 // links (gc_thresh3), those that do not answer for a few seconds.
 const neighbours = { rate: 20, burst: 200 };

@@ -1,0 +1,26 @@
+import type { Waiting } from '#spec';
+import { driverTable } from './listed-chains.ts';
+import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
+import { publishedMaps } from './ruleset.ts';
+import { listElements, type Nft } from './run-nft.ts';
+import { isTrackingTable } from './tracking.ts';
+
+/** Ports that rules of the host publish, but for those of the own table: of other programs, and in the maps of other agents. */
+export async function readPublished(
+  { table: own, rules }: { readonly table: string; readonly rules: string },
+  nft: Nft,
+  waiting: Waiting,
+): Promise<readonly PublishedElsewhere[]> {
+  const tables = [...rules.matchAll(/^table inet (\S+) \{\n(.*?)^\}/gms)];
+  const maps = tables.flatMap(([, table = '', content = '']) => {
+    if (!driverTable.test(table) || isTrackingTable(table) || table === own) return [];
+    // Agents of earlier releases have not all of them.
+    const names = publishedMaps.filter((map) => content.includes(`\tmap ${map} {`));
+    return names.map((map) => ({ table, map }));
+  });
+  const lists = maps.map(async ({ table, map }) => {
+    const text = await listElements(`map ${map}`, ['map', 'inet', table, map], nft, waiting);
+    return readPublishedMap(text, `inet ${table} arriving`);
+  });
+  return [...findPublished(rules), ...(await Promise.all(lists)).flat()];
+}
