@@ -3,6 +3,16 @@ import type { Emulator } from './emulator.ts';
 import { QemuError } from './error.ts';
 import type { KvmVerdict } from './kvm/probe.ts';
 
+/**
+ * `max` has what current distributions require of a CPU (x86-64-v2 and up); QEMU's default does not. Without what TCG is slow
+ * at: copies byte by byte, which kernels and libraries prefer where these two names stand, and tables of five levels; pointer
+ * authentication by the architecture's own algorithm.
+ */
+const tcgCpu = {
+  x86_64: 'max,erms=off,fsrm=off,la57=off',
+  aarch64: 'max,pauth-impdef=on',
+} as const;
+
 const byVersion = new Intl.Collator('en', { numeric: true });
 
 export type MachineFamily = 'q35' | 'pc' | 'virt';
@@ -47,8 +57,7 @@ export function planMachine(
     type,
     family: machineFamily(type),
     accelerator,
-    // TCG's `max` has what current distributions require of a CPU (x86-64-v2 and up); QEMU's default does not.
-    cpu: accelerator === 'kvm' ? 'host' : 'max',
+    cpu: accelerator === 'kvm' ? 'host' : tcgCpu[emulator.arch],
     tbSizeMiB: Math.min(128, Math.max(32, Math.floor(request.memoryMiB / 4))),
   };
 }
