@@ -21,10 +21,10 @@ test('V-52: a disk that is locked is refused to others until its last descriptor
   assert.ok(await lockDisk(second, path));
 });
 
-test('V-142: a file takes no SCSI commands', (t) => {
+test('V-142: a file takes no SCSI commands', async (t) => {
   const path = join(tmpDir(t), 'disk');
   writeFileSync(path, '');
   const fd = openSync(path, 'r');
   t.after(() => closeSync(fd));
-  assert.equal(takesScsiCommands(fd), false);
+  assert.equal(await takesScsiCommands(fd), false);
 });

@@ -1,4 +1,4 @@
-import { close, closeSync, constants, fstatSync, open, openSync, writeSync } from 'node:fs';
+import { close, closeSync, constants, fstat, open, openSync, writeSync } from 'node:fs';
 import { relative } from 'node:path';
 import { promisify } from 'node:util';
 import type { Waiting } from '#spec';
@@ -16,6 +16,7 @@ const resolveBeneath = 0x08;
 const duplicateCloexec = 1030;
 const openFile = promisify(open);
 const closeFile = promisify(close);
+const statFile = promisify(fstat);
 
 const getFlags = 3;
 const setFlags = 4;
@@ -176,7 +177,7 @@ export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDis
   // Opened for reading, so that an existing lock file works on a read-only file system as well.
   const fd = await openAside(path, constants.O_RDONLY | constants.O_CREAT | constants.O_NOFOLLOW);
   try {
-    if (!fstatSync(fd).isFile())
+    if (!(await statFile(fd)).isFile())
       throw new HostError(`${path} is not a regular file and can't be locked`);
     await lockDescriptor(fd, path, waiting);
   } catch (error) {
@@ -188,11 +189,11 @@ export async function lockFile(path: string, waiting: Waiting): Promise<AsyncDis
 
 /** Locks an open file exclusively until it is closed everywhere; `name` is for the error. */
 export async function lockDescriptor(fd: number, name: string, waiting: Waiting): Promise<void> {
-  while (!tryLock(fd, name)) await pause(lockRetryMs, waiting);
+  while (!(await tryLock(fd, name))) await pause(lockRetryMs, waiting);
 }
 
-function tryLock(fd: number, path: string): boolean {
-  const { errno } = attempt('flock', fd, lockExclusive | lockNonBlocking);
+async function tryLock(fd: number, path: string): Promise<boolean> {
+  const { errno } = await attemptAside('flock', fd, lockExclusive | lockNonBlocking);
   if (errno === undefined) return true;
   if (errno === 'EAGAIN' || errno === 'EWOULDBLOCK' || errno === 'EINTR') return false;
   throw new HostError(`locking ${path}: ${errno}`, { errno });
@@ -203,8 +204,9 @@ function holdDescriptor(fd: number): AsyncDisposable {
   return {
     async [Symbol.asyncDispose]() {
       // A second time the number may belong to another file.
-      if (open) closeFd(fd);
+      const isOpen = open;
       open = false;
+      if (isOpen) await closeAside(fd);
     },
   };
 }

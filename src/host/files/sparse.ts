@@ -49,8 +49,10 @@ async function cloneAside(destFd: number, sourceFd: number): Promise<boolean> {
 }
 
 /** The size in bytes of an open file or block device. */
-export function endOf(fd: number): number {
-  return must(`looking for the end of descriptor ${fd}`, 'lseek', fd, 0, whenceEnd);
+export async function endOf(fd: number): Promise<number> {
+  const { value, errno } = await attemptAside('lseek', fd, 0, whenceEnd);
+  if (errno !== undefined) throw libcError(`looking for the end of descriptor ${fd}`, errno);
+  return value;
 }
 
 /** Where the next data at or after `offset` (bytes) begins; undefined when only a hole follows. */

@@ -60,14 +60,14 @@ async function openDevice(spec: DiskSpec, { hostPath: path }: VolumePlace): Prom
   const device = await withVmError(
     async () => {
       const fd = opened.adopt(await openAside(path, constants.O_RDONLY), closeLater);
-      const bytes = endOf(fd);
+      const bytes = await endOf(fd);
       const first = { fd, path, format: 'raw', fileBytes: bytes } as const;
       const content = `device ${(await statAside(fd)).rdev}`;
       return { fd, path, bytes, content, written: (await isBlank(fd)) ? undefined : first };
     },
     diskKey(spec, 'volume'),
   );
-  if (spec.kind === 'lun' && !takesScsiCommands(device.fd)) {
+  if (spec.kind === 'lun' && !(await takesScsiCommands(device.fd))) {
     const text = `${path} is a block device that takes no SCSI commands; use kind = "disk"`;
     throw new VmError('job', `${diskKey(spec, 'kind')}: ${text}`);
   }
@@ -110,7 +110,7 @@ async function prepare(
   const { spec, source, place, seat } = wanted;
   const { files, emit } = site;
   const read = files.add(`${seat.id}-read`, await openAside(place.hostPath, constants.O_RDONLY));
-  const virtualBytes = endOf(read);
+  const virtualBytes = await endOf(read);
   if (!spec.readOnly) {
     const fd = files.add(seat.id, await openAside(place.hostPath, constants.O_RDWR));
     await lockForVm(spec, { fd, path: place.hostPath });
