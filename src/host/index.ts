@@ -20,7 +20,6 @@ export {
   lockFile,
   memfd,
   openAside,
-  openBeneath,
   openPath,
   pathOnly,
   reopen,

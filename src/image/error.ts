@@ -26,15 +26,6 @@ export async function step<T>(what: string, run: () => T | Promise<T>): Promise<
   }
 }
 
-/** As `step`, for synchronous work. */
-export function stepSync<T>(what: string, run: () => T): T {
-  try {
-    return run();
-  } catch (cause) {
-    throw asImageError(what, cause);
-  }
-}
-
 /** Throws `io` when the signal has aborted. */
 export function checkWaiting(what: string, signal: AbortSignal): void {
   if (!signal.aborted) return;

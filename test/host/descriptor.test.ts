@@ -19,11 +19,11 @@ import {
   kill,
   lockFile,
   memfd,
-  openBeneath,
   openPath,
   setNonBlocking,
   spawnDetached,
 } from '#host';
+import { openBeneath } from '../../src/host/files/descriptor.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const waiting = (ms = 5000): { signal: AbortSignal } => ({ signal: AbortSignal.timeout(ms) });

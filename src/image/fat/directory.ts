@@ -1,11 +1,20 @@
-import { constants, fstatSync, ftruncateSync, type Stats } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { opendir } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { closeFd, KeyedQueue, openBeneath, pathOnly, reopen } from '#host';
+import {
+  closeAside,
+  closeLater,
+  KeyedQueue,
+  openBeneathAside,
+  pathOnly,
+  reopenAside,
+  resizeAside,
+  statAside,
+} from '#host';
 import type { Waiting } from '#spec';
 import type { ImageRoots } from '../allow-list.ts';
-import { checkWaiting, ImageError, step, stepSync } from '../error.ts';
+import { checkWaiting, ImageError, step } from '../error.ts';
 import { kindOf } from '../file-kind.ts';
 import { readAt, writeAt } from '../positional.ts';
 import { type AllowedFile, openAllowedDirectory } from '../roots.ts';
@@ -17,8 +26,6 @@ import { diskBytes } from './volume.ts';
 const maxEntries = 4096;
 const maxDepth = 16;
 const chunkBytes = 1024 * 1024;
-/** That are looked at in one turn of the event loop: a job has tens of directories with thousands of files each. */
-const entriesInTurn = 8;
 /** Of all directories of all jobs: to plan a full one takes tens of milliseconds. */
 const planning = new KeyedQueue();
 
@@ -56,7 +63,7 @@ export class FatDirectory implements Disposable {
       });
       return new FatDirectory(directory, plan);
     } catch (error) {
-      closeFd(directory.fd);
+      await closeAside(directory.fd);
       throw error;
     }
   }
@@ -64,7 +71,7 @@ export class FatDirectory implements Disposable {
   /** Makes an empty file the disk. Throws ImageError, `io` where the directory is not any more what it was. */
   async write(fd: number, waiting: Waiting): Promise<void> {
     await step(`writing the files of ${this.path}`, async () => {
-      ftruncateSync(fd, diskBytes);
+      await resizeAside(fd, diskBytes);
       for (const { bytes, offset } of this.#plan.records) await writeAt(fd, bytes, offset);
       for (const file of this.#plan.files) await this.#copy(file, fd, waiting);
     });
@@ -76,10 +83,11 @@ export class FatDirectory implements Disposable {
     { signal }: Waiting,
   ): Promise<void> {
     using opened = new DisposableStack();
-    const found = opened.adopt(openEntry(this.#directory, path), closeFd);
-    const { size } = checkEntry(this.#directory, path, found);
+    const found = opened.adopt(await openEntry(this.#directory, path), closeLater);
+    const { size } = await checkEntry(this.#directory, path, found);
     if (size !== bytes) throw changed(path);
-    const from = opened.adopt(reopen(found, constants.O_RDONLY | constants.O_NONBLOCK), closeFd);
+    const flags = constants.O_RDONLY | constants.O_NONBLOCK;
+    const from = opened.adopt(await reopenAside(found, flags), closeLater);
     const buffer = new Uint8Array(Math.min(bytes, chunkBytes));
     for (let at = 0; at < bytes; at += chunkBytes) {
       checkWaiting(`copying ${path}`, signal);
@@ -92,7 +100,7 @@ export class FatDirectory implements Disposable {
 
   [Symbol.dispose](): void {
     // A second time the number may belong to another file.
-    if (this.#open) closeFd(this.#directory.fd);
+    if (this.#open) closeLater(this.#directory.fd);
     this.#open = false;
   }
 }
@@ -106,7 +114,6 @@ class Walk {
   readonly #directory: AllowedFile;
   readonly #waiting: Waiting;
   #count = 0;
-  #looked = 0;
 
   constructor(directory: AllowedFile, waiting: Waiting) {
     this.#directory = directory;
@@ -123,8 +130,6 @@ class Walk {
     // Before they are opened: one in another encoding is not found by what was read of it.
     checkNames(names, path);
     for (const name of names) {
-      this.#looked += 1;
-      if (this.#looked % entriesInTurn === 0) await immediate();
       entries.push(await this.#entry(`${path}/${name}`, name, depth));
     }
     const name = path.slice(path.lastIndexOf('/') + 1);
@@ -133,7 +138,7 @@ class Walk {
 
   async #names(path: string): Promise<readonly string[]> {
     checkWaiting(`reading ${path}`, this.#waiting.signal);
-    const fd = openEntry(this.#directory, path, constants.O_DIRECTORY);
+    const fd = await openEntry(this.#directory, path, constants.O_DIRECTORY);
     try {
       return await step(`reading ${path}`, async () => {
         const names: string[] = [];
@@ -145,18 +150,18 @@ class Walk {
         return names;
       });
     } finally {
-      closeFd(fd);
+      await closeAside(fd);
     }
   }
 
   async #entry(path: string, name: string, depth: number): Promise<FatEntry> {
-    const fd = openEntry(this.#directory, path);
+    const fd = await openEntry(this.#directory, path);
     try {
-      const stats = checkEntry(this.#directory, path, fd);
+      const stats = await checkEntry(this.#directory, path, fd);
       if (stats.isDirectory()) return await this.folder(path, stats, depth + 1);
       return { kind: 'file', name, path, bytes: stats.size, modifiedMs: stats.mtimeMs };
     } finally {
-      closeFd(fd);
+      await closeAside(fd);
     }
   }
 }
@@ -167,16 +172,16 @@ function tooMany(path: string): ImageError {
 }
 
 /** What is below the directory, without opening it: opening has effects on a device. */
-function openEntry(directory: AllowedFile, path: string, flags = 0): number {
+async function openEntry(directory: AllowedFile, path: string, flags = 0): Promise<number> {
   const name = relative(directory.path, path) || '.';
-  return stepSync(`opening ${path}`, () =>
-    openBeneath(directory.fd, name, pathOnly | constants.O_NOFOLLOW | flags),
+  return step(`opening ${path}`, () =>
+    openBeneathAside(directory.fd, name, pathOnly | constants.O_NOFOLLOW | flags),
   );
 }
 
 /** Files and directories only, and in a directory that tasks write to no file with a second name, which may be any file of the host. */
-function checkEntry(directory: AllowedFile, path: string, fd: number): Stats {
-  const stats = stepSync(`examining ${path}`, () => fstatSync(fd));
+async function checkEntry(directory: AllowedFile, path: string, fd: number): Promise<Stats> {
+  const stats = await step(`examining ${path}`, () => statAside(fd));
   if (stats.isDirectory()) return stats;
   if (!stats.isFile()) {
     const text = `${path} is ${kindOf(stats)}: the disk of a directory has only files and directories`;

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { type BigIntStats, fstatSync } from 'node:fs';
+import type { BigIntStats } from 'node:fs';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import * as v from 'valibot';
-import { writeAtomic } from '#host';
+import { statAside, writeAtomic } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError } from '../error.ts';
 import { type Algorithm, digest } from './digest.ts';
@@ -48,7 +48,7 @@ export class Checksums {
   ): Promise<string> {
     const known = await this.known(file, algorithm);
     if (known !== undefined) return known;
-    const learn = this.watch(file);
+    const learn = await this.watch(file);
     const options = {
       what: `reading ${file.path}`,
       algorithms: [algorithm],
@@ -62,17 +62,20 @@ export class Checksums {
 
   /** The checksum if it is known without reading the file. */
   async known({ fd }: NamedFile, algorithm: Algorithm): Promise<string | undefined> {
-    return (await this.#read(fstatSync(fd, { bigint: true })))[algorithm];
+    return (await this.#read(await statAside(fd, { bigint: true })))[algorithm];
   }
 
   /**
    * For a file that is read from now on. What is returned takes its checksum then: it throws ImageError `io` when the file was
    * changed meanwhile.
    */
-  watch({ fd, path }: NamedFile): (algorithm: Algorithm, hex: string) => Promise<void> {
-    const before = nameOf(fstatSync(fd, { bigint: true }));
+  async watch({
+    fd,
+    path,
+  }: NamedFile): Promise<(algorithm: Algorithm, hex: string) => Promise<void>> {
+    const before = nameOf(await statAside(fd, { bigint: true }));
     return async (algorithm, hex) => {
-      const after = fstatSync(fd, { bigint: true });
+      const after = await statAside(fd, { bigint: true });
       if (nameOf(after) !== before) {
         throw new ImageError('io', `${path} changed while it was being read`);
       }

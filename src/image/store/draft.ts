@@ -1,7 +1,7 @@
 import { fsync } from 'node:fs';
 import { mkdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { closeFd, openPath } from '#host';
+import { closeAside, openAside } from '#host';
 import { draftMark, type Entry, type Stored, verifiedMark } from './entry.ts';
 
 const sync = promisify(fsync);
@@ -65,10 +65,10 @@ export class Draft implements AsyncDisposable {
 }
 
 async function syncPath(path: string): Promise<void> {
-  const fd = openPath(path, readOnly);
+  const fd = await openAside(path, readOnly);
   try {
     await sync(fd);
   } finally {
-    closeFd(fd);
+    await closeAside(fd);
   }
 }

@@ -1,7 +1,7 @@
 import type { BigIntStats } from 'node:fs';
 import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { bootId, closeLater, errnoOf, openAside, writeAtomic } from '#host';
+import { bootId, closeAside, errnoOf, openAside, writeAtomic } from '#host';
 import type { Waiting } from '#spec';
 import { digest } from './digest.ts';
 import { identityOf } from './identity.ts';
@@ -80,7 +80,7 @@ export class Entry {
       );
       if (found !== content) return false;
     } finally {
-      closeLater(fd);
+      await closeAside(fd);
     }
     await writeAtomic(marker, verifiedMark(stats), { mode: 0o600 });
     return true;

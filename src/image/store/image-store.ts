@@ -1,6 +1,6 @@
-import { constants, fstatSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { errnoOf, type Logger, openPath } from '#host';
+import { errnoOf, type Logger, openAside, statAside } from '#host';
 import type { Checksum, Waiting } from '#spec';
 import { ImageError, step } from '../error.ts';
 import { isPacked } from '../import/packing.ts';
@@ -123,8 +123,8 @@ export class ImageStore {
     await using alone = await this.#lockSource(request, waiting);
     // Another task may have imported it since.
     if (alone === undefined || (await this.#mayHave(request))) return undefined;
-    await using draft = await Draft.begin(this.dir, sourceLockOf(request));
-    const learn = this.#checksums.watch(file);
+    await using draft = await Draft.begin(this.dir, await sourceLockOf(request));
+    const learn = await this.#checksums.watch(file);
     const { onProgress } = use;
     const stored = await importImage(request, { draft, sha256: undefined, onProgress }, waiting);
     const { sha256 } = stored.source;
@@ -171,13 +171,13 @@ export class ImageStore {
     waiting: Waiting,
   ): Promise<AsyncDisposable | undefined> {
     const head = await readAt(request.file.fd, Buffer.alloc(sniffBytes), 0);
-    return isPacked(head) ? this.#locks.take(sourceLockOf(request), waiting) : undefined;
+    return isPacked(head) ? this.#locks.take(await sourceLockOf(request), waiting) : undefined;
   }
 
   /** Whether the checksum of the file is known, or some stored image was made of a file of the same size. */
   async #mayHave({ file, member }: ImportRequest): Promise<boolean> {
     if ((await this.#checksums.known(file, 'sha256')) !== undefined) return true;
-    const { size } = fstatSync(file.fd);
+    const { size } = await statAside(file.fd);
     const { keys } = await contentsOf(this.dir);
     const all = await Promise.all(keys.map((key) => new Entry(this.dir, key).read()));
     return all.some((it) => it?.source.member === member && (it?.source.bytes ?? size) === size);
@@ -230,7 +230,7 @@ async function openStored(
     const text = `${file.path} is a disk of ${virtualBytes} bytes, more than the ${maxVirtualBytes} asked for`;
     throw new ImageError('refused', text);
   }
-  const fd = openPath(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const fd = await openAside(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   return checkDiskFile({ fd, path }, { maxVirtualBytes, format });
 }
 

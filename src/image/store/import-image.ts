@@ -1,6 +1,6 @@
-import { constants, fstatSync } from 'node:fs';
+import { constants } from 'node:fs';
 import { chmod, chown, rename } from 'node:fs/promises';
-import { closeFd, openPath, startWriteBack } from '#host';
+import { closeAside, createFile, openAside, startWriteBack, statAside } from '#host';
 import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
 import { type Converter, convert } from '../convert/convert.ts';
 import { ImageError } from '../error.ts';
@@ -76,7 +76,7 @@ async function namingRoom(error: unknown, draft: Draft): Promise<unknown> {
 /** Makes the draft's source a copy of the file, or of the disk that it contains. */
 async function takeSource(request: ImportRequest, order: Order, waiting: Waiting): Promise<Taken> {
   const { file } = request;
-  const target = create(order.draft.source);
+  const target = await createFile(order.draft.source);
   try {
     const head = await readAt(file.fd, Buffer.alloc(sniffBytes), 0);
     const take = isPacked(head) ? unpackSource : copySource;
@@ -85,7 +85,7 @@ async function takeSource(request: ImportRequest, order: Order, waiting: Waiting
     if (order.sha256 === undefined || taken.sha256 === order.sha256) return taken;
     throw new ImageError('io', `${file.path} changed while it was being imported`);
   } finally {
-    closeFd(target);
+    await closeAside(target);
   }
 }
 
@@ -123,7 +123,7 @@ async function copySource(
   const options = { algorithms: ['sha256'], holes: 'zeros', target, onProgress: report } as const;
   const what = `copying ${file.path}`;
   const [sha256 = ''] = await digest(file.fd, { what, ...options }, waiting);
-  return { sha256, bytes: fstatSync(file.fd).size, content: undefined };
+  return { sha256, bytes: (await statAside(file.fd)).size, content: undefined };
 }
 
 async function unpackSource(
@@ -131,7 +131,7 @@ async function unpackSource(
   { target, onProgress }: Target,
   waiting: Waiting,
 ): Promise<Taken> {
-  const { size } = fstatSync(fd);
+  const { size } = await statAside(fd);
   const report = (bytes: number): void =>
     onProgress({ step: 'unpacking', percent: Math.floor((100 * bytes) / size) });
   report(0);
@@ -167,7 +167,7 @@ async function makeImage(
     return { format: to, virtualBytes, content };
   }
   const { uid } = request.converter;
-  closeFd(create(target));
+  await closeAside(await createFile(target));
   await Promise.all([source, target].map((path) => chown(path, uid, uid)));
   const conversion = {
     ...{ name: request.file.path, source, target, from: format, to, virtualBytes },
@@ -191,7 +191,7 @@ async function describeImage(
 ): Promise<Stored> {
   await chown(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
   await chmod(path, 0o400);
-  const fd = openPath(path, constants.O_RDONLY);
+  const fd = await openAside(path, constants.O_RDONLY);
   const limits = { maxVirtualBytes: Math.ceil(expected / 512) * 512, format };
   using image = await checkDiskFile({ fd, path: file.path }, limits);
   const what = `reading what ${file.path} became`;
@@ -209,8 +209,4 @@ async function contentOf(fd: number, what: string, waiting: Waiting): Promise<st
     waiting,
   );
   return content;
-}
-
-function create(path: string): number {
-  return openPath(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
 }

@@ -1,5 +1,5 @@
-import { constants, fstatSync } from 'node:fs';
-import { closeFd, openPath } from '#host';
+import { constants } from 'node:fs';
+import { closeAside, openAside, statAside } from '#host';
 import type { DiskFormat, ForeignFormat } from '#spec';
 import { inspectForeign } from '../convert/foreign.ts';
 import { ImageError } from '../error.ts';
@@ -21,11 +21,11 @@ export async function inspectCopy(
   { file, format }: Inspected,
   path: string,
 ): Promise<{ readonly format: DiskFormat | ForeignFormat; readonly virtualBytes: number }> {
-  const fd = openPath(path, constants.O_RDONLY);
+  const fd = await openAside(path, constants.O_RDONLY);
   try {
     const head = await readAt(fd, Buffer.alloc(sniffBytes), 0);
     const found = recognise(file, head, format);
-    const stats = fstatSync(fd);
+    const stats = await statAside(fd);
     const other = found === 'raw' ? await otherFile({ fd, stats }, head) : undefined;
     if (other !== undefined) {
       throw new ImageError('refused', `${file.path} is refused: ${other}`);
@@ -38,12 +38,12 @@ export async function inspectCopy(
     if (problems.length === 0) return { format: found, virtualBytes };
     throw new ImageError('refused', `${file.path} is refused as ${found}: ${problems.join('; ')}`);
   } finally {
-    closeFd(fd);
+    await closeAside(fd);
   }
 }
 
 async function inspectOwn({ path: name }: NamedFile, path: string, format: DiskFormat) {
-  const fd = openPath(path, constants.O_RDONLY);
+  const fd = await openAside(path, constants.O_RDONLY);
   const limits = { maxVirtualBytes: Number.MAX_SAFE_INTEGER, format };
   using image = await checkDiskFile({ fd, path: name }, limits);
   return { format, virtualBytes: image.virtualBytes };

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { fstatSync } from 'node:fs';
+import { statAside } from '#host';
 import type { ImportRequest } from './import-image.ts';
 import { sourceLock } from './locks.ts';
 
@@ -10,7 +10,7 @@ export function keyOf({ member, format, to }: ImportRequest, sha256: string): st
 }
 
 /** Requests for the same image have the same one, whatever the name of the file. */
-export function sourceLockOf({ file, member, format, to }: ImportRequest): string {
-  const { size } = fstatSync(file.fd);
+export async function sourceLockOf({ file, member, format, to }: ImportRequest): Promise<string> {
+  const { size } = await statAside(file.fd);
   return sourceLock(size, member ?? null, format ?? null, to ?? null);
 }

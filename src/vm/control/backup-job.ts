@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { closeFd, type Logger, reopen, sendWithDescriptor, slept, within } from '#host';
+import { closeLater, type Logger, reopenAside, sendWithDescriptor, slept, within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
@@ -32,7 +32,7 @@ export async function runBackupJob(job: BackupJob, waiting: Waiting): Promise<vo
   const { qmp, log } = job;
   using opened = new DisposableStack();
   // QEMU takes a file of a set only in the very mode that it opens it with.
-  const fd = opened.adopt(reopen(job.fd, constants.O_RDWR), closeFd);
+  const fd = opened.adopt(await reopenAside(job.fd, constants.O_RDWR), closeLater);
   const pass = sendWithDescriptor.bind(null, fd);
   using limited = within(answerMs, waiting);
   const { 'fdset-id': set } = await qmp.executeWith(pass, 'add-fd', {}, limited);

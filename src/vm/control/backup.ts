@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
-import { reopen, UndoLog, within } from '#host';
+import { reopenAside, UndoLog, within } from '#host';
 import { checkDiskFile, createEmpty } from '#image';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
@@ -95,7 +95,7 @@ async function copied(
 
 /** QEMU wrote the file: it is judged like any other image before it has a name. */
 async function checkedBackup(fd: number, path: string, maxVirtualBytes: number): Promise<void> {
-  const read = reopen(fd, constants.O_RDONLY);
+  const read = await reopenAside(fd, constants.O_RDONLY);
   const image = await checkDiskFile({ fd: read, path }, { maxVirtualBytes, format: 'qcow2' });
   image[Symbol.dispose]();
 }

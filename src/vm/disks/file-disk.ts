@@ -58,7 +58,7 @@ interface ToCreate extends Omit<ToPrepare, 'source' | 'roots'> {
 async function prepare(wanted: ToPrepare, site: Site, waiting: Waiting): Promise<Prepared> {
   const { spec, seat } = wanted;
   const image = await wanted.source?.ready(site, waiting);
-  if (image !== undefined && isInPlace(spec, image, wanted.roots)) {
+  if (image !== undefined && (await isInPlace(spec, image, wanted.roots))) {
     return prepareInPlace(spec, { image, seat }, site);
   }
   if (image !== undefined && spec.inPlace === true) {

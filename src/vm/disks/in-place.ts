@@ -1,4 +1,5 @@
-import { constants, realpathSync } from 'node:fs';
+import { constants } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
 import { reopenAside } from '#host';
 import { growRaw, type ImageRoots, type OpenImage } from '#image';
@@ -15,19 +16,20 @@ import { fileBytesOf } from './plan.ts';
  * image of the operator's, or one that was converted, may be that of other VMs as well. Nor is it a raw image whose
  * format the job does not state: its guest may write the header of a larger qcow2 into it, for the next start.
  */
-export function isInPlace(
+export async function isInPlace(
   { inPlace, source }: DiskSpec,
   { path, format }: OpenImage,
   { task }: ImageRoots,
-): boolean {
+): Promise<boolean> {
   const isStated = source?.kind === 'image' && source.format !== undefined;
   if (inPlace !== true || !(format === 'qcow2' || isStated)) return false;
-  return task.some((directory) => isBelow(directory, path));
+  const below = await Promise.all(task.map((directory) => isBelow(directory, path)));
+  return below.includes(true);
 }
 
-function isBelow(directory: string, path: string): boolean {
+async function isBelow(directory: string, path: string): Promise<boolean> {
   try {
-    return path.startsWith(`${realpathSync(directory)}${sep}`);
+    return path.startsWith(`${await realpath(directory)}${sep}`);
   } catch {
     // A directory that does not exist has no image.
     return false;

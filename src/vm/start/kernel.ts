@@ -1,5 +1,4 @@
-import { constants, fchownSync } from 'node:fs';
-import { closeFd, openPath } from '#host';
+import { open } from 'node:fs/promises';
 import { type ImageRoots, PlainFile } from '#image';
 import { kernelOf } from '#qemu';
 import type { KernelSpec, Waiting } from '#spec';
@@ -48,15 +47,10 @@ export async function prepareKernel(
 ): Promise<readonly Prepared[]> {
   if (checked === undefined) return [];
   const copy = async (file: PlainFile, path: string): Promise<string> => {
-    const create = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-    const fd = openPath(path, create, 0o400);
-    try {
-      fchownSync(fd, uid, 0);
-      await withVmError(() => file.copyTo(fd, waiting), 'args');
-      return path;
-    } finally {
-      closeFd(fd);
-    }
+    await using copied = await open(path, 'wx', 0o400);
+    await copied.chown(uid, 0);
+    await withVmError(() => file.copyTo(copied.fd, waiting), 'args');
+    return path;
   };
   const { kernel, initrd, commandLine } = checked;
   const files = {
