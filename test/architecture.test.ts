@@ -286,6 +286,7 @@ const wallClock: readonly string[] = [
   'src/plugin/serve/log.ts',
   'src/vm/start/boot.ts',
   'src/vm/live/machine.ts',
+  'src/vm/live/shared-events.ts',
   'src/vm/live/act.ts',
   'src/vm/sweeper.ts',
   'src/vm/figures/figures.ts',

@@ -6,7 +6,8 @@ import type { ManagedNetwork, StoragePools, VmSpec, Waiting } from '#spec';
 import { messageOf, OwnedElsewhereError, VmError } from './error.ts';
 import { describeHost } from './host-health.ts';
 import type { Machine } from './live/machine.ts';
-import { EventFeed, type EventListener } from './live/task-events.ts';
+import { SharedEvents } from './live/shared-events.ts';
+import type { EventFeed, EventListener } from './live/task-events.ts';
 import { adoptVm } from './start/adopt.ts';
 import { problemsOf } from './start/check.ts';
 import { startVm } from './start/start.ts';
@@ -52,16 +53,19 @@ const defaultStoreBytes = 50 * 1024 ** 3;
 export class QemuVirtualizer implements Virtualizer, DomainGetter {
   readonly #host: VmHost;
   readonly #namespaces = new SpareNamespaces();
-  readonly #domains = new Map<string, Machine>();
+  readonly #domains: Map<string, Machine>;
   /** One piece of work at a time for each VM. */
   readonly #queue = new KeyedQueue();
   readonly #events: EventFeed;
+  readonly #shared: SharedEvents<Machine>;
   readonly #remover: Remover;
   readonly #sweeper: Sweeper;
 
-  private constructor(host: VmHost, events: EventFeed) {
+  private constructor(host: VmHost, shared: SharedEvents<Machine>) {
     this.#host = host;
-    this.#events = events;
+    this.#shared = shared;
+    this.#events = shared.feed;
+    this.#domains = shared.own;
     this.#remover = new Remover(host);
     this.#sweeper = new Sweeper(host, {
       queue: this.#queue,
@@ -73,7 +77,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   static create(options: VirtualizerOptions): QemuVirtualizer {
     const { dataDir, runDir, imagePaths, uidRange, maxImageBytes, log } = options;
-    const events = new EventFeed();
+    const shared = new SharedEvents<Machine>({ dataDir, runDir, log });
     const networks = Networks.open({
       stateDir: `${dataDir}/networks`,
       managed: options.managedNetworks,
@@ -82,7 +86,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       maxConnections: options.maxConnections,
       nft: findProgram('nft') ?? '/usr/sbin/nft',
       log,
-      onEvent: (vm, sentence) => events.of(vm)(sentence),
+      onEvent: (vm, sentence) => shared.report(vm, sentence),
     });
     const host = {
       dataDir,
@@ -99,7 +103,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
       networks,
       log,
     };
-    return new QemuVirtualizer(host, events);
+    return new QemuVirtualizer(host, shared);
   }
 
   async start(): Promise<void> {
@@ -221,6 +225,7 @@ export class QemuVirtualizer implements Virtualizer, DomainGetter {
 
   async getInfo(waiting: Waiting): Promise<VirtualizerInfo> {
     const info = await describeHost(this.#host, waiting);
+    await this.#shared.take();
     // The remains of one VM do not stop others from running here: they do not make the node unhealthy.
     return { ...info, description: [info.description, ...this.#remover.problems].join('; ') };
   }

@@ -18,6 +18,11 @@ export class EventFeed {
     return () => this.#listeners.delete(listener);
   }
 
+  /** Passes on an event of before. */
+  pass(name: string, event: DomainEvent): void {
+    for (const listener of this.#listeners) listener(name, event);
+  }
+
   /** The function that reports the events of one VM. */
   of(name: string): Emit {
     const reported = new Map<string, number>();
@@ -26,8 +31,7 @@ export class EventFeed {
       const last = reported.get(message);
       if (last !== undefined && elapsedMs - last < minRepeatMs) return;
       reported.set(message, elapsedMs);
-      const atMs = Date.now();
-      for (const listener of this.#listeners) listener(name, { atMs, message, annotations });
+      this.pass(name, { atMs: Date.now(), message, annotations });
     };
   }
 }

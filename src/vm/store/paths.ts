@@ -6,6 +6,8 @@ export interface VmPaths {
   readonly dir: string;
   readonly undo: string;
   readonly record: string;
+  /** What other plugin processes have found of its network, for the one whose VM it is. */
+  readonly events: string;
   readonly disk: string;
   readonly firmwareVars: string;
   /** What QEMU starts the guest from, where that is not its disk. */
@@ -66,6 +68,7 @@ export function pathsIn(
     dir,
     undo: `${dir}/undo.jsonl`,
     record: `${dir}/vm.json`,
+    events: `${dir}/events.jsonl`,
     disk: `${dir}/${name}.img`,
     firmwareVars: `${dir}/firmware-vars.fd`,
     kernel: `${dir}/kernel`,
