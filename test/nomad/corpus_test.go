@@ -111,15 +111,17 @@ type corpusJob struct {
 }
 
 // runCorpus runs the groups of a file, changed only where the tests have less than the hosts of these jobs had: other clients,
-// cores, KVM, and the mirror of the images. One begins when the last has booted; all of them stay.
+// cores, KVM, and the mirror of the images. One begins when the one before the last has booted; all of them stay.
 func (c *client) runCorpus(file, mirror string) map[string]*corpusJob {
 	c.t.Helper()
 	text := strings.ReplaceAll(c.corpusText(readText(c.t, "corpus/"+file)), "http://images.example", mirror)
 	jobs := map[string]*corpusJob{}
+	var last *corpusJob
 	for index := 0; ; index++ {
 		parsed, err := jobspec2.Parse(file, strings.NewReader(text))
 		must.NoError(c.t, err)
 		if index == len(parsed.TaskGroups) {
+			last.runs()
 			return jobs
 		}
 		group := parsed.TaskGroups[index]
@@ -147,8 +149,10 @@ func (c *client) runCorpus(file, mirror string) map[string]*corpusJob {
 		}
 		_, _, err = c.api.Jobs().Register(parsed, nil)
 		must.NoError(c.t, err)
-		it.runs()
-		jobs[*group.Name] = it
+		if last != nil {
+			last.runs()
+		}
+		jobs[*group.Name], last = it, it
 	}
 }
 

@@ -57,6 +57,7 @@ plugin "nomad-driver-qmp" {
 		}
 		name := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.SplitN(block, "}", 2)[0], "-")
 		t.Run(strings.Trim(name, "-"), func(t *testing.T) {
+			t.Parallel()
 			job := c.newJob("guide"+string(rune('a'+index)), jobParts{
 				image:  tinyImage(t),
 				memory: 160,
