@@ -9,10 +9,12 @@ export function findProgram(
   extraDirs: readonly string[] = [],
   path: string = process.env.PATH ?? '',
 ): string | undefined {
-  return [...path.split(':'), ...extraDirs, '/usr/bin', '/bin', ...usualDirectories]
-    .filter((directory) => directory.startsWith('/'))
-    .map((directory) => join(directory, name))
-    .find(isExecutable);
+  const usual = ['/usr/bin', '/bin', ...usualDirectories];
+  for (const directory of new Set([...path.split(':'), ...extraDirs, ...usual])) {
+    const program = join(directory, name);
+    if (directory.startsWith('/') && isExecutable(program)) return program;
+  }
+  return undefined;
 }
 
 function isExecutable(path: string): boolean {
