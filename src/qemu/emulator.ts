@@ -49,15 +49,21 @@ export interface FoundEmulators {
 /**
  * The emulators of this host, by QEMU's own names or, where a distribution has just one, its `qemu-kvm`. Each is
  * queried once and again only when its file changes; one that can't be used is queried each time, and firmware is looked
- * for each time. `path` and `firmware` are other places to look in.
+ * for each time. With `arch` it is the emulator for that one alone. `path` and `firmware` are other places to look in.
  */
 export async function findEmulators(
   waiting: Waiting,
-  options: { readonly path?: string; readonly firmware?: readonly string[] } = {},
+  options: {
+    readonly arch?: Arch;
+    readonly path?: string;
+    readonly firmware?: readonly string[];
+  } = {},
 ): Promise<FoundEmulators> {
-  const found = architectures.flatMap((arch) => {
+  const wanted = options.arch === undefined ? architectures : [options.arch];
+  const found = wanted.flatMap((arch) => {
     const names = [`qemu-system-${arch}`, ...(machine() === arch ? ['qemu-kvm'] : [])];
     const path = names
+      .values()
       .map((name) => findProgram(name, [], options.path))
       .find((program) => program !== undefined);
     return path === undefined ? [] : [{ arch, path }];

@@ -152,6 +152,12 @@ for (const [name, [body, words]] of Object.entries(broken)) {
   });
 }
 
+test('of the emulators for other architectures than the one in question none is asked', async (t) => {
+  const { path, runs } = fakeEmulator(t, 'exit 1', ['qemu-system-aarch64']);
+  const { broken } = await findEmulators(waiting(), { path, arch: 'x86_64' });
+  assert.deepEqual([broken, runs()], [[], 0]);
+});
+
 test('an emulator that hangs is left alone when patience ends', async (t) => {
   const { path } = fakeEmulator(t, 'sleep 60');
   const begin = Date.now();

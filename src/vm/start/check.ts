@@ -132,11 +132,12 @@ async function findAccelerated(
   { uidRange }: CheckHost,
   waiting: Waiting,
 ): Promise<Accelerated> {
-  const { usable, broken } = await findEmulators(waiting);
-  const emulator = usable.find((found) => found.arch === arch);
+  const {
+    usable: [emulator],
+    broken: [failed],
+  } = await findEmulators(waiting, { arch });
   if (emulator === undefined) {
-    const reason = broken.find((found) => found.arch === arch)?.reason;
-    const text = reason ?? `there is no qemu-system-${arch} on this host`;
+    const text = failed?.reason ?? `there is no qemu-system-${arch} on this host`;
     throw new VmError('host', text, { recoverable: true });
   }
   if (accelerator === 'tcg') return { emulator, kvm: { usable: false, reason: 'not wanted' } };
