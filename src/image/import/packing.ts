@@ -31,8 +31,9 @@ export function isPacked(head: Uint8Array): boolean {
 }
 
 /** A file that begins with a zstd frame to be skipped, as pzstd writes them: 0x184D2A50 … 0x184D2A5F. */
-function isSkippableFrame([first = 0, ...rest]: Uint8Array): boolean {
-  return first >> 4 === 0x5 && rest[0] === 0x2a && rest[1] === 0x4d && rest[2] === 0x18;
+function isSkippableFrame(head: Uint8Array): boolean {
+  const [first = 0] = head;
+  return first >> 4 === 0x5 && head[1] === 0x2a && head[2] === 0x4d && head[3] === 0x18;
 }
 
 /** `BZh`, the size of its blocks, and the mark of a block or of the end. */
