@@ -6,6 +6,9 @@ const reserved = new Set([
   ...['BASHOPTS', 'BASH_VERSINFO', 'EUID', 'LINENO', 'OPTIND', 'PPID', 'SHELLOPTS', 'UID', '_'],
 ]);
 
+/** Of the variables that one sentence is about. */
+const maxNamed = 10;
+
 const shellName = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 export interface EnvFile {
@@ -30,9 +33,14 @@ export function formatEnvFile(env: Readonly<Record<string, string>>): EnvFile {
     else lines.push(`${key}="${value.replace(/["\\$`]/g, '\\$&')}"\n`);
   }
   const notes = [...left].map(
-    ([problem, keys]) => `environment variables left out, ${problem}: ${keys.join(', ')}`,
+    ([problem, keys]) => `environment variables left out, ${problem}: ${listed(keys)}`,
   );
   return { text: lines.join(''), notes };
+}
+
+function listed(keys: readonly string[]): string {
+  const more = keys.length - maxNamed;
+  return `${keys.slice(0, maxNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 function problemOf(key: string, value: string): string | undefined {

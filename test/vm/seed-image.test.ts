@@ -77,6 +77,6 @@ test('of many variables that no shell takes ten are named', () => {
     env,
     mounts: [],
   });
-  assert.equal(notes.length, 11);
-  assert.equal(notes.at(-1), 'and 490 more left out');
+  assert.equal(notes.length, 1);
+  assert.match(notes[0] ?? '', /: (?:"\d+", ){9}"\d+" and 490 more$/);
 });
