@@ -12,6 +12,7 @@ import type { ManagedHost } from './build/managed-host.ts';
 import { Redirects } from './build/redirects.ts';
 import { lookAfterNetworks } from './build/repair.ts';
 import { firewallNotes, reportFirewall } from './build/report-firewall.ts';
+import { restoreAllFiles, restoreFiles } from './build/restore-files.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
 import type { Admit } from './dhcp/guests6.ts';
@@ -112,6 +113,7 @@ export class Networks implements Net {
     return asNetError('the network of running VMs could not be restored', async () => {
       await inTurn([
         () => this.#links.restoreNames(waiting),
+        async () => restoreAllFiles(() => this.#links.nics(), await this.#withNetlink(), waiting),
         async () => lookAfterNetworks(await this.#withNetlink(), waiting),
         () => this.#links.restore(waiting),
         async () => reportFirewall(await this.#withNetlink(), this.#links.vms(), waiting),
@@ -160,6 +162,7 @@ export class Networks implements Net {
     const what = `VM ${vm}: adopting its NIC on bridge ${bridge} failed`;
     return asNetError(what, async () => {
       const host = await this.#withNetlink();
+      await restoreFiles({ vm, record: nic }, host, waiting);
       // It may have been taken out of the configuration while it has VMs.
       const wanted = this.#managed.get(bridge) ?? (await host.store.record(bridge));
       if (wanted !== undefined)

@@ -10,7 +10,13 @@ import {
   resolveNetwork,
   useBridge,
 } from '../links/managed-bridge.ts';
-import { type BridgedTapPlan, chooseMtu, planTap, refuseTakenMac } from '../links/plan-tap.ts';
+import {
+  type BridgedTapPlan,
+  chooseMtu,
+  planTap,
+  refuseSmallerMtu,
+  refuseTakenMac,
+} from '../links/plan-tap.ts';
 import {
   type AddressedNic,
   type BuiltNic,
@@ -19,7 +25,6 @@ import {
   plugTap,
   replugTap,
 } from '../links/tap.ts';
-import { NetError } from '../model/error.ts';
 import {
   type BridgeRequest,
   makeNicRecord,
@@ -115,7 +120,11 @@ async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Prom
   const names = resolverConfig({ ...network, owned: bridge.owned });
   return {
     address: { ip, prefix, gateway, host: gateway, ...names, ...(six && { six }) },
-    record: { kind: 'nic', ...makeNicRecord(nic.request, { ...nic.plan, ip }) },
+    record: {
+      kind: 'nic',
+      ...makeNicRecord(nic.request, { ...nic.plan, ip }),
+      kept: { claim, network: await host.store.record(nic.plan.bridge) },
+    },
     plug: async (limited) => {
       await published;
       await connectNic(addressed, host, limited);
@@ -144,7 +153,7 @@ async function claimAddress(
   await securePorts(request, { host, links: new Set(links.map((link) => link.name)) }, waiting);
   const network = await resolveNetwork(configured, host);
   const bridge = await useBridge(network, host, waiting);
-  refuseSmallerMtu(request, { bridge: bridge.link, mtu });
+  refuseSmallerMtu({ vm, mtu }, bridge.link);
   checkLoopback(request, bridge);
   const { address6 } = bridge;
   const place = { ...network, address6 };
@@ -176,16 +185,6 @@ async function claimAddress(
   );
   host.unplugged.add(tap);
   return { request, network, bridge, plan, claim, link };
-}
-
-/** QEMU was started with an MTU that another agent's bridge, made meanwhile, may not carry. */
-function refuseSmallerMtu(
-  { vm }: BridgeRequest,
-  { bridge, mtu }: { readonly bridge: Link; readonly mtu: number },
-): void {
-  if (mtu <= bridge.mtu) return;
-  const what = `VM ${vm}: the MTU of bridge ${bridge.name} became ${bridge.mtu} during the start`;
-  throw new NetError('host', `${what}, the guest has ${mtu}`);
 }
 
 /** All that the guest needs beside: its rules come before its tap joins the bridge. */

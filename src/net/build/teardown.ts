@@ -21,7 +21,8 @@ export async function dropClaim(
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
   try {
-    if (isOwn) await store.dropClaim(bridge, ip);
+    // A damaged one is nobody's: its VM's record has a copy.
+    if (isOwn || claim === undefined) await store.dropClaim(bridge, ip);
   } finally {
     forgetGuests(host, bridge);
     // Also when the claim is gone: an interrupted teardown may have stopped right after removing it.
@@ -70,7 +71,7 @@ async function removeIfUnused(
   waiting: Waiting,
 ): Promise<boolean> {
   const record = await store.record(bridge);
-  if (record === undefined || (await store.claims(bridge)).length > 0) return false;
+  if (record === undefined || (await store.isClaimed(bridge))) return false;
   for (const each of servers) await each.stop(bridge);
   await rules.apply(waiting, { without: bridge });
   if (record.owned) await removeBridge(netlink, bridge, { log, ...waiting });

@@ -3,7 +3,12 @@ import { listLinks, listNeighbours, type NetlinkSocket } from '#netlink';
 import { isLinkLocal6, parseIpv6, type Waiting } from '#spec';
 import { inTurn } from '../model/in-turn.ts';
 import type { OnEvent } from '../model/net.ts';
-import { decodeMacvtapNicRecord, decodeNicRecord, type KnownNic } from '../model/nic.ts';
+import {
+  decodeMacvtapNicRecord,
+  decodeNicRecord,
+  type KnownNic,
+  type NicRecord,
+} from '../model/nic.ts';
 import { restoreMacvtap } from './macvtap.ts';
 import { GoneLinks, type NicLink, restoreName } from './nic-link.ts';
 import { replugTap } from './tap.ts';
@@ -18,6 +23,7 @@ interface LinksHost {
 
 interface KnownTap {
   readonly vm: string;
+  readonly record: NicRecord;
   readonly tap: string;
   readonly bridge: string;
   readonly mac: string;
@@ -50,13 +56,18 @@ export class KnownLinks {
     if (nic === undefined) return;
     this.#links.set(nic.tap, { vm, index, name: nic.tap, kind: 'tun' });
     const seen = nic.ip === undefined ? new Set<string>() : undefined;
-    this.#taps.set(nic.tap, { vm, ...nic, seen });
+    this.#taps.set(nic.tap, { vm, record: nic, ...nic, seen });
   }
 
   forget(link: string): void {
     this.#links.delete(link);
     this.#gone.forget(link);
     this.#taps.delete(link);
+  }
+
+  /** NICs on bridges, as their VMs' records have them. */
+  nics(): readonly KnownTap[] {
+    return [...this.#taps.values()];
   }
 
   /** The VMs on each bridge. */

@@ -60,3 +60,13 @@ export function chooseMtu(
   if (mtu <= link.mtu) return mtu;
   throw new NetError('host', `VM ${vm}: mtu ${mtu}: ${link.name} carries ${link.mtu} bytes`);
 }
+
+/** QEMU was started with an MTU that another agent's bridge, made meanwhile, may not carry. */
+export function refuseSmallerMtu(
+  { vm, mtu }: { readonly vm: string; readonly mtu: number },
+  bridge: Pick<Link, 'name' | 'mtu'>,
+): void {
+  if (mtu <= bridge.mtu) return;
+  const what = `VM ${vm}: the MTU of bridge ${bridge.name} became ${bridge.mtu} during the start`;
+  throw new NetError('host', `${what}, the guest has ${mtu}`);
+}

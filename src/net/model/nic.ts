@@ -102,6 +102,8 @@ const nicRecord = v.object({
   ip: v.exactOptional(v.string()),
   /** Port label → port of the guest. */
   portMap: v.record(v.string(), v.number()),
+  /** Copies of the files of its managed network, as they were at its start. */
+  kept: v.exactOptional(v.object({ claim: v.unknown(), network: v.unknown() })),
 });
 
 /** A NIC on a bridge as JSON. Running VMs have records of earlier versions: fields may be added, none may change. */

@@ -9,10 +9,12 @@ export class WarnOnce {
     this.#log = log;
   }
 
-  warn(message: string, fields: Readonly<Record<string, unknown>>): void {
+  /** Whether it was for the first time. */
+  warn(message: string, fields: Readonly<Record<string, unknown>>): boolean {
     const text = JSON.stringify([message, fields]);
-    if (this.#logged.has(text)) return;
+    if (this.#logged.has(text)) return false;
     this.#logged.add(text);
     this.#log.warn(message, fields);
+    return true;
   }
 }

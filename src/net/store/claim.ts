@@ -134,7 +134,12 @@ export function linkLocalsOf({
 
 /** undefined for a file that is torn or not ours. */
 export function decodeClaim(ip: string, text: string): Claim | undefined {
-  const result = v.safeParse(claim, json(text));
+  return readClaim(ip, json(text));
+}
+
+/** undefined where it is none. */
+export function readClaim(ip: string, found: unknown): Claim | undefined {
+  const result = v.safeParse(claim, found);
   return result.success ? { ip, ...result.output } : undefined;
 }
 
@@ -143,7 +148,12 @@ export function encodeClaim({ ip: _, ...rest }: Claim): string {
 }
 
 export function decodeNetwork(text: string): NetworkRecord | undefined {
-  const result = v.safeParse(networkRecord, json(text));
+  return readNetwork(json(text));
+}
+
+/** undefined where it is none. */
+export function readNetwork(found: unknown): NetworkRecord | undefined {
+  const result = v.safeParse(networkRecord, found);
   return result.success ? result.output : undefined;
 }
 

@@ -13,7 +13,10 @@ import {
 } from './claim.ts';
 import { FileTexts, isMissing } from './file-texts.ts';
 
-const recordFile = 'network.json';
+/** Of the network itself, beside those of its addresses. */
+export const recordFile = 'network.json';
+
+const lockName = 'lock';
 
 /**
  * The networks' state on disk: `<stateDir>/<bridge>/network.json`, and beside it one file per claimed address, named
@@ -32,7 +35,7 @@ export class NetworkStore {
   /** Exclusive across processes. Released when disposed, or when the process dies. */
   async lock(waiting: Waiting): Promise<AsyncDisposable> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 });
-    return lockFile(join(this.#dir, 'lock'), waiting);
+    return lockFile(join(this.#dir, lockName), waiting);
   }
 
   async networks(): Promise<readonly NetworkInUse[]> {
@@ -44,6 +47,31 @@ export class NetworkStore {
       }),
     );
     return found.flat();
+  }
+
+  /** Of all networks, damaged ones too. */
+  async bridges(): Promise<readonly string[]> {
+    return (await namesIn(this.#dir)).filter((name) => name !== lockName);
+  }
+
+  path(bridge: string, name: string): string {
+    return join(this.#dir, bridge, name);
+  }
+
+  /** Names of the network's files that can't be read: empty after a power cut, or not ours. */
+  async damaged(bridge: string): Promise<readonly string[]> {
+    const names = (await namesIn(join(this.#dir, bridge))).filter(
+      (name) => name === recordFile || this.#isClaim(bridge, name),
+    );
+    const whole = await Promise.all(
+      names.map((name) => (name === recordFile ? this.record(bridge) : this.claim(bridge, name))),
+    );
+    return names.filter((_, index) => whole[index] === undefined);
+  }
+
+  /** Whether an address of it has a file, be it damaged. */
+  async isClaimed(bridge: string): Promise<boolean> {
+    return (await namesIn(join(this.#dir, bridge))).some((name) => this.#isClaim(bridge, name));
   }
 
   async record(bridge: string): Promise<NetworkRecord | undefined> {
@@ -58,8 +86,8 @@ export class NetworkStore {
 
   /** Sorted by the text of their addresses; [] for a network that is not in use. */
   async claims(bridge: string): Promise<readonly Claim[]> {
-    const names = (await namesIn(join(this.#dir, bridge))).filter(
-      (name) => parseIpv4(name) !== undefined && !this.#dropped.has(join(bridge, name)),
+    const names = (await namesIn(join(this.#dir, bridge))).filter((name) =>
+      this.#isClaim(bridge, name),
     );
     const found = await Promise.all(names.toSorted().map((ip) => this.claim(bridge, ip)));
     return found.filter((claim) => claim !== undefined);
@@ -104,6 +132,10 @@ export class NetworkStore {
 
   async dropNetwork(bridge: string): Promise<void> {
     await rm(join(this.#dir, bridge), { recursive: true, force: true });
+  }
+
+  #isClaim(bridge: string, name: string): boolean {
+    return parseIpv4(name) !== undefined && !this.#dropped.has(join(bridge, name));
   }
 
   async #write(bridge: string, name: string, text: string): Promise<void> {

@@ -46,6 +46,8 @@ const known = v.variant('kind', [
     /** Label → port inside the guest. */
     portMap: v.record(text, count),
     bandwidth,
+    /** What its managed network has on disk about it. Since the fifth release. */
+    kept: v.exactOptional(v.unknown()),
   }),
   v.object({
     kind: v.literal('macvtap-nic'),

@@ -151,7 +151,7 @@ function encode(record: VmRecord): Stored {
     image: disk?.image ?? '',
     diskPath: disk?.path ?? '',
     ...(disk === undefined ? {} : { diskFormat: disk.format }),
-    nics: nicsOf(record).map(({ kind: _kind, id: _id, ...own }) => own),
+    nics: nicsOf(record).map(({ kind: _kind, id: _id, kept: _kept, ...own }) => own),
   };
 }
 
