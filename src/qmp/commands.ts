@@ -17,6 +17,13 @@ type RunState =
   | 'suspended'
   | (string & {});
 
+const fileSets = v.array(
+  v.object({
+    'fdset-id': v.number(),
+    fds: v.array(v.object({ opaque: v.exactOptional(v.string()) })),
+  }),
+);
+
 /** One entry of query-named-block-nodes, as far as it is used. */
 export interface BlockNode {
   readonly 'node-name'?: string;
@@ -87,10 +94,12 @@ export interface Commands {
   getfd: { arguments: { readonly fdname: string }; return: Empty };
   /** Makes a file of the descriptor that was passed with the command, `/dev/fdset/<fdset-id>`, or adds it to that file. */
   'add-fd': {
-    arguments: { readonly 'fdset-id'?: number };
+    arguments: { readonly 'fdset-id'?: number; readonly opaque?: string };
     return: { readonly 'fdset-id': number };
   };
   'remove-fd': { arguments: { readonly 'fdset-id': number }; return: Empty };
+  /** Those of the command line as well. */
+  'query-fdsets': { arguments: Empty; return: v.InferOutput<typeof fileSets> };
   set_password: {
     arguments: { readonly protocol: 'vnc'; readonly password: string };
     return: Empty;
@@ -194,6 +203,7 @@ const answers: {
   getfd: nothing,
   'add-fd': v.object({ 'fdset-id': v.number() }),
   'remove-fd': nothing,
+  'query-fdsets': fileSets,
   set_password: nothing,
   'display-update': nothing,
   screendump: nothing,

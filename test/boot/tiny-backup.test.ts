@@ -8,8 +8,9 @@ import { askVm } from '#vm';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
+import { openFiles } from '../support/open-files.ts';
 import { tmpDir } from '../support/tmp.ts';
-import { soon, type VmGround } from '../support/vm.ts';
+import { eventually, soon, type VmGround } from '../support/vm.ts';
 
 const MiB = 1024 * 1024;
 const line = '0123456789abcde\n';
@@ -144,6 +145,9 @@ inOwnNetns(import.meta.url, ['mount', 'qemu-img'], () => {
       assert.deepEqual(left(), ['.vdb.qcow2.new']);
       await virtualizer.recoverDomain(record, spec, soon());
       await nothingLeft();
+      const held = (): readonly string[] =>
+        openFiles(record.pid).filter((path) => path.includes('vdb.qcow2'));
+      await eventually(() => held().length === 0, 'QEMU has closed the file');
       const path = join(tmpDir(t), 'vdb.qcow2');
       await backUp(ground, path);
       assertContent(path);

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { closeLater, type Logger, reopenAside, sendWithDescriptor, slept, within } from '#host';
-import { type QmpClient, QmpError } from '#qmp';
+import { passFile, type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 
@@ -33,9 +33,8 @@ export async function runBackupJob(job: BackupJob, waiting: Waiting): Promise<vo
   using opened = new DisposableStack();
   // QEMU takes a file of a set only in the very mode that it opens it with.
   const fd = opened.adopt(await reopenAside(job.fd, constants.O_RDWR), closeLater);
-  const pass = sendWithDescriptor.bind(null, fd);
   using limited = within(answerMs, waiting);
-  const { 'fdset-id': set } = await qmp.executeWith(pass, 'add-fd', {}, limited);
+  const { 'fdset-id': set } = await passFile(sendWithDescriptor.bind(null, fd), job, limited);
   try {
     await qmp.execute('blockdev-add', target(`/dev/fdset/${set}`), limited);
     await job.begin(() => start(job, waiting));

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { KeyedQueue, type Logger, type ProcessIdentity, within } from '#host';
-import { type QmpClient, QmpError } from '#qmp';
+import { type QmpClient, QmpError, removeForeignFiles } from '#qmp';
 import type { Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { messageOf, VmError } from '../error.ts';
 import type { AgentLine } from '../guest/agent-line.ts';
 import { allocateOpen } from '../store/allocate.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
@@ -17,6 +17,7 @@ import type { ControlRequest } from './request.ts';
 import { saveScreenshot } from './screenshot.ts';
 
 const resizeMs = 60_000;
+const recoverMs = 15_000;
 
 /** What of a live VM operators reach. */
 export interface ControlledVm {
@@ -83,9 +84,17 @@ export class OperatorControl implements Disposable {
     }
   }
 
-  /** Ends a backup that an earlier process began. Never rejects. */
+  /** Ends what an earlier process began: a backup, and what QEMU was given for that or a picture. Never rejects. */
   recover(): Promise<void> {
-    return this.#queue.run('backup', () => this.#endForeignBackup());
+    return this.#queue.run('backup', async () => {
+      await this.#endForeignBackup();
+      const client = this.#vm.qmp();
+      if (client === undefined) return;
+      using limited = within(recoverMs);
+      await removeForeignFiles(client, limited).catch((error: unknown) =>
+        this.#vm.log.debug('files may be left in QEMU', { error: messageOf(error) }),
+      );
+    });
   }
 
   async #endForeignBackup(): Promise<void> {

@@ -1,7 +1,7 @@
 import { constants, fstatSync, read, writeFile } from 'node:fs';
 import { promisify } from 'node:util';
 import { closeFd, memfd, reopen, sendWithDescriptor, within } from '#host';
-import { type QmpClient, QmpError } from '#qmp';
+import { passFile, type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { Screenshot } from '../virtualizer.ts';
@@ -26,8 +26,11 @@ export async function takeScreenshot(
   const file = opened.adopt(memfd('screen', new Uint8Array()), closeFd);
   // QEMU takes a file of a set only in the very mode that it opens it with.
   const written = opened.adopt(reopen(file, constants.O_WRONLY), closeFd);
-  const pass = sendWithDescriptor.bind(null, written);
-  const { 'fdset-id': set } = await qmp.executeWith(pass, 'add-fd', {}, limited);
+  const { 'fdset-id': set } = await passFile(
+    sendWithDescriptor.bind(null, written),
+    { qmp },
+    limited,
+  );
   try {
     const format = await dump(`/dev/fdset/${set}`, qmp, limited);
     return { format, data: await contentOf(file) };

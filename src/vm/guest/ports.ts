@@ -10,7 +10,7 @@ import {
   execStreams,
   execTerminal,
 } from '#qemu';
-import { type QmpClient, QmpError } from '#qmp';
+import { passFile, type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 
@@ -142,9 +142,9 @@ async function addTerminal(
   waiting: Waiting,
 ): Promise<void> {
   const passing = (fd: number) => sendWithDescriptor.bind(null, fd);
-  const set = await qmp.executeWith(passing(input), 'add-fd', {}, waiting);
+  const set = await passFile(passing(input), { qmp }, waiting);
   try {
-    await qmp.executeWith(passing(output), 'add-fd', set, waiting);
+    await passFile(passing(output), { qmp, set }, waiting);
     const path = `/dev/fdset/${set['fdset-id']}`;
     await qmp.execute('chardev-add', execTerminal(id, path), waiting);
   } finally {
