@@ -6,20 +6,12 @@ import { identify } from '#host';
 import { Driver, type TaskHandle } from '../../src/plugin/gen/driver_pb.ts';
 import { GRPCController } from '../../src/plugin/gen/go_plugin_pb.ts';
 import { patient } from '../support/patience.ts';
-import { failureOf, PluginProcess } from '../support/plugin-client.ts';
-import { configure, sectorTask } from '../support/sector-task.ts';
+import { failureOf } from '../support/plugin-client.ts';
+import { launch, sectorTask } from '../support/sector-task.ts';
 import { canRunVms, eventually, VmGround } from '../support/vm.ts';
 
 const { method } = Driver;
 const force = true;
-
-/** The real plugin, configured for these directories as by an agent. */
-async function launch(ground: VmGround) {
-  const plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
-  const client = plugin.client();
-  await configure(client, ground);
-  return { plugin, client };
-}
 
 test('P-23 P-26 P-27 P-36: a task on the real QEMU from StartTask to DestroyTask', async (t) => {
   if (!canRunVms(t)) return;

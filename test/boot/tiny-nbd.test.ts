@@ -69,7 +69,6 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
       const disk = { ...nbdDisk(address), ...settings };
       const pipes = ground.pipes();
       const log = ground.read(pipes.stdoutPath);
-      const virtualizer = ground.virtualizer();
       const base = guestSpec(ground, guest, {});
       const spec = ground.spec(0, {
         ...base,
@@ -77,12 +76,17 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
         disks: [...base.disks, disk],
         guest: { ...base.guest, userData: { kind: 'inline', text: script } },
       });
-      const domain = await virtualizer.createDomain(spec, soon(60_000));
-      assert.equal(domain.attributes['disk.vdb.cache'], settings.cache);
-      const line = readFileSync(`/proc/${domain.record.pid}/cmdline`, 'utf8');
+      const starter = await ground.starter(spec);
+      const record = await starter.create();
+      const line = readFileSync(`/proc/${record.pid}/cmdline`, 'utf8');
       assert.match(line, /"drive":"disk-1[^}]*"write-cache":"off"/);
       await told(log, /WROTE 3 /, 120_000);
       await server.kill();
+      // The guest waits for the server, and then for the process that resumes it.
+      await starter.kill();
+      const virtualizer = ground.virtualizer();
+      const domain = await virtualizer.recoverDomain(record, spec, soon());
+      assert.equal(domain?.attributes['disk.vdb.cache'], settings.cache);
       await eventually(() => domain.state === 'paused', 'it waits', 60_000);
       const before = wrote(log.text);
       await server.begin();
@@ -90,6 +94,7 @@ inOwnNetns(import.meta.url, ['ip', 'qemu-nbd'], () => {
       await told(log, new RegExp(`WROTE ${before + 5} \\[0*${before + 5}\\]`), 60_000);
       assert.doesNotMatch(log.text, /FAILED|I\/O error/);
       await virtualizer.destroyDomain(domain.name);
+      assert.deepEqual(await ground.leftovers(), []);
       assert.ok(Number(readFileSync(file, 'latin1').slice(0, 8)) >= before + 5);
     });
   }

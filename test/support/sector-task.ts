@@ -4,7 +4,7 @@ import { encode } from '@msgpack/msgpack';
 import { BasePlugin } from '../../src/plugin/gen/base_pb.ts';
 import { freshId, type TaskInit, task } from '../plugin/requests.ts';
 import { imageOf } from './disks.ts';
-import type { PluginClient } from './plugin-client.ts';
+import { type PluginClient, PluginProcess } from './plugin-client.ts';
 import type { VmGround } from './vm.ts';
 
 /** SetConfig as by an agent: the ground's directories, limits that its guests keep, and further keys. */
@@ -25,6 +25,14 @@ export async function configure(
       ...block,
     }),
   });
+}
+
+/** The real plugin, configured for the ground's directories as by an agent. */
+export async function launch(ground: VmGround) {
+  const plugin = await PluginProcess.serve({ env: { PATH: process.env.PATH } });
+  const client = plugin.client();
+  await configure(client, ground);
+  return { plugin, client };
 }
 
 /** A task on the one-sector guest, with the directories that a client makes and a fresh id. */
