@@ -34,7 +34,7 @@ func (f families) with(text string) string {
 	return ""
 }
 
-func newGroupClientIn(t testing.TB, f families) *client {
+func newGroupClientIn(t testing.TB, f families, more ...string) *client {
 	t.Helper()
 	for _, program := range []string{"iptables", "ip6tables", "/usr/lib/cni/bridge", "node"} {
 		if _, err := exec.LookPath(program); err != nil && !fileExists(program) && !fileExists("/usr/sbin/"+program) {
@@ -83,6 +83,7 @@ client {
   bridge_network_subnet = "10.98.%s.0/24"
   %s
   cni_config_dir        = %q
+  %s
   options = {
     "driver.allowlist"     = "virt,raw_exec"
     "fingerprint.denylist" = "env_aws,env_gce,env_azure,env_digitalocean"
@@ -92,7 +93,7 @@ plugin "raw_exec" {
   config {
     enabled = true
   }
-}`, nomadBridge, number, six, cni)), 0o600))
+}`, nomadBridge, number, six, cni, strings.Join(more, "\n"))), 0o600))
 	}, "nomad-driver-qmp")
 }
 
@@ -323,15 +324,17 @@ func gone(t testing.TB, alloc string) {
 	})
 }
 
-// V-125: a CNI network with a dynamic port; the job lists no interface.
+// V-125: a CNI network with dynamic ports, one of them of a host_network; the job lists no interface.
 func TestV125_CniMode(t *testing.T) {
-	c := newGroupClient(t)
+	c := newGroupClientIn(t, families{}, nearNetwork)
 	job := c.newJob("cni", jobParts{image: tinyImage(t), memory: 160, group: `network {
 		mode = "cni/tests"
 		port "http" { to = 80 }
+		` + nearPort + `
 	}`}).run()
 	stub := job.becomes("running", 60*time.Second)
 	job.says("TINY-READY")
+	onlyNear(t, job.hostPorts()["near"])
 	address := onHost(job.hostPorts()["http"])
 	must.StrContains(t, page(t, address, 20*time.Second), "hello from")
 	must.StrContains(t, page(t, address+"/status.txt", 5*time.Second), "nameserver=10.97.")

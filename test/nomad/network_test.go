@@ -137,10 +137,40 @@ func echoed(t testing.TB, address string) {
 // onHost is a port of the host as others see it; scripts/isolated.sh gives it its address.
 func onHost(port int) string { return net.JoinHostPort("192.0.2.2", fmt.Sprint(port)) }
 
+// nearNetwork is the alias of a network of the host, of a client's configuration. With one, Nomad itself publishes no port of a
+// group at 127.0.0.1 that is of none.
+const nearNetwork = `host_network "near" {
+	cidr = "127.0.0.0/8"
+}
+`
+
+// nearPort is a port of that network, of which onlyNear says whether it is open there and nowhere else.
+const nearPort = `port "near" {
+	to           = 80
+	host_network = "near"
+}
+`
+
+func onlyNear(t testing.TB, port int) {
+	t.Helper()
+	must.StrContains(t, page(t, fmt.Sprintf("127.0.0.1:%d", port), 20*time.Second), "hello from nomad-vm-")
+	conn, err := net.DialTimeout("tcp", onHost(port), patient(3*time.Second))
+	if err == nil {
+		_ = conn.Close()
+	}
+	must.ErrorIs(t, err, syscall.ECONNREFUSED)
+}
+
 // A guest with a network: its page is served through the mapped ports, through crashes of plugin and agent, until it stops.
 func TestPortsOfAGuest(t *testing.T) {
-	c := newClient(t)
-	job := c.tinyJob("web", "user_data = \"#!/bin/sh\\necho USER-DATA-RAN\\n\"").run()
+	c := newClientPrepared(t, func(c *client) {
+		c.more = c.dir + "/near.hcl"
+		must.NoError(t, os.WriteFile(c.more, []byte("client {\n"+nearNetwork+"}\n"), 0o600))
+	}, "nomad-driver-qmp")
+	job := c.tinyJob("web", "user_data = \"#!/bin/sh\\necho USER-DATA-RAN\\n\"")
+	job.text = strings.Replace(job.text, "network {", "network {\n"+nearPort, 1)
+	job.text = strings.Replace(job.text, `["http", "echo"]`, `["http", "echo", "near"]`, 1)
+	job.run()
 	job.becomes("running", 60*time.Second)
 	job.says("TINY-READY")
 	ports := job.hostPorts()
@@ -152,6 +182,7 @@ func TestPortsOfAGuest(t *testing.T) {
 	t.Run("UDP", func(t *testing.T) {
 		echoed(t, onHost(ports["echo"]))
 	})
+	t.Run("a port of a host_network is open there only", func(t *testing.T) { onlyNear(t, ports["near"]) })
 	t.Run("user data ran", func(t *testing.T) {
 		must.StrContains(t, job.logs("stdout"), "USER-DATA-RAN")
 	})
@@ -204,18 +235,33 @@ func TestPortsOfAGuest(t *testing.T) {
 	})
 }
 
-// Two jobs want the same static port: Nomad places only one on a node, and the second gets it when the first is gone.
+// V-112: two jobs want the same static port: Nomad places only one on a node, and the second gets it when the first is gone. One that
+// another agent of the host publishes is reported before the VM starts.
 func TestStaticPortIsFreeAgain(t *testing.T) {
 	c := newClient(t)
-	for _, name := range []string{"first", "second"} {
+	static := func(name string) *job {
 		job := c.tinyJob(name, "")
 		job.text = strings.Replace(job.text, `port "http" { to = 80 }`, "port \"http\" {\n static = 18080\n to = 80\n }", 1)
-		job.run()
+		return job.run()
+	}
+	for _, name := range []string{"first", "second"} {
+		job := static(name)
 		job.becomes("running", 60*time.Second)
 		must.StrContains(t, page(t, onHost(18080), 60*time.Second), "hello from nomad-vm-")
 		job.stop()
 		job.becomes("complete", 20*time.Second)
 	}
+	const theirs = "inet nomad_driver_qmp_0123abcd"
+	table := "table " + theirs + ` { map published_everywhere {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { tcp . 18080 : 10.1.2.3 . 80 }
+	}; }`
+	must.NoError(t, exec.Command("nft", table).Run())
+	defer func() { _ = exec.Command("nft", "delete table "+theirs).Run() }()
+	taken := static("taken")
+	taken.becomes("failed", 20*time.Second)
+	must.StrContains(t, taken.story(), "port http on 192.0.2.2:18080 can't be mapped: chain "+theirs+" arriving of nftables leads it elsewhere")
+	must.StrNotContains(t, taken.story(), "Guest started")
 }
 
 // Two guests on one bridge have addresses of their own.
