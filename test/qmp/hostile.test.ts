@@ -85,6 +85,6 @@ for (const [name, piece] of Object.entries(journals)) {
       return performance.now() - begun;
     });
     t.diagnostic(`${Math.min(...times).toFixed(0)} ms`);
-    assert.ok(Math.min(...times) < 100);
+    assert.ok(Math.min(...times) < patient(100));
   });
 }
