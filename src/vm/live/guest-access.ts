@@ -28,6 +28,8 @@ export interface GuestAccess extends AsyncDisposable {
   leave(): void;
   /** Ends what an earlier process began in the guest and did not end. */
   recover(waiting: Waiting): void;
+  /** There is a connection to QEMU again. */
+  resync(client: QmpClient): void;
 }
 
 export interface VmAround {
@@ -89,6 +91,11 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
     recover: (waiting) => {
       commands.recover(waiting);
+      void disks.recover();
+    },
+    resync: (client) => {
+      progress.resync(client);
+      // QEMU may have been busy when the VM was adopted.
       void disks.recover();
     },
     leave: () => {

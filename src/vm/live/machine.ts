@@ -82,7 +82,7 @@ export class Machine implements Domain {
       onEvent: (event) => this.#observe(event),
       onReconnect: (client) => {
         void this.#state.resync(client);
-        this.#guest.progress.resync(client);
+        this.#guest.resync(client);
       },
       log,
     });
