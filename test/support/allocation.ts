@@ -83,11 +83,11 @@ export class Allocation extends Machine {
     this.#dir = dir;
   }
 
-  /** Without an address, as with network mode "none". */
+  /** Without an address, its loopback down, as with network mode "none". */
   static async isolated(): Promise<Allocation> {
     const dir = await mkdtemp(join(tmpdir(), 'nq-alloc-'));
     const path = join(dir, 'netns');
-    const keeper = await Namespace.open();
+    const keeper = await Namespace.open({ loopback: false });
     await writeFile(path, '');
     await must('mount', '--bind', keeper.path, path);
     return new Allocation(keeper, path, dir);
@@ -101,6 +101,7 @@ export class Allocation extends Machine {
     await must('ip', 'link', 'set', `${outer}p`, 'netns', String(pid), 'name', 'eth0');
     await must('ip', 'link', 'set', outer, 'master', bridge, 'up');
     const { namespace } = allocation;
+    await namespace.ip('link', 'set', 'lo', 'up');
     await namespace.ip('addr', 'add', `${address}/24`, 'dev', 'eth0');
     await namespace.ip('link', 'set', 'eth0', 'up');
     await namespace.ip('route', 'add', 'default', 'via', containerGateway);

@@ -90,7 +90,8 @@ export class Namespace implements AsyncDisposable {
     this.#end = end;
   }
 
-  static async open(): Promise<Namespace> {
+  /** With its loopback as a new namespace has it, down, or up. */
+  static async open({ loopback = true } = {}): Promise<Namespace> {
     const program = findProgram('unshare') ?? 'unshare';
     const child = spawn(program, ['--net', '--', 'sleep', '600'], { stdio: 'ignore' });
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -103,7 +104,7 @@ export class Namespace implements AsyncDisposable {
     });
     const own = readlinkSync('/proc/self/ns/net');
     while (readlinkSync(namespace.path) === own) await sleep(2);
-    await namespace.ip('link', 'set', 'lo', 'up');
+    if (loopback) await namespace.ip('link', 'set', 'lo', 'up');
     return namespace;
   }
 

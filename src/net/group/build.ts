@@ -33,7 +33,7 @@ import { applyScript } from '../rules/run-nft.ts';
 import { endFlowsOf, endStaleFlows } from '../rules/stale-flows.ts';
 import type { GroupHost } from './group-host.ts';
 import { formatGroupRules } from './group-rules.ts';
-import { checkNamespace, moveLink, setGroupSysctls } from './namespace.ts';
+import { checkNamespace, moveLink, setGroupSysctls, takeLoopbackUp } from './namespace.ts';
 import { pairPrefix, pairPrefix6, planPair } from './plan-pair.ts';
 
 /** A NIC whose tap is in the namespace, with its address, and carries no traffic yet. */
@@ -213,6 +213,7 @@ async function open(
   try {
     const made = await configure(nic, netlink, waiting);
     const link = await moveLink(made, netns, { here: netlink, there }, waiting);
+    await takeLoopbackUp(there, waiting);
     await setGroupSysctls(nic);
     const linkIndex = link.index;
     await addAddress(there, { linkIndex, address: gateway, prefix: pairPrefix }, waiting);

@@ -60,6 +60,12 @@ export async function moveLink(
   return moved;
 }
 
+/** Nomad leaves the loopback of a group without a network down: nothing can have or reach 127.0.0.1 there. */
+export async function takeLoopbackUp(there: NetlinkSocket, waiting: Waiting): Promise<void> {
+  const loopback = await findLink(there, 'lo', waiting);
+  if (loopback?.up === false) await changeLink(there, loopback, { up: true }, waiting);
+}
+
 /** Lets the namespace route between the tap and its other links, and 127.0.0.1 be reached through translated addresses. */
 export async function setGroupSysctls({
   netns,
