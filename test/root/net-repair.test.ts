@@ -9,6 +9,7 @@ import { formatIpv6, linkLocalOf } from '#spec';
 import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { macOf } from '../support/accomplice.ts';
 import { Machine, must } from '../support/guest.ts';
+import { until } from '../support/live-vm.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import {
   Host,
@@ -174,7 +175,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     const router = formatIpv6(linkLocalOf(await macOf('virbr0')));
     const reaches = async (): Promise<void> => {
       for (const to of [gateway, `${router}%eth0`]) {
-        await guest.namespace.run('busybox', 'ping', '-6', '-c1', '-W5', to);
+        const ping = () => guest.namespace.try('busybox', 'ping', '-6', '-c1', '-W2', to);
+        await until(ping, ({ code }) => code === 0, 30_000);
       }
     };
     await reaches();
