@@ -173,6 +173,8 @@ inOwnNetns(import.meta.url, ['ip', 'nft', 'nsenter', 'cat', 'busybox'], () => {
     await using guest = await Machine.guest(nic);
     await guest.configure(nic.address);
     const router = formatIpv6(linkLocalOf(await macOf('virbr0')));
+    // The kernel takes an address into use after its answer, in a thread that waits for the lock of all links
+    // (addrconf_dad_work): 3 to 28 ms beside programs that make links. What comes for the address until then is lost.
     const reaches = async (): Promise<void> => {
       for (const to of [gateway, `${router}%eth0`]) {
         const ping = () => guest.namespace.try('busybox', 'ping', '-6', '-c1', '-W2', to);
