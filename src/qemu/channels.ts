@@ -58,6 +58,7 @@ export function interactiveConsole(): Part {
   };
 }
 
+const agentChannel = 'agent';
 /** QEMU reports under this id that the guest opens the agent's port, or closes it. */
 export const agentDeviceId = 'agent0';
 
@@ -65,17 +66,27 @@ export const agentDeviceId = 'agent0';
 export function agentPort(): Part {
   return {
     id: 'agent',
-    files: [{ role: 'agent', as: 'fd' }],
+    files: [{ role: agentChannel, as: 'fd' }],
     options: (at) => [
-      option('chardev', `socket,id=agent,fd=${at.fd('agent')},server=on,wait=off`),
+      option('chardev', `socket,id=${agentChannel},fd=${at.fd(agentChannel)},server=on,wait=off`),
       device({
         driver: 'virtserialport',
-        chardev: 'agent',
+        chardev: agentChannel,
         name: 'org.qemu.guest_agent.0',
         id: agentDeviceId,
       }),
     ],
   };
+}
+
+/**
+ * Whether a process in the guest has opened its end of the agent's port, by the answer to `query-chardev`; undefined
+ * where there is no such port.
+ */
+export function isAgentOpen(
+  ports: readonly { readonly label: string; readonly 'frontend-open': boolean }[],
+): boolean | undefined {
+  return ports.find(({ label }) => label === agentChannel)?.['frontend-open'];
 }
 
 /** Files that QEMU holds open and never uses, so that their readers see no end of file while it runs. */

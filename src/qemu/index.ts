@@ -4,11 +4,12 @@ export {
   agentPort,
   heldFiles,
   interactiveConsole,
+  isAgentOpen,
   monitors,
   serialConsole,
 } from './channels.ts';
 export { type CommandLine, commandLine } from './command-line.ts';
-export { type DiskDescription, disk, rawNode, readOnlyDisk } from './disks/disk.ts';
+export { type DiskDescription, disk, rawNode, readOnlyDisk, throttleNode } from './disks/disk.ts';
 export { type DiskSlot, plugDisks } from './disks/disk-bus.ts';
 export { cacheModes, type DiskIo, defaultDiskIo, type NbdAddress } from './disks/disk-protocol.ts';
 export { display, displayProblems } from './display.ts';
@@ -35,6 +36,6 @@ export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
 export { missingModel, type NicDescription, nic, tapRoles, vhostRoles } from './nic.ts';
 export type { Part } from './part.ts';
-export { memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
+export { balloonId, memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
 export { ninePShare, virtiofsShare } from './share.ts';
 export { watchdog } from './watchdog.ts';

@@ -82,6 +82,9 @@ function smbiosText(texts: SmbiosTexts): string {
   return ['type=1', ...fields].join(',');
 }
 
+/** QEMU keeps the guest's statistics in the device of this id. */
+export const balloonId = 'balloon0';
+
 /** Devices that every guest has, whatever the job configures. */
 export function standardDevices({ family }: MachinePlan): Part {
   const x86 = family === 'q35' || family === 'pc';
@@ -93,7 +96,7 @@ export function standardDevices({ family }: MachinePlan): Part {
       device({ driver: 'virtio-rng-pci', rng: 'rng0' }),
       device({
         driver: 'virtio-balloon-pci',
-        id: 'balloon0',
+        id: balloonId,
         'deflate-on-oom': true,
         'free-page-reporting': true,
         // Seconds between the guest's statistics.

@@ -84,7 +84,7 @@ function diskDevice({
   return device({
     driver,
     id: name,
-    drive: throttle === undefined ? id : `${id}-throttle`,
+    drive: throttle === undefined ? id : throttleNode(id),
     ...place,
     ...(bootIndex === undefined ? {} : { bootindex: bootIndex }),
     ...(io.writeCache ? {} : { 'write-cache': 'off' }),
@@ -147,6 +147,11 @@ export function rawNode({
   return formatNode({ id, format: 'raw', io: { ...defaultDiskIo, ...mode, discard } });
 }
 
+/** The node above the disk's own where its I/O is limited: the guest's device is on it. */
+export function throttleNode(id: string): string {
+  return `${id}-throttle`;
+}
+
 function throttled({ id, throttle }: DiskDescription): readonly QemuOption[] {
   if (throttle === undefined) return [];
   const group = `${id}-limits`;
@@ -154,7 +159,7 @@ function throttled({ id, throttle }: DiskDescription): readonly QemuOption[] {
     object({ 'qom-type': 'throttle-group', id: group, limits: limitsOf(throttle) }),
     blockdev({
       driver: 'throttle',
-      'node-name': `${id}-throttle`,
+      'node-name': throttleNode(id),
       'throttle-group': group,
       file: id,
     }),

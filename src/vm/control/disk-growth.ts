@@ -1,3 +1,4 @@
+import { throttleNode } from '#qemu';
 import type { BlockNode } from '#qmp';
 import { VmError } from '../error.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
@@ -51,10 +52,9 @@ export function planGrowth(
   }
   checkMaximum(virtualBytes, maxBytes);
   if (virtualBytes === now) return undefined;
-  // With limits of I/O the guest's device is on a node above the disk's own.
-  const throttled = nodes.some((it) => it['node-name'] === `${id}-throttle`);
+  const throttle = throttleNode(id);
   return {
-    node: throttled ? `${id}-throttle` : id,
+    node: nodes.some((it) => it['node-name'] === throttle) ? throttle : id,
     virtualBytes,
     maxFileBytes: grownFile(disk, virtualBytes, virtualBytes - now),
     allocatedBytes: disk.allocated === true ? fullFileBytes(disk, virtualBytes) : undefined,

@@ -1,4 +1,5 @@
 import { type Logger, within } from '#host';
+import { isAgentOpen } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
@@ -53,8 +54,7 @@ export async function whileQuiet(
 async function agentMissing(qmp: QmpClient, waiting: Waiting): Promise<string | undefined> {
   using limited = within(lookMs, waiting);
   const ports = await qmp.execute('query-chardev', {}, limited);
-  const open = ports.some((port) => port.label === 'agent' && port['frontend-open']);
-  return open ? undefined : 'the guest agent is not connected';
+  return isAgentOpen(ports) ? undefined : 'the guest agent is not connected';
 }
 
 function freeze(agent: AgentLine, waiting: Waiting): Promise<number> {

@@ -1,5 +1,5 @@
 import type { OpenImage } from '#image';
-import { type DiskDescription, type DiskIo, disk } from '#qemu';
+import { type DiskDescription, type DiskIo, disk, throttleNode } from '#qemu';
 import type { DiskCache, DiskFormat, DiskSpec } from '#spec';
 import type { Prepared } from '../devices/device.ts';
 import type { DiskSeat } from './disk.ts';
@@ -71,7 +71,7 @@ export function describe(
       ? {
           beforeGuest: async (qmp, booting) => {
             // The guest sees the size of the topmost node, which keeps it where one below it grows.
-            const node = spec.throttle === undefined ? id : `${id}-throttle`;
+            const node = spec.throttle === undefined ? id : throttleNode(id);
             await qmp.execute('block_resize', { 'node-name': node, size: virtualBytes }, booting);
           },
         }

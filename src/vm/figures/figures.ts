@@ -1,4 +1,5 @@
 import { abortable, type ProcessIdentity, within } from '#host';
+import { balloonId, throttleNode } from '#qemu';
 import { figure, type QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import type { DiskFigures, DomainFigures, DomainUsage, GuestFigures } from '../domain-figures.ts';
@@ -102,7 +103,7 @@ export class Figures {
 async function askGuest(qmp: QmpClient | undefined): Promise<GuestFigures> {
   using limited = within(answerMs);
   try {
-    const path = '/machine/peripheral/balloon0';
+    const path = `/machine/peripheral/${balloonId}`;
     return parseGuestStatistics(
       await qmp?.execute('qom-get', { path, property: 'guest-stats' }, limited),
     );
@@ -120,7 +121,7 @@ async function askDisks(
     const counted = (await qmp?.execute('query-blockstats', {}, limited)) ?? [];
     const byNode = new Map(counted.map((entry) => [entry['node-name'], entry.stats]));
     return disks.flatMap(({ id, name = id }) => {
-      const stats = byNode.get(id) ?? byNode.get(`${id}-throttle`);
+      const stats = byNode.get(id) ?? byNode.get(throttleNode(id));
       if (stats === undefined) return [];
       return [
         {

@@ -1,4 +1,4 @@
-import { execChannels } from '#qemu';
+import { execChannels, isAgentOpen } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
@@ -40,7 +40,7 @@ export async function withAgent(qmp: QmpClient | undefined, waiting: Waiting): P
   if (!ports.some(({ label }) => label === first)) {
     throw new WayMissing('the VM was started by a release without exec: restart the task');
   }
-  if (ports.some((port) => port.label === 'agent' && port['frontend-open'])) return qmp;
+  if (isAgentOpen(ports)) return qmp;
   const message = 'the guest agent is not connected: install qemu-guest-agent in the guest';
   throw new WayMissing(`${message}, or wait until it has started`, { recoverable: true });
 }

@@ -1,4 +1,5 @@
 import { endsWithin, within } from '#host';
+import { isAgentOpen } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import type { AgentLine } from '../guest/agent-line.ts';
@@ -118,8 +119,7 @@ async function mayAskAgent(qmp: QmpClient | undefined, limitMs: number): Promise
   if (qmp === undefined) return true;
   using limited = within(Math.min(statusMs, limitMs));
   try {
-    const ports = await qmp.execute('query-chardev', {}, limited);
-    return ports.some((port) => port.label === 'agent' && port['frontend-open']);
+    return isAgentOpen(await qmp.execute('query-chardev', {}, limited)) === true;
   } catch {
     return false;
   }

@@ -1,5 +1,5 @@
 import { abortable, slept, within } from '#host';
-import { agentDeviceId } from '#qemu';
+import { agentDeviceId, isAgentOpen } from '#qemu';
 import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import type { AgentLine } from '../guest/agent-line.ts';
@@ -35,8 +35,8 @@ export class AgentPresence {
   async resync(qmp: QmpClient): Promise<void> {
     using limited = within(queryMs);
     const ports = await qmp.execute('query-chardev', {}, limited).catch(() => []);
-    const agent = ports.find(({ label }) => label === 'agent');
-    if (agent !== undefined) this.#set(agent['frontend-open']);
+    const isOpen = isAgentOpen(ports);
+    if (isOpen !== undefined) this.#set(isOpen);
   }
 
   /** Returns true when the agent has answered, false when the signal aborts first. */
