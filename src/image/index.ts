@@ -13,6 +13,7 @@ export {
 } from './open-image.ts';
 export { createEmpty } from './overlay.ts';
 export { PlainFile } from './plain-file.ts';
+export { maxQcow2Bytes, maxQcow2TableBytes } from './qcow2.ts';
 
 export { type FoundImage, findImage } from './store/find-image.ts';
 export { ImageStore, releaseImages } from './store/image-store.ts';

@@ -1,5 +1,5 @@
 import { closeAside, closeLater, statAside } from '#host';
-import type { Waiting } from '#spec';
+import { type Waiting, wholeSectors } from '#spec';
 import type { ImageRoots } from './allow-list.ts';
 import { ImageError, step } from './error.ts';
 import { otherFile } from './other-file.ts';
@@ -135,7 +135,7 @@ async function recogniseFormat(file: LookedAtFile, head: Uint8Array): Promise<Im
 function rawBytes({ path, stats }: LookedAtFile): number {
   if (stats.size === 0) throw new ImageError('refused', `${path} is refused: it is empty`);
   // QEMU counts in sectors and reads zeros after the end of the file.
-  return Math.ceil(stats.size / 512) * 512;
+  return wholeSectors(stats.size);
 }
 
 /** Problems that a copy of the whole disk does not have. Whoever makes it reads the other files, so it is not done here. */

@@ -2,6 +2,7 @@ import { write } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { promisify } from 'node:util';
 import { resizeAside, statAside } from '#host';
+import { wholeSectors } from '#spec';
 import { ImageError, step } from './error.ts';
 import type { ImageFormat } from './open-image.ts';
 import {
@@ -31,7 +32,7 @@ export interface OverlayOptions {
  * by its absolute path and its stated format. Throws ImageError.
  */
 export async function createOverlay({ fd, base, virtualBytes }: OverlayOptions): Promise<void> {
-  const rounded = Math.ceil(virtualBytes / 512) * 512;
+  const rounded = wholeSectors(virtualBytes);
   checkRequest(base, rounded);
   const { path, format } = base;
   const layout = layOutOverlay({ base: { path, format }, virtualBytes: rounded });

@@ -180,3 +180,13 @@ function placeProblems(
   }
   return offset + BigInt(bytes) > BigInt(fileBytes) ? [`its ${table} lies outside the file`] : [];
 }
+
+/** Maximum length that QEMU gives a qcow2 file with so much data: its tables are in it, and some are kept in reserve. */
+export function maxQcow2Bytes(dataBytes: number): number {
+  return dataBytes + maxQcow2TableBytes(dataBytes) + 64 * 1024 ** 2;
+}
+
+/** What the tables for so much data take: up to 16 bytes for each cluster, which has at least 512. */
+export function maxQcow2TableBytes(dataBytes: number): number {
+  return Math.ceil(dataBytes / 16);
+}

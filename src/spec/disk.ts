@@ -165,3 +165,8 @@ export function diskKey(disk: Pick<DiskSpec, 'block' | 'key'>, key: string): str
   if (disk.block !== undefined) return `disk[${disk.block}].${key}`;
   return Object.entries(firstGeneration).find(([name]) => name === key)?.[1] ?? key;
 }
+
+/** The size of a disk that has room for so many bytes: whole sectors of 512. */
+export function wholeSectors(bytes: number): number {
+  return Math.ceil(bytes / 512) * 512;
+}

@@ -15,6 +15,7 @@ export {
   keptFile,
   type NbdServer,
   primaryDisk,
+  wholeSectors,
 } from './disk.ts';
 export type { DisplaySpec, VncPort, VncSpec } from './display.ts';
 export { groupEnv } from './group-env.ts';

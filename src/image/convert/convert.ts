@@ -1,5 +1,5 @@
 import { closeFd, kill, memfd, type SpawnedProcess, spawnDetached, within } from '#host';
-import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
+import { type DiskFormat, type ForeignFormat, type Waiting, wholeSectors } from '#spec';
 import { ImageError, step } from '../error.ts';
 import { messages, percentOf } from './messages.ts';
 
@@ -95,7 +95,7 @@ function limitsFor(virtualBytes: number, to: DiskFormat): readonly string[] {
   return [
     '--core=0',
     `--cpu=${minCpuSeconds + Math.ceil(virtualBytes / bytesPerCpuSecond)}`,
-    `--fsize=${Math.ceil(fileBytes / 512) * 512}`,
+    `--fsize=${wholeSectors(fileBytes)}`,
     `--as=${maxMemoryBytes}`,
     `--nofile=${maxOpenFiles}`,
     `--nproc=${maxThreads}`,

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { chmod, chown, rename } from 'node:fs/promises';
 import { closeAside, createFile, openAside, startWriteBack, statAside } from '#host';
-import type { DiskFormat, ForeignFormat, Waiting } from '#spec';
+import { type DiskFormat, type ForeignFormat, type Waiting, wholeSectors } from '#spec';
 import { type Converter, convert } from '../convert/convert.ts';
 import { ImageError } from '../error.ts';
 import { isPacked } from '../import/packing.ts';
@@ -192,7 +192,7 @@ async function describeImage(
   await chown(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
   await chmod(path, 0o400);
   const fd = await openAside(path, constants.O_RDONLY);
-  const limits = { maxVirtualBytes: Math.ceil(expected / 512) * 512, format };
+  const limits = { maxVirtualBytes: wholeSectors(expected), format };
   using image = await checkDiskFile({ fd, path: file.path }, limits);
   const what = `reading what ${file.path} became`;
   const content = summed ?? (await contentOf(fd, what, waiting));

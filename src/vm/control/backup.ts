@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { reopenAside, UndoLog, within } from '#host';
-import { checkDiskFile, createEmpty } from '#image';
+import { checkDiskFile, createEmpty, maxQcow2Bytes } from '#image';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
@@ -9,7 +9,7 @@ import type { KeptFile } from '../store/kept-file.ts';
 import type { VmPaths } from '../store/paths.ts';
 import { decodeVmUndo, type VmUndo } from '../store/undo.ts';
 import { endBackupJob, runBackupJob } from './backup-job.ts';
-import { checkMaximum, qcow2FileBytes, shownNode } from './disk-growth.ts';
+import { checkMaximum, shownNode } from './disk-growth.ts';
 import { existsAlready, newFile } from './new-file.ts';
 import { type Quiet, thaw, whileQuiet } from './quiet-guest.ts';
 
@@ -54,7 +54,7 @@ export async function backUp(
   try {
     await file.create(async (fd) => {
       await createEmpty({ fd, format: 'qcow2', virtualBytes });
-      vm.onFileGrowth(qcow2FileBytes(virtualBytes));
+      vm.onFileGrowth(maxQcow2Bytes(virtualBytes));
       consistency = await copied({ disk, fd, speed }, vm, waiting);
       await checkedBackup(fd, path, virtualBytes);
     }, waiting);

@@ -1,5 +1,7 @@
+import { maxQcow2Bytes, maxQcow2TableBytes } from '#image';
 import { throttleNode } from '#qemu';
 import type { BlockNode } from '#qmp';
+import { wholeSectors } from '#spec';
 import { VmError } from '../error.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
 
@@ -46,7 +48,7 @@ export function planGrowth(
   const { id } = disk;
   const { virtualBytes: now, readOnly } = shownNode(disk, nodes);
   if (readOnly) throw new VmError('host', `the disk ${nameOf(disk)} is read-only`);
-  const virtualBytes = Math.ceil(bytes / 512) * 512;
+  const virtualBytes = wholeSectors(bytes);
   if (virtualBytes < now) {
     throw new VmError('host', `it has ${now} bytes already; a disk can't become smaller`);
   }
@@ -73,7 +75,7 @@ export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly str
 }
 
 function fullFileBytes({ format }: RecordedDisk, virtualBytes: number): number {
-  return format === 'raw' ? virtualBytes : qcow2FileBytes(virtualBytes);
+  return format === 'raw' ? virtualBytes : maxQcow2Bytes(virtualBytes);
 }
 
 /** Also of a size that QEMU reports, which a taken-over one chooses. */
@@ -83,16 +85,6 @@ export function checkMaximum(virtualBytes: number, maxBytes: number): void {
   throw new VmError('host', text);
 }
 
-/** Maximum length of a new qcow2 file of a disk of this size. */
-export function qcow2FileBytes(virtualBytes: number): number {
-  return virtualBytes + tablesOf(virtualBytes) + 64 * 1024 ** 2;
-}
-
-/** A qcow2 file has up to 16 bytes of tables for each cluster, which has at least 512. */
-function tablesOf(bytes: number): number {
-  return Math.ceil(bytes / 16);
-}
-
 function grownFile(
   { format, maxFileBytes }: RecordedDisk,
   virtualBytes: number,
@@ -100,5 +92,5 @@ function grownFile(
 ): number | undefined {
   if (maxFileBytes === undefined || maxFileBytes === 0) return maxFileBytes;
   if (format === 'raw') return Math.max(maxFileBytes, virtualBytes);
-  return maxFileBytes + moreBytes + tablesOf(moreBytes);
+  return maxFileBytes + moreBytes + maxQcow2TableBytes(moreBytes);
 }

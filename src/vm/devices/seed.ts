@@ -10,7 +10,14 @@ import {
 import { closeFd, openPath } from '#host';
 import { type ImageRoots, readBytes } from '#image';
 import { readOnlyDisk } from '#qemu';
-import { type TextSource, type UserData, unpackBase64, type VmSpec, type Waiting } from '#spec';
+import {
+  type TextSource,
+  type UserData,
+  unpackBase64,
+  type VmSpec,
+  type Waiting,
+  wholeSectors,
+} from '#spec';
 import { combineErrors, VmError, withVmError } from '../error.ts';
 import { type Facts, factsOf, type Prepared, type Site } from './device.ts';
 import { seedImage } from './seed-image.ts';
@@ -28,8 +35,6 @@ const maxQuotedBytes = 8;
 
 /** Everything in a seed that does not come from the job. */
 const otherBytes = 256 * 1024;
-
-const sectorBytes = 512;
 
 /** What a guest is given in its seed beside what its devices need: read and valid. */
 export interface CheckedSeed {
@@ -144,7 +149,7 @@ export async function prepareSeed(
   waiting: Waiting,
 ): Promise<Prepared> {
   // QEMU reads the length when it starts. What the file is not filled with takes no memory.
-  const bytes = Math.ceil(seed.maxBytes / sectorBytes) * sectorBytes;
+  const bytes = wholeSectors(seed.maxBytes);
   // It contains passwords and tokens: it is on the VM's tmpfs, accessible to root and by the descriptor that QEMU gets.
   const made = openPath(
     paths.seed,

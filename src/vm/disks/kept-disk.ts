@@ -1,7 +1,14 @@
 import { constants } from 'node:fs';
 import { closeLater, reopenAside } from '#host';
 import { checkDiskFile, growRaw, markedFormat, type OpenImage } from '#image';
-import { type DiskFormat, type DiskSpec, diskKey, keptFile, type Waiting } from '#spec';
+import {
+  type DiskFormat,
+  type DiskSpec,
+  diskKey,
+  keptFile,
+  type Waiting,
+  wholeSectors,
+} from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { VmError, withVmError } from '../error.ts';
 import { allocate } from '../store/allocate.ts';
@@ -131,7 +138,7 @@ async function prepare(
   using disk = present;
   const read = files.add(`${seat.id}-read`, await reopenAside(disk.fd, constants.O_RDONLY));
   const { virtualBytes: now, fileBytes } = disk;
-  const wantedBytes = Math.ceil((spec.sizeBytes ?? 0) / 512) * 512;
+  const wantedBytes = wholeSectors(spec.sizeBytes ?? 0);
   const virtualBytes = spec.readOnly ? now : Math.max(now, wantedBytes);
   if (wantedBytes > 0 && wantedBytes !== virtualBytes) {
     // An operator has made it larger, or the job has another size now.

@@ -1,5 +1,5 @@
-import type { OpenImage } from '#image';
-import { type DiskFormat, type DiskSpec, diskKey } from '#spec';
+import { maxQcow2Bytes, type OpenImage } from '#image';
+import { type DiskFormat, type DiskSpec, diskKey, wholeSectors } from '#spec';
 import { VmError } from '../error.ts';
 
 const MiB = 1024 * 1024;
@@ -45,7 +45,7 @@ function planEmpty(spec: DiskSpec): DiskPlan {
   if (sizeBytes === undefined) {
     throw new VmError('job', `${diskKey(spec, 'size')} is required for a disk without a source`);
   }
-  const virtualBytes = Math.ceil(sizeBytes / 512) * 512;
+  const virtualBytes = wholeSectors(sizeBytes);
   return {
     kind: 'empty',
     format,
@@ -87,8 +87,8 @@ function sizeText(bytes: number): string {
 }
 
 /**
- * Maximum length of a disk's file. qcow2 keeps its tables in the file: up to 16 bytes for each cluster, which has at least 512. A copy may get a new
- * cluster for each one of the disk while the image's own clusters stay (compressed clusters are never written to).
+ * Maximum length of a disk's file. A copy in qcow2 may get a new cluster for each one of the disk while the image's own
+ * clusters stay (compressed clusters are never written to).
  */
 export function fileBytesOf(
   kind: DiskPlan['kind'],
@@ -97,6 +97,5 @@ export function fileBytesOf(
   imageBytes: number,
 ): number {
   if (format === 'raw') return virtualBytes;
-  const data = virtualBytes + (kind === 'copy' ? imageBytes : 0);
-  return data + Math.ceil(data / 16) + 64 * MiB;
+  return maxQcow2Bytes(virtualBytes + (kind === 'copy' ? imageBytes : 0));
 }

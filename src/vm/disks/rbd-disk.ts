@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { abortable, memfd, within } from '#host';
 import type { OpenImage } from '#image';
-import { type DiskSpec, diskKey, type Waiting } from '#spec';
+import { type DiskSpec, diskKey, type Waiting, wholeSectors } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
 import { asVmError, VmError } from '../error.ts';
 import { type CephPool, Rbd } from '../store/rbd.ts';
@@ -85,7 +85,7 @@ function sizeOf(spec: DiskSpec, sourceBytes: number | undefined): number {
   if (bytes === undefined) {
     throw new VmError('job', `${diskKey(spec, 'size')} is required for a disk without a source`);
   }
-  if (sourceBytes === undefined || bytes >= sourceBytes) return Math.ceil(bytes / 512) * 512;
+  if (sourceBytes === undefined || bytes >= sourceBytes) return wholeSectors(bytes);
   const text = `${bytes} bytes are less than the source's ${sourceBytes}`;
   throw new VmError('job', `${diskKey(spec, 'size')}: ${text}`);
 }
