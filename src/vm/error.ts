@@ -37,6 +37,11 @@ export class OwnedElsewhereError extends VmError {
   }
 }
 
+/** What is asked of a QEMU to which there is no connection at the moment. */
+export function notConnected(): VmError {
+  return new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
+}
+
 /** The message of a caught value, which need not be an Error. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

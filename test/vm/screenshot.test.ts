@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { QmpClient } from '#qmp';
-import { saveScreenshot } from '../../src/vm/control/screenshot.ts';
+import { saveScreenshot, takeScreenshot } from '../../src/vm/control/screenshot.ts';
 import { QmpServer, type Script } from '../support/qmp-server.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { soon } from '../support/vm.ts';
@@ -36,3 +36,17 @@ for (const [what, [answer, message]] of Object.entries(useless)) {
     assert.deepEqual([last?.execute, last?.arguments], ['remove-fd', { 'fdset-id': 4 }]);
   });
 }
+
+test('V-83: QEMU has no file of ours when the one who asked for a picture has gone', async () => {
+  const gone = new AbortController();
+  await using server = await QmpServer.start({
+    script(command, peer) {
+      if (command.execute === 'screendump') gone.abort();
+      else peer.answer(command.id, command.execute === 'add-fd' ? { 'fdset-id': 4, fd: 9 } : {});
+    },
+  });
+  await using qmp = await QmpClient.connect(server.path, soon());
+  await assert.rejects(takeScreenshot(qmp, gone));
+  const last = server.peer.received.at(-1);
+  assert.deepEqual([last?.execute, last?.arguments], ['remove-fd', { 'fdset-id': 4 }]);
+});

@@ -1,8 +1,9 @@
 import { constants } from 'node:fs';
-import { closeLater, type Logger, reopenAside, sendWithDescriptor, slept, within } from '#host';
-import { passFile, type QmpClient, QmpError } from '#qmp';
+import { closeLater, type Logger, reopenAside, slept, within } from '#host';
+import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
+import { lendFiles } from '../lent-files.ts';
 
 /** Also the name of the node that is written to; there is one at a time. */
 const id = 'backup';
@@ -29,14 +30,17 @@ export interface BackupJob {
  * takes. Throws VmError; when the signal aborts, its reason.
  */
 export async function runBackupJob(job: BackupJob, waiting: Waiting): Promise<void> {
-  const { qmp, log } = job;
   using opened = new DisposableStack();
-  // QEMU takes a file of a set only in the very mode that it opens it with.
   const fd = opened.adopt(await reopenAside(job.fd, constants.O_RDWR), closeLater);
   using limited = within(answerMs, waiting);
-  const { 'fdset-id': set } = await passFile(sendWithDescriptor.bind(null, fd), job, limited);
+  await lendFiles([fd], job.qmp, (path) => copyTo(path, job, waiting), limited);
+}
+
+async function copyTo(path: string, job: BackupJob, waiting: Waiting): Promise<void> {
+  const { qmp, log } = job;
   try {
-    await qmp.execute('blockdev-add', target(`/dev/fdset/${set}`), limited);
+    using limited = within(answerMs, waiting);
+    await qmp.execute('blockdev-add', target(path), limited);
     await job.begin(() => start(job, waiting));
     await finished(job, waiting);
   } catch (cause) {
@@ -45,8 +49,6 @@ export async function runBackupJob(job: BackupJob, waiting: Waiting): Promise<vo
     throw new VmError('host', `QEMU made no backup: ${cause.message}`, { cause });
   } finally {
     await endBackupJob(qmp, log);
-    using ending = within(answerMs);
-    await qmp.execute('remove-fd', { 'fdset-id': set }, ending).catch(() => {});
   }
 }
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { KeyedQueue, type Logger, type ProcessIdentity, within } from '#host';
 import { type QmpClient, QmpError, removeForeignFiles } from '#qmp';
 import type { Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
+import { messageOf, notConnected, VmError } from '../error.ts';
 import type { AgentLine } from '../guest/agent-line.ts';
 import { allocateOpen } from '../store/allocate.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
@@ -174,7 +174,7 @@ export class OperatorControl implements Disposable {
   #connected(): QmpClient {
     const qmp = this.#vm.qmp();
     if (qmp !== undefined) return qmp;
-    throw new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
+    throw notConnected();
   }
 
   async #change(id: string, change: Partial<RecordedDisk>): Promise<void> {

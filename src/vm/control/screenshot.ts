@@ -1,9 +1,10 @@
 import { constants, fstatSync, read, writeFile } from 'node:fs';
 import { promisify } from 'node:util';
-import { closeFd, memfd, reopen, sendWithDescriptor, within } from '#host';
-import { passFile, type QmpClient, QmpError } from '#qmp';
+import { closeFd, memfd, reopen, within } from '#host';
+import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { notConnected, VmError } from '../error.ts';
+import { lendFiles } from '../lent-files.ts';
 import type { Screenshot } from '../virtualizer.ts';
 import { existsAlready, newFile } from './new-file.ts';
 
@@ -18,25 +19,13 @@ export async function takeScreenshot(
   qmp: QmpClient | undefined,
   waiting: Waiting,
 ): Promise<Screenshot> {
-  if (qmp === undefined) {
-    throw new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
-  }
+  if (qmp === undefined) throw notConnected();
   using limited = within(answerMs, waiting);
   using opened = new DisposableStack();
   const file = opened.adopt(memfd('screen', new Uint8Array()), closeFd);
-  // QEMU takes a file of a set only in the very mode that it opens it with.
   const written = opened.adopt(reopen(file, constants.O_WRONLY), closeFd);
-  const { 'fdset-id': set } = await passFile(
-    sendWithDescriptor.bind(null, written),
-    { qmp },
-    limited,
-  );
-  try {
-    const format = await dump(`/dev/fdset/${set}`, qmp, limited);
-    return { format, data: await contentOf(file) };
-  } finally {
-    await qmp.execute('remove-fd', { 'fdset-id': set }, limited).catch(() => {});
-  }
+  const format = await lendFiles([written], qmp, (path) => dump(path, qmp, limited), limited);
+  return { format, data: await contentOf(file) };
 }
 
 /** Writes it as PNG into a new file, which appears with its whole content or not at all. Throws VmError. */

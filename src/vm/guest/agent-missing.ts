@@ -1,7 +1,7 @@
 import { execChannels, isAgentOpen } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { notConnected } from '../error.ts';
 import { WayMissing } from './way.ts';
 
 // The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4; Fedora has its own.
@@ -34,7 +34,7 @@ export function agentMissing(cause: unknown, { startMs, early }: StartTime): unk
 
 /** QEMU, where a process in the guest has opened the agent's port. */
 export async function withAgent(qmp: QmpClient | undefined, waiting: Waiting): Promise<QmpClient> {
-  if (qmp === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
+  if (qmp === undefined) throw notConnected();
   const ports = await qmp.execute('query-chardev', {}, waiting);
   const [first] = execChannels;
   if (!ports.some(({ label }) => label === first)) {

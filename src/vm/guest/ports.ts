@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, Socket } from 'node:net';
-import { closeFd, type Logger, pipeTo, sendWithDescriptor, widePipe, within } from '#host';
+import { closeFd, type Logger, pipeTo, widePipe, within } from '#host';
 import {
   type ExecStream,
   execChannel,
@@ -10,12 +10,12 @@ import {
   execStreams,
   execTerminal,
 } from '#qemu';
-import { passFile, type QmpClient, QmpError } from '#qmp';
+import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
+import { messageOf, notConnected } from '../error.ts';
+import { lendFiles } from '../lent-files.ts';
 
 const unplugMs = 10_000;
-const releaseMs = 10_000;
 
 export interface PortPlace {
   /** Directory of the sockets. */
@@ -59,7 +59,7 @@ export class Ports {
     const { qmp, log } = this.#options;
     try {
       const client = qmp();
-      if (client === undefined) throw new VmError('host', 'QEMU does not answer at the moment');
+      if (client === undefined) throw notConnected();
       using limited = within(unplugMs);
       await unplugPorts(place, client, limited);
     } catch (error) {
@@ -74,84 +74,58 @@ async function plugPorts(
   qmp: QmpClient,
   waiting: Waiting,
 ): Promise<ReadonlyMap<ExecStream, Socket>> {
-  const { dir, slot } = place;
-  if (place.terminal) return await plugTerminal(place, qmp, waiting);
-  const sockets = new Map<ExecStream, Socket>();
-  try {
-    for (const stream of execStreams) {
-      const path = `${dir}/${execChannel(slot, stream)}`;
-      // Half open: QEMU reads to the end of the input before it takes note of the end.
-      const socket = connect({ path, allowHalfOpen: true });
-      socket.on('error', () => {});
-      sockets.set(stream, socket);
-      await once(socket, 'connect', waiting);
-      await qmp.execute('device_add', execDevice({ ...place, stream }), waiting);
-    }
-    return sockets;
-  } catch (error) {
-    for (const socket of sockets.values()) socket.destroy();
-    throw error;
-  }
-}
-
-/** The host's ends first, as always. */
-async function plugTerminal(
-  place: PortPlace,
-  qmp: QmpClient,
-  waiting: Waiting,
-): Promise<ReadonlyMap<ExecStream, Socket>> {
-  const device = { ...place, stream: 'in' } as const;
-  const sockets = await openTerminal(execDeviceId(device), qmp, waiting);
-  try {
-    await qmp.execute('device_add', execDevice(device), waiting);
-    return sockets;
-  } catch (error) {
-    for (const socket of sockets.values()) socket.destroy();
-    throw error;
-  }
-}
-
-/** The host's ends of a terminal that QEMU knows by this id: what is typed, and what is shown. */
-async function openTerminal(
-  id: string,
-  qmp: QmpClient,
-  waiting: Waiting,
-): Promise<ReadonlyMap<ExecStream, Socket>> {
   using opened = new DisposableStack();
-  using passed = new DisposableStack();
-  const typed = pipeTo('write');
-  opened.adopt(typed.write, closeFd);
-  passed.adopt(typed.read, closeFd);
-  const shown = widePipe('read');
-  opened.adopt(shown.read, closeFd);
-  passed.adopt(shown.write, closeFd);
-  await addTerminal(id, { input: typed.read, output: shown.write }, qmp, waiting);
+  const sockets = new Map<ExecStream, Socket>();
+  const keep: Keep = (stream, socket) => {
+    socket.on('error', () => {});
+    sockets.set(
+      stream,
+      opened.adopt(socket, (it) => it.destroy()),
+    );
+  };
+  await (place.terminal ? plugTerminal : plugStreams)(place, keep, qmp, waiting);
   opened.move();
-  const sockets = new Map<ExecStream, Socket>([
-    ['in', new Socket({ fd: typed.write, readable: false, writable: true })],
-    ['out', new Socket({ fd: shown.read, readable: true, writable: false })],
-  ]);
-  for (const socket of sockets.values()) socket.on('error', () => {});
   return sockets;
 }
 
-async function addTerminal(
-  id: string,
-  { input, output }: { readonly input: number; readonly output: number },
+/** Takes over the host's end of a stream, as soon as there is one. */
+type Keep = (stream: ExecStream, socket: Socket) => void;
+
+async function plugStreams(
+  place: PortPlace,
+  keep: Keep,
   qmp: QmpClient,
   waiting: Waiting,
 ): Promise<void> {
-  const passing = (fd: number) => sendWithDescriptor.bind(null, fd);
-  const set = await passFile(passing(input), { qmp }, waiting);
-  try {
-    await passFile(passing(output), { qmp, set }, waiting);
-    const path = `/dev/fdset/${set['fdset-id']}`;
-    await qmp.execute('chardev-add', execTerminal(id, path), waiting);
-  } finally {
-    // QEMU has them open by other descriptors now.
-    using ending = within(releaseMs);
-    await qmp.execute('remove-fd', set, ending).catch(() => {});
+  for (const stream of execStreams) {
+    const path = `${place.dir}/${execChannel(place.slot, stream)}`;
+    // Half open: QEMU reads to the end of the input before it takes note of the end.
+    const socket = connect({ path, allowHalfOpen: true });
+    keep(stream, socket);
+    await once(socket, 'connect', waiting);
+    await qmp.execute('device_add', execDevice({ ...place, stream }), waiting);
   }
+}
+
+/** The host's ends are two pipes: for what is typed, and for what is shown. */
+async function plugTerminal(
+  place: PortPlace,
+  keep: Keep,
+  qmp: QmpClient,
+  waiting: Waiting,
+): Promise<void> {
+  const device = { ...place, stream: 'in' } as const;
+  using lent = new DisposableStack();
+  const typed = pipeTo('write');
+  lent.adopt(typed.read, closeFd);
+  keep('in', new Socket({ fd: typed.write, readable: false, writable: true }));
+  const shown = widePipe('read');
+  lent.adopt(shown.write, closeFd);
+  keep('out', new Socket({ fd: shown.read, readable: true, writable: false }));
+  const add = (path: string) =>
+    qmp.execute('chardev-add', execTerminal(execDeviceId(device), path), waiting);
+  await lendFiles([typed.read, shown.write], qmp, add, waiting);
+  await qmp.execute('device_add', execDevice(device), waiting);
 }
 
 /** Removes the guest's ends; returns once they are gone. Of those that are not there it does nothing. */

@@ -1,7 +1,7 @@
 import { within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { VmError } from '../error.ts';
+import { notConnected, VmError } from '../error.ts';
 import type { AgentLine } from '../guest/agent-line.ts';
 import type { GuestAction } from '../virtualizer.ts';
 
@@ -21,9 +21,7 @@ export async function act(
   { qmp, agent }: { readonly qmp: QmpClient | undefined; readonly agent: AgentLine },
   waiting: Waiting,
 ): Promise<void> {
-  if (qmp === undefined) {
-    throw new VmError('host', "QEMU's monitor is not connected", { recoverable: true });
-  }
+  if (qmp === undefined) throw notConnected();
   using limited = within(answerMs, waiting);
   try {
     await qmp.execute(commands[action], {}, limited);
