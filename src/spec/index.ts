@@ -19,7 +19,7 @@ export {
 } from './disk.ts';
 export type { DisplaySpec, VncPort, VncSpec } from './display.ts';
 export { groupEnv } from './group-env.ts';
-export { parseHostPorts } from './host-port.ts';
+export { isPort, parseHostPorts } from './host-port.ts';
 export {
   contains,
   formatIpv4,
@@ -35,6 +35,7 @@ export {
   formatAddress6,
   formatIpv6,
   isLinkLocal6,
+  isLoopbackText,
   isOfOneMachine6,
   isUniqueLocal,
   linkLocalOf,

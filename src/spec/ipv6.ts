@@ -1,3 +1,5 @@
+import { isLoopback, parseIpv4 } from './ipv4.ts';
+
 /** IPv6 addresses as 128-bit numbers, so that prefixes are arithmetic. */
 
 const bits = 128;
@@ -77,6 +79,12 @@ export function isLinkLocal6(address: bigint): boolean {
 export function isOfOneMachine6(address: bigint): boolean {
   const first = address >> 120n;
   return first !== 0n && first !== 0xffn;
+}
+
+/** Whether a text is an address, of either family, that leads to the machine itself. */
+export function isLoopbackText(text: string): boolean {
+  const four = parseIpv4(text);
+  return four === undefined ? parseIpv6(text) === 1n : isLoopback(four);
 }
 
 /** A link that carries less than this has no IPv6 (RFC 8200, 5). */

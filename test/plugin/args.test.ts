@@ -222,8 +222,10 @@ const cases: readonly (readonly [string, readonly unknown[] | RegExp])[] = [
   ['-net none', [{ kind: 'no-network' }]],
   [
     '-net nic,macaddr=01:00:5e:00:00:01',
-    /^-net "01:00:5e:00:00:01" is not the MAC address of a card$/,
+    /^-net "01:00:5e:00:00:01" is a group address: the first byte of a card is even$/,
   ],
+  // A tap of the host has the guest's address with this byte.
+  ['-net nic,macaddr=fe:54:00:12:34:56', /^-net "fe:54:00:12:34:56" begins with fe, which is for /],
   ['-redir tcp:2222::22', [{ kind: 'netdev', id: undefined, forwards: [forward('', 2222, 22)] }]],
   [
     '-device virtio-net-pci,netdev=n0,mac=52:54:00:AA:bb:cc,id=x',

@@ -70,6 +70,15 @@ test('V-136: its keys become what they mean', () => {
   assert.equal(plan({ image_path, emulator: 'aarch64' }).spec.machine, 'virt');
 });
 
+test('V-136: disks past the letter z have the names of disks, not those of partitions', () => {
+  const args = Array.from({ length: 27 }, () => ['-drive', 'file=a.img,if=virtio']).flat();
+  const { spec } = plan({ image_path, drive_interface: 'virtio', args });
+  assert.deepEqual(
+    spec.disks.slice(25).map(({ name }) => name),
+    ['vdz', 'vdaa', 'vdab'],
+  );
+});
+
 test('V-136: keys of this driver go with them, and a seed only with those that set up the guest', () => {
   const { spec, problems } = plan({ image_path, vcpus: 2, user_data: '#cloud-config\n' });
   assert.deepEqual(problems, []);

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import {
   formatIpv6,
   isGlobal,
+  isLoopbackText,
   isUniqueLocal,
   linkLocalOf,
   network6,
@@ -94,4 +95,19 @@ test('kinds of addresses', () => {
   assert.ok(isGlobal(of('2001:db8::1')) && isGlobal(of('3fff::1')));
   assert.ok(!isGlobal(of('fd00::1')) && !isGlobal(of('::1')) && !isGlobal(of('ff02::1')));
   assert.equal(formatIpv6(linkLocalOf('52:54:00:12:34:56')), 'fe80::5054:ff:fe12:3456');
+});
+
+test('texts of addresses that lead to the machine itself', () => {
+  const texts = [
+    '127.0.0.1',
+    '127.255.0.9',
+    '::1',
+    '0:0::1',
+    '128.0.0.1',
+    '::',
+    '::2',
+    '127.1',
+    '',
+  ];
+  assert.deepEqual(texts.filter(isLoopbackText), ['127.0.0.1', '127.255.0.9', '::1', '0:0::1']);
 });

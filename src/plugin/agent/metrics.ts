@@ -1,4 +1,4 @@
-import { isLoopback, parseIpv4, quoted } from '#spec';
+import { isLoopbackText, isPort, quoted } from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -47,7 +47,5 @@ function placeOf(listen: string): MetricsPlace | undefined {
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(listen) ?? [];
   const host = bracketed ?? plain ?? '';
   const port = Number(digits);
-  const address = parseIpv4(host);
-  const isOwn = host === '::1' || (address !== undefined && isLoopback(address));
-  return isOwn && port > 0 && port < 65_536 ? { kind: 'tcp', host, port } : undefined;
+  return isLoopbackText(host) && isPort(port) ? { kind: 'tcp', host, port } : undefined;
 }

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { type NicModel, parseIpv4, quoted } from '#spec';
+import { isPort, macProblem, type NicModel, parseIpv4, quoted } from '#spec';
 import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type CardWish, type HostForward, type OptionKind, Refusal, type Wish } from './wish.ts';
@@ -158,10 +158,6 @@ function checkForward(forward: HostForward, text: string): HostForward {
   return hostIp === '0.0.0.0' || hostIp === '::' ? { ...forward, hostIp: '' } : forward;
 }
 
-function isPort(port: number): boolean {
-  return port > 0 && port < 65_536;
-}
-
 function readModel(text: string | undefined): NicModel | undefined {
   if (text === undefined) return undefined;
   const model = Object.hasOwn(cardModels, text) ? cardModels[text] : undefined;
@@ -170,12 +166,11 @@ function readModel(text: string | undefined): NicModel | undefined {
   throw new Refusal(`model=${text} is not supported: use one of ${known}`);
 }
 
-/** A card's address: one of a single card, so that no bridge takes it for many. */
+/** A card's address, also with dashes. */
 export function readMac(text: string | undefined): Pick<CardWish, 'mac'> {
   if (text === undefined) return {};
   const mac = text.toLowerCase().replaceAll('-', ':');
-  if (/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/.test(mac) && mac !== '00:00:00:00:00:00') {
-    return { mac };
-  }
-  throw new Refusal(`${quoted(text)} is not the MAC address of a card`);
+  const problem = macProblem(mac);
+  if (problem === undefined) return { mac };
+  throw new Refusal(`${quoted(text)} ${problem}`);
 }

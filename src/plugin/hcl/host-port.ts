@@ -1,3 +1,5 @@
+import { isPort } from '#spec';
+
 export interface HostPort {
   /** A name, an IPv4 address, or an IPv6 address without brackets. */
   readonly host: string;
@@ -9,7 +11,7 @@ export function parseHostPort(text: string): HostPort | undefined {
   const [, six, name, digits] = /^(?:\[([^\]]+)\]|([^[\]:]+))(?::(\d{1,5}))?$/.exec(text) ?? [];
   const host = six ?? name;
   const port = digits === undefined ? undefined : Number(digits);
-  if (host === undefined || port === 0 || (port ?? 0) > 65_535) return undefined;
+  if (host === undefined || !isPort(port ?? 1)) return undefined;
   const isHost = six === undefined ? isName(host) : URL.canParse(`http://[${host}]`);
   return isHost ? { host, port } : undefined;
 }

@@ -1,4 +1,12 @@
-import { type DisplaySpec, listed, type NicSpec, quoted, type VncPort, type VncSpec } from '#spec';
+import {
+  type DisplaySpec,
+  isLoopbackText,
+  listed,
+  type NicSpec,
+  quoted,
+  type VncPort,
+  type VncSpec,
+} from '#spec';
 import type { Decoded } from '../hcl/schema.ts';
 import type { Job } from './job.ts';
 import { groupNetns } from './nics/group.ts';
@@ -58,7 +66,9 @@ function readVnc({ port, password }: Decoded<typeof vncFields>, job: Job): VncSp
   const listen = port ? readPort(port, job) : [];
   if (password) checkPassword(password, job);
   else {
-    const open = listen.find(({ hostIp, inGroup }) => inGroup !== undefined || !isLoopback(hostIp));
+    const open = listen.find(
+      ({ hostIp, inGroup }) => inGroup !== undefined || !isLoopbackText(hostIp),
+    );
     if (open !== undefined) {
       const text = `is required: the port ${quoted(open.label)} is ${reachOf(open)}`;
       job.report('display.vnc.password', text);
@@ -117,8 +127,4 @@ export function checkDisplayPort(
   if (twice === undefined) return;
   const text = `${quoted(twice.label)} is forwarded to the guest already; use another port`;
   report(key, text);
-}
-
-function isLoopback(address: string): boolean {
-  return address.startsWith('127.') || address === '::1';
 }

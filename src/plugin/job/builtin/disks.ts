@@ -2,6 +2,8 @@ import { type DiskBus, type DiskSpec, primaryDisk, quoted, type VmSpec } from '#
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import { maxDisks } from '../disks/disks.ts';
+import { diskName } from '../disks/names.ts';
+import { serialProblem } from '../disks/serial.ts';
 import { argKey, type Wishes } from './args.ts';
 import type { builtinFields } from './fields.ts';
 
@@ -103,11 +105,8 @@ function named(disks: readonly Plugged[]): readonly Plugged[] {
   const counts = { vd: 0, sd: 0 };
   return disks.map((disk) => {
     const prefix = disk.bus === 'virtio' ? 'vd' : 'sd';
-    const number = counts[prefix]++;
-    return {
-      ...disk,
-      name: `${prefix}${String.fromCharCode(97 + (number % 26))}${number < 26 ? '' : '2'}`,
-    };
+    counts[prefix] += 1;
+    return { ...disk, name: diskName(prefix, counts[prefix]) };
   });
 }
 
@@ -120,10 +119,8 @@ function checkDrives(disks: readonly Plugged[], wishes: Wishes, report: Report):
     if (!ids.has(drive)) report(argKey(at), `-device: there is no -drive with id=${drive}`);
   }
   for (const { serial, key = '', aio, cache } of disks) {
-    if (serial !== undefined && !/^[A-Za-z0-9_.-]{1,20}$/.test(serial)) {
-      const rule = 'at most 20 letters, digits, dots, dashes and underscores';
-      report(key, `${quoted(serial)} is not a serial number (${rule})`);
-    }
+    const problem = serial === undefined ? undefined : serialProblem(serial);
+    if (problem !== undefined) report(key, problem);
     if (aio === 'native' && cache !== 'none' && cache !== 'directsync') {
       report(key, 'aio=native needs cache=none or cache=directsync');
     }

@@ -1,10 +1,11 @@
 import { posix } from 'node:path';
 import { quoted, type ShareSpec } from '#spec';
+import { isWithin } from '../../agent/paths.ts';
 import { tagProblem } from '../../args/share-options.ts';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Job } from '../job.ts';
 import { withPlaces } from '../places.ts';
-import { taskDirOf } from '../shares.ts';
+import { sharesOf, taskDirOf } from '../shares.ts';
 import { argKey, type Wishes } from './args.ts';
 
 /** The directories of `-virtfs`, and those of `-fsdev` that a device has. */
@@ -44,19 +45,13 @@ function outside(path: string): string {
 
 /** The directory on the host; undefined where it is not one that the task may read. */
 function directoryOf(path: string, task: TaskConfig): string | undefined {
-  const taskDir = taskDirOf(task);
-  const roots = [`${task.allocDir}/alloc`, `${taskDir}/local`, `${taskDir}/secrets`];
-  const seenAs = ['/alloc', '/local', '/secrets'];
-  const wanted = posix.resolve(taskDir, path).replace(/\/$/, '');
+  const own = sharesOf(task);
+  const wanted = posix.resolve(taskDirOf(task), path).replace(/\/$/, '');
   const candidates = [
     wanted,
-    ...seenAs.flatMap((seen, index) =>
-      isIn(wanted, seen) ? [`${roots[index]}${wanted.slice(seen.length)}`] : [],
+    ...own.flatMap(({ source, target }) =>
+      isWithin(wanted, target) ? [`${source}${wanted.slice(target.length)}`] : [],
     ),
   ];
-  return candidates.find((candidate) => roots.some((root) => isIn(candidate, root)));
-}
-
-function isIn(path: string, directory: string): boolean {
-  return path === directory || path.startsWith(`${directory}/`);
+  return candidates.find((candidate) => own.some(({ source }) => isWithin(candidate, source)));
 }

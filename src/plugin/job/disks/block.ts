@@ -1,14 +1,8 @@
-import {
-  type Arch,
-  type DiskBus,
-  type DiskFormat,
-  type DiskPlace,
-  type DiskSpec,
-  quoted,
-} from '#spec';
+import type { Arch, DiskBus, DiskFormat, DiskPlace, DiskSpec } from '#spec';
 import type { Job } from '../job.ts';
 import type { DiskBlock } from './fields.ts';
 import { poolKind, readPlace } from './place.ts';
+import { serialProblem } from './serial.ts';
 import { readSize } from './size.ts';
 import { readSource } from './source.ts';
 import { readThrottle } from './throttle.ts';
@@ -114,7 +108,6 @@ function readSparse(
 }
 
 function checkSerial({ raw, report }: DiskBlock): void {
-  if (!raw.serial || /^[A-Za-z0-9_.-]{1,20}$/.test(raw.serial)) return;
-  const rule = 'at most 20 letters, digits, dots, dashes and underscores';
-  report('serial', `${quoted(raw.serial)} is not a serial number (${rule})`);
+  const problem = raw.serial ? serialProblem(raw.serial) : undefined;
+  if (problem !== undefined) report('serial', problem);
 }

@@ -41,10 +41,15 @@ function check(
   if (first < index) report(key, `${shown} is the name of disk[${first + 1}] already`);
 }
 
-/** The first that is free, past `z` as the kernel counts: `vdz`, `vdaa`. */
+/** The first that is free. */
 function nextName(prefix: string, taken: ReadonlySet<string>): string {
   let number = 1;
-  while (taken.has(prefix + letters(number))) number += 1;
+  while (taken.has(diskName(prefix, number))) number += 1;
+  return diskName(prefix, number);
+}
+
+/** The name of the disk with this number, from 1 on, past `z` as the kernel counts: `vdz`, `vdaa`. */
+export function diskName(prefix: string, number: number): string {
   return prefix + letters(number);
 }
 

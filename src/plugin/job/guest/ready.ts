@@ -1,4 +1,4 @@
-import { linePattern, quoted, type ReadySpec } from '#spec';
+import { isPort, linePattern, quoted, type ReadySpec } from '#spec';
 import { durationMs } from '../../hcl/duration.ts';
 import type { Decoded } from '../../hcl/schema.ts';
 import type { Job } from '../job.ts';
@@ -60,7 +60,7 @@ export const ready = {
     const patternProblem = log ? problemOf(log) : undefined;
     if (patternProblem !== undefined) report('ready.log', patternProblem);
     const number = port && /^\d+$/.test(port) ? Number(port) : undefined;
-    if (port && !isPort(number ?? port, task)) {
+    if (port && !isKnownPort(number ?? port, task)) {
       report(
         'ready.port',
         `${quoted(port)} is neither a port of the group nor a number from 1 to 65535`,
@@ -76,8 +76,8 @@ export const ready = {
   },
 } as const;
 
-function isPort(port: string | number, { resources }: Job['task']): boolean {
-  if (typeof port === 'number') return port >= 1 && port <= 65_535;
+function isKnownPort(port: string | number, { resources }: Job['task']): boolean {
+  if (typeof port === 'number') return isPort(port);
   return resources?.ports.some(({ label }) => label === port) === true;
 }
 

@@ -1,6 +1,7 @@
 import {
   contains,
   formatIpv6,
+  isLinkLocal6,
   isOfOneMachine,
   isOfOneMachine6,
   type JobAddresses,
@@ -189,8 +190,10 @@ function check6(address: Address, { path, report }: Place): void {
   const [own, way] = [parseIpv6(ip6 ?? ''), parseIpv6(gateway6 ?? '')];
   if (own !== undefined && !isOfOneMachine6(own)) report(`${path}.ip6`, `${ip6} ${ofNone}`);
   if (prefix6 === undefined || own === undefined || way === undefined) return;
-  const isLinkLocal = way >> 118n === 0xfe80n >> 6n;
-  if (!isLinkLocal && !overlap6({ address: own, prefix: prefix6 }, { address: way, prefix: 128 })) {
+  if (
+    !isLinkLocal6(way) &&
+    !overlap6({ address: own, prefix: prefix6 }, { address: way, prefix: 128 })
+  ) {
     report(`${path}.gateway6`, `${gateway6} is not in the network of ${ip6}/${prefix6}`);
   } else if (own === way) {
     report(`${path}.gateway6`, `${gateway6} is the address of the guest itself`);

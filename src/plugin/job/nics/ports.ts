@@ -1,4 +1,4 @@
-import { formatIpv6, listed, type PortSpec, parseIpv6, quoted } from '#spec';
+import { formatIpv6, isPort, listed, type PortSpec, parseIpv6, quoted } from '#spec';
 import type { TaskConfig } from '../../gen/driver_pb.ts';
 import type { Report } from '../../hcl/problem.ts';
 
@@ -35,8 +35,4 @@ export function readerOfPorts({ resources }: TaskConfig, report: Report): ReadPo
 function normal(hostIp: string): string {
   const six = parseIpv6(hostIp);
   return six === undefined ? hostIp : formatIpv6(six);
-}
-
-function isPort(value: number): boolean {
-  return value > 0 && value < 65_536;
 }
