@@ -1,7 +1,8 @@
+import type { WatchdogAction } from '#spec';
 import { device, option, type Part } from './part.ts';
 
 /** A watchdog timer that the guest must reset in time, and QEMU's action when it expires. */
-export function watchdog(action: 'reset' | 'poweroff' | 'pause'): Part {
+export function watchdog(action: WatchdogAction): Part {
   return {
     id: 'watchdog',
     files: [],

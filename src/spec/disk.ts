@@ -1,15 +1,19 @@
+const ownFormats = ['raw', 'qcow2'] as const;
+const foreignFormats = ['vmdk', 'vdi', 'vhdx', 'vpc'] as const;
+/** What an image may be. */
+export const imageFormats = [...ownFormats, ...foreignFormats] as const;
 /** The formats that are given to QEMU. */
-export type DiskFormat = 'raw' | 'qcow2';
+export type DiskFormat = (typeof ownFormats)[number];
+/** Formats of image files that are imported: converted before any disk is created from them. */
+export type ForeignFormat = (typeof foreignFormats)[number];
 
 /** `cdrom` is read-only with a removable medium; `lun` passes SCSI commands through to a block device of the host. */
-export type DiskKind = 'disk' | 'cdrom' | 'lun';
+export const diskKinds = ['disk', 'cdrom', 'lun'] as const;
+export type DiskKind = (typeof diskKinds)[number];
 
 /** How the guest sees the disk. `ide` and `sata` are the same on machines that only have AHCI. */
-export type DiskBus = 'virtio' | 'scsi' | 'sata' | 'ide' | 'usb';
-
-/** Formats of image files that are imported: converted before any disk is created from them. */
-export type ForeignFormat = 'vmdk' | 'vdi' | 'vhdx' | 'vpc';
-
+export const diskBuses = ['virtio', 'scsi', 'sata', 'ide', 'usb'] as const;
+export type DiskBus = (typeof diskBuses)[number];
 export interface Checksum {
   readonly algorithm: 'sha256' | 'sha512';
   /** In lower case. */
@@ -87,8 +91,12 @@ export interface DiskThrottle {
 }
 
 /** How QEMU caches a disk; the modes are those of its `cache=`. */
-export type DiskCache = 'none' | 'writeback' | 'writethrough' | 'directsync' | 'unsafe';
-export type DiskAio = 'threads' | 'native' | 'io_uring';
+export const diskCaches = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
+export type DiskCache = (typeof diskCaches)[number];
+
+/** How QEMU reads and writes it; the names are those of its `aio=`. */
+export const diskAios = ['threads', 'native', 'io_uring'] as const;
+export type DiskAio = (typeof diskAios)[number];
 
 export interface DiskSpec {
   /** Number of the `disk` block in the job, from 1; undefined in a job with `image` and its like instead of blocks. */

@@ -10,8 +10,13 @@ export {
   type DiskSource,
   type DiskSpec,
   type DiskThrottle,
+  diskAios,
+  diskBuses,
+  diskCaches,
   diskKey,
+  diskKinds,
   type ForeignFormat,
+  imageFormats,
   keptFile,
   type NbdServer,
   primaryDisk,
@@ -89,5 +94,7 @@ export type {
   UserData,
   VmIdentity,
   VmSpec,
+  WatchdogAction,
 } from './vm.ts';
+export { watchdogActions } from './vm.ts';
 export type { Waiting } from './waiting.ts';

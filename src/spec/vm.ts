@@ -103,6 +103,10 @@ export type SmbiosTexts = Readonly<
   Partial<Record<'manufacturer' | 'product' | 'version' | 'serial' | 'sku' | 'family', string>>
 >;
 
+/** What happens when the guest no longer feeds its watchdog. */
+export const watchdogActions = ['reset', 'poweroff', 'pause'] as const;
+export type WatchdogAction = (typeof watchdogActions)[number];
+
 export interface VmSpec {
   /** `<task>-<8hex>`, only [a-z0-9-], at most 56 bytes. */
   readonly name: string;
@@ -140,7 +144,7 @@ export interface VmSpec {
   };
   readonly display?: DisplaySpec;
   readonly ready?: ReadySpec;
-  readonly watchdog?: { readonly action: 'reset' | 'poweroff' | 'pause' };
+  readonly watchdog?: { readonly action: WatchdogAction };
   /** A guest that restarts ends the VM, as one that powers off does. */
   readonly endsAtReset?: true;
   /** What the job asks for and does not get, for its events. */

@@ -1,4 +1,4 @@
-import { type DiskBus, type DiskCache, quoted } from '#spec';
+import { type DiskBus, type DiskCache, diskAios, diskCaches, imageFormats, quoted } from '#spec';
 import { directoryOf, takeDirectory } from './directory-drive.ts';
 import { readFlash } from './firmware-options.ts';
 import { refuseRest } from './machine-options.ts';
@@ -133,15 +133,15 @@ function readInterface(text: string | undefined): DiskBus | 'none' | undefined {
 
 function readFormat(format: string | undefined): Pick<DriveWish, 'format'> {
   if (format === undefined) return {};
-  const known = ['raw', 'qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc'] as const;
-  const found = known.find((name) => name === format);
+  const found = imageFormats.find((name) => name === format);
   if (found !== undefined) return { format: found };
-  throw new Refusal(`format=${format} is not supported: use ${known.join(', ')}, or leave it out`);
+  throw new Refusal(
+    `format=${format} is not supported: use ${imageFormats.join(', ')}, or leave it out`,
+  );
 }
 
 /** By its name, or by the switches that the name stands for. */
 function readCache(option: OptionText): DiskCache | undefined {
-  const known = ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'] as const;
   const text = option.take('cache');
   const isDirect = option.takeSwitch('cache.direct');
   const isUnsafe = option.takeSwitch('cache.no-flush');
@@ -152,15 +152,16 @@ function readCache(option: OptionText): DiskCache | undefined {
     if (isBack === false) return isDirect === true ? 'directsync' : 'writethrough';
     return isDirect === true ? 'none' : 'writeback';
   }
-  const cache = known.find((name) => name === text);
+  const cache = diskCaches.find((name) => name === text);
   if (cache !== undefined) return cache;
-  throw new Refusal(`cache=${text} is not supported: use ${known.join(', ')}`);
+  throw new Refusal(`cache=${text} is not supported: use ${diskCaches.join(', ')}`);
 }
 
 function readAio(text: string | undefined): Pick<DriveWish, 'aio'> {
   if (text === undefined) return {};
-  if (text === 'threads' || text === 'native' || text === 'io_uring') return { aio: text };
-  throw new Refusal(`aio=${text} is not supported: use threads, native or io_uring`);
+  const aio = diskAios.find((name) => name === text);
+  if (aio !== undefined) return { aio };
+  throw new Refusal(`aio=${text} is not supported: use ${diskAios.join(', ')}`);
 }
 
 function readBoot(value: string): readonly Wish[] {

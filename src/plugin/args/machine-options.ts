@@ -1,4 +1,4 @@
-import { quoted } from '#spec';
+import { quoted, type WatchdogAction, watchdogActions } from '#spec';
 import { OptionText } from './option-text.ts';
 import { machineTuning } from './tuning-keys.ts';
 import { type OptionKind, Refusal, type Wish } from './wish.ts';
@@ -200,8 +200,9 @@ function readClock(value: string): readonly Wish[] {
   throw new Refusal(`${quoted(base)} is not supported: use base=utc or base=localtime`);
 }
 
-function readWatchdogAction(text: string): 'reset' | 'poweroff' | 'pause' {
-  if (text === 'reset' || text === 'poweroff' || text === 'pause') return text;
+function readWatchdogAction(text: string): WatchdogAction {
+  const action = watchdogActions.find((name) => name === text);
+  if (action !== undefined) return action;
   if (text === 'shutdown') return 'poweroff';
-  throw new Refusal(`${quoted(text)} is not supported: use reset, poweroff or pause`);
+  throw new Refusal(`${quoted(text)} is not supported: use ${watchdogActions.join(', ')}`);
 }

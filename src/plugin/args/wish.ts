@@ -7,6 +7,7 @@ import type {
   ForeignFormat,
   NicModel,
   VmSpec,
+  WatchdogAction,
 } from '#spec';
 
 /** What one option asks for. Options that belong together, by an id, are joined later. */
@@ -20,7 +21,7 @@ export type Wish =
   | { readonly kind: 'uefi-variables'; readonly file: string }
   | { readonly kind: 'clock'; readonly base: 'utc' | 'localtime' }
   | { readonly kind: 'smbios'; readonly fields: Readonly<Record<string, string>> }
-  | { readonly kind: 'watchdog'; readonly action?: 'reset' | 'poweroff' | 'pause' }
+  | { readonly kind: 'watchdog'; readonly action?: WatchdogAction }
   | { readonly kind: 'video'; readonly video: DisplaySpec['video'] }
   /** `port` of a loopback address, whatever the job has; undefined: no port, the driver's own socket. */
   | { readonly kind: 'vnc'; readonly port: number | undefined; readonly wasOpen?: boolean }

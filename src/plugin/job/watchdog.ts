@@ -1,3 +1,4 @@
+import { watchdogActions } from '#spec';
 import type { Decoded } from '../hcl/schema.ts';
 
 const fields = {
@@ -5,7 +6,7 @@ const fields = {
     kind: 'attr',
     type: 'string',
     default: 'reset',
-    oneOf: ['reset', 'poweroff', 'pause'],
+    oneOf: watchdogActions,
     doc: 'What happens when the guest stops feeding it: `reset` restarts the guest, `poweroff` ends the task as a failure, `pause` stops the guest for a look at it.',
     example: '"reset"',
   },

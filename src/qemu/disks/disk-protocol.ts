@@ -1,9 +1,9 @@
-import type { DiskCache } from '#spec';
+import type { DiskAio, DiskCache } from '#spec';
 import { blockdev, type Json, object, type Part, type Places, type QemuOption } from '../part.ts';
 
 /** How a disk's file is read and written; the words are those of QEMU's block layer. */
 export interface DiskIo {
-  readonly aio: 'threads' | 'native' | 'io_uring';
+  readonly aio: DiskAio;
   /** Past the host's page cache. */
   readonly direct: boolean;
   /** The guest's flushes are ignored. */

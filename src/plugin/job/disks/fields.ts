@@ -1,3 +1,4 @@
+import { diskAios, diskBuses, diskCaches, diskKinds } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 import { sourceFields } from './source.ts';
@@ -39,14 +40,14 @@ const blockFields = {
     kind: 'attr',
     type: 'string',
     default: 'disk',
-    oneOf: ['disk', 'cdrom', 'lun'],
+    oneOf: diskKinds,
     doc: 'A `cdrom` is read-only. A `lun` passes SCSI commands through to the block device of a `volume`: it has no `serial`, `cache`, `aio`, `discard` and `throttle`.',
     example: '"disk"',
   },
   bus_type: {
     kind: 'attr',
     type: 'string',
-    oneOf: ['virtio', 'scsi', 'sata', 'ide', 'usb'],
+    oneOf: diskBuses,
     doc: 'Default: `virtio`; for a lun `scsi`; for a cdrom `ide`, on aarch64 `scsi`. A cdrom can not be on virtio, a lun only on scsi.',
     example: '"virtio"',
   },
@@ -98,14 +99,14 @@ const blockFields = {
   cache: {
     kind: 'attr',
     type: 'string',
-    oneOf: ['none', 'writeback', 'writethrough', 'directsync', 'unsafe'],
+    oneOf: diskCaches,
     doc: "How the host caches the disk, as in QEMU; in a ceph pool and for NBD: how QEMU's client does. Default: by what the file system can do, `writeback` in a ceph pool and for NBD.",
     example: '"none"',
   },
   aio: {
     kind: 'attr',
     type: 'string',
-    oneOf: ['threads', 'native', 'io_uring'],
+    oneOf: diskAios,
     doc: 'How QEMU reads and writes it. `native` needs the cache `none` or `directsync`. Not in a ceph pool nor for NBD. Default: by what the file system can do.',
     example: '"native"',
   },

@@ -1,4 +1,4 @@
-import { type Checksum, type DiskSource, quoted } from '#spec';
+import { type Checksum, type DiskSource, imageFormats, quoted } from '#spec';
 import type { Report } from '../../hcl/problem.ts';
 import type { Decoded, Fields } from '../../hcl/schema.ts';
 
@@ -12,7 +12,7 @@ export const sourceFields = {
   format: {
     kind: 'attr',
     type: 'string',
-    oneOf: ['raw', 'qcow2', 'vmdk', 'vdi', 'vhdx', 'vpc'],
+    oneOf: imageFormats,
     doc: 'Format of the image. Default: recognised by its content.',
     example: '"qcow2"',
   },
