@@ -1,8 +1,7 @@
 import { access, constants } from 'node:fs/promises';
 import { release } from 'node:os';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { findProgram, nativeArch, type VhostVerdict, vhostNet } from '#host';
+import { endsWithin, findProgram, nativeArch, type VhostVerdict, vhostNet } from '#host';
 import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { Waiting } from '#spec';
 import { shareTools } from './devices/share-tools.ts';
@@ -125,8 +124,8 @@ async function kvmAttributes(
     usable: false,
     reason: messageOf(error),
   }));
-  const known = await Promise.race([probe, sleep(maxProbeWaitMs)]);
-  if (known === undefined) return {};
+  if (!(await endsWithin(probe, maxProbeWaitMs))) return {};
+  const known = await probe;
   return {
     'emulator.kvm': known.usable,
     'emulator.accelerator': known.usable ? 'kvm' : 'tcg',

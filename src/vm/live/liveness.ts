@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { isAlive, type Logger, type ProcessIdentity, waitGone, within } from '#host';
+import { isAlive, type Logger, type ProcessIdentity, pause, waitGone, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
 import type { Monitor } from './monitor.ts';
@@ -32,13 +31,13 @@ export function seemsAlive(
 export async function whenGone(
   identity: ProcessIdentity,
   { monitor, log }: { readonly monitor: Monitor; readonly log: Logger },
-  { signal }: Waiting,
+  waiting: Waiting,
 ): Promise<void> {
-  while (seemsAlive(identity, log) && !signal.aborted) {
+  while (seemsAlive(identity, log) && !waiting.signal.aborted) {
     // The end of the connection shows the end of the process at once; without a connection it is polled.
     const { client } = monitor;
     if (client !== undefined) await client.closed;
-    else await sleep(pollMs, undefined, { signal }).catch(() => {});
+    else await pause(pollMs, waiting).catch(() => {});
     using dying = within(dyingMs);
     await waitGone(identity, dying).catch(() => {});
   }

@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { type Logger, within } from '#host';
+import { type Logger, pause, within } from '#host';
 import { QmpClient, type QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
@@ -49,16 +48,15 @@ export class Monitor implements AsyncDisposable {
 
   async #follow(): Promise<void> {
     const { isAlive, log, path } = this.#options;
-    const { signal } = this.#disposed;
     let pauseMs = firstPauseMs;
-    while (!signal.aborted) {
+    while (!this.#disposed.signal.aborted) {
       if (this.#client !== undefined) {
         await this.#followConnection(this.#client);
         pauseMs = firstPauseMs;
         this.#client = undefined;
       }
-      await sleep(pauseMs, undefined, { signal }).catch(() => {});
-      if (signal.aborted || !isAlive()) return;
+      await pause(pauseMs, this.#disposed).catch(() => {});
+      if (this.#disposed.signal.aborted || !isAlive()) return;
       if (pauseMs === firstPauseMs) log.warn('no QMP connection; reconnecting', { path });
       pauseMs = Math.min(pauseMs * 2, maxPauseMs);
       this.#client = await this.#connect();
