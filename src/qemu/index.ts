@@ -28,9 +28,9 @@ export {
   execTerminal,
 } from './exec-ports.ts';
 export { usableFirmware } from './firmware.ts';
-export { ignitionConfig } from './firmware-config.ts';
 export { flash } from './flash.ts';
-export { kernelOf } from './kernel.ts';
+export { ignitionConfig } from './ignition.ts';
+export { directKernel } from './kernel.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';

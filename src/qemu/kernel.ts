@@ -1,7 +1,7 @@
 import { option, type Part } from './part.ts';
 
 /** A kernel that QEMU loads itself, from files that it reads as it starts. */
-export function kernelOf({
+export function directKernel({
   kernel,
   initrd,
   commandLine,

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { endsWithin, findProgram, nativeArch, type VhostVerdict, vhostNet } from '#host';
 import { type Emulator, findEmulators, probeKvmForVms, usableFirmware } from '#qemu';
 import type { Waiting } from '#spec';
-import { shareTools } from './devices/share-tools.ts';
+import { shareTools } from './devices/shares/share-tools.ts';
 import { messageOf } from './error.ts';
 import type { VirtualizerInfo } from './virtualizer.ts';
 import type { VmHost } from './vm-host.ts';

@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { ShareSpec } from '#spec';
-import { prepareShare } from '../../src/vm/devices/shares.ts';
+import { prepareShare } from '../../src/vm/devices/shares/shares.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { siteIn } from '../support/site.ts';

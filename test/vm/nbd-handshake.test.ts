@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type NbdExport, NbdHandshake } from '../../src/vm/disks/nbd-handshake.ts';
+import { type NbdExport, NbdHandshake } from '../../src/vm/disks/nbd/nbd-handshake.ts';
 import { exportInfo, greeting, nbdErrors, nbdReply, oldGreeting } from '../support/nbd-bytes.ts';
 
 /** What the client finds in these bytes of a server, given in pieces of this length. */

@@ -5,7 +5,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { askServer } from '../../src/vm/disks/nbd-server.ts';
+import { askServer } from '../../src/vm/disks/nbd/nbd-server.ts';
 import { exportInfo, greeting, nbdReply } from '../support/nbd-bytes.ts';
 import { patient } from '../support/patience.ts';
 import { tmpDir } from '../support/tmp.ts';

@@ -3,7 +3,11 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Emulator } from '#qemu';
-import { dialectOf, shareTools, virtiofsdArguments } from '../../src/vm/devices/share-tools.ts';
+import {
+  dialectOf,
+  shareTools,
+  virtiofsdArguments,
+} from '../../src/vm/devices/shares/share-tools.ts';
 import { tmpDir } from '../support/tmp.ts';
 
 const emulator: Emulator = {

@@ -7,7 +7,7 @@ import { VmError } from '../error.ts';
 import { checkDirectoryDisk } from './directory-disk.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';
 import { checkFileDisk } from './file-disk.ts';
-import { checkNbdDisk } from './nbd-disk.ts';
+import { checkNbdDisk } from './nbd/nbd-disk.ts';
 import { poolOf } from './pool.ts';
 import { checkRbdDisk } from './rbd-disk.ts';
 import { checkVolumeDisk } from './volume-disk.ts';

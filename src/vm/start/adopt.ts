@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { isAlive, type Logger, type ProcessIdentity, within } from '#host';
 import { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
-import { closeShares } from '../devices/shares.ts';
+import { closeShares } from '../devices/shares/shares.ts';
 import { messageOf, VmError } from '../error.ts';
 import { Containment } from '../live/containment.ts';
 import { seemsAlive } from '../live/liveness.ts';

@@ -15,7 +15,7 @@ import { type CommandLine, memoryLimit, type Platform } from '#qemu';
 import { type BlockNode, QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
 import { factsOf, type Prepared, type Site } from '../devices/device.ts';
-import { closeShares } from '../devices/shares.ts';
+import { closeShares } from '../devices/shares/shares.ts';
 import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
 import type { Containment } from '../live/containment.ts';

@@ -12,14 +12,14 @@ import {
 import type { VmSpec, Waiting } from '#spec';
 import { allowedFiles } from '../devices/allowed-files.ts';
 import { bootDiskProblems, checkFirmware } from '../devices/firmware.ts';
+import { type CheckedKernel, checkKernel } from '../devices/kernel.ts';
 import { nicProblems } from '../devices/nics.ts';
 import { type CheckedSeed, checkSeed } from '../devices/seed.ts';
-import { volumeShareProblems } from '../devices/volume-shares.ts';
+import { volumeShareProblems } from '../devices/shares/volume-shares.ts';
 import type { CheckedDisk } from '../disks/disk.ts';
 import { checkDisk, diskPlaceProblems, sharedDiskProblems } from '../disks/disks.ts';
 import { asVmError, combineErrors, VmError } from '../error.ts';
 import type { VmHost } from '../vm-host.ts';
-import { type CheckedKernel, checkKernel } from './kernel.ts';
 
 /** What the check of a job depends on beside the job. */
 export interface CheckHost

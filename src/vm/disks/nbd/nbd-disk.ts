@@ -2,11 +2,11 @@ import { lookup } from 'node:dns/promises';
 import { abortable, within } from '#host';
 import type { NbdAddress } from '#qemu';
 import { type DiskPlace, type DiskSpec, diskKey, type NbdServer, type Waiting } from '#spec';
-import type { Prepared } from '../devices/device.ts';
-import { messageOf, VmError } from '../error.ts';
-import { describe } from './describe.ts';
-import type { CheckedDisk, DiskSeat } from './disk.ts';
-import { remoteDiskIo } from './io.ts';
+import type { Prepared } from '../../devices/device.ts';
+import { messageOf, VmError } from '../../error.ts';
+import { describe } from '../describe.ts';
+import type { CheckedDisk, DiskSeat } from '../disk.ts';
+import { remoteDiskIo } from '../io.ts';
 import type { NbdExport } from './nbd-handshake.ts';
 import { askServer, type NbdPeer } from './nbd-server.ts';
 

@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { answered, type IdMap, userNamespaceTools } from '#host';
 import type { Emulator } from '#qemu';
 import { quoted, type ShareSpec, type Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
+import { messageOf, VmError } from '../../error.ts';
 import { type ShareTools, shareTools } from './share-tools.ts';
 
 /** From this id on a host has no accounts of its own: a range for the guest's users begins where the directory's owner is. */

@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
 import { type ImageRoots, PlainFile } from '#image';
-import { kernelOf } from '#qemu';
+import { directKernel } from '#qemu';
 import type { KernelSpec, Waiting } from '#spec';
-import type { Prepared, Site } from '../devices/device.ts';
 import { withVmError } from '../error.ts';
+import type { Prepared, Site } from './device.ts';
 
 /** Linux with everything built in has 20 MiB, an initramfs with all modules 200. */
 const maxBytes = { kernel: 64 * 1024 ** 2, initrd: 512 * 1024 ** 2 } as const;
@@ -59,7 +59,7 @@ export async function prepareKernel(
   };
   return [
     {
-      part: kernelOf({ ...files, commandLine }),
+      part: directKernel({ ...files, commandLine }),
       record: { kind: 'emulated', id: 'kernel', model: 'kernel' },
     },
   ];

@@ -1,7 +1,7 @@
 import { findProgram, PerFile, runProgram, within } from '#host';
 import type { Emulator } from '#qemu';
 import type { Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
+import { messageOf, VmError } from '../../error.ts';
 
 export interface ShareTools {
   readonly kind: 'virtiofs' | '9p' | 'none';

@@ -19,9 +19,9 @@ import {
 } from '#host';
 import { type Emulator, ninePShare, virtiofsShare } from '#qemu';
 import type { ShareSpec, Waiting } from '#spec';
-import { messageOf } from '../error.ts';
-import type { VmPaths } from '../store/paths.ts';
-import type { Prepared, Site } from './device.ts';
+import { messageOf } from '../../error.ts';
+import type { VmPaths } from '../../store/paths.ts';
+import type { Prepared, Site } from '../device.ts';
 import { type ShareTools, shareTools, virtiofsdArguments } from './share-tools.ts';
 import { idMapOf } from './volume-shares.ts';
 
