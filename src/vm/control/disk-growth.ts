@@ -1,3 +1,4 @@
+import { isAbsolute } from 'node:path';
 import { maxQcow2Bytes, maxQcow2TableBytes } from '#image';
 import { throttleNode } from '#qemu';
 import type { BlockNode } from '#qmp';
@@ -64,13 +65,13 @@ export function planGrowth(
 }
 
 /** What has to be done first where QEMU itself can't make a disk larger. */
-export function growthRemedy({ path, maxFileBytes }: RecordedDisk): readonly string[] {
-  if (path.startsWith('nbd')) {
+export function growthRemedy({ path, maxFileBytes, nbd }: RecordedDisk): readonly string[] {
+  if (nbd !== undefined) {
     return [
       'QEMU knows the size that the export had when it connected: make the export larger, restart its server, and repeat this',
     ];
   }
-  const isDevice = maxFileBytes === 0 && path.startsWith('/dev/');
+  const isDevice = maxFileBytes === 0 && isAbsolute(path);
   return isDevice ? ['make the device larger on the host, and repeat this'] : [];
 }
 
