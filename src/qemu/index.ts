@@ -34,7 +34,7 @@ export { directKernel } from './kernel.ts';
 export { probeKvmForVms, vmGid } from './kvm/access.ts';
 export type { KvmVerdict } from './kvm/probe.ts';
 export { type MachinePlan, machineProblems, planMachine } from './machine.ts';
-export { missingModel, type NicDescription, nic, tapRoles, vhostRoles } from './nic.ts';
+export { missingModel, type NicDescription, nic, nicIndexOf, tapRoles, vhostRoles } from './nic.ts';
 export type { Part } from './part.ts';
 export { balloonId, memoryLimit, type Platform, sparePorts, standardDevices } from './platform.ts';
 export { ninePShare, virtiofsShare } from './share.ts';

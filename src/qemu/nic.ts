@@ -53,9 +53,16 @@ export function missingModel(
   return `"${model}" is not available in ${path}; there are: ${known.map(([name]) => name).join(', ')}`;
 }
 
+const idPrefix = 'net';
+
+/** The number of the NIC that a part's id stands for, as it is recorded. */
+export function nicIndexOf(id: string): number {
+  return Number(id.slice(idPrefix.length));
+}
+
 export function nic(description: NicDescription): Part {
   const { index, mac, model = 'virtio', backend } = description;
-  const id = `net${index}`;
+  const id = `${idPrefix}${index}`;
   const card = device({
     driver: drivers[model],
     netdev: id,

@@ -111,7 +111,7 @@ async function prepareNic(
       const claimed = await claim();
       const { record, address } = claimed;
       return {
-        record: { id: `net${index}`, ...record },
+        record: { id: part.id, ...record },
         ...(address?.host !== undefined && { hostAddress: address.host }),
         guest: {
           nics: [{ ...seedNic({ ...attached, ...claimed }, spec, dns), isDefaultRoute }],

@@ -21,10 +21,10 @@ export interface GuestAccess extends AsyncDisposable {
   readonly commands: GuestCommands;
   exec(request: ExecRequest, waiting: Waiting): Promise<GuestCommand>;
   readonly progress: GuestProgress;
-  readonly disks: OperatorControl;
+  readonly operators: OperatorControl;
   observe(event: QmpEvent): void;
   act(action: GuestAction, waiting: Waiting): Promise<void>;
-  /** Nothing more is asked of the guest, and of its disks: it stops, or has another manager. */
+  /** Nothing more is asked of the guest, and of QEMU for operators: the VM stops, or has another manager. */
   leave(): void;
   /** Ends what an earlier process began in the guest and did not end. */
   recover(waiting: Waiting): void;
@@ -55,7 +55,7 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
     ['ssh', waySsh(vm, opened)],
   ] as const;
   const commands = new GuestCommands(ways.filter(([name]) => via === undefined || via === name));
-  const disks = new OperatorControl({
+  const operators = new OperatorControl({
     ...vm,
     qmp,
     agent,
@@ -72,7 +72,7 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
   return {
     agent,
     commands,
-    disks,
+    operators,
     progress,
     async exec(request, waiting) {
       refuseUnlessRunning(state());
@@ -91,16 +91,16 @@ export function guestAccess(vm: LiveVm, { qmp, state, onFailed }: VmAround): Gue
     act: (action, waiting) => act(action, { qmp: qmp(), agent }, waiting),
     recover: (waiting) => {
       commands.recover(waiting);
-      void disks.recover();
+      void operators.recover();
     },
     resync: (client) => {
       progress.resync(client);
       // QEMU may have been busy when the VM was adopted.
-      void disks.recover();
+      void operators.recover();
     },
     leave: () => {
       progress[Symbol.dispose]();
-      disks[Symbol.dispose]();
+      operators[Symbol.dispose]();
     },
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
   };

@@ -131,8 +131,8 @@ export class Machine implements Domain {
 
   get attributes(): Readonly<Record<string, string>> {
     const { paths, identity } = this.#vm;
-    const { disks, progress } = this.#guest;
-    return { ...attributesOf(disks.record, paths, identity), ...progress.attributes };
+    const { operators, progress } = this.#guest;
+    return { ...attributesOf(operators.record, paths, identity), ...progress.attributes };
   }
 
   async wait(waiting: Waiting): Promise<ExitResult> {

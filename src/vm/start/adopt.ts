@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { isAlive, type Logger, type ProcessIdentity, within } from '#host';
+import { nicIndexOf } from '#qemu';
 import { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import { closeShares } from '../devices/shares/shares.ts';
@@ -114,8 +115,7 @@ async function adoptDevices(
   for (const nic of adoptedNicsOf(record)) {
     try {
       using limited = within(nicMs, waiting);
-      const index = Number(nic.id.replace(/^net/, ''));
-      await networks.adopt({ vm, index, record: nic }, limited);
+      await networks.adopt({ vm, index: nicIndexOf(nic.id), record: nic }, limited);
     } catch (error) {
       // The guest keeps its address and connection; only what the plugin does for the NIC is missing.
       log.warn('network not adopted', { vm, error: messageOf(error) });
