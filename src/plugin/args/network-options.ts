@@ -1,5 +1,4 @@
-import { isIPv6 } from 'node:net';
-import { isPort, macProblem, type NicModel, parseIpv4, quoted } from '#spec';
+import { isPort, macProblem, type NicModel, parseIpv4, parseIpv6, quoted } from '#spec';
 import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type CardWish, type HostForward, type OptionKind, Refusal, type Wish } from './wish.ts';
@@ -152,7 +151,7 @@ function checkForward(forward: HostForward, text: string): HostForward {
     const form = '"tcp::2222-:22"';
     throw new Refusal(`${quoted(text)} forwards no port: write it as ${form}`);
   }
-  if (hostIp !== '' && parseIpv4(hostIp) === undefined && !isIPv6(hostIp)) {
+  if (hostIp !== '' && parseIpv4(hostIp) === undefined && parseIpv6(hostIp) === undefined) {
     throw new Refusal(`${quoted(hostIp)} is not an address of the host`);
   }
   return hostIp === '0.0.0.0' || hostIp === '::' ? { ...forward, hostIp: '' } : forward;
