@@ -88,12 +88,12 @@ function lastOfBlock(lines: readonly string[], header: number): number {
   const line = lines[header] ?? '';
   // On a line of its own the header has nothing of its parent's indentation.
   const alone = /^ *[|>&!]/.test(line);
-  const least = line.startsWith('---') ? 0 : alone ? 1 : indentOf(line) + 1;
+  const min = line.startsWith('---') ? 0 : alone ? 1 : indentOf(line) + 1;
   const first = firstLine(lines, header + 1, () => true);
   if (first === undefined) return lines.length;
   // With an indentation indicator the first line may be indented further than the text is.
-  const found = /[|>][+-]?[1-9]/.test(line) ? least : indentOf(lines[first] ?? '');
-  if (found < least) return header;
+  const found = /[|>][+-]?[1-9]/.test(line) ? min : indentOf(lines[first] ?? '');
+  if (found < min) return header;
   const after = firstLine(lines, first, (line) => indentOf(line) < found);
   return after === undefined ? lines.length : after - 1;
 }

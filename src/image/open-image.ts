@@ -138,7 +138,7 @@ function rawBytes({ path, stats }: LookedAtFile): number {
   return wholeSectors(stats.size);
 }
 
-/** Problems that a copy of the whole disk does not have. Whoever makes it reads the other files, so it is not done here. */
+/** Problems that a copy of the whole disk does not have. To make it is to read the other files, so it is left to the user. */
 const convertible =
   /backing file|data in another file|external data file|internal snapshots|unknown features/;
 const conversion =

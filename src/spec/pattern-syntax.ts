@@ -95,15 +95,15 @@ class Reader {
     if (this.#take('+')) return { min: 1 };
     if (this.#take('?')) return { min: 0, max: 1 };
     const rest = this.#chars.slice(this.#at, this.#at + 10).join('');
-    const [whole, least, comma, most] = /^\{(\d{1,3})(,?)(\d{0,3})\}/.exec(rest) ?? [];
+    const [whole, low, comma, high] = /^\{(\d{1,3})(,?)(\d{0,3})\}/.exec(rest) ?? [];
     if (whole === undefined) return undefined;
     this.#at += whole.length;
-    const min = Number(least);
-    const max = comma === '' ? min : Number(most || maxRepeat);
+    const min = Number(low);
+    const max = comma === '' ? min : Number(high || maxRepeat);
     if (max > maxRepeat || min > max) {
       throw new SyntaxError(`has ${whole}, and the maximum of a repetition is ${maxRepeat}`);
     }
-    return comma !== '' && most === '' ? { min } : { min, max };
+    return comma !== '' && high === '' ? { min } : { min, max };
   }
 
   #atom(): PatternNode {

@@ -192,7 +192,7 @@ test('P-33: what can’t be run is refused with words', async () => {
     [{ stdin: { close: true } }, /^first message should always be setup$/],
     [{ setup: { taskId: 'none', command: ['true'] } }, /^task not found for given id$/],
     [{ setup: { taskId, command: [] } }, /no command/],
-    [{ setup: { taskId, command: ['echo', 'a\0b'] } }, /a word of the command has a NUL byte/],
+    [{ setup: { taskId, command: ['echo', 'a\0b'] } }, /an argument of the command has a NUL byte/],
     [{ setup: { taskId, command: ['no-agent'] } }, /the guest agent is not connected/],
   ];
   for (const [request, words] of refusals) {

@@ -59,7 +59,7 @@ const refusals: Readonly<Record<string, readonly [Buffer, RegExp]>> = {
   'a demand for TLS': [Buffer.concat([greeting(), nbdReply(nbdErrors.tls)]), /demands TLS/],
   'a text that harms a terminal, and is long': [
     Buffer.concat([greeting(), nbdReply(nbdErrors.unknownExport, text)]),
-    /^asked for the export "data", it does not have it: no \[31m such export!{100,190}$/,
+    /^asked for the export "data", it does not have it: no \[31m such export!{100,190}…$/,
   ],
   'a reply without the mark of one': [
     Buffer.concat([greeting(), Buffer.alloc(20)]),

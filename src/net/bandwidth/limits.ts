@@ -32,7 +32,7 @@ export class Limits {
     this.#nft = nft;
   }
 
-  /** Bounds the link of a NIC as its record says, before it is plugged in. */
+  /** Bounds the link of a NIC as its record has it, before it is plugged in. */
   async build(
     { vm, record }: Pick<KnownNic, 'vm' | 'record'>,
     undo: UndoWriter,

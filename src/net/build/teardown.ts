@@ -21,7 +21,7 @@ export async function dropClaim(
   const claim = await store.claim(bridge, ip);
   const isOwn = claim?.vm === vm && claim.index === index;
   try {
-    // A damaged one is nobody's: its VM's record has a copy.
+    // A damaged one names no VM, and the record of its VM has a copy.
     if (isOwn || claim === undefined) await store.dropClaim(bridge, ip);
   } finally {
     forgetGuests(host, bridge);

@@ -58,7 +58,7 @@ const dnssecBit = 0x8000;
  */
 export function decodeQuestion(message: Uint8Array): Received {
   const bytes = Buffer.from(message.buffer, message.byteOffset, message.byteLength);
-  // A reply is never replied to: two servers would go on for ever.
+  // A reply is never replied to: two servers would go on without end.
   if (bytes.length < headerBytes || (bytes.readUInt16BE(2) & bit.reply) !== 0) {
     return { kind: 'ignored' };
   }

@@ -55,14 +55,14 @@ export function readArguments(argv: readonly string[], argv0: string): Arguments
 const known = 'the arguments are --driver-name NAME, --log-file PATH, --version and --help';
 
 function parse(argv: readonly string[]) {
-  const { values, positionals } = parseWords(argv);
-  const [word] = positionals;
-  if (word === undefined) return { values };
-  const text = `${quoted(word)} is not known: ${known}, the commands of an operator disk and screenshot`;
+  const { values, positionals } = parseAll(argv);
+  const [other] = positionals;
+  if (other === undefined) return { values };
+  const text = `${quoted(other)} is not known: ${known}, the commands of an operator disk and screenshot`;
   throw new PluginError('invalid', text);
 }
 
-function parseWords(argv: readonly string[]) {
+function parseAll(argv: readonly string[]) {
   try {
     return parseArgs({
       args: [...argv],

@@ -103,8 +103,11 @@ async function begin(
   waiting: Waiting,
 ): Promise<GuestCommand> {
   if (command.length === 0) throw new PluginError('invalid', 'the request has no command');
-  if (command.some((word) => word.includes('\0'))) {
-    throw new PluginError('invalid', 'a word of the command has a NUL byte, which no program gets');
+  if (command.some((argument) => argument.includes('\0'))) {
+    throw new PluginError(
+      'invalid',
+      'an argument of the command has a NUL byte, which no program can get',
+    );
   }
   return await domain.exec({ command, env, terminal }, waiting);
 }

@@ -1,10 +1,11 @@
-import type { Waiting } from '#spec';
+import { printable, type Waiting } from '#spec';
 import { PluginError } from '../error/plugin-error.ts';
 import type { Task } from '../tasks/tasks.ts';
 import { execTask } from './exec.ts';
 
 /** A reload takes less; the one who sent the signal waits for it. */
 const timeoutMs = 30_000;
+const maxShown = 200;
 
 /** Runs the job's command for SIGHUP in the guest, to its end. Throws PluginError where there is none, or it fails. */
 export async function hangUp(task: Task, call: Waiting): Promise<void> {
@@ -30,6 +31,5 @@ function lastLine(output: Uint8Array | undefined): string {
     .toString('utf8')
     .trim()
     .split('\n');
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: a guest may print any
-  return (lines.at(-1) ?? '').replace(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').slice(0, 200);
+  return printable(lines.at(-1) ?? '', maxShown);
 }

@@ -28,10 +28,10 @@ export async function main(
   widenThreadPool(env);
   const launch = readLaunch(env);
   try {
-    const [first, ...words] = argv;
+    const [first, ...others] = argv;
     if (launch.kind === 'by-hand' && isOperatorCommand(first)) {
       const report = (text: string): void => void writeSync(stderr, `${text}\n`);
-      const answer = await runOperatorCommand(first, words, report);
+      const answer = await runOperatorCommand(first, others, report);
       writeSync(stdout, `${answer}\n`);
       return;
     }

@@ -14,21 +14,21 @@ const forms = {
 type Kind = keyof typeof forms;
 type Request = Parameters<typeof askVm>[0]['request'];
 
-/** Whether the first of a command line's words makes it an operator's command. */
-export function isOperatorCommand(word: string | undefined): word is Kind {
-  return word !== undefined && Object.hasOwn(forms, word);
+/** Whether the first argument makes a command line an operator's command. */
+export function isOperatorCommand(first: string | undefined): first is Kind {
+  return first !== undefined && Object.hasOwn(forms, first);
 }
 
 /**
  * `nomad-driver-qmp disk …` and `screenshot …`, which an operator runs beside the plugin: asks the plugin for something about
- * a VM that runs. Returns a sentence about the result. Throws PluginError 'invalid' for words that are no such command.
+ * a VM that runs. Returns a sentence about the result. Throws PluginError 'invalid' for arguments of another form.
  */
 export async function runOperatorCommand(
   kind: Kind,
-  words: readonly string[],
+  args: readonly string[],
   onProgress: (text: string) => void,
 ): Promise<string> {
-  const { positionals, dataDir, limit } = parse(words);
+  const { positionals, dataDir, limit } = parse(args);
   const [name = '', request] =
     kind === 'disk' ? readDisk(positionals, limit) : readScreenshot(positionals, limit);
   const task = taskOf(name);
@@ -70,10 +70,10 @@ function bytesOf(text: string): number {
   throw new PluginError('invalid', `${quoted(text)} is not a size: ${sizeForm}`);
 }
 
-function parse(words: readonly string[]) {
+function parse(args: readonly string[]) {
   try {
     const { values, positionals } = parseArgs({
-      args: [...words],
+      args: [...args],
       allowPositionals: true,
       options: {
         'data-dir': { type: 'string', default: pathFields.data_dir.default },

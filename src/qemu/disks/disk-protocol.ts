@@ -1,7 +1,7 @@
 import type { DiskAio, DiskCache } from '#spec';
 import { blockdev, type Json, object, type Part, type Places, type QemuOption } from '../part.ts';
 
-/** How a disk's file is read and written; the words are those of QEMU's block layer. */
+/** How a disk's file is read and written; the names are those of QEMU's block layer. */
 export interface DiskIo {
   readonly aio: DiskAio;
   /** Past the host's page cache. */

@@ -203,7 +203,7 @@ export class AgentCommands implements CommandWay, Disposable {
     }
   }
 
-  /** While nobody waits for it: an agent that hangs must not keep a stop from its turn. */
+  /** While no caller waits for it: an agent that hangs must not keep a stop from its turn. */
   async #endAlone(session: string, waiting: Waiting): Promise<void> {
     const { agent } = this.#options;
     using limited = within(pingMs, waiting);

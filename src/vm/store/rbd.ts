@@ -4,7 +4,7 @@ import { VmError } from '../error.ts';
 
 export type CephPool = Extract<StoragePool, { kind: 'ceph' }>;
 
-/** The program's own limits, in seconds: without them it waits for an unreachable cluster for ever. */
+/** The program's own limits, in seconds: without them its wait for an unreachable cluster has no end. */
 const connectSeconds = 10;
 const answerSeconds = 30;
 const commandMs = 60_000;

@@ -131,10 +131,10 @@ function readMemory(wishes: Wishes, { task }: Job): Pick<Settings, 'memoryMiB' |
   const wish = wishes.last('memory');
   if (wish === undefined) return {};
   const { memoryMb = 0n, memoryMaxMb = 0n } = task.resources?.allocatedResources?.memory ?? {};
-  const most = Math.max(Number(memoryMb), Number(memoryMaxMb));
-  if (wish.memoryMiB <= most) return { memoryMiB: wish.memoryMiB };
-  const text = `The guest has ${most} MiB, the memory of its task, and not the ${wish.memoryMiB} of -m: write memory = ${wish.memoryMiB} in resources`;
-  return { memoryMiB: most, notes: [text] };
+  const maxMiB = Math.max(Number(memoryMb), Number(memoryMaxMb));
+  if (wish.memoryMiB <= maxMiB) return { memoryMiB: wish.memoryMiB };
+  const text = `The guest has ${maxMiB} MiB, the memory of its task, and not the ${wish.memoryMiB} of -m: write memory = ${wish.memoryMiB} in resources`;
+  return { memoryMiB: maxMiB, notes: [text] };
 }
 
 /** What the guest wrote into them is not there at its next start. */

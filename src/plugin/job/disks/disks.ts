@@ -32,7 +32,7 @@ export function readDisks(raw: Raw, { arch }: Pick<VmSpec, 'arch'>, job: Job): r
         'disk',
         'no primary disk defined: write disk { source { image = "…" } }, or image',
       );
-      // Reported already, in other words.
+      // That it has no image is reported already.
       return [readOneDisk(raw, { ...job, report: () => {} })];
     }
     return [readOneDisk(raw, job)];

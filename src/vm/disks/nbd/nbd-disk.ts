@@ -82,7 +82,7 @@ async function find(
   return { peer: { host, port }, address: { type: 'inet', host, port: String(port) } };
 }
 
-/** What QEMU refuses too, in words that lead nowhere. */
+/** What QEMU refuses as well, with a message that names no remedy. */
 function checkExport({ readOnly }: DiskSpec, found: NbdExport): void {
   if (found.kind === 'unknown') return;
   if (found.bytes > maxBytes) {

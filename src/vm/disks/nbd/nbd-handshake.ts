@@ -1,3 +1,4 @@
+import { printable, quoted } from '#spec';
 /** What a server states of an export. `unknown`: it can't be asked, which older servers can't. */
 export type NbdExport =
   | { readonly kind: 'known'; readonly bytes: bigint; readonly readOnly: boolean }
@@ -138,10 +139,6 @@ function header(number: number, bytes: number): Buffer {
 
 /** What a server gives as its reason may hold anything. */
 function refused(name: string, refusal: string, data: Buffer): string {
-  const reason = data
-    .toString('utf8')
-    .replaceAll(/[\p{C}\p{Z}]+/gu, ' ')
-    .trim();
-  const said = reason === '' ? '' : `: ${reason.slice(0, maxShown)}`;
-  return `asked for the export ${JSON.stringify(name)}, it ${refusal}${said}`;
+  const reason = printable(data.toString('utf8'), maxShown);
+  return `asked for the export ${quoted(name)}, it ${refusal}${reason === '' ? '' : `: ${reason}`}`;
 }

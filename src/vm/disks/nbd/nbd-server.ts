@@ -22,7 +22,7 @@ const answerMs = 5000;
 const writableByOthers = 0o002;
 
 /**
- * What a server states of an export. Throws Error, in words about the server, for one that can't be reached, does not answer
+ * What a server states of an export. Throws Error, with a message about the server, for one that can't be reached, does not answer
  * in time, or refuses.
  */
 export async function askServer(peer: NbdPeer, name: string, waiting: Waiting): Promise<NbdExport> {
