@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { globSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 
@@ -495,6 +495,38 @@ test('docs/architecture.md names every folder of the map', () => {
       room,
     );
   }
+});
+
+test('docs/architecture.svg shows every folder of plugin and vm, generated code apart', () => {
+  const picture = readFileSync(join(root, 'docs/architecture.svg'), 'utf8');
+  const shown = ['plugin', 'vm'].flatMap((room) => Object.keys(folders[room] ?? {}));
+  const wanted = shown.filter((name) => !name.endsWith('.ts') && name !== 'gen');
+  assert.deepEqual(
+    wanted.filter((name) => !picture.includes(`>${name}<`)),
+    [],
+  );
+});
+
+test('files that docs/architecture.md names exist, and have what it names in them', () => {
+  const text = readFileSync(join(root, 'docs/architecture.md'), 'utf8');
+  const paths = text.matchAll(/`((?:\w+\/)+[\w-]+(?:\.test)?\.ts)`/g);
+  const named = new Set([...paths].map(([, path = '']) => path));
+  // In the table of rooms a path is one of its row's room.
+  const places = ['', 'src', ...Object.keys(rooms).map((room) => `src/${room}`)];
+  const find = (path: string): string | undefined =>
+    places.map((place) => join(root, place, path)).find((file) => existsSync(file));
+  assert.deepEqual(
+    [...named].filter((path) => find(path) === undefined),
+    [],
+  );
+  const symbols = text.matchAll(/`(\w+)`(?:, `(\w+)`)? in `([\w/-]+\.ts)`/g);
+  const missing = [...symbols].flatMap(([, one = '', other = '', path = '']) => {
+    const source = readFileSync(find(path) ?? '', 'utf8');
+    return [one, other]
+      .filter((name) => name !== '' && !new RegExp(`\\b${name}\\b`).test(source))
+      .map((name) => `${name} in ${path}`);
+  });
+  assert.deepEqual(missing, []);
 });
 
 test('every room of the map exists and there is no other', () => {
