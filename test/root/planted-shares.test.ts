@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { ShareSpec } from '#spec';
 import { prepareShare } from '../../src/vm/devices/shares/shares.ts';
+import type { VmUndo } from '../../src/vm/store/undo.ts';
 import { patient } from '../support/patience.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { siteIn } from '../support/site.ts';
@@ -30,9 +31,21 @@ async function siteOf(t: TestContext) {
   const local = join(allocDir, 'task/local');
   mkdirSync(local, { recursive: true });
   mkdirSync(paths.shares);
-  const share = (spec: Pick<ShareSpec, 'tag' | 'source' | 'volume'>, readOnly = true) => {
+  /** `before` is called when the directory was looked at, and is to be mounted next. */
+  const share = (
+    spec: Pick<ShareSpec, 'tag' | 'source' | 'volume'>,
+    { readOnly = true, before = () => {} } = {},
+  ) => {
+    const undo = new Proxy(site.undo, {
+      get: (log, name) => (name === 'perform' ? perform : Reflect.get(log, name)),
+    });
+    const perform = (step: VmUndo, mount: () => void): Promise<void> =>
+      site.undo.perform(step, () => {
+        before();
+        mount();
+      });
     const whole = { target: `/${spec.tag}`, readOnly, ...spec };
-    return prepareShare({ spec: whole, index: 0 }, tools, site, soon());
+    return prepareShare({ spec: whole, index: 0 }, tools, { ...site, undo }, soon());
   };
   return {
     ...{ root, allocDir, local, lines, share },
@@ -82,7 +95,7 @@ test('V-69 V-70: a volume that another task has given to root since its check is
   mkdirSync(source);
   chownSync(source, 200_000, 200_000);
   chownSync(source, 0, 0);
-  await assert.rejects(site.share({ tag: 'data', source, volume: true }, false), {
+  await assert.rejects(site.share({ tag: 'data', source, volume: true }, { readOnly: false }), {
     message: /^volume_mount "\/data": .* belongs to root, .* chown 200000:200000 /,
   });
   assert.ok((await site.share({ tag: 'read', source, volume: true })) !== undefined);
@@ -96,10 +109,11 @@ test('V-69: of a volume that is replaced, what was looked at is mounted', async 
   for (const dir of [source, other]) mkdirSync(join(dir, 'in'), { recursive: true });
   chownSync(source, 200_000, 200_000);
   writeFileSync(join(other, 'of-root'), '');
-  // The undo log is written before the mount: until then its name leads to another directory of root's.
-  const sharing = site.share({ tag: 'data', source, volume: true });
-  renameSync(source, join(site.root, 'gone'));
-  symlinkSync(other, source);
-  assert.ok((await sharing) !== undefined);
+  const before = (): void => {
+    renameSync(source, join(site.root, 'gone'));
+    symlinkSync(other, source);
+  };
+  const shared = await site.share({ tag: 'data', source, volume: true }, { before });
+  assert.ok(shared !== undefined);
   assert.deepEqual(readdirSync(site.at('data')), ['in']);
 });
