@@ -50,7 +50,7 @@ export { icmp6Port, icmp6Socket } from './icmp6-socket.ts';
 export { KeyedQueue } from './keyed-queue.ts';
 export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
-export { netlinkSocket, receive, receiveAside, sendAside } from './netlink-socket.ts';
+export { joinGroup, netlinkSocket, receive, receiveAside, sendAside } from './netlink-socket.ts';
 export { PerFile } from './per-file.ts';
 export type { BareFile } from './process/bare-root.ts';
 export {
@@ -80,7 +80,7 @@ export {
 } from './process/process.ts';
 export { findByMark, findByUser, type MarkedProcess } from './process/process-search.ts';
 export { findProgram } from './process/programs.ts';
-export { type RunResult, runProgram } from './process/run-program.ts';
+export { type RunOptions, type RunResult, runProgram } from './process/run-program.ts';
 export { SpareNamespaces } from './process/spare-namespaces.ts';
 export { type SpawnedProcess, spawnDetached } from './process/spawn.ts';
 export {

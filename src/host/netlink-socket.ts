@@ -4,6 +4,8 @@ import { attempt, attemptAside, libcError, must, type Outcome } from './native/l
 const familyNetlink = 16;
 const typeRaw = 3;
 const typeCloexec = 0o2000000;
+const levelNetlink = 270;
+const addMembership = 1;
 const dontWait = 0x40;
 // To recv: give the length of the whole datagram, also where the buffer is shorter.
 const truncated = 0x20;
@@ -25,6 +27,14 @@ export function netlinkSocket(protocol: number): number {
     closeFd(fd);
     throw error;
   }
+}
+
+/** Subscribes a socket to what the kernel reports to a group, by its number. Throws HostError. */
+export function joinGroup(fd: number, group: number): void {
+  const what = `joining the netlink group ${group}`;
+  const value = Buffer.alloc(4);
+  value.writeUInt32LE(group);
+  must(what, 'setsockopt', fd, levelNetlink, addMembership, value, value.length);
 }
 
 /**

@@ -27,6 +27,7 @@ export {
 } from './link.ts';
 export type { MacvtapMode } from './linkinfo.ts';
 export { ruleGeneration } from './nftables.ts';
+export { RuleCommits } from './rule-commits.ts';
 export { setElements } from './set-elements.ts';
 export { listShapers, type Shaper, setShaper } from './shaper.ts';
 export { NetlinkSocket } from './socket.ts';

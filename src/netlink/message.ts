@@ -37,6 +37,12 @@ export interface Message {
   readonly body: Buffer;
 }
 
+/** A message of the kernel. */
+export interface Received extends Message {
+  /** The number of the socket whose request it is about. */
+  readonly port: number;
+}
+
 const headerBytes = 16;
 
 export function encodeMessage(message: Omit<Message, 'body'> & { body: Uint8Array }): Buffer {
@@ -50,9 +56,9 @@ export function encodeMessage(message: Omit<Message, 'body'> & { body: Uint8Arra
 }
 
 /** One datagram → its messages. Everything after a truncated message is ignored. */
-export function decodeMessages(datagram: Uint8Array): readonly Message[] {
+export function decodeMessages(datagram: Uint8Array): readonly Received[] {
   const view = Buffer.from(datagram.buffer, datagram.byteOffset, datagram.byteLength);
-  const messages: Message[] = [];
+  const messages: Received[] = [];
   for (let at = 0; at + headerBytes <= view.length; ) {
     const length = view.readUInt32LE(at);
     if (length < headerBytes || at + length > view.length) break;
@@ -60,6 +66,7 @@ export function decodeMessages(datagram: Uint8Array): readonly Message[] {
       type: view.readUInt16LE(at + 4),
       flags: view.readUInt16LE(at + 6),
       sequence: view.readUInt32LE(at + 8),
+      port: view.readUInt32LE(at + 12),
       body: view.subarray(at + headerBytes, at + length),
     });
     at += align(length);

@@ -5,7 +5,8 @@ import type { NetlinkSocket } from './socket.ts';
 
 // linux/netfilter/nfnetlink.h and nf_tables.h: the subsystem, NFT_MSG_NEWGEN and NFT_MSG_GETGEN, NFTA_GEN_ID.
 const subsystem = 10 << 8;
-const messageType = { newGeneration: subsystem | 15, getGeneration: subsystem | 16 } as const;
+export const newGeneration = subsystem | 15;
+const getGeneration = subsystem | 16;
 const attribute = { id: 1 } as const;
 /** struct nfgenmsg: no family, version 0, resource id 0. */
 const header = Buffer.alloc(4);
@@ -16,9 +17,9 @@ const header = Buffer.alloc(4);
  */
 export async function ruleGeneration(socket: NetlinkSocket, waiting: Waiting): Promise<number> {
   const what = "read the rules' generation";
-  const request = { what, type: messageType.getGeneration, flags: 0, body: header };
+  const request = { what, type: getGeneration, flags: 0, body: header };
   const answer = await socket.request(request, waiting);
-  const body = answer.find(({ type }) => type === messageType.newGeneration)?.body;
+  const body = answer.find(({ type }) => type === newGeneration)?.body;
   const id = body && decodeAttributes(body.subarray(header.length)).get(attribute.id);
   if (id?.length !== 4) throw new NetlinkError(`${what}: not in the kernel's answer`);
   return id.readUInt32BE();

@@ -20,3 +20,25 @@ export function slowNft(dir: string): {
   chmodSync(nft, 0o755);
   return { nft, go, pid };
 }
+
+/** The same program, which applies rules at once and then does not end until the file `go` exists. */
+export function lingeringNft(dir: string): ReturnType<typeof slowNft> {
+  const go = join(dir, 'go');
+  const pid = join(dir, 'pid');
+  const nft = join(dir, 'nft');
+  const python = findProgram('python3') ?? 'python3';
+  writeFileSync(
+    nft,
+    `#!${python}
+import ctypes, os, sys, time
+nft = ctypes.CDLL('libnftables.so.1')
+nft.nft_ctx_new.restype = ctypes.c_void_p
+open('${pid}', 'w').write(str(os.getpid()))
+code = nft.nft_run_cmd_from_buffer(ctypes.c_void_p(nft.nft_ctx_new(0)), sys.stdin.buffer.read())
+while not os.path.exists('${go}'): time.sleep(0.02)
+sys.exit(-code)
+`,
+  );
+  chmodSync(nft, 0o755);
+  return { nft, go, pid };
+}

@@ -14,6 +14,8 @@ export interface RunOptions extends SpawnOptions {
   readonly maxOutputBytes?: number;
   /** Path of the network namespace that the program runs in; this process's own when left out. */
   readonly netns?: string;
+  /** Called once it has begun. */
+  readonly onStart?: (pid: number) => void;
 }
 
 export interface RunResult {
@@ -37,6 +39,7 @@ export async function runProgram(options: RunOptions, waiting: Waiting): Promise
   const env = { PATH: process.env.PATH ?? '', LC_ALL: 'C' };
   const begin = (): PipedChild => startPiped({ env, ...options });
   const child = netns === undefined ? begin() : withNetns(netns, begin);
+  options.onStart?.(child.pid);
   let failure: HostError | undefined;
   const stop = (error: HostError): void => {
     failure ??= error;

@@ -40,8 +40,8 @@ export function changesOf(before: string, after: string): string | undefined {
 
 /**
  * The rules that a chain has more than before, where they can be inserted before all others: rules of taps, which it
- * begins with, each of which matches what comes from its tap only. A rule is never deleted for that: nft then waits 10 to
- * 20 ms until no processor uses it.
+ * begins with, each of which matches what comes from its tap only. A rule is never deleted for that: the kernel then waits
+ * 10 to 20 ms until no processor uses it, and so does the next one that changes rules.
  */
 function newInHead(before: string | undefined, after: string): readonly string[] | undefined {
   if (before === undefined) return undefined;
