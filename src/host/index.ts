@@ -109,6 +109,7 @@ export {
   endsWithin,
   pause,
   slept,
+  together,
   within,
 } from './waiting.ts';
 export { askWorker, type WorkerProgram } from './worker.ts';

@@ -92,3 +92,14 @@ export async function endsWithin(ended: Promise<unknown>, ms: number): Promise<b
     stop();
   }
 }
+
+/**
+ * Awaits pieces of work that run at the same time and throws the first error in their order. Waits for all of them
+ * even when one fails: what is still being made can't be undone yet.
+ */
+export async function together<const T extends readonly unknown[]>(
+  parts: T,
+): Promise<{ readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(parts);
+  return Promise.all(parts);
+}

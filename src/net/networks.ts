@@ -1,4 +1,4 @@
-import { within } from '#host';
+import { together, within } from '#host';
 import { LastingSocket } from '#netlink';
 import { checkNetworks, type ManagedNetwork, type NicSpec, type Waiting } from '#spec';
 import { Limits } from './bandwidth/limits.ts';
@@ -27,7 +27,7 @@ import { PerBridge } from './links/per-bridge.ts';
 import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
-import { inTurn, together } from './model/in-turn.ts';
+import { inTurn } from './model/in-turn.ts';
 import { tableName } from './model/names.ts';
 import type { Net, NetworksOptions } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
@@ -118,7 +118,7 @@ export class Networks implements Net {
         () => this.#links.restore(waiting),
         async () => reportFirewall(await this.#withNetlink(), this.#links.vms(), waiting),
         // Last: tasks of groups may make it slow in their namespaces.
-        () => together([() => this.#groups.restore(waiting), () => this.#limits.restore(waiting)]),
+        () => together([this.#groups.restore(waiting), this.#limits.restore(waiting)]),
       ]);
     });
   }

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { together } from '#host';
 import { findLink, type Link, listLinks } from '#netlink';
 import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
@@ -56,7 +57,6 @@ interface OpenNic {
 
 /** A NIC that has its address, and is not yet connected. */
 interface AddressedTap {
-  readonly request: BridgeRequest;
   readonly network: ResolvedNetwork;
   readonly bridge: ReadyBridge;
   readonly plan: BridgedTapPlan;
@@ -184,14 +184,15 @@ async function claimAddress(
     configureTap(netlink, plan, owner, waiting),
   );
   host.unplugged.add(tap);
-  return { request, network, bridge, plan, claim, link };
+  return { network, bridge, plan, claim, link };
 }
 
 /** All that the guest needs beside: its rules come before its tap joins the bridge. */
 async function connectNic(nic: AddressedTap, host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { request, bridge, claim } = nic;
+  const { network, bridge, claim } = nic;
   await using _ = await host.store.lock(waiting);
-  await host.rules.apply(waiting);
+  // What answers guests needs no rules: no guest is there before them.
+  await together([host.rules.apply(waiting), ensureServers(host, network, bridge)]);
   host.redirects.add(claim);
   const { link } = bridge;
   try {
@@ -199,26 +200,24 @@ async function connectNic(nic: AddressedTap, host: ManagedHost, waiting: Waiting
   } catch (error) {
     // Another agent that shares the bridge removes it with its last VM: it sees no tap of this NIC in there yet.
     if ((await findLink(host.netlink, link.name, waiting))?.index === link.index) throw error;
-    const made = await useBridge(nic.network, host, waiting);
+    const made = await useBridge(network, host, waiting);
     // The bridge is the driver's own now, and was perhaps not before.
     await host.rules.apply(waiting);
+    await ensureServers(host, network, made);
     await join(nic, made, host, waiting);
   }
-  const { vm } = request;
-  const { ip, tap } = claim;
+  const { vm, ip, tap } = claim;
   host.unplugged.delete(tap);
-  host.log.info('tap joined bridge', { vm, tap, bridge: request.bridge, ip });
+  host.log.info('tap joined bridge', { vm, tap, bridge: link.name, ip });
 }
 
 async function join(
-  { request, network, plan, claim, link }: AddressedTap,
+  { plan, claim, link }: AddressedTap,
   bridge: ReadyBridge,
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const { vm, index } = request;
-  const { ip } = claim;
-  await ensureServers(host, network, bridge);
+  const { vm, index, ip } = claim;
   await replugAll(bridge, host, waiting);
   await plugTap(host.netlink, { vm, index, bridge: bridge.link, ip, plan, link }, waiting);
 }

@@ -1,5 +1,5 @@
 import type { SeedMount, SeedNic, SeedSsh } from '#cloudinit';
-import type { Logger, ProcessIdentity, UndoLog } from '#host';
+import { type Logger, type ProcessIdentity, together, type UndoLog } from '#host';
 import type { Part } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
@@ -8,7 +8,6 @@ import type { VmPaths } from '../store/paths.ts';
 import type { VmUndo } from '../store/undo.ts';
 import type { Emit } from '../task-event.ts';
 import type { OpenFiles } from './files.ts';
-import { together } from './together.ts';
 
 /** Where a VM is being created. */
 export interface Site {

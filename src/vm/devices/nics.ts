@@ -13,7 +13,7 @@ import {
 import { type GuestSpec, groupEnv, type NicSpec, type Waiting } from '#spec';
 import { VmError, withVmError } from '../error.ts';
 import type { LateFacts, Prepared, Site } from './device.ts';
-import { once } from './together.ts';
+import { once } from './once.ts';
 
 /** Cards that the emulator does not have, and networks that this agent does not allow. */
 export function nicProblems(

@@ -9,7 +9,7 @@ import { uuidOf } from '../store/paths.ts';
 import { claimUid } from '../store/uid.ts';
 import type { VmHost } from '../vm-host.ts';
 import { type Facts, factsOf, type Prepared, type Site } from './device.ts';
-import { once } from './together.ts';
+import { once } from './once.ts';
 
 /** At its end a line of root's authorized keys in the guest is known as the driver's. */
 const comment = 'nomad-driver-qmp';

@@ -1,8 +1,8 @@
+import { together } from '#host';
 import type { MachinePlan } from '#qemu';
 import { plugDisks } from '#qemu';
 import { type DiskSpec, diskKey, type Waiting } from '#spec';
 import type { Prepared, Site } from '../devices/device.ts';
-import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
 import { checkDirectoryDisk } from './directory-disk.ts';
 import type { CheckedDisk, DiskHost, DiskSeat } from './disk.ts';

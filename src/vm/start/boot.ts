@@ -9,6 +9,7 @@ import {
   pinProcess,
   planCgroup,
   type SpawnedProcess,
+  together,
   within,
 } from '#host';
 import { type CommandLine, memoryLimit, type Platform } from '#qemu';
@@ -16,7 +17,6 @@ import { type BlockNode, QmpClient } from '#qmp';
 import type { VmSpec, Waiting } from '#spec';
 import { factsOf, type Prepared, type Site } from '../devices/device.ts';
 import { closeShares } from '../devices/shares/shares.ts';
-import { together } from '../devices/together.ts';
 import { VmError } from '../error.ts';
 import type { Containment } from '../live/containment.ts';
 import { qemuLimits } from '../live/limits.ts';

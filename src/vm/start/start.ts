@@ -1,4 +1,4 @@
-import type { EmptyNamespaces, SpareNamespaces } from '#host';
+import { type EmptyNamespaces, type SpareNamespaces, together } from '#host';
 import type { Platform } from '#qemu';
 import type { VmSpec, Waiting } from '#spec';
 import { openChannels } from '../devices/channels.ts';
@@ -11,7 +11,6 @@ import { prepareNics, usesVhost } from '../devices/nics.ts';
 import { prepareSeed } from '../devices/seed.ts';
 import { prepareShares } from '../devices/shares/shares.ts';
 import { prepareSsh } from '../devices/ssh.ts';
-import { together } from '../devices/together.ts';
 import { prepareWatchdog } from '../devices/watchdog.ts';
 import { prepareDisks } from '../disks/disks.ts';
 import { withVmError } from '../error.ts';
