@@ -194,6 +194,7 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   koffi: ['src/host/native/libc.ts', 'src/host/native/native.ts'],
   valibot: ['src/'],
   'js-yaml': ['src/cloudinit/yaml.ts'],
+  'prom-client': ['src/plugin/metrics/exposition.ts'],
   'tar-stream': ['src/image/import/tar-header.ts'],
   'xz-decompress': ['src/image/import/xz.ts'],
 };

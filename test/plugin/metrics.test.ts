@@ -90,6 +90,19 @@ test('V-103: the figures as OpenMetrics, with the labels of the task and what is
   }
 });
 
+test('V-103: a VM that left is no longer in the text, and a counter is what it is now, also when it is less', async () => {
+  const left = { ...figures, identity: { ...identity, allocId: 'c3d4' } };
+  await formatMetrics([left, figures]);
+  const usage = { ...figures.usage, cpuUserNs: 5e8 };
+  const text = (await formatMetrics([{ ...figures, usage }])).toString();
+  assert.doesNotMatch(text, /c3d4/);
+  const values = [...text.matchAll(/^nomad_vm_cpu_seconds_total.*mode="user"\} (.+)$/gm)];
+  assert.deepEqual(
+    values.map(([, value]) => value),
+    ['0.5'],
+  );
+});
+
 test('V-103: what InspectTask has of it, throttling by the CPU quota included where it is counted', () => {
   const attributes = figureAttributes(figures);
   assert.deepEqual(attributes, {
@@ -260,9 +273,12 @@ test('V-103: a long request of any form is read in linear time', async (t) => {
 
 test('V-103: figures that can not be formatted end the connection, not the plugin', async (t) => {
   const path = join(tmpDir(t), 'metrics.sock');
-  const domains = (): never => assert.fail('a bug');
   const place = { kind: 'unix', path } as const;
-  using _endpoint = MetricsEndpoint.open({ place, domains, log: collect([]) });
-  await eventually(() => existsSync(path), 'the socket');
-  assert.equal(await hostile(path, 'GET /metrics HTTP/1.1\r\n\r\n'), '');
+  const bug = (): never => assert.fail('a bug');
+  const unreadable = Object.defineProperty({ ...figures }, 'nics', { get: bug });
+  for (const domains of [bug, () => [{ figures: async () => unreadable }]]) {
+    using _endpoint = MetricsEndpoint.open({ place, domains, log: collect([]) });
+    await eventually(() => existsSync(path), 'the socket');
+    assert.equal(await hostile(path, 'GET /metrics HTTP/1.1\r\n\r\n'), '');
+  }
 });

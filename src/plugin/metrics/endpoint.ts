@@ -4,7 +4,7 @@ import { closeFd, errnoOf, inTurns, type Logger, listenTcp, listenUnix, within }
 import type { Domain, DomainFigures } from '#vm';
 import type { MetricsPlace } from '../agent/metrics.ts';
 import { messageOf } from '../error/message.ts';
-import { formatMetrics } from './exposition.ts';
+import { contentType, formatMetrics } from './exposition.ts';
 import { answerOne, type HttpAnswer, type HttpRequest } from './http-answer.ts';
 
 const retryMs = 5000;
@@ -14,7 +14,6 @@ const sharedMs = 250;
 const maxConnections = 16;
 /** Figures of so many VMs take 3 ms, and some ten where the code is cold. */
 const vmsPerTurn = 16;
-const contentType = 'application/openmetrics-text; version=1.0.0; charset=utf-8';
 
 export interface MetricsOptions {
   readonly place: MetricsPlace;
