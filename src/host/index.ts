@@ -1,7 +1,5 @@
 export { Beat } from './beat.ts';
-export { tryBind } from './bind-tried.ts';
 export { cpuSpeedsMHz, nativeArch } from './cpu.ts';
-export { sendWithDescriptor } from './descriptor-passing.ts';
 export { errnoOf, HostError } from './error.ts';
 export { answered, widenThreadPool } from './files/answers.ts';
 export {
@@ -43,14 +41,12 @@ export {
   seekHoleAside,
   zeroOut,
 } from './files/sparse.ts';
+export { openMacvtap, openTap } from './files/tap.ts';
 export { readUndoLog, UndoLog } from './files/undo-log.ts';
 export { openVhostNet, type VhostVerdict, vhostNet } from './files/vhost-net.ts';
 export { startWriteBack } from './files/write-back.ts';
-export { icmp6Port, icmp6Socket } from './icmp6-socket.ts';
 export { KeyedQueue } from './keyed-queue.ts';
-export { listenTcp } from './listen-tcp.ts';
 export type { Logger } from './log.ts';
-export { joinGroup, netlinkSocket, receive, receiveAside, sendAside } from './netlink-socket.ts';
 export { PerFile } from './per-file.ts';
 export type { BareFile } from './process/bare-root.ts';
 export {
@@ -91,16 +87,19 @@ export {
 } from './process/user-namespace.ts';
 export { WatchedProcess } from './process/watched-process.ts';
 export { SharedAnswers } from './shared-answers.ts';
+export { tryBind } from './sockets/bind-tried.ts';
+export { tcpSocket, udpSocket } from './sockets/bound-socket.ts';
+export { sendWithDescriptor } from './sockets/descriptor-passing.ts';
+export { icmp6Port, icmp6Socket } from './sockets/icmp6-socket.ts';
+export { listenTcp } from './sockets/listen-tcp.ts';
 export {
-  connectUnix,
-  connectUnixAside,
-  listenUnix,
-  openMacvtap,
-  openTap,
-  socketPair,
-  tcpSocket,
-  udpSocket,
-} from './socket.ts';
+  joinGroup,
+  netlinkSocket,
+  receive,
+  receiveAside,
+  sendAside,
+} from './sockets/netlink-socket.ts';
+export { connectUnix, connectUnixAside, listenUnix, socketPair } from './sockets/unix-socket.ts';
 export { shrinkAtRest } from './spare-memory.ts';
 export { inTurns } from './turns.ts';
 export {

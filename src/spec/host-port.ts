@@ -1,3 +1,6 @@
+/** The most bytes of a Unix socket's path: `sun_path` is 108 bytes with its NUL. */
+export const maxSocketPathBytes = 107;
+
 /** A port of the host. */
 export interface HostPort {
   readonly protocol: 'tcp' | 'udp';

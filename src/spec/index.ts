@@ -24,7 +24,7 @@ export {
 } from './disk.ts';
 export type { DisplaySpec, VncPort, VncSpec } from './display.ts';
 export { groupEnv } from './group-env.ts';
-export { isPort, parseHostPorts } from './host-port.ts';
+export { isPort, maxSocketPathBytes, parseHostPorts } from './host-port.ts';
 export {
   contains,
   formatIpv4,

@@ -1,4 +1,4 @@
-import { isLoopbackText, isPort, quoted } from '#spec';
+import { isLoopbackText, isPort, maxSocketPathBytes, quoted } from '#spec';
 import type { Report } from '../hcl/problem.ts';
 import type { Decoded, Fields } from '../hcl/schema.ts';
 
@@ -23,9 +23,6 @@ export type MetricsPlace =
   | { readonly kind: 'unix'; readonly path: string }
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number };
 
-/** sun_path is 108 bytes with its NUL. */
-const maxPathBytes = 107;
-
 export function readMetrics(
   { metrics }: Decoded<typeof metricsFields>,
   report: Report,
@@ -42,7 +39,7 @@ export function readMetrics(
 function placeOf(listen: string): MetricsPlace | undefined {
   const [, path] = /^unix:(\/[^\0]+)$/.exec(listen) ?? [];
   if (path !== undefined) {
-    return Buffer.byteLength(path) > maxPathBytes ? undefined : { kind: 'unix', path };
+    return Buffer.byteLength(path) > maxSocketPathBytes ? undefined : { kind: 'unix', path };
   }
   const [, bracketed, plain, digits] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(listen) ?? [];
   const host = bracketed ?? plain ?? '';

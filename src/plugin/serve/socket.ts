@@ -2,9 +2,7 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
-
-/** sun_path has 108 bytes and a NUL ends it. */
-const maxSocketPathBytes = 107;
+import { maxSocketPathBytes } from '#spec';
 
 /** A listening unix socket in a directory of its own, both gone when it is disposed of. */
 export interface Listener extends Disposable {

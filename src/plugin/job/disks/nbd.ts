@@ -1,11 +1,9 @@
-import type { DiskPlace } from '#spec';
+import { type DiskPlace, maxSocketPathBytes } from '#spec';
 import { parseHostPort } from '../../hcl/host-port.ts';
 
 type NbdPlace = DiskPlace & { readonly kind: 'nbd' };
 
 const defaultPort = 10_809;
-/** `sun_path` is 108 bytes with its NUL. */
-const maxSocketBytes = 107;
 
 /** `nbd://host:port/export` or `nbd+unix:///export?socket=/path`; undefined when it is neither. */
 export function parseNbd(text: string): NbdPlace | undefined {
@@ -21,7 +19,7 @@ export function parseNbd(text: string): NbdPlace | undefined {
   }
   const socket = decoded(/^socket=([^&]+)$/.exec(query ?? '')?.[1] ?? '');
   if (authority !== '' || !socket?.startsWith('/')) return undefined;
-  if (Buffer.byteLength(socket) > maxSocketBytes) return undefined;
+  if (Buffer.byteLength(socket) > maxSocketPathBytes) return undefined;
   return { kind: 'nbd', server: { socket }, export: name };
 }
 

@@ -1,18 +1,11 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { HostError } from './error.ts';
-import { closeFd } from './files/descriptor.ts';
-import { must } from './native/libc.ts';
-import { tieToDevice, udpSocket } from './socket.ts';
+import { HostError } from '../error.ts';
+import { closeFd } from '../files/descriptor.ts';
+import { must } from '../native/libc.ts';
+import { tieToDevice, udpSocket } from './bound-socket.ts';
+import { families, protocolIcmp6, types } from './numbers.ts';
+import { setOption, socketOptions } from './options.ts';
 
-const familyInet6 = 10;
-const typeRaw = 3;
-const typeCloexec = 0o2000000;
-const typeNonBlocking = 0o4000;
-const protocolIcmp6 = 58;
-const levelIpv6 = 41;
-const unicastHops = 16;
-const multicastHops = 18;
-const filterOption = 1;
 const filterBytes = 32;
 // Neighbour discovery: a message that has crossed a router is not taken.
 const hopLimit = 255;
@@ -47,7 +40,7 @@ export function icmp6Socket({
       throw error;
     }
     try {
-      must('putting a socket in place of another', 'dup3', raw, place, typeCloexec);
+      must('putting a socket in place of another', 'dup3', raw, place, types.cloexec);
       return socket;
     } catch (error) {
       socket.close();
@@ -59,13 +52,13 @@ export function icmp6Socket({
 }
 
 function rawSocket(device: string, type: number): number {
-  const flags = typeRaw | typeCloexec | typeNonBlocking;
-  const fd = must('making a socket for ICMPv6', 'socket', familyInet6, flags, protocolIcmp6);
+  const what = 'setting up a socket for ICMPv6';
+  const flags = types.raw | types.cloexec | types.nonBlocking;
+  const fd = must('making a socket for ICMPv6', 'socket', families.inet6, flags, protocolIcmp6);
   try {
-    setOption(fd, { level: protocolIcmp6, option: filterOption }, allBut(type));
-    for (const option of [unicastHops, multicastHops]) {
-      setOption(fd, { level: levelIpv6, option }, int(hopLimit));
-    }
+    setOption(fd, socketOptions.icmp6Filter, allBut(type), what);
+    setOption(fd, socketOptions.unicastHops, hopLimit, what);
+    setOption(fd, socketOptions.multicastHops, hopLimit, what);
     tieToDevice(fd, device);
     return fd;
   } catch (error) {
@@ -81,18 +74,4 @@ function allBut(type: number): Buffer {
   const at = (type >> 5) * 4;
   filter.writeUInt32LE((0xffffffff & ~(1 << (type & 31))) >>> 0, at);
   return filter;
-}
-
-function setOption(
-  fd: number,
-  { level, option }: { readonly level: number; readonly option: number },
-  value: Buffer,
-): void {
-  must('setting up a socket for ICMPv6', 'setsockopt', fd, level, option, value, value.length);
-}
-
-function int(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeInt32LE(value);
-  return bytes;
 }

@@ -1,15 +1,13 @@
 import { isIP } from 'node:net';
-import { HostError } from './error.ts';
-
-const familyInet = 2;
-const familyInet6 = 10;
+import { HostError } from '../error.ts';
+import { families } from './numbers.ts';
 
 /** A `struct sockaddr_in` or `sockaddr_in6`: the family, then port and address in network order. */
 export function socketAddress(address: string, port: number): Buffer {
   const version = isIP(address);
   if (version === 0 || address.includes('%')) throw new HostError(`not an IP address: ${address}`);
   const target = Buffer.alloc(version === 4 ? 16 : 28);
-  target.writeUInt16LE(version === 4 ? familyInet : familyInet6, 0);
+  target.writeUInt16LE(version === 4 ? families.inet : families.inet6, 0);
   target.writeUInt16BE(port, 2);
   if (version === 4) target.set(address.split('.').map(Number), 4);
   else target.set(ipv6Bytes(address), 8);

@@ -1,17 +1,14 @@
-import { closeFd } from './files/descriptor.ts';
-import { attempt, attemptAside, libcError, must, type Outcome } from './native/libc.ts';
+import { closeFd } from '../files/descriptor.ts';
+import { attempt, attemptAside, libcError, must, type Outcome } from '../native/libc.ts';
+import { families, types } from './numbers.ts';
+import { setOption, socketOptions } from './options.ts';
 
-const familyNetlink = 16;
-const typeRaw = 3;
-const typeCloexec = 0o2000000;
-const levelNetlink = 270;
-const addMembership = 1;
 const dontWait = 0x40;
 // To recv: give the length of the whole datagram, also where the buffer is shorter.
 const truncated = 0x20;
 /** C's `struct sockaddr_nl` with port 0, which is the kernel. */
 const kernelAddress = Buffer.alloc(12);
-kernelAddress.writeUInt16LE(familyNetlink, 0);
+kernelAddress.writeUInt16LE(families.netlink, 0);
 
 /**
  * A netlink socket in the network namespace of this thread. It is connected to the kernel: a program with rights in that
@@ -19,7 +16,7 @@ kernelAddress.writeUInt16LE(familyNetlink, 0);
  */
 export function netlinkSocket(protocol: number): number {
   const what = 'making a netlink socket';
-  const fd = must(what, 'socket', familyNetlink, typeRaw | typeCloexec, protocol);
+  const fd = must(what, 'socket', families.netlink, types.raw | types.cloexec, protocol);
   try {
     must(what, 'connect', fd, kernelAddress, kernelAddress.length);
     return fd;
@@ -31,10 +28,7 @@ export function netlinkSocket(protocol: number): number {
 
 /** Subscribes a socket to what the kernel reports to a group, by its number. Throws HostError. */
 export function joinGroup(fd: number, group: number): void {
-  const what = `joining the netlink group ${group}`;
-  const value = Buffer.alloc(4);
-  value.writeUInt32LE(group);
-  must(what, 'setsockopt', fd, levelNetlink, addMembership, value, value.length);
+  setOption(fd, socketOptions.netlinkGroup, group, `joining the netlink group ${group}`);
 }
 
 /**

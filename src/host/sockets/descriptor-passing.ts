@@ -1,5 +1,5 @@
-import { HostError } from './error.ts';
-import { attempt, libcError } from './native/libc.ts';
+import { HostError } from '../error.ts';
+import { attempt, libcError } from '../native/libc.ts';
 
 const solSocket = 1;
 const scmRights = 1;
