@@ -615,6 +615,18 @@ test('files stay readable: at most 250 lines, generated code apart', () => {
   assert.deepEqual(long, []);
 });
 
+test('code and documents are in plain words: no "whoever", "nobody", "somebody", "deed" or "for ever"', () => {
+  const vague = /.*\b(?:whoever|nobody|somebody|deeds?|omens?|for ever|told)\b.*/gi;
+  const documents = globSync(['*.md', 'docs/*.md'], { cwd: root })
+    // These have the list itself, and the titles of tests.
+    .filter((path) => path !== 'CONTRIBUTING.md' && path !== 'docs/conformance.md')
+    .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
+  const found = [...sources, ...documents].flatMap(({ path, text }) =>
+    (text.match(vague) ?? []).map((line) => `${path}: ${line.trim()}`),
+  );
+  assert.deepEqual(found, []);
+});
+
 test('a time limit of a test grows with the load of the machine: patient(ms)', () => {
   const limit = /assert\.ok\([^;]*?(?:\bms\b|Ms\b|performance\.now)[^;]*?<=? [1-9][\d_]{1,4}[),]/;
   const bare = sourcesBelow('test')

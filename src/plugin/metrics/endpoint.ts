@@ -9,7 +9,7 @@ import { answerOne, type HttpAnswer, type HttpRequest } from './http-answer.ts';
 
 const retryMs = 5000;
 const scrapeMs = 5000;
-/** Whoever asks sooner gets the same: it costs with each VM, and every user of the host may ask at a TCP port. */
+/** A request that comes sooner gets the same text: it costs with each VM, and every user of the host may ask at a TCP port. */
 const sharedMs = 250;
 const maxConnections = 16;
 /** Figures of so many VMs take 3 ms, and some ten where the code is cold. */
