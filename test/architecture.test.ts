@@ -320,7 +320,7 @@ const clock = /\b(Date\.now|new Date\(\)|performance\.now|setTimeout|setInterval
 /** Who may ask what time it is, for people to read or to compare with a file's; spans are measured without it. */
 const wallClock: readonly string[] = [
   'src/image/store/checksums.ts',
-  'src/net/store/file-texts.ts',
+  'src/net/store/decoded-files.ts',
   'src/plugin/serve/log.ts',
   'src/vm/start/boot.ts',
   'src/vm/live/machine.ts',

@@ -63,13 +63,17 @@ const attribute = {
   netnsPid: 19,
   alias: 20,
   netnsFd: 28,
+  extensions: 29,
 } as const;
 const headerBytes = 16;
 const interfaceUp = 1;
+// RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h): half of a message, and counters of all processors to add up.
+const withoutCounters = 8;
 
 export async function listLinks(socket: NetlinkSocket, waiting: Waiting): Promise<readonly Link[]> {
   const request = { what: 'list links', type: messageType.getLink, flags: flag.dump };
-  const answer = await socket.request({ ...request, body: header({}) }, waiting);
+  const body = withAttributes({}, [[attribute.extensions, withoutCounters]]);
+  const answer = await socket.request({ ...request, body }, waiting);
   return answer.filter(({ type }) => type === messageType.newLink).map(decodeLink);
 }
 

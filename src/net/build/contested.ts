@@ -25,11 +25,12 @@ interface Contest {
  * its questions are not answered, and nothing in the guest shows why.
  */
 export async function reportContested(
+  networks: readonly NetworkInUse[],
   host: Pick<ManagedHost, 'store' | 'rules' | 'log' | 'onEvent'>,
   waiting: Waiting,
 ): Promise<void> {
   const { store, rules } = host;
-  const claims = (await store.networks()).flatMap((network) => network.claims);
+  const claims = networks.flatMap((network) => network.claims);
   // Only an address that a guest chose is one of two guests.
   if (claims.every(({ linkLocals = [] }) => linkLocals.length === 0)) return;
   const asked = await rules.contested(waiting);

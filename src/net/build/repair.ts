@@ -24,11 +24,13 @@ interface IncompleteNetwork extends NetworkInUse {
 
 /** Puts back what running VMs lack, and reports what they can not have. */
 export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
+  const networks = await networksWithVms(host.store);
+  if (networks.length === 0) return;
   await inTurn([
-    () => restoreNetworks(host, waiting),
+    () => restoreNetworks(networks, host, waiting),
     // After the rules, which filter what is forwarded.
-    () => restoreForwarding(host),
-    () => reportContested(host, waiting),
+    () => restoreForwarding(networks, host),
+    () => reportContested(networks, host, waiting),
   ]);
 }
 
@@ -36,25 +38,30 @@ export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Pr
  * Puts back the rules and bridges of running VMs that were removed from the host, and their taps into the bridges. Cheap
  * when nothing is missing.
  */
-async function restoreNetworks(host: ManagedHost, waiting: Waiting): Promise<void> {
+async function restoreNetworks(
+  found: readonly NetworkInUse[],
+  host: ManagedHost,
+  waiting: Waiting,
+): Promise<void> {
   const { store, rules } = host;
-  if ((await networksWithVms(store)).length === 0) return;
-  const isComplete = (await incomplete(host, waiting)).length === 0;
+  const isComplete = (await incomplete(found, host, waiting)).length === 0;
   if (isComplete && (await rules.look(waiting)) === 'whole') return;
   await using _ = await store.lock(waiting);
   // The previous holder of the lock may have ended the last VM.
-  if ((await networksWithVms(store)).length === 0) return;
+  const networks = await networksWithVms(store);
+  if (networks.length === 0) return;
   // Also when they are there: a tap may be outside its bridge because its rules could not be made.
   await renewRules(host, waiting);
-  const networks = await incomplete(host, waiting);
-  await inTurn(networks.map((network) => () => completeNetwork(network, host, waiting)));
+  const lacking = await incomplete(networks, host, waiting);
+  await inTurn(lacking.map((network) => () => completeNetwork(network, host, waiting)));
 }
 
 /** `sysctl --system` and the like may set what the operator's files have. */
-async function restoreForwarding(host: ManagedHost): Promise<void> {
-  const { store, log, onEvent } = host;
-  const networks = await networksWithVms(store);
-  if (networks.length === 0) return;
+async function restoreForwarding(
+  networks: readonly NetworkInUse[],
+  host: ManagedHost,
+): Promise<void> {
+  const { log, onEvent } = host;
   const report = (claims: readonly Claim[], family: string): void => {
     for (const vm of vmsOf(joined(claims, host))) {
       onEvent(vm, `${family} forwarding of the host was off and was turned on again`);
@@ -117,11 +124,11 @@ function vmsOf(claims: readonly Claim[]): ReadonlySet<string> {
  * an interrupted repair leaves taps outside.
  */
 async function incomplete(
+  networks: readonly NetworkInUse[],
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<readonly IncompleteNetwork[]> {
-  const { netlink, store } = host;
-  const networks = await networksWithVms(store);
+  const { netlink } = host;
   const links = new Map((await listLinks(netlink, waiting)).map((link) => [link.name, link]));
   const addresses = await listAddresses(netlink, waiting);
   const found: IncompleteNetwork[] = [];

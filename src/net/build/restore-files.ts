@@ -78,19 +78,29 @@ export async function restoreAllFiles(
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<void> {
-  const nics = known().map((nic) => () => {
+  const files = await host.store.files();
+  const whole = new Set(
+    files.flatMap(({ bridge, record, claims }) =>
+      record === undefined ? [] : claims.map(({ ip }) => host.store.path(bridge, ip)),
+    ),
+  );
+  const lacking = known().filter(
+    ({ record: { bridge, ip } }) => ip !== undefined && !whole.has(host.store.path(bridge, ip)),
+  );
+  const nics = lacking.map((nic) => () => {
     const isKnown = (): boolean => known().includes(nic);
     return restoreFiles(nic, host, { ...waiting, isKnown });
   });
-  const bridges = (await host.store.bridges()).map(
-    (bridge) => () => dropDamaged(bridge, host, waiting),
+  const damaged = files.filter((network) => network.damaged.length > 0);
+  const bridges = damaged.map(
+    ({ bridge }) =>
+      () =>
+        dropDamaged(bridge, host, waiting),
   );
   await inTurn([...nics, ...bridges]);
 }
 
 async function dropDamaged(bridge: string, host: ManagedHost, waiting: Waiting): Promise<void> {
-  const { store } = host;
-  if ((await store.damaged(bridge)).length === 0) return;
   if (await dropUnclaimed(bridge, host, waiting)) await dropUnused(bridge, host, waiting);
 }
 

@@ -7,6 +7,7 @@ export async function existingBridges(
   bridges: readonly string[],
   waiting: Waiting,
 ): Promise<readonly string[]> {
+  if (bridges.length === 0) return [];
   const links = await listLinks(netlink, waiting);
   return links
     .filter(({ kind, name }) => kind === 'bridge' && bridges.includes(name))

@@ -128,7 +128,7 @@ export class KnownLinks {
   }
 
   async #replug(host: LinksHost, waiting: Waiting): Promise<void> {
-    const taps = [...this.#taps.values()];
+    const taps = await this.#onBridgesOfOthers(host);
     if (taps.length === 0) return;
     const links = new Map(
       (await listLinks(host.netlink, waiting)).map((link) => [link.name, link]),
@@ -138,10 +138,19 @@ export class KnownLinks {
       if (bridge === undefined) continue;
       const changed = await changedOfTap(tap, bridge, { ...nic, managed: false });
       if (changed.length === 0 && !isOutside(tap, bridge)) continue;
-      // Of managed networks the rules come first.
-      if ((await host.store.record(nic.bridge)) !== undefined) continue;
       await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);
     }
+  }
+
+  /** Of managed networks the rules come first. */
+  async #onBridgesOfOthers({ store }: LinksHost): Promise<readonly KnownTap[]> {
+    const byBridge = [...Map.groupBy(this.#taps.values(), ({ bridge }) => bridge)];
+    const found = await Promise.all(
+      byBridge.map(async ([bridge, taps]) =>
+        (await store.record(bridge)) === undefined ? taps : [],
+      ),
+    );
+    return found.flat();
   }
 }
 

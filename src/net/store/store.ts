@@ -11,12 +11,22 @@ import {
   type NetworkInUse,
   type NetworkRecord,
 } from './claim.ts';
-import { FileTexts, isMissing } from './file-texts.ts';
+import { DecodedFiles, isMissing } from './decoded-files.ts';
 
 /** Of the network itself, beside those of its addresses. */
 export const recordFile = 'network.json';
 
 const lockName = 'lock';
+
+/** What the files of a network have, as far as they can be read. */
+interface NetworkFiles {
+  readonly bridge: string;
+  readonly record: NetworkRecord | undefined;
+  /** Sorted by the text of their addresses. */
+  readonly claims: readonly Claim[];
+  /** Names of those that can't be read: empty after a power cut, or not ours. */
+  readonly damaged: readonly string[];
+}
 
 /**
  * The networks' state on disk: `<stateDir>/<bridge>/network.json`, and beside it one file per claimed address, named
@@ -24,7 +34,8 @@ const lockName = 'lock';
  */
 export class NetworkStore {
   readonly #dir: string;
-  readonly #texts = new FileTexts();
+  readonly #records = new DecodedFiles(decodeNetwork);
+  readonly #claims = new DecodedFiles((text, ip) => decodeClaim(ip, text));
   /** Claims that were given up and whose files a read-only disk keeps. */
   readonly #dropped = new Set<string>();
 
@@ -39,19 +50,14 @@ export class NetworkStore {
   }
 
   async networks(): Promise<readonly NetworkInUse[]> {
-    const entries = await namesIn(this.#dir);
-    const found = await Promise.all(
-      entries.map(async (bridge) => {
-        const record = await this.record(bridge);
-        return record === undefined ? [] : [{ record, claims: await this.claims(bridge) }];
-      }),
-    );
-    return found.flat();
+    const all = await this.files();
+    return all.flatMap(({ record, claims }) => (record === undefined ? [] : [{ record, claims }]));
   }
 
   /** Of all networks, damaged ones too. */
-  async bridges(): Promise<readonly string[]> {
-    return (await namesIn(this.#dir)).filter((name) => name !== lockName);
+  async files(): Promise<readonly NetworkFiles[]> {
+    const bridges = (await namesIn(this.#dir)).filter((name) => name !== lockName);
+    return Promise.all(bridges.map((bridge) => this.#filesOf(bridge)));
   }
 
   path(bridge: string, name: string): string {
@@ -60,13 +66,7 @@ export class NetworkStore {
 
   /** Names of the network's files that can't be read: empty after a power cut, or not ours. */
   async damaged(bridge: string): Promise<readonly string[]> {
-    const names = (await namesIn(join(this.#dir, bridge))).filter(
-      (name) => name === recordFile || this.#isClaim(bridge, name),
-    );
-    const whole = await Promise.all(
-      names.map((name) => (name === recordFile ? this.record(bridge) : this.claim(bridge, name))),
-    );
-    return names.filter((_, index) => whole[index] === undefined);
+    return (await this.#filesOf(bridge)).damaged;
   }
 
   /** Whether an address of it has a file, be it damaged. */
@@ -75,8 +75,7 @@ export class NetworkStore {
   }
 
   async record(bridge: string): Promise<NetworkRecord | undefined> {
-    const text = await this.#texts.read(join(this.#dir, bridge, recordFile));
-    return text === undefined ? undefined : decodeNetwork(text);
+    return this.#records.read(join(this.#dir, bridge, recordFile));
   }
 
   async keepRecord(record: NetworkRecord): Promise<void> {
@@ -86,11 +85,7 @@ export class NetworkStore {
 
   /** Sorted by the text of their addresses; [] for a network that is not in use. */
   async claims(bridge: string): Promise<readonly Claim[]> {
-    const names = (await namesIn(join(this.#dir, bridge))).filter((name) =>
-      this.#isClaim(bridge, name),
-    );
-    const found = await Promise.all(names.toSorted().map((ip) => this.claim(bridge, ip)));
-    return found.filter((claim) => claim !== undefined);
+    return (await this.#filesOf(bridge)).claims;
   }
 
   /** When a claim of the network last came or went, by the clock of its files; undefined for one that is not in use. */
@@ -104,8 +99,7 @@ export class NetworkStore {
   }
 
   async claim(bridge: string, ip: string): Promise<Claim | undefined> {
-    const text = await this.#texts.read(join(this.#dir, bridge, ip));
-    return text === undefined ? undefined : decodeClaim(ip, text);
+    return this.#claims.read(join(this.#dir, bridge, ip));
   }
 
   /** Claims the address, or renews the claim that the same NIC has on it. */
@@ -132,6 +126,16 @@ export class NetworkStore {
 
   async dropNetwork(bridge: string): Promise<void> {
     await rm(join(this.#dir, bridge), { recursive: true, force: true });
+  }
+
+  async #filesOf(bridge: string): Promise<NetworkFiles> {
+    const names = await namesIn(join(this.#dir, bridge));
+    const ips = names.filter((name) => this.#isClaim(bridge, name)).toSorted();
+    const record = await this.record(bridge);
+    const claims = await Promise.all(ips.map((ip) => this.claim(bridge, ip)));
+    const damaged = ips.filter((_, index) => claims[index] === undefined);
+    if (record === undefined && names.includes(recordFile)) damaged.push(recordFile);
+    return { bridge, record, claims: claims.filter((claim) => claim !== undefined), damaged };
   }
 
   #isClaim(bridge: string, name: string): boolean {
