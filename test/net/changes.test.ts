@@ -68,6 +68,27 @@ test('a port that leads to another VM is deleted before it is added', () => {
   );
 });
 
+test('whichever VMs come and go, their elements do, and no others', () => {
+  const numbers = [10, 11, 12, 13];
+  const some = Array.from({ length: 15 }, (_, at) =>
+    numbers.filter((_number, bit) => (((at + 1) >> bit) & 1) === 1),
+  );
+  const elements = (those: readonly number[]) => those.map((number) => vm(number).ip).join(', ');
+  for (const had of some) {
+    for (const has of some) {
+      const changes = changesOf(scriptOf(had.map(vm)), scriptOf(has.map(vm))) ?? '';
+      const gone = had.filter((number) => !has.includes(number));
+      const come = has.filter((number) => !had.includes(number));
+      const expected = [
+        ...(gone.length === 0 ? [] : [`delete element inet ${table} guests { ${elements(gone)} }`]),
+        ...(come.length === 0 ? [] : [`add element inet ${table} guests { ${elements(come)} }`]),
+      ];
+      const lines = changes.split('\n').filter((line) => line.includes(`inet ${table} guests {`));
+      assert.deepEqual(lines, expected, `${had} → ${has}`);
+    }
+  }
+});
+
 for (const [what, before, after] of [
   ['from no network', formatRuleset(table, []) + formatTracking(table, [], 8192), scriptOf([])],
   ['another subnet', scriptOf([]), scriptOf([], { address: '10.0.0.1' })],

@@ -2,8 +2,8 @@
 interface Parts {
   /** All that is neither an element nor in a chain, with the names of the chains. */
   readonly frame: string;
-  /** By the name of the set or map: family, table and name. */
-  readonly elements: ReadonlyMap<string, ReadonlySet<string>>;
+  /** Each of them once, with a comma behind it, by the name of the set or map: family, table and name. */
+  readonly elements: ReadonlyMap<string, string>;
   /** Rules, by the name of the chain: family, table and name. */
   readonly chains: ReadonlyMap<string, string>;
 }
@@ -17,8 +17,10 @@ export function changesOf(before: string, after: string): string | undefined {
   const [old, now] = [takeApart(before), takeApart(after)];
   if (old.frame !== now.frame) return undefined;
   const changes: string[] = [];
-  for (const [name, elements] of now.elements) {
-    const had = old.elements.get(name) ?? new Set<string>();
+  for (const [name, list] of now.elements) {
+    const former = old.elements.get(name) ?? '';
+    if (list === former) continue;
+    const [had, elements] = differing(former, list);
     const gone = [...had].filter((element) => !elements.has(element));
     const added = [...elements].filter((element) => !had.has(element));
     if (gone.length > 0) changes.push(`delete element ${name} { ${gone.join(', ')} }\n`);
@@ -56,13 +58,38 @@ function headOf(rules: string): { readonly rules: readonly string[]; readonly re
   return { rules: head.split('\n').filter(Boolean), rest: rules.slice(head.length) };
 }
 
+/**
+ * The elements of both lists without those that both begin and end with: a VM has its elements side by side, and all others
+ * have thousands.
+ */
+function differing(
+  before: string,
+  after: string,
+): readonly [before: ReadonlySet<string>, after: ReadonlySet<string>] {
+  const shorter = Math.min(before.length, after.length);
+  let same = 0;
+  while (same < shorter && before.charCodeAt(same) === after.charCodeAt(same)) same += 1;
+  // Up to the comma behind the last one that is the same.
+  const begin = before.slice(0, same).lastIndexOf(',') + 1;
+  let tail = 0;
+  const code = (list: string) => list.charCodeAt(list.length - 1 - tail);
+  while (tail < shorter - begin && code(before) === code(after)) tail += 1;
+  const comma = before.indexOf(',', before.length - tail);
+  const end = tail === 0 ? 0 : before.length - comma - 1;
+  const rest = (list: string) => elementsIn(list.slice(begin, list.length - end));
+  return [rest(before), rest(after)];
+}
+
+function elementsIn(list: string): ReadonlySet<string> {
+  const elements = list.split(',').map((element) => element.trim());
+  return new Set(elements.filter(Boolean));
+}
+
 function takeApart(script: string): Parts {
-  const elements = new Map<string, Set<string>>();
+  const elements = new Map<string, string>();
   const chains = new Map<string, string>();
   const keep = (name: string, list: string): void => {
-    const all = elements.get(name) ?? new Set<string>();
-    for (const element of list.split(/,\s*/)) if (element !== '') all.add(element.trim());
-    elements.set(name, all);
+    elements.set(name, `${elements.get(name) ?? ''}${list},`);
   };
   const frame = script
     .replaceAll(/^table (\S+ \S+) \{\n(.*?)^\}\n/gms, (_, table: string, body: string) => {

@@ -14,9 +14,10 @@ export function rateSet(name: string, type: string): string {
   }`;
 }
 
-/** One set or map of an nftables table, with its elements. */
+/** One set or map of an nftables table, with its elements, each of them once. */
 export function set(name: string, type: string, elements: readonly string[]): string {
+  const each = [...new Set(elements)];
   const list =
-    elements.length === 0 ? '' : `\n    elements = {\n      ${elements.join(',\n      ')}\n    }`;
+    each.length === 0 ? '' : `\n    elements = {\n      ${each.join(',\n      ')}\n    }`;
   return `  ${name} {\n    type ${type}${list}\n  }`;
 }

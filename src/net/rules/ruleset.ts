@@ -76,22 +76,17 @@ function sets(networks: readonly NetworkInUse[]): string[] {
 
 function hostPorts({ record: { bridge, hostPorts: ports = [] } }: NetworkInUse): readonly string[] {
   const all = ports.flatMap((text) => parseHostPorts(text) ?? []);
-  return distinct(all.map(({ protocol, port }) => `"${bridge}" . ${protocol} . ${port}`));
+  return all.map(({ protocol, port }) => `"${bridge}" . ${protocol} . ${port}`);
 }
 
 /** Published ports where guests have addresses that are routed to them. */
 function routedPorts({ record, claims }: NetworkInUse): readonly string[] {
   if (record.nat !== false) return [];
-  const ports = claims.flatMap((claim) =>
+  return claims.flatMap((claim) =>
     claim.ports.flatMap((port) =>
       protocolsOf(port).map((protocol) => `${claim.ip} . ${protocol} . ${port.guestPort}`),
     ),
   );
-  return distinct(ports);
-}
-
-function distinct(elements: readonly string[]): readonly string[] {
-  return [...new Set(elements)];
 }
 
 /** The maps that ports are published with, at one address and at each, of either family. */

@@ -122,8 +122,7 @@ function prefixOf({ record }: { readonly record: NetworkRecord }): readonly stri
 /** Published ports where guests have addresses that are routed to them. */
 function routedPorts(network: NetworkInUse): readonly string[] {
   if (isTranslated(network)) return [];
-  const ports = mappingsOf([network]).flatMap(({ claim, port, protocol }) =>
+  return mappingsOf([network]).flatMap(({ claim, port, protocol }) =>
     claim.ip6 === undefined ? [] : [`${claim.ip6} . ${protocol} . ${port.guestPort}`],
   );
-  return [...new Set(ports)];
 }
