@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { formatGroupRules } from '../../src/net/group/group-rules.ts';
 import type { GroupNic } from '../../src/net/model/group.ts';
 import { formatRuleset } from '../../src/net/rules/ruleset.ts';
-import { formatTracking } from '../../src/net/rules/tracking.ts';
+import { formatTracking, withoutMaximum } from '../../src/net/rules/tracking.ts';
 
 const port = (hostIp: string, hostPort: number) => ({
   label: 'web',
@@ -131,4 +131,16 @@ test('V-117: a VM that is gone keeps no place in a set that guests fill', () => 
     lasting.filter((name) => !isCounter(name)),
     [],
   );
+});
+
+test('V-117: limits of connections are told apart but for the maximum that all of them have', () => {
+  const networks = [{ record: { ...record, address6: 'fd12::1/64' }, claims: [claim] }];
+  const rulesOf = (script: string) =>
+    withoutMaximum(script.split('\n').filter((line) => line.includes(' counter drop')));
+  const script = formatTracking('own', networks, 1000);
+  assert.deepEqual(rulesOf(script), rulesOf(formatTracking('own', networks, 25)));
+  for (const limit of ['count over 1000 ', 'rate over 100/second', 'burst 1000 packets']) {
+    const changed = script.replace(limit, limit.replace('1', '9'));
+    assert.notDeepEqual(rulesOf(changed), rulesOf(script), limit);
+  }
 });

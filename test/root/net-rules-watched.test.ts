@@ -70,6 +70,13 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       () => deletionIn('inet', `${table}_tracked`),
       async () => ['delete', 'element', 'inet', table, 'published_everywhere', '{ tcp . 8081 }'],
       async () => ['add', 'rule', 'inet', table, 'arriving', 'accept'],
+      async () => {
+        const all = await ownRules();
+        const limit = all.find(({ chain, table: its }) => /_tracked$/.test(its) && chain === 'own');
+        const at = ['inet', `${table}_tracked`, 'own', 'handle', String(limit?.handle)];
+        return ['replace', 'rule', ...at, 'accept'];
+      },
+      async () => ['delete', 'element', 'inet', `${table}_tracked`, 'guests', `{ ${web.ip} }`],
     ];
     for (const damage of damages) {
       const words = await damage();

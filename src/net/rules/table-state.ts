@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type NetlinkSocket, setElements } from '#netlink';
 import type { Waiting } from '#spec';
 import { list, type Nft } from './run-nft.ts';
-import { isTrackingTable } from './tracking.ts';
+import { isTrackingTable, withoutMaximum } from './tracking.ts';
 
 /** What is asked about tables: nft about rules, and the kernel about elements, which may be thousands. */
 export interface TableAccess extends Nft {
@@ -28,8 +28,8 @@ export async function tableState(
   for (const [index, table] of tables.entries()) {
     const own = rules[index] ?? [];
     // Of two plugins with one data_dir each has its own maximum in there.
-    if (isTrackingTable(table)) states.push(own.length);
-    else states.push(own, await elementsOf(table, access, waiting));
+    const lines = isTrackingTable(table) ? withoutMaximum(own) : own;
+    states.push(lines, await elementsOf(table, access, waiting));
   }
   return createHash('sha256').update(JSON.stringify(states)).digest('hex');
 }

@@ -169,7 +169,23 @@ ${byMac}${each.join('\n')}
 
 /** The rate comes first: it limits closed connections, and how many entries the count has to collect. */
 function limits(what: Direction | 'own', key: string, suffix: string, max: number): string {
-  const rate = Math.max(1, Math.floor(max / closedSeconds));
-  return `    update @${what}_rate${suffix} { ${key} limit rate over ${rate}/second burst ${max} packets } counter drop
+  return `    update @${what}_rate${suffix} { ${key} limit rate over ${rateOf(max)}/second burst ${max} packets } counter drop
     add @${what}_open${suffix} { ${key} ct count over ${max} } counter drop`;
+}
+
+/** Lines of these rules, as `nft list` prints them, as they would be with any other maximum. */
+export function withoutMaximum(lines: readonly string[]): readonly string[] {
+  return lines.map((line) => {
+    const max = /@[a-z]+_(?:rate|open)6?_(\d+) /.exec(line)?.[1];
+    if (max === undefined) return line;
+    const [rate, count] = [
+      `${rateOf(Number(max))}/second burst ${max} packets`,
+      `count over ${max} `,
+    ];
+    return line.replace(`_${max} `, '_ ').replace(rate, 'rate').replace(count, 'count ');
+  });
+}
+
+function rateOf(max: number): number {
+  return Math.max(1, Math.floor(max / closedSeconds));
 }
