@@ -47,6 +47,7 @@ const ofBridge: readonly Change[] = [
 function ofTap(tap: string): readonly Change[] {
   return [
     ['address', link(tap, 'address', '02:00:00:00:00:01')],
+    ['mtu', link(tap, 'mtu', '1300')],
     ['arp_ignore', set(`ipv4/conf/${tap}/arp_ignore`, '0')],
     ...silenced(tap),
   ];
@@ -83,11 +84,19 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
     await using host = await Host.open([{ ...virbr0, mtu: 1400 }]);
     const { tap, tapFd } = await host.attach('web');
     await comesBack(host, ['virbr0', tap], ofBridge, 'web: Bridge virbr0');
-    const ofPort: readonly Change[] = [
-      ['hairpin', link(tap, 'type', 'bridge_slave', 'hairpin', 'off')],
-      ['mtu', link(tap, 'mtu', '1300')],
-    ];
-    await comesBack(host, ['virbr0', tap], [...ofPort, ...ofTap(tap)], `web: Tap ${tap}`);
+    const hairpin: Change = ['hairpin', link(tap, 'type', 'bridge_slave', 'hairpin', 'off')];
+    await comesBack(host, ['virbr0', tap], [hairpin, ...ofTap(tap)], `web: Tap ${tap}`);
+    closeFd(tapFd);
+    await host.detach('web');
+    assert.deepEqual(await leftovers(), nothing);
+  });
+
+  test('V-111: a tap whose MTU was lowered in a network without one has it again', async () => {
+    await using host = await Host.open();
+    const { tap, tapFd } = await host.attach('web');
+    // The bridge follows its ports.
+    const lowered: Change = ['mtu', link(tap, 'mtu', '1300')];
+    await comesBack(host, ['virbr0', tap], [lowered], `web: Tap ${tap}`);
     closeFd(tapFd);
     await host.detach('web');
     assert.deepEqual(await leftovers(), nothing);

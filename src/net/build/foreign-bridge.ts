@@ -46,7 +46,12 @@ export async function buildOnForeignBridge(
     ...(address !== undefined && { address }),
     record: {
       kind: 'nic',
-      ...makeNicRecord(request, { tap, mac, ...(reached !== undefined && { ip: reached }) }),
+      ...makeNicRecord(request, {
+        tap,
+        mac,
+        tapMtu: link.mtu,
+        ...(reached !== undefined && { ip: reached }),
+      }),
     },
     plug: async (limited) => {
       await plugTap(netlink, { ...nic, plan, link: opened.link }, limited);
@@ -57,13 +62,13 @@ export async function buildOnForeignBridge(
 
 /** Puts the tap of a running VM back where it was taken out. */
 export async function adoptOnForeignBridge(
-  { vm, record: { bridge, tap, mac } }: { readonly vm: string; readonly record: NicRecord },
+  { vm, record }: { readonly vm: string; readonly record: NicRecord },
   host: { readonly netlink: NetlinkSocket; readonly log: Logger; readonly onEvent: OnEvent },
   waiting: Waiting,
 ): Promise<void> {
-  const link = await findLink(host.netlink, bridge, waiting);
+  const link = await findLink(host.netlink, record.bridge, waiting);
   if (link === undefined) return;
-  await replugTap({ vm, tap, mac, managed: false }, { ...host, bridge: link }, waiting);
+  await replugTap({ vm, ...record, managed: false }, { ...host, bridge: link }, waiting);
 }
 
 function refuseUnlisted(

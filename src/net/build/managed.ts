@@ -122,7 +122,7 @@ async function addressNic(nic: OpenNic, parts: NicParts, waiting: Waiting): Prom
     address: { ip, prefix, gateway, host: gateway, ...names, ...(six && { six }) },
     record: {
       kind: 'nic',
-      ...makeNicRecord(nic.request, { ...nic.plan, ip }),
+      ...makeNicRecord(nic.request, { ...nic.plan, ip, tapMtu: bridge.link.mtu }),
       kept: { claim, network: await host.store.record(nic.plan.bridge) },
     },
     plug: async (limited) => {
@@ -174,6 +174,7 @@ async function claimAddress(
     dns,
     isDefaultRoute,
     mtu: request.mtu ?? (mtu < bridge.link.mtu ? mtu : undefined),
+    tapMtu: bridge.link.mtu,
   };
   await undo.perform({ kind: 'net-claim', bridge: name, ip, vm, index }, () =>
     store.keepClaim(name, claim),
@@ -228,7 +229,7 @@ export async function adoptInManaged(
   { host, wanted }: { readonly host: ManagedHost; readonly wanted: ManagedNetwork },
   waiting: Waiting,
 ): Promise<void> {
-  const { bridge, tap, mac } = nic.record;
+  const { bridge } = nic.record;
   const { store, rules } = host;
   await using _ = await store.lock(waiting);
   // Before anything that may fail: as long as rules are missing, nothing filters the guests.
@@ -240,9 +241,6 @@ export async function adoptInManaged(
   if (!isDeepStrictEqual(before, await store.record(bridge))) await rules.apply(waiting);
   await ensureServers(host, network, ready);
   await replugAll(ready, host, waiting);
-  await replugTap(
-    { vm: nic.vm, tap, mac, managed: true },
-    { ...host, bridge: ready.link },
-    waiting,
-  );
+  const tap = { vm: nic.vm, ...nic.record, managed: true };
+  await replugTap(tap, { ...host, bridge: ready.link }, waiting);
 }

@@ -8,6 +8,8 @@ export interface TapOfNic {
   /** The guest's. */
   readonly mac: string;
   readonly managed: boolean;
+  /** The bridge's MTU when its VM was started; unknown of VMs that an earlier version started. */
+  readonly tapMtu?: number | undefined;
 }
 
 export function tapSysctls(tap: string): Sysctls {
@@ -28,19 +30,30 @@ export function isOutside(tap: Link | undefined, bridge: Link | undefined): bool
   return tap.master === undefined || (tap.master === bridge?.index && !tap.up);
 }
 
+/**
+ * The bridge drops what is longer than its port carries. It is compared with its start as well: unless a bridge's own MTU was
+ * set, it becomes as small as that of any port.
+ */
+export function wantedMtu(
+  bridge: Pick<Link, 'mtu'>,
+  { tapMtu = 0 }: Pick<TapOfNic, 'tapMtu'>,
+): number {
+  return Math.max(bridge.mtu, tapMtu);
+}
+
 /** What another program has changed of a tap in its bridge, as operators know it; [] where nothing. */
 export async function changedOfTap(
   link: Link | undefined,
   bridge: Link | undefined,
-  { tap, mac, managed }: TapOfNic,
+  nic: TapOfNic,
 ): Promise<readonly string[]> {
   if (link === undefined || bridge === undefined || link.master !== bridge.index) return [];
+  const { tap, mac, managed } = nic;
   return [
     // On a bridge of others it is theirs to decide.
     ...(managed && link.hairpin === false ? ['hairpin'] : []),
     ...(link.address === tapMac(mac) ? [] : ['address']),
-    // The bridge drops what is longer than its port carries.
-    ...(link.mtu < bridge.mtu ? ['mtu'] : []),
+    ...(link.mtu < wantedMtu(bridge, nic) ? ['mtu'] : []),
     ...(await changedSysctls(tapSysctls(tap))),
   ];
 }

@@ -14,7 +14,7 @@ import type { OnEvent } from '../model/net.ts';
 import type { AttachedNic, ClaimedNic } from '../model/nic.ts';
 import { writeSysctls } from '../model/sysctl.ts';
 import type { BridgedTapPlan } from './plan-tap.ts';
-import { changedOfTap, type TapOfNic, tapSysctls } from './tap-settings.ts';
+import { changedOfTap, type TapOfNic, tapSysctls, wantedMtu } from './tap-settings.ts';
 
 /** A NIC that carries traffic once it is plugged in. Without `plug` it does already. */
 export type AddressedNic = Omit<ClaimedNic, 'settle'> & {
@@ -167,7 +167,7 @@ export async function replugTap(
   await writeSysctls(tapSysctls(tap));
   // The kernel forgets a port's settings when it leaves.
   const port = managed || !isIn ? { port: { hairpin: managed } } : {};
-  const settings = { mtu: bridge.mtu, address: tapMac(mac), ...port };
+  const settings = { mtu: wantedMtu(bridge, nic), address: tapMac(mac), ...port };
   await changeLink(netlink, found, { ...settings, up: true }, waiting);
   if (!isIn) {
     log.warn('tap had left its bridge and was put back', { vm, tap, bridge: bridge.name });

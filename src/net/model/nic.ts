@@ -100,6 +100,8 @@ const nicRecord = v.object({
   bridge: v.string(),
   /** In a managed network. */
   ip: v.exactOptional(v.string()),
+  /** The bridge's MTU at its start. */
+  tapMtu: v.exactOptional(v.number()),
   /** Port label → port of the guest. */
   portMap: v.record(v.string(), v.number()),
   /** Copies of the files of its managed network, as they were at its start. */
@@ -117,9 +119,11 @@ export function decodeNicRecord(json: unknown): NicRecord | undefined {
 
 export function makeNicRecord(
   { bridge, ports }: Pick<BridgeRequest, 'bridge' | 'ports'>,
-  { tap, mac, ip }: { readonly tap: string; readonly mac: string; readonly ip?: string },
+  nic: Pick<NicRecord, 'tap' | 'mac' | 'ip' | 'tapMtu'>,
 ): NicRecord {
-  return { tap, mac, bridge, ...(ip === undefined ? {} : { ip }), portMap: portMapOf(ports) };
+  const { tap, mac, ip, tapMtu } = nic;
+  const more = { ...(ip !== undefined && { ip }), ...(tapMtu !== undefined && { tapMtu }) };
+  return { tap, mac, bridge, ...more, portMap: portMapOf(ports) };
 }
 
 /** A NIC of the user-mode network: it has nothing on the host that has to be adopted. */

@@ -25,6 +25,8 @@ export interface Claim {
   readonly isDefaultRoute?: boolean | undefined;
   /** Of the guest; the bridge's where it is absent. */
   readonly mtu?: number | undefined;
+  /** The bridge's when its tap was made. */
+  readonly tapMtu?: number | undefined;
 }
 
 /** A managed network that is in use, as kept on disk. */
@@ -77,6 +79,7 @@ const claim = v.object({
   dns: v.optional(v.object({ servers: v.array(v.string()), searches: v.array(v.string()) })),
   isDefaultRoute: v.optional(v.boolean()),
   mtu: v.optional(v.number()),
+  tapMtu: v.optional(v.number()),
 });
 const networkRecord = v.object({
   bridge: v.string(),
