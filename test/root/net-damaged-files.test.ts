@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { closeFd } from '#host';
+import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';
 import {
   Host,
@@ -65,6 +66,40 @@ inOwnNetns(import.meta.url, ['ip', 'nft'], () => {
       assert.deepEqual(await leftovers(), nothing);
     });
   }
+
+  test('V-111: a VM that is adopted first leaves the rules of one whose file is damaged', async () => {
+    await using host = await Host.open();
+    const web = await host.attach('web', { ports });
+    const db = await host.attach('db');
+    // Rules of later VMs come first, until all are loaded anew.
+    const ruled = async () => (await rules()).split('\n').toSorted();
+    const before = await ruled();
+    const [file = ''] = filesOf(host, web);
+    const [other = ''] = filesOf(host, db);
+    for (const [damage, apply] of Object.entries(damages)) {
+      apply(file);
+      if (damage === 'torn') apply(other);
+      await using restarted = host.again();
+      await restarted.networks.init(waiting());
+      for (const [vm, nic] of Object.entries({ db, web })) {
+        await restarted.networks.adopt(recorded(vm, nic), waiting());
+        assert.deepEqual(await ruled(), before, `${damage}, ${vm} is adopted`);
+      }
+    }
+    // Rules of the others do not wait for that.
+    rmSync(file);
+    await must('nft', 'flush', 'ruleset');
+    await using restarted = host.again();
+    await restarted.networks.adopt(recorded('db', db), waiting());
+    assert.ok((await rules()).includes(db.tap));
+    await restarted.networks.adopt(recorded('web', web), waiting());
+    assert.deepEqual(await ruled(), before);
+    for (const [vm, { tapFd }] of Object.entries({ web, db })) {
+      closeFd(tapFd);
+      await host.detach(vm);
+    }
+    assert.deepEqual(await leftovers(), nothing);
+  });
 
   test('V-111: of a VM without a copy of its file the event reports once what is lost', async () => {
     await using host = await Host.open();

@@ -76,6 +76,7 @@ async function restoreForwarding(
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */
 export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<void> {
   const { store, rules, log, onEvent } = host;
+  if (await isAwaited(host, waiting)) return;
   if (!(await rules.renew(waiting))) return;
   const all = (await store.networks()).flatMap((network) => network.claims);
   const claims = joined(all, host);
@@ -84,6 +85,23 @@ export async function renewRules(host: ManagedHost, waiting: Waiting): Promise<v
   log.warn('firewall rules of the VMs were gone and were put back', { nics: claims.length });
   for (const vm of vmsOf(claims)) onEvent(vm, 'Firewall rules were gone and were put back');
   await redirectFlows(claims, host, waiting);
+}
+
+/**
+ * Whether the rules are whole, and some are those of a running VM whose claim is lost: it gets that back once it is adopted,
+ * and rules made before that would leave its guest unfiltered.
+ */
+async function isAwaited(
+  { store, rules, netlink }: ManagedHost,
+  waiting: Waiting,
+): Promise<boolean> {
+  const ruled = await rules.taps(waiting);
+  const claims = (await store.networks()).flatMap((network) => network.claims);
+  const claimed = new Set(claims.map(({ tap }) => tap));
+  if ([...claimed].some((tap) => !ruled.has(tap)) || ruled.size === claimed.size) return false;
+  const links = await listLinks(netlink, waiting);
+  const isLost = ({ name }: Link): boolean => ruled.has(name) && !claimed.has(name);
+  return links.some(isLost) && (await rules.look(waiting)) === 'whole';
 }
 
 async function completeNetwork(

@@ -6,6 +6,7 @@ import type { NicRecord } from '../model/nic.ts';
 import { readClaim, readNetwork } from '../store/claim.ts';
 import { recordFile } from '../store/store.ts';
 import { forgetGuests, type ManagedHost } from './managed-host.ts';
+import { renewRules } from './repair.ts';
 import { dropUnused } from './teardown.ts';
 
 /** A NIC of a running VM, as the VM's record has it. */
@@ -23,7 +24,7 @@ export async function restoreFiles(
   host: ManagedHost,
   { isKnown = () => true, signal }: Waiting & { readonly isKnown?: () => boolean },
 ): Promise<void> {
-  const { store, netlink, rules } = host;
+  const { store, netlink } = host;
   const waiting = { signal };
   const { bridge, tap } = nic.record;
   if ((await lostOf(nic, host)).length === 0) return;
@@ -34,7 +35,7 @@ export async function restoreFiles(
   for (const file of lost) await restoreFile(nic, file, host);
   if (lost.length === 0) return;
   forgetGuests(host, bridge);
-  await rules.apply(waiting);
+  await renewRules(host, waiting);
 }
 
 /** Names of the files: those of a NIC without a copy of them may be of no managed network. */

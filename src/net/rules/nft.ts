@@ -177,23 +177,33 @@ export class Rules {
 
   /** The taps from which guests asked with a link-local address that is none of theirs yet, within the last minute. */
   async strangers(linkLocal: bigint, waiting: Waiting): Promise<readonly string[]> {
-    const asked = await this.#asked(strangers, waiting);
+    const asked = askedIn(await this.#elements(strangers, waiting));
     return asked.filter(({ address }) => address === linkLocal).map(({ tap }) => tap);
   }
 
   /** What guests asked with, of late, that is the link-local address of another. Empty where rules are gone. */
   async contested(waiting: Waiting): Promise<readonly Asked[]> {
+    return askedIn(await this.#elementsIfAny(contested, waiting));
+  }
+
+  /** The taps that there are rules for. Empty where rules are gone. */
+  async taps(waiting: Waiting): Promise<ReadonlySet<string>> {
+    const pairs = (await this.#elementsIfAny('same', waiting)).matchAll(/"(\S+)" \. "\1"/g);
+    return new Set([...pairs].map(([, tap = '']) => tap));
+  }
+
+  async #elementsIfAny(set: string, waiting: Waiting): Promise<string> {
     try {
-      return await this.#asked(contested, waiting);
+      return await this.#elements(set, waiting);
     } catch {
       waiting.signal.throwIfAborted();
-      return [];
+      return '';
     }
   }
 
-  async #asked(set: string, waiting: Waiting): Promise<readonly Asked[]> {
+  async #elements(set: string, waiting: Waiting): Promise<string> {
     const object = ['set', 'bridge', this.#table, set];
-    return askedIn(await listElements('a set', object, { nft: this.#nft }, waiting));
+    return listElements('a set', object, { nft: this.#nft }, waiting);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
