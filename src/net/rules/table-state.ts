@@ -45,11 +45,13 @@ export async function rulesIn(
 ): Promise<readonly (readonly string[])[] | undefined> {
   const present = (await list('tables', ['tables'], nft, waiting)).split('\n');
   if (tables.some((table) => !present.includes(`table ${table}`))) return undefined;
-  // One run each: nft 1.0.6 finds only the last one when it lists several in one run.
-  const texts = await Promise.all(
-    tables.map((table) => list('a table', ['table', ...table.split(' ')], nft, waiting)),
-  );
-  const found = texts.map((text) => [...text.matchAll(chain)]);
+  const found: RegExpExecArray[][] = [];
+  // One run each: nft 1.0.6 finds only the last one when it lists several in one run. And one after the other: each program
+  // holds the event loop until it is executed, on a busy host for tens of milliseconds.
+  for (const table of tables) {
+    const text = await list('a table', ['table', ...table.split(' ')], nft, waiting);
+    found.push([...text.matchAll(chain)]);
+  }
   // Every chain that the driver makes has a rule; the line of its hook is none.
   if (found.flat().some(([, lines = '']) => lines.replace(hook, '') === '')) return undefined;
   return found.map((chains) => chains.flatMap(([whole]) => whole.split('\n')).toSorted());
