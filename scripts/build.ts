@@ -33,7 +33,7 @@ const resourceName = 'NODE_SEA_BLOB';
 const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
 /**
- * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and koffi's addon in it. Does nothing
+ * Makes dist/nomad-driver-qmp: one executable with Node, the bundled sources and two addons in it. Does nothing
  * when sources, lock file and this script are those of the last build.
  */
 export async function build(arch: string = process.arch): Promise<string> {
@@ -110,7 +110,7 @@ async function bundleEntry(entry: string, outfile: string): Promise<void> {
  */
 const v8Options = ['--max-semi-space-size=1', '--no-parallel-scavenge', '--expose-gc'];
 
-/** The blob that goes into the executable: the script with its compiled code, and the addon. */
+/** The blob that goes into the executable: the script with its compiled code, and the addons. */
 function makeBlob(work: string, script: string, arch: string): string {
   const output = join(work, 'sea.blob');
   const config = join(work, 'sea.json');
@@ -128,6 +128,7 @@ function makeBlob(work: string, script: string, arch: string): string {
       execArgvExtension: 'none',
       assets: {
         'koffi.node': koffiAddon(arch),
+        'pty.node': ptyAddon(arch),
         ...Object.fromEntries(Object.keys(workers).map((asset) => [asset, join(work, asset)])),
       },
     }),
@@ -144,6 +145,11 @@ function makeBlob(work: string, script: string, arch: string): string {
 function koffiAddon(arch: string): string {
   const koffi = dirname(createRequire(import.meta.url).resolve('koffi'));
   return join(koffi, `../@koromix/koffi-linux-${arch}/linux_${arch}/koffi.node`);
+}
+
+/** node-pty has those of all platforms in its one package. */
+function ptyAddon(arch: string): string {
+  return join(root, `node_modules/node-pty/prebuilds/linux-${arch}/pty.node`);
 }
 
 function makeExecutable(work: string, blob: string, arch: string): string {

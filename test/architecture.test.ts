@@ -186,6 +186,7 @@ const packages: Readonly<Record<string, readonly string[]>> = {
   '@msgpack/msgpack': ['src/plugin/hcl/cty.ts'],
   'dns-packet': ['src/net/dns/message.ts'],
   koffi: ['src/host/native/libc.ts', 'src/host/native/native.ts'],
+  'node-pty': ['src/host/native/native.ts'],
   valibot: ['src/'],
   'js-yaml': ['src/cloudinit/yaml.ts'],
   'prom-client': ['src/plugin/metrics/exposition.ts'],

@@ -27,6 +27,7 @@ export {
 export { lockDisk } from './files/disk-lock.ts';
 export { bindDirectory, mountTmpfs, unmount } from './files/mount.ts';
 export { pipeBytes, pipeTo, widePipe } from './files/pipe.ts';
+export { PseudoTerminal } from './files/pseudo-terminal.ts';
 export { takesScsiCommands } from './files/scsi.ts';
 export { readSmall, SmallFile } from './files/small-file.ts';
 export {

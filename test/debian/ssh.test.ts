@@ -12,7 +12,7 @@ import { inOwnNetns } from '../support/netns.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';
 import { streamThrough } from '../support/streamed.ts';
-import { Terminal, workAtTerminal } from '../support/terminal.ts';
+import { resizeOneOfTwo, Terminal, workAtTerminal } from '../support/terminal.ts';
 import { soon } from '../support/vm.ts';
 
 const onBridge = { nics: [{ kind: 'bridge', bridge: 'virbr0', ports: [] }] } as const;
@@ -185,12 +185,12 @@ inOwnNetns(
       });
 
       await t.test('nothing of a command is left when the user goes away', async () => {
-        const flood = await execIn(
-          domain,
-          sh('(sleep 1000 & wait) & while :; do echo flood; done'),
-        );
+        const flooding = sh('(sleep 1000 & wait) & while :; do echo flood; done');
+        using flood = await execIn(domain, flooding);
+        using shown = await execIn(domain, flooding, { terminal: true });
+        await shown.write(Buffer.from('typed\n'), soon());
         assert.equal((await run(['true'])).exitCode, 0);
-        flood[Symbol.dispose]();
+        for (const command of [flood, shown]) command[Symbol.dispose]();
         const count = 'ps -eo args | grep -c "[s]leep 1000\\|[e]cho flood"';
         const none = (it: string): boolean => it === '0';
         await until(async () => (await run(sh(count))).stdout.trim(), none, 20_000);
@@ -198,6 +198,7 @@ inOwnNetns(
 
       await t.test('a terminal: size, echo, Ctrl-C, its exit code', async () => {
         await workAtTerminal(domain, /\/dev\/pts\/\d/);
+        await resizeOneOfTwo(domain);
       });
 
       await t.test(

@@ -3,14 +3,27 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { HostError } from '#host';
-import { loadBytes, loadKoffi } from '../../src/host/native/native.ts';
+import { loadBytes, loadKoffi, loadNodePty } from '../../src/host/native/native.ts';
 import { addonBytes } from '../support/addon.ts';
 import { tmpDir } from '../support/tmp.ts';
 
-test('from sources, koffi comes out of node_modules, once', () => {
-  const koffi = loadKoffi();
-  assert.ok(typeof koffi === 'object' && koffi !== null);
-  assert.equal(loadKoffi(), koffi);
+for (const [name, load] of Object.entries({ koffi: loadKoffi, 'node-pty': loadNodePty })) {
+  test(`from sources, ${name} comes out of node_modules, once`, () => {
+    const exports = load();
+    assert.ok(typeof exports === 'object' && exports !== null);
+    assert.equal(load(), exports);
+  });
+}
+
+test('V-132: no addon needs a newer glibc than Node itself, 2.28', () => {
+  const ptyAddons = ['x64', 'arm64'].map((arch) =>
+    readFileSync(new URL(import.meta.resolve(`node-pty/prebuilds/linux-${arch}/pty.node`))),
+  );
+  for (const bytes of [addonBytes(), ...ptyAddons]) {
+    const text = Buffer.from(bytes).toString('latin1');
+    const needed = [...text.matchAll(/GLIBC_2\.(\d+)/g)].map(([, minor]) => Number(minor));
+    assert.ok(needed.length > 0 && Math.max(...needed) <= 28, `2.${Math.max(...needed)}`);
+  }
 });
 
 test('V-132: an addon is loaded from its bytes, and nothing of it stays on disk', (t) => {

@@ -90,3 +90,17 @@ export async function workAtTerminal(domain: Domain, name: RegExp): Promise<void
   await shell.type('exit 7\n');
   assert.equal((await shell.exit()).exitCode, 7);
 }
+
+/** Two terminals with a size each: a new one of the first is reported to its program alone, and at once whole. */
+export async function resizeOneOfTwo(domain: Domain): Promise<void> {
+  using one = await Terminal.open(domain, { rows: 33, columns: 101 });
+  using other = await Terminal.open(domain, { rows: 20, columns: 60 });
+  for (const shell of [one, other]) {
+    await shell.type('sh -c \'trap "stty size" WINCH; echo begun; while :; do sleep 0.1; done\'\n');
+    await shell.shows(/begun\r\n/);
+  }
+  one.resize({ rows: 40, columns: 120 });
+  await one.shows(/begun\r\n40 120\r\n/);
+  other.resize({ rows: 21, columns: 61 });
+  await other.shows(/begun\r\n21 61\r\n/);
+}

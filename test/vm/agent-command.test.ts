@@ -33,15 +33,16 @@ async function begun(
     await line[Symbol.asyncDispose]();
   });
   const { promise, resolve } = Promise.withResolvers<Promise<void>>();
-  const sockets = new Map([['in', socket]] as const);
+  const outputs = new Map([['out', socket]] as const);
   const command = new AgentCommand({
     session,
     pid: 7,
     terminal,
-    sockets,
+    input: socket,
+    outputs,
     agent: line,
     log,
-    pieces: piecesOf(streamsOf(sockets, { session, terminal: terminal !== undefined })),
+    pieces: piecesOf(streamsOf(outputs, { session, terminal: terminal !== undefined })),
     onDispose: resolve,
   });
   return { command, guest, finished: async () => await promise };

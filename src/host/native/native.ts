@@ -5,32 +5,55 @@ import { join } from 'node:path';
 import { getRawAsset, isSea } from 'node:sea';
 import { HostError } from '../error.ts';
 
-// The asset of the single executable.
-const asset = 'koffi.node';
-
-let koffi: unknown;
-
-/**
- * The exports of koffi's native part. From sources it is loaded out of node_modules, inside a single executable out of
- * its asset, on the first call. Throws HostError.
- */
-export function loadKoffi(): unknown {
-  koffi ??= isSea() ? loadAsset() : loadInstalled();
-  return koffi;
+interface Addon {
+  readonly name: string;
+  /** What is required from sources. */
+  readonly module: string;
+  /** Of the single executable. */
+  readonly asset: string;
 }
 
-function loadInstalled(): unknown {
+const koffi: Addon = { name: 'koffi', module: 'koffi', asset: 'koffi.node' };
+const nodePty: Addon = {
+  name: 'node-pty',
+  module: `node-pty/prebuilds/linux-${process.arch}/pty.node`,
+  asset: 'pty.node',
+};
+
+const loaded = new Map<Addon, unknown>();
+
+/** The exports of koffi's native part, as `load`. Throws HostError. */
+export function loadKoffi(): unknown {
+  return load(koffi);
+}
+
+/** The exports of node-pty's native part, as `load`. Throws HostError. */
+export function loadNodePty(): unknown {
+  return load(nodePty);
+}
+
+/**
+ * From sources it is loaded out of node_modules, inside a single executable out of its asset, on the first call. Throws
+ * HostError.
+ */
+function load(addon: Addon): unknown {
+  const exports = loaded.get(addon) ?? (isSea() ? loadAsset(addon) : loadInstalled(addon));
+  loaded.set(addon, exports);
+  return exports;
+}
+
+function loadInstalled({ name, module }: Addon): unknown {
   // In a CommonJS bundle import.meta.url is empty, and __filename is there instead.
   const require = createRequire(import.meta.url ?? __filename);
   try {
-    return require('koffi');
+    return require(module);
   } catch (error) {
-    throw new HostError('cannot load the native part of koffi', { cause: error });
+    throw new HostError(`cannot load the native part of ${name}`, { cause: error });
   }
 }
 
-function loadAsset(): unknown {
-  return loadBytes('koffi', new Uint8Array(getRawAsset(asset)), [
+function loadAsset({ name, asset }: Addon): unknown {
+  return loadBytes(name, new Uint8Array(getRawAsset(asset)), [
     process.env.TMPDIR ?? '',
     tmpdir(),
     '/run',

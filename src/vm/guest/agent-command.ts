@@ -5,7 +5,7 @@ import type { Waiting } from '#spec';
 import { VmError } from '../error.ts';
 import type { CommandExit } from '../virtualizer.ts';
 import type { AgentLine } from './agent-line.ts';
-import { endProgram, type Program, terminalGreeting } from './scripts.ts';
+import { endProgram, type Program, resizeProgram, terminalGreeting } from './scripts.ts';
 import { type CommandStreams, exitOf, isExit, StreamedCommand } from './streamed-command.ts';
 
 const agentMs = 5000;
@@ -17,7 +17,7 @@ const pollMs = 20;
 const noCode = 128;
 
 export interface StartedCommand
-  extends Pick<CommandStreams<ExecStream>, 'sockets' | 'pieces' | 'log'> {
+  extends Pick<CommandStreams<ExecStream>, 'input' | 'outputs' | 'pieces' | 'log'> {
   readonly session: string;
   /** Of the command's first process in the guest. */
   readonly pid: number;
@@ -43,10 +43,12 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
     const { session, agent, terminal } = command;
     super({
       ...command,
-      terminal: terminal === undefined ? undefined : `/dev/hvc${terminal}`,
       // A command without a terminal was greeted when it was started.
       greeting: (size) => (terminal === undefined ? '' : terminalGreeting(session, size)),
-      run: (program, waiting) => runToEnd(program, agent, waiting),
+      resize:
+        terminal === undefined
+          ? undefined
+          : (size, waiting) => runToEnd(resizeProgram(`/dev/hvc${terminal}`, size), agent, waiting),
     });
     this.#command = command;
     void this.#watch();
@@ -109,7 +111,7 @@ export class AgentCommand extends StreamedCommand<ExecStream> {
 
   /** Without a mark the end of the output is where nothing more comes: true once it is there, false where a mark came. */
   async #isSilent(): Promise<boolean> {
-    const sockets = [...this.#command.sockets.values()];
+    const sockets = [...this.#command.outputs.values()];
     const picture = (): string =>
       sockets.map((it) => `${it.bytesRead} ${it.readableLength}`).join();
     let before: string | undefined;

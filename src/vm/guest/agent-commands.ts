@@ -9,7 +9,7 @@ import { AgentCommand, runToEnd } from './agent-command.ts';
 import type { AgentLine } from './agent-line.ts';
 import { agentMissing, type StartTime, withAgent } from './agent-missing.ts';
 import { AgentPatience, startMs } from './agent-patience.ts';
-import { beginningOf, outputsOf, piecesOf, streamsOf } from './output.ts';
+import { beginningOf, endsOf, piecesOf, streamsOf } from './output.ts';
 import { leftPorts, type PortPlace, Ports } from './ports.ts';
 import { LeftCommands, Running } from './running.ts';
 import { commandProgram, endProgram, streamsGreeting } from './scripts.ts';
@@ -151,16 +151,17 @@ export class AgentCommands implements CommandWay, Disposable {
     const { agent, dir, user, log } = this.#options;
     const sockets = await this.#ports.plug({ dir, slot, session, terminal }, qmp, waiting);
     try {
+      const { input, outputs } = endsOf(sockets);
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const program = commandProgram(own, [...this.#taken]);
-      if (!terminal) sockets.get('in')?.write(streamsGreeting);
+      if (!terminal) input.write(streamsGreeting);
       const { pid } = await agent.use(
         (it) => it.execute('guest-exec', program, waiting),
         {},
         waiting,
       );
       log.debug('command started in the guest', { session, pid, way: 'agent' });
-      const streams = streamsOf(outputsOf(sockets), { session, terminal });
+      const streams = streamsOf(outputs, { session, terminal });
       const begun = await beginningOf(streams.get('out'), waiting);
       const number = terminal ? begun : undefined;
       if (number !== undefined) this.#taken.add(number);
@@ -172,7 +173,8 @@ export class AgentCommands implements CommandWay, Disposable {
         session,
         pid,
         terminal: number,
-        sockets,
+        input,
+        outputs,
         pieces: piecesOf(streams),
         agent,
         log,

@@ -20,11 +20,16 @@ export type Piece<N> =
 /** The pieces of one stream, or of several. */
 export type Stream<N> = AsyncGenerator<Piece<N>, void, undefined>;
 
-/** The streams of a command that it writes. */
-export function outputsOf<N extends string>(
+/** The stream that a command reads, and those that it writes. */
+export function endsOf<N extends string>(
   sockets: ReadonlyMap<N | 'in', Socket>,
-): ReadonlyMap<N, Socket> {
-  return new Map([...sockets].filter((it): it is [N, Socket] => it[0] !== 'in'));
+): { readonly input: Socket; readonly outputs: ReadonlyMap<N, Socket> } {
+  const input = sockets.get('in');
+  if (input === undefined) throw new Error('a command has an input');
+  return {
+    input,
+    outputs: new Map([...sockets].filter((it): it is [N, Socket] => it[0] !== 'in')),
+  };
 }
 
 /**

@@ -18,7 +18,7 @@ export class SshCommand extends StreamedCommand<SshStream> {
   constructor(command: StartedBySsh) {
     super(command);
     this.#command = command;
-    if (command.terminal === undefined) this.begin();
+    if (command.resize === undefined) this.begin();
   }
 
   protected override leave(): void {

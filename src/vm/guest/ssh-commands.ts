@@ -4,7 +4,7 @@ import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import { CommandFiles } from '../store/command-files.ts';
 import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
-import { outputsOf, piecesOf, streamsOf } from './output.ts';
+import { piecesOf, streamsOf } from './output.ts';
 import { LeftCommands, Running } from './running.ts';
 import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
 import { Slots } from './slots.ts';
@@ -30,7 +30,7 @@ export interface SshOptions {
 /** The commands in one VM's guest that the host's ssh starts. */
 export class SshCommands implements CommandWay, AsyncDisposable {
   readonly #options: SshOptions;
-  /** sshd takes ten sessions on a connection; what is left is for ending commands and for sizes. */
+  /** sshd takes ten sessions on a connection; what is left is for ending commands. */
   readonly #slots = new Slots();
   readonly #aside = new KeyedQueue();
   readonly #running = new Running<SshCommand>();
@@ -102,21 +102,28 @@ export class SshCommands implements CommandWay, AsyncDisposable {
     const { command, env, terminal } = request;
     const { user, log } = this.#options;
     const connection = await this.#connected(waiting);
-    const process = await connection.run(loaderCommand(session), terminal);
-    const pieces = piecesOf(streamsOf(outputsOf(process.sockets), { session, terminal }));
+    const loader = loaderCommand(session);
+    const atTerminal = terminal ? await connection.runAtTerminal(loader) : undefined;
+    const process = atTerminal ?? (await connection.run(loader));
+    const { input, outputs } = process;
+    const pieces = piecesOf(streamsOf(outputs, { session, terminal }));
     try {
-      const number = await begun(pieces, terminal, waiting);
+      await begun(pieces, terminal, waiting);
       // Before it has its program, so that none runs that the next plugin process does not know.
       await this.#files.add(session);
       log.debug('command started in the guest', { session, way: 'ssh' });
       const own = { session, command, env, terminal, ...(user === undefined ? {} : { user }) };
       const started: SshCommand = new SshCommand({
         process,
-        sockets: process.sockets,
-        terminal: terminal ? `/dev/pts/${number}` : undefined,
+        input,
+        outputs,
         pieces,
-        greeting: (size) => loaded(session, sshCommandProgram(own, size)),
-        run: (program, limited) => this.#run(program, limited),
+        greeting: (size) => {
+          // In the guest as well: the new size is on its way beside the program, which may arrive first.
+          atTerminal?.resize(size);
+          return loaded(session, sshCommandProgram(own, size));
+        },
+        resize: atTerminal && (async (size) => atTerminal.resize(size)),
         onDispose: (ended) => {
           void process.end().catch(() => {});
           this.#running.leave(started, this.#leave(session, !ended));
@@ -178,10 +185,10 @@ export class SshCommands implements CommandWay, AsyncDisposable {
       waiting.signal.throwIfAborted();
       const session = randomBytes(8).toString('hex');
       const connection = await this.#connected(waiting);
-      const process = await connection.run(loaderCommand(session), false);
+      const process = await connection.run(loaderCommand(session));
       try {
-        for (const stream of outputsOf(process.sockets).values()) stream.resume();
-        process.sockets.get('in')?.end(loaded(session, program));
+        for (const stream of process.outputs.values()) stream.resume();
+        process.input.end(loaded(session, program));
         const { code } = await abortable(process.exit, waiting);
         if (code !== 0) throw new VmError('host', `it ended with ${code} in the guest`);
       } finally {

@@ -1,11 +1,15 @@
 import { existsSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { constants } from 'node:os';
+import type { Writable } from 'node:stream';
 import {
   abortable,
   closeFd,
   type Exit,
   kill,
-  type SpawnedProcess,
+  type ProcessIdentity,
+  PseudoTerminal,
+  pidfdSignal,
   slept,
   socketPair,
   spawnDetached,
@@ -13,8 +17,10 @@ import {
 } from '#host';
 import type { Waiting } from '#spec';
 import { commandArguments, masterArguments, sshDirectory, sshNames } from '../ssh/ssh-arguments.ts';
+import type { TerminalSize } from '../virtualizer.ts';
 import { LastText } from './last-text.ts';
 import type { Stream } from './output.ts';
+import { defaultSize } from './streamed-command.ts';
 import { WayMissing } from './way.ts';
 
 const connectMs = 12_000;
@@ -31,18 +37,25 @@ export interface SshHost {
   readonly dir: string;
 }
 
-export type SshStream = 'in' | 'out' | 'err';
+export type SshStream = 'out' | 'err';
 
 /** A program of ssh that runs, with this process's ends of its streams. */
 export interface SshProcess {
-  readonly sockets: ReadonlyMap<SshStream, Socket>;
+  readonly input: Writable;
+  readonly outputs: ReadonlyMap<SshStream, Socket>;
+  readonly identity: ProcessIdentity;
   readonly exit: Promise<Exit>;
   /** Ends it; what it has written may still be read. */
   end(): Promise<void>;
 }
 
-export function closeStreams({ sockets }: Pick<SshProcess, 'sockets'>): void {
-  for (const socket of sockets.values()) socket.destroy();
+/** One whose command has a terminal. */
+export interface SshTerminal extends SshProcess {
+  resize(size: TerminalSize): void;
+}
+
+export function closeStreams({ input, outputs }: Pick<SshProcess, 'input' | 'outputs'>): void {
+  for (const stream of [input, ...outputs.values()]) stream.destroy();
 }
 
 /** The connection to one guest's sshd, which all commands share. */
@@ -66,7 +79,7 @@ export class SshConnection {
     using limited = within(connectMs);
     const args = masterArguments(host, Math.ceil(connectMs / 1000));
     const master = await start(host, { args, network: true });
-    const reported = new LastText(master.sockets.get('err'));
+    const reported = new LastText(master.outputs.get('err'));
     let ended = false;
     void master.exit.then(() => {
       ended = true;
@@ -86,9 +99,22 @@ export class SshConnection {
   }
 
   /** Runs a command in the guest. */
-  async run(command: string, terminal: boolean): Promise<SshProcess> {
-    const args = commandArguments(this.#host, { command, terminal });
+  async run(command: string): Promise<SshProcess> {
+    const args = commandArguments(this.#host, { command, terminal: false });
     return await start(this.#host, { args, network: false });
+  }
+
+  /** Runs a command at a terminal in the guest, which has the sizes of one on this host. */
+  async runAtTerminal(command: string): Promise<SshTerminal> {
+    const args = commandArguments(this.#host, { command, terminal: true });
+    const ends = PseudoTerminal.open(defaultSize);
+    const process = await start(this.#host, { args, network: false, openInput: () => ends });
+    const resize = (size: TerminalSize): void => {
+      ends.ours.resize(size);
+      // It sends the sizes of all terminals. No program has them as the terminal of its session, so the kernel signals none.
+      pidfdSignal(this.#master.identity, constants.signals.SIGWINCH);
+    };
+    return { ...process, resize };
   }
 
   async close(): Promise<void> {
@@ -98,49 +124,64 @@ export class SshConnection {
   }
 }
 
+interface Ends<S extends Writable = Socket> {
+  readonly ours: S;
+  readonly theirs: number;
+}
+
+interface Start {
+  readonly args: readonly string[];
+  readonly network: boolean;
+  readonly openInput?: () => Ends<Writable>;
+}
+
 /** As a user of its own that sees its files and programs, and a network only to connect to the guest. */
 async function start(
   { program, uid, dir }: SshHost,
-  { args, network }: { readonly args: readonly string[]; readonly network: boolean },
+  { args, network, openInput = socketEnds }: Start,
 ): Promise<SshProcess> {
-  const pairs = (['in', 'out', 'err'] as const).map((name) => [name, socketPair()] as const);
-  let child: SpawnedProcess;
-  try {
-    child = await spawnDetached({
-      program,
-      args,
-      env: { LC_ALL: 'C', TERM: 'xterm' },
-      cwd: '/',
-      uid,
-      gid: uid,
-      stdio: pairs.map(([, [theirs]]) => theirs),
-      alone: !network,
-      endsWhole: true,
-      bareFiles: [
-        { path: dir, name: sshDirectory, writable: true },
-        { path: `${dir}/${sshNames.users}`, name: 'etc/passwd', writable: false },
-      ],
-      limits: { openFiles: maxOpenFiles },
-    });
-  } catch (error) {
-    for (const [, [, ours]] of pairs) closeFd(ours);
-    throw error;
-  } finally {
-    for (const [, [theirs]] of pairs) closeFd(theirs);
-  }
-  const sockets = new Map(pairs.map(([name, [, ours]]) => [name, asSocket(ours)]));
-  const { identity, exit } = child;
+  using ours = new DisposableStack();
+  using theirs = new DisposableStack();
+  const open = <S extends Writable>(make: () => Ends<S>): Ends<S> => {
+    const ends = make();
+    ours.defer(() => void ends.ours.destroy());
+    theirs.defer(() => closeFd(ends.theirs));
+    return ends;
+  };
+  const [input, out, err] = [open(openInput), open(socketEnds), open(socketEnds)];
+  const { identity, exit } = await spawnDetached({
+    program,
+    args,
+    env: { LC_ALL: 'C', TERM: 'xterm' },
+    cwd: '/',
+    uid,
+    gid: uid,
+    stdio: [input.theirs, out.theirs, err.theirs],
+    alone: !network,
+    endsWhole: true,
+    bareFiles: [
+      { path: dir, name: sshDirectory, writable: true },
+      { path: `${dir}/${sshNames.users}`, name: 'etc/passwd', writable: false },
+    ],
+    limits: { openFiles: maxOpenFiles },
+  });
+  ours.move();
+  const outputs = new Map<SshStream, Socket>([
+    ['out', out.ours],
+    ['err', err.ours],
+  ]);
   const end = async (): Promise<void> => {
     using limited = within(killMs);
     await kill(identity, limited);
   };
-  return { sockets, exit, end };
+  return { input: input.ours, outputs, identity, exit, end };
 }
 
-function asSocket(fd: number): Socket {
-  const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
-  socket.on('error', () => {});
-  return socket;
+function socketEnds(): Ends {
+  const [theirs, fd] = socketPair();
+  const ours = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
+  ours.on('error', () => {});
+  return { ours, theirs };
 }
 
 function missing({ address }: SshHost, reported: string): WayMissing {
@@ -158,25 +199,20 @@ function missing({ address }: SshHost, reported: string): WayMissing {
   return new WayMissing(detail, { ...options, recoverable: true });
 }
 
-/**
- * Of the loader in the guest: the number of its terminal. What comes before is of ssh itself, or of the login shell, and
- * not the command's.
- */
+/** Waits for the loader in the guest. What comes before is of ssh itself, or of the login shell, and not the command's. */
 export async function begun(
   pieces: Stream<SshStream>,
   terminal: boolean,
   waiting: Waiting,
-): Promise<number> {
+): Promise<void> {
   const reported = new LastText(undefined);
-  const begin = new Map<SshStream, number>();
+  const begin = new Set<SshStream>();
   while (begin.size < (terminal ? 1 : 2)) {
     const { value, done } = await abortable(pieces.next(), waiting);
     if (done === true) throw refused(await reported.line());
-    if ('mark' in value)
-      begin.set(value.stream, value.mark.kind === 'begun' ? value.mark.terminal : 0);
+    if ('mark' in value) begin.add(value.stream);
     else if (value.stream === 'err') reported.add(value.data);
   }
-  return begin.get('out') ?? 0;
 }
 
 function refused(reported: string): WayMissing {

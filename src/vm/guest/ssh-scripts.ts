@@ -2,8 +2,8 @@ import type { Program } from './scripts.ts';
 
 // One line without quotes of its own, for login shells that are no POSIX shells.
 const loader = `
-if [ -t 0 ]; then stty raw -echo || exit 125; t=$(tty); t=\${t##*/}; else t=0; fi
-printf "\\036%s@%s;" "$1" "$t"
+if [ -t 0 ]; then stty raw -echo || exit 125; fi
+printf "\\036%s@0;" "$1"
 [ -t 2 ] || printf "\\036%s@0;" "$1" >&2
 n=$(printf "\\nx"); n=\${n%x}; a=
 while IFS= read -r l || exit 125; [ "$l" != "$1" ]; do a=$a$l$n; done
@@ -13,8 +13,7 @@ eval "$a"
   .replaceAll('\n', '; ');
 
 /**
- * The command that sshd runs: it reports that it has begun, with the number of its terminal, and becomes the program that
- * it reads. Arguments and environment of that come through its input, because sshd takes no environment, and because
+ * The command that sshd runs: it reports that it has begun, and becomes the program that it reads. Arguments and environment of that come through its input, because sshd takes no environment, and because
  * every user of the guest can see a command line.
  */
 export function loaderCommand(session: string): string {

@@ -1,11 +1,11 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import type { Writable } from 'node:stream';
 import { abortable, aborted, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
 import { messageOf, VmError } from '../error.ts';
 import type { CommandExit, GuestCommand, TerminalSize } from '../virtualizer.ts';
 import type { Piece, Stream } from './output.ts';
-import { type Program, resizeProgram } from './scripts.ts';
 import { guestWasReset } from './way.ts';
 
 const resizeMs = 5000;
@@ -13,27 +13,26 @@ const resizeAgainMs = 250;
 const maxTries = 5;
 /** Ctrl-D, the end of input at a terminal. */
 const endOfTerminal = '\x04';
-const defaultSize: TerminalSize = { rows: 24, columns: 80 };
+/** Of a terminal until it is given one. */
+export const defaultSize: TerminalSize = { rows: 24, columns: 80 };
 const noSignal = 128;
 const maxCode = 255;
 const maxSignal = 64;
 
 export interface CommandStreams<N extends string> {
-  readonly sockets: ReadonlyMap<N | 'in', Socket>;
+  readonly input: Writable;
+  readonly outputs: ReadonlyMap<N, Socket>;
   readonly pieces: Stream<N>;
-  /** Its device in the guest, where the command has one. */
-  readonly terminal: string | undefined;
   /** What the command waits for in the guest, before all input. */
   readonly greeting: (size: TerminalSize) => string;
-  /** Runs a program without streams in the guest, to its end. */
-  readonly run: (program: Program, waiting: Waiting) => Promise<unknown>;
+  /** Sets the size of its terminal, where the command has one. */
+  readonly resize: ((size: TerminalSize, waiting: Waiting) => Promise<unknown>) | undefined;
   readonly log: Logger;
 }
 
-/** A command whose streams are sockets, and whose end is a mark in them. How it is ended otherwise depends on its way. */
+/** A command whose end is a mark in its output. How it is ended otherwise depends on its way. */
 export abstract class StreamedCommand<N extends string> implements GuestCommand {
   readonly #streams: CommandStreams<N>;
-  readonly #input: Socket;
   readonly #exit = Promise.withResolvers<CommandExit>();
   #size = defaultSize;
   #begun = false;
@@ -45,10 +44,7 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   #resizing: Promise<void> | undefined;
 
   protected constructor(streams: CommandStreams<N>) {
-    const input = streams.sockets.get('in');
-    if (input === undefined) throw new Error('a command has an input');
     this.#streams = streams;
-    this.#input = input;
     this.#exit.promise.catch(() => {});
   }
 
@@ -63,20 +59,19 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   async write(data: Uint8Array, waiting: Waiting): Promise<void> {
     this.begin();
     await abortable(this.#open, waiting);
-    await writeTo(this.#input, data, waiting);
+    await writeTo(this.#streams.input, data, waiting);
   }
 
   endInput(): void {
     this.begin();
-    const { terminal } = this.#streams;
-    if (terminal === undefined) this.#input.end();
-    else void this.#open.then(() => this.#input.write(endOfTerminal));
+    const { input, resize } = this.#streams;
+    if (resize === undefined) input.end();
+    else void this.#open.then(() => input.write(endOfTerminal));
   }
 
   resize(size: TerminalSize): void {
     this.#size = size;
-    const { terminal } = this.#streams;
-    if (terminal !== undefined && this.#begun) this.#resizing ??= this.#resize(terminal);
+    if (this.#begun) this.#resizing ??= this.#resize();
   }
 
   /** The guest boots again. */
@@ -116,9 +111,9 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   protected begin(): void {
     if (this.#begun) return;
     this.#begun = true;
-    const { greeting, terminal, pieces } = this.#streams;
-    this.#input.write(greeting(this.#size));
-    if (terminal !== undefined) this.#open = reportOf(pieces);
+    const { input, greeting, resize, pieces } = this.#streams;
+    input.write(greeting(this.#size));
+    if (resize !== undefined) this.#open = reportOf(pieces);
   }
 
   protected settle(exit: CommandExit): void {
@@ -132,7 +127,8 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
   }
 
   protected closeStreams(): void {
-    for (const socket of this.#streams.sockets.values()) socket.destroy();
+    const { input, outputs } = this.#streams;
+    for (const stream of [input, ...outputs.values()]) stream.destroy();
   }
 
   async *#read(): AsyncGenerator<{
@@ -145,9 +141,9 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
         yield { stream: piece.stream === 'err' ? 'stderr' : 'stdout', data: piece.data };
       } else if (piece.mark.kind === 'ended') this.settle(exitOf(piece.mark.code));
     }
+    if (!this.#ended) await this.endWithoutMark();
     // Input that comes from now on has no reader.
-    if (this.#ended) this.closeStreams();
-    else await this.endWithoutMark();
+    this.closeStreams();
   }
 
   async *#pieces(): Stream<N> {
@@ -156,15 +152,16 @@ export abstract class StreamedCommand<N extends string> implements GuestCommand 
     yield* this.#streams.pieces;
   }
 
-  async #resize(terminal: string): Promise<void> {
-    const { run, log } = this.#streams;
+  async #resize(): Promise<void> {
+    const { resize, log } = this.#streams;
+    if (resize === undefined) return;
     let known: TerminalSize | undefined;
     await this.#open;
     for (let tries = 0; known !== this.#size && !this.#disposed && tries < maxTries; ) {
       const size = this.#size;
       try {
         using limited = within(resizeMs);
-        await run(resizeProgram(terminal, size), limited);
+        await resize(size, limited);
         [known, tries] = [size, 0];
       } catch (error) {
         // A guest that is busy has to be asked again: nothing else would correct it.
@@ -186,13 +183,13 @@ async function reportOf<N>(pieces: Stream<N>): Promise<Piece<N> | undefined> {
 }
 
 /** Returns when the bytes are on their way and more may be written. What is no longer read is dropped. */
-async function writeTo(socket: Socket, data: Uint8Array, waiting: Waiting): Promise<void> {
-  if (data.length === 0 || socket.destroyed || !socket.writable) return;
-  if (socket.write(data)) return;
+async function writeTo(input: Writable, data: Uint8Array, waiting: Waiting): Promise<void> {
+  if (data.length === 0 || input.destroyed || !input.writable) return;
+  if (input.write(data)) return;
   const written = new AbortController();
   const over = { signal: AbortSignal.any([waiting.signal, written.signal]) };
   try {
-    await Promise.race(['drain', 'close'].map((event) => once(socket, event, over)));
+    await Promise.race(['drain', 'close'].map((event) => once(input, event, over)));
   } finally {
     written.abort();
   }

@@ -87,8 +87,7 @@ export function commandArguments(
   { command, terminal }: { readonly command: string; readonly terminal: boolean },
 ): readonly string[] {
   const own = options({ ControlMaster: 'no' });
-  // Twice: also where this process's own input is no terminal.
-  return [...common(target), ...own, terminal ? '-tt' : '-T', '--', target.address, command];
+  return [...common(target), ...own, terminal ? '-t' : '-T', '--', target.address, command];
 }
 
 function options(values: Readonly<Record<string, string>>): readonly string[] {
