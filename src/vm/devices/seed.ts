@@ -5,6 +5,7 @@ import {
   type SeedMount,
   type SeedNic,
   type SeedRequest,
+  type SeedText,
   seedProblems,
 } from '#cloudinit';
 import { closeFd, openPath } from '#host';
@@ -57,29 +58,23 @@ export async function checkSeed(
   if (tooLarge.length > 0) throw new VmError('job', tooLarge.join('; '));
   const userData = await readUserData(guest.userData, allowed, waiting);
   const networkConfig = await readNetworkConfig(guest.networkConfig, allowed, waiting);
-  const { hostname, password, authorizedKey, commands, commandsOn, timezone, env } = guest;
+  const { hostname, metaData, password, authorizedKey, commands, commandsOn, timezone, env } =
+    guest;
   const request: SeedRequest = {
     instanceId: name,
     hostname,
+    metaData,
+    timezone,
+    password,
+    authorizedKey,
     commands,
     commandsOn,
     env,
-    ...(userData === undefined ? {} : { userData }),
-    metaData: guest.metaData,
+    userData,
     networkConfig,
-    ...(password === undefined ? {} : { password }),
-    ...(authorizedKey === undefined ? {} : { authorizedKey }),
-    ...(timezone === undefined ? {} : { timezone }),
     mounts: [],
   };
-  const isChecked = userData !== undefined && guest.userData?.check !== false;
-  const problems = [
-    ...(isChecked ? await textProblems({ key: 'user_data', data: userData }, waiting) : []),
-    ...(networkConfig === undefined
-      ? []
-      : await textProblems({ key: 'network_config', data: networkConfig }, waiting)),
-    ...seedProblems(request).map(({ field, text }) => `${field}: ${text}`),
-  ];
+  const problems = await problemsOf(request, guest.userData?.check !== false, waiting);
   if (problems.length > 0) {
     throw combineErrors(problems.map((problem) => new VmError('job', problem)));
   }
@@ -97,6 +92,21 @@ export async function checkSeed(
       ownBytes * maxQuotedBytes +
       otherBytes,
   };
+}
+
+/** All, each with its key. */
+async function problemsOf(
+  request: SeedRequest,
+  checksUserData: boolean,
+  waiting: Waiting,
+): Promise<readonly string[]> {
+  const { userData, networkConfig } = request;
+  const texts: SeedText[] = [];
+  if (userData !== undefined && checksUserData) texts.push({ key: 'user_data', data: userData });
+  if (networkConfig !== undefined) texts.push({ key: 'network_config', data: networkConfig });
+  const inTexts: string[] = [];
+  for (const text of texts) inTexts.push(...(await textProblems(text, waiting)));
+  return [...inTexts, ...seedProblems(request).map(({ field, text }) => `${field}: ${text}`)];
 }
 
 async function readUserData(

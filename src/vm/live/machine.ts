@@ -20,7 +20,7 @@ import type {
   StopRequest,
 } from '../virtualizer.ts';
 import { exitOf, whenQemuEnds } from './ending.ts';
-import { type GuestAccess, guestAccess } from './guest-access.ts';
+import { GuestAccess } from './guest-access.ts';
 import { GuestState } from './guest-state.ts';
 import { Helpers } from './helpers.ts';
 import { attributesOf, networkOf, publishedPorts } from './inspect.ts';
@@ -67,7 +67,7 @@ export class Machine implements Domain {
     this.onHangUp = record.exec?.onHangUp;
     const qmp = (): QmpClient | undefined => this.#monitor.client;
     const onFailed = (): void => void this.stop(unreadyStop);
-    this.#guest = guestAccess(vm, { qmp, state: () => this.state, onFailed });
+    this.#guest = new GuestAccess(vm, { qmp, state: () => this.state, onFailed });
     this.#helpers = new Helpers(record, identity.bootId, log);
     this.#journal = new Journal(paths.journal, log, (bytes) => containment?.grown(bytes));
     this.#ioRetry = new IoRetry(qmp, log);

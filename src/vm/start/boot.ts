@@ -38,6 +38,9 @@ const dyingMs = 100;
 
 const outOfMemory = 'the kernel killed QEMU: the task used more memory than its limit';
 
+const needsBareRoot =
+  'args: -kernel is not possible with directories by 9p, nor where QEMU can see the files of the host';
+
 const sharedCores =
   'The VM runs on the cores of all tasks: Nomad gave its reserved ones back with an allocation that has ended';
 
@@ -72,11 +75,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     using booting = within(bootMs(spec), waiting);
     const limits = qemuLimits(spec.vcpus, line.threads);
     const bareRoot = await fitsBareRoot(program, { hostFiles: line.hostFiles, log }, booting);
-    if (spec.kernel !== undefined && !bareRoot) {
-      const text =
-        'args: -kernel is not possible with directories by 9p, nor where QEMU can see the files of the host';
-      throw new VmError('host', text);
-    }
+    if (spec.kernel !== undefined && !bareRoot) throw new VmError('host', needsBareRoot);
     const { machine } = platform;
     const qemu = await spawnQemu({ program, line, machine, limits, bareRoot, empty }, site);
     const { identity } = qemu;
@@ -91,10 +90,7 @@ export async function boot(launch: Launch, site: Site, waiting: Waiting): Promis
     containment.begin(identity, limits);
     checkNodes(nodes, line.nodes);
     if (cgroup === undefined) await pinProcess(identity.pid, spec.pinnedCores);
-    const beforeGuest = async (): Promise<void> => {
-      for (const device of devices) await device.beforeGuest?.(qmp, booting);
-    };
-    await beforeGuest();
+    for (const device of devices) await device.beforeGuest?.(qmp, booting);
     closeShares(paths);
     // QEMU and its helpers have their own copies of the files.
     await together([qmp.execute('cont', {}, booting), files[Symbol.asyncDispose]()]);
