@@ -85,7 +85,12 @@ async function openPresent(
       const fd = await file.open();
       if (fd === undefined) return undefined;
       const { path } = file;
-      await checkFormat(spec, { fd, path });
+      try {
+        await checkFormat(spec, { fd, path });
+      } catch (error) {
+        closeLater(fd);
+        throw error;
+      }
       const limits = { maxVirtualBytes: maxImageBytes, format: spec.format };
       return await checkDiskFile({ fd, path }, limits);
     },
@@ -93,7 +98,7 @@ async function openPresent(
   );
 }
 
-/** Throws VmError where the job, or the name of its file, states another format than a disk has that is there. Closes it then. */
+/** Throws VmError where the job, or the name of its file, states another format than a disk has that is there. */
 async function checkFormat(
   spec: Wanted,
   file: { readonly fd: number; readonly path: string },
@@ -103,7 +108,6 @@ async function checkFormat(
   const isWrong =
     format === 'qcow2' ? marked !== 'qcow2' : marked === 'qcow2' && file.path.endsWith('.qcow2');
   if (!isWrong) return;
-  closeLater(file.fd);
   const text = `${file.path} is ${marked}, not ${format}: state what it is`;
   throw new VmError('job', `${diskKey(spec, 'format')}: ${text}`);
 }
