@@ -121,45 +121,25 @@ interface ToPrepare {
   readonly host: DiskHost;
 }
 
-async function prepare(
-  { wanted: spec, source, file, seat, host }: ToPrepare,
-  site: Site,
-  waiting: Waiting,
-): Promise<Prepared> {
-  const { files, emit } = site;
-  let present = await openPresent(spec, file, host);
-  if (present === undefined) {
-    if (spec.readOnly) throw missing(spec, file);
-    emit('Creating the disk in the volume', { path: file.path });
-    const image = await source?.ready(site, waiting);
-    const plan = planDisk(spec, image);
-    const { path } = file;
-    const fill = (fd: number) => writeContent(fd, { path, spec, image, plan }, site, waiting);
-    await file.create(fill, waiting);
-    present = await openPresent(spec, file, host);
-  }
-  if (present === undefined) throw new VmError('host', `${file.path} disappeared`);
-  using disk = present;
-  const read = files.add(`${seat.id}-read`, await reopenAside(disk.fd, constants.O_RDONLY));
+async function prepare(toPrepare: ToPrepare, site: Site, waiting: Waiting): Promise<Prepared> {
+  const { wanted: spec, file, seat } = toPrepare;
+  using disk = await openOrCreate(toPrepare, site, waiting);
+  const read = site.files.add(`${seat.id}-read`, await reopenAside(disk.fd, constants.O_RDONLY));
   const { virtualBytes: now, fileBytes } = disk;
+  const virtualBytes = keptSize(spec, now);
   const wantedBytes = wholeSectors(spec.sizeBytes ?? 0);
-  const virtualBytes = spec.readOnly ? now : Math.max(now, wantedBytes);
   if (wantedBytes > 0 && wantedBytes !== virtualBytes) {
     // An operator has made it larger, or the job has another size now.
     const other = wantedBytes < now ? 'larger' : 'smaller';
-    emit(`The disk in the volume keeps its size, which is ${other} than the job's`, {
+    site.emit(`The disk in the volume keeps its size, which is ${other} than the job's`, {
       path: file.path,
       bytes: String(now),
     });
   }
   if (!spec.readOnly) {
-    const fd = files.add(seat.id, await reopenAside(disk.fd, constants.O_RDWR));
+    const fd = site.files.add(seat.id, await reopenAside(disk.fd, constants.O_RDWR));
     await lockForVm(spec, { fd, path: file.path });
-    if (!spec.sparse && virtualBytes > now) {
-      const bytes = fileBytesOf('empty', spec.format, virtualBytes, 0);
-      await allocate(fd, { path: file.path, bytes });
-    }
-    if (spec.format === 'raw') await growRaw(fd, virtualBytes);
+    await growTo(virtualBytes, spec, { fd, path: file.path, now });
   }
   const growBeforeBoot = !spec.readOnly && spec.format === 'qcow2' && virtualBytes > now;
   const plan = { format: spec.format, base: undefined, virtualBytes, growBeforeBoot };
@@ -169,4 +149,40 @@ async function prepare(
     readOnly: spec.readOnly,
     locked: true,
   });
+}
+
+async function openOrCreate(
+  { wanted: spec, source, file, host }: ToPrepare,
+  site: Site,
+  waiting: Waiting,
+): Promise<OpenImage> {
+  const present = await openPresent(spec, file, host);
+  if (present !== undefined) return present;
+  if (spec.readOnly) throw missing(spec, file);
+  const { path } = file;
+  site.emit('Creating the disk in the volume', { path });
+  const image = await source?.ready(site, waiting);
+  const plan = planDisk(spec, image);
+  const fill = (fd: number) => writeContent(fd, { path, spec, image, plan }, site, waiting);
+  await file.create(fill, waiting);
+  const created = await openPresent(spec, file, host);
+  if (created === undefined) throw new VmError('host', `${path} disappeared`);
+  return created;
+}
+
+/** It never shrinks. A disk that is read-only is as it is. */
+function keptSize(spec: Wanted, now: number): number {
+  return spec.readOnly ? now : Math.max(now, wholeSectors(spec.sizeBytes ?? 0));
+}
+
+/** A qcow2 disk gets its size from QEMU, before the guest runs; here the room for it. */
+async function growTo(
+  virtualBytes: number,
+  { format, sparse }: Wanted,
+  { fd, path, now }: { readonly fd: number; readonly path: string; readonly now: number },
+): Promise<void> {
+  if (!sparse && virtualBytes > now) {
+    await allocate(fd, { path, bytes: fileBytesOf('empty', format, virtualBytes, 0) });
+  }
+  if (format === 'raw') await growRaw(fd, virtualBytes);
 }
