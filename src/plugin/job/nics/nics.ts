@@ -125,6 +125,16 @@ export function readNics(
   const read = blocks.map((block, index) =>
     readNic(block, { index, path: `network_interface[${index}]`, report, readPorts, netns }),
   );
+  refuseTwice(blocks, read, report);
+  return read.filter((nic) => nic !== undefined);
+}
+
+/** What only one of the interfaces can have. */
+function refuseTwice(
+  blocks: readonly Block[],
+  read: readonly (NicSpec | undefined)[],
+  report: Job['report'],
+): void {
   const refuseSecond = (isOne: (block: Block) => boolean, key: string, text: string): void => {
     for (const [index, block] of blocks.entries()) {
       if (isOne(block) && blocks.findIndex(isOne) < index) {
@@ -153,7 +163,6 @@ export function readNics(
     'group',
     'only one interface can be in the network of the group',
   );
-  return read.filter((nic) => nic !== undefined);
 }
 
 function readNic(block: Block, place: Place): NicSpec | undefined {
