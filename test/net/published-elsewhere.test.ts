@@ -83,7 +83,7 @@ const cases: Readonly<Record<string, readonly [string, Readonly<Record<string, s
       chain('NODEPORTS', 'meta l4proto tcp  tcp dport 8090 counter jump SVC'),
       chain('PREROUTING', arriving, 'counter jump SERVICES'),
     ),
-    everywhere('tcp', 8090, 'ip nat SVC'),
+    everywhere('tcp', 8090, 'ip nat NODEPORTS'),
   ],
   'a proxy for all, and maps': [
     table(

@@ -11,7 +11,7 @@ import {
 } from '#spec';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest, NicRequest } from '../model/nic.ts';
-import type { PublishedElsewhere } from '../rules/published-elsewhere.ts';
+import type { PublishedElsewhere } from '../rules/published-rule.ts';
 import type { Claim, NetworkInUse } from '../store/claim.ts';
 
 /** Refuses ports that can't be mapped on any host. */

@@ -29,6 +29,16 @@ export function parseChains(text: string): readonly ListedChain[] {
   });
 }
 
+/** Output of `nft list set` or `nft list map` → its elements. */
+export function readElements(text: string): readonly string[] {
+  const bare = text.replaceAll(/ comment "[^"]*"/g, '');
+  const [, list = ''] = /\belements = \{([^}]*)\}/.exec(bare) ?? [];
+  return list
+    .split(',')
+    .map((element) => element.trim())
+    .filter((element) => element !== '');
+}
+
 function isFamily(text: string): text is Family {
   return families.includes(text);
 }

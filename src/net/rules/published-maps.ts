@@ -1,6 +1,7 @@
 import type { Waiting } from '#spec';
-import { driverTable } from './listed-chains.ts';
-import { findPublished, type PublishedElsewhere, readPublishedMap } from './published-elsewhere.ts';
+import { driverTable, readElements } from './listed-chains.ts';
+import { findPublished, readPublishedMap, setsOfPublished } from './published-elsewhere.ts';
+import type { PublishedElsewhere } from './published-rule.ts';
 import { publishedMaps } from './ruleset.ts';
 import { listElements, type Nft } from './run-nft.ts';
 import { isTrackingTable } from './tracking.ts';
@@ -22,5 +23,24 @@ export async function readPublished(
     const text = await listElements(`map ${map}`, ['map', 'inet', table, map], nft, waiting);
     return readPublishedMap(text, `inet ${table} arriving`);
   });
-  return [...findPublished(rules), ...(await Promise.all(lists)).flat()];
+  const [elements, ...agents] = await Promise.all([
+    listAll(setsOfPublished(rules), nft, waiting),
+    ...lists,
+  ]);
+  const others = findPublished(rules, (object) => elements.get(object) ?? []);
+  return [...others, ...agents.flat()];
+}
+
+/** The elements of each of these sets and maps; one after the other, as each program that is started holds the event loop. */
+async function listAll(
+  objects: readonly string[],
+  nft: Nft,
+  waiting: Waiting,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const found = new Map<string, readonly string[]>();
+  for (const object of objects) {
+    const text = await listElements(`a ${object}`, object.split(' '), nft, waiting);
+    found.set(object, readElements(text));
+  }
+  return found;
 }
