@@ -11,7 +11,7 @@ import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { Redirects } from './build/redirects.ts';
 import { lookAfterNetworks } from './build/repair.ts';
-import { firewallNotes, reportFirewall } from './build/report-firewall.ts';
+import { firewallNotes, reportOtherRules } from './build/report-firewall.ts';
 import { restoreAllFiles, restoreFiles } from './build/restore-files.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
@@ -28,6 +28,7 @@ import { type BuiltNic, removeTap } from './links/tap.ts';
 import { asNetError, NetError } from './model/error.ts';
 import { decodeGroupNic } from './model/group.ts';
 import { inTurn } from './model/in-turn.ts';
+import { LastNotes } from './model/last-notes.ts';
 import { tableName } from './model/names.ts';
 import type { Net, NetworksOptions } from './model/net.ts';
 import { networkAttributes } from './model/network-attributes.ts';
@@ -77,7 +78,7 @@ export class Networks implements Net {
     const firewall = new Firewall(rules, warnOnce);
     const redirects = new Redirects(() => this.#netlink.get(), log);
     const ours = { store, rules, firewall, servers, redirects, unplugged: new Set<string>() };
-    this.#host = { ...ours, warnOnce, log, onEvent };
+    this.#host = { ...ours, takenPorts: new LastNotes(), warnOnce, log, onEvent };
     this.#groups = new Groups(() => this.#withNetlink(), { nft, maxConnections });
     this.#limits = new Limits(() => this.#withNetlink(), { nft });
   }
@@ -116,7 +117,7 @@ export class Networks implements Net {
         async () => restoreAllFiles(() => this.#links.nics(), await this.#withNetlink(), waiting),
         async () => lookAfterNetworks(await this.#withNetlink(), waiting),
         () => this.#links.restore(waiting),
-        async () => reportFirewall(await this.#withNetlink(), this.#links.vms(), waiting),
+        async () => reportOtherRules(await this.#withNetlink(), this.#links.vms(), waiting),
         // Last: tasks of groups may make it slow in their namespaces.
         () => together([this.#groups.restore(waiting), this.#limits.restore(waiting)]),
       ]);

@@ -1,6 +1,7 @@
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { NetworkHost, ResolvedNetwork } from '../links/managed-bridge.ts';
 import type { GuestServers } from '../links/per-bridge.ts';
+import type { LastNotes } from '../model/last-notes.ts';
 import type { Firewall } from '../rules/firewall.ts';
 import type { Rules } from '../rules/nft.ts';
 import type { Claim } from '../store/claim.ts';
@@ -13,6 +14,8 @@ export interface ManagedHost extends NetworkHost {
   readonly rules: Rules;
   /** Rules of other programs. */
   readonly firewall: Firewall;
+  /** Which of their ports VMs know that another program leads elsewhere. */
+  readonly takenPorts: LastNotes;
   /** What answers guests: DHCP, names. */
   readonly servers: readonly GuestServers[];
   /** Ends connections that are older than the rules of a claim's ports. */

@@ -5,6 +5,7 @@ import type { ReadyBridge } from '../links/bridge.ts';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
+import type { PublishedElsewhere } from '../rules/published-rule.ts';
 import { endStaleFlows } from '../rules/stale-flows.ts';
 import type { Claim } from '../store/claim.ts';
 import { findListenedOn } from './host-port.ts';
@@ -47,20 +48,30 @@ export async function securePorts(
  */
 export async function refusePublished(
   { request, hasIpv6 }: { readonly request: NicRequest; readonly hasIpv6: boolean },
-  { netlink, rules, warnOnce }: Pick<ManagedHost, 'netlink' | 'rules' | 'warnOnce'>,
+  host: Pick<ManagedHost, 'netlink' | 'rules' | 'warnOnce'>,
   waiting: Waiting,
 ): Promise<void> {
   if (request.ports.length === 0) return;
-  const published = await rules.publishedElsewhere(waiting).catch((error: unknown) => {
-    waiting.signal.throwIfAborted();
-    warnOnce.warn('ports that other programs publish could not be read', { error });
-    return [];
-  });
+  const published = await publishedElsewhere(host, waiting);
   if (published.length === 0) return;
-  const all = (await listAddresses(netlink, waiting)).map(({ address }) => address);
+  const all = (await listAddresses(host.netlink, waiting)).map(({ address }) => address);
   const local = all.filter((address) => hasIpv6 || !address.includes(':'));
   const taken = findPublisher(request.ports, published, local);
   if (taken !== undefined) throw portPublished(request, taken);
+}
+
+/** None where they can't be read, which is logged. */
+export async function publishedElsewhere(
+  { rules, warnOnce }: Pick<ManagedHost, 'rules' | 'warnOnce'>,
+  waiting: Waiting,
+): Promise<readonly PublishedElsewhere[]> {
+  try {
+    return await rules.publishedElsewhere(waiting);
+  } catch (error) {
+    waiting.signal.throwIfAborted();
+    warnOnce.warn('ports that other programs publish could not be read', { error });
+    return [];
+  }
 }
 
 async function dropGone(

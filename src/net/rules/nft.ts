@@ -1,5 +1,6 @@
 import { LastingSocket, ruleGeneration } from '#netlink';
 import type { Waiting } from '#spec';
+import { PerGeneration } from '../model/per-generation.ts';
 import type { NetworkStore } from '../store/store.ts';
 import { type Asked, askedIn, contested, strangers } from './anti-spoofing6.ts';
 import { changesOf } from './changes.ts';
@@ -30,9 +31,8 @@ export class Rules {
         readonly state?: string;
       }
     | undefined;
-  #published:
-    | { readonly ports: readonly PublishedElsewhere[]; readonly generation: number }
-    | undefined;
+  readonly #listed = new PerGeneration<string>();
+  readonly #published = new PerGeneration<readonly PublishedElsewhere[]>();
 
   /** Of the rules of other programs; the number grows with each change that was seen. */
   #others: { readonly state: number; readonly generation: number | undefined } = {
@@ -101,9 +101,7 @@ export class Rules {
     if (before === undefined || after !== next(before)) return undefined;
     // Rules of other programs are still those that were read.
     if (this.#others.generation === before) this.#others = { ...this.#others, generation: after };
-    if (this.#published?.generation === before) {
-      this.#published = { ...this.#published, generation: after };
-    }
+    this.#published.outlive(before, after);
     return after;
   }
 
@@ -148,9 +146,15 @@ export class Rules {
     return before === this.#applied?.script && state !== (await this.#state(waiting));
   }
 
-  /** All rules of the host, without counters and elements of sets. Throws NetError when they are too many. */
+  /**
+   * All rules of the host, without counters and elements of sets; listed once for all who ask until a rule changes. Throws
+   * NetError when they are too many.
+   */
   async list(waiting: Waiting): Promise<string> {
-    return list('the rules', ['ruleset'], { nft: this.#nft }, waiting);
+    return this.#listed.get(
+      () => this.#generation(waiting),
+      () => list('the rules', ['ruleset'], { nft: this.#nft }, waiting),
+    );
   }
 
   /** A number that stays the same as long as no other program changes rules. */
@@ -164,15 +168,13 @@ export class Rules {
 
   /** Ports that tables of other programs and other agents publish. */
   async publishedElsewhere(waiting: Waiting): Promise<readonly PublishedElsewhere[]> {
-    const generation = await this.#generation(waiting);
-    if (generation !== undefined && this.#published?.generation === generation) {
-      return this.#published.ports;
-    }
-    const own = { table: this.#table, rules: await this.list(waiting) };
-    const ports = await readPublished(own, { nft: this.#nft }, waiting);
-    const isStill = generation !== undefined && generation === (await this.#generation(waiting));
-    this.#published = isStill ? { ports, generation } : undefined;
-    return ports;
+    return this.#published.get(
+      () => this.#generation(waiting),
+      async () => {
+        const own = { table: this.#table, rules: await this.list(waiting) };
+        return readPublished(own, { nft: this.#nft }, waiting);
+      },
+    );
   }
 
   /** The taps from which guests asked with a link-local address that is none of theirs yet, within the last minute. */
