@@ -177,6 +177,17 @@ const folders: Readonly<Record<string, Readonly<Record<string, readonly string[]
     'log.ts': [],
     'error.ts': [],
   },
+  spec: {
+    'vm.ts': ['disk.ts', 'display.ts', 'net'],
+    'display.ts': ['net'],
+    'disk.ts': [],
+    'storage-pool.ts': [],
+    'group-env.ts': [],
+    'state.ts': [],
+    'waiting.ts': [],
+    net: ['text'],
+    text: [],
+  },
 };
 
 /** Packages that only the named places may import (rule 18). */

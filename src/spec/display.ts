@@ -1,4 +1,4 @@
-import type { PortSpec } from './nic.ts';
+import type { PortSpec } from './net/nic.ts';
 
 /** What shows the guest's screen. */
 export interface DisplaySpec {

@@ -1,4 +1,3 @@
-export { unpackBase64 } from './base64.ts';
 export {
   type Checksum,
   type DiskAio,
@@ -24,7 +23,7 @@ export {
 } from './disk.ts';
 export type { DisplaySpec, VncPort, VncSpec } from './display.ts';
 export { groupEnv } from './group-env.ts';
-export { isPort, maxSocketPathBytes, parseHostPorts } from './host-port.ts';
+export { isPort, maxSocketPathBytes, parseHostPorts } from './net/host-port.ts';
 export {
   contains,
   formatIpv4,
@@ -34,7 +33,7 @@ export {
   parseIpv4,
   type Subnet,
   subnetOf,
-} from './ipv4.ts';
+} from './net/ipv4.ts';
 export {
   type Address6,
   formatAddress6,
@@ -49,9 +48,8 @@ export {
   parseAddress6,
   parseIpv6,
   smallestMtu6,
-} from './ipv6.ts';
-export { LineSearch, linePattern } from './line-pattern.ts';
-export { macProblem } from './mac.ts';
+} from './net/ipv6.ts';
+export { macProblem } from './net/mac.ts';
 export {
   bridgeNameProblem,
   checkNetworks,
@@ -61,8 +59,8 @@ export {
   networkMtu,
   overlap,
   splitAddress,
-} from './network.ts';
-export { address6At } from './network6.ts';
+} from './net/network.ts';
+export { address6At } from './net/network6.ts';
 export type {
   Bandwidth,
   BridgeNic,
@@ -75,12 +73,14 @@ export type {
   PortSpec,
   Protocol,
   UserNic,
-} from './nic.ts';
-export { macvtapModes, maxMtuOf, protocolsOf, userAddress } from './nic.ts';
-export { printable } from './printable.ts';
-export { listed, quoted } from './quoted.ts';
+} from './net/nic.ts';
+export { macvtapModes, maxMtuOf, protocolsOf, userAddress } from './net/nic.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';
+export { unpackBase64 } from './text/base64.ts';
+export { LineSearch, linePattern } from './text/line-pattern.ts';
+export { printable } from './text/printable.ts';
+export { listed, quoted } from './text/quoted.ts';
 export type {
   AcceleratorChoice,
   Arch,

@@ -1,6 +1,6 @@
 import type { DiskSpec } from './disk.ts';
 import type { DisplaySpec } from './display.ts';
-import type { NicSpec } from './nic.ts';
+import type { NicSpec } from './net/nic.ts';
 
 /**
  * What a job asks for, in the driver's own terms and already valid: the creator of a VmSpec (the plugin from a Nomad

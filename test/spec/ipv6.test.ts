@@ -12,7 +12,7 @@ import {
   overlap6,
   parseAddress6,
   parseIpv6,
-} from '../../src/spec/ipv6.ts';
+} from '../../src/spec/net/ipv6.ts';
 
 const group = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff }));
 const address = fc

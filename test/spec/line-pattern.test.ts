@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { LineSearch, linePattern } from '../../src/spec/line-pattern.ts';
+import { LineSearch, linePattern } from '../../src/spec/text/line-pattern.ts';
 
 function isFound(pattern: string, ...pieces: readonly string[]): boolean {
   const search = new LineSearch(linePattern(pattern));

@@ -1,8 +1,8 @@
+import { quoted } from '../text/quoted.ts';
 import { parseHostPorts } from './host-port.ts';
 import { contains, formatIpv4, parseIpv4, type Subnet, subnetOf } from './ipv4.ts';
 import { parseIpv6 } from './ipv6.ts';
 import { checkAddress6, checkOverlap6 } from './network6.ts';
-import { quoted } from './quoted.ts';
 
 export type HostAccess = 'closed' | 'open';
 

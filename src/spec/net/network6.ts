@@ -1,3 +1,4 @@
+import { quoted } from '../text/quoted.ts';
 import {
   type Address6,
   formatIpv6,
@@ -7,7 +8,6 @@ import {
   overlap6,
   parseAddress6,
 } from './ipv6.ts';
-import { quoted } from './quoted.ts';
 
 /** What is looked at of a managed network. */
 interface Network {
