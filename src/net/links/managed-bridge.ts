@@ -49,7 +49,7 @@ export async function resolveNetwork(
 ): Promise<ResolvedNetwork> {
   const { bridge, hostAccess = 'closed', dns = true, domain = defaultDomain(bridge) } = wanted;
   const record = await store.record(bridge);
-  const inUse = record !== undefined && (await store.claims(bridge)).length > 0;
+  const inUse = record !== undefined && (await store.isClaimed(bridge));
   const asked = withPrivate(wanted);
   const gets = keptOf(asHostHas(asked));
   const kept = inUse ? keptOf(asHostHas(record)) : gets;
@@ -160,8 +160,7 @@ export async function replugAll(
 
 async function refuseOverlap(network: ResolvedNetwork, store: NetworkStore): Promise<void> {
   const { bridge, address, prefix } = network;
-  const records = (await store.networks()).map(({ record }) => record);
-  const other = overlappingNetwork(network, records);
+  const other = overlappingNetwork(network, await store.records());
   if (other === undefined) return;
   const its = `${other.bridge} (${other.address}/${other.prefix})`;
   throw new NetError(

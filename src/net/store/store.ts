@@ -56,8 +56,17 @@ export class NetworkStore {
 
   /** Of all networks, damaged ones too. */
   async files(): Promise<readonly NetworkFiles[]> {
-    const bridges = (await namesIn(this.#dir)).filter((name) => name !== lockName);
-    return Promise.all(bridges.map((bridge) => this.#filesOf(bridge)));
+    return Promise.all((await this.#bridges()).map((bridge) => this.#filesOf(bridge)));
+  }
+
+  /** Those of all networks, without a look at their claims. */
+  async records(): Promise<readonly NetworkRecord[]> {
+    const all = await Promise.all((await this.#bridges()).map((bridge) => this.record(bridge)));
+    return all.filter((record) => record !== undefined);
+  }
+
+  async #bridges(): Promise<readonly string[]> {
+    return (await namesIn(this.#dir)).filter((name) => name !== lockName);
   }
 
   path(bridge: string, name: string): string {
