@@ -228,7 +228,7 @@ const pure: readonly string[] = [
   'src/vm/guest/letters.ts',
   'src/vm/guest/marks.ts',
   'src/vm/guest/scripts.ts',
-  'src/vm/guest/ssh-scripts.ts',
+  'src/vm/guest/ssh/ssh-scripts.ts',
   'src/vm/live/group-request.ts',
   'src/vm/live/inspect.ts',
   'src/vm/live/limits.ts',

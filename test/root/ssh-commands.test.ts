@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
-import { SshCommands } from '../../src/vm/guest/ssh-commands.ts';
+import { SshCommands } from '../../src/vm/guest/ssh/ssh-commands.ts';
 import { writeSshFiles } from '../../src/vm/ssh/ssh-files.ts';
 import { must } from '../support/guest.ts';
 import { inOwnNetns } from '../support/netns.ts';

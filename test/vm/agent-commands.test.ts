@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Waiting } from '#spec';
 import { GuestCommands } from '../../src/vm/guest/guest-commands.ts';
-import { noSsh } from '../../src/vm/guest/ssh-commands.ts';
+import { noSsh } from '../../src/vm/guest/ssh/ssh-commands.ts';
 import type { CommandWay } from '../../src/vm/guest/way.ts';
 import type { GuestCommand } from '../../src/vm/virtualizer.ts';
 import { patient } from '../support/patience.ts';

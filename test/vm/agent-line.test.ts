@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { AgentLine } from '../../src/vm/guest/agent/agent-line.ts';
 import { patient } from '../support/patience.ts';
 import { answerSync, listen } from '../support/scripted-agent.ts';
 

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { QmpClient } from '#qmp';
 import { backUp } from '../../src/vm/control/backup.ts';
 import { newFile } from '../../src/vm/control/new-file.ts';
-import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { AgentLine } from '../../src/vm/guest/agent/agent-line.ts';
 import { patient } from '../support/patience.ts';
 import { QmpServer } from '../support/qmp-server.ts';
 import { tmpDir } from '../support/tmp.ts';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { identify } from '#host';
 import { printable } from '#spec';
-import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { AgentLine } from '../../src/vm/guest/agent/agent-line.ts';
 import { ConsoleFeed } from '../../src/vm/logs/console-feed.ts';
 import { addressEvent } from '../../src/vm/progress/agent-reports.ts';
 import { cloudInitEvent } from '../../src/vm/progress/cloud-init-report.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { AgentCommands } from '../../src/vm/guest/agent-commands.ts';
+import type { AgentCommands } from '../../src/vm/guest/agent/agent-commands.ts';
 import { LeftCommands } from '../../src/vm/guest/running.ts';
 import { CommandFiles } from '../../src/vm/store/command-files.ts';
 import { type AgentRequest, obedient, scriptedGuest } from '../support/scripted-guest.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { QmpClient } from '#qmp';
 import { whileQuiet } from '../../src/vm/control/quiet-guest.ts';
-import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { AgentLine } from '../../src/vm/guest/agent/agent-line.ts';
 import { QmpServer } from '../support/qmp-server.ts';
 import { answerSync, listen } from '../support/scripted-agent.ts';
 import { collect, soon } from '../support/vm.ts';

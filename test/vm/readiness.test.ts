@@ -4,7 +4,7 @@ import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { identify } from '#host';
-import { AgentLine } from '../../src/vm/guest/agent-line.ts';
+import { AgentLine } from '../../src/vm/guest/agent/agent-line.ts';
 import { ConsoleFeed } from '../../src/vm/logs/console-feed.ts';
 import { GuestProgress } from '../../src/vm/progress/guest-progress.ts';
 import type { RecordedReady } from '../../src/vm/store/record.ts';

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { loaded, loaderCommand } from '../../src/vm/guest/ssh-scripts.ts';
+import { loaded, loaderCommand } from '../../src/vm/guest/ssh/ssh-scripts.ts';
 import { newKeyPair } from '../../src/vm/ssh/key-pair.ts';
 import { findProgram } from '../support/programs.ts';
 import { requireOrSkip } from '../support/require.ts';

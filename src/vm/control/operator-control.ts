@@ -3,7 +3,7 @@ import { KeyedQueue, type Logger, type ProcessIdentity, within } from '#host';
 import { type QmpClient, QmpError, removeForeignFiles } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf, notConnected, VmError } from '../error.ts';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import { allocateOpen } from '../store/allocate.ts';
 import type { RecordedDisk } from '../store/device-record.ts';
 import type { VmPaths } from '../store/paths.ts';

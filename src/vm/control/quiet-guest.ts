@@ -3,7 +3,7 @@ import { isAgentOpen } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
 import { messageOf } from '../error.ts';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 
 /** The guest writes out what it has in memory first. */
 const usualFreezeMs = 15_000;

@@ -2,7 +2,7 @@ import { within } from '#host';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
 import { notConnected, VmError } from '../error.ts';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import type { GuestAction } from '../virtualizer.ts';
 
 const commands = {

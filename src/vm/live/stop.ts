@@ -2,7 +2,7 @@ import { endsWithin, within } from '#host';
 import { isAgentOpen } from '#qemu';
 import type { QmpClient } from '#qmp';
 import type { Waiting } from '#spec';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import type { Emit } from '../task-event.ts';
 import { isPaused } from './monitor.ts';
 

@@ -2,7 +2,7 @@ import { abortable, slept, within } from '#host';
 import { agentDeviceId, isAgentOpen } from '#qemu';
 import type { QmpClient, QmpEvent } from '#qmp';
 import type { Waiting } from '#spec';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 
 const queryMs = 2000;
 /** Short: an agent that hangs must not keep a stop from its turn. */

@@ -2,7 +2,7 @@ import { isIP } from 'node:net';
 import { slept, within } from '#host';
 import { type AgentCommands, QmpError } from '#qmp';
 import { printable, type Waiting } from '#spec';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import type { TaskEvent } from '../task-event.ts';
 import { cloudInitEvent } from './cloud-init-report.ts';
 

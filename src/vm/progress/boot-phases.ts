@@ -1,7 +1,7 @@
 import { abortable, slept } from '#host';
 import type { QmpEvent } from '#qmp';
 import { LineSearch, linePattern, type Waiting } from '#spec';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import type { Emit, TaskEvent } from '../task-event.ts';
 import type { AgentPresence } from './agent-presence.ts';
 import { askAddresses, askCloudInit } from './agent-reports.ts';

@@ -1,6 +1,6 @@
 import type { Logger, ProcessIdentity } from '#host';
 import type { QmpClient, QmpEvent } from '#qmp';
-import type { AgentLine } from '../guest/agent-line.ts';
+import type { AgentLine } from '../guest/agent/agent-line.ts';
 import type { ConsoleFeed } from '../logs/console-feed.ts';
 import type { VmRecord } from '../store/record.ts';
 import type { Emit } from '../task-event.ts';

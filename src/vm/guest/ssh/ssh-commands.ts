@@ -1,17 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import { abortable, findByUser, KeyedQueue, kill, type Logger, within } from '#host';
 import type { Waiting } from '#spec';
-import { messageOf, VmError } from '../error.ts';
-import { CommandFiles } from '../store/command-files.ts';
-import type { ExecRequest, GuestCommand } from '../virtualizer.ts';
-import { piecesOf, streamsOf } from './output.ts';
-import { LeftCommands, Running } from './running.ts';
-import { endProgram, type Program, sshCommandProgram } from './scripts.ts';
-import { Slots } from './slots.ts';
+import { messageOf, VmError } from '../../error.ts';
+import { CommandFiles } from '../../store/command-files.ts';
+import type { ExecRequest, GuestCommand } from '../../virtualizer.ts';
+import { piecesOf, streamsOf } from '../output.ts';
+import { LeftCommands, Running } from '../running.ts';
+import { endProgram, type Program, sshCommandProgram } from '../scripts.ts';
+import { Slots } from '../slots.ts';
+import { type CommandWay, WayMissing } from '../way.ts';
 import { SshCommand } from './ssh-command.ts';
 import { begun, closeStreams, SshConnection, type SshHost, tooLate } from './ssh-connection.ts';
 import { loaded, loaderCommand } from './ssh-scripts.ts';
-import { type CommandWay, WayMissing } from './way.ts';
 
 const startMs = 20_000;
 const endMs = 10_000;

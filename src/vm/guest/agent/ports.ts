@@ -12,8 +12,8 @@ import {
 } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { messageOf, notConnected } from '../error.ts';
-import { lendFiles } from '../lent-files.ts';
+import { messageOf, notConnected } from '../../error.ts';
+import { lendFiles } from '../../lent-files.ts';
 
 const unplugMs = 10_000;
 

@@ -1,4 +1,4 @@
-import type { Program } from './scripts.ts';
+import type { Program } from '../scripts.ts';
 
 // One line without quotes of its own, for login shells that are no POSIX shells.
 const loader = `

@@ -2,11 +2,11 @@ import { aborted, slept, within } from '#host';
 import type { ExecStream } from '#qemu';
 import { QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { VmError } from '../error.ts';
-import type { CommandExit } from '../virtualizer.ts';
+import { VmError } from '../../error.ts';
+import type { CommandExit } from '../../virtualizer.ts';
+import { endProgram, type Program, resizeProgram, terminalGreeting } from '../scripts.ts';
+import { type CommandStreams, exitOf, isExit, StreamedCommand } from '../streamed-command.ts';
 import type { AgentLine } from './agent-line.ts';
-import { endProgram, type Program, resizeProgram, terminalGreeting } from './scripts.ts';
-import { type CommandStreams, exitOf, isExit, StreamedCommand } from './streamed-command.ts';
 
 const agentMs = 5000;
 /** A command that ends without a mark, or whose guest was reset, is found out about after this time. */

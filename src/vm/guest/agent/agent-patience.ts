@@ -1,7 +1,7 @@
 import { within } from '#host';
 import type { Waiting } from '#spec';
+import type { StartRequest } from '../way.ts';
 import type { StartTime } from './agent-missing.ts';
-import type { StartRequest } from './way.ts';
 
 /** For a slow guest, and for those that begin before. */
 export const startMs = 10_000;

@@ -16,12 +16,17 @@ import {
   within,
 } from '#host';
 import type { Waiting } from '#spec';
-import { commandArguments, masterArguments, sshDirectory, sshNames } from '../ssh/ssh-arguments.ts';
-import type { TerminalSize } from '../virtualizer.ts';
-import { LastText } from './last-text.ts';
-import type { Stream } from './output.ts';
-import { defaultSize } from './streamed-command.ts';
-import { WayMissing } from './way.ts';
+import {
+  commandArguments,
+  masterArguments,
+  sshDirectory,
+  sshNames,
+} from '../../ssh/ssh-arguments.ts';
+import type { TerminalSize } from '../../virtualizer.ts';
+import { LastText } from '../last-text.ts';
+import type { Stream } from '../output.ts';
+import { defaultSize } from '../streamed-command.ts';
+import { WayMissing } from '../way.ts';
 
 const connectMs = 12_000;
 const pollMs = 10;

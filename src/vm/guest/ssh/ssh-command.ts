@@ -1,6 +1,6 @@
-import { VmError } from '../error.ts';
+import { VmError } from '../../error.ts';
+import { type CommandStreams, exitOf, StreamedCommand } from '../streamed-command.ts';
 import type { SshProcess, SshStream } from './ssh-connection.ts';
-import { type CommandStreams, exitOf, StreamedCommand } from './streamed-command.ts';
 
 /** Of ssh itself, where it has no exit code of the command. */
 const lostCode = 255;

@@ -1,8 +1,8 @@
 import { execChannels, isAgentOpen } from '#qemu';
 import { type QmpClient, QmpError } from '#qmp';
 import type { Waiting } from '#spec';
-import { notConnected } from '../error.ts';
-import { WayMissing } from './way.ts';
+import { notConnected } from '../../error.ts';
+import { WayMissing } from '../way.ts';
 
 // The key has changed with the releases of Red Hat's package: RHEL 8 and before, 9.0 to 9.3, since 9.4; Fedora has its own.
 const remedy =
