@@ -19,6 +19,7 @@ import type { Admit } from './dhcp/guests6.ts';
 import { dhcpResponders } from './dhcp/responders.ts';
 import { responders6 } from './dhcp/responders6.ts';
 import { nameServers } from './dns/resolvers.ts';
+import { Firewall } from './firewall/firewall.ts';
 import { Groups } from './group/groups.ts';
 import { existingBridges } from './links/existing-bridges.ts';
 import { KnownLinks } from './links/known-links.ts';
@@ -44,7 +45,6 @@ import {
 } from './model/nic.ts';
 import type { NetUndo, UndoWriter } from './model/undo.ts';
 import { WarnOnce } from './model/warn-once.ts';
-import { Firewall } from './rules/firewall.ts';
 import { Rules } from './rules/nft.ts';
 import { NetworkStore } from './store/store.ts';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findForeignFilters, type Met } from '../../src/net/rules/foreign-filters.ts';
+import { findForeignFilters, type Met } from '../../src/net/firewall/foreign-filters.ts';
+import { parseChains } from '../../src/net/rules/listed-chains.ts';
 
 const chain = (name: string, ...rules: readonly string[]): string =>
   `\tchain ${name} {\n${rules.map((rule) => `\t\t${rule}\n`).join('')}\t}\n`;
@@ -158,7 +159,7 @@ const cases: Readonly<Record<string, readonly [string, readonly string[]]>> = {
 };
 for (const [name, [text, expected]] of Object.entries(cases)) {
   test(`firewall rules in the way: ${name}`, () => {
-    const found = findForeignFilters(text, guests);
+    const found = findForeignFilters(parseChains(text), guests);
     assert.deepEqual(
       found.map((each) => each.chain),
       expected,
@@ -224,7 +225,7 @@ const remedies: Readonly<Record<string, readonly [string, string]>> = {
 };
 for (const [name, [text, remedy]] of Object.entries(remedies)) {
   test(`firewall rules in the way: the command to run for ${name}`, () => {
-    const found = findForeignFilters(text, { ...guests, ipv6: true, isServed: true });
+    const found = findForeignFilters(parseChains(text), { ...guests, ipv6: true, isServed: true });
     assert.deepEqual(
       found.map((each) => each.remedy),
       [remedy],
@@ -234,13 +235,15 @@ for (const [name, [text, remedy]] of Object.entries(remedies)) {
 
 test('firewall rules in the way: those of IPv6 are no matter to guests without', () => {
   const text = table('ip6 filter', chain('FORWARD', dropping));
-  assert.deepEqual(findForeignFilters(text, guests), []);
+  assert.deepEqual(findForeignFilters(parseChains(text), guests), []);
 });
 
 test('firewall rules in the way: a rule on the bridge is none after one that accepts all the same way', () => {
   const ways = (...rules: readonly string[]) =>
-    findForeignFilters(table('inet a', chain('c', forward, ...rules)), { ...guests, ipv6: true })
-      .length;
+    findForeignFilters(parseChains(table('inet a', chain('c', forward, ...rules))), {
+      ...guests,
+      ipv6: true,
+    }).length;
   const drop = 'oifname "virbr0" counter drop';
   assert.equal(ways('oifname "virbr0" accept', drop), 0);
   assert.equal(ways('iifname "virbr0" accept', drop), 1);
@@ -252,7 +255,7 @@ test('firewall rules in the way: what comes to the host matters where it answers
   const closed = (...rules: readonly string[]) =>
     table('inet a', chain('f', forward, 'iifname "virbr0" accept'), chain('i', ...rules));
   const found = (text: string, isServed: boolean) =>
-    findForeignFilters(text, { ...guests, isServed }).map(({ chain: each }) => each);
+    findForeignFilters(parseChains(text), { ...guests, isServed }).map(({ chain: each }) => each);
   assert.deepEqual(found(closed(incoming('drop')), true), ['inet a i']);
   assert.deepEqual(found(closed(incoming('drop')), false), []);
   assert.deepEqual(found(closed(incoming('drop'), 'iifname "virbr0" accept'), true), []);
@@ -263,7 +266,9 @@ test('firewall rules in the way: where the host does not route, those of IP are 
     table(each, chain('c', dropping)),
   );
   const found = (ipv4: boolean, ipv6: boolean) =>
-    findForeignFilters(text.join(''), { ...guests, ipv4, ipv6 }).map(({ chain: each }) => each);
+    findForeignFilters(parseChains(text.join('')), { ...guests, ipv4, ipv6 }).map(
+      ({ chain: each }) => each,
+    );
   assert.deepEqual(found(false, false), ['bridge d c']);
   assert.deepEqual(found(true, false), ['ip a c', 'inet c c', 'bridge d c']);
   assert.deepEqual(found(false, true), ['ip6 b c', 'inet c c', 'bridge d c']);

@@ -1,8 +1,8 @@
+import type { Firewall } from '../firewall/firewall.ts';
 import type { ReadyBridge } from '../links/bridge.ts';
 import type { NetworkHost, ResolvedNetwork } from '../links/managed-bridge.ts';
 import type { GuestServers } from '../links/per-bridge.ts';
 import type { LastNotes } from '../model/last-notes.ts';
-import type { Firewall } from '../rules/firewall.ts';
 import type { Rules } from '../rules/nft.ts';
 import type { Claim } from '../store/claim.ts';
 

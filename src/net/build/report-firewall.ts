@@ -1,10 +1,11 @@
 import { listAddresses } from '#netlink';
-import type { Waiting } from '#spec';
+import { formatSubnet, type Waiting } from '#spec';
+import type { BridgeGuests } from '../firewall/firewall.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import type { NicRequest } from '../model/nic.ts';
-import type { BridgeGuests } from '../rules/firewall.ts';
 import type { PublishedElsewhere } from '../rules/published-rule.ts';
 import type { Claim, NetworkInUse, NetworkRecord } from '../store/claim.ts';
+import { networkSubnet, prefixOf } from '../store/subnets.ts';
 import type { ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
 import { findPublisher, where } from './plan-ports.ts';
@@ -67,7 +68,8 @@ function guestsOf(bridge: string, record: NetworkRecord | undefined): BridgeGues
   if (record === undefined) return { bridge, hasIpv6: false, isServed: false, isManaged: false };
   const hasIpv6 = gateway6(asHostHas(record)) !== undefined;
   const isServed = record.owned && record.hostAccess === 'closed';
-  return { bridge, hasIpv6, isServed, isManaged: true };
+  const subnets = [formatSubnet(networkSubnet(record)), ...prefixOf(record)];
+  return { bridge, hasIpv6, isServed, isManaged: true, subnets };
 }
 
 /**

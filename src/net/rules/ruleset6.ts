@@ -1,8 +1,6 @@
 import {
-  formatAddress6,
   formatIpv6,
   isUniqueLocal,
-  network6,
   type PortSpec,
   type Protocol,
   parseAddress6,
@@ -11,6 +9,7 @@ import {
 } from '#spec';
 import { resolverPort } from '../model/names.ts';
 import { type Claim, type NetworkInUse, type NetworkRecord, namesOf } from '../store/claim.ts';
+import { prefixOf } from '../store/subnets.ts';
 import { rateSet, set } from './nft-text.ts';
 
 /** One published port, over one protocol. */
@@ -36,11 +35,15 @@ export function sets6(networks: readonly NetworkInUse[]): readonly string[] {
   const guests = claims.flatMap(({ ip6 }) => ip6 ?? []);
   return [
     set('set guests6', 'ipv6_addr', guests),
-    set('set subnets6', 'ipv6_addr; flags interval', networks.flatMap(prefixOf)),
+    set(
+      'set subnets6',
+      'ipv6_addr; flags interval',
+      networks.flatMap(({ record }) => prefixOf(record)),
+    ),
     set(
       'set translated6',
       'ipv6_addr; flags interval',
-      networks.filter(isTranslated).flatMap(prefixOf),
+      networks.filter(isTranslated).flatMap(({ record }) => prefixOf(record)),
     ),
     set('set routed6', 'ipv6_addr . inet_proto . inet_service', networks.flatMap(routedPorts)),
   ];
@@ -112,11 +115,6 @@ function gatewayOf({ address6 = '' }: NetworkRecord): string | undefined {
 function isTranslated({ record }: NetworkInUse): boolean {
   const six = parseAddress6(record.address6 ?? '');
   return record.nat !== false && six !== undefined && isUniqueLocal(six.address);
-}
-
-function prefixOf({ record }: { readonly record: NetworkRecord }): readonly string[] {
-  const six = parseAddress6(record.address6 ?? '');
-  return six === undefined ? [] : [formatAddress6({ ...six, address: network6(six) })];
 }
 
 /** Published ports where guests have addresses that are routed to them. */

@@ -1,8 +1,10 @@
 import type { Route } from '#netlink';
 import {
   address6At,
+  formatAddress6,
   formatIpv6,
   type ManagedNetwork,
+  network6,
   overlap,
   overlap6,
   parseAddress6,
@@ -15,6 +17,12 @@ import type { NetworkRecord } from './claim.ts';
 
 export function networkSubnet(network: { address: string; prefix: number }): Subnet {
   return subnetOf(parseIpv4(network.address) ?? 0, network.prefix);
+}
+
+/** The network's prefix of IPv6, as nft writes it; [] where it has none. */
+export function prefixOf({ address6 = '' }: Pick<NetworkRecord, 'address6'>): readonly string[] {
+  const six = parseAddress6(address6);
+  return six === undefined ? [] : [formatAddress6({ ...six, address: network6(six) })];
 }
 
 /** Another network that is in use and shares addresses with this one. */

@@ -1,13 +1,15 @@
 import type { Waiting } from '#spec';
 import { readSysctl } from '../model/sysctl.ts';
 import type { WarnOnce } from '../model/warn-once.ts';
+import { parseChains } from '../rules/listed-chains.ts';
+import type { Rules } from '../rules/nft.ts';
 import { type ForeignFilter, findForeignFilters, type Met } from './foreign-filters.ts';
-import type { Rules } from './nft.ts';
+import { type LegacyRules, LegacyTables } from './legacy-tables.ts';
 
 const maxNamed = 8;
 
 /** The guests of a bridge. */
-export interface BridgeGuests extends Pick<Met, 'bridge' | 'isServed'> {
+export interface BridgeGuests extends Pick<Met, 'bridge' | 'isServed' | 'subnets'> {
   readonly hasIpv6: boolean;
   /** The host routes for them. */
   readonly isManaged: boolean;
@@ -20,10 +22,11 @@ export interface BridgeGuests extends Pick<Met, 'bridge' | 'isServed'> {
 export class Firewall {
   readonly #rules: Rules;
   readonly #warnOnce: WarnOnce;
+  readonly #legacy = new LegacyTables();
   /** What was found for guests of a bridge, and at which state of the host's other rules. */
   readonly #found = new Map<
     string,
-    { readonly state: number; readonly note: string | undefined }
+    { readonly state: string; readonly note: string | undefined }
   >();
   /** Bridge → the VMs in it → the note that each has. */
   readonly #notes = new Map<string, ReadonlyMap<string, string | undefined>>();
@@ -59,12 +62,14 @@ export class Firewall {
   async #note(guests: BridgeGuests, waiting: Waiting): Promise<string | undefined> {
     const { bridge } = guests;
     const met = metBy(guests);
-    const state = await this.#rules.stateOfOthers(waiting);
+    const legacy = await this.#readLegacy(bridge, waiting);
+    const state = `${await this.#rules.stateOfOthers(waiting)} ${legacy.state}`;
     const key = JSON.stringify(met);
     const known = this.#found.get(key);
     if (known?.state === state) return known.note;
     try {
-      const filters = findForeignFilters(await this.#rules.list(waiting), met);
+      const chains = [...parseChains(await this.#rules.list(waiting)), ...legacy.chains];
+      const filters = findForeignFilters(chains, met);
       const note = filters.length === 0 ? undefined : this.#report(bridge, filters);
       this.#found.set(key, { state, note });
       return note;
@@ -73,6 +78,15 @@ export class Firewall {
       if (!waiting.signal.aborted) this.#found.set(key, { state, note: undefined });
       this.#warnOnce.warn('other firewall rules could not be read', { bridge, error });
       return undefined;
+    }
+  }
+
+  async #readLegacy(bridge: string, waiting: Waiting): Promise<LegacyRules> {
+    try {
+      return await this.#legacy.read(waiting);
+    } catch (error) {
+      this.#warnOnce.warn('legacy firewall rules could not be read', { bridge, error });
+      return { state: -1, chains: [] };
     }
   }
 
@@ -88,9 +102,9 @@ export class Firewall {
 }
 
 /** What is not routed passes the host's rules for IP with br_netfilter only. */
-function metBy({ bridge, hasIpv6, isServed, isManaged }: BridgeGuests): Met {
-  if (isManaged) return { bridge, ipv4: true, ipv6: hasIpv6, isServed };
+function metBy({ hasIpv6, isManaged, ...guests }: BridgeGuests): Met {
+  if (isManaged) return { ...guests, ipv4: true, ipv6: hasIpv6 };
   const isCalled = (program: string): boolean =>
     readSysctl(`net/bridge/bridge-nf-call-${program}`) === '1';
-  return { bridge, ipv4: isCalled('iptables'), ipv6: isCalled('ip6tables'), isServed };
+  return { ...guests, ipv4: isCalled('iptables'), ipv6: isCalled('ip6tables') };
 }

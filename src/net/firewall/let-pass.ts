@@ -1,9 +1,11 @@
-/** A chain that drops packets of a bridge. */
+import { legacyTable } from './legacy-rules.ts';
+
+/** A chain at a hook on which packets of a bridge are dropped, there or further on. */
 interface Dropper {
   /** Family and name. */
   readonly table: string;
   readonly name: string;
-  /** The chains of its table that these packets meet. */
+  /** The chains that these packets are sent to before. */
   readonly met: readonly string[];
   /** What comes from the bridge to the host, else what is forwarded. */
   readonly isInput: boolean;
@@ -35,8 +37,10 @@ export function letPass({ table, name, met, isInput }: Dropper, link: string): s
   return each((way) => `${program} -I ${chain} -${way} ${link} -j ACCEPT`);
 }
 
-/** iptables manages tables of certain names and has no chains in lower case of its own. */
+/** iptables manages tables of certain names and has no hooks in lower case. */
 function iptablesOf(table: string, chain: string): string | undefined {
+  const [, legacy] = legacyTable.exec(table) ?? [];
+  if (legacy !== undefined) return legacy;
   if (!/^[A-Z]/.test(chain)) return undefined;
   if (table === 'ip filter') return 'iptables';
   return table === 'ip6 filter' ? 'ip6tables' : undefined;
