@@ -16,7 +16,9 @@ import { changedOfTap, isOutside } from './tap-settings.ts';
 
 interface LinksHost {
   readonly netlink: NetlinkSocket;
-  readonly store: { readonly record: (bridge: string) => Promise<unknown> };
+  readonly store: {
+    readonly record: (bridge: string) => Promise<{ readonly owned: boolean } | undefined>;
+  };
   readonly log: Logger;
   readonly onEvent: OnEvent;
 }
@@ -40,6 +42,8 @@ export class KnownLinks {
   readonly #links = new Map<string, NicLink>();
   readonly #gone = new GoneLinks();
   readonly #taps = new Map<string, KnownTap>();
+  /** Taps whose bridge is gone, which an event has reported. */
+  readonly #bridgeless = new Set<string>();
 
   constructor(host: () => Promise<LinksHost>) {
     this.#host = host;
@@ -63,6 +67,7 @@ export class KnownLinks {
     this.#links.delete(link);
     this.#gone.forget(link);
     this.#taps.delete(link);
+    this.#bridgeless.delete(link);
   }
 
   /** NICs on bridges, as their VMs' records have them. */
@@ -133,24 +138,48 @@ export class KnownLinks {
     const links = new Map(
       (await listLinks(host.netlink, waiting)).map((link) => [link.name, link]),
     );
-    for (const nic of taps) {
+    for (const { isManaged, ...nic } of taps) {
       const [tap, bridge] = [links.get(nic.tap), links.get(nic.bridge)];
-      if (bridge === undefined) continue;
+      if (bridge === undefined) {
+        if (tap !== undefined) this.#reportBridgeless(nic, isManaged, host);
+        continue;
+      }
+      this.#bridgeless.delete(nic.tap);
+      // There the rules come first.
+      if (isManaged) continue;
       const changed = await changedOfTap(tap, bridge, { ...nic, managed: false });
       if (changed.length === 0 && !isOutside(tap, bridge)) continue;
       await replugTap({ ...nic, managed: false }, { ...host, bridge }, waiting);
     }
   }
 
-  /** Of managed networks the rules come first. */
-  async #onBridgesOfOthers({ store }: LinksHost): Promise<readonly KnownTap[]> {
+  /** Those of managed networks too, where the driver uses a bridge that was there. */
+  async #onBridgesOfOthers({
+    store,
+  }: LinksHost): Promise<readonly (KnownTap & { readonly isManaged: boolean })[]> {
     const byBridge = [...Map.groupBy(this.#taps.values(), ({ bridge }) => bridge)];
     const found = await Promise.all(
-      byBridge.map(async ([bridge, taps]) =>
-        (await store.record(bridge)) === undefined ? taps : [],
-      ),
+      byBridge.map(async ([bridge, taps]) => {
+        const record = await store.record(bridge);
+        if (record?.owned === true) return [];
+        return taps.map((nic) => ({ ...nic, isManaged: record !== undefined }));
+      }),
     );
     return found.flat();
+  }
+
+  /** The driver does not make it again by itself: the program whose bridge it is would refuse one that it finds there. */
+  #reportBridgeless(
+    { vm, tap, bridge }: KnownTap,
+    isManaged: boolean,
+    { log, onEvent }: LinksHost,
+  ): void {
+    if (this.#bridgeless.has(tap)) return;
+    this.#bridgeless.add(tap);
+    log.warn('bridge of a running VM is gone, and the driver did not make it', { vm, bridge });
+    const what = `Bridge ${bridge}, which the driver did not make, is gone`;
+    const otherwise = isManaged ? ', or the task is restarted: the driver makes one then' : '';
+    onEvent(vm, `${what}: the guest has no network there until it is back${otherwise}`);
   }
 }
 
