@@ -11,7 +11,7 @@ import { adoptInManaged, buildInManaged } from './build/managed.ts';
 import type { ManagedHost } from './build/managed-host.ts';
 import { Redirects } from './build/redirects.ts';
 import { lookAfterNetworks } from './build/repair.ts';
-import { firewallNotes, reportOtherRules } from './build/report-firewall.ts';
+import { notesAtStart, reportOtherRules } from './build/report-firewall.ts';
 import { restoreAllFiles, restoreFiles } from './build/restore-files.ts';
 import { dropClaim, dropUnused } from './build/teardown.ts';
 import { buildUserMode } from './build/user-mode.ts';
@@ -138,7 +138,7 @@ export class Networks implements Net {
       );
       const parts = { limits: this.#limits, links: this.#links, undo };
       const notes = async (some: Waiting): Promise<readonly string[]> =>
-        firewallNotes(request, await this.#withNetlink(), some);
+        notesAtStart(request, await this.#withNetlink(), some);
       return claimedNic(request, addressed, { ...parts, notes });
     };
     return { mac, mtu, backend, claim };

@@ -88,7 +88,10 @@ inOwnNetns(import.meta.url, programs, () => {
     await using outside = await Machine.outside(lan);
     await outside.serve(80, 'lan');
     const web = await host.attach('web', { ports: [port] });
-    assert.deepEqual(web.notes, []);
+    assert.deepEqual(web.notes, [
+      'Bridge virbr0 was not made by the driver, which filters nothing there and does not keep the guest from the host. ' +
+        "Where another DHCP server answers, a guest that reads no seed gets another address than the driver's",
+    ]);
     await using guest = await Machine.guest(web);
     await guest.configure(web.address);
     await guest.serve(80, 'web');

@@ -14,16 +14,24 @@ import { joined } from './repair.ts';
 
 const maxNamed = 8;
 
-/** What a VM that starts has to know of the host's firewall. */
-export async function firewallNotes(
+/** What a VM that starts has to know of its bridge, and of the host's firewall. */
+export async function notesAtStart(
   request: NicRequest,
   host: ManagedHost,
   waiting: Waiting,
 ): Promise<readonly string[]> {
   if (request.kind !== 'bridge') return [];
   const { vm, bridge } = request;
-  const guests = guestsOf(bridge, await host.store.record(bridge));
-  return host.firewall.notes(guests, vm, waiting);
+  const record = await host.store.record(bridge);
+  const notes = await host.firewall.notes(guestsOf(bridge, record), vm, waiting);
+  return record?.owned === false ? [foundBridge(bridge), ...notes] : notes;
+}
+
+function foundBridge(bridge: string): string {
+  return (
+    `Bridge ${bridge} was not made by the driver, which filters nothing there and does not keep the guest from the host. ` +
+    "Where another DHCP server answers, a guest that reads no seed gets another address than the driver's"
+  );
 }
 
 /** What other programs' rules do to VMs since they started; `unmanaged` are bridges of others with their VMs. */
