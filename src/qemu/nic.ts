@@ -1,6 +1,7 @@
 import {
   formatIpv4,
   type NicModel,
+  nicModels,
   type PortSpec,
   parseIpv4,
   protocolsOf,
@@ -27,30 +28,20 @@ type NicBackend =
 
 type Forward = Omit<PortSpec, 'label'>;
 
-const drivers: Readonly<Record<NicModel, string>> = {
-  virtio: 'virtio-net-pci',
-  e1000: 'e1000',
-  e1000e: 'e1000e',
-  rtl8139: 'rtl8139',
-  vmxnet3: 'vmxnet3',
-  'e1000-82544gc': 'e1000-82544gc',
-  'e1000-82545em': 'e1000-82545em',
-  i82551: 'i82551',
-  i82557b: 'i82557b',
-  i82559er: 'i82559er',
-  ne2k_pci: 'ne2k_pci',
-  pcnet: 'pcnet',
-  tulip: 'tulip',
-};
-
 /** Why an emulator does not have a card; undefined when it has. */
 export function missingModel(
   model: NicModel,
   { path, devices }: Pick<Emulator, 'path' | 'devices'>,
 ): string | undefined {
-  if (devices.has(drivers[model])) return undefined;
-  const known = Object.entries(drivers).filter(([, driver]) => devices.has(driver));
-  return `"${model}" is not available in ${path}; there are: ${known.map(([name]) => name).join(', ')}`;
+  const isThere = (name: NicModel): boolean => devices.has(driverOf(name));
+  if (isThere(model)) return undefined;
+  const known = nicModels.filter(isThere).join(', ');
+  return `"${model}" is not available in ${path}; there are: ${known}`;
+}
+
+/** All but one are called like their devices. */
+function driverOf(model: NicModel): string {
+  return model === 'virtio' ? 'virtio-net-pci' : model;
 }
 
 const idPrefix = 'net';
@@ -64,7 +55,7 @@ export function nic(description: NicDescription): Part {
   const { index, mac, model = 'virtio', backend } = description;
   const id = `${idPrefix}${index}`;
   const card = device({
-    driver: drivers[model],
+    driver: driverOf(model),
     netdev: id,
     id: `nic${index}`,
     mac,

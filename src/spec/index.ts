@@ -74,7 +74,7 @@ export type {
   Protocol,
   UserNic,
 } from './net/nic.ts';
-export { macvtapModes, maxMtuOf, protocolsOf, userAddress } from './net/nic.ts';
+export { macvtapModes, maxMtuOf, nicModels, protocolsOf, userAddress } from './net/nic.ts';
 export { stateNames } from './state.ts';
 export type { StoragePool, StoragePools } from './storage-pool.ts';
 export { unpackBase64 } from './text/base64.ts';

@@ -1,4 +1,4 @@
-import { isPort, macProblem, type NicModel, parseIpv4, parseIpv6, quoted } from '#spec';
+import { isPort, macProblem, type NicModel, nicModels, parseIpv4, parseIpv6, quoted } from '#spec';
 import { refuseRest } from './machine-options.ts';
 import { OptionText } from './option-text.ts';
 import { type CardWish, type HostForward, type OptionKind, Refusal, type Wish } from './wish.ts';
@@ -41,28 +41,22 @@ export const networkOptions: readonly OptionKind[] = [
   },
 ];
 
-/** The models of cards, by the drivers of `-device` and the names of `model=`. */
-export const cardModels: Readonly<Record<string, NicModel>> = {
-  'virtio-net-pci': 'virtio',
-  'virtio-net-pci-non-transitional': 'virtio',
-  'virtio-net-pci-transitional': 'virtio',
-  'virtio-net': 'virtio',
-  'virtio-net-device': 'virtio',
-  virtio: 'virtio',
-  e1000: 'e1000',
-  'e1000-82540em': 'e1000',
-  e1000e: 'e1000e',
-  rtl8139: 'rtl8139',
-  vmxnet3: 'vmxnet3',
-  'e1000-82544gc': 'e1000-82544gc',
-  'e1000-82545em': 'e1000-82545em',
-  i82551: 'i82551',
-  i82557b: 'i82557b',
-  i82559er: 'i82559er',
-  ne2k_pci: 'ne2k_pci',
-  pcnet: 'pcnet',
-  tulip: 'tulip',
+/** Other names that QEMU has for devices which are the same card here. */
+const otherNames: Partial<Readonly<Record<NicModel, readonly string[]>>> = {
+  virtio: [
+    'virtio-net-pci',
+    'virtio-net-pci-non-transitional',
+    'virtio-net-pci-transitional',
+    'virtio-net',
+    'virtio-net-device',
+  ],
+  e1000: ['e1000-82540em'],
 };
+
+/** The models of cards, by the drivers of `-device` and the names of `model=`. */
+export const cardModels: Readonly<Record<string, NicModel>> = Object.fromEntries(
+  nicModels.flatMap((model) => [model, ...(otherNames[model] ?? [])].map((name) => [name, model])),
+);
 
 function readNetdev(option: OptionText): readonly Wish[] {
   const type = option.take('type') ?? '';
@@ -161,7 +155,7 @@ function readModel(text: string | undefined): NicModel | undefined {
   if (text === undefined) return undefined;
   const model = Object.hasOwn(cardModels, text) ? cardModels[text] : undefined;
   if (model !== undefined) return model;
-  const known = [...new Set(Object.values(cardModels))].join(', ');
+  const known = nicModels.join(', ');
   throw new Refusal(`model=${text} is not supported: use one of ${known}`);
 }
 

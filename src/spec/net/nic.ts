@@ -16,17 +16,24 @@ export function protocolsOf({ protocol }: Pick<PortSpec, 'protocol'>): readonly 
   return protocol === undefined ? ['tcp', 'udp'] : [protocol];
 }
 
-/** The network card that the guest sees; those of older systems are for jobs of the builtin driver. */
-export type NicModel = 'virtio' | 'e1000' | 'e1000e' | 'rtl8139' | 'vmxnet3' | OldNicModel;
-type OldNicModel =
-  | 'e1000-82544gc'
-  | 'e1000-82545em'
-  | 'i82551'
-  | 'i82557b'
-  | 'i82559er'
-  | 'ne2k_pci'
-  | 'pcnet'
-  | 'tulip';
+/** The network cards that a guest may see; from `e1000-82544gc` on they are of older systems, for jobs of the builtin driver. */
+export const nicModels = [
+  'virtio',
+  'e1000',
+  'e1000e',
+  'rtl8139',
+  'vmxnet3',
+  'e1000-82544gc',
+  'e1000-82545em',
+  'i82551',
+  'i82557b',
+  'i82559er',
+  'ne2k_pci',
+  'pcnet',
+  'tulip',
+] as const;
+
+export type NicModel = (typeof nicModels)[number];
 
 /** Maximum of bytes in a packet that a card and its usual drivers carry. */
 export function maxMtuOf(model: NicModel = 'virtio'): number {
