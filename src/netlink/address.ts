@@ -40,8 +40,13 @@ const addressHeaderBytes = 8;
 const routeHeaderBytes = 12;
 const neighbourHeaderBytes = 12;
 const mainTable = 254;
+const localTable = 255;
 const addressAttribute = { address: 1, local: 2, broadcast: 4 } as const;
 const unicastRoute = 1;
+const localRoute = 2;
+const staticProtocol = 4;
+// After the kernel's own routes to the host's addresses, which have 0.
+const localMetric = 2048;
 const routeAttribute = { destination: 1, output: 4, priority: 6 } as const;
 const neighbourAttribute = { address: 1, mac: 2 } as const;
 // NUD_INCOMPLETE, NUD_FAILED and NUD_NOARP: no answer came, or no request was sent.
@@ -118,6 +123,29 @@ export async function listRoutes(
       },
     ];
   });
+}
+
+/** Makes an address of this host one of that link as well, for packets that arrive there. EEXIST when it is. */
+export async function addLocalRoute(
+  socket: NetlinkSocket,
+  { linkIndex, address }: Pick<LinkAddress, 'linkIndex' | 'address'>,
+  waiting: Waiting,
+): Promise<void> {
+  const bytes = addressBytes(address);
+  const header = familyHeader(routeHeaderBytes, familyOf(address));
+  header.writeUInt8(bytes.length * 8, 1);
+  header.writeUInt8(localTable, 4);
+  header.writeUInt8(staticProtocol, 5);
+  header.writeUInt8(localRoute, 7);
+  const attributes = encodeAttributes([
+    [routeAttribute.destination, bytes],
+    [routeAttribute.output, linkIndex],
+    [routeAttribute.priority, localMetric],
+  ]);
+  const what = `add route local ${address} to link ${linkIndex}`;
+  const body = Buffer.concat([header, attributes]);
+  // Not exclusive: another link may have such a route.
+  await socket.request({ what, type: messageType.newRoute, flags: flag.create, body }, waiting);
 }
 
 /** The IPv4 default route with the lowest metric, if there is one. */

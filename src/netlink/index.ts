@@ -1,5 +1,6 @@
 export {
   addAddress,
+  addLocalRoute,
   defaultRoute,
   deleteNeighbour,
   type LinkAddress,

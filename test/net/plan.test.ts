@@ -10,6 +10,7 @@ import {
   findConflicts,
   portTaken,
   wantsLoopback,
+  wantsLoopback6,
 } from '../../src/net/build/plan-ports.ts';
 import { planBridge } from '../../src/net/links/plan-bridge.ts';
 import { chooseMtu, planTap } from '../../src/net/links/plan-tap.ts';
@@ -303,8 +304,6 @@ test('ports that can’t be mapped, or twice in one request, are refused', () =>
   const twice = [port('', 80), port('192.0.2.1', 80)];
   const wrongInItself = { code: 'job', recoverable: false };
   assert.throws(() => checkPorts({ ...request, ports: twice }), wrongInItself);
-  const ipv6 = [port('::1', 80)];
-  assert.throws(() => checkPorts({ ...request, ports: ipv6 }), /\[::1\]:80: nothing is forwarded/);
   const named = [port('localhost', 80)];
   assert.throws(() => checkPorts({ ...request, ports: named }), /localhost:80: not an IP address/);
 });
@@ -312,6 +311,8 @@ test('ports that can’t be mapped, or twice in one request, are refused', () =>
 test('loopback ports are recognised', () => {
   assert.ok(wantsLoopback([port('', 80), port('127.0.0.9', 81)]));
   assert.ok(!wantsLoopback([port('', 80), port('192.0.2.1', 81)]));
+  assert.ok(wantsLoopback6([port('', 80), port('::1', 81)]));
+  assert.ok(!wantsLoopback6([port('', 80), port('2001:db8::1', 81)]));
 });
 
 test('networks that share addresses are found, and a network is no neighbour of its own', () => {

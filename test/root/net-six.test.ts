@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { closeFd } from '#host';
 import { formatIpv6, linkLocalOf, type ManagedNetwork, parseIpv6 } from '#spec';
-import { readSysctl } from '../../src/net/model/sysctl.ts';
+import { readSysctl, writeSysctls } from '../../src/net/model/sysctl.ts';
 import { received, send, udpFrame } from '../net/frames.ts';
 import { frame6, icmpMessage, udp } from '../net/frames6.ts';
 import { macOf } from '../support/accomplice.ts';
@@ -16,6 +16,7 @@ import { requireOrSkip } from '../support/require.ts';
 
 const six = { ...virbr0, address6: 'fd12:3456:789a::1/64' };
 const gateway = 'fd12:3456:789a::1';
+const netfilter = 'net/bridge/bridge-nf-call-ip6tables';
 
 const outsideMachine = () =>
   Machine.outside({
@@ -149,10 +150,42 @@ inOwnNetns(
           await t.test(`${protocol}: ${name}`, async () => assert.equal(await answer, expected));
         }
       }
-      await t.test('at ::1 they are refused at once, so that 127.0.0.1 is tried', async () => {
-        assert.match(await askFromHost('tcp', '::1', 8082), /ECONNREFUSED/);
-        const alone = host.attach('alone', { ports: [port('::1', 8083)] });
-        await assert.rejects(alone, /VM alone: port p8083 on \[::1\]:8083: nothing is forwarded/);
+      await t.test(
+        'on every address they are refused at ::1, so that 127.0.0.1 is tried',
+        async () => assert.match(await askFromHost('tcp', '::1', 8082), /ECONNREFUSED/),
+      );
+      await t.test('those at ::1 lead to the guest, where br_netfilter lets them', async () => {
+        const own = { ports: [port('::1', 8083)] };
+        if (readSysctl(netfilter) !== undefined) {
+          await writeSysctls({ [netfilter]: '1' });
+          const refused = /VM alone: ports on ::1 need net\.bridge\.bridge-nf-call-ip6tables=0/;
+          await assert.rejects(host.attach('alone', own), refused);
+          await host.detach('alone');
+          await writeSysctls({ [netfilter]: '0' });
+        }
+        const nic = await host.attach('alone', own);
+        await using guest = await Machine.guest(nic);
+        await guest.configure(nic.address);
+        await guest.serve(80, 'alone', '::');
+        for (const protocol of ['tcp', 'udp'] as const) {
+          assert.equal(await askFromHost(protocol, '::1', 8083), `alone saw ${gateway}`);
+        }
+        // The kernel removes a link's routes when it goes down.
+        await must('ip', 'link', 'set', 'virbr0', 'down');
+        await must('ip', 'link', 'set', 'virbr0', 'up');
+        await host.networks.init(waiting());
+        assert.equal(await askFromHost('tcp', '::1', 8083), `alone saw ${gateway}`);
+        if (readSysctl(netfilter) !== undefined) {
+          await writeSysctls({ [netfilter]: '1' });
+          for (const _look of ['first', 'second']) await host.networks.init(waiting());
+          const about = host.events.filter((event) => event.includes('::1'));
+          assert.equal(about.length, 1);
+          assert.match(
+            about[0] ?? '',
+            /^alone: Ports at ::1 do not answer with net\.bridge\S+=1: /,
+          );
+        }
+        await guest.unplug();
         await host.detach('alone');
       });
       await t.test('a port that is taken over IPv6 is refused', async () => {

@@ -3,7 +3,7 @@ import { together } from '#host';
 import { findLink, type Link, listLinks } from '#netlink';
 import { type ManagedNetwork, parseAddress6, type Waiting } from '#spec';
 import { addressesInUse } from '../links/addresses.ts';
-import { type ReadyBridge, uplinkMtu } from '../links/bridge.ts';
+import { openLoopback6, type ReadyBridge, uplinkMtu } from '../links/bridge.ts';
 import { asHostHas } from '../links/host-ipv6.ts';
 import {
   type ResolvedNetwork,
@@ -37,7 +37,7 @@ import { type Claim, resolverConfig } from '../store/claim.ts';
 import { ensureServers, type ManagedHost, rulesFreshMs } from './managed-host.ts';
 import { planAddress } from './plan-address.ts';
 import { gateway6, planAddress6 } from './plan-address6.ts';
-import { checkFamily } from './plan-ports.ts';
+import { checkFamily, wantsLoopback6 } from './plan-ports.ts';
 import { checkLoopback, refusePublished, securePorts } from './ports.ts';
 import { renewRules } from './repair.ts';
 
@@ -162,6 +162,8 @@ async function claimAddress(
   const ip = planAddress(request, place, { claims, avoid });
   const ip6 = planAddress6(request, place, { ip, claims, avoid });
   checkFamily(request, ip6);
+  // A bridge of an earlier version has no route for it.
+  if (wantsLoopback6(ports)) await openLoopback6(netlink, bridge.link, waiting);
   const claim: Claim = {
     ip,
     ...(ip6 !== undefined && { ip6 }),

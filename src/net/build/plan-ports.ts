@@ -22,9 +22,6 @@ export function checkPorts({ vm, ports }: BridgeRequest): void {
     if (port.hostIp !== '' && !isIpv6(port) && parseIpv4(port.hostIp) === undefined) {
       throw refusal(`${what}: not an IP address`);
     }
-    if (port.hostIp === '::1') {
-      throw refusal(`${what}: nothing is forwarded from ::1, use 127.0.0.1`);
-    }
     const others = seen.get(port.hostPort) ?? [];
     if (others.some((other) => overlaps(port, other))) {
       throw refusal(`${what}: requested twice`);
@@ -146,6 +143,11 @@ export function where({ hostIp, hostPort }: PortSpec): string {
 /** Whether any of the ports is reachable at a loopback address only. */
 export function wantsLoopback(ports: readonly PortSpec[]): boolean {
   return ports.some(({ hostIp }) => isLoopback(parseIpv4(hostIp) ?? 0));
+}
+
+/** The same for ::1. */
+export function wantsLoopback6(ports: readonly PortSpec[]): boolean {
+  return ports.some(({ hostIp }) => parseIpv6(hostIp) === 1n);
 }
 
 function overlaps(one: PortSpec, other: PortSpec): boolean {

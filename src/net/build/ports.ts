@@ -2,6 +2,7 @@ import type { Logger } from '#host';
 import { listAddresses, type NetlinkSocket } from '#netlink';
 import type { Waiting } from '#spec';
 import type { ReadyBridge } from '../links/bridge.ts';
+import { bridgeNetfilter6, dropsLoopback6 } from '../links/host-ipv6.ts';
 import { NetError } from '../model/error.ts';
 import type { BridgeRequest, NicRequest } from '../model/nic.ts';
 import { readSysctl } from '../model/sysctl.ts';
@@ -19,6 +20,7 @@ import {
   portPublished,
   portTaken,
   wantsLoopback,
+  wantsLoopback6,
 } from './plan-ports.ts';
 import { forgetAddress } from './teardown.ts';
 
@@ -92,11 +94,12 @@ async function dropGone(
   }
 }
 
-/** Ports on loopback addresses need a setting of the bridge that the driver makes on its own bridges only. */
+/** Ports on loopback addresses need settings of the bridge that the driver makes on its own bridges only. */
 export function checkLoopback(
   { vm, bridge, ports }: BridgeRequest,
   { owned }: Pick<ReadyBridge, 'owned'>,
 ): void {
+  if (wantsLoopback6(ports)) checkLoopback6({ vm, bridge, owned });
   if (owned || !wantsLoopback(ports)) return;
   const settings = [bridge, 'all'].map((name) => `net/ipv4/conf/${name}/route_localnet`);
   if (settings.some((name) => readSysctl(name) === '1')) return;
@@ -104,6 +107,25 @@ export function checkLoopback(
     'host',
     `VM ${vm}: ports on loopback addresses need net.ipv4.conf.${bridge}.route_localnet=1, ` +
       `which the driver does not set on a bridge that it did not make (${bridge})`,
+  );
+}
+
+function checkLoopback6({
+  vm,
+  bridge,
+  owned,
+}: Pick<BridgeRequest, 'vm' | 'bridge'> & Pick<ReadyBridge, 'owned'>): void {
+  const what = `VM ${vm}: ports on ::1`;
+  if (!owned) {
+    throw new NetError(
+      'host',
+      `${what} need a bridge of the driver's own (not ${bridge}): use 127.0.0.1`,
+    );
+  }
+  if (!dropsLoopback6()) return;
+  throw new NetError(
+    'host',
+    `${what} need ${bridgeNetfilter6}=0, or the kernel drops the replies: use 127.0.0.1`,
   );
 }
 

@@ -3,7 +3,7 @@ import type { Waiting } from '#spec';
 import { linkLocalAddress } from '../links/bridge.ts';
 import { changedOfBridge } from '../links/bridge-settings.ts';
 import { forward, forward6 } from '../links/forwarding.ts';
-import { asHostHas } from '../links/host-ipv6.ts';
+import { asHostHas, bridgeNetfilter6, dropsLoopback6 } from '../links/host-ipv6.ts';
 import { replugAll, useBridge } from '../links/managed-bridge.ts';
 import { renamedBridge } from '../links/plan-bridge.ts';
 import { replugTap } from '../links/tap.ts';
@@ -14,6 +14,7 @@ import type { NetworkStore } from '../store/store.ts';
 import { reportContested } from './contested.ts';
 import { ensureServers, type ManagedHost } from './managed-host.ts';
 import { gateway6 } from './plan-address6.ts';
+import { wantsLoopback6 } from './plan-ports.ts';
 import { redirectFlows } from './ports.ts';
 
 /** A network in use with those of its claims whose tap is not in the bridge, or is down or was changed there. */
@@ -30,6 +31,7 @@ export async function lookAfterNetworks(host: ManagedHost, waiting: Waiting): Pr
     () => restoreNetworks(networks, host, waiting),
     // After the rules, which filter what is forwarded.
     () => restoreForwarding(networks, host),
+    async () => reportLoopback6(networks, host),
     () => reportContested(networks, host, waiting),
   ]);
 }
@@ -71,6 +73,21 @@ async function restoreForwarding(
   const six = networks.filter(({ record }) => gateway6(asHostHas(record)) !== undefined);
   if (await forward(log)) report(claimsOf(networks), 'IPv4');
   if (six.length > 0 && (await forward6(log))) report(claimsOf(six), 'IPv6');
+}
+
+/** Docker and Kubernetes turn on what keeps ports at ::1 from answering, and need it. */
+function reportLoopback6(networks: readonly NetworkInUse[], host: ManagedHost): void {
+  if (!dropsLoopback6()) return;
+  const { warnOnce, onEvent } = host;
+  const claims = joined(
+    networks.flatMap((network) => network.claims),
+    host,
+  );
+  for (const vm of vmsOf(claims.filter(({ ports }) => wantsLoopback6(ports)))) {
+    const setting = `${bridgeNetfilter6}=1`;
+    if (!warnOnce.warn('ports at ::1 do not answer', { vm, setting })) continue;
+    onEvent(vm, `Ports at ::1 do not answer with ${setting}: set it to 0, or use 127.0.0.1`);
+  }
 }
 
 /** Applies the rules; where they were missing, also ends the connections made without them. The caller holds the lock. */

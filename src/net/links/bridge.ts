@@ -1,6 +1,7 @@
 import type { Logger } from '#host';
 import {
   addAddress,
+  addLocalRoute,
   changeLink,
   createLink,
   defaultRoute,
@@ -159,6 +160,20 @@ async function configureBridge(
     await addAddress(netlink, own, waiting).catch(unlessThere);
   }
   if (!link.up) await changeLink(netlink, link, { up: true }, waiting);
+  // It goes with the addresses when the link is taken down.
+  if (six !== undefined && !inspected.addressed6) await openLoopback6(netlink, link, waiting);
+}
+
+/**
+ * Lets replies to ::1 arrive from the bridge, which translation makes of those to the bridge's own address: such a packet is
+ * for this host where the link has a route for it (rt6_need_strict). What comes from a link with that address is dropped before.
+ */
+export async function openLoopback6(
+  netlink: NetlinkSocket,
+  { index: linkIndex }: Pick<Link, 'index'>,
+  waiting: Waiting,
+): Promise<void> {
+  await addLocalRoute(netlink, { linkIndex, address: '::1' }, waiting).catch(unlessThere);
 }
 
 /** The address of the link that an own bridge has. */

@@ -119,7 +119,7 @@ function maps(networks: readonly NetworkInUse[]): string[] {
   ];
 }
 
-// No reply comes back to ::1 (IPv6 has no route_localnet): who asks there is refused at once, and tries 127.0.0.1.
+// Replies to ::1 come back from some bridges only: a client of a port at every address is refused there at once, and tries 127.0.0.1.
 const translate = `    dnat ip to ip daddr . meta l4proto . th dport map @published
     fib daddr type local dnat ip to meta l4proto . th dport map @published_everywhere
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @published6
