@@ -7,7 +7,7 @@ import { type DiskSpec, primaryDisk } from '#spec';
 import { askVm } from '#vm';
 import { must } from '../support/guest.ts';
 import { groundFor, guestOrSkip, guestSpec, powerOff, told, until } from '../support/live-vm.ts';
-import { inOwnNetns } from '../support/netns.ts';
+import { command, inOwnNetns } from '../support/netns.ts';
 import { openFiles } from '../support/open-files.ts';
 import { tmpDir } from '../support/tmp.ts';
 import { eventually, soon, type VmGround } from '../support/vm.ts';
@@ -121,7 +121,12 @@ inOwnNetns(import.meta.url, ['mount', 'qemu-img'], () => {
       await must('mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', full);
       await assert.rejects(backUp(ground, join(full, 'vdb.qcow2')), /No space left on device/);
       assert.deepEqual(readdirSync(full), []);
-      await must('umount', full);
+      // The file is closed in a thread.
+      await until(
+        () => command('umount', full),
+        ({ code }) => code === 0,
+        10_000,
+      );
       execFileSync('rmdir', [full]);
     });
 
