@@ -151,6 +151,20 @@ const nearPort = `port "near" {
 }
 `
 
+// The same at ::1, which br_netfilter keeps replies from.
+const nearNetwork6 = `host_network "near6" {
+	cidr = "::1/128"
+}
+`
+
+const nearPort6 = `port "near6" {
+	to           = 80
+	host_network = "near6"
+}
+`
+
+const bridgeNetfilter6 = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
+
 func onlyNear(t testing.TB, port int) {
 	t.Helper()
 	must.StrContains(t, page(t, fmt.Sprintf("127.0.0.1:%d", port), 20*time.Second), "hello from nomad-vm-")
@@ -165,11 +179,14 @@ func onlyNear(t testing.TB, port int) {
 func TestPortsOfAGuest(t *testing.T) {
 	c := newClientPrepared(t, func(c *client) {
 		c.more = c.dir + "/near.hcl"
-		must.NoError(t, os.WriteFile(c.more, []byte("client {\n"+nearNetwork+"}\n"), 0o600))
+		must.NoError(t, os.WriteFile(c.more, []byte("client {\n"+nearNetwork+nearNetwork6+"}\n"), 0o600))
+		if _, err := os.Stat(bridgeNetfilter6); err == nil {
+			must.NoError(t, os.WriteFile(bridgeNetfilter6, []byte("0"), 0o600))
+		}
 	}, "nomad-driver-qmp")
 	job := c.tinyJob("web", "user_data = \"#!/bin/sh\\necho USER-DATA-RAN\\n\"")
-	job.text = strings.Replace(job.text, "network {", "network {\n"+nearPort, 1)
-	job.text = strings.Replace(job.text, `["http", "echo"]`, `["http", "echo", "near"]`, 1)
+	job.text = strings.Replace(job.text, "network {", "network {\n"+nearPort+nearPort6, 1)
+	job.text = strings.Replace(job.text, `["http", "echo"]`, `["http", "echo", "near", "near6"]`, 1)
 	job.run()
 	job.becomes("running", 60*time.Second)
 	job.says("TINY-READY")
@@ -183,6 +200,10 @@ func TestPortsOfAGuest(t *testing.T) {
 		echoed(t, onHost(ports["echo"]))
 	})
 	t.Run("a port of a host_network is open there only", func(t *testing.T) { onlyNear(t, ports["near"]) })
+	t.Run("also at ::1", func(t *testing.T) {
+		near6 := net.JoinHostPort("::1", fmt.Sprint(ports["near6"]))
+		must.StrContains(t, page(t, near6, 20*time.Second), "hello from nomad-vm-")
+	})
 	t.Run("user data ran", func(t *testing.T) {
 		must.StrContains(t, job.logs("stdout"), "USER-DATA-RAN")
 	})
