@@ -39,6 +39,7 @@ def serve():
         }
         if opcode == 15:
             os.write(asked[1], b'.')
+            read.set()
             continue
         body = answers.get(opcode)
         head = struct.pack('<IiQ', 16 + len(body or b''), 0 if body else -38, unique)
@@ -60,11 +61,14 @@ def state(pid):
     return open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()[0]
 
 asked = os.pipe()
+read = threading.Event()
 victim = os.fork()
 if victim == 0:
     os.close(fuse)
     hang()
 threading.Thread(target=serve).start()
+# It waits in that state for other answers of the file system as well.
+read.wait()
 while state(victim) != 'D': time.sleep(0.01)
 print(victim, flush=True)
 `;
