@@ -1,6 +1,7 @@
 package nomadtest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -151,6 +152,33 @@ const nearPort = `port "near" {
 }
 `
 
+func metricsSocket(c *client) string { return c.dir + "/metrics.sock" }
+
+// scraped waits until the plugin's metrics have the processor time of the job's VM.
+func scraped(t testing.TB, c *client, job *job) {
+	t.Helper()
+	dial := func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", metricsSocket(c)) }
+	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	eventually(t, 20*time.Second, "figures of the VM", func() error {
+		response, err := client.Get("http://plugin/metrics")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			return err
+		}
+		for _, line := range strings.Split(string(text), "\n") {
+			if strings.HasPrefix(line, "nomad_vm_cpu_seconds_total{") && strings.Contains(line, `job="`+job.id+`"`) {
+				must.StrHasSuffix(t, "# EOF\n", string(text))
+				return nil
+			}
+		}
+		return fmt.Errorf("none of the job %s:\n%s", job.id, text)
+	})
+}
+
 // The same at ::1, which br_netfilter keeps replies from.
 const nearNetwork6 = `host_network "near6" {
 	cidr = "::1/128"
@@ -179,6 +207,10 @@ func onlyNear(t testing.TB, port int) {
 func TestPortsOfAGuest(t *testing.T) {
 	c := newClientPrepared(t, func(c *client) {
 		c.more = c.dir + "/near.hcl"
+		config, err := os.ReadFile(c.config)
+		must.NoError(t, err)
+		metrics := fmt.Sprintf("metrics {\n listen = \"unix:%s\"\n}\nlimits {", metricsSocket(c))
+		must.NoError(t, os.WriteFile(c.config, []byte(strings.Replace(string(config), "limits {", metrics, 1)), 0o600))
 		must.NoError(t, os.WriteFile(c.more, []byte("client {\n"+nearNetwork+nearNetwork6+"}\n"), 0o600))
 		if _, err := os.Stat(bridgeNetfilter6); err == nil {
 			must.NoError(t, os.WriteFile(bridgeNetfilter6, []byte("0"), 0o600))
@@ -221,12 +253,14 @@ func TestPortsOfAGuest(t *testing.T) {
 			must.StrContains(t, page(t, address, 5*time.Second), "hello from")
 		}
 	})
+	t.Run("V-103: the figures of its VM can be scraped", func(t *testing.T) { scraped(t, c, job) })
 	machine := c.emulator()
 	t.Run("P-37: the page is there while and after the plugin is killed", func(t *testing.T) {
 		c.plugin().signal(t, syscall.SIGKILL)
 		must.StrContains(t, page(t, outside, time.Second), "hello from")
 		time.Sleep(2 * time.Second)
 		must.StrContains(t, page(t, outside, time.Second), "hello from")
+		scraped(t, c, job)
 	})
 	t.Run("P-38: and while and after the agent is killed", func(t *testing.T) {
 		c.end(syscall.SIGKILL)
