@@ -1,4 +1,4 @@
-import { closeFd, closeLater, joinGroup, netlinkSocket, receive } from '#host';
+import { closeLater, joinGroup, netlinkSocket, receive } from '#host';
 import { NetlinkError } from './error.ts';
 import { decodeMessages } from './message.ts';
 import { newGeneration } from './nftables.ts';
@@ -29,7 +29,7 @@ export class RuleCommits implements Disposable {
         joinGroup(fd, rulesGroup);
         return new RuleCommits(fd);
       } catch (error) {
-        closeFd(fd);
+        closeLater(fd);
         throw error;
       }
     } catch (cause) {
